@@ -1,0 +1,119 @@
+"""What has to exist in AWS: the intake (bucket → queue, dead-letter queue) and each cell's durable components.
+
+Made where it is missing, never changed where it is there: in production CloudFormation owns these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cell_worker.protocol import resource_name
+from router.adapters.aws import AWS_ERRORS, error_code
+from router.core.errors import ProvisionError
+
+_EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
+_RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS knows: what waits must not vanish
+_FIREHOSE_BUFFER: Final = {"SizeInMBs": 1, "IntervalInSeconds": 60}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of everything that belongs to one environment."""
+
+    prefix: str
+    environment: str
+    source_queue: str
+    dead_letter_queue: str
+
+    @property
+    def source_bucket(self) -> str:
+        """Where the logs arrive."""
+        return f"{self.prefix}-{self.environment}-source"
+
+    def hold_queue(self, cell_id: str) -> str:
+        """The cell's hold queue."""
+        return f"{resource_name(self.prefix, self.environment, cell_id)}-hold"
+
+    def cell(self, cell_id: str) -> str:
+        """The cell's Firehose stream and its bucket."""
+        return resource_name(self.prefix, self.environment, cell_id)
+
+
+class AwsCellResources:
+    """CellResources on AWS."""
+
+    def __init__(self, names: Names, sqs: Any, s3: Any, firehose: Any, *, region: str, firehose_role: str) -> None:
+        self._names = names
+        self._sqs = sqs
+        self._s3 = s3
+        self._firehose = firehose
+        self._region = region
+        self._role = firehose_role
+
+    async def ensure(self, cell_id: str) -> None:
+        """Hold queue, bucket and stream."""
+        name = self._names.cell(cell_id)
+        await _made(create_queue(self._sqs, self._names.hold_queue(cell_id)))
+        await _made(create_bucket(self._s3, name, self._region))
+        await _made(
+            self._firehose.create_delivery_stream(
+                DeliveryStreamName=name,
+                DeliveryStreamType="DirectPut",
+                ExtendedS3DestinationConfiguration={
+                    "RoleARN": self._role,
+                    "BucketARN": f"arn:aws:s3:::{name}",
+                    "BufferingHints": _FIREHOSE_BUFFER,
+                },
+            )
+        )
+
+
+async def ensure_intake(names: Names, sqs: Any, s3: Any, region: str) -> None:
+    """The source queue, the dead-letter queue, the source bucket, and the notification from one to the other."""
+    await _made(create_queue(sqs, names.dead_letter_queue))
+    await _made(create_queue(sqs, names.source_queue))
+    await _made(create_bucket(s3, names.source_bucket, region))
+    queue_url = (await sqs.get_queue_url(QueueName=names.source_queue))["QueueUrl"]
+    attributes = (await sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"]))["Attributes"]
+    await sqs.set_queue_attributes(
+        QueueUrl=queue_url, Attributes={"Policy": _bucket_may_send(attributes["QueueArn"], names.source_bucket)}
+    )
+    await s3.put_bucket_notification_configuration(
+        Bucket=names.source_bucket,
+        NotificationConfiguration={
+            "QueueConfigurations": [{"QueueArn": attributes["QueueArn"], "Events": ["s3:ObjectCreated:*"]}]
+        },
+    )
+
+
+async def create_queue(sqs: Any, name: str) -> None:
+    """A queue that keeps its messages for 14 days and dead-letters none by itself."""
+    await sqs.create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": str(_RETENTION_S)})
+
+
+async def create_bucket(s3: Any, name: str, region: str) -> None:
+    """A bucket in the region; us-east-1 must not be named."""
+    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    await s3.create_bucket(Bucket=name, **where)
+
+
+def _bucket_may_send(queue_arn: str, bucket: str) -> str:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{bucket}"}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+async def _made(call: Awaitable[Any]) -> None:
+    try:
+        await call
+    except AWS_ERRORS as error:
+        if error_code(error) not in _EXISTS:
+            raise ProvisionError(f"can't make a cell's resources: {error}") from error

@@ -1,0 +1,71 @@
+"""CellClient over HTTP, by the wire contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import aiohttp
+import msgspec
+
+from cell_worker import protocol
+from router.core.errors import CellRefusedError, CellUnavailableError
+from router.core.models import Event, Outcome, Result, Target
+
+_encoder = msgspec.json.Encoder()
+_result = msgspec.json.Decoder(protocol.EventResult)
+
+
+class HttpCellClient:
+    """POSTs batches and reads results as they stream. What a cell sends is not trusted: bounded, checked, in time."""
+
+    def __init__(self, session: aiohttp.ClientSession, secret: str, event_timeout_s: float) -> None:
+        self._session = session
+        self._headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
+        self._deadline_s = event_timeout_s
+        # A little longer than the cell's own deadline: its `failed` is better evidence than our giving up.
+        self._timeout = aiohttp.ClientTimeout(total=event_timeout_s + 5, sock_connect=2)
+
+    async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
+        """Yield results as they come."""
+        url = f"http://{target.address}{protocol.EVENTS_PATH}"
+        try:
+            async with self._session.post(
+                url, data=self._encode(target, batch), headers=self._headers, timeout=self._timeout
+            ) as response:
+                if response.status != 200:  # noqa: PLR2004 - HTTP's own number
+                    raise CellRefusedError(response.status, await _excerpt(response))
+                async for result in _results(response, len(batch)):
+                    yield result
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise CellUnavailableError(f"{target.address}: {type(error).__name__}: {error}") from error
+
+    def _encode(self, target: Target, batch: Sequence[Event]) -> bytes:
+        events = [
+            protocol.WireEvent(event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body))
+            for event in batch
+        ]
+        return _encoder.encode(
+            protocol.EventBatch(target.cell_id, target.generation, target.epoch, self._deadline_s, events)
+        )
+
+
+async def _results(response: aiohttp.ClientResponse, count: int) -> AsyncIterator[Result]:
+    """Each index once. Raises ValueError (DecodeError among them) for garbage and for lines without end."""
+    open_ = set(range(count))
+    while open_:
+        line = await response.content.readline()
+        if not line:
+            return
+        if len(line) > protocol.MAX_RESULT_LINE_BYTES:
+            raise ValueError(f"a result line of {len(line)} bytes")
+        found = _result.decode(line)
+        if found.index not in open_:
+            raise ValueError(f"a result for event {found.index}, which is not open")
+        open_.discard(found.index)
+        yield Result(
+            found.index, Outcome(found.outcome.value), found.reason[: protocol.MAX_REASON_CHARS], found.duplicate
+        )
+
+
+async def _excerpt(response: aiohttp.ClientResponse) -> str:
+    return (await response.content.read(500)).decode("utf-8", "replace")

@@ -1,0 +1,139 @@
+"""Provisioner of worker processes on this machine.
+
+They end with their controller when it is asked to stop. When it crashes they go on, and the next controller
+adopts them by the files that their process ids are kept in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Final
+
+import msgspec
+import psutil
+
+from router.core.errors import ProvisionError
+from router.core.models import InstanceView
+from router.ports import Clock
+
+_KEEP_ENDED: Final = 100  # ended instances that observe() still tells of
+
+
+@dataclass(frozen=True, slots=True)
+class SubprocessConfig:
+    """How workers are started."""
+
+    run_dir: Path  # process ids and logs
+    environment: Mapping[str, str]  # the whole environment of a worker, less what names its cell
+    data_dir: Path  # holds a directory, the cell's volume, for each cell
+    stop_grace_s: float
+
+
+class _PidFile(msgspec.Struct, frozen=True):
+    cell_id: str
+    generation: int
+    pid: int
+    started_at: float  # as psutil tells it: pids are used again
+
+
+class SubprocessProvisioner:
+    """Workers as child processes."""
+
+    can_launch = True
+
+    def __init__(self, config: SubprocessConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._running: dict[tuple[str, int], psutil.Process] = {}
+        self._ended: dict[tuple[str, int], str] = {}
+        self._stopping: dict[tuple[str, int], asyncio.Task[None]] = {}
+        config.run_dir.mkdir(parents=True, exist_ok=True)
+        self._adopt()
+
+    async def launch(self, cell_id: str, generation: int) -> None:
+        """Start `python -m cell_worker`; its output goes to a log file beside the process id."""
+        environment = {
+            **self._config.environment,
+            "CELL_ID": cell_id,
+            "CELL_GENERATION": str(generation),
+            "CELL_DATA_DIR": str(self._config.data_dir / cell_id),
+        }
+        log_path = self._config.run_dir / f"{cell_id}.g{generation}.log"
+        try:
+            with log_path.open("ab") as log:
+                child = psutil.Popen(
+                    [sys.executable, "-m", "cell_worker"], env=environment, stdin=DEVNULL, stdout=log, stderr=log
+                )
+        except (OSError, psutil.Error) as error:
+            raise ProvisionError(f"{cell_id} generation {generation} can't be started: {error}") from error
+        self._running[cell_id, generation] = child
+        found = _PidFile(cell_id, generation, child.pid, child.create_time())
+        self._pid_path(cell_id, generation).write_bytes(msgspec.json.encode(found))
+
+    async def stop(self, cell_id: str, generation: int) -> None:
+        """SIGTERM, then SIGKILL after the grace."""
+        key = (cell_id, generation)
+        process = self._running.get(key)
+        if process is not None and key not in self._stopping:
+            self._stopping[key] = asyncio.create_task(self._end(process))
+
+    async def observe(self) -> list[InstanceView]:
+        """All that run, and the last hundred that ended."""
+        for key, process in list(self._running.items()):
+            if (ended := _how_it_ended(process)) is not None:
+                self._forget(key, ended)
+        running = [InstanceView(*key, running=True, detail=f"pid {p.pid}") for key, p in self._running.items()]
+        return running + [InstanceView(*key, running=False, detail=how) for key, how in self._ended.items()]
+
+    async def stop_all(self) -> None:
+        """End every instance and wait until they are gone."""
+        for cell_id, generation in list(self._running):
+            await self.stop(cell_id, generation)
+        await asyncio.gather(*self._stopping.values())
+
+    async def _end(self, process: psutil.Process) -> None:
+        try:
+            process.terminate()
+            deadline = self._clock.monotonic() + self._config.stop_grace_s
+            while _how_it_ended(process) is None and self._clock.monotonic() < deadline:
+                await self._clock.sleep(0.05)
+            process.kill()
+        except psutil.NoSuchProcess:
+            return
+
+    def _adopt(self) -> None:
+        for path in self._config.run_dir.glob("*.pid"):
+            found = msgspec.json.decode(path.read_bytes(), type=_PidFile)
+            try:
+                process = psutil.Process(found.pid)
+                same = process.create_time() == found.started_at
+            except psutil.NoSuchProcess:
+                same = False
+            if same:
+                self._running[found.cell_id, found.generation] = process
+            else:
+                path.unlink()
+
+    def _forget(self, key: tuple[str, int], how: str) -> None:
+        del self._running[key]
+        self._stopping.pop(key, None)
+        self._ended[key] = how
+        while len(self._ended) > _KEEP_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._pid_path(*key).unlink(missing_ok=True)
+
+    def _pid_path(self, cell_id: str, generation: int) -> Path:
+        return self._config.run_dir / f"{cell_id}.g{generation}.pid"
+
+
+def _how_it_ended(process: psutil.Process) -> str | None:
+    """None while it runs."""
+    if isinstance(process, psutil.Popen):
+        code = process.poll()
+        return None if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return None if process.is_running() and process.status() != psutil.STATUS_ZOMBIE else "gone"

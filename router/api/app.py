@@ -1,0 +1,53 @@
+"""HTTP for people, health checks and Prometheus; the same paths on routers and controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Response, status
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether this process does its work, and what is missing."""
+
+    missing: Sequence[str] = field(default_factory=list)
+
+
+def create_app(
+    role: str,
+    metrics: CollectorRegistry,
+    readiness: Callable[[], Readiness],
+    cells: Callable[[], Awaitable[Sequence[Any]]],
+    audit: Callable[[int], Awaitable[Sequence[Any]]],
+) -> FastAPI:
+    """The application of one process; `role` is router or controller."""
+    app = FastAPI(title=f"cellrouter {role}", docs_url="/docs", redoc_url=None)
+
+    @app.get("/healthz", summary="The process runs.")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "role": role}
+
+    @app.get("/readyz", summary="The process does its work; 503 names what is missing.")
+    async def readyz() -> JSONResponse:
+        missing = readiness().missing
+        code = status.HTTP_503_SERVICE_UNAVAILABLE if missing else status.HTTP_200_OK
+        return JSONResponse({"ready": not missing, "missing": missing}, code)
+
+    @app.get("/metrics", response_class=PlainTextResponse, summary="For Prometheus.")
+    async def metrics_text() -> Response:
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/cells", summary="Every cell as this process sees it.")
+    async def cells_now() -> Sequence[Any]:
+        return await cells()
+
+    @app.get("/audit", summary="What the controllers did lately and why, oldest first.")
+    async def audit_now(limit: int = 100) -> Sequence[Any]:
+        return await audit(min(max(limit, 1), 1000))
+
+    return app

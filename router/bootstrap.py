@@ -1,0 +1,276 @@
+"""Puts the parts of a process together from its settings: the one place that picks adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from router.adapters.aws import AwsConfig, open_client
+from router.adapters.aws_resources import AwsCellResources, Names, ensure_intake
+from router.adapters.cell_client import HttpCellClient
+from router.adapters.clock import SystemClock
+from router.adapters.logs import LogObserver, Observers
+from router.adapters.prometheus import PrometheusObserver
+from router.adapters.provisioners.external import ExternalProvisioner
+from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
+from router.adapters.redis_registry import RedisRegistry
+from router.adapters.sqs import SqsSource
+from router.api.app import Readiness, create_app
+from router.api.views import cell_views, lane_views
+from router.core.errors import RegistryUnavailableError
+from router.core.lane import LaneLimits
+from router.core.messages import Extraction, Parser
+from router.core.retry import RetryPolicy
+from router.ports import CellRegistry
+from router.services.consumer import Consumer, ConsumerConfig
+from router.services.controller import Controller, ControllerConfig, cell_ids
+from router.services.dispatcher import Dispatcher, DispatcherConfig
+from router.services.event_router import EventRouter
+from router.services.inbox import Inbox
+from router.services.routing import RoutingWatcher
+from router.services.supervisor import run_until
+from router.settings import Settings
+
+_CLOCK = SystemClock()
+
+
+def names_of(settings: Settings) -> Names:
+    """How everything of this environment is called."""
+    source = settings.source
+    return Names(settings.aws.prefix, settings.environment, source.queue, source.dead_letter_queue)
+
+
+async def run_router(settings: Settings) -> None:
+    """The data plane, until a signal."""
+    async with AsyncExitStack() as stack:
+        stop = _stop_on_signal()
+        metrics = PrometheusObserver()
+        observer = Observers(metrics, LogObserver())
+        registry = await _registry(stack, settings)
+        source, queue = await _queues(stack, settings)
+        session = await stack.enter_async_context(
+            # The pool of kept connections is shorter-lived than uvicorn's 5 s: no request meets a closing connection.
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
+        )
+        client = HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s)
+        names = names_of(settings)
+        inbox = Inbox(source, _CLOCK, observer, settings.source.visibility_s)
+        dispatcher = Dispatcher(
+            _dispatcher_config(settings),
+            Parser(Extraction(settings.source.partition_key, settings.source.event_id)),
+            client,
+            queue(settings.source.dead_letter_queue),
+            lambda cell_id: queue(names.hold_queue(cell_id)),
+            _CLOCK,
+            observer,
+        )
+        watcher = RoutingWatcher(registry, dispatcher.apply, _CLOCK, settings.cells.lease_ttl_s)
+        router = EventRouter(
+            inbox=inbox,
+            consumer=Consumer(_consumer_config(settings), inbox, dispatcher.accept, _CLOCK),
+            dispatcher=dispatcher,
+            watcher=watcher,
+            clock=_CLOCK,
+            drain_timeout_s=settings.cells.drain_timeout_s,
+        )
+
+        def missing() -> Readiness:
+            return Readiness([] if dispatcher.routed.is_set() else ["no slot map read yet"])
+
+        async def lanes() -> Sequence[Any]:
+            return lane_views(dispatcher)
+
+        app = create_app("router", metrics.registry, missing, lanes, _audit(registry))
+        await _run(stop, settings, app, router.run(stop))
+
+
+async def run_controller(settings: Settings) -> None:
+    """The control plane, until a signal."""
+    async with AsyncExitStack() as stack:
+        stop = _stop_on_signal()
+        metrics = PrometheusObserver()
+        registry = await _registry(stack, settings)
+        aws = _aws(settings)
+        resources = AwsCellResources(
+            names_of(settings),
+            *[await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")],
+            region=settings.aws.region,
+            firehose_role=settings.aws.firehose_role,
+        )
+        provisioner: SubprocessProvisioner | ExternalProvisioner = ExternalProvisioner()
+        if settings.cells.provisioner == "subprocess":
+            provisioner = SubprocessProvisioner(_subprocess_config(settings), _CLOCK)
+            stack.push_async_callback(provisioner.stop_all)
+        config = ControllerConfig(
+            owner=f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}",
+            cells=cell_ids(settings.cells.count),
+            launch_timeout_s=settings.cells.launch_timeout_s,
+            lease_ttl_s=settings.cells.lease_ttl_s,
+        )
+        observer = Observers(metrics, LogObserver())
+        controller = Controller(config, registry, provisioner, resources, _CLOCK, observer)
+
+        def missing() -> Readiness:
+            return Readiness([] if controller.reachable else ["the registry can't be reached"])
+
+        async def cells() -> Sequence[Any]:
+            return cell_views(await registry.snapshot())
+
+        app = create_app("controller", metrics.registry, missing, cells, _audit(registry))
+        await _run(stop, settings, app, _until(stop, controller.run()))
+
+
+async def run_init(settings: Settings) -> None:
+    """Make what events arrive on: queue, dead-letter queue, bucket and notification."""
+    async with AsyncExitStack() as stack:
+        aws = _aws(settings)
+        sqs, s3 = [await open_client(stack, aws, service) for service in ("sqs", "s3")]
+        await ensure_intake(names_of(settings), sqs, s3, settings.aws.region)
+
+
+async def _run(stop: asyncio.Event, settings: Settings, app: FastAPI, work: Awaitable[None]) -> None:
+    """Serve the API beside the work; end when the work has ended after a stop."""
+    ended = asyncio.Event()
+
+    async def until_drained() -> None:
+        await work
+        ended.set()
+        await asyncio.Event().wait()
+
+    structlog.get_logger("cellrouter").info("started", role=app.title, port=settings.api.port)
+    await run_until(ended, {"work": until_drained(), "api": _serve(app, settings)})
+    structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
+
+
+async def _until(stop: asyncio.Event, work: Any) -> None:
+    await run_until(stop, {"controller": work})
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> Any:
+        """Signals are ours: uvicorn would end the process before the lanes are drained."""
+        return nullcontext()
+
+
+async def _serve(app: FastAPI, settings: Settings) -> None:
+    config = uvicorn.Config(
+        app, host=settings.api.host, port=settings.api.port, log_level="warning", access_log=False, lifespan="off"
+    )
+    await _Server(config).serve()
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """Set by the first SIGTERM, SIGINT or SIGHUP; the second ends the process at once."""
+    stop = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+async def _registry(stack: AsyncExitStack, settings: Settings) -> CellRegistry:
+    redis = Redis.from_url(
+        settings.redis.url,
+        socket_timeout=2,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 0),  # the loops that ask ask again
+    )
+    stack.push_async_callback(redis.aclose)
+    return RedisRegistry(redis, settings.environment, settings.secret.get_secret_value())
+
+
+async def _queues(stack: AsyncExitStack, settings: Settings) -> tuple[SqsSource, Callable[[str], SqsSource]]:
+    """The source, and a way to every other queue."""
+    aws = _aws(settings)
+    # A long poll of every hold queue and every poller may be open at once.
+    polls = settings.cells.count + settings.source.pollers
+    poll = await open_client(stack, aws, "sqs", connections=polls, read_timeout_s=settings.source.wait_s + 10)
+    call = await open_client(stack, aws, "sqs", connections=50)
+    return SqsSource(settings.source.queue, poll, call), lambda name: SqsSource(name, poll, call)
+
+
+def _audit(registry: CellRegistry) -> Callable[[int], Awaitable[Sequence[Any]]]:
+    async def audit(limit: int) -> Sequence[Any]:
+        try:
+            return await registry.audit(limit)
+        except RegistryUnavailableError:
+            return []
+
+    return audit
+
+
+def _aws(settings: Settings) -> AwsConfig:
+    return AwsConfig(settings.aws.region, settings.aws.endpoint_url)
+
+
+def _consumer_config(settings: Settings) -> ConsumerConfig:
+    source = settings.source
+    return ConsumerConfig(source.pollers, source.wait_s, source.max_messages, source.max_bytes)
+
+
+def _dispatcher_config(settings: Settings) -> DispatcherConfig:
+    retry, source = settings.retry, settings.source
+    return DispatcherConfig(
+        source_name=source.queue,
+        retry=RetryPolicy(retry.max_attempts, retry.base_delay_s, retry.max_delay_s),
+        lane=LaneLimits(settings.lane.max_events, settings.lane.max_bytes),
+        max_events=source.max_messages,
+        visibility_s=source.visibility_s,
+        wait_s=source.wait_s,
+    )
+
+
+def _subprocess_config(settings: Settings) -> SubprocessConfig:
+    cells, data_dir = settings.cells, settings.cells.data_dir.absolute()
+    return SubprocessConfig(
+        run_dir=Path(data_dir / "run"),
+        data_dir=data_dir / "cells",
+        environment={
+            **{name: value for name, value in os.environ.items() if not name.startswith("CELLROUTER_")},
+            **worker_environment(settings),
+        },
+        stop_grace_s=cells.drain_timeout_s + 5,
+    )
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """The part of a worker's environment that is the same for every cell."""
+    cells, aws = settings.cells, settings.aws
+    environment = {
+        "CELL_ENVIRONMENT": settings.environment,
+        "CELL_SECRET": settings.secret.get_secret_value(),
+        "CELL_HANDLER": cells.handler,
+        "CELL_REDIS_URL": settings.redis.url,
+        "CELL_CONCURRENCY": str(cells.concurrency),
+        "CELL_SIDE_EFFECTS": str(cells.side_effects).lower(),
+        "CELL_CHAOS": str(cells.chaos).lower(),
+        "CELL_LEASE_TTL_S": str(cells.lease_ttl_s),
+        "CELL_EVENT_TIMEOUT_S": str(cells.event_timeout_s),
+        "CELL_DRAIN_TIMEOUT_S": str(cells.drain_timeout_s),
+        "CELL_RESOURCE_PREFIX": aws.prefix,
+        "CELL_LOG_FORMAT": settings.log.format,
+        "AWS_REGION": aws.region,
+        "AWS_DEFAULT_REGION": aws.region,
+    }
+    return environment | ({"AWS_ENDPOINT_URL": aws.endpoint_url} if aws.endpoint_url else {})

@@ -1,0 +1,124 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+
+from router.core.errors import CellRouterError, ConfigError
+from router.settings import FILE_VARIABLE, Settings, check, load
+
+app = typer.Typer(
+    name="cellrouter",
+    help="Routes events to isolated cells, so that one bad tenant never hurts the others.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _common(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", envvar=FILE_VARIABLE, help="A TOML file; CELLROUTER_* variables win."),
+    ] = None,
+) -> None:
+    if config is not None:
+        os.environ[FILE_VARIABLE] = str(config)
+
+
+@app.command()
+def router() -> None:
+    """Run a router: the data plane."""
+    from router.bootstrap import run_router  # noqa: PLC0415 - check-config and --help stay quick
+
+    settings = _ready()
+    _run(run_router(settings))
+
+
+@app.command()
+def controller() -> None:
+    """Run a controller: it launches, admits and replaces cells. Several may run; one leads."""
+    from router.bootstrap import run_controller  # noqa: PLC0415 - check-config and --help stay quick
+
+    settings = _ready()
+    _run(run_controller(settings))
+
+
+@app.command()
+def init() -> None:
+    """Make what events arrive on, where it is missing: queue, dead-letter queue, bucket, notification."""
+    from router.bootstrap import run_init  # noqa: PLC0415 - check-config and --help stay quick
+
+    settings = _ready()
+    _run(run_init(settings))
+
+
+@app.command("check-config")
+def check_config() -> None:
+    """Name every fault of the configuration, with its key and line, all at once."""
+    _, faults = check(os.environ)
+    for fault in faults:
+        typer.echo(fault, err=True)
+    if faults:
+        typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}", err=True)
+        raise typer.Exit(2)
+    typer.echo("The configuration is good.")
+
+
+@app.command()
+def demo(
+    files: Annotated[int, typer.Option(min=1, help="How many log files to send.")] = 400,
+    accounts: Annotated[int, typer.Option(min=1, max=100_000, help="Over how many accounts: the partition keys.")] = 40,
+    cells: Annotated[int, typer.Option(min=1, max=50, help="How many cells.")] = 4,
+    seconds: Annotated[float, typer.Option(min=0, help="Over how many seconds the files are sent.")] = 20,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder of real CloudTrail files (.json, .json.gz) instead of generated ones.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep running after the ledger, until Ctrl-C.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the ledger to this file too.")] = None,
+    attach: Annotated[
+        str | None,
+        typer.Option(metavar="ROUTER,CONTROLLER", help="Use a running system: the URLs of its router and controller."),
+    ] = None,
+) -> None:
+    """Run the main job on this machine: S3 → SQS → router → cells → findings, with a cell killed half-way.
+
+    Exits 0 only when nothing was lost and the findings are the expected ones.
+    """
+    from router.adapters.clock import SystemClock  # noqa: PLC0415 - check-config and --help stay quick
+    from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - check-config and --help stay quick
+
+    options = DemoOptions(files, accounts, cells, seconds, data, keep, json_file, attach)
+    raise typer.Exit(_run(run_demo(options, os.environ, Console(), SystemClock())))
+
+
+def _ready() -> Settings:
+    from router.adapters.logs import configure  # noqa: PLC0415 - check-config and --help stay quick
+
+    settings = load(os.environ)
+    configure(settings.log.level, settings.log.format)
+    return settings
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return uvloop.run(work)
+
+
+def main() -> None:
+    """The entry point: an expected error is a message and exit code 2 or 1, never a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        sys.exit(f"{error}\ncellrouter: the configuration has faults (see cellrouter check-config)")
+    except CellRouterError as error:
+        sys.exit(f"cellrouter: {error}")

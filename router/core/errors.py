@@ -1,0 +1,41 @@
+"""The one family of errors. Adapters translate what their driver raises into these and keep it as `__cause__`."""
+
+
+class CellRouterError(Exception):
+    """The root."""
+
+
+class ConfigError(CellRouterError):
+    """The configuration can't be used; the text names every fault and what to do."""
+
+
+class SourceUnavailableError(CellRouterError):
+    """A whole call to a queue failed: nothing is known to have happened."""
+
+
+class RegistryUnavailableError(CellRouterError):
+    """The registry can't be reached or doesn't answer; what was read last stays in force."""
+
+
+class NotLeaderError(CellRouterError):
+    """A write was refused because another controller leads, or led later."""
+
+
+class CellUnavailableError(CellRouterError):
+    """The cell could not be reached, or stopped answering: what it has not answered has the outcome `retry`."""
+
+
+class CellRefusedError(CellRouterError):
+    """The cell answered and took nothing: not its generation (409), draining (503), wrong secret (401)."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        super().__init__(f"refused with HTTP {status}: {detail}")
+
+
+class ProvisionError(CellRouterError):
+    """An instance could not be launched or stopped."""
+
+
+class MalformedMessageError(CellRouterError):
+    """A message holds no event that could be routed; the text says why, for a person."""

@@ -1,0 +1,115 @@
+"""The nouns that everything else speaks of. All immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What became of one event in its cell."""
+
+    OK = "ok"
+    RETRY = "retry"
+    FAILED = "failed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as a queue delivered it. It is deleted when all its events are settled."""
+
+    message_id: str
+    receipt: str
+    body: str
+    sent_at_ms: int
+    receive_count: int
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    group_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One unit of work."""
+
+    event_id: str
+    partition_key: str
+    body: bytes  # JSON
+    attempt: int = 1  # the one that comes next
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message to be sent."""
+
+    body: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    delay_s: int = 0  # 0 to 900
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a cell answered for one event of a batch."""
+
+    index: int
+    outcome: Outcome
+    reason: str = ""
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a cell's events go now."""
+
+    cell_id: str
+    generation: int
+    address: str  # host:port
+    concurrency: int  # events it works on at once
+    epoch: int  # of the slot map this was read with
+
+    def same_instance(self, other: Target | None) -> bool:
+        """Whether both are one running worker."""
+        return other is not None and (self.generation, self.address) == (other.generation, other.address)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseView:
+    """A lease whose signature is right, as the registry's clock sees it."""
+
+    cell_id: str
+    generation: int
+    instance_id: str
+    address: str
+    concurrency: int
+    ready: bool
+    live: bool  # not expired
+
+
+@dataclass(frozen=True, slots=True)
+class CellRecord:
+    """What the controllers know of a cell, kept in the registry."""
+
+    cell_id: str
+    generation: int = 0  # admitted: the only one that gets traffic; 0 for none yet
+    launching: int = 0  # the generation being launched; 0 for none
+    launched_at_ms: int = 0  # when that launch began, by the registry's clock
+    launch_failures: int = 0  # in a row; sets the back-off
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """An instance as its provisioner sees it."""
+
+    cell_id: str
+    generation: int
+    running: bool
+    detail: str = ""  # exit code, container id: for people
+
+
+class CellState(StrEnum):
+    """A cell as people see it."""
+
+    STARTING = "starting"  # never had an instance that serves
+    SERVING = "serving"
+    DOWN = "down"  # had one; its replacement is on the way

@@ -1,0 +1,61 @@
+"""What happens to an event after its cell has answered, or has not: settled, held for later, or dead-lettered.
+
+The delay grows exponentially with full jitter (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog 2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from router.core.models import Event, Outcome, Result
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Only `failed` counts as an attempt; infrastructure failures never dead-letter an event."""
+
+    max_attempts: int = 5
+    base_delay_s: float = 1.0
+    max_delay_s: float = 300.0  # at most 900, the longest delay that SQS knows
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Done: the event may leave its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """To the cell's hold queue, to come back after the delay."""
+
+    event: Event
+    delay_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """To the dead-letter queue, for people."""
+
+    reason: str  # one word: rejected, max_attempts
+    error: str
+
+
+def decide(policy: RetryPolicy, event: Event, result: Result, jitter: float) -> Settle | Hold | DeadLetter:
+    """What to do next; `jitter` is uniform in [0, 1)."""
+    match result.outcome:
+        case Outcome.OK:
+            return Settle()
+        case Outcome.REJECTED:
+            return DeadLetter("rejected", result.reason)
+        case Outcome.FAILED if event.attempt >= policy.max_attempts:
+            return DeadLetter("max_attempts", result.reason)
+        case Outcome.FAILED:
+            return Hold(replace(event, attempt=event.attempt + 1), _delay(policy, event.attempt, jitter))
+        case Outcome.RETRY:
+            return Hold(event, _delay(policy, event.attempt, jitter))
+
+
+def _delay(policy: RetryPolicy, attempt: int, jitter: float) -> int:
+    """Whole seconds, as SQS wants them."""
+    ceiling = min(policy.max_delay_s, policy.base_delay_s * 2.0 ** min(attempt - 1, 16))
+    return round(ceiling * jitter)

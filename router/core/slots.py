@@ -1,0 +1,119 @@
+"""Keys, slots and the slot map: which cell owns a partition key.
+
+A key hashes to one of 16384 slots (xxh3_64), a slot has one owner. Adding or removing a cell moves as few
+slots as an even share allows and none between two cells that stay; replacing an instance moves none, since the
+map speaks of cells, never of instances.
+"""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+from xxhash import xxh3_64_intdigest
+
+SLOTS: Final = 16384
+_MASK: Final = SLOTS - 1
+_TABLE: Final = struct.Struct(f"<{SLOTS}H")
+
+
+def slot_of(key: str) -> int:
+    """The slot of a partition key: the low 14 bits of xxh3_64 of its UTF-8 bytes."""
+    return xxh3_64_intdigest(key.encode()) & _MASK
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMap:
+    """Slot → cell id, with the epoch it was decided in. `owners` has SLOTS entries."""
+
+    epoch: int
+    owners: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.owners) != SLOTS:
+            raise ValueError(f"a slot map has {SLOTS} owners, not {len(self.owners)}")
+
+    def cell_of(self, key: str) -> str:
+        """The cell that owns a partition key."""
+        return self.owners[xxh3_64_intdigest(key.encode()) & _MASK]
+
+    def counts(self) -> Counter[str]:
+        """Cell id → number of slots."""
+        return Counter(self.owners)
+
+    def to_wire(self) -> dict[str, object]:
+        """JSON-able: the cells by name once, then two bytes a slot."""
+        cells = sorted(set(self.owners))
+        index = {cell: i for i, cell in enumerate(cells)}
+        table = _TABLE.pack(*(index[cell] for cell in self.owners))
+        return {"epoch": self.epoch, "cells": cells, "owners": b64encode(table).decode()}
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> SlotMap:
+        """The inverse of to_wire. Raises ValueError for anything else."""
+        try:
+            cells = tuple(map(str, wire["cells"]))
+            table = _TABLE.unpack(b64decode(wire["owners"], validate=True))
+            return cls(int(wire["epoch"]), tuple(cells[i] for i in table))
+        except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:
+            raise ValueError(f"not a slot map: {error}") from error
+
+
+def assign(owners: Sequence[str] | None, weights: Mapping[str, float]) -> tuple[str, ...]:
+    """Owners for every slot, as near to `owners` (None: none yet) as an even share by weight allows.
+
+    Each cell gets the floor or the ceiling of its exact share. Slots leave only cells that are gone or have
+    more than that, and go only to cells that have less. Raises ValueError without a cell of positive weight.
+    """
+    if not any(weight > 0 for weight in weights.values()):
+        raise ValueError("no cell with a positive weight to own the slots")
+    held: dict[str, list[int]] = {cell: [] for cell in weights}
+    free: list[int] = []
+    for slot in range(SLOTS):
+        owner = owners[slot] if owners is not None else ""
+        held.get(owner, free).append(slot)
+    shares = _shares(weights, {cell: len(slots) for cell, slots in held.items()})
+    for cell, slots in held.items():
+        free += slots[shares[cell] :]
+        del slots[shares[cell] :]
+    free.sort()
+    result = [""] * SLOTS
+    missing = [(cell, shares[cell] - len(slots)) for cell, slots in held.items()]
+    for slot, cell in zip(free, _interleave(missing), strict=True):
+        result[slot] = cell
+    for cell, slots in held.items():
+        for slot in slots:
+            result[slot] = cell
+    return tuple(result)
+
+
+def moved(before: Sequence[str], after: Sequence[str]) -> int:
+    """How many slots change their owner."""
+    return sum(a != b for a, b in zip(before, after, strict=True))
+
+
+def _shares(weights: Mapping[str, float], held: Mapping[str, int]) -> dict[str, int]:
+    """Cell → number of slots; the sum is SLOTS. The spare slots go first to cells that already hold them."""
+    total = sum(map(Fraction, weights.values()))
+    exact = {cell: SLOTS * Fraction(weight) / total for cell, weight in weights.items()}
+    shares = {cell: int(share) for cell, share in exact.items()}
+    spare = SLOTS - sum(shares.values())
+    by_claim = sorted(
+        (cell for cell, share in exact.items() if share > shares[cell]),
+        key=lambda cell: (held[cell] <= shares[cell], held[cell] > 0, shares[cell] - exact[cell], cell),
+    )
+    for cell in by_claim[:spare]:
+        shares[cell] += 1
+    return shares
+
+
+def _interleave(missing: Sequence[tuple[str, int]]) -> list[str]:
+    """Cells repeated as often as they miss slots, spread over the ring so that neighbours differ."""
+    total = sum(count for _, count in missing)
+    order = sorted(((i + 0.5) * total / count, cell) for cell, count in missing for i in range(count))
+    return [cell for _, cell in order]

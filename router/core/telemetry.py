@@ -1,0 +1,96 @@
+"""What the services tell an Observer: frozen records, so that nothing above depends on a metrics library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from router.core.models import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesReceived:
+    """A receive call returned."""
+
+    source: str
+    count: int
+    duplicates: int  # already in flight here
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesDeleted:
+    """A delete call returned."""
+
+    source: str
+    count: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventAnswered:
+    """A cell answered one event, or didn't (`retry`)."""
+
+    cell_id: str
+    outcome: Outcome
+    latency_s: float  # from dispatch to its result
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSent:
+    """A batch left for a cell."""
+
+    cell_id: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventHeld:
+    """An event went to its cell's hold queue."""
+
+    cell_id: str
+    cause: str  # full, shut, retry, failed
+
+
+@dataclass(frozen=True, slots=True)
+class EventDeadLettered:
+    """An event or a whole message went to the dead-letter queue."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFailed:
+    """A lane's path to its cell was shut."""
+
+    cell_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeadershipChanged:
+    """This controller leads now, or no longer."""
+
+    leads: bool
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActionTaken:
+    """The controller did something to a cell."""
+
+    cell_id: str
+    action: str
+    why: str
+
+
+Record = (
+    MessagesReceived
+    | MessagesDeleted
+    | EventAnswered
+    | BatchSent
+    | EventHeld
+    | EventDeadLettered
+    | LaneFailed
+    | LeadershipChanged
+    | ActionTaken
+)

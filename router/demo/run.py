@@ -1,0 +1,257 @@
+"""The main job, end to end: start or attach to a system, feed it, kill a cell half-way, account for every event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from rich.console import Console
+
+from router.adapters.aws import AwsConfig, open_client
+from router.bootstrap import names_of
+from router.core.errors import CellRouterError
+from router.demo.cloudtrail import LogFile, generate, real_files
+from router.demo.far_end import FarEnd
+from router.demo.ledger import Evidence, Ledger, differences, total
+from router.demo.stack import Stack
+from router.demo.view import Picture, View
+from router.demo.watch import System
+from router.ports import Clock
+from router.services.controller import cell_ids
+from router.settings import Settings, load
+
+SEED: Final = 7
+POLL_S: Final = 0.25
+REPLACED_POLL_S: Final = 0.02
+STALL_S: Final = 90.0  # without any progress the rest counts as lost
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """The flags."""
+
+    files: int
+    accounts: int
+    cells: int
+    seconds: float  # over which the files are put
+    data: Path | None
+    keep: bool
+    json_file: Path | None
+    attach: str | None  # of a running system: the addresses of its router and controller
+
+
+class DemoError(CellRouterError):
+    """The demo can't go on."""
+
+
+async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Console, clock: Clock) -> int:
+    """Run it; the exit code: 0, 1 when something was lost or findings differ, 130 after a signal."""
+    started = clock.monotonic()
+    log_files = list(_log_files(options))
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    interrupted = _cancel_on_signal(task)
+    try:
+        async with AsyncExitStack() as stack:
+            settings, urls = await _system(stack, options, environ, console, clock)
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            system = System(session, *urls, settings.secret.get_secret_value())
+            far_end = await _far_end(stack, settings)
+            demo = _Demo(options, system, far_end, View(console), clock, started)
+            return await demo.run(log_files, console)
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
+        console.print("Interrupted; every process that was started has ended.")
+        return 128 + interrupted[0]
+
+
+def _log_files(options: DemoOptions) -> Iterator[LogFile]:
+    if options.data is None:
+        return generate(options.files, options.accounts, SEED)
+    return real_files(options.data, options.accounts, options.files)
+
+
+async def _system(
+    stack: AsyncExitStack, options: DemoOptions, environ: Mapping[str, str], console: Console, clock: Clock
+) -> tuple[Settings, tuple[str, str]]:
+    if options.attach is not None:
+        router_url, _, controller_url = options.attach.partition(",")
+        return load(environ), (router_url, controller_url)
+    console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
+    own = await stack.enter_async_context(Stack(cells=options.cells, clock=clock))
+    return load(own.environ), (own.router_url, own.controller_url)
+
+
+async def _far_end(stack: AsyncExitStack, settings: Settings) -> FarEnd:
+    aws = AwsConfig(settings.aws.region, settings.aws.endpoint_url)
+    s3, sqs = [await open_client(stack, aws, service, connections=20) for service in ("s3", "sqs")]
+    return FarEnd(names_of(settings), cell_ids(settings.cells.count), s3, sqs)
+
+
+def _cancel_on_signal(task: asyncio.Task[Any]) -> list[int]:
+    """Ctrl-C, SIGTERM and SIGHUP cancel the task; returns the list that the signal's number will be in."""
+    received: list[int] = []
+
+    def on_signal(number: int) -> None:
+        if not received:
+            received.append(number)
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    return received
+
+
+class _Demo:
+    """One run."""
+
+    def __init__(
+        self, options: DemoOptions, system: System, far_end: FarEnd, view: View, clock: Clock, started: float
+    ) -> None:
+        self._options = options
+        self._system = system
+        self._far_end = far_end
+        self._view = view
+        self._clock = clock
+        self._started = started
+        self._evidence = Evidence()
+        self._run_id = f"demo-{clock.time_ms():x}"  # so that runs against one system can be told apart
+        self._first_event_s: float | None = None
+        self._replaced_in_s: float | None = None
+        self._news_until_ms = clock.time_ms()
+
+    async def run(self, log_files: list[LogFile], console: Console) -> int:
+        """Feed, kill, wait, account."""
+        with self._view:
+            await self._all_serving()
+            watcher = asyncio.create_task(self._watch(len(log_files)))
+            try:
+                await self._feed(log_files)
+                await self._settled()
+            finally:
+                watcher.cancel()
+                await asyncio.gather(watcher, return_exceptions=True)
+        ledger = self._evidence.ledger(replaced_in_s=self._replaced_in_s, first_event_s=self._first_event_s)
+        return await self._close(ledger, log_files, console)
+
+    async def _close(self, ledger: Ledger, log_files: list[LogFile], console: Console) -> int:
+        self._view.ledger(ledger, self._evidence.titles)
+        for location, reason in self._evidence.dead_letters().items():
+            console.print(f"dead-lettered {location}: {reason}", highlight=False)
+        for location in self._evidence.missing()[:10]:
+            console.print(f"LOST {location}", style="bold red", highlight=False)
+        expected = total(log_file.expected for log_file in log_files)
+        wrong = differences(expected, ledger.findings) if expected is not None else []
+        for sentence in wrong:
+            console.print(f"UNEXPECTED {sentence}", style="bold red", highlight=False)
+        if expected is not None and not wrong:
+            console.print("The findings are exactly those that the generated attacks call for.")
+        if self._options.json_file is not None:
+            self._options.json_file.write_text(json.dumps(ledger.to_json(), indent=2) + "\n")
+        if self._options.keep:
+            await self._keep(console)
+        return 1 if ledger.lost or wrong else 0
+
+    async def _keep(self, console: Console) -> None:
+        for url in (self._system.router_url, self._system.controller_url):
+            console.print(f"Still running: {url}/cells  {url}/metrics  {url}/audit", highlight=False)
+        console.print("Ctrl-C ends it.")
+        await asyncio.Event().wait()
+
+    async def _all_serving(self) -> None:
+        """Until the router can reach every cell."""
+        deadline = self._clock.monotonic() + STALL_S
+        while self._clock.monotonic() < deadline:
+            lanes = await self._system.lanes()
+            if lanes and all(lane["state"] == "serving" for lane in lanes):
+                self._tell(f"{len(lanes)} cells are serving")
+                return
+            await self._news()
+            await self._clock.sleep(REPLACED_POLL_S)
+        raise DemoError(f"the cells were not serving after {STALL_S:g} s")
+
+    async def _feed(self, log_files: list[LogFile]) -> None:
+        """Put the files evenly over the time; kill a cell when half of them are there."""
+        begin, pause = self._clock.monotonic(), self._options.seconds / max(1, len(log_files))
+        killer: asyncio.Task[None] | None = None
+        for number, log_file in enumerate(log_files):
+            await self._clock.sleep(max(0.0, begin + number * pause - self._clock.monotonic()))
+            if number == len(log_files) // 2:
+                killer = asyncio.create_task(self._kill_and_wait())
+            key = f"{self._run_id}/{log_file.key}"
+            self._evidence.sent[await self._far_end.put(key, log_file.body)] = log_file.account
+        if killer is not None:
+            await killer
+
+    async def _kill_and_wait(self) -> None:
+        """SIGKILL the busiest cell's worker and measure until its replacement serves."""
+        victim = max(await self._system.lanes(), key=lambda lane: lane["answered"])
+        cell_id, generation = victim["cell_id"], victim["generation"]
+        self._tell(f"SIGKILL to {cell_id}, generation {generation}")
+        killed = self._clock.monotonic()
+        await self._system.kill(victim["address"])
+        while self._clock.monotonic() < killed + STALL_S:
+            for lane in await self._system.lanes():
+                if lane["cell_id"] == cell_id and lane["state"] == "serving" and lane["generation"] > generation:
+                    self._replaced_in_s = round(self._clock.monotonic() - killed, 3)
+                    self._tell(f"{cell_id} serves again, generation {lane['generation']}")
+                    return
+            await self._clock.sleep(REPLACED_POLL_S)
+        self._tell(f"{cell_id} was not replaced within {STALL_S:g} s")
+
+    async def _settled(self) -> None:
+        """Until everything sent is accounted for, or nothing has come for a long time."""
+        evidence, last = self._evidence, (-1, self._clock.monotonic())
+        while evidence.settled() < len(evidence.sent):
+            if evidence.settled() != last[0]:
+                last = (evidence.settled(), self._clock.monotonic())
+            if self._clock.monotonic() > last[1] + STALL_S:
+                self._tell(f"nothing has come for {STALL_S:g} s")
+                return
+            await self._clock.sleep(POLL_S)
+
+    async def _watch(self, files: int) -> None:
+        """Keep evidence and view fresh."""
+        before, before_at = dict[str, int](), self._clock.monotonic()
+        while True:
+            lanes = await self._system.lanes()
+            now = self._clock.monotonic()
+            answered = {lane["cell_id"]: lane["answered"] for lane in lanes}
+            if self._first_event_s is None and any(answered.values()):
+                self._first_event_s = round(now - self._started, 2)
+                self._tell("the first event is processed")
+            rates = {
+                cell: (count - before.get(cell, 0)) / max(now - before_at, 1e-3) for cell, count in answered.items()
+            }
+            before, before_at = answered, now
+            evidence = self._evidence
+            picture = Picture(
+                lanes=lanes,
+                rates=rates,
+                files=files,
+                sent=len(evidence.sent),
+                processed=evidence.processed(),
+                dead_lettered=len(evidence.dead_letters()),
+            )
+            self._view.show(now - self._started, picture)
+            await self._news()
+            await self._far_end.collect(evidence)
+            await self._clock.sleep(POLL_S)
+
+    async def _news(self) -> None:
+        """What the controller did since the last time."""
+        for entry in await self._system.audit():
+            if entry["at_ms"] > self._news_until_ms:
+                self._tell(f"{entry['action']} {entry['cell_id']}: {entry['why']}")
+                self._news_until_ms = entry["at_ms"]
+
+    def _tell(self, text: str) -> None:
+        self._view.news(self._clock.monotonic() - self._started, text)

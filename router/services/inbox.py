@@ -1,0 +1,140 @@
+"""The messages of one queue that are here and not yet deleted.
+
+Guarantees: a message is deleted only after every one of its events was settled; until then it stays hidden from
+other receivers; it is here at most once, with its newest receipt. A message that is let go comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from router.core.errors import SourceUnavailableError
+from router.core.models import Message
+from router.core.telemetry import MessagesDeleted, MessagesReceived
+from router.ports import Clock, EventSource, Observer
+from router.services.batcher import BATCH, Batcher
+
+DELETE_TRIES: Final = 8  # about 15 s; then the message comes again and its cell knows it
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A message that is here."""
+
+    message: Message
+    size: int  # bytes of its body
+    hidden_until: float  # monotonic seconds
+    open_events: int = 0  # not yet settled
+
+
+class Inbox:
+    """Receives from a queue, keeps what it received hidden, deletes what is settled."""
+
+    def __init__(self, source: EventSource, clock: Clock, observer: Observer, visibility_s: int) -> None:
+        self._source = source
+        self._clock = clock
+        self._observer = observer
+        self._visibility_s = visibility_s
+        self._held: dict[str, Held] = {}
+        self._deletes: Batcher[Held] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
+        self._releases: Batcher[tuple[Held, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
+        self.bytes = 0
+        self.freed = asyncio.Event()  # set whenever a message leaves
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def receive(self, max_messages: int, wait_s: float) -> list[Held]:
+        """Messages that were not here yet. Raises SourceUnavailableError."""
+        messages = await self._source.receive(max_messages, wait_s)
+        hidden_until = self._clock.monotonic() + self._visibility_s
+        new = [held for message in messages if (held := self._take_in(message, hidden_until))]
+        if messages:
+            self._observer.observe(MessagesReceived(self._source.name, len(messages), len(messages) - len(new)))
+        return new
+
+    def opened(self, held: Held, events: int) -> None:
+        """The message turned out to hold so many events; with none it is settled."""
+        held.open_events = events
+        if not events:
+            self._deletes.put(held)
+
+    def settle(self, held: Held) -> None:
+        """One of its events is done; the message is deleted with the last of them."""
+        held.open_events -= 1
+        if held.open_events == 0:
+            self._deletes.put(held)
+
+    def let_go(self, held: Held, delay_s: int) -> None:
+        """Settle it no more: it becomes visible after the delay and comes again, here or at another router."""
+        if self._forget(held):
+            self._releases.put((held, delay_s))
+
+    async def run(self) -> None:
+        """Delete and keep hidden, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._deletes.run())
+            group.create_task(self._releases.run())
+            group.create_task(self._keep_hidden())
+
+    async def drained(self) -> None:
+        """Wait until everything settled or let go so far is deleted or visible."""
+        await self._deletes.drained()
+        await self._releases.drained()
+
+    def _take_in(self, message: Message, hidden_until: float) -> Held | None:
+        known = self._held.get(message.message_id)
+        if known is not None:
+            known.message = replace(known.message, receipt=message.receipt)
+            known.hidden_until = hidden_until
+            return None
+        held = Held(message, len(message.body), hidden_until)
+        self._held[message.message_id] = held
+        self.bytes += held.size
+        return held
+
+    def _forget(self, held: Held) -> bool:
+        if self._held.pop(held.message.message_id, None) is None:
+            return False
+        self.bytes -= held.size
+        self.freed.set()
+        return True
+
+    async def _delete(self, batch: Sequence[Held]) -> Sequence[Held]:
+        failed = {m.message_id for m in await self._source.delete([held.message for held in batch])}
+        for held in batch:
+            if held.message.message_id not in failed:
+                self._forget(held)
+        self._observer.observe(MessagesDeleted(self._source.name, len(batch) - len(failed), len(failed)))
+        return [held for held in batch if held.message.message_id in failed]
+
+    async def _release(self, batch: Sequence[tuple[Held, int]]) -> Sequence[tuple[Held, int]]:
+        for delay_s in {delay_s for _, delay_s in batch}:
+            await self._source.set_visibility([held.message for held, d in batch if d == delay_s], delay_s)
+        return ()
+
+    async def _keep_hidden(self) -> None:
+        """Past half its time, a message's time starts anew."""
+        while True:
+            await self._clock.sleep(self._visibility_s / 8)
+            now = self._clock.monotonic()
+            due = [held for held in self._held.values() if held.hidden_until - now < self._visibility_s / 2]
+            for chunk in _chunks(due):
+                try:
+                    await self._source.set_visibility([held.message for held in chunk], self._visibility_s)
+                except SourceUnavailableError:
+                    break  # at the next turn again; there is time for three more
+                for held in chunk:
+                    held.hidden_until = now + self._visibility_s
+
+
+def _chunks(helds: Sequence[Held]) -> Iterator[Sequence[Held]]:
+    for start in range(0, len(helds), BATCH):
+        yield helds[start : start + BATCH]
+
+
+def _nothing(_: object) -> None:
+    """A message that couldn't be released becomes visible by itself when its time is up."""

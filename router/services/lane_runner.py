@@ -1,0 +1,145 @@
+"""The shell of one lane: sends what the lane lets through and hands on each answer as it comes.
+
+Guarantees: each delivery taken in comes out exactly once, through `on_result` or `on_shut`, unless the task is
+cancelled (then its message was not deleted and comes again). A batch shares no
+fate: each result counts when it arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from router.core.errors import CellRefusedError, CellUnavailableError
+from router.core.lane import Lane, LaneLimits
+from router.core.models import Outcome, Result, Target
+from router.core.stats import RecentLatency
+from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
+from router.ports import CellClient, Clock, Observer
+from router.services.delivery import Delivery
+
+
+class LaneRunner:
+    """Runs one cell's lane."""
+
+    def __init__(
+        self,
+        cell_id: str,
+        limits: LaneLimits,
+        client: CellClient,
+        clock: Clock,
+        observer: Observer,
+        on_result: Callable[[LaneRunner, Delivery, Result], None],
+        on_shut: Callable[[LaneRunner, list[Delivery]], None],
+    ) -> None:
+        self.cell_id = cell_id
+        self.answered = 0  # events with outcome ok so far
+        self.latency = RecentLatency()
+        self._lane: Lane[Delivery] = Lane(limits)
+        self._client = client
+        self._clock = clock
+        self._observer = observer
+        self._on_result = on_result
+        self._on_shut = on_shut
+        self._wake = asyncio.Event()
+        self._flights: set[asyncio.Timeout] = set()
+
+    @property
+    def target(self) -> Target | None:
+        """The instance that gets the traffic."""
+        return self._lane.target
+
+    @property
+    def waiting(self) -> int:
+        """Events not yet sent."""
+        return self._lane.waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Events sent and not yet answered."""
+        return self._lane.in_flight
+
+    def passable(self) -> bool:
+        """Whether events can be sent now."""
+        return self._lane.passable(self._clock.monotonic())
+
+    def room(self) -> int:
+        """How many events it would take in now."""
+        return self._lane.room()
+
+    def offer(self, delivery: Delivery) -> bool:
+        """Take it in; False when it must wait in the hold queue."""
+        now = self._clock.monotonic()
+        taken = self._lane.offer(delivery, delivery.size, held=delivery.from_hold, now=now)
+        if taken:
+            self._wake.set()
+        return taken
+
+    def resize(self, limits: LaneLimits) -> None:
+        """Other limits from now on."""
+        self._lane.limits = limits
+
+    def retarget(self, target: Target | None) -> None:
+        """The cell's instance is another now, or gone."""
+        self._lane.retarget(target)
+        if target is None:
+            self._abandon()
+        self._wake.set()
+
+    def clear(self) -> list[Delivery]:
+        """Give back what has not been sent."""
+        return self._lane.clear()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while (target := self._lane.target) and (batch := self._lane.take(self._clock.monotonic())):
+                    group.create_task(self._send(target, [delivery for delivery, _ in batch]))
+
+    async def _send(self, target: Target, batch: list[Delivery]) -> None:
+        self._observer.observe(BatchSent(self.cell_id, len(batch)))
+        sent_at = self._clock.monotonic()
+        for delivery in batch:
+            delivery.sent_at = sent_at
+            delivery.generation = target.generation
+        open_ = dict(enumerate(batch))
+        error = "the cell's answer ended early"
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._flights.add(patience)
+                async for result in self._client.process(target, [delivery.event for delivery in batch]):
+                    self._answer(open_.pop(result.index), result)
+        except (CellUnavailableError, CellRefusedError) as failure:
+            error = str(failure)
+        except TimeoutError:
+            error = "its lease ended before it answered"
+        finally:
+            self._flights.discard(patience)
+        if not open_:
+            self._lane.answered()
+            return
+        self._observer.observe(LaneFailed(self.cell_id, error))
+        for index, delivery in open_.items():
+            self._answer(delivery, Result(index, Outcome.RETRY, error))
+        if target.same_instance(self._lane.target) and (waiting := self._lane.failed(self._clock.monotonic())):
+            self._on_shut(self, waiting)
+
+    def _answer(self, delivery: Delivery, result: Result) -> None:
+        self._lane.settled(delivery.size, delivery.generation)
+        latency = self._clock.monotonic() - delivery.sent_at
+        self._observer.observe(EventAnswered(self.cell_id, result.outcome, latency, result.duplicate))
+        if result.outcome is Outcome.OK:
+            self.answered += 1
+            self.latency.add(latency)
+        self._wake.set()
+        self._on_result(self, delivery, result)
+
+    def _abandon(self) -> None:
+        """Wait for no answer any longer, and keep nothing that can't be sent."""
+        for patience in self._flights:
+            patience.reschedule(0)
+        if waiting := self._lane.clear():
+            self._on_shut(self, waiting)

@@ -1,0 +1,252 @@
+"""The configuration: one TOML file (`CELLROUTER_CONFIG`) and `CELLROUTER_<SECTION>_<KEY>` variables, which win.
+
+Settings only assemble what the parts take; `check` names every fault at once, with its key and its line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from router.core.errors import ConfigError
+from router.core.messages import compile_path
+
+PREFIX: Final = "CELLROUTER_"
+FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
+
+
+def _jmespath(text: str) -> str:
+    if text:
+        try:
+            compile_path(text)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+    return text
+
+
+def _matching(pattern: str, words: str) -> AfterValidator:
+    def validate(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {words}")
+        return text
+
+    return AfterValidator(validate)
+
+
+Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,39}", "lower-case letters, digits and hyphens, at most 40")]
+QueueName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,80}", "letters, digits, hyphens and underscores, at most 80")]
+HttpUrl = Annotated[str, _matching(r"https?://.+", "an http:// or https:// address")]
+RedisUrl = Annotated[str, _matching(r"(redis|rediss|unix)://.+", "a redis://, rediss:// or unix:// address")]
+HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
+JmesPath = Annotated[str, AfterValidator(_jmespath)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AwsSection(_Section):
+    """Where AWS is, and how what we make there is named."""
+
+    region: str = "us-east-1"
+    endpoint_url: HttpUrl | None = None  # for LocalStack or MiniStack
+    prefix: Name = "cellrouter"
+    firehose_role: str = "arn:aws:iam::000000000000:role/cellrouter-firehose"
+
+
+class RedisSection(_Section):
+    """The registry."""
+
+    url: RedisUrl = "redis://127.0.0.1:6379/0"
+
+
+class SourceSection(_Section):
+    """The queue that events arrive on, and how they are read."""
+
+    queue: QueueName = "cellrouter-events"
+    dead_letter_queue: QueueName = "cellrouter-dead-letters"
+    visibility_s: int = Field(default=30, ge=5, le=43200)
+    wait_s: int = Field(default=10, ge=0, le=20)  # of one long poll
+    pollers: int = Field(default=2, ge=1, le=50)
+    max_messages: int = Field(default=1000, ge=10, le=100_000)  # in memory at once
+    max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+    partition_key: JmesPath = ""  # JMESPath; empty for the default order
+    event_id: JmesPath = ""
+
+
+class LaneSection(_Section):
+    """The path to one cell."""
+
+    max_events: int = Field(default=200, ge=10, le=10_000)
+    max_bytes: int = Field(default=16 * 1024 * 1024, ge=1024 * 1024)
+
+
+class RetrySection(_Section):
+    """What happens after a failure."""
+
+    max_attempts: int = Field(default=5, ge=1, le=100)
+    base_delay_s: Seconds = 1.0
+    max_delay_s: float = Field(default=300.0, gt=0, le=900)
+
+
+class CellsSection(_Section):
+    """The cells and their workers."""
+
+    count: int = Field(default=4, ge=1, le=1000)
+    provisioner: Literal["subprocess", "external"] = "subprocess"
+    handler: HandlerName = "cell_worker.handlers.security:SecurityMonitor"
+    data_dir: Path = Path("cellrouter-data")
+    concurrency: int = Field(default=16, ge=1, le=1000)
+    side_effects: bool = False
+    chaos: bool = False  # allows fault injection
+    event_timeout_s: Seconds = 60.0
+    lease_ttl_s: float = Field(default=2.0, ge=0.5, le=60)
+    launch_timeout_s: Seconds = 30.0
+    drain_timeout_s: Seconds = 20.0
+
+
+class ApiSection(_Section):
+    """Where a router or controller serves /healthz, /readyz, /metrics and /cells."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class LogSection(_Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class Settings(_Section):
+    """Everything."""
+
+    environment: Name = "live"  # its queues, cells, map and policy are its own
+    secret: SecretStr = Field(min_length=16)  # of routers, controllers and cells: signs leases, authenticates calls
+    aws: AwsSection = AwsSection()
+    redis: RedisSection = RedisSection()
+    source: SourceSection = SourceSection()
+    lane: LaneSection = LaneSection()
+    retry: RetrySection = RetrySection()
+    cells: CellsSection = CellsSection()
+    api: ApiSection = ApiSection()
+    log: LogSection = LogSection()
+
+
+_SECTIONS: Final = {
+    name: kind
+    for name, field in Settings.model_fields.items()
+    if isinstance(kind := field.annotation, type) and issubclass(kind, _Section)
+}
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings of this environment. Raises ConfigError that names every fault, a line each."""
+    settings, faults = check(environ)
+    if settings is None:
+        raise ConfigError("\n".join(faults))
+    return settings
+
+
+def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
+    """The settings, and every fault as `where: key: what is wrong`. With a fault there are no settings."""
+    path = Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None
+    text, faults = _read(path)
+    document, fault = _parse(path, text)
+    variables = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name != FILE_VARIABLE}
+    keys = {name: _key_of(name) for name in variables}
+    for name, key in keys.items():
+        _put(document, key, variables[name])
+    where = {key: name for name, key in keys.items()}
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        faults += [_describe(details, where, path, text) for details in error.errors()]
+    faults += fault
+    return (None, sorted(faults, key=_natural)) if faults else (settings, [])
+
+
+def _read(path: Path | None) -> tuple[str, list[str]]:
+    if path is None:
+        return "", []
+    try:
+        return path.read_text("utf-8"), []
+    except (OSError, UnicodeDecodeError) as error:
+        return "", [f"{path}: can't be read: {error}"]
+
+
+def _parse(path: Path | None, text: str) -> tuple[dict[str, Any], list[str]]:
+    try:
+        return tomllib.loads(text), []
+    except tomllib.TOMLDecodeError as error:
+        return {}, [f"{path}: is not TOML: {error}"]
+
+
+def _key_of(variable: str) -> tuple[str, ...]:
+    """CELLROUTER_REDIS_URL → ("redis", "url"); CELLROUTER_SECRET → ("secret",)."""
+    rest = variable.removeprefix(PREFIX).lower()
+    section, _, key = rest.partition("_")
+    return (section, key) if section in _SECTIONS and key else (rest,)
+
+
+def _put(document: dict[str, Any], key: tuple[str, ...], value: str) -> None:
+    if len(key) == 1:
+        document[key[0]] = value
+        return
+    section = document.setdefault(key[0], {})
+    if isinstance(section, dict):
+        section[key[1]] = value
+
+
+def _describe(details: Any, variables: Mapping[tuple[str, ...], str], path: Path | None, text: str) -> str:
+    key = tuple(str(part) for part in details["loc"])[:2]
+    problem = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        problem = "no such key" + _suggestion(key)
+    elif details["type"] == "missing":
+        variable = PREFIX + "_".join(key).upper()
+        problem = f"is required: set {variable}, or {key[-1]} in the file"
+    elif key == ("secret",):
+        problem = "must have at least 16 characters"
+    else:
+        problem = f"{' '.join(problem.split())}; it is {details['input']!r:.100}"
+    where = variables.get(key)
+    if where is None:
+        line = _line_of(text, key)
+        where = f"{path}:{line}" if line else str(path) if path else "environment"
+    return f"{where}: {'.'.join(key)}: {problem}"
+
+
+def _suggestion(key: tuple[str, ...]) -> str:
+    model = _SECTIONS[key[0]] if len(key) > 1 else Settings
+    near = difflib.get_close_matches(key[-1], model.model_fields, n=1)
+    prefix = f"{key[0]}." if len(key) > 1 else ""
+    return f"; did you mean {prefix}{near[0]}?" if near else f"; there are {', '.join(sorted(model.model_fields))}"
+
+
+def _natural(fault: str) -> list[tuple[bool, int, str]]:
+    """Sorts line 9 before line 10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", fault)]
+
+
+def _line_of(text: str, key: tuple[str, ...]) -> int | None:
+    """The line of a key, or of its section. The settings need only `[section]` and `key = value`."""
+    section: tuple[str, ...] = ()
+    found = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+            section = (header.group(1),)
+            if section == key[:1]:
+                found = number
+        elif (pair := re.match(r"\s*([\w-]+)\s*=", line)) and (*section, pair.group(1)) == key:
+            return number
+    return found

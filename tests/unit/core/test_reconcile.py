@@ -1,0 +1,202 @@
+"""The reconciler against a small world: it brings up every cell, replaces what dies, moves no slot, and comes to rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.core.models import CellRecord, CellState, InstanceView, LeaseView
+from router.core.reconcile import (
+    Action,
+    Admit,
+    CreateCell,
+    Desired,
+    GiveUpLaunch,
+    Launch,
+    Observed,
+    PublishMap,
+    Stop,
+    reconcile,
+    state_of,
+)
+from router.core.slots import SlotMap
+
+CELLS = ("cell-0000", "cell-0001", "cell-0002")
+TTL_MS = 2000
+DESIRED = Desired(CELLS, can_launch=True, launch_timeout_s=10)
+
+
+@dataclass
+class World:
+    """Instances that run, heartbeat and die; does what the reconciler says."""
+
+    now: int = 1_000_000
+    cells: dict[str, CellRecord] = field(default_factory=dict)
+    beats: dict[tuple[str, int], int] = field(default_factory=dict)  # last heartbeat
+    running: set[tuple[str, int]] = field(default_factory=set)
+    hung: set[tuple[str, int]] = field(default_factory=set)
+    ended: dict[tuple[str, int], str] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    slot_map: SlotMap | None = None
+    broken: bool = False  # instances end as soon as they start
+    log: list[Action] = field(default_factory=list)
+
+    def observed(self, *, trusted: bool = True) -> Observed:
+        leases = tuple(
+            LeaseView(cell, generation, "i", "a:1", 8, ready=True, live=self.now - beat < TTL_MS)
+            for (cell, generation), beat in self.beats.items()
+        )
+        instances = [InstanceView(*key, running=True) for key in sorted(self.running)]
+        instances += [InstanceView(*key, running=False, detail=why) for key, why in self.ended.items()]
+        return Observed(self.now, self.cells, leases, tuple(instances), self.slot_map, trusted)
+
+    def step(self, *, trusted: bool = True) -> list[Action]:
+        self.now += 250
+        for key in self.running - self.hung:
+            self.beats[key] = self.now
+        actions = reconcile(DESIRED, self.observed(trusted=trusted))
+        for action in actions:
+            self.do(action)
+        self.log += actions
+        return actions
+
+    def do(self, action: Action) -> None:
+        match action:
+            case CreateCell(cell):
+                self.cells[cell] = CellRecord(cell)
+            case Launch(cell):
+                generation = self.generations[cell] = self.generations.get(cell, 0) + 1
+                self.cells[cell] = replace(self.cells[cell], launching=generation, launched_at_ms=self.now)
+                if self.broken:
+                    self.ended[cell, generation] = "exit code 1"
+                else:
+                    self.running.add((cell, generation))
+            case Admit(cell, generation):
+                self.cells[cell] = CellRecord(cell, generation)
+            case GiveUpLaunch(cell):
+                record = self.cells[cell]
+                self.cells[cell] = replace(record, launching=0, launch_failures=record.launch_failures + 1)
+            case Stop(cell, generation):
+                self.kill(cell, generation, "stopped")
+            case PublishMap(owners):
+                self.slot_map = SlotMap(self.now, owners)
+
+    def kill(self, cell: str, generation: int, why: str = "killed by signal 9") -> None:
+        self.running.discard((cell, generation))
+        self.hung.discard((cell, generation))
+        self.ended[cell, generation] = why
+
+    def rest(self, steps: int = 40) -> None:
+        """Until nothing more is to do."""
+        for _ in range(steps):
+            if not self.step() and all(self.state(cell) is CellState.SERVING for cell in CELLS):
+                return
+        raise AssertionError(f"no rest: {self.log[-5:]}")
+
+    def state(self, cell: str) -> CellState:
+        leases = {(lease.cell_id, lease.generation): lease for lease in self.observed().leases}
+        return state_of(self.cells[cell], leases)
+
+
+def settled() -> World:
+    """A world at rest."""
+    world = World()
+    world.rest()
+    return world
+
+
+def test_from_nothing_every_cell_serves_and_owns_slots() -> None:
+    """Created, launched once, admitted, mapped."""
+    world = settled()
+    assert world.running == {(cell, 1) for cell in CELLS}
+    assert world.slot_map is not None
+    assert set(world.slot_map.owners) == set(CELLS)
+    assert sum(isinstance(action, Launch) for action in world.log) == len(CELLS)
+
+
+def test_a_dead_instance_is_replaced_and_no_slot_moves() -> None:
+    """Same cell, next generation, the very same map."""
+    world = settled()
+    before = world.slot_map
+    world.kill("cell-0001", 1)
+    world.rest()
+    assert world.cells["cell-0001"].generation == 2
+    assert world.slot_map is before
+
+
+def test_a_hung_instance_is_replaced_and_then_stopped() -> None:
+    """Its lease ends while its process runs: the new one is admitted first."""
+    world = settled()
+    world.log.clear()
+    world.hung.add(("cell-0001", 1))
+    world.now += TTL_MS
+    world.rest()
+    kinds = [type(action) for action in world.log]
+    assert kinds == [Launch, Admit, Stop]
+    assert world.running == {("cell-0000", 1), ("cell-0001", 2), ("cell-0002", 1)}
+
+
+def test_missing_leases_mean_nothing_while_the_registry_cannot_be_trusted() -> None:
+    """After an outage all leases look ended: launch nothing."""
+    world = settled()
+    world.hung |= world.running
+    world.now += 10 * TTL_MS
+    assert world.step(trusted=False) == []
+
+
+def test_a_launch_that_never_gets_ready_is_given_up_and_stopped() -> None:
+    """After the timeout the next generation is tried, and the first doesn't go on running."""
+    world = World()
+    world.step()
+    world.step()
+    world.hung.add(("cell-0000", 1))
+    world.beats.pop(("cell-0000", 1), None)
+    for _ in range(80):
+        world.step()
+    assert GiveUpLaunch("cell-0000", 1, "not ready after 10 s") in world.log
+    assert ("cell-0000", 1) not in world.running
+    assert world.cells["cell-0000"].generation == 2
+
+
+def test_launches_that_fail_are_backed_off() -> None:
+    """An image that can't start is not started four times a second: about 2 + 4 + 8 + … s apart."""
+    world = World(broken=True)
+    for _ in range(4 * 60):
+        world.step()
+    launches = [action for action in world.log if isinstance(action, Launch) and action.cell_id == "cell-0000"]
+    assert 4 <= len(launches) <= 6
+
+
+def test_where_others_start_the_workers_it_only_admits() -> None:
+    """Nothing is launched; what claims a higher generation is admitted."""
+    desired = Desired(CELLS, can_launch=False)
+    world = World()
+    for cell in CELLS:
+        world.do(CreateCell(cell))
+    assert [type(action) for action in reconcile(desired, world.observed())] == [PublishMap]
+    world.running.add(("cell-0002", 5))
+    world.beats["cell-0002", 5] = world.now
+    assert Admit("cell-0002", 5) in reconcile(desired, world.observed())
+
+
+@given(st.lists(st.tuples(st.sampled_from(CELLS), st.sampled_from(["kill", "hang", "wait"])), max_size=12))
+@settings(deadline=None)
+def test_whatever_dies_it_comes_to_rest_with_one_instance_a_cell(faults: list[tuple[str, str]]) -> None:
+    """And generations only grow, and the map never changes."""
+    world = settled()
+    before = world.slot_map
+    for cell, fault in faults:
+        generation = max((g for c, g in world.running if c == cell), default=0)
+        if fault == "kill":
+            world.kill(cell, generation)
+        elif fault == "hang":
+            world.hung.add((cell, generation))
+        for _ in range(3):
+            world.step()
+    world.now += TTL_MS
+    world.rest(200)
+    assert sorted(cell for cell, _ in world.running) == sorted(CELLS)
+    assert world.running == {(cell, record.generation) for cell, record in world.cells.items()}
+    assert world.slot_map is before

@@ -1,0 +1,43 @@
+"""What follows from each outcome."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.models import Event, Outcome, Result
+from router.core.retry import DeadLetter, Hold, RetryPolicy, Settle, decide
+
+POLICY = RetryPolicy(max_attempts=3, base_delay_s=2, max_delay_s=10)
+
+
+def event(attempt: int) -> Event:
+    """An event that the handler is asked about for the `attempt`-th time."""
+    return Event("e", "k", b"{}", attempt)
+
+
+def test_ok_settles() -> None:
+    """Nothing more to do."""
+    assert decide(POLICY, event(1), Result(0, Outcome.OK), 0.5) == Settle()
+
+
+def test_rejected_is_dead_at_once() -> None:
+    """It can never succeed."""
+    assert decide(POLICY, event(1), Result(0, Outcome.REJECTED, "corrupt"), 0.5) == DeadLetter("rejected", "corrupt")
+
+
+def test_failed_counts_and_dies_at_the_last_attempt() -> None:
+    """Two more tries, then the dead-letter queue."""
+    result = Result(0, Outcome.FAILED, "boom")
+    assert decide(POLICY, event(1), result, 0.5) == Hold(event(2), 1)
+    assert decide(POLICY, event(2), result, 0.5) == Hold(event(3), 2)
+    assert decide(POLICY, event(3), result, 0.5) == DeadLetter("max_attempts", "boom")
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
+def test_infrastructure_never_counts(attempt: int, jitter: float) -> None:
+    """However often: held, unchanged, for no longer than the policy says."""
+    decision = decide(POLICY, event(attempt), Result(0, Outcome.RETRY), jitter)
+    assert isinstance(decision, Hold)
+    assert decision.event == event(attempt)
+    assert 0 <= decision.delay_s <= POLICY.max_delay_s
