@@ -3,8 +3,8 @@
 A handler is named by `CELL_HANDLER=package.module:name`, where the name is either a coroutine function
 `async def handle(event, cell) -> None | dict`, or a class of the shape of `Handler` below, made once per instance.
 
-The handler is called with at most the declared concurrency, may be cancelled at its deadline, and may be called again for an
-event it has not finished: what it emits is committed together with the event's id, all or nothing, when it
+The handler is called with at most the declared concurrency, may be cancelled at its deadline, and may be called again
+for an event it has not finished: what it emits is committed together with the event's id, all or nothing, when it
 returns. Effects of its own, outside `emit`, must be idempotent.
 """
 
@@ -65,7 +65,7 @@ class Handler(Protocol):
     """A handler with a life of its own: clients to open, components to show."""
 
     async def start(self, cell: Cell) -> Sequence[Component]:
-        """Open what events need and return it as components. Raising ends the worker with the error as its last line."""
+        """Open what events need and return it as components. Raising ends the worker, with the error in its log."""
         ...
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any] | None:

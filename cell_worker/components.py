@@ -10,11 +10,11 @@ class Component(Protocol):
 
     @property
     def name(self) -> str:
-        """One word, unique in the cell: worker, store, sink, s3, …"""
+        """One word, unique in the cell: worker, store, sink, and so on."""
         ...
 
     async def check(self) -> str:
-        """Describe a healthy state in a few words; raise any exception when unhealthy (its text is shown)."""
+        """Describe a healthy state in a few words. Any exception means unhealthy, and its text is shown."""
         ...
 
     async def restart(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -87,6 +88,7 @@ async def _system(
         return load(environ), (router_url, controller_url)
     console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
     own = await stack.enter_async_context(Stack(cells=options.cells, clock=clock))
+    os.environ.update({k: v for k, v in own.environ.items() if k.startswith("AWS_")})  # our own clients sign too
     return load(own.environ), (own.router_url, own.controller_url)
 
 
@@ -126,7 +128,8 @@ class _Demo:
         self._run_id = f"demo-{clock.time_ms():x}"  # so that runs against one system can be told apart
         self._first_event_s: float | None = None
         self._replaced_in_s: float | None = None
-        self._news_until_ms = clock.time_ms()
+        self._told_of: set[tuple[Any, ...]] = set()
+        self._begun_ms = clock.time_ms()
 
     async def run(self, log_files: list[LogFile], console: Console) -> int:
         """Feed, kill, wait, account."""
@@ -249,9 +252,10 @@ class _Demo:
     async def _news(self) -> None:
         """What the controller did since the last time."""
         for entry in await self._system.audit():
-            if entry["at_ms"] > self._news_until_ms:
-                self._tell(f"{entry['action']} {entry['cell_id']}: {entry['why']}")
-                self._news_until_ms = entry["at_ms"]
+            key = tuple(entry.values())
+            if entry["at_ms"] >= self._begun_ms and key not in self._told_of:
+                self._told_of.add(key)
+                self._tell(" ".join(f"{entry['action']} {entry['cell_id']}".split()) + f": {entry['why']}")
 
     def _tell(self, text: str) -> None:
         self._view.news(self._clock.monotonic() - self._started, text)

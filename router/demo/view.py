@@ -137,8 +137,8 @@ def _ledger_table(ledger: Ledger) -> Table:
 
 
 def _findings_table(findings: Mapping[str, int], titles: Mapping[str, str]) -> Table:
-    table = Table("rule", "title", "findings", title=f"{sum(findings.values())} findings", title_justify="left")
-    table.columns[2].justify = "right"
+    table = Table("rule", "findings", title=f"{sum(findings.values())} findings", title_justify="left")
+    table.columns[1].justify = "right"
     for rule, count in sorted(findings.items(), key=lambda item: (-item[1], titles.get(item[0], ""))):
-        table.add_row(rule, titles.get(rule, ""), str(count))
+        table.add_row(titles.get(rule, rule), str(count))
     return table

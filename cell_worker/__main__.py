@@ -1,0 +1,271 @@
+"""Puts a worker together and runs it: `python -m cell_worker`.
+
+Ends with 0 after a SIGTERM, a SIGINT, a drain call, or when another instance has the cell; with 1 when a background
+task dies; with 2 when it can't be configured. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Coroutine
+from contextlib import nullcontext
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from cell_worker import clock, protocol
+from cell_worker.app import CellApp, control_app
+from cell_worker.components import Component
+from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
+from cell_worker.metrics import WorkerMetrics
+from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler, start_handler, stop_handler
+from cell_worker.settings import SettingsError, WorkerSettings, load
+from cell_worker.sink import FirehoseSink, NullSink
+from cell_worker.store import SqliteStore, StoreError
+
+PRUNE_EVERY_S = 60.0
+
+
+class TaskDiedError(Exception):
+    """A background task ended, which none should."""
+
+
+class StoreComponent:
+    """The store as a component."""
+
+    name = "store"
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def check(self) -> str:
+        """A write."""
+        await self._store.check()
+        return "SQLite takes writes"
+
+    async def restart(self) -> None:
+        """Open the file anew."""
+        await self._store.reopen()
+
+
+class WorkerComponent:
+    """The worker itself as a component."""
+
+    name = "worker"
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+
+    async def check(self) -> str:
+        """That the event loop answers is the check."""
+        return "takes events"
+
+    async def restart(self) -> None:
+        """Drain and end; who started it starts the next one."""
+        self._stop.set()
+
+
+class Worker:
+    """One instance, from its start to its end."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._secret = settings.secret.get_secret_value()
+        self._stop = asyncio.Event()
+        self._log = structlog.get_logger("worker").bind(cell=settings.id)
+        self._redis = Redis.from_url(
+            settings.redis_url, socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
+        )
+        self._store = SqliteStore(settings.data_dir / "store.db")
+        stream = protocol.resource_name(settings.resource_prefix, settings.environment, settings.id)
+        self._sink: FirehoseSink | NullSink = (
+            FirehoseSink(self._store, stream) if settings.sink == "firehose" else NullSink(self._store)
+        )
+
+    async def run(self) -> None:
+        """Start, serve until stopped, drain."""
+        _on_signals(self._stop)
+        handler = load_handler(self._settings.handler)
+        identity = await self._identity()
+        await self._store.open(identity.generation)
+        runtime, metrics = self._runtime(identity, handler)
+        components = await start_handler(handler, identity.cell())
+        own: list[Component] = [WorkerComponent(self._stop), StoreComponent(self._store), self._sink]
+        runtime.components = {component.name: component for component in (*own, *components)}
+        with _listen(self._settings) as listener:
+            heartbeat = self._heartbeat(identity, listener)
+            server = self._server(runtime, metrics, heartbeat)
+            await self._serve(runtime, server, listener, heartbeat)
+        await stop_handler(handler)
+        await self._sink.close()
+        await self._store.close()
+        await self._redis.aclose()
+        self._log.info("stopped", generation=identity.generation)
+
+    async def _identity(self) -> Identity:
+        settings = self._settings
+        generation = settings.generation
+        if generation is None:
+            hint = await self._store.highest_generation()
+            generation = await claim_generation(self._redis, settings.environment, settings.id, hint)
+        return Identity(settings.id, generation, settings.environment, settings.side_effects)
+
+    def _runtime(self, identity: Identity, handler: Any) -> tuple[Runtime, WorkerMetrics]:
+        settings, metrics = self._settings, WorkerMetrics()
+        runtime = Runtime(
+            identity,
+            handler,
+            self._store,
+            metrics,
+            concurrency=settings.concurrency,
+            event_timeout_s=settings.event_timeout_s,
+        )
+        return runtime, metrics
+
+    def _heartbeat(self, identity: Identity, listener: socket.socket) -> Heartbeat:
+        settings, port = self._settings, listener.getsockname()[1]
+        record = protocol.InstanceRecord(
+            environment=identity.environment,
+            cell_id=identity.cell_id,
+            generation=identity.generation,
+            instance_id=uuid.uuid4().hex,
+            address=f"{settings.advertise or settings.host}:{port}",
+            concurrency=settings.concurrency,
+            started_at_ms=clock.time_ms(),
+        )
+        self._log.info("started", generation=identity.generation, address=record.address)
+        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s)
+
+    def _server(self, runtime: Runtime, metrics: WorkerMetrics, heartbeat: Heartbeat) -> uvicorn.Server:
+        def missing() -> list[str]:
+            return [] if heartbeat.ready and not runtime.draining else ["draining" if runtime.draining else "starting"]
+
+        control = control_app(
+            runtime,
+            self._store,
+            metrics,
+            self._secret,
+            chaos=self._settings.chaos,
+            ready=missing,
+            drain=self._stop.set,
+        )
+        app: Any = CellApp(runtime, control, self._secret)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=10)
+        return _Server(config)
+
+    async def _serve(
+        self, runtime: Runtime, server: uvicorn.Server, listener: socket.socket, heartbeat: Heartbeat
+    ) -> None:
+        tasks = [
+            _task("server", server.serve([listener])),
+            _task("sink", self._sink.run()),
+            _task("lease", heartbeat.run()),
+            _task("prune", self._prune()),
+        ]
+        ends = [_task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())]
+        heartbeat.ready = True
+        try:
+            done, _ = await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - set(ends):
+                self._end_of(task, runtime)
+            await self._drain(runtime, heartbeat)
+        finally:
+            server.should_exit = True
+            for task in (*tasks[1:], *ends):
+                task.cancel()
+            await asyncio.gather(*tasks, *ends, return_exceptions=True)
+
+    def _end_of(self, task: asyncio.Task[Any], runtime: Runtime) -> None:
+        """A lost lease is an orderly end; the end of any other task isn't."""
+        match task.exception():
+            case LeaseLostError() as lost:
+                self._log.warning("fenced", why=str(lost))
+                runtime.fenced.set()
+            case error:
+                raise TaskDiedError(f"the task '{task.get_name()}' ended: {error!r}") from error
+
+    async def _drain(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
+        """Finish what has begun and empty the outbox, in time; what is left lies in the store for the next instance."""
+        heartbeat.ready = False
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await runtime.drain()
+                await self._sink.flush()
+        except Exception as error:  # noqa: BLE001 - whatever it is, ending matters more
+            self._log.warning("drained in part", error=f"{type(error).__name__}: {error}")
+        await heartbeat.release()
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                while await self._store.prune():
+                    await clock.sleep(1.0)
+            except StoreError as error:
+                self._log.warning("can't prune the store", error=str(error))
+            await clock.sleep(PRUNE_EVERY_S)
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> Any:
+        """Signals are ours: uvicorn would close connections that results are streaming on."""
+        return nullcontext()
+
+
+def _task(name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.create_task(work, name=name)
+
+
+def _listen(settings: WorkerSettings) -> socket.socket:
+    """Bound before the lease is written, so that its address is known."""
+    return socket.create_server((settings.host, settings.port), backlog=512)
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+
+
+def _configure_logs(fmt: str) -> None:
+    renderer: Any = structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        settings = load()
+    except SettingsError as error:
+        print(f"{error}\ncell-worker: its environment has faults", file=sys.stderr)  # noqa: T201 - logs aren't set up
+        sys.exit(2)
+    _configure_logs(settings.log_format)
+    try:
+        uvloop.run(Worker(settings).run())
+    except (HandlerError, StoreError, TaskDiedError) as error:
+        sys.exit(f"cell-worker: {error}")
+
+
+if __name__ == "__main__":
+    main()

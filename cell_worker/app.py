@@ -1,0 +1,190 @@
+"""The worker's HTTP: the wire contract's paths.
+
+POST /v1/events is raw ASGI, since it is the hot path (a third of the CPU of a framework's route); the rest is FastAPI.
+GETs are open, for health checks and Prometheus; every POST needs the environment's secret.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import Depends, FastAPI, Header, HTTPException, Response, status
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from cell_worker import protocol
+from cell_worker.metrics import WorkerMetrics
+from cell_worker.runtime import Runtime
+from cell_worker.store import Store
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_batch: Final = msgspec.json.Decoder(protocol.EventBatch)
+_encoder: Final = msgspec.json.Encoder()
+
+
+class RefusedError(Exception):
+    """A batch that is not taken: status and reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+class CellApp:
+    """The ASGI application: events go straight to the runtime, everything else to FastAPI."""
+
+    def __init__(self, runtime: Runtime, control: FastAPI, secret: str) -> None:
+        self._runtime = runtime
+        self._control = control
+        self._secret = secret
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http" and scope["path"] == protocol.EVENTS_PATH and scope["method"] == "POST":
+            await self._events(scope, receive, send)
+        else:
+            await self._control(scope, receive, send)
+
+    async def _events(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            self._authorize(scope)
+            batch = _decode(await _read(receive))
+            self._accept(batch)
+        except RefusedError as error:
+            await _answer(send, error.code, str(error))
+            return
+        except ConnectionAbortedError:
+            return  # nobody is there to be answered
+        await _start(send, status.HTTP_200_OK, b"application/x-ndjson")
+        results = self._runtime.process(batch)
+        try:
+            async for result in results:
+                line = _encoder.encode(result) + b"\n"
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+        finally:
+            await results.aclose()  # type: ignore[attr-defined] # an async generator
+        await send({"type": "http.response.body", "body": b""})
+
+    def _authorize(self, scope: MutableMapping[str, Any]) -> None:
+        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        if not protocol.authorized(header, self._secret):
+            raise RefusedError(status.HTTP_401_UNAUTHORIZED, "the environment's secret is missing or wrong")
+
+    def _accept(self, batch: protocol.EventBatch) -> None:
+        if not self._runtime.owns(batch):
+            mine = self._runtime.identity
+            state = ", fenced" if self._runtime.fenced.is_set() else ""
+            raise RefusedError(
+                status.HTTP_409_CONFLICT,
+                f"this is {mine.cell_id} generation {mine.generation}{state}, "
+                f"not {batch.cell_id} generation {batch.generation}",
+            )
+        if self._runtime.draining:
+            raise RefusedError(status.HTTP_503_SERVICE_UNAVAILABLE, "draining")
+
+
+def control_app(
+    runtime: Runtime,
+    store: Store,
+    metrics: WorkerMetrics,
+    secret: str,
+    *,
+    chaos: bool,
+    ready: Callable[[], list[str]],
+    drain: Callable[[], None],
+) -> FastAPI:
+    """Health, components, metrics, drain, restart, chaos. `ready` names what is missing; `drain` begins to end."""
+    app = FastAPI(title="cellrouter cell", redoc_url=None)
+
+    @app.get(protocol.HEALTHZ_PATH)
+    async def healthz() -> dict[str, Any]:
+        mine = runtime.identity
+        return {"status": "ok", "cell_id": mine.cell_id, "generation": mine.generation}
+
+    @app.get(protocol.READYZ_PATH)
+    async def readyz() -> JSONResponse:
+        missing = ready()
+        code = status.HTTP_503_SERVICE_UNAVAILABLE if missing else status.HTTP_200_OK
+        return JSONResponse({"ready": not missing, "missing": missing}, code)
+
+    @app.get(protocol.COMPONENTS_PATH)
+    async def components() -> Response:
+        return Response(_encoder.encode(await runtime.health()), media_type="application/json")
+
+    @app.get(protocol.METRICS_PATH)
+    async def metrics_text() -> PlainTextResponse:
+        metrics.outbox.set(await store.outbox_size())
+        return PlainTextResponse(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    _add_commands(app, runtime, secret, chaos=chaos, drain=drain)
+    return app
+
+
+def _add_commands(app: FastAPI, runtime: Runtime, secret: str, *, chaos: bool, drain: Callable[[], None]) -> None:
+    def authorize(authorization: Annotated[str | None, Header()] = None) -> None:
+        if not protocol.authorized(authorization, secret):
+            raise HTTPException(status.HTTP_401_UNAUTHORIZED, "the environment's secret is missing or wrong")
+
+    secured = [Depends(authorize)]
+
+    @app.post(protocol.DRAIN_PATH, dependencies=secured, status_code=status.HTTP_202_ACCEPTED)
+    async def drain_now() -> dict[str, str]:
+        drain()
+        return {"status": "draining"}
+
+    @app.post(protocol.COMPONENT_RESTART_PATH, dependencies=secured)
+    async def restart(name: str) -> dict[str, str]:
+        component = runtime.components.get(name)
+        if component is None:
+            raise HTTPException(
+                status.HTTP_404_NOT_FOUND, f"no component {name}; there are {', '.join(runtime.components)}"
+            )
+        await component.restart()
+        return {"restarted": name}
+
+    @app.post(protocol.CRASH_PATH, dependencies=secured, status_code=status.HTTP_202_ACCEPTED)
+    async def crash() -> None:
+        if not chaos:
+            raise HTTPException(status.HTTP_403_FORBIDDEN, "fault injection is off here (CELL_CHAOS)")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _read(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionAbortedError
+        body += message.get("body", b"")
+        if len(body) > protocol.MAX_BATCH_BYTES:
+            raise RefusedError(
+                status.HTTP_413_CONTENT_TOO_LARGE, f"a batch has at most {protocol.MAX_BATCH_BYTES} bytes"
+            )
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+def _decode(body: bytes) -> protocol.EventBatch:
+    try:
+        batch = _batch.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RefusedError(status.HTTP_400_BAD_REQUEST, f"not a batch: {error}") from error
+    if len(batch.events) > protocol.MAX_BATCH_EVENTS:
+        raise RefusedError(status.HTTP_413_CONTENT_TOO_LARGE, f"a batch has at most {protocol.MAX_BATCH_EVENTS} events")
+    return batch
+
+
+async def _start(send: Send, code: int, content_type: bytes) -> None:
+    await send({"type": "http.response.start", "status": code, "headers": [(b"content-type", content_type)]})
+
+
+async def _answer(send: Send, code: int, reason: str) -> None:
+    await _start(send, code, b"text/plain; charset=utf-8")
+    await send({"type": "http.response.body", "body": reason.encode()})

@@ -1,0 +1,130 @@
+"""The instance's lease in Redis: one round trip a heartbeat.
+
+Guarantees: a lease is renewed only while no higher generation of the cell is admitted, and while no other live
+instance has the same generation. When Redis can't be reached the worker goes on: only Redis' word that it is fenced
+ends it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from cell_worker import clock, protocol
+
+_NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+
+# KEYS: leases, cells. ARGV: cell, field, instance id, ready, signed record, ttl in ms.
+_HEARTBEAT: Final = (
+    _NOW
+    + """
+local admitted = redis.call('HGET', KEYS[2], ARGV[1])
+if admitted and cjson.decode(admitted).generation > tonumber(string.match(ARGV[2], '/(%d+)$')) then return 'fenced' end
+local held = redis.call('HGET', KEYS[1], ARGV[2])
+if held then
+  local lease = cjson.decode(held)
+  if lease.expires_at_ms > now and not string.find(lease.record, '"' .. ARGV[3] .. '"', 1, true) then return 'taken' end
+end
+local lease = '{"expires_at_ms":' .. string.format('%.0f', now + ARGV[6]) .. ',"ready":' .. ARGV[4]
+redis.call('HSET', KEYS[1], ARGV[2], lease .. ',"record":' .. cjson.encode(ARGV[5]) .. '}')
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.match(field, '^(.*)/%d+$') == ARGV[1] and field ~= ARGV[2] then
+    if cjson.decode(redis.call('HGET', KEYS[1], field)).expires_at_ms < now - 60000 then
+      redis.call('HDEL', KEYS[1], field)
+    end
+  end
+end
+return 'ok'
+"""
+)
+
+# KEYS: generations, cells. ARGV: cell, hint.
+_CLAIM: Final = """
+local record = redis.call('HGET', KEYS[2], ARGV[1])
+local admitted = record and cjson.decode(record).generation or 0
+local stored = tonumber(redis.call('HGET', KEYS[1], ARGV[1])) or 0
+local generation = math.max(stored, admitted, tonumber(ARGV[2])) + 1
+redis.call('HSET', KEYS[1], ARGV[1], generation)
+return generation
+"""
+
+# KEYS: leases. ARGV: field, instance id.
+_RELEASE: Final = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held and string.find(cjson.decode(held).record, '"' .. ARGV[2] .. '"', 1, true) then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+"""
+
+_REDIS_ERRORS: Final = (RedisError, OSError, TimeoutError)
+
+
+class LeaseLostError(Exception):
+    """Another instance has the cell."""
+
+
+async def claim_generation(redis: Redis, environment: str, cell_id: str, hint: int) -> int:
+    """The next generation of a cell, above all before it and above `hint`. Waits for Redis as long as it takes."""
+    keys = [protocol.redis_key(environment, name) for name in ("generations", "cells")]
+    script = redis.register_script(_CLAIM)
+    while True:
+        try:
+            return int(await script(keys=keys, args=[cell_id, hint]))
+        except _REDIS_ERRORS as error:
+            structlog.get_logger("lease").warning("waiting for Redis", error=str(error))
+            await clock.sleep(1.0)
+
+
+class Heartbeat:
+    """Keeps the lease of one instance."""
+
+    def __init__(self, redis: Redis, record: protocol.InstanceRecord, secret: str, ttl_s: float) -> None:
+        self._keys = [protocol.redis_key(record.environment, name) for name in ("leases", "cells")]
+        self._field = protocol.lease_field(record.cell_id, record.generation)
+        self._record = record
+        self._signed = protocol.sign_record(record, secret)
+        self._ttl_s = ttl_s
+        self._beat = redis.register_script(_HEARTBEAT)
+        self._release = redis.register_script(_RELEASE)
+        self.ready = False
+
+    async def run(self) -> None:
+        """Renew every quarter of the lease's time. Raises LeaseLostError when another instance has the cell."""
+        log = structlog.get_logger("lease")
+        reachable = True
+        while True:
+            try:
+                answer = await self._once()
+            except _REDIS_ERRORS as error:
+                if reachable:
+                    log.warning("Redis can't be reached; the cell goes on", error=str(error))
+                reachable = False
+            else:
+                if answer != b"ok":
+                    raise LeaseLostError(_WHY[answer])
+                reachable = True
+            await clock.sleep(self._ttl_s / 4)
+
+    async def release(self) -> None:
+        """End the lease now, so that nobody waits for its time to run out."""
+        try:
+            await self._release(keys=self._keys[:1], args=[self._field, self._record.instance_id])
+        except _REDIS_ERRORS:
+            return  # it ends by itself
+
+    async def _once(self) -> bytes:
+        record, ready = self._record, msgspec.json.encode(self.ready)
+        ttl_ms = round(self._ttl_s * 1000)
+        args: list[str | bytes | int] = [record.cell_id, self._field, record.instance_id, ready, self._signed, ttl_ms]
+        answer: bytes = await self._beat(keys=self._keys, args=args)
+        return answer
+
+
+_WHY: Final = {
+    b"fenced": "a higher generation of this cell is admitted",
+    b"taken": "another live instance has this cell's generation",
+}

@@ -1,0 +1,21 @@
+"""The worker's metrics. Never labelled by tenant, key or event."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class WorkerMetrics:
+    """One registry a worker."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.events = Counter("cell_events", "Events by their outcome.", ["outcome"], registry=self.registry)
+        self.duplicates = Counter("cell_events_duplicate", "Events that were done already.", registry=self.registry)
+        self.duration = Histogram(
+            "cell_event_duration_seconds", "Of the handler and the commit.", buckets=_BUCKETS, registry=self.registry
+        )
+        self.in_flight = Gauge("cell_events_in_flight", "Events being worked on.", registry=self.registry)
+        self.outbox = Gauge("cell_outbox_lines", "Lines that wait for the sink.", registry=self.registry)
