@@ -33,7 +33,6 @@ from router.adapters.sqs import SqsSource
 from router.api.app import Readiness, create_app
 from router.api.views import cell_views, lane_views
 from router.core.errors import RegistryUnavailableError
-from router.core.lane import LaneLimits
 from router.core.messages import Extraction, Parser
 from router.core.retry import RetryPolicy
 from router.ports import CellRegistry
@@ -82,7 +81,7 @@ async def run_router(settings: Settings) -> None:
         watcher = RoutingWatcher(registry, dispatcher.apply, _CLOCK, settings.cells.lease_ttl_s)
         router = EventRouter(
             inbox=inbox,
-            consumer=Consumer(_consumer_config(settings), inbox, dispatcher.accept, _CLOCK),
+            consumer=Consumer(_consumer_config(settings), inbox, dispatcher.accept, dispatcher.relieve, _CLOCK),
             dispatcher=dispatcher,
             watcher=watcher,
             clock=_CLOCK,
@@ -234,8 +233,8 @@ def _dispatcher_config(settings: Settings) -> DispatcherConfig:
     return DispatcherConfig(
         source_name=source.queue,
         retry=RetryPolicy(retry.max_attempts, retry.base_delay_s, retry.max_delay_s),
-        lane=LaneLimits(settings.lane.max_events, settings.lane.max_bytes),
         max_events=source.max_messages,
+        max_bytes=source.max_bytes,
         visibility_s=source.visibility_s,
         wait_s=source.wait_s,
     )

@@ -98,12 +98,16 @@ class Snapshot:
     leader: str  # the owner of the live leader lease; empty for none
 
 
-class CellRegistry(Protocol):
+class RegistryReader(Protocol):
     """What is known of the cells. Every call raises RegistryUnavailableError when the registry is out of reach."""
 
     async def snapshot(self) -> Snapshot:
         """Everything, in one round trip."""
         ...
+
+
+class CellRegistry(RegistryReader, Protocol):
+    """The registry as its writers, the controllers, need it."""
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
         """Take or renew the leadership: its epoch, always above `hint`, or None while another leads."""

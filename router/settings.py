@@ -82,13 +82,6 @@ class SourceSection(_Section):
     event_id: JmesPath = ""
 
 
-class LaneSection(_Section):
-    """The path to one cell."""
-
-    max_events: int = Field(default=200, ge=10, le=10_000)
-    max_bytes: int = Field(default=16 * 1024 * 1024, ge=1024 * 1024)
-
-
 class RetrySection(_Section):
     """What happens after a failure."""
 
@@ -135,7 +128,6 @@ class Settings(_Section):
     aws: AwsSection = AwsSection()
     redis: RedisSection = RedisSection()
     source: SourceSection = SourceSection()
-    lane: LaneSection = LaneSection()
     retry: RetrySection = RetrySection()
     cells: CellsSection = CellsSection()
     api: ApiSection = ApiSection()

@@ -10,7 +10,7 @@ from router.core.errors import SourceUnavailableError
 from router.core.models import Draft, Message
 from router.ports import Clock
 
-POLL_S = 0.01
+POLL_S = 0.05
 VISIBILITY_S = 30.0
 
 

@@ -23,10 +23,10 @@ LAST_RETRY_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """How much one cell may occupy of the router."""
+    """How much a cell may occupy of the router when others need the room, and how much one batch carries."""
 
-    max_events: int = 200  # waiting and in flight together
-    max_bytes: int = 16 * 1024 * 1024
+    share_events: int = 250  # waiting and in flight together
+    share_bytes: int = 16 * 1024 * 1024
     batch_events: int = 50
     batch_bytes: int = 4 * 1024 * 1024
 
@@ -51,10 +51,10 @@ class Lane(Generic[T]):
         return len(self._held) + len(self._new)
 
     def room(self) -> int:
-        """How many more events would be taken in now."""
-        if self.bytes >= self.limits.max_bytes:
+        """How many more events its share has room for."""
+        if self.bytes >= self.limits.share_bytes:
             return 0
-        return max(0, self.limits.max_events - self.waiting - self.in_flight)
+        return max(0, self.limits.share_events - self.waiting - self.in_flight)
 
     def passable(self, now: float) -> bool:
         """Whether there is an instance to send to, and no recent failure says that it is of no use."""
@@ -70,8 +70,8 @@ class Lane(Generic[T]):
             self._retry_at = 0.0
 
     def offer(self, item: T, size: int, *, held: bool, now: float) -> bool:
-        """Take an event in; False when it must wait in the hold queue instead."""
-        if not self.passable(now) or self.room() == 0:
+        """Take an event in; False when the path is shut and it must wait in the hold queue."""
+        if not self.passable(now):
             return False
         (self._held if held else self._new).append((item, size))
         self.bytes += size
@@ -109,6 +109,19 @@ class Lane(Generic[T]):
         self._retry_at = now + min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
         return self.clear()
+
+    def hungry(self, now: float) -> bool:
+        """Whether it could send more than it is given: it has less than a quarter of its share."""
+        return self.passable(now) and self.room() > self.limits.share_events * 3 // 4
+
+    def shed(self) -> list[T]:
+        """Give back what is over its share, newest first, for the hold queue; never what came from there."""
+        excess = []
+        while self._new and self.room() == 0:
+            item, size = self._new.pop()
+            self.bytes -= size
+            excess.append(item)
+        return excess
 
     def clear(self) -> list[T]:
         """Give back what waits, oldest first."""

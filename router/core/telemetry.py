@@ -48,7 +48,7 @@ class EventHeld:
     """An event went to its cell's hold queue."""
 
     cell_id: str
-    cause: str  # full, shut, retry, failed
+    cause: str  # shut, over share, retry, failed
 
 
 @dataclass(frozen=True, slots=True)

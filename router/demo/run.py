@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 from rich.console import Console
 
-from router.adapters.aws import AwsConfig, open_client
+from router.adapters.aws import AWS_ERRORS, AwsConfig, open_client
 from router.bootstrap import names_of
 from router.core.errors import CellRouterError
 from router.demo.cloudtrail import LogFile, generate, real_files
@@ -31,7 +31,7 @@ from router.settings import Settings, load
 SEED: Final = 7
 POLL_S: Final = 0.25
 REPLACED_POLL_S: Final = 0.02
-STALL_S: Final = 90.0  # without any progress the rest counts as lost
+STALL_S: Final = 45.0  # without any progress the rest counts as lost; longer than a message can stay hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class DemoError(CellRouterError):
 async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Console, clock: Clock) -> int:
     """Run it; the exit code: 0, 1 when something was lost or findings differ, 130 after a signal."""
     started = clock.monotonic()
-    log_files = list(_log_files(options))
+    log_files = _log_files(options)
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     interrupted = _cancel_on_signal(task)
@@ -67,6 +67,8 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
             far_end = await _far_end(stack, settings)
             demo = _Demo(options, system, far_end, View(console), clock, started)
             return await demo.run(log_files, console)
+    except AWS_ERRORS as error:
+        raise DemoError(f"AWS, or what stands for it, doesn't answer: {error}") from error
     except asyncio.CancelledError:
         if not interrupted:
             raise
@@ -74,10 +76,13 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
         return 128 + interrupted[0]
 
 
-def _log_files(options: DemoOptions) -> Iterator[LogFile]:
+def _log_files(options: DemoOptions) -> list[LogFile]:
     if options.data is None:
-        return generate(options.files, options.accounts, SEED)
-    return real_files(options.data, options.accounts, options.files)
+        return list(generate(options.files, options.accounts, SEED))
+    try:
+        return list(real_files(options.data, options.accounts, options.files))
+    except (ValueError, OSError) as error:
+        raise DemoError(f"--data: {error}") from error
 
 
 async def _system(
@@ -148,13 +153,13 @@ class _Demo:
     async def _close(self, ledger: Ledger, log_files: list[LogFile], console: Console) -> int:
         self._view.ledger(ledger, self._evidence.titles)
         for location, reason in self._evidence.dead_letters().items():
-            console.print(f"dead-lettered {location}: {reason}", highlight=False)
+            console.print(f"dead-lettered {location}: {reason}", highlight=False, soft_wrap=True)
         for location in self._evidence.missing()[:10]:
-            console.print(f"LOST {location}", style="bold red", highlight=False)
+            console.print(f"LOST {location}", style="bold red", highlight=False, soft_wrap=True)
         expected = total(log_file.expected for log_file in log_files)
         wrong = differences(expected, ledger.findings) if expected is not None else []
         for sentence in wrong:
-            console.print(f"UNEXPECTED {sentence}", style="bold red", highlight=False)
+            console.print(f"UNEXPECTED {sentence}", style="bold red", highlight=False, soft_wrap=True)
         if expected is not None and not wrong:
             console.print("The findings are exactly those that the generated attacks call for.")
         if self._options.json_file is not None:

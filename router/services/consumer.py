@@ -33,11 +33,17 @@ class Consumer:
     """Moves messages from the source into the dispatcher."""
 
     def __init__(
-        self, config: ConsumerConfig, inbox: Inbox, accept: Callable[[Inbox, list[Held]], None], clock: Clock
+        self,
+        config: ConsumerConfig,
+        inbox: Inbox,
+        accept: Callable[[Inbox, list[Held]], None],
+        relieve: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self._config = config
         self._inbox = inbox
         self._accept = accept
+        self._relieve = relieve
         self._clock = clock
         self._asked_for = 0
         self._stopping = False
@@ -71,6 +77,7 @@ class Consumer:
     async def _permitted(self) -> bool:
         """Wait for room for a full batch; False once stopped."""
         while not self._stopping and self._is_full():
+            self._relieve()
             self._inbox.freed.clear()
             await self._inbox.freed.wait()
         return not self._stopping

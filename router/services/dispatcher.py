@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -43,8 +43,8 @@ class DispatcherConfig:
 
     source_name: str
     retry: retry.RetryPolicy
-    lane: LaneLimits  # of each lane at most
-    max_events: int  # of all lanes together, shared evenly: no dead cell's lane can take what the others need
+    max_events: int  # in all lanes together, shared evenly when it is tight
+    max_bytes: int
     visibility_s: int
     wait_s: float  # of one long poll of a hold queue
 
@@ -99,8 +99,8 @@ class Dispatcher:
         cells = set(routing.slot_map.owners)
         for cell_id in sorted(cells - self.paths.keys()):
             self._open_path(cell_id)
-        share = max(BATCH, self._config.max_events // len(self.paths))
-        limits = replace(self._config.lane, max_events=min(self._config.lane.max_events, share))
+        count = len(self.paths)
+        limits = LaneLimits(max(BATCH, self._config.max_events // count), self._config.max_bytes // count)
         for cell_id, path in self.paths.items():
             path.lane.resize(limits)
             path.lane.retarget(routing.targets.get(cell_id))
@@ -109,6 +109,13 @@ class Dispatcher:
     def accept(self, inbox: Inbox, helds: Sequence[Held]) -> None:
         """Take messages of the source in. There must be a slot map: see `routed`."""
         self._accept(inbox, helds, from_hold=False)
+
+    def relieve(self) -> None:
+        """There is no room for more: when a cell lacks events, others' lanes shed what is over their share."""
+        lanes = [path.lane for path in self.paths.values()]
+        if any(lane.hungry() for lane in lanes):
+            for lane in lanes:
+                self._to_hold(lane, lane.shed(), "over share")
 
     def stop(self) -> None:
         """Send nothing more, and let go of what has not been sent, so that it is at once free for another router."""
@@ -130,9 +137,7 @@ class Dispatcher:
 
     def _open_path(self, cell_id: str) -> None:
         config = self._config
-        lane = LaneRunner(
-            cell_id, config.lane, self._client, self._clock, self._observer, self._on_result, self._on_shut
-        )
+        lane = LaneRunner(cell_id, self._client, self._clock, self._observer, self._on_result, self._on_shut)
         queue = self._hold_queue(cell_id)
         hold = HoldQueue(queue, self._clock, self._observer, visibility_s=config.visibility_s, wait_s=config.wait_s)
         self.paths[cell_id] = CellPath(lane, hold)
@@ -160,7 +165,7 @@ class Dispatcher:
             return
         path = self.paths[self._routing.slot_map.cell_of(delivery.event.partition_key)]
         if not path.lane.offer(delivery):
-            self._hold(path, delivery, delivery.event, 0, "full" if path.lane.passable() else "shut")
+            self._hold(path, delivery, delivery.event, 0, "shut")
 
     def _on_result(self, lane: LaneRunner, delivery: Delivery, result: Result) -> None:
         match retry.decide(self._config.retry, delivery.event, result, self._clock.jitter()):
@@ -174,8 +179,11 @@ class Dispatcher:
                 self._bury(letter, delivery.inbox, delivery.held)
 
     def _on_shut(self, lane: LaneRunner, waiting: list[Delivery]) -> None:
-        for delivery in waiting:
-            self._hold(self.paths[lane.cell_id], delivery, delivery.event, 0, "shut")
+        self._to_hold(lane, waiting, "shut")
+
+    def _to_hold(self, lane: LaneRunner, deliveries: list[Delivery], cause: str) -> None:
+        for delivery in deliveries:
+            self._hold(self.paths[lane.cell_id], delivery, delivery.event, 0, cause)
 
     def _hold(self, path: CellPath, delivery: Delivery, event: Event, delay_s: int, cause: str) -> None:
         self._observer.observe(EventHeld(path.lane.cell_id, cause))

@@ -19,7 +19,7 @@ from router.services.forwarder import Forwarder
 from router.services.inbox import Held, Inbox
 from router.services.lane_runner import LaneRunner
 
-NO_ROOM_PAUSE_S: Final = 0.1
+NO_ROOM_PAUSE_S: Final = 0.2
 OUTAGE_PAUSE_S: Final = 2.0
 
 

@@ -25,7 +25,6 @@ class LaneRunner:
     def __init__(
         self,
         cell_id: str,
-        limits: LaneLimits,
         client: CellClient,
         clock: Clock,
         observer: Observer,
@@ -35,7 +34,7 @@ class LaneRunner:
         self.cell_id = cell_id
         self.answered = 0  # events with outcome ok so far
         self.latency = RecentLatency()
-        self._lane: Lane[Delivery] = Lane(limits)
+        self._lane: Lane[Delivery] = Lane(LaneLimits())
         self._client = client
         self._clock = clock
         self._observer = observer
@@ -64,11 +63,11 @@ class LaneRunner:
         return self._lane.passable(self._clock.monotonic())
 
     def room(self) -> int:
-        """How many events it would take in now."""
+        """How many more events its share has room for."""
         return self._lane.room()
 
     def offer(self, delivery: Delivery) -> bool:
-        """Take it in; False when it must wait in the hold queue."""
+        """Take it in; False when the path is shut and it must wait in the hold queue."""
         now = self._clock.monotonic()
         taken = self._lane.offer(delivery, delivery.size, held=delivery.from_hold, now=now)
         if taken:
@@ -85,6 +84,14 @@ class LaneRunner:
         if target is None:
             self._abandon()
         self._wake.set()
+
+    def hungry(self) -> bool:
+        """Whether it could send more than it is given."""
+        return self._lane.hungry(self._clock.monotonic())
+
+    def shed(self) -> list[Delivery]:
+        """Give back what is over its share."""
+        return self._lane.shed()
 
     def clear(self) -> list[Delivery]:
         """Give back what has not been sent."""

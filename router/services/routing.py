@@ -12,7 +12,7 @@ from typing import Final
 from router.core.errors import RegistryUnavailableError
 from router.core.models import LeaseView, Target
 from router.core.trust import LeaseTrust
-from router.ports import CellRegistry, Clock, Snapshot
+from router.ports import Clock, RegistryReader, Snapshot
 from router.services.dispatcher import Routing
 
 POLL_S: Final = 0.25
@@ -39,7 +39,7 @@ class RoutingWatcher:
     """Polls the registry and applies what is new."""
 
     def __init__(
-        self, registry: CellRegistry, apply: Callable[[Routing], None], clock: Clock, lease_ttl_s: float
+        self, registry: RegistryReader, apply: Callable[[Routing], None], clock: Clock, lease_ttl_s: float
     ) -> None:
         self._registry = registry
         self._apply = apply

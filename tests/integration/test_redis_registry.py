@@ -1,0 +1,229 @@
+"""The registry on a real server: leadership, fencing, generations, signatures."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from cell_worker import protocol
+from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
+from router.adapters.redis_registry import RedisRegistry
+from router.core.errors import NotLeaderError, RegistryUnavailableError
+from router.core.models import CellRecord
+from router.core.slots import SlotMap, assign
+from router.ports import AuditEntry
+from tests.aio import run, until
+
+SECRET = "a-secret-for-tests"
+
+
+@asynccontextmanager
+async def fresh(url: str) -> AsyncIterator[tuple[RedisRegistry, Redis, str]]:
+    """A registry of an environment of its own."""
+    environment = f"test-{uuid.uuid4().hex[:8]}"
+    async with Redis.from_url(url) as redis:
+        yield RedisRegistry(redis, environment, SECRET), redis, environment
+
+
+def on_registry(url: str, story: Callable[[RedisRegistry, Redis, str], Awaitable[None]]) -> None:
+    """Run a story on a fresh registry."""
+
+    async def main() -> None:
+        async with fresh(url) as (registry, redis, environment):
+            await story(registry, redis, environment)
+
+    run(main())
+
+
+def record(environment: str, generation: int = 1, cell_id: str = "cell-0000") -> protocol.InstanceRecord:
+    """What an instance says of itself."""
+    return protocol.InstanceRecord(environment, cell_id, generation, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)
+
+
+def test_one_leads_until_its_lease_ends(redis_url: str) -> None:
+    """The other waits; renewing keeps the epoch; a change of the leader raises it."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        first = await registry.lead("a", 0.3, 0)
+        assert first is not None
+        assert await registry.lead("b", 0.3, 0) is None
+        assert await registry.lead("a", 0.3, 0) == first
+        assert (await registry.snapshot()).leader == "a"
+        await registry.resign("b")  # not its own to resign
+        assert (await registry.snapshot()).leader == "a"
+        await registry.resign("a")
+        second = await registry.lead("b", 0.05, 0)
+        assert second is not None
+        assert second > first
+
+        async def led_by_a() -> bool:
+            return await registry.lead("a", 5, 0) is not None
+
+        await until(led_by_a, "a leads after b's lease has ended")
+        assert (await registry.lead("a", 5, 0) or 0) > second
+
+    on_registry(redis_url, story)
+
+
+def test_the_epoch_grows_even_when_the_registry_was_emptied(redis_url: str) -> None:
+    """A hint of the highest epoch ever seen is enough."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        far = 9_000_000_000_000
+        assert await registry.lead("a", 5, far) == far + 1
+        await redis.delete(protocol.redis_key(environment, "leader"))
+        assert await registry.lead("b", 5, far + 1) == far + 2
+
+    on_registry(redis_url, story)
+
+
+def test_a_deposed_leader_writes_nothing(redis_url: str) -> None:
+    """Neither cells, nor map, nor audit, nor generations."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        old = await registry.lead("a", 5, 0)
+        assert old is not None
+        await registry.resign("a")
+        new = await registry.lead("b", 5, 0)
+        assert new is not None
+        slot_map = SlotMap(new, assign(None, {"cell-0000": 1}))
+        with pytest.raises(NotLeaderError):
+            await registry.write(
+                old, cells=[CellRecord("cell-0000", 9)], slot_map=slot_map, audit=[AuditEntry(1, "a", "x", "", "y")]
+            )
+        with pytest.raises(NotLeaderError):
+            await registry.next_generation(old, "cell-0000")
+        snapshot = await registry.snapshot()
+        assert (snapshot.cells, snapshot.slot_map, await registry.audit(10)) == ({}, None, [])
+
+    on_registry(redis_url, story)
+
+
+def test_what_is_written_is_read(redis_url: str) -> None:
+    """Cells, map and audit, by this registry and by another."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        epoch = await registry.lead("a", 5, 0)
+        assert epoch is not None
+        cells = [CellRecord("cell-0000", 3, launching=4, launched_at_ms=5, launch_failures=6), CellRecord("cell-0001")]
+        slot_map = SlotMap(epoch, assign(None, {"cell-0000": 1, "cell-0001": 1}))
+        entries = [AuditEntry(i, "a", "admit", "cell-0000", f"because {i}") for i in range(5)]
+        await registry.write(epoch, cells=cells, slot_map=slot_map, audit=entries)
+        for reader in (registry, RedisRegistry(redis, environment, SECRET)):
+            for _ in range(2):  # the second time the map doesn't travel
+                snapshot = await reader.snapshot()
+                assert snapshot.cells == {cell.cell_id: cell for cell in cells}
+                assert snapshot.slot_map == slot_map
+            assert await reader.audit(3) == entries[-3:]
+
+    on_registry(redis_url, story)
+
+
+def test_generations_only_grow(redis_url: str) -> None:
+    """Whether the controller gives them or a worker claims them, above what is admitted and above the hint."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        epoch = await registry.lead("a", 5, 0)
+        assert epoch is not None
+        assert await registry.next_generation(epoch, "cell-0000") == 1
+        assert await claim_generation(redis, environment, "cell-0000", 0) == 2
+        await registry.write(epoch, cells=[CellRecord("cell-0000", 7)])
+        assert await registry.next_generation(epoch, "cell-0000") == 8
+        assert await claim_generation(redis, environment, "cell-0000", 20) == 21
+
+    on_registry(redis_url, story)
+
+
+def test_a_lease_is_seen_alive_and_then_ended(redis_url: str) -> None:
+    """With what the instance says of itself; ended by the server's clock when the heartbeat stops."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        mine = record(environment)
+        heartbeat = Heartbeat(redis, mine, SECRET, 0.5)
+        heartbeat.ready = True
+        beating = asyncio.create_task(heartbeat.run())
+
+        async def alive() -> bool:
+            return any(lease.live and lease.ready for lease in (await registry.snapshot()).leases)
+
+        async def ended() -> bool:
+            return not await alive()
+
+        await until(alive, "the lease is alive")
+        (lease,) = (await registry.snapshot()).leases
+        assert (lease.cell_id, lease.generation, lease.instance_id) == ("cell-0000", 1, mine.instance_id)
+        beating.cancel()
+        await until(ended, "the lease has ended")
+        await heartbeat.release()
+        assert (await registry.snapshot()).leases == ()
+
+    on_registry(redis_url, story)
+
+
+def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> None:
+    """And one whose cell has a higher generation admitted."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        first = Heartbeat(redis, record(environment), SECRET, 5)
+        beating = asyncio.create_task(first.run())
+
+        async def there() -> bool:
+            return bool((await registry.snapshot()).leases)
+
+        await until(there, "the first has its lease")
+        with pytest.raises(LeaseLostError, match="another live instance"):
+            await Heartbeat(redis, record(environment), SECRET, 5).run()
+        beating.cancel()
+        epoch = await registry.lead("a", 5, 0)
+        assert epoch is not None
+        await registry.write(epoch, cells=[CellRecord("cell-0000", 2)])
+        with pytest.raises(LeaseLostError, match="higher generation"):
+            await first.run()
+
+    on_registry(redis_url, story)
+
+
+def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: str) -> None:
+    """Nor is garbage; the honest one still is."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        beats = [
+            Heartbeat(redis, record(environment, 1), SECRET, 5),
+            Heartbeat(redis, record(environment, 2), "another secret, not ours", 5),
+        ]
+        tasks = [asyncio.create_task(beat.run()) for beat in beats]
+        leases = protocol.redis_key(environment, "leases")
+        foreign = protocol.sign_record(record("elsewhere", 3), SECRET)
+        lease = protocol.Lease(9_000_000_000_000, ready=True, record=foreign)
+        await redis.hset(
+            leases, mapping={"cell-0000/3": msgspec.json.encode(lease), "cell-0000/4": b"garbage"}
+        )
+
+        async def all_there() -> bool:
+            return int(await redis.hlen(leases)) == 4
+
+        await until(all_there, "all four are written")
+        assert [lease.generation for lease in (await registry.snapshot()).leases] == [1]
+        for task in tasks:
+            task.cancel()
+
+    on_registry(redis_url, story)
+
+
+def test_a_registry_out_of_reach_is_one_error_of_ours() -> None:
+    """Whatever is called."""
+
+    async def story() -> None:
+        async with Redis.from_url("redis://127.0.0.1:1") as redis:
+            registry = RedisRegistry(redis, "test", SECRET)
+            for call in (registry.snapshot(), registry.lead("a", 1, 0), registry.audit(1), registry.write(1)):
+                with pytest.raises(RegistryUnavailableError):
+                    await call
+
+    run(story())

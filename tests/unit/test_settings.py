@@ -1,0 +1,96 @@
+"""The configuration: variables win over the file, and every fault is named at once, where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from router.core.errors import ConfigError
+from router.settings import check, load
+
+SECRET = {"CELLROUTER_SECRET": "0123456789abcdef"}
+
+
+def in_file(tmp_path: Path, text: str) -> dict[str, str]:
+    """An environment that names a file with this text."""
+    path = tmp_path / "cellrouter.toml"
+    path.write_text(text)
+    return {"CELLROUTER_CONFIG": str(path)}
+
+
+def test_only_the_secret_is_needed() -> None:
+    """Everything else has a default that works on a laptop."""
+    settings = load(SECRET)
+    assert (settings.environment, settings.cells.count) == ("live", 4)
+    assert "0123456789abcdef" not in repr(settings)
+
+
+def test_variables_win_over_the_file(tmp_path: Path) -> None:
+    """Key by key."""
+    environ = in_file(tmp_path, 'secret = "from-the-file-0123"\n[cells]\ncount = 2\nconcurrency = 3\n')
+    settings = load(environ | {"CELLROUTER_CELLS_COUNT": "7", "CELLROUTER_AWS_ENDPOINT_URL": "http://aws:4566"})
+    assert (settings.cells.count, settings.cells.concurrency, settings.aws.endpoint_url) == (7, 3, "http://aws:4566")
+    assert settings.secret.get_secret_value() == "from-the-file-0123"
+
+
+def test_every_fault_is_named_with_its_key_and_line(tmp_path: Path) -> None:
+    """All at once, in the order of the lines; the secret's value is never shown."""
+    text = """environment = "Bad Env"
+secret = "too-short-secr"
+
+[redis]
+urll = "redis://x"
+url = "http://x"
+
+[source]
+partition_key = "a ||| b"
+visibility_s = "many"
+
+[nope]
+x = 1
+"""
+    environ = in_file(tmp_path, text)
+    path = environ["CELLROUTER_CONFIG"]
+    variables = {"CELLROUTER_CELLS_COUNT": "0", "CELLROUTER_AWS_REGIN": "x", "CELLROUTER_FOO": "1"}
+    settings, faults = check(environ | variables)
+    assert settings is None
+    found = [fault.split(": ")[:2] for fault in faults]
+    assert found == [
+        [f"{path}:1", "environment"],
+        [f"{path}:2", "secret"],
+        [f"{path}:5", "redis.urll"],
+        [f"{path}:6", "redis.url"],
+        [f"{path}:9", "source.partition_key"],
+        [f"{path}:10", "source.visibility_s"],
+        [f"{path}:12", "nope"],
+        ["CELLROUTER_AWS_REGIN", "aws.regin"],
+        ["CELLROUTER_CELLS_COUNT", "cells.count"],
+        ["CELLROUTER_FOO", "foo"],
+    ]
+    text_of_all = "\n".join(faults)
+    assert "did you mean redis.url?" in text_of_all
+    assert "too-short-secr" not in text_of_all
+    assert all("\n" not in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a = ", "is not TOML"), ("cells = 5", "cells"), ("[cells.deep]\nx = 1", "cells.deep")],
+)
+def test_broken_files_are_named(tmp_path: Path, text: str, words: str) -> None:
+    """Not TOML, a value for a section, a section too deep."""
+    with pytest.raises(ConfigError, match=words):
+        load(SECRET | in_file(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    """With the reason."""
+    with pytest.raises(ConfigError, match=r"no/such\.toml: can't be read"):
+        load(SECRET | {"CELLROUTER_CONFIG": "no/such.toml"})
+
+
+def test_a_missing_secret_says_how_to_set_it() -> None:
+    """The variable's name and the key in the file."""
+    _, faults = check({})
+    assert faults == ["environment: secret: is required: set CELLROUTER_SECRET, or secret in the file"]
