@@ -21,6 +21,7 @@ from router.core.errors import ProvisionError
 from router.core.models import InstanceView
 from router.ports import Clock
 
+KILL_WAIT_S: Final = 5.0  # for the kernel to take the process away
 _KEEP_ENDED: Final = 100  # ended instances that observe() still tells of
 
 
@@ -99,12 +100,19 @@ class SubprocessProvisioner:
     async def _end(self, process: psutil.Process) -> None:
         try:
             process.terminate()
-            deadline = self._clock.monotonic() + self._config.stop_grace_s
-            while _how_it_ended(process) is None and self._clock.monotonic() < deadline:
-                await self._clock.sleep(0.05)
-            process.kill()
+            if not await self._ended_within(process, self._config.stop_grace_s):
+                process.kill()
+                await self._ended_within(process, KILL_WAIT_S)
         except psutil.NoSuchProcess:
             return
+
+    async def _ended_within(self, process: psutil.Process, seconds: float) -> bool:
+        deadline = self._clock.monotonic() + seconds
+        while _how_it_ended(process) is None:
+            if self._clock.monotonic() >= deadline:
+                return False
+            await self._clock.sleep(0.05)
+        return True
 
     def _adopt(self) -> None:
         for path in self._config.run_dir.glob("*.pid"):

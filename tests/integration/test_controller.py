@@ -1,0 +1,178 @@
+"""The controller with real workers, a real Valkey and a real AWS stand-in: launch, crash, hang, hand-over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from redis.asyncio import Redis
+
+from router.adapters.aws import AwsConfig, open_client
+from router.adapters.aws_resources import AwsCellResources, Names
+from router.adapters.clock import SystemClock
+from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
+from router.adapters.redis_registry import RedisRegistry
+from router.core.models import CellState, LeaseView
+from router.core.reconcile import state_of
+from router.ports import Snapshot
+from router.services.controller import Controller, ControllerConfig, cell_ids
+from tests.aio import run, until
+from tests.router_world import Notes
+
+REPOSITORY = Path(__file__).parents[2]
+SECRET = "a-secret-for-tests"
+CELLS = cell_ids(2)
+LEASE_TTL_S = 1.0
+
+
+@dataclass
+class Plane:
+    """A control plane and its cells."""
+
+    registry: RedisRegistry
+    resources: AwsCellResources
+    directory: Path
+    environment: dict[str, str]
+    provisioners: list[SubprocessProvisioner] = field(default_factory=list)
+
+    def controller(self, owner: str) -> Controller:
+        """One of several controllers, with a provisioner of its own on the same machine."""
+        config = SubprocessConfig(self.directory / "run", self.environment, self.directory / "cells", stop_grace_s=2)
+        provisioner = SubprocessProvisioner(config, SystemClock())
+        self.provisioners.append(provisioner)
+        settings = ControllerConfig(owner, CELLS, launch_timeout_s=20, lease_ttl_s=LEASE_TTL_S, leader_ttl_s=2)
+        return Controller(settings, self.registry, provisioner, self.resources, SystemClock(), Notes())
+
+    async def serving(self, **generations: int) -> None:
+        """Until every cell serves, the named ones (cell_0000=2) in that generation."""
+        wanted = {name.replace("_", "-"): generation for name, generation in generations.items()}
+
+        async def all_serving() -> bool:
+            snapshot = await self.registry.snapshot()
+            return len(snapshot.cells) == len(CELLS) and all(
+                state_of(cell, leases(snapshot)) is CellState.SERVING
+                and cell.generation == wanted.get(cell.cell_id, cell.generation)
+                for cell in snapshot.cells.values()
+            )
+
+        await until(all_serving, f"all serve, with {wanted}", 30)
+
+    def process(self, cell_id: str, generation: int) -> psutil.Process:
+        """The worker's process."""
+        return next(p._running[cell_id, generation] for p in self.provisioners if (cell_id, generation) in p._running)
+
+
+def leases(snapshot: Snapshot) -> dict[tuple[str, int], LeaseView]:
+    """By cell and generation."""
+    return {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
+
+
+@asynccontextmanager
+async def plane(redis_url: str, aws_endpoint: str, directory: Path) -> AsyncIterator[Plane]:
+    """An environment of its own; every worker is ended at the end."""
+    environment = f"test-{uuid.uuid4().hex[:8]}"
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(Redis.from_url(redis_url))
+        aws = AwsConfig("us-east-1", aws_endpoint)
+        clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
+        names = Names("t", environment, "events", "dead-letters")
+        role = "arn:aws:iam::000000000000:role/firehose"
+        resources = AwsCellResources(names, *clients, region="us-east-1", firehose_role=role)
+        variables = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "CELL_ENVIRONMENT": environment,
+            "CELL_SECRET": SECRET,
+            "CELL_HANDLER": "tests.trivial:handle",
+            "CELL_REDIS_URL": redis_url,
+            "CELL_SINK": "none",
+            "CELL_LEASE_TTL_S": str(LEASE_TTL_S),
+            "CELL_DRAIN_TIMEOUT_S": "1",
+        }
+        made = Plane(RedisRegistry(redis, environment, SECRET), resources, directory, variables)
+        try:
+            yield made
+        finally:
+            for provisioner in made.provisioners:
+                await provisioner.stop_all()
+
+
+@asynccontextmanager
+async def running(controller: Controller) -> AsyncIterator[None]:
+    """A controller that runs until the end of the block."""
+    task = asyncio.create_task(controller.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_crashed_cell_is_replaced_and_no_slot_moves(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
+    """Same cell, next generation, the same map; the audit says what was done and why; the other cell is untouched."""
+
+    async def story() -> None:
+        async with plane(redis_url, aws_endpoint, tmp_path) as world, running(world.controller("a")):
+            await world.serving(cell_0000=1, cell_0001=1)
+            before = (await world.registry.snapshot()).slot_map
+            world.process("cell-0001", 1).kill()
+            await world.serving(cell_0000=1, cell_0001=2)
+            assert before is not None
+            assert (await world.registry.snapshot()).slot_map == before
+            audit = [(e.action, e.cell_id, e.why) for e in await world.registry.audit(100)]
+            assert ("launch", "cell-0001", "generation 2: generation 1 exited: killed by signal 9") in audit
+            assert ("admit", "cell-0001", "generation 2 is ready") in audit
+
+    run(story())
+
+
+def test_a_hung_cell_is_replaced_and_its_process_ended(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
+    """SIGSTOP: the process is there, its lease is not. The next generation serves before the old one is ended."""
+
+    async def story() -> None:
+        async with plane(redis_url, aws_endpoint, tmp_path) as world, running(world.controller("a")):
+            await world.serving(cell_0000=1, cell_0001=1)
+            hung = world.process("cell-0000", 1)
+            hung.send_signal(signal.SIGSTOP)
+            await world.serving(cell_0000=2, cell_0001=1)
+
+            async def ended() -> bool:
+                return not hung.is_running() or hung.status() == psutil.STATUS_ZOMBIE
+
+            await until(ended, "the hung process is ended")
+
+    run(story())
+
+
+def test_a_second_controller_adopts_the_cells_of_one_that_died(
+    redis_url: str, aws_endpoint: str, tmp_path: Path
+) -> None:
+    """It waits while the first leads; afterwards it leads, launches nothing anew, and replaces what crashes."""
+
+    async def story() -> None:
+        async with plane(redis_url, aws_endpoint, tmp_path) as world:
+            first = asyncio.create_task(world.controller("a").run())
+            await world.serving(cell_0000=1, cell_0001=1)
+            second = world.controller("b")
+            await second.tick()
+            assert second.epoch is None
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            async with running(second):
+
+                async def leads() -> bool:
+                    return second.epoch is not None
+
+                await until(leads, "the second leads")
+                await world.serving(cell_0000=1, cell_0001=1)
+                world.process("cell-0000", 1).kill()
+                await world.serving(cell_0000=2, cell_0001=1)
+
+    run(story())
