@@ -54,77 +54,102 @@ class _Section(BaseModel):
 
 
 class AwsSection(_Section):
-    """Where AWS is, and how what we make there is named."""
+    """Where AWS is, and how what is made there is named. Credentials come from the environment, as always on AWS."""
 
-    region: str = "us-east-1"
-    endpoint_url: HttpUrl | None = None  # for LocalStack or MiniStack
-    prefix: Name = "cellrouter"
-    firehose_role: str = "arn:aws:iam::000000000000:role/cellrouter-firehose"
+    region: str = Field(default="us-east-1", description="the region")
+    endpoint_url: HttpUrl | None = Field(default=None, description="of LocalStack or MiniStack; none for AWS itself")
+    prefix: Name = Field(default="cellrouter", description="begins the names of buckets, streams and hold queues")
+    firehose_role: str = Field(
+        default="arn:aws:iam::000000000000:role/cellrouter-firehose",
+        description="the role by which Firehose writes to buckets",
+    )
 
 
 class RedisSection(_Section):
     """The registry."""
 
-    url: RedisUrl = "redis://127.0.0.1:6379/0"
+    url: RedisUrl = Field(
+        default="redis://127.0.0.1:6379/0", description="where Redis is: redis://, rediss:// or unix://"
+    )
 
 
 class SourceSection(_Section):
     """The queue that events arrive on, and how they are read."""
 
-    queue: QueueName = "cellrouter-events"
-    dead_letter_queue: QueueName = "cellrouter-dead-letters"
-    visibility_s: int = Field(default=30, ge=5, le=43200)
-    wait_s: int = Field(default=10, ge=0, le=20)  # of one long poll
-    pollers: int = Field(default=2, ge=1, le=50)
-    max_messages: int = Field(default=1000, ge=10, le=100_000)  # in memory at once
-    max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
-    partition_key: JmesPath = ""  # JMESPath; empty for the default order
-    event_id: JmesPath = ""
+    queue: QueueName = Field(default="cellrouter-events", description="the source queue")
+    dead_letter_queue: QueueName = Field(default="cellrouter-dead-letters", description="the dead-letter queue")
+    visibility_s: int = Field(
+        default=30, ge=5, le=43200, description="how long a received message stays hidden at a time"
+    )
+    wait_s: int = Field(default=10, ge=0, le=20, description="of one long poll")
+    pollers: int = Field(default=2, ge=1, le=50, description="long polls at once")
+    max_messages: int = Field(default=1000, ge=10, le=100_000, description="messages in memory at once")
+    max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, description="bytes of messages in memory at once")
+    partition_key: JmesPath = Field(
+        default="",
+        description="JMESPath, with match(text, 'regex'); empty: account or bucket of an S3 object, else tenant keys",
+    )
+    event_id: JmesPath = Field(
+        default="", description="JMESPath; empty: an S3 object's version, else event_id, id, the message's"
+    )
 
 
 class RetrySection(_Section):
     """What happens after a failure."""
 
-    max_attempts: int = Field(default=5, ge=1, le=100)
-    base_delay_s: Seconds = 1.0
-    max_delay_s: float = Field(default=300.0, gt=0, le=900)
+    max_attempts: int = Field(
+        default=5, ge=1, le=100, description="times the handler may fail before the dead-letter queue"
+    )
+    base_delay_s: Seconds = Field(default=1.0, description="the first delay's ceiling; doubles, with full jitter")
+    max_delay_s: float = Field(default=300.0, gt=0, le=900, description="the highest ceiling")
 
 
 class CellsSection(_Section):
     """The cells and their workers."""
 
-    count: int = Field(default=4, ge=1, le=1000)
-    provisioner: Literal["subprocess", "external"] = "subprocess"
-    handler: HandlerName = "cell_worker.handlers.security:SecurityMonitor"
-    data_dir: Path = Path("cellrouter-data")
-    concurrency: int = Field(default=16, ge=1, le=1000)
-    side_effects: bool = False
-    chaos: bool = False  # allows fault injection
-    event_timeout_s: Seconds = 60.0
-    lease_ttl_s: float = Field(default=2.0, ge=0.5, le=60)
-    launch_timeout_s: Seconds = 30.0
-    drain_timeout_s: Seconds = 20.0
+    count: int = Field(default=4, ge=1, le=1000, description="how many cells")
+    provisioner: Literal["subprocess", "external"] = Field(
+        default="subprocess",
+        description="who starts workers: the controller, as processes; or something else, as compose does",
+    )
+    handler: HandlerName = Field(
+        default="cell_worker.handlers.security:SecurityMonitor", description="package.module:name"
+    )
+    data_dir: Path = Field(
+        default=Path("cellrouter-data"), description="holds the cells' volumes, logs and process ids"
+    )
+    concurrency: int = Field(default=16, ge=1, le=1000, description="events a worker works on at once")
+    side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
+    chaos: bool = Field(default=False, description="allows fault injection")
+    event_timeout_s: Seconds = Field(default=60.0, description="for one event in its handler; longer counts as failed")
+    lease_ttl_s: float = Field(
+        default=2.0, ge=0.5, le=60, description="of an instance's lease; a hung one is found that fast"
+    )
+    launch_timeout_s: Seconds = Field(default=30.0, description="for a launched instance to be ready")
+    drain_timeout_s: Seconds = Field(default=20.0, description="for routers and workers to finish after a SIGTERM")
 
 
 class ApiSection(_Section):
-    """Where a router or controller serves /healthz, /readyz, /metrics and /cells."""
+    """Where a router or controller serves /healthz, /readyz, /metrics, /cells and /audit."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8080
+    host: str = Field(default="127.0.0.1", description="to listen on")
+    port: Port = Field(default=8080, description="to listen on")
 
 
 class LogSection(_Section):
     """What is logged, and how."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least that is logged")
+    format: Literal["json", "console"] = Field(default="json", description="JSON lines, or for people")
 
 
 class Settings(_Section):
     """Everything."""
 
-    environment: Name = "live"  # its queues, cells, map and policy are its own
-    secret: SecretStr = Field(min_length=16)  # of routers, controllers and cells: signs leases, authenticates calls
+    environment: Name = Field(default="live", description="its queues, cells and map are its own: live, stress, …")
+    secret: SecretStr = Field(
+        min_length=16, description="of routers, controllers and cells: signs leases, authenticates calls; required"
+    )
     aws: AwsSection = AwsSection()
     redis: RedisSection = RedisSection()
     source: SourceSection = SourceSection()
