@@ -30,6 +30,7 @@ from router.settings import Settings, load
 
 SEED: Final = 7
 POLL_S: Final = 0.25
+RATE_OVER_S: Final = 1.0
 REPLACED_POLL_S: Final = 0.02
 STALL_S: Final = 45.0  # without any progress the rest counts as lost; longer than a message can stay hidden
 
@@ -230,7 +231,7 @@ class _Demo:
 
     async def _watch(self, files: int) -> None:
         """Keep evidence and view fresh."""
-        before, before_at = dict[str, int](), self._clock.monotonic()
+        rates, before, before_at = dict[str, float](), dict[str, int](), self._clock.monotonic()
         while True:
             lanes = await self._system.lanes()
             now = self._clock.monotonic()
@@ -238,10 +239,9 @@ class _Demo:
             if self._first_event_s is None and sum(answered.values()) > self._answered_before:
                 self._first_event_s = round(now - self._started, 2)
                 self._tell("the first event is processed")
-            rates = {
-                cell: (count - before.get(cell, 0)) / max(now - before_at, 1e-3) for cell, count in answered.items()
-            }
-            before, before_at = answered, now
+            if now - before_at >= RATE_OVER_S:
+                rates = {cell: (n - before.get(cell, 0)) / (now - before_at) for cell, n in answered.items()}
+                before, before_at = answered, now
             evidence = self._evidence
             picture = Picture(
                 lanes=lanes,

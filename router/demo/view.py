@@ -51,6 +51,8 @@ class View:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+            for line in self._news:
+                self._console.print(line, highlight=False, soft_wrap=True)
 
     def news(self, elapsed_s: float, text: str) -> None:
         """Something just happened."""
@@ -72,8 +74,8 @@ class View:
 
     def ledger(self, ledger: Ledger, titles: Mapping[str, str]) -> None:
         """The end."""
-        self._console.print(_ledger_table(ledger))
         self._console.print(_findings_table(ledger.findings, titles))
+        self._console.print(_ledger_table(ledger))
 
     def _render(self) -> Group:
         picture = self._picture

@@ -1,0 +1,95 @@
+"""What an answer of AWS means for an event: AWS is at fault (try again), or the request is (never works)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from cell_worker.api import RetryEvent
+
+OVERLOAD_CODES: Final = frozenset(
+    [
+        "BandwidthLimitExceeded",
+        "InternalError",
+        "InternalFailure",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "Unavailable",
+    ]
+)
+CREDENTIAL_CODES: Final = frozenset(
+    [
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ]
+)
+"""Our own credentials or clock are off: the event is innocent, and a refresh or an operator will mend it."""
+SERVER_ERROR: Final = 500
+TOO_MANY_REQUESTS: Final = 429
+
+
+def client_config() -> AioConfig:
+    """Bounded waits and few own retries: the router retries whole events."""
+    # An emulator's host name has no bucket.host.name beside it; AWS itself keeps the default.
+    emulated = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return AioConfig(
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"mode": "standard", "max_attempts": 3},
+        max_pool_connections=50,
+        s3={"addressing_style": "path"} if emulated else None,
+    )
+
+
+def error_code(error: ClientError) -> str:
+    """The error's code, such as NoSuchKey; a HEAD request has the HTTP status instead."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_transient(error: ClientError) -> bool:
+    """Whether the same request may succeed later."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return (
+        status >= SERVER_ERROR or status == TOO_MANY_REQUESTS or error_code(error) in OVERLOAD_CODES | CREDENTIAL_CODES
+    )
+
+
+@contextmanager
+def retry_when_transient(doing: str) -> Iterator[None]:
+    """Turn faults of the network, of AWS and of our credentials into RetryEvent; other ClientErrors pass."""
+    try:
+        yield
+    except ClientError as error:
+        if is_transient(error):
+            raise RetryEvent(f"{doing}: {error}") from error
+        raise
+    except ParamValidationError:
+        raise
+    except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise RetryEvent(f"{doing}: {type(error).__name__}: {error}") from error

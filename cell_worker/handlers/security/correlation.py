@@ -1,0 +1,181 @@
+"""Sigma correlation rules, within one log object.
+
+A correlation sees the records of one object and nothing else: no state is kept between objects, so its findings are
+the same whatever order the objects arrive in, how often they are redelivered and which instance gets them. The price is
+that a burst that CloudTrail happens to spread over two objects is counted in each of them alone.
+
+Windows start at a matching record and last for the timespan. The earliest window that meets the condition is a finding
+with all records in it; the search goes on after it. Records whose time can't be read are not counted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from sigma.correlations import (
+    SigmaCorrelationCondition,
+    SigmaCorrelationConditionOperator,
+    SigmaCorrelationRule,
+    SigmaCorrelationType,
+)
+from sigma.rule import SigmaRule
+
+from cell_worker.handlers.security.matching import Record, find
+from cell_worker.handlers.security.values import UnsupportedRule, time_of
+
+Group = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A record that one of the correlation's rules matched."""
+
+    time: datetime
+    index: int  # in the log object
+    rule_id: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What meets a correlation: `count` is of records, distinct values or distinct rules, as the rule's type counts."""
+
+    group: Group
+    count: int
+    hits: tuple[Hit, ...]  # by time
+
+
+Counter = Callable[[Sequence[Hit]], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """A compiled correlation rule."""
+
+    rule_ids: frozenset[str]
+    timespan: timedelta
+    group_of: Callable[[Hit], Group]
+    count: Counter
+    enough: int
+    replaces: bool  # its rules' own findings; Sigma's `generate: true` keeps them
+
+    def windows(self, matches: Mapping[str, Sequence[tuple[int, Record]]]) -> list[Window]:
+        """The windows that meet the condition, by group and time. `matches`: rule id → (index, record)."""
+        groups: defaultdict[Group, list[Hit]] = defaultdict(list)
+        for hit in _hits(self.rule_ids, matches):
+            groups[self.group_of(hit)].append(hit)
+        return [window for group, hits in sorted(groups.items()) for window in self._windows_of(group, hits)]
+
+    def _windows_of(self, group: Group, hits: list[Hit]) -> list[Window]:
+        hits.sort(key=lambda hit: (hit.time, hit.index, hit.rule_id))
+        found, start, end = [], 0, 0
+        while start < len(hits):
+            end = max(end, start)
+            while end < len(hits) and hits[end].time - hits[start].time <= self.timespan:
+                end += 1
+            # Cheap bound first: counting a window costs its length, and no count exceeds that length.
+            count = self.count(hits[start:end]) if end - start >= self.enough else 0
+            if count >= self.enough:
+                found.append(Window(group, count, tuple(hits[start:end])))
+                start = end
+            else:
+                start += 1
+        return found
+
+
+def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
+    """Compile a correlation whose references are resolved. Raises UnsupportedRule."""
+    referenced = [reference.rule for reference in rule.referenced_rules]
+    if any(not isinstance(target, SigmaRule) for target in referenced):
+        raise UnsupportedRule("a correlation of correlations is not supported")
+    ids = frozenset(str(target.id) for target in referenced)
+    return Correlation(
+        rule_ids=ids,
+        timespan=timedelta(seconds=rule.timespan.seconds),
+        group_of=_grouping(rule),
+        count=_counter(rule),
+        enough=_enough(rule.condition),
+        replaces=not rule.generate,
+    )
+
+
+def _hits(rule_ids: frozenset[str], matches: Mapping[str, Sequence[tuple[int, Record]]]) -> list[Hit]:
+    return [
+        Hit(time, index, rule_id, record)
+        for rule_id in rule_ids
+        for index, record in matches.get(rule_id, ())
+        if (time := _aware_time(record)) is not None
+    ]
+
+
+def _aware_time(record: Record) -> datetime | None:
+    time = time_of(record.get("eventTime"))
+    return time if time is not None and time.tzinfo is not None else None
+
+
+def _enough(condition: Any) -> int:
+    if not isinstance(condition, SigmaCorrelationCondition):
+        raise UnsupportedRule("extended correlation conditions (and, or, not) are not supported")
+    match condition.op:
+        case SigmaCorrelationConditionOperator.GTE:
+            return max(1, -int(-condition.count // 1))
+        case SigmaCorrelationConditionOperator.GT:
+            return max(1, int(condition.count // 1) + 1)
+        case other:
+            raise UnsupportedRule(
+                f"correlation condition {other.name.lower()} is not supported: that there were no more than so many "
+                "events can't be told from one log object"
+            )
+
+
+def _counter(rule: SigmaCorrelationRule) -> Counter:
+    match rule.type:
+        case SigmaCorrelationType.EVENT_COUNT:
+            return lambda hits: len({hit.index for hit in hits})
+        case SigmaCorrelationType.TEMPORAL:
+            return lambda hits: len({hit.rule_id for hit in hits})
+        case SigmaCorrelationType.VALUE_COUNT:
+            assert isinstance(rule.condition, SigmaCorrelationCondition)
+            return _distinct_values(rule.condition.fieldref)
+        case other:
+            raise UnsupportedRule(f"correlation type {other.name.lower()} is not supported")
+
+
+def _distinct_values(fields: str | list[str] | None) -> Counter:
+    names = [fields] if isinstance(fields, str) else list(fields or [])
+    finders = [find(name) for name in names]
+
+    def count(hits: Sequence[Hit]) -> int:
+        values = {tuple(_key(finder(hit.record)) for finder in finders) for hit in hits}
+        return sum(1 for value in values if any(part != _NOTHING for part in value))
+
+    return count
+
+
+def _grouping(rule: SigmaCorrelationRule) -> Callable[[Hit], Group]:
+    aliases = {alias.alias: _alias_fields(alias.mapping) for alias in rule.aliases}
+    names = rule.group_by or []
+    plain = {name: find(name) for name in names}
+
+    def group_of(hit: Hit) -> Group:
+        return tuple(_key(aliases.get(name, {}).get(hit.rule_id, plain[name])(hit.record)) for name in names)
+
+    return group_of
+
+
+def _alias_fields(mapping: Mapping[Any, str]) -> dict[str, Callable[[Any], Any]]:
+    return {str(reference.rule.id): find(field) for reference, field in mapping.items()}
+
+
+_NOTHING: Final = "[]"
+"""The key of a field that is missing or null: such records are a group of their own."""
+
+
+def _key(values: Any) -> str:
+    """The values of a field as one text, so that groups of any JSON can be compared and sorted."""
+    return msgspec.json.encode([value for value in values if value is not None], order="sorted").decode()

@@ -1,0 +1,81 @@
+"""Security monitoring of AWS accounts: a CloudTrail log in S3 is read, held against Sigma rules and acted on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from aiobotocore.session import AioSession, get_session
+
+from cell_worker.api import Cell, Event
+from cell_worker.components import Component
+from cell_worker.handlers.security.components import RulesComponent, S3Component
+from cell_worker.handlers.security.findings import finding, receipt
+from cell_worker.handlers.security.logs import LogObject, fetch, log_object, parse
+from cell_worker.handlers.security.matching import Record
+from cell_worker.handlers.security.remedies import REMEDIES, Remediator, skipped
+from cell_worker.handlers.security.settings import SecuritySettings, load_settings
+from cell_worker.handlers.security.sigma import Match, RuleSet, load_rules
+
+
+class SecurityMonitor:
+    """CELL_HANDLER=cell_worker.handlers.security:SecurityMonitor.
+
+    An event is one record of an S3 notification. Emits the findings, then one receipt, always last.
+    """
+
+    def __init__(self) -> None:
+        self._settings: SecuritySettings
+        self._s3: S3Component
+        self._rules: RulesComponent
+        self._remediator: Remediator
+
+    async def start(self, cell: Cell) -> Sequence[Component]:
+        """Load settings and rules and open the S3 client; calls nothing. Raises SettingsError or RuleError."""
+        self._settings = load_settings()
+        session: AioSession = get_session()
+        self._rules = RulesComponent(self._load_rules)
+        for path, reason in self._rules.rules.skipped:
+            cell.log.warning("rule not supported", path=path, reason=reason)
+        self._remediator = Remediator(session, self._settings.remedy_role, f"cellrouter-{cell.cell_id}")
+        self._s3 = S3Component(session)
+        await self._s3.restart()
+        return [self._s3, self._rules]
+
+    async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any]:
+        """Process one log object. Raises RejectEvent or RetryEvent."""
+        source = log_object(event.json())
+        records, matches = await self._analyse(source)
+        findings = [finding(event, cell, source, match, records) for match in matches]
+        for match, each in zip(matches, findings, strict=True):
+            if match.rule.remedy is not None:
+                each["remedy"] = await self._remedy(match.rule.remedy, records[match.index], cell)
+        for each in findings:
+            cell.emit(each)
+        cell.emit(receipt(event, cell, source, len(records), findings, uuid4().hex))
+        return {"object": str(source), "records": len(records), "findings": len(findings)}
+
+    async def stop(self) -> None:
+        """Close the S3 client."""
+        await self._s3.close()
+
+    async def _analyse(self, source: LogObject) -> tuple[Sequence[Record], list[Match]]:
+        if source.is_digest:
+            return [], []
+        async with self._s3.reading(source.bucket) as client:
+            stored = await fetch(client, source, self._settings.max_object_bytes)
+        # Seconds of CPU for a large log: in a thread, so that heartbeats and health checks go on.
+        return await asyncio.to_thread(_evaluate, stored, source, self._settings.max_log_bytes, self._rules.rules)
+
+    async def _remedy(self, name: str, record: Record, cell: Cell) -> dict[str, str]:
+        return await self._remediator.run(name, record) if cell.side_effects else skipped(name)
+
+    def _load_rules(self) -> RuleSet:
+        return load_rules(self._settings.rules, remedies=REMEDIES.keys())
+
+
+def _evaluate(stored: bytes, source: LogObject, max_bytes: int, rules: RuleSet) -> tuple[list[Record], list[Match]]:
+    records: list[Record] = list(parse(stored, source, max_bytes))
+    return records, rules.evaluate(records)

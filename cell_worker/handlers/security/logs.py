@@ -1,0 +1,137 @@
+"""CloudTrail log objects: from an S3 notification record to a list of CloudTrail records.
+
+Whatever a log can have wrong is a RejectEvent whose sentence names the object; what is S3's or the network's fault is a
+RetryEvent. Sizes are bounded before and while reading, compressed and not.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+import msgspec
+from botocore.exceptions import ClientError, ParamValidationError
+
+from cell_worker.api import RejectEvent
+from cell_worker.handlers.security.aws import error_code, retry_when_transient
+
+GZIP_MAGIC: Final = b"\x1f\x8b"
+CHUNK_BYTES: Final = 256 * 1024
+WBITS_GZIP: Final = 31
+MAX_MEMBERS: Final = 1024
+"""A gzip file may be many files in a row. CloudTrail writes one; millions of tiny ones would only cost time."""
+DIGEST_FOLDER: Final = "/CloudTrail-Digest/"
+
+
+@dataclass(frozen=True, slots=True)
+class LogObject:
+    """An S3 object, or one version of it."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def is_digest(self) -> bool:
+        """CloudTrail's own integrity files, which lie beside the logs and have no records."""
+        return DIGEST_FOLDER in self.key
+
+
+class _Log(msgspec.Struct):
+    Records: list[dict[str, Any]]
+
+
+_DECODER: Final = msgspec.json.Decoder(_Log)
+
+
+def log_object(notification: Any) -> LogObject:
+    """The object that one S3 notification record tells of. Raises RejectEvent for anything else."""
+    match notification:
+        case {"s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as s3_object}} if bucket and key:
+            name = notification.get("eventName", "ObjectCreated:")
+            if not str(name).removeprefix("s3:").startswith("ObjectCreated:"):
+                raise RejectEvent(f"the notification is of {name}, not of an object's creation")
+            version = s3_object.get("versionId")
+            # Keys in notifications are URL-encoded as in a form: a space is a plus sign.
+            return LogObject(bucket, unquote_plus(key), version if isinstance(version, str) and version else None)
+        case _:
+            raise RejectEvent("the body is not an S3 notification record: s3.bucket.name and s3.object.key are needed")
+
+
+async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
+    """The object's bytes. Raises RejectEvent (gone, denied, too large) or RetryEvent."""
+    version = {"VersionId": source.version_id} if source.version_id else {}
+    try:
+        with retry_when_transient(f"reading {source}"):
+            reply = await client.get_object(Bucket=source.bucket, Key=source.key, **version)
+            async with reply["Body"] as body:
+                _check_size(source, int(reply.get("ContentLength") or 0), max_bytes)
+                return await _read(source, body.iter_chunks(CHUNK_BYTES), max_bytes)
+    except ClientError as error:
+        message = error.response.get("Error", {}).get("Message", "")
+        raise RejectEvent(f"{source} can't be read: {error_code(error)}: {message}") from error
+    except ParamValidationError as error:
+        raise RejectEvent(f"{source} is not a name that S3 accepts: {error}") from error
+
+
+def parse(stored: bytes, source: LogObject, max_bytes: int) -> list[dict[str, Any]]:
+    """The records of a log, gzipped or plain. CPU-bound. Raises RejectEvent."""
+    text = _decompress(stored, source, max_bytes) if stored.startswith(GZIP_MAGIC) else stored
+    if len(text) > max_bytes:
+        raise RejectEvent(f"{source} is too large: more than {max_bytes} bytes of JSON")
+    try:
+        return _DECODER.decode(text).Records
+    except msgspec.ValidationError as error:
+        raise RejectEvent(f"{source} is not a CloudTrail log: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RejectEvent(f"{source} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise RejectEvent(f"{source} is nested too deeply") from error
+
+
+async def _read(source: LogObject, chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
+    stored = bytearray()
+    async for chunk in chunks:
+        stored += chunk
+        _check_size(source, len(stored), max_bytes)
+    return bytes(stored)
+
+
+def _check_size(source: LogObject, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise RejectEvent(f"{source} is too large: more than {max_bytes} bytes as stored")
+
+
+def _decompress(stored: bytes, source: LogObject, max_bytes: int) -> bytes:
+    """All members of a gzip file, stopped as soon as there is more than `max_bytes`."""
+    text, at = bytearray(), 0
+    for _ in range(MAX_MEMBERS):
+        if not stored.startswith(GZIP_MAGIC, at):
+            break
+        at = _decompress_member(stored, at, text, source, max_bytes)
+    if stored[at:].strip(b"\0"):  # zeros are padding, which gzip allows
+        raise RejectEvent(f"{source} is a corrupt gzip file: something else follows its end")
+    return bytes(text)
+
+
+def _decompress_member(stored: bytes, at: int, text: bytearray, source: LogObject, max_bytes: int) -> int:
+    """Append a member's text; returns where the member ends."""
+    member = zlib.decompressobj(WBITS_GZIP)
+    while not member.eof:
+        piece = stored[at : at + CHUNK_BYTES]
+        if not piece:
+            raise RejectEvent(f"{source} is a truncated gzip file")
+        try:
+            text += member.decompress(piece, max_bytes - len(text) + 1)
+        except zlib.error as error:
+            raise RejectEvent(f"{source} is a corrupt gzip file: {error}") from error
+        if len(text) > max_bytes:
+            raise RejectEvent(f"{source} is too large: more than {max_bytes} bytes decompressed")
+        at += len(piece) - len(member.unconsumed_tail) - len(member.unused_data)
+    return at

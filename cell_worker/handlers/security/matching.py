@@ -1,0 +1,218 @@
+"""A parsed Sigma condition as a Python function of a CloudTrail record.
+
+Fields are dotted paths into nested maps. A list on the way, or at the end, stands for its elements: any that matches is
+enough. A key that itself has dots is found too. A field that is missing, null or an empty list is `null`;
+`exists` asks for the key alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from sigma.conditions import (
+    ConditionAND,
+    ConditionFieldEqualsValueExpression,
+    ConditionNOT,
+    ConditionOR,
+    ConditionValueExpression,
+)
+from sigma.types import (
+    SigmaCasedString,
+    SigmaExists,
+    SigmaExpansion,
+    SigmaFieldReference,
+    SigmaNull,
+    SigmaNumber,
+    SigmaRegularExpression,
+    SigmaString,
+    SigmaType,
+)
+
+from cell_worker.handlers.security.values import (
+    TextTest,
+    UnsupportedRule,
+    ValueTest,
+    compile_text,
+    compile_value,
+    text_of,
+)
+
+Record = Mapping[str, Any]
+Predicate = Callable[[Record], bool]
+Finder = Callable[[Any], Iterator[Any]]
+
+
+def compile_condition(node: Any) -> Predicate:
+    """A function of a record that says whether the condition holds. Raises UnsupportedRule."""
+    match node:
+        case ConditionAND():
+            return _all([compile_condition(part) for part in node.args])
+        case ConditionOR():
+            return _any([compile_condition(part) for part in node.args])
+        case ConditionNOT():
+            return _not(compile_condition(node.args[0]))
+        case ConditionFieldEqualsValueExpression():
+            return _field(node.field, node.value)
+        case ConditionValueExpression():
+            return _keyword(node.value)
+        case _:
+            raise UnsupportedRule(f"the condition has {type(node).__name__}, which is not supported")
+
+
+def required_texts(node: Any, field: str) -> frozenset[str] | None:
+    """The lower-case texts of which `field` must be one for the condition to hold; None when it may hold without."""
+    match node:
+        case ConditionAND():
+            known = [texts for part in node.args if (texts := required_texts(part, field)) is not None]
+            return frozenset.intersection(*known) if known else None
+        case ConditionOR():
+            parts = [required_texts(part, field) for part in node.args]
+            return None if None in parts else frozenset().union(*(part for part in parts if part is not None))
+        case ConditionFieldEqualsValueExpression(field=name, value=SigmaString() as value) if name == field:
+            return None if value.contains_special() else frozenset({"".join(map(str, value.s)).lower()})
+        case _:
+            return None
+
+
+def find(path: str) -> Finder:
+    """A function of a record that yields the values at a dotted path."""
+    keys = path.split(".")
+    steps = [(key, ".".join(keys[index:])) for index, key in enumerate(keys)]
+    if len(steps) == 1:
+        return lambda record: _elements(record[path]) if path in record else iter(())
+    return lambda record: _walk(record, steps, 0)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Every scalar in a value, however deep."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        else:
+            yield item
+
+
+def _walk(value: Any, steps: list[tuple[str, str]], at: int) -> Iterator[Any]:
+    if at == len(steps):
+        yield from _elements(value)
+    elif isinstance(value, dict):
+        key, rest = steps[at]
+        if key in value:
+            yield from _walk(value[key], steps, at + 1)
+        elif rest in value:
+            yield from _elements(value[rest])
+    elif isinstance(value, list):
+        for element in _elements(value):
+            yield from _walk(element, steps, at)
+
+
+def _elements(value: Any) -> Iterator[Any]:
+    """The value, or what is in it when it is a list, of lists too. Without recursion: input decides the depth."""
+    if not isinstance(value, list):
+        yield value
+        return
+    stack = value[::-1]
+    while stack:
+        element = stack.pop()
+        if isinstance(element, list):
+            stack.extend(reversed(element))
+        else:
+            yield element
+
+
+def _all(parts: list[Predicate]) -> Predicate:
+    return lambda record: all(part(record) for part in parts)
+
+
+def _any(parts: list[Predicate]) -> Predicate:
+    return lambda record: any(part(record) for part in parts)
+
+
+def _not(part: Predicate) -> Predicate:
+    return lambda record: not part(record)
+
+
+def _field(field: str, value: SigmaType) -> Predicate:
+    finder = find(field)
+    match value:
+        case SigmaNull():
+            return lambda record: all(found is None for found in finder(record))
+        case SigmaExists():
+            return _exists(field, wanted=value.exists)
+        case SigmaExpansion():
+            return _any([_field(field, part) for part in value.values])
+        case SigmaFieldReference():
+            return _same_as(finder, value)
+        case _:
+            return _tests(field, finder, compile_value(value))
+
+
+def _tests(field: str, finder: Finder, test: ValueTest) -> Predicate:
+    if "." in field:
+        return lambda record: any(test(found) for found in finder(record))
+
+    def matches(record: Record) -> bool:
+        found = record.get(field)
+        if isinstance(found, list):
+            return any(test(element) for element in _elements(found))
+        return test(found)
+
+    return matches
+
+
+def _exists(field: str, *, wanted: bool) -> Predicate:
+    *parents, last = field.split(".")
+    holders: Finder = find(".".join(parents)) if parents else lambda record: iter((record,))
+
+    def matches(record: Record) -> bool:
+        found = any(isinstance(holder, dict) and last in holder for holder in holders(record)) or field in record
+        return found is wanted
+
+    return matches
+
+
+def _same_as(finder: Finder, reference: SigmaFieldReference) -> Predicate:
+    others = find(reference.field)
+    relation = _relation(starts=reference.starts_with, ends=reference.ends_with)
+
+    def matches(record: Record) -> bool:
+        wanted = [text.lower() for value in others(record) if (text := text_of(value)) is not None]
+        found = (text.lower() for value in finder(record) if (text := text_of(value)) is not None)
+        return any(relation(text, other) for text in found for other in wanted)
+
+    return matches
+
+
+def _relation(*, starts: bool, ends: bool) -> Callable[[str, str], bool]:
+    if starts and ends:
+        return lambda text, other: other in text
+    if starts:
+        return str.startswith
+    return str.endswith if ends else str.__eq__
+
+
+def _keyword(value: SigmaType) -> Predicate:
+    match value:
+        case SigmaExpansion():
+            return _any([_keyword(part) for part in value.values])
+        case SigmaNumber():
+            return _in_any_leaf(compile_text(SigmaString(str(value.number)), anywhere=True), cased=False)
+        case SigmaRegularExpression():
+            return _in_any_leaf(compile_text(value), cased=True)
+        case SigmaString():
+            return _in_any_leaf(compile_text(value, anywhere=True), cased=isinstance(value, SigmaCasedString))
+        case _:
+            raise UnsupportedRule(f"{type(value).__name__} as a keyword is not supported")
+
+
+def _in_any_leaf(test: TextTest, *, cased: bool) -> Predicate:
+    def matches(record: Record) -> bool:
+        texts = (text for leaf in leaves(record) if (text := text_of(leaf)) is not None)
+        return any(test(text if cased else text.lower()) for text in texts)
+
+    return matches

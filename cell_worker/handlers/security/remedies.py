@@ -1,0 +1,240 @@
+"""Remedies: what a rule may have done about a match, by `remedy: NAME`.
+
+Each really calls AWS, changes no more than what the record made insecure, and is idempotent: what is already gone is
+done. Without side effects nothing is called and the finding says so. Faults of AWS or the network raise RetryEvent, so
+that the whole event is tried again; a refusal (AccessDenied and the like) is recorded in the finding as failed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiobotocore.session import AioSession
+from botocore.exceptions import ClientError, ParamValidationError
+
+from cell_worker.handlers.security.aws import client_config, error_code, retry_when_transient
+
+Record = Mapping[str, Any]
+Status = dict[str, str]
+Remedy = Callable[[Any, Record], Awaitable[str]]
+"""Takes the service's client and the record; returns what was done. Raises ClientError or CannotRemedy."""
+
+WORLD: Final = frozenset({"0.0.0.0/0", "::/0"})
+PROTOCOLS: Final = {"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6"}
+ACCOUNT: Final = re.compile(r"\d{12}")
+ALL_BLOCKED: Final = {
+    "BlockPublicAcls": True,
+    "IgnorePublicAcls": True,
+    "BlockPublicPolicy": True,
+    "RestrictPublicBuckets": True,
+}
+
+
+class CannotRemedy(Exception):
+    """The remedy can't be applied to this record; the text says why."""
+
+
+class Remediator:
+    """Runs remedies with clients for the account and region of the record."""
+
+    def __init__(self, session: AioSession, role: str | None, session_name: str) -> None:
+        """`role`: name of the role to assume in the record's account; None: act as we are, in our account only."""
+        self._session = session
+        self._role = role
+        self._session_name = re.sub(r"[^\w+=,.@-]", "-", session_name)[:64]
+
+    async def run(self, name: str, record: Record) -> Status:
+        """Apply a remedy; returns its status for the finding. Raises RetryEvent."""
+        service, remedy = REMEDIES[name]
+        try:
+            with retry_when_transient(f"remedy {name}"):
+                async with self._client(service, record) as client:
+                    return {"name": name, "status": "done", "detail": await remedy(client, record)}
+        except (ClientError, ParamValidationError, CannotRemedy) as error:
+            return {"name": name, "status": "failed", "reason": str(error)}
+
+    @asynccontextmanager
+    async def _client(self, service: str, record: Record) -> AsyncIterator[Any]:
+        account, region = record.get("recipientAccountId"), record.get("awsRegion")
+        if not isinstance(account, str) or not ACCOUNT.fullmatch(account):
+            raise CannotRemedy(f"the record names no account: recipientAccountId is {account!r}")
+        if not isinstance(region, str) or not region:
+            raise CannotRemedy("the record names no region")
+        credentials = await self._credentials(account, region)
+        async with self._session.create_client(
+            service, region_name=region, config=client_config(), **credentials
+        ) as client:
+            yield client
+
+    async def _credentials(self, account: str, region: str) -> dict[str, str]:
+        async with self._session.create_client("sts", region_name=region, config=client_config()) as sts:
+            if self._role:
+                return await self._assumed(sts, account, region, self._role)
+            own = (await sts.get_caller_identity())["Account"]
+        if own != account:
+            # In the wrong account the resource would look as if it were gone already.
+            raise CannotRemedy(
+                f"the record is of account {account} and this cell acts in {own}: set CELL_SECURITY_REMEDY_ROLE"
+            )
+        return {}
+
+    async def _assumed(self, sts: Any, account: str, region: str, role: str) -> dict[str, str]:
+        arn = f"arn:{_partition(region)}:iam::{account}:role/{role.lstrip('/')}"
+        reply = await sts.assume_role(RoleArn=arn, RoleSessionName=self._session_name)
+        given = reply["Credentials"]
+        return {
+            "aws_access_key_id": given["AccessKeyId"],
+            "aws_secret_access_key": given["SecretAccessKey"],
+            "aws_session_token": given["SessionToken"],
+        }
+
+
+def skipped(name: str) -> Status:
+    """The status of a remedy in a cell that changes nothing outside itself."""
+    return {"name": name, "status": "skipped", "reason": "side effects are off"}
+
+
+async def revoke_world_open_ingress(ec2: Any, record: Record) -> str:
+    """Revoke the ingress from anywhere that the record authorized, as far as the group still has it."""
+    group, opened = _group_id(record), _opened(record)
+    if not opened:
+        raise CannotRemedy("the record opens nothing to the world")
+    try:
+        present = await _present(ec2, group, opened)
+        for kind, cidr in present:
+            await _revoke(ec2, group, kind, cidr)
+        # EC2 answers "done" in a default VPC even when it has revoked nothing: believe the group alone.
+        if present and (left := await _present(ec2, group, opened)):
+            raise CannotRemedy(f"{group} still has {_listed(left)}")
+    except ClientError as error:
+        if error_code(error) != "InvalidGroup.NotFound":
+            raise
+        return f"{group} is gone"
+    return f"revoked from {group}: {_listed(present)}" if present else f"{group} has it no more"
+
+
+async def block_public_access(s3: Any, record: Record) -> str:
+    """Turn on all four public access blocks of the bucket that the record names."""
+    bucket = _request(record).get("bucketName")
+    if not isinstance(bucket, str) or not bucket:
+        raise CannotRemedy("the record names no bucket")
+    try:
+        if await _blocks(s3, bucket) == ALL_BLOCKED:
+            return f"{bucket} is blocked already"
+        await s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=ALL_BLOCKED)
+    except ClientError as error:
+        if error_code(error) == "NoSuchBucket":
+            return f"{bucket} is gone"
+        raise
+    return f"blocked public access to {bucket}"
+
+
+REMEDIES: Final[dict[str, tuple[str, Remedy]]] = {
+    "ec2-revoke-ingress": ("ec2", revoke_world_open_ingress),
+    "s3-block-public-access": ("s3", block_public_access),
+}
+"""Name → service of the client, and function."""
+
+Kind = tuple[str, int, int]
+"""Protocol as EC2 describes it, first and last port; -1 where it has none."""
+
+
+async def _present(ec2: Any, group: str, opened: set[tuple[Kind, str]]) -> list[tuple[Kind, str]]:
+    """What of `opened` the group lets in now."""
+    groups = (await ec2.describe_security_groups(GroupIds=[group]))["SecurityGroups"]
+    permissions = [permission for each in groups for permission in each.get("IpPermissions", [])]
+    return sorted(found for permission in permissions for found in _world_ranges(permission) if found in opened)
+
+
+async def _revoke(ec2: Any, group: str, kind: Kind, cidr: str) -> None:
+    """One at a time: of several, EC2 revokes none when one is missing."""
+    try:
+        await ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[_permission(kind, cidr)])
+    except ClientError as error:
+        if error_code(error) != "InvalidPermission.NotFound":
+            raise
+
+
+def _listed(opened: list[tuple[Kind, str]]) -> str:
+    return ", ".join(f"{protocol} {first}-{last} {cidr}" for (protocol, first, last), cidr in opened)
+
+
+async def _blocks(s3: Any, bucket: str) -> dict[str, bool]:
+    try:
+        reply = await s3.get_public_access_block(Bucket=bucket)
+    except ClientError as error:
+        if error_code(error) == "NoSuchPublicAccessBlockConfiguration":
+            return {}
+        raise
+    return dict(reply["PublicAccessBlockConfiguration"])
+
+
+def _group_id(record: Record) -> str:
+    """From the request, or, when that gave a name, from the rules in the response."""
+    candidates = [_request(record).get("groupId")]
+    response = record.get("responseElements")
+    created = _items(response.get("securityGroupRuleSet")) if isinstance(response, dict) else []
+    candidates += [item.get("groupId") for item in created]
+    for candidate in candidates:
+        if isinstance(candidate, str) and candidate:
+            return candidate
+    raise CannotRemedy("the record names no security group")
+
+
+def _opened(record: Record) -> set[tuple[Kind, str]]:
+    request = _request(record)
+    opened = {
+        (_kind(item, "ipProtocol", "fromPort", "toPort"), cidr)
+        for item in _items(request.get("ipPermissions"))
+        for ranges, key in (("ipRanges", "cidrIp"), ("ipv6Ranges", "cidrIpv6"))
+        for part in _items(item.get(ranges))
+        if (cidr := part.get(key)) in WORLD
+    }
+    for key in ("cidrIp", "cidrIpv6"):  # the API's short form: one permission beside the group's id
+        if request.get(key) in WORLD:
+            opened.add((_kind(request, "ipProtocol", "fromPort", "toPort"), str(request[key])))
+    return opened
+
+
+def _world_ranges(permission: Mapping[str, Any]) -> list[tuple[Kind, str]]:
+    kind = _kind(permission, "IpProtocol", "FromPort", "ToPort")
+    ranges = [part.get("CidrIp") for part in permission.get("IpRanges", [])]
+    ranges += [part.get("CidrIpv6") for part in permission.get("Ipv6Ranges", [])]
+    return [(kind, cidr) for cidr in ranges if cidr in WORLD]
+
+
+def _permission(kind: Kind, cidr: str) -> dict[str, Any]:
+    protocol, first, last = kind
+    ranges = {"Ipv6Ranges": [{"CidrIpv6": cidr}]} if ":" in cidr else {"IpRanges": [{"CidrIp": cidr}]}
+    ports = {} if protocol == "-1" else {"FromPort": first, "ToPort": last}
+    return {"IpProtocol": protocol, **ports, **ranges}
+
+
+def _kind(item: Mapping[str, Any], protocol: str, first: str, last: str) -> Kind:
+    name = str(item.get(protocol, "-1")).lower()
+    name = PROTOCOLS.get(name, name)
+    return (name, -1, -1) if name == "-1" else (name, _port(item.get(first)), _port(item.get(last)))
+
+
+def _port(value: Any) -> int:
+    return int(value) if isinstance(value, int | str) and re.fullmatch(r"-?\d{1,5}", str(value)) else -1
+
+
+def _request(record: Record) -> Mapping[str, Any]:
+    request = record.get("requestParameters")
+    return request if isinstance(request, dict) else {}
+
+
+def _items(value: Any) -> list[dict[str, Any]]:
+    """CloudTrail writes EC2's lists as {"items": […]}."""
+    items = value.get("items") if isinstance(value, dict) else value
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _partition(region: str) -> str:
+    if region.startswith("cn-"):
+        return "aws-cn"
+    return "aws-us-gov" if region.startswith("us-gov-") else "aws"

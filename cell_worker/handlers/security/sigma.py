@@ -1,0 +1,317 @@
+"""Sigma rules for CloudTrail: a folder of YAML files, compiled, and evaluated over the records of one log object.
+
+What pySigma parses is compiled here (matching.py, correlation.py). Nothing is dropped silently: a file that is not
+right ends the load with a RuleError that names every such file; a right rule that can't be used here is in
+`RuleSet.skipped` with the reason.
+
+`remedy: NAME` at the top level of a rule names what to do about a match; Sigma keeps keys that it doesn't know.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from sigma.collection import SigmaCollection
+from sigma.correlations import SigmaCorrelationRule
+from sigma.exceptions import SigmaError
+from sigma.rule import SigmaRule
+from sigma.rule.attributes import SigmaRelatedType, SigmaStatus
+from sigma.rule.base import SigmaYAMLLoader
+
+from cell_worker.handlers.security.correlation import Correlation, Window, compile_correlation
+from cell_worker.handlers.security.matching import Predicate, Record, compile_condition, required_texts
+from cell_worker.handlers.security.values import UnsupportedRule
+
+LOGSOURCE: Final = {"product": "aws", "service": "cloudtrail", "category": None}
+CANDIDATE_CACHE: Final = 8192
+"""Distinct (eventSource, eventName) pairs remembered. Names come from logs, so the number must be bounded."""
+
+AnyRule = SigmaRule | SigmaCorrelationRule
+
+
+class RuleError(Exception):
+    """Rule files that are not right, one line each: path and error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a finding says of the rule it is from."""
+
+    rule_id: str
+    title: str
+    level: str
+    tags: tuple[str, ...]
+    remedy: str | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A rule that matched a record, or a correlation that a window of records met."""
+
+    rule: Rule
+    index: int  # of the record in the log object; of the window's first record for a correlation
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A rule, its condition, and what records it can possibly match."""
+
+    rule: Rule
+    matches: Predicate
+    sources: frozenset[str] | None  # lower-case eventSource texts; None: any
+    names: frozenset[str] | None  # lower-case eventName texts; None: any
+    output: bool = True  # False: only counted by correlations
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The rules of a folder, in the order of their paths."""
+
+    rules: tuple[CompiledRule, ...]
+    correlations: tuple[tuple[Rule, Correlation], ...]
+    skipped: list[tuple[str, str]]  # (path, reason)
+    _candidates: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_candidates", lru_cache(CANDIDATE_CACHE)(self._candidates_for))
+
+    def __len__(self) -> int:
+        return len(self.rules) + len(self.correlations)
+
+    def evaluate(self, records: Sequence[Record]) -> list[Match]:
+        """Every match, by record and rule, then the correlations'. Deterministic; raises nothing, whatever the JSON."""
+        found: list[Match] = []
+        counted: defaultdict[str, list[tuple[int, Record]]] = defaultdict(list)
+        for index, record in enumerate(records):
+            for compiled in self._candidates_of(record):
+                if compiled.matches(record):
+                    counted[compiled.rule.rule_id].append((index, record))
+                    if compiled.output:
+                        found.append(Match(compiled.rule, index))
+        return found + self._correlated(counted)
+
+    def _correlated(self, counted: Mapping[str, Sequence[tuple[int, Record]]]) -> list[Match]:
+        return [
+            Match(rule, window.hits[0].index, window)
+            for rule, correlation in self.correlations
+            for window in correlation.windows(counted)
+        ]
+
+    def _candidates_of(self, record: Record) -> Iterable[CompiledRule]:
+        source, name = record.get("eventSource"), record.get("eventName")
+        if isinstance(source, str) and isinstance(name, str):
+            candidates: Iterable[CompiledRule] = self._candidates(source, name)
+            return candidates
+        return self.rules
+
+    def _candidates_for(self, source: str, name: str) -> tuple[CompiledRule, ...]:
+        source, name = source.lower(), name.lower()
+        return tuple(
+            rule
+            for rule in self.rules
+            if (rule.sources is None or source in rule.sources) and (rule.names is None or name in rule.names)
+        )
+
+
+def load_rules(folder: Path, *, remedies: AbstractSet[str] = frozenset()) -> RuleSet:
+    """Load every *.yml and *.yaml under a folder. Raises RuleError naming each file that is not right, and why.
+
+    `remedies` are the names that a rule's `remedy` may have.
+    """
+    loader = _Loader(folder, remedies)
+    loader.read()
+    return loader.result()
+
+
+class _Loader:
+    def __init__(self, folder: Path, remedies: AbstractSet[str]) -> None:
+        self.folder = folder
+        self.remedies = remedies
+        self.bad: list[tuple[str, str]] = []
+        self.skipped: list[tuple[str, str]] = []
+        self.parsed: list[tuple[str, AnyRule]] = []
+
+    def read(self) -> None:
+        if not self.folder.is_dir():
+            raise RuleError(f"{self.folder}: not a folder")
+        paths = sorted(path for path in self.folder.rglob("*") if path.suffix in {".yml", ".yaml"} and path.is_file())
+        if not paths:
+            raise RuleError(f"{self.folder}: no *.yml or *.yaml file in it")
+        for path in paths:
+            self._read_file(path)
+        self._find_conflicts()
+
+    def result(self) -> RuleSet:
+        for reference_error in self._resolve():
+            self.bad.append(reference_error)
+        rules = [compiled for path, rule in self.parsed if (compiled := self._compile_rule(path, rule)) is not None]
+        known = {compiled.rule.rule_id for compiled in rules}
+        correlations = [pair for path, rule in self.parsed if (pair := self._compile_correlation(path, rule, known))]
+        silenced = frozenset[str]().union(*(each.rule_ids for _, each in correlations if each.replaces))
+        rules = [replace(rule, output=rule.rule.rule_id not in silenced) for rule in rules]
+        if self.bad:
+            raise RuleError("\n".join(f"{path}: {error}" for path, error in sorted(set(self.bad))))
+        return RuleSet(tuple(rules), tuple(correlations), sorted(self.skipped))
+
+    def _read_file(self, path: Path) -> None:
+        name = str(path)
+        try:
+            documents = list(yaml.load_all(path.read_text(encoding="utf-8"), SigmaYAMLLoader))
+            if not documents or any(not isinstance(document, dict) for document in documents):
+                self.bad.append((name, "not a Sigma rule: a YAML map was expected"))
+                return
+            self._parse(name, documents)
+        # pySigma lets the last four escape on documents of an unexpected shape.
+        except (
+            OSError,
+            UnicodeError,
+            yaml.YAMLError,
+            SigmaError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            ValueError,
+        ) as error:
+            self.bad.append((name, _one_line(error)))
+        except RecursionError:
+            self.bad.append((name, "nested too deeply"))
+
+    def _parse(self, name: str, documents: list[dict[str, Any]]) -> None:
+        collection = SigmaCollection.from_dicts(
+            documents, collect_errors=True, collect_filters=True, resolve_references=False
+        )
+        self.bad.extend((name, _one_line(error)) for error in collection.errors)
+        self.skipped.extend((name, "Sigma filters are not supported") for _ in collection.filters)
+        if not collection.errors:
+            self.parsed.extend((name, rule) for rule in collection.rules)
+
+    def _find_conflicts(self) -> None:
+        """Two rules of one id or name, or one that makes another obsolete: an error that names both files."""
+        seen: dict[str, str] = {}
+        for path, rule in self.parsed:
+            for kind, value in (("id", rule.id), ("name", rule.name)):
+                if value is None:
+                    continue
+                key = f"{kind} {value}"
+                if key in seen:
+                    self.bad.append((path, f"{key} is used by {seen[key]} too"))
+                seen.setdefault(key, path)
+        for path, rule in self.parsed:
+            for item in rule.related.related if rule.related else ():
+                other = seen.get(f"id {item.id}")
+                if item.type is SigmaRelatedType.OBSOLETE and other:
+                    self.bad.append((path, f"makes {other} obsolete, which is still there"))
+
+    def _resolve(self) -> list[tuple[str, str]]:
+        collection = SigmaCollection([rule for _, rule in self.parsed], resolve_references=False)
+        errors = []
+        for path, rule in self.parsed:
+            if isinstance(rule, SigmaCorrelationRule):
+                try:
+                    rule.resolve_rule_references(collection)
+                    rule.aliases.resolve_rule_references(collection)
+                except SigmaError as error:
+                    errors.append((path, _one_line(error)))
+        return errors
+
+    def _compile_rule(self, path: str, rule: AnyRule) -> CompiledRule | None:
+        if not isinstance(rule, SigmaRule):
+            return None
+        described = self._described(path, rule)
+        try:
+            _check_usable(rule)
+            conditions = [condition.parsed for condition in rule.detection.parsed_condition]
+            predicates = [compile_condition(condition) for condition in conditions]
+        except SigmaError as error:
+            self.bad.append((path, _one_line(error)))
+        except UnsupportedRule as reason:
+            self.skipped.append((path, str(reason)))
+        else:
+            sources = [required_texts(condition, "eventSource") for condition in conditions]
+            names = [required_texts(condition, "eventName") for condition in conditions]
+            return CompiledRule(described, _first_of(predicates), _union(sources), _union(names))
+        return None
+
+    def _compile_correlation(
+        self, path: str, rule: AnyRule, known: AbstractSet[str]
+    ) -> tuple[Rule, Correlation] | None:
+        if not isinstance(rule, SigmaCorrelationRule) or any(path == bad for bad, _ in self.bad):
+            return None
+        described = self._described(path, rule)
+        if described.remedy:
+            self.bad.append((path, "a correlation can't have a remedy: it is about several records"))
+        try:
+            _check_status(rule)
+            correlation = compile_correlation(rule)
+        except UnsupportedRule as reason:
+            self.skipped.append((path, str(reason)))
+            return None
+        if not correlation.rule_ids <= known:
+            self.skipped.append((path, "it counts a rule that is not supported"))
+            return None
+        return described, correlation
+
+    def _described(self, path: str, rule: AnyRule) -> Rule:
+        remedy = rule.custom_attributes.get("remedy")
+        if rule.id is None:
+            self.bad.append((path, "the rule has no id: a finding names its rule by it"))
+        if remedy is not None and remedy not in self.remedies:
+            known = ", ".join(sorted(self.remedies)) or "none"
+            self.bad.append((path, f"no such remedy: {remedy!r} (there are: {known})"))
+        level = rule.level.name.lower() if rule.level else "informational"
+        return Rule(str(rule.id), rule.title, level, tuple(map(str, rule.tags)), remedy, path)
+
+
+def _check_usable(rule: SigmaRule) -> None:
+    """Raise UnsupportedRule for what is right but not for us."""
+    _check_status(rule)
+    source = rule.logsource
+    for key, wanted in LOGSOURCE.items():
+        given = getattr(source, key)
+        if given is not None and given != wanted:
+            raise UnsupportedRule(f"not for CloudTrail: its logsource {key} is {given}")
+    if any("|" in condition for condition in rule.detection.condition):
+        raise UnsupportedRule("the old aggregation syntax (a pipe in the condition) is not supported; correlations are")
+    for name, detection in rule.detection.detections.items():
+        for modifiers in _modifier_names(detection):
+            if "SigmaRegularExpressionModifier" in modifiers and modifiers & _ANCHORS:
+                raise UnsupportedRule(f"{name}: re together with startswith or endswith is not supported; use ^ or $")
+
+
+_ANCHORS: Final = {"SigmaStartswithModifier", "SigmaEndswithModifier"}
+
+
+def _modifier_names(detection: Any) -> Iterable[set[str]]:
+    for item in detection.detection_items:
+        if hasattr(item, "detection_items"):
+            yield from _modifier_names(item)
+        else:
+            yield {modifier.__name__ for modifier in item.modifiers}
+
+
+def _check_status(rule: AnyRule) -> None:
+    if rule.status in {SigmaStatus.DEPRECATED, SigmaStatus.UNSUPPORTED}:
+        raise UnsupportedRule(f"its status is {rule.status.name.lower()}")
+
+
+def _first_of(predicates: list[Predicate]) -> Predicate:
+    """Several conditions in one rule: any of them is enough, and the rule matches once."""
+    return predicates[0] if len(predicates) == 1 else lambda record: any(matches(record) for matches in predicates)
+
+
+def _union(parts: list[frozenset[str] | None]) -> frozenset[str] | None:
+    known = [part for part in parts if part is not None]
+    return frozenset().union(*known) if len(known) == len(parts) else None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,263 @@
+"""Tests of one value of a record, made from one value of a Sigma rule.
+
+Sigma compares strings without regard to case unless `cased` says otherwise; `*` stands for any text and `?` for one
+character. A number or a boolean of a record is compared by its JSON text (`443`, `true`), so that a rule need not know
+which of the two CloudTrail writes. A map or a list met where text is wanted is searched as its JSON text, once as it is
+and once with the quotes of embedded documents unescaped, as a SIEM that keeps raw JSON would.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any, Final
+
+import msgspec
+from sigma.policy.regex_engine import RE2RegexEngine, RegexPattern
+from sigma.types import (
+    CompareOperators,
+    Placeholder,
+    SigmaBool,
+    SigmaCasedString,
+    SigmaCIDRExpression,
+    SigmaCompareExpression,
+    SigmaNumber,
+    SigmaRegularExpression,
+    SigmaRegularExpressionFlag,
+    SigmaString,
+    SigmaTimestampPart,
+    SigmaType,
+    SpecialChars,
+    TimestampPart,
+)
+
+ValueTest = Callable[[Any], bool]
+TextTest = Callable[[str], bool]
+
+
+class UnsupportedRule(Exception):
+    """A valid rule asks for something that can't be evaluated here; the text says what."""
+
+
+def compile_value(value: SigmaType) -> ValueTest:
+    """A test of a value found in a record. Raises UnsupportedRule."""
+    match value:
+        case SigmaTimestampPart():
+            return _timestamp_is(value)
+        case SigmaNumber():
+            return _number_is(value.number)
+        case SigmaBool():
+            return _text(f"{value.boolean}".lower().__eq__, cased=False)
+        case SigmaCompareExpression():
+            return _compares(value)
+        case SigmaCIDRExpression():
+            return _in_network(value.network)
+        case SigmaString() | SigmaRegularExpression():
+            cased = isinstance(value, SigmaCasedString | SigmaRegularExpression)
+            return _text(compile_text(value), cased=cased)
+        case _:
+            raise UnsupportedRule(f"{type(value).__name__} values are not supported")
+
+
+def compile_text(value: SigmaString | SigmaRegularExpression, *, anywhere: bool = False) -> TextTest:
+    """A test of a whole text, or of any part of it when `anywhere`. Takes lower case unless the value is cased."""
+    if isinstance(value, SigmaRegularExpression):
+        return _regex(_flags(value) + str(value.regexp))
+    if any(isinstance(part, Placeholder) for part in value.s):
+        raise UnsupportedRule("placeholders (the expand modifier) are not supported")
+    parts: list[str | SpecialChars] = [part for part in value.s if not isinstance(part, Placeholder)]
+    if not isinstance(value, SigmaCasedString):
+        parts = [part.lower() if isinstance(part, str) else part for part in parts]
+    if anywhere:
+        parts = [SpecialChars.WILDCARD_MULTI, *parts, SpecialChars.WILDCARD_MULTI]
+    return _glob(parts)
+
+
+def text_of(value: Any) -> str | None:
+    """A scalar as the text that rules compare with; None for null, maps and lists."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else None
+
+
+def number_of(value: Any) -> float | int | None:
+    """A number, or a text that spells one; None for all else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    if not isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _text(test: TextTest, *, cased: bool) -> ValueTest:
+    def matches(value: Any) -> bool:
+        if isinstance(value, str):
+            return test(value if cased else value.lower())
+        texts = _json_texts(value) if isinstance(value, dict | list) else (text_of(value),)
+        return any(text is not None and test(text if cased else text.lower()) for text in texts)
+
+    return matches
+
+
+def _json_texts(value: Any) -> tuple[str, str]:
+    text = msgspec.json.encode(value).decode()
+    return text, text.replace('\\"', '"')
+
+
+def _glob(parts: list[str | SpecialChars]) -> TextTest:
+    if SpecialChars.WILDCARD_SINGLE in parts:
+        return _full_match("(?s)" + "".join(_glob_regex(part) for part in parts))
+    if SpecialChars.WILDCARD_MULTI not in parts:
+        return "".join(part for part in parts if isinstance(part, str)).__eq__
+    pieces = [""]
+    for part in parts:
+        if isinstance(part, str):
+            pieces[-1] += part
+        else:
+            pieces.append("")
+    return _pieces_in_order(pieces[0], [piece for piece in pieces[1:-1] if piece], pieces[-1])
+
+
+def _pieces_in_order(first: str, middle: list[str], last: str) -> TextTest:
+    """Text of the shape first*middle*…*last, found greedily: linear, whatever the pattern."""
+    if not first and not last and len(middle) == 1:
+        (only,) = middle
+        return lambda text: only in text
+
+    def matches(text: str) -> bool:
+        end = len(text) - len(last)
+        if end < len(first) or not text.startswith(first) or not text.endswith(last):
+            return False
+        at = len(first)
+        for piece in middle:
+            found = text.find(piece, at, end)
+            if found < 0:
+                return False
+            at = found + len(piece)
+        return True
+
+    return matches
+
+
+def _glob_regex(part: str | SpecialChars) -> str:
+    if isinstance(part, str):
+        return re.escape(part)
+    return ".*" if part is SpecialChars.WILDCARD_MULTI else "."
+
+
+def _regex(pattern: str) -> TextTest:
+    """RE2, as pySigma checks it: no pattern and no text can make it backtrack for minutes."""
+    compiled = _compiled(pattern)
+    return lambda text: compiled.search(text) is not None
+
+
+def _full_match(pattern: str) -> TextTest:
+    compiled = _compiled(pattern)
+    return lambda text: compiled.fullmatch(text) is not None
+
+
+_RE2: Final = RE2RegexEngine()
+
+
+def _compiled(pattern: str) -> RegexPattern:
+    try:
+        return _RE2.compile(pattern)
+    except _RE2.error as error:
+        raise UnsupportedRule(f"regular expression {pattern!r}: {error}") from error
+
+
+_FLAGS: Final = {
+    SigmaRegularExpressionFlag.IGNORECASE: "i",
+    SigmaRegularExpressionFlag.MULTILINE: "m",
+    SigmaRegularExpressionFlag.DOTALL: "s",
+}
+
+
+def _flags(value: SigmaRegularExpression) -> str:
+    flags = "".join(sorted(_FLAGS[flag] for flag in value.flags))
+    return f"(?{flags})" if flags else ""
+
+
+def _number_is(number: float) -> ValueTest:
+    return lambda value: number_of(value) == number
+
+
+_COMPARE: Final[dict[CompareOperators, Callable[[float, float], bool]]] = {
+    CompareOperators.LT: lambda a, b: a < b,
+    CompareOperators.LTE: lambda a, b: a <= b,
+    CompareOperators.GT: lambda a, b: a > b,
+    CompareOperators.GTE: lambda a, b: a >= b,
+    CompareOperators.NEQ: lambda a, b: a != b,
+}
+
+
+def _compares(expression: SigmaCompareExpression) -> ValueTest:
+    compare, limit = _COMPARE[expression.op], expression.number.number
+    read = _part_reader(expression.number)
+
+    def matches(value: Any) -> bool:
+        number = read(value)
+        return number is not None and compare(number, limit)
+
+    return matches
+
+
+def _timestamp_is(part: SigmaTimestampPart) -> ValueTest:
+    read = _part_reader(part)
+    return lambda value: read(value) == part.number
+
+
+_PARTS: Final[dict[TimestampPart, Callable[[datetime], int]]] = {
+    TimestampPart.MINUTE: lambda time: time.minute,
+    TimestampPart.HOUR: lambda time: time.hour,
+    TimestampPart.DAY: lambda time: time.day,
+    TimestampPart.WEEK: lambda time: time.isocalendar().week,
+    TimestampPart.MONTH: lambda time: time.month,
+    TimestampPart.YEAR: lambda time: time.year,
+}
+
+
+def _part_reader(number: SigmaNumber) -> Callable[[Any], float | int | None]:
+    if not isinstance(number, SigmaTimestampPart):
+        return number_of
+    part = _PARTS[number.timestamp_part]
+
+    def read(value: Any) -> int | None:
+        time = time_of(value)
+        return None if time is None else part(time)
+
+    return read
+
+
+def time_of(value: Any) -> datetime | None:
+    """An ISO 8601 time; None for all else."""
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _in_network(network: IPv4Network | IPv6Network) -> ValueTest:
+    def matches(value: Any) -> bool:
+        address = _address(value) if isinstance(value, str) else None
+        return address is not None and address in network
+
+    return matches
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None

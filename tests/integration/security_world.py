@@ -1,0 +1,115 @@
+"""What the security tests share: a monitor against a real MiniStack, and logs put into its buckets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+import structlog
+from aiobotocore.session import get_session
+
+from cell_worker.api import Cell, Event
+from cell_worker.components import Component
+from cell_worker.handlers.security import SecurityMonitor
+
+ACCOUNT = "123456789012"
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def aws_environment(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard variables, as an operator sets them. MiniStack takes a 12-digit access key as the account."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCOUNT)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@dataclass
+class World:
+    """A started monitor and what surrounds it."""
+
+    monitor: SecurityMonitor
+    components: dict[str, Component]
+    bucket: str
+    client: Callable[..., Any]  # (service, account)
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Put an object into the log bucket."""
+        async with self.client("s3") as s3:
+            await s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    async def process(self, body: Any, *, side_effects: bool = False) -> tuple[Mapping[str, Any], Cell]:
+        """Have an event processed; returns the handler's answer and the cell with what was emitted."""
+        cell = a_cell(side_effects=side_effects)
+        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.monitor(Event(f"event-{uuid.uuid4().hex}", ACCOUNT, 1, encoded), cell), cell
+
+    async def process_log(self, records: list[Any], *, side_effects: bool = False) -> list[dict[str, Any]]:
+        """Put a log of these records and process its event; returns what was emitted."""
+        key = f"AWSLogs/{uuid.uuid4().hex}.json"
+        await self.put(key, json.dumps({"Records": records}).encode())
+        _, cell = await self.process(notification(self.bucket, key), side_effects=side_effects)
+        return [dict(record) for record in cell.emitted]
+
+
+def a_cell(*, side_effects: bool = False) -> Cell:
+    """A cell whose emissions can be read."""
+    return Cell("cell-0007", 3, "test", side_effects, structlog.stdlib.get_logger())
+
+
+def notification(bucket: str, key: str, **s3_object: Any) -> dict[str, Any]:
+    """One record of an S3 notification."""
+    s3 = {"bucket": {"name": bucket}, "object": {"key": key, "size": 1, "sequencer": "00", **s3_object}}
+    return {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3}
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    """Start a monitor and make a log bucket."""
+    session = get_session()
+
+    def client(service: str, account: str = ACCOUNT) -> Any:
+        return session.create_client(service, aws_access_key_id=account, aws_secret_access_key="test")
+
+    bucket = f"logs-{uuid.uuid4().hex}"
+    async with client("s3") as s3:
+        await s3.create_bucket(Bucket=bucket)
+    monitor = SecurityMonitor()
+    components = await monitor.start(a_cell())
+    try:
+        yield World(monitor, {component.name: component for component in components}, bucket, client)
+    finally:
+        await monitor.stop()
+
+
+def run(scenario: Callable[[World], Awaitable[T]]) -> T:
+    """Run a scenario in a fresh world."""
+
+    async def inside() -> T:
+        async with world() as made:
+            return await scenario(made)
+
+    return asyncio.run(inside())
+
+
+def record(source: str, name: str, request: Any, **more: Any) -> dict[str, Any]:
+    """A CloudTrail record of a successful call."""
+    return {
+        "eventSource": f"{source}.amazonaws.com",
+        "eventName": name,
+        "eventTime": "2026-01-05T12:00:00Z",
+        "eventID": uuid.uuid4().hex,
+        "awsRegion": "us-east-1",
+        "recipientAccountId": ACCOUNT,
+        "sourceIPAddress": "203.0.113.9",
+        "userIdentity": {"type": "IAMUser", "arn": f"arn:aws:iam::{ACCOUNT}:user/mallory", "userName": "mallory"},
+        "requestParameters": request,
+        **more,
+    }

@@ -1,0 +1,129 @@
+"""Correlations within one log object: counting by group and time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cell_worker.handlers.security.sigma import Match, load_rules
+
+BASE = {
+    "title": "base",
+    "id": "00000001-2222-4333-8444-555555555555",
+    "name": "base",
+    "logsource": {"product": "aws", "service": "cloudtrail"},
+    "detection": {"s": {"eventName": "Read"}, "condition": "s"},
+}
+OTHER = BASE | {
+    "title": "other",
+    "id": "00000002-2222-4333-8444-555555555555",
+    "name": "other",
+    "detection": {"s": {"eventName": "Write"}, "condition": "s"},
+}
+
+
+def evaluate(folder: Path, records: list[dict[str, Any]], **correlation: Any) -> list[Match]:
+    """The matches of the two rules above and a correlation of them."""
+    body = {"type": "event_count", "rules": ["base"], "timespan": "1m", "group-by": ["user"], "condition": {"gte": 3}}
+    counted = {"title": "counted", "id": "00000003-2222-4333-8444-555555555555", "correlation": body | correlation}
+    (folder / "rules.yml").write_text(yaml.safe_dump_all([BASE, OTHER, counted]))
+    rules = load_rules(folder)
+    assert rules.skipped == []
+    return rules.evaluate(records)
+
+
+def counts(matches: list[Match]) -> list[tuple[tuple[str, ...], int, int]]:
+    """Group, count and number of records of each window."""
+    return [(match.window.group, match.window.count, len(match.window.hits)) for match in matches if match.window]
+
+
+def at(second: int, user: str = "u", name: str = "Read", **more: Any) -> dict[str, Any]:
+    """A record at a second past noon."""
+    return {
+        "eventName": name,
+        "user": user,
+        "eventTime": f"2026-01-05T12:{second // 60:02d}:{second % 60:02d}Z",
+        **more,
+    }
+
+
+def test_event_count_needs_enough_in_the_window(tmp_path: Path) -> None:
+    """Three in a minute are found once, with all of the window; spread over more they are not."""
+    assert counts(evaluate(tmp_path, [at(0), at(30), at(60), at(61)])) == [(('["u"]',), 3, 3)]
+    assert counts(evaluate(tmp_path, [at(0), at(31), at(62), at(93)])) == []
+
+
+def test_windows_do_not_overlap(tmp_path: Path) -> None:
+    """A long burst is one finding per timespan, not one per record."""
+    assert counts(evaluate(tmp_path, [at(10 * number) for number in range(12)])) == [
+        (('["u"]',), 7, 7),
+        (('["u"]',), 5, 5),
+    ]
+
+
+def test_the_order_of_records_does_not_matter(tmp_path: Path) -> None:
+    """CloudTrail doesn't sort its records: time counts, not place."""
+    records = [at(0), at(200), at(20), at(220), at(40), at(240)]
+    assert counts(evaluate(tmp_path, records)) == counts(evaluate(tmp_path, records[::-1])) == [(('["u"]',), 3, 3)] * 2
+
+
+def test_groups_are_counted_apart(tmp_path: Path) -> None:
+    """Two users with two each are nobody with three; records without the field are a group of their own."""
+    assert counts(evaluate(tmp_path, [at(0, "a"), at(1, "a"), at(2, "b"), at(3, "b")])) == []
+    nobody = [{key: value for key, value in at(second).items() if key != "user"} for second in range(3)]
+    assert counts(evaluate(tmp_path, nobody)) == [(("[]",), 3, 3)]
+
+
+def test_value_count_counts_different_values(tmp_path: Path) -> None:
+    """The same secret read ten times is one secret; a record without one counts for nothing."""
+    condition = {"field": "p.secret", "gte": 3}
+    same = [at(second, p={"secret": "s"}) for second in range(10)]
+    different = [at(second, p={"secret": f"s{second % 3}"}) for second in range(6)]
+    missing = [at(0, p={"secret": "a"}), at(1, p={"secret": "b"}), at(2)]
+    assert counts(evaluate(tmp_path, same, type="value_count", condition=condition)) == []
+    assert counts(evaluate(tmp_path, different, type="value_count", condition=condition)) == [(('["u"]',), 3, 6)]
+    assert counts(evaluate(tmp_path, missing, type="value_count", condition=condition)) == []
+
+
+def test_temporal_needs_every_rule(tmp_path: Path) -> None:
+    """All of its rules have to match within the window, in any order."""
+    change = {"type": "temporal", "rules": ["base", "other"], "condition": {"gte": 2}}
+    assert counts(evaluate(tmp_path, [at(5), at(0, name="Write")], **change)) == [(('["u"]',), 2, 2)]
+    assert counts(evaluate(tmp_path, [at(5), at(6)], **change)) == []
+    assert counts(evaluate(tmp_path, [at(0), at(61, name="Write")], **change)) == []
+
+
+def test_aliases_name_a_group_by_another_field_in_each_rule(tmp_path: Path) -> None:
+    """A group-by that is an alias reads the field that the record's rule says."""
+    change = {
+        "type": "temporal",
+        "rules": ["base", "other"],
+        "condition": {"gte": 2},
+        "group-by": ["who"],
+        "aliases": {"who": {"base": "reader", "other": "writer"}},
+    }
+    assert len(evaluate(tmp_path, [at(0, reader="x"), at(1, name="Write", writer="x")], **change)) == 1
+    assert evaluate(tmp_path, [at(0, reader="x"), at(1, name="Write", writer="y")], **change) == []
+
+
+@pytest.mark.parametrize(("generate", "expected"), [(False, ["counted"]), (True, ["base", "base", "base", "counted"])])
+def test_generate_keeps_the_rules_own_findings(generate: bool, expected: list[str], tmp_path: Path) -> None:
+    """A correlation replaces what it counts unless it says otherwise."""
+    matches = evaluate(tmp_path, [at(0), at(1), at(2)], generate=generate)
+    assert [match.rule.title for match in matches] == expected
+
+
+@pytest.mark.parametrize("time", [None, "noon", 12, "2026-01-05T12:00:00"])
+def test_records_without_a_time_are_not_counted(time: Any, tmp_path: Path) -> None:
+    """A time that can't be placed puts its record in no window."""
+    assert evaluate(tmp_path, [at(0), at(1), at(2) | {"eventTime": time}]) == []
+
+
+def test_gt_is_one_more_than_gte(tmp_path: Path) -> None:
+    """The bounds are exact."""
+    three = [at(0), at(1), at(2)]
+    assert len(evaluate(tmp_path, three, condition={"gt": 2})) == 1
+    assert evaluate(tmp_path, three, condition={"gt": 3}) == []

@@ -1,0 +1,124 @@
+"""Log objects: what a notification names, and what is in the bytes, or the sentence why not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cell_worker.api import RejectEvent
+from cell_worker.handlers.security.logs import LogObject, log_object, parse
+
+SOURCE = LogObject("logs", "AWSLogs/1/a.json.gz", None)
+MIB = 1024 * 1024
+LOG = json.dumps({"Records": [{"eventName": "A"}]}).encode()
+
+
+def notification(key: str = "a.json.gz", **changes: Any) -> dict[str, Any]:
+    """An S3 notification record."""
+    s3 = {"bucket": {"name": "logs"}, "object": {"key": key, "size": 1, "sequencer": "00"}}
+    return {"eventVersion": "2.1", "eventName": "ObjectCreated:Put", "s3": s3} | changes
+
+
+def test_keys_are_decoded() -> None:
+    """Notifications URL-encode keys as forms do."""
+    assert log_object(notification("AWSLogs/my+logs/caf%C3%A9%2B1.json")).key == "AWSLogs/my logs/café+1.json"
+
+
+def test_the_version_is_kept() -> None:
+    """A versioned object is read as it was when the event happened."""
+    s3 = {"bucket": {"name": "logs"}, "object": {"key": "a", "versionId": "v1"}}
+    assert log_object(notification(s3=s3)).version_id == "v1"
+    assert log_object(notification()).version_id is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"Records": [notification()]},
+        {"Event": "s3:TestEvent"},
+        {"s3": {"bucket": {"name": 1}, "object": {"key": "a"}}},
+        {"s3": {"bucket": {"name": "b"}, "object": {"key": ""}}},
+        notification(eventName="ObjectRemoved:Delete"),
+    ],
+)
+def test_other_bodies_are_rejected(body: Any) -> None:
+    """Only the creation of a named object is work."""
+    with pytest.raises(RejectEvent, match=r"notification"):
+        log_object(body)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        LOG,
+        gzip.compress(LOG),
+        gzip.compress(LOG) + b"\0" * 512,
+        gzip.compress(LOG[:10]) + gzip.compress(LOG[10:]),
+    ],
+    ids=["plain", "gzip", "padded", "two members"],
+)
+def test_logs_are_read(stored: bytes) -> None:
+    """Gzip in all its forms, and plain JSON."""
+    assert parse(stored, SOURCE, MIB) == [{"eventName": "A"}]
+
+
+def bomb() -> bytes:
+    """About 64 KiB that decompress to 64 MiB."""
+    return gzip.compress(b" " * (64 * MIB))
+
+
+CORRUPT = bytearray(gzip.compress(LOG * 1))
+CORRUPT[-6] ^= 0xFF
+
+
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        (gzip.compress(LOG)[:-9], "truncated gzip"),
+        (b"\x1f\x8b", "truncated gzip"),
+        (bytes(CORRUPT), "corrupt gzip file: .*incorrect data check"),
+        (b"\x1f\x8b" + b"garbage and more", "corrupt gzip"),
+        (gzip.compress(LOG) + b"more", "corrupt gzip file: something else"),
+        (gzip.compress(b"") * 2000, "corrupt gzip file: something else"),
+        (bomb(), "too large: more than 1048576 bytes decompressed"),
+        (b" " * (MIB + 1), "too large: more than 1048576 bytes of JSON"),
+        (b"", "not JSON"),
+        (b"\xff\xfe not text", "not JSON"),
+        (b'{"Records": [', "not JSON"),
+        (b'{"Records": [{"a": NaN}]}', "not JSON"),
+        (b"[" * 100_000, "nested too deeply|not a CloudTrail log"),
+        (b'{"Records": [' + b'{"a":' * 50_000, "nested too deeply"),
+        (b"{}", "not a CloudTrail log: .*`Records`"),
+        (b"[]", "not a CloudTrail log"),
+        (b'{"Records": {}}', "not a CloudTrail log: .*array"),
+        (b'{"Records": [1]}', "not a CloudTrail log: .*object"),
+        (zlib.compress(LOG), "not JSON"),
+    ],
+)
+def test_what_is_no_log_is_rejected_with_a_reason(stored: bytes, reason: str) -> None:
+    """Each defect has a sentence that names the object."""
+    with pytest.raises(RejectEvent, match=reason) as caught:
+        parse(stored, SOURCE, MIB)
+    assert str(caught.value).startswith("s3://logs/AWSLogs/1/a.json.gz ")
+
+
+@given(stored=st.binary(max_size=200) | st.binary(max_size=100).map(gzip.compress))
+def test_any_bytes_are_a_log_or_rejected(stored: bytes) -> None:
+    """Nothing that can lie in a bucket ends in another exception."""
+    try:
+        parse(stored, SOURCE, MIB)
+    except RejectEvent as error:
+        reason = str(error)
+    else:
+        reason = str(SOURCE)
+    assert str(SOURCE) in reason

@@ -1,0 +1,177 @@
+"""Loading a folder of Sigma rules: what is wrong is an error naming every file, what is not supported is listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cell_worker.handlers.security.sigma import RuleError, load_rules
+
+IDS = [f"0000000{number}-2222-4333-8444-555555555555" for number in range(9)]
+
+
+def write(folder: Path, stem: str, number: int = 0, /, **changes: Any) -> str:
+    """Write a rule that is right but for the changes (None takes a key away); returns its path."""
+    rule: dict[str, Any] = {
+        "title": stem,
+        "id": IDS[number],
+        "logsource": {"product": "aws", "service": "cloudtrail"},
+        "detection": {"selection": {"eventName": "A"}, "condition": "selection"},
+        "level": "high",
+    }
+    rule = {key: value for key, value in (rule | changes).items() if value is not None}
+    path = folder / f"{stem}.yml"
+    path.write_text(yaml.safe_dump(rule))
+    return str(path)
+
+
+def correlation(kind: str = "event_count", **changes: Any) -> dict[str, Any]:
+    """The changes that make `write` write a correlation of the rule named `base`."""
+    body = {"type": kind, "rules": ["base"], "timespan": "5m", "group-by": ["user"], "condition": {"gte": 3}}
+    return {"correlation": body | changes, "logsource": None, "detection": None}
+
+
+def skipped_reason(folder: Path) -> str:
+    """The one reason for which a rule of the folder is skipped."""
+    ((_, reason),) = load_rules(folder).skipped
+    return reason
+
+
+def test_every_bad_file_is_named(tmp_path: Path) -> None:
+    """One error lists all bad files with their errors, and not the good one."""
+    good = write(tmp_path, "good")
+    broken = tmp_path / "broken.yml"
+    broken.write_text("title: [\n")
+    bad = {
+        str(broken): "while parsing",
+        write(tmp_path, "no_title", 1, title=None): "must have a title",
+        write(tmp_path, "no_id", 1, id=None): "has no id",
+        write(tmp_path, "bad_id", id="seven"): "must be an UUID",
+        write(tmp_path, "no_detection", 2, detection=None): "must have a detection",
+        write(tmp_path, "no_logsource", 3, logsource=None): "must have a log source",
+        write(tmp_path, "bad_level", 4, level="dire"): "not a valid Sigma rule level",
+        write(
+            tmp_path, "bad_modifier", 5, detection={"s": {"a|near": "x"}, "condition": "s"}
+        ): "Unknown modifier 'near'",
+        write(tmp_path, "bad_condition", 6, detection={"s": {"a": "x"}, "condition": "s and ("}): "Expected",
+        write(tmp_path, "bad_name", 7, detection={"s": {"a": "x"}, "condition": "s and t"}): "'t' not defined",
+        write(tmp_path, "bad_re", 8, detection={"s": {"a|re": "("}, "condition": "s"}): "missing )",
+    }
+    with pytest.raises(RuleError) as caught:
+        load_rules(tmp_path)
+    lines = dict(line.split(": ", 1) for line in str(caught.value).splitlines())
+    assert lines.keys() == bad.keys()
+    assert {path for path, part in bad.items() if part not in lines[path]} == set()
+    assert good not in str(caught.value)
+
+
+@pytest.mark.parametrize(("number", "name", "key"), [(0, None, "id"), (1, "same", "name")])
+def test_two_rules_of_one_id_or_name_are_an_error_naming_both(
+    number: int, name: str | None, key: str, tmp_path: Path
+) -> None:
+    """Findings name their rule by id, and correlations by name: neither may be ambiguous."""
+    first = write(tmp_path, "first", 0, name=name)
+    second = write(tmp_path, "second", number, name=name)
+    with pytest.raises(RuleError, match=f"{key} .* is used by") as caught:
+        load_rules(tmp_path)
+    assert first in str(caught.value)
+    assert second in str(caught.value)
+
+
+def test_an_obsolete_rule_beside_its_successor_is_an_error_naming_both(tmp_path: Path) -> None:
+    """The two would find the same thing twice."""
+    old = write(tmp_path, "old", 0)
+    new = write(tmp_path, "new", 1, related=[{"id": IDS[0], "type": "obsolete"}])
+    with pytest.raises(RuleError) as caught:
+        load_rules(tmp_path)
+    assert old in str(caught.value)
+    assert new in str(caught.value)
+
+
+def test_a_folder_without_rules_is_an_error(tmp_path: Path) -> None:
+    """A cell that looks for nothing is a mistake, as is a folder that isn't there."""
+    with pytest.raises(RuleError, match=r"no \*\.yml"):
+        load_rules(tmp_path)
+    with pytest.raises(RuleError, match="not a folder"):
+        load_rules(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"logsource": {"product": "windows", "service": "sysmon"}},
+            "not for CloudTrail: its logsource product is windows",
+        ),
+        (
+            {"logsource": {"product": "aws", "service": "route53"}},
+            "not for CloudTrail: its logsource service",
+        ),
+        ({"logsource": {"category": "proxy"}}, "not for CloudTrail: its logsource category is proxy"),
+        ({"status": "deprecated"}, "its status is deprecated"),
+        ({"detection": {"s": {"a": "x"}, "condition": "s | count() by b > 5"}}, "the old aggregation syntax"),
+        ({"detection": {"s": {"a|expand": "%admins%"}, "condition": "s"}}, "placeholders"),
+        ({"detection": {"s": {"a|re|startswith": "x"}, "condition": "s"}}, "re together with startswith"),
+    ],
+)
+def test_rules_that_are_not_for_us_are_listed(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    """A right rule that can't be used is skipped with a reason, and the others load."""
+    write(tmp_path, "other", 1)
+    path = write(tmp_path, "skipped", **changes)
+    rules = load_rules(tmp_path)
+    ((skipped, why),) = rules.skipped
+    assert (skipped, len(rules)) == (path, 1)
+    assert reason in why
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "reason"),
+    [
+        ("value_sum", {"condition": {"gte": 3, "field": "a"}}, "correlation type value_sum"),
+        ("temporal_ordered", {}, "correlation type temporal_ordered"),
+        ("event_count", {"condition": {"lt": 3}}, "correlation condition lt"),
+        ("event_count", {"rules": ["foreign"]}, "it counts a rule that is not supported"),
+        ("event_count", {"rules": ["count_of_base"]}, "a correlation of correlations"),
+    ],
+)
+def test_correlations_that_cant_be_evaluated_are_listed(
+    kind: str, changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    """So are correlations, and the rules they would have replaced go on reporting by themselves."""
+    write(tmp_path, "base", 1, name="base")
+    write(tmp_path, "foreign", 2, name="foreign", logsource={"product": "gcp"})
+    write(tmp_path, "count_of_base", 3, name="count_of_base", **correlation(generate=True))
+    write(tmp_path, "counted", **correlation(kind, **changes))
+    rules = load_rules(tmp_path)
+    assert any(reason in why for path, why in rules.skipped if path.endswith("counted.yml"))
+    assert [match.rule.title for match in rules.evaluate([{"eventName": "A"}])] == ["base"]
+
+
+def test_a_correlation_of_a_missing_rule_is_an_error(tmp_path: Path) -> None:
+    """The file that refers to a rule that isn't there is named."""
+    write(tmp_path, "other", 1)
+    path = write(tmp_path, "counted", **correlation())
+    with pytest.raises(RuleError, match="base") as caught:
+        load_rules(tmp_path)
+    assert path in str(caught.value)
+
+
+def test_remedies_must_exist(tmp_path: Path) -> None:
+    """A remedy is kept with its rule; one that nobody knows is an error that says which there are."""
+    path = write(tmp_path, "rule", remedy="tidy-up")
+    assert load_rules(tmp_path, remedies={"tidy-up"}).rules[0].rule.remedy == "tidy-up"
+    with pytest.raises(RuleError, match=r"no such remedy: 'tidy-up' \(there are: other\)") as caught:
+        load_rules(tmp_path, remedies={"other"})
+    assert path in str(caught.value)
+
+
+def test_several_rules_in_one_file(tmp_path: Path) -> None:
+    """YAML documents of one file are rules of their own."""
+    first, second = write(tmp_path, "first", 0), write(tmp_path, "second", 1)
+    text = "\n---\n".join(Path(path).read_text() for path in (first, second))
+    Path(second).unlink()
+    Path(first).write_text(text)
+    assert len(load_rules(tmp_path)) == 2
