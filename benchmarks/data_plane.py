@@ -51,7 +51,7 @@ class Notifications:
         self.left = count
         self.deleted = 0
 
-    async def receive(self, max_messages: int, wait_s: float) -> list[Message]:
+    async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
         count = min(max_messages, self.left)
         first, self.left = self.left, self.left - count
         return [

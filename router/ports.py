@@ -47,8 +47,8 @@ class EventSource(Protocol):
         """The queue's name, for people and metrics."""
         ...
 
-    async def receive(self, max_messages: int, wait_s: float) -> list[Message]:
-        """Up to 10 messages; waits up to `wait_s` (0 to 20) for the first."""
+    async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
+        """Up to 10 messages, hidden for `visibility_s` from now; waits up to `wait_s` (0 to 20) for the first."""
         ...
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:

@@ -64,9 +64,9 @@ class World:
     def __init__(self, cells: int = 4, *, max_attempts: int = 3, max_messages: int = 400) -> None:
         self.clock = FakeClock()
         self.cell_ids = [f"cell-{i:04d}" for i in range(cells)]
-        self.source = MemorySource("source", self.clock, VISIBILITY_S)
-        self.dead = MemorySource("dead", self.clock, VISIBILITY_S)
-        self.holds = {cell: MemorySource(f"hold-{cell}", self.clock, VISIBILITY_S) for cell in self.cell_ids}
+        self.source = MemorySource("source", self.clock)
+        self.dead = MemorySource("dead", self.clock)
+        self.holds = {cell: MemorySource(f"hold-{cell}", self.clock) for cell in self.cell_ids}
         self.cells = FakeCells(self.clock, self.cell_ids)
         self.registry = StaticRegistry(self.clock, self.cell_ids)
         self.notes = Notes()
@@ -132,7 +132,7 @@ class World:
     async def dead_letters(self) -> list[DeadLetter]:
         """Take them all."""
         letters = []
-        while messages := await self.dead.receive(10, 0):
+        while messages := await self.dead.receive(10, 0, VISIBILITY_S):
             letters += [from_body(message.body) for message in messages]
             await self.dead.delete(messages)
         return letters

@@ -11,7 +11,6 @@ from router.core.models import Draft, Message
 from router.ports import Clock
 
 POLL_S = 0.05
-VISIBILITY_S = 30.0
 
 
 @dataclass(slots=True)
@@ -30,18 +29,17 @@ class MemorySource:
     `down` makes every call fail, to play an outage.
     """
 
-    def __init__(self, name: str, clock: Clock, visibility_s: float = VISIBILITY_S) -> None:
+    def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
         self.down = False
         self._clock = clock
-        self._visibility_s = visibility_s
         self._stored: dict[str, _Stored] = {}
         self._ids = itertools.count(1)
 
     def __len__(self) -> int:
         return len(self._stored)
 
-    async def receive(self, max_messages: int, wait_s: float) -> list[Message]:
+    async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
         """Visible messages, oldest first."""
         give_up_at = self._clock.monotonic() + wait_s
         while True:
@@ -49,7 +47,7 @@ class MemorySource:
             now = self._clock.monotonic()
             visible = [stored for stored in self._stored.values() if stored.visible_at <= now][:max_messages]
             if visible or now >= give_up_at:
-                return [self._deliver(stored, now) for stored in visible]
+                return [self._deliver(stored, now + visibility_s) for stored in visible]
             await self._clock.sleep(POLL_S)
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
@@ -78,9 +76,9 @@ class MemorySource:
             self._stored[message_id] = _Stored(draft, message_id, visible_at, self._clock.time_ms())
         return []
 
-    def _deliver(self, stored: _Stored, now: float) -> Message:
+    def _deliver(self, stored: _Stored, visible_at: float) -> Message:
         stored.receives += 1
-        stored.visible_at = now + self._visibility_s
+        stored.visible_at = visible_at
         stored.receipt = f"{stored.message_id}/{stored.receives}"
         return Message(
             message_id=stored.message_id,

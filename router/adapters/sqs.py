@@ -25,12 +25,13 @@ class SqsSource:
         self._call = call_client
         self._known_url = ""
 
-    async def receive(self, max_messages: int, wait_s: float) -> list[Message]:
+    async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
         """Long-poll."""
         answer = await self._request(
             self._poll.receive_message,
             MaxNumberOfMessages=max_messages,
             WaitTimeSeconds=round(wait_s),
+            VisibilityTimeout=visibility_s,
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId"],
         )

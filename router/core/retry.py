@@ -40,8 +40,10 @@ class DeadLetter:
     error: str
 
 
-def decide(policy: RetryPolicy, event: Event, result: Result, jitter: float) -> Settle | Hold | DeadLetter:
-    """What to do next; `jitter` is uniform in [0, 1)."""
+def decide(
+    policy: RetryPolicy, event: Event, result: Result, *, receives: int, jitter: float
+) -> Settle | Hold | DeadLetter:
+    """What to do next. `receives`: how often its message was received so far; `jitter`: uniform in [0, 1)."""
     match result.outcome:
         case Outcome.OK:
             return Settle()
@@ -52,10 +54,10 @@ def decide(policy: RetryPolicy, event: Event, result: Result, jitter: float) -> 
         case Outcome.FAILED:
             return Hold(replace(event, attempt=event.attempt + 1), _delay(policy, event.attempt, jitter))
         case Outcome.RETRY:
-            return Hold(event, _delay(policy, event.attempt, jitter))
+            return Hold(event, _delay(policy, max(event.attempt, receives), jitter))
 
 
-def _delay(policy: RetryPolicy, attempt: int, jitter: float) -> int:
+def _delay(policy: RetryPolicy, tries: int, jitter: float) -> int:
     """Whole seconds, as SQS wants them."""
-    ceiling = min(policy.max_delay_s, policy.base_delay_s * 2.0 ** min(attempt - 1, 16))
+    ceiling = min(policy.max_delay_s, policy.base_delay_s * 2.0 ** min(tries - 1, 16))
     return round(ceiling * jitter)

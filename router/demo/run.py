@@ -141,7 +141,9 @@ class _Demo:
     async def run(self, log_files: list[LogFile], console: Console) -> int:
         """Feed, kill, wait, account."""
         with self._view:
-            await self._all_serving()
+            lanes = await self._all_serving()
+            self._answered_before = sum(lane["answered"] for lane in lanes)
+            self._tell(f"{len(lanes)} cells are serving")
             watcher = asyncio.create_task(self._watch(len(log_files)))
             try:
                 await self._feed(log_files)
@@ -176,15 +178,13 @@ class _Demo:
         console.print("Ctrl-C ends it.")
         await asyncio.Event().wait()
 
-    async def _all_serving(self) -> None:
-        """Until the router can reach every cell."""
+    async def _all_serving(self) -> list[dict[str, Any]]:
+        """Wait until the router can reach every cell; its lanes."""
         deadline = self._clock.monotonic() + STALL_S
         while self._clock.monotonic() < deadline:
             lanes = await self._system.lanes()
             if lanes and all(lane["state"] == "serving" for lane in lanes):
-                self._answered_before = sum(lane["answered"] for lane in lanes)
-                self._tell(f"{len(lanes)} cells are serving")
-                return
+                return lanes
             await self._news()
             await self._clock.sleep(REPLACED_POLL_S)
         raise DemoError(f"the cells were not serving after {STALL_S:g} s")
@@ -204,7 +204,7 @@ class _Demo:
 
     async def _kill_and_wait(self) -> None:
         """SIGKILL the busiest cell's worker and measure until its replacement serves."""
-        victim = max(await self._system.lanes(), key=lambda lane: lane["answered"])
+        victim = max(await self._all_serving(), key=lambda lane: lane["answered"])
         cell_id, generation = victim["cell_id"], victim["generation"]
         self._tell(f"SIGKILL to {cell_id}, generation {generation}")
         killed = self._clock.monotonic()

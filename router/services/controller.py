@@ -29,6 +29,7 @@ from router.core.trust import LeaseTrust
 from router.ports import AuditEntry, CellRegistry, CellResources, Clock, Observer, Provisioner, Snapshot
 
 TICK_S: Final = 0.25
+CREATE_AGAIN_S: Final = 5.0  # after a failure to make a cell's components
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Controller:
         self._observer = observer
         self._desired = Desired(config.cells, provisioner.can_launch, config.launch_timeout_s)
         self._trust = LeaseTrust(config.lease_ttl_s)
+        self._create_at = 0.0
         self._highest_epoch = 0  # ever seen, so that an emptied registry can't turn the epoch back
         self.epoch: int | None = None  # while it leads
         self.reachable = False
@@ -133,9 +135,12 @@ class Controller:
                 await self._publish(epoch, owners, snapshot.slot_map)
 
     async def _create(self, epoch: int, cell_id: str) -> None:
+        if self._clock.monotonic() < self._create_at:
+            return
         try:
             await self._resources.ensure(cell_id)
         except ProvisionError as error:
+            self._create_at = self._clock.monotonic() + CREATE_AGAIN_S
             self._observer.observe(ActionTaken(cell_id, "create failed", str(error)))
             return
         await self._write(epoch, CellRecord(cell_id), "create", "desired and not there")

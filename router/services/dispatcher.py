@@ -168,7 +168,8 @@ class Dispatcher:
             self._hold(path, delivery, delivery.event, 0, "shut")
 
     def _on_result(self, lane: LaneRunner, delivery: Delivery, result: Result) -> None:
-        match retry.decide(self._config.retry, delivery.event, result, self._clock.jitter()):
+        receives, jitter = delivery.held.message.receive_count, self._clock.jitter()
+        match retry.decide(self._config.retry, delivery.event, result, receives=receives, jitter=jitter):
             case retry.Settle():
                 delivery.settle()
             case retry.Hold(event, delay_s):

@@ -49,7 +49,7 @@ class Inbox:
 
     async def receive(self, max_messages: int, wait_s: float) -> list[Held]:
         """Messages that were not here yet. Raises SourceUnavailableError."""
-        messages = await self._source.receive(max_messages, wait_s)
+        messages = await self._source.receive(max_messages, wait_s, self._visibility_s)
         hidden_until = self._clock.monotonic() + self._visibility_s
         new = [held for message in messages if (held := self._take_in(message, hidden_until))]
         if messages:

@@ -57,7 +57,7 @@ async def take(source: EventSource, count: int) -> list[Message]:
     """Receive until there are so many."""
     messages: list[Message] = []
     while len(messages) < count:
-        received = await source.receive(10, 2)
+        received = await source.receive(10, 2, 30)
         assert received, f"only {len(messages)} of {count} messages came"
         messages += received
     return messages
@@ -83,12 +83,24 @@ def test_a_received_message_is_hidden_until_it_is_released(on_source: Callable[[
     async def suite(source: EventSource) -> None:
         await source.send([Draft("{}")])
         (first,) = await take(source, 1)
-        assert await source.receive(10, 0) == []
+        assert await source.receive(10, 0, 30) == []
         await source.set_visibility([first], 0)
         (second,) = await take(source, 1)
         assert second.message_id == first.message_id
         assert second.receive_count == 2
         assert second.receipt != first.receipt
+
+    on_source(suite)
+
+
+def test_a_received_message_comes_again_when_its_time_is_up(on_source: Callable[[Suite], None]) -> None:
+    """The time that the receiver asked for, not the queue's own."""
+
+    async def suite(source: EventSource) -> None:
+        await source.send([Draft("{}")])
+        (first,) = await source.receive(10, 2, 1)
+        (second,) = await take(source, 1)
+        assert second.message_id == first.message_id
 
     on_source(suite)
 
@@ -104,7 +116,7 @@ def test_a_deleted_message_does_not_come_again(on_source: Callable[[Suite], None
         again = await take(source, 3)
         assert {m.message_id for m in again} == {m.message_id for m in messages[7:]}
         assert await source.delete(again) == []
-        assert await source.receive(10, 0) == []
+        assert await source.receive(10, 0, 30) == []
 
     on_source(suite)
 
@@ -114,7 +126,7 @@ def test_a_delayed_message_comes_later(on_source: Callable[[Suite], None]) -> No
 
     async def suite(source: EventSource) -> None:
         await source.send([Draft("{}", delay_s=2)])
-        assert await source.receive(10, 0) == []
+        assert await source.receive(10, 0, 30) == []
         assert len(await take(source, 1)) == 1
 
     on_source(suite)
@@ -151,7 +163,7 @@ def test_a_queue_that_is_not_there_is_unavailable(aws_endpoint: str) -> None:
         async with AsyncExitStack() as stack:
             client = await open_client(stack, AwsConfig("us-east-1", aws_endpoint), "sqs")
             with pytest.raises(SourceUnavailableError, match="queue no-such-queue") as caught:
-                await SqsSource("no-such-queue", client, client).receive(1, 0)
+                await SqsSource("no-such-queue", client, client).receive(1, 0, 30)
             assert caught.value.__cause__ is not None
 
     run(story())

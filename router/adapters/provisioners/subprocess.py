@@ -54,7 +54,6 @@ class SubprocessProvisioner:
         self._ended: dict[tuple[str, int], str] = {}
         self._stopping: dict[tuple[str, int], asyncio.Task[None]] = {}
         config.run_dir.mkdir(parents=True, exist_ok=True)
-        self._adopt()
 
     async def launch(self, cell_id: str, generation: int) -> None:
         """Start `python -m cell_worker`; its output goes to a log file beside the process id."""
@@ -84,7 +83,8 @@ class SubprocessProvisioner:
             self._stopping[key] = asyncio.create_task(self._end(process))
 
     async def observe(self) -> list[InstanceView]:
-        """All that run, and the last hundred that ended."""
+        """All that run, those of other controllers on this machine among them, and the last hundred that ended."""
+        self._adopt()
         for key, process in list(self._running.items()):
             if (ended := _how_it_ended(process)) is not None:
                 self._forget(key, ended)
@@ -116,16 +116,24 @@ class SubprocessProvisioner:
 
     def _adopt(self) -> None:
         for path in self._config.run_dir.glob("*.pid"):
-            found = msgspec.json.decode(path.read_bytes(), type=_PidFile)
             try:
-                process = psutil.Process(found.pid)
-                same = process.create_time() == found.started_at
-            except psutil.NoSuchProcess:
-                same = False
-            if same:
-                self._running[found.cell_id, found.generation] = process
-            else:
-                path.unlink()
+                found = msgspec.json.decode(path.read_bytes(), type=_PidFile)
+            except (FileNotFoundError, msgspec.DecodeError):
+                continue  # another controller takes it away or writes it just now
+            key = (found.cell_id, found.generation)
+            if key not in self._running and key not in self._ended:
+                self._adopt_one(key, found, path)
+
+    def _adopt_one(self, key: tuple[str, int], found: _PidFile, path: Path) -> None:
+        try:
+            process = psutil.Process(found.pid)
+            same = process.create_time() == found.started_at
+        except psutil.NoSuchProcess:
+            same = False
+        if same:
+            self._running[key] = process
+        else:
+            path.unlink(missing_ok=True)
 
     def _forget(self, key: tuple[str, int], how: str) -> None:
         del self._running[key]

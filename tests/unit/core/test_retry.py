@@ -18,26 +18,35 @@ def event(attempt: int) -> Event:
 
 def test_ok_settles() -> None:
     """Nothing more to do."""
-    assert decide(POLICY, event(1), Result(0, Outcome.OK), 0.5) == Settle()
+    assert decide(POLICY, event(1), Result(0, Outcome.OK), receives=1, jitter=0.5) == Settle()
 
 
 def test_rejected_is_dead_at_once() -> None:
     """It can never succeed."""
-    assert decide(POLICY, event(1), Result(0, Outcome.REJECTED, "corrupt"), 0.5) == DeadLetter("rejected", "corrupt")
+    assert decide(POLICY, event(1), Result(0, Outcome.REJECTED, "corrupt"), receives=1, jitter=0.5) == DeadLetter(
+        "rejected", "corrupt"
+    )
 
 
 def test_failed_counts_and_dies_at_the_last_attempt() -> None:
     """Two more tries, then the dead-letter queue."""
     result = Result(0, Outcome.FAILED, "boom")
-    assert decide(POLICY, event(1), result, 0.5) == Hold(event(2), 1)
-    assert decide(POLICY, event(2), result, 0.5) == Hold(event(3), 2)
-    assert decide(POLICY, event(3), result, 0.5) == DeadLetter("max_attempts", "boom")
+    assert decide(POLICY, event(1), result, receives=1, jitter=0.5) == Hold(event(2), 1)
+    assert decide(POLICY, event(2), result, receives=1, jitter=0.5) == Hold(event(3), 2)
+    assert decide(POLICY, event(3), result, receives=1, jitter=0.5) == DeadLetter("max_attempts", "boom")
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
 def test_infrastructure_never_counts(attempt: int, jitter: float) -> None:
     """However often: held, unchanged, for no longer than the policy says."""
-    decision = decide(POLICY, event(attempt), Result(0, Outcome.RETRY), jitter)
+    decision = decide(POLICY, event(attempt), Result(0, Outcome.RETRY), receives=1, jitter=jitter)
     assert isinstance(decision, Hold)
     assert decision.event == event(attempt)
     assert 0 <= decision.delay_s <= POLICY.max_delay_s
+
+
+def test_infrastructure_that_stays_away_is_asked_less_and_less() -> None:
+    """The ceiling doubles with each time that the message comes, up to the highest."""
+    retry = Result(0, Outcome.RETRY)
+    delays = [decide(POLICY, event(1), retry, receives=n, jitter=0.999) for n in (1, 2, 3, 9, 10_000)]
+    assert delays == [Hold(event(1), seconds) for seconds in (2, 4, 8, 10, 10)]

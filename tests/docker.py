@@ -1,0 +1,74 @@
+"""Docker for tests: one word on whether it is there, and a compose project of a test's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+REPOSITORY: Final = Path(__file__).parents[1]
+LABEL: Final = "com.docker.compose.project"
+LIMIT_S: Final = 600.0
+"""Of one command: a first build downloads everything."""
+
+
+def require_docker() -> None:
+    """Skip the test where Docker or its compose isn't; with CI=true fail it instead, so that CI skips nothing."""
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        fault = _fault(command)
+        if fault:
+            message = f"needs Docker with compose: `{' '.join(command)}` {fault}"
+            pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+
+
+def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool = True) -> str:
+    """Run a docker command; returns what it wrote to stdout."""
+    done = subprocess.run(
+        ["docker", *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | (environ or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+class Compose:
+    """The repository's compose file under a project name and on host ports of its own."""
+
+    def __init__(self) -> None:
+        self.project = f"cellrouter-test-{uuid.uuid4().hex[:8]}"
+        # Port 0: any that is free, so that a developer's own `docker compose up` is not in the way.
+        self._environ = {f"{name}_PORT": "0" for name in ("LOCALSTACK", "ROUTER", "CONTROLLER", "PROMETHEUS")}
+
+    def __call__(self, *arguments: str, check: bool = True) -> str:
+        """Run a compose command; returns what it wrote to stdout."""
+        return docker("compose", "--project-name", self.project, *arguments, environ=self._environ, check=check)
+
+    def address(self, service: str, port: int) -> str:
+        """The host's address of a published port."""
+        return self("port", service, str(port)).strip()
+
+    def left(self) -> list[str]:
+        """Ids of containers, volumes and networks that carry the project's label."""
+        by_label = ("--filter", f"label={LABEL}={self.project}", "--quiet")
+        kinds = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
+        return [found for kind in kinds for found in docker(*kind, *by_label).split()]
+
+
+def _fault(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError:
+        return "is not installed"
+    except subprocess.TimeoutExpired:
+        return "does not answer"
+    return f"says {done.stderr.strip()}" if done.returncode else ""
