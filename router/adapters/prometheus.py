@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatchmethod
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from router.core import telemetry
 
@@ -16,6 +16,7 @@ class PrometheusObserver:
     """The metrics of a router or a controller, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series beside every counter, which nobody reads
         self.registry = registry = CollectorRegistry()
         self._received = Counter("cellrouter_messages_received", "Messages received.", ["queue"], registry=registry)
         self._duplicates = Counter(

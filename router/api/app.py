@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from fastapi import FastAPI, Response, status
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+_DASHBOARD: Final = Path(__file__).with_name("dashboard.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,12 @@ def create_app(
     audit: Callable[[int], Awaitable[Sequence[Any]]],
 ) -> FastAPI:
     """The application of one process; `role` is router or controller."""
-    app = FastAPI(title=f"cellrouter {role}", docs_url="/docs", redoc_url=None)
+    # FastAPI's own pages load their scripts from elsewhere; the dashboard needs nothing but this process.
+    app = FastAPI(title=f"cellrouter {role}", docs_url=None, redoc_url=None)
+
+    @app.get("/", response_class=FileResponse, summary="The dashboard.")
+    async def dashboard() -> FileResponse:
+        return FileResponse(_DASHBOARD)
 
     @app.get("/healthz", summary="The process runs.")
     async def healthz() -> dict[str, str]:

@@ -173,8 +173,10 @@ class _Demo:
         return 1 if ledger.lost or wrong else 0
 
     async def _keep(self, console: Console) -> None:
-        for url in (self._system.router_url, self._system.controller_url):
-            console.print(f"Still running: {url}/cells  {url}/metrics  {url}/audit", highlight=False)
+        for role, url in (("router", self._system.router_url), ("controller", self._system.controller_url)):
+            console.print(
+                f"Still running: the {role}'s dashboard at {url}/, for machines {url}/metrics", soft_wrap=True
+            )
         console.print("Ctrl-C ends it.")
         await asyncio.Event().wait()
 
