@@ -150,14 +150,18 @@ class SqliteStore:
         """Finish what waits, then let go of the file."""
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
-        await self._do(lambda db: db.close())
+        await self._do(self._disconnect)
         self._thread.shutdown()
 
     async def reopen(self) -> None:
         """Open the file anew."""
-        await self._do(lambda db: db.close())
-        self._db = None
+        await self._do(self._disconnect)
         await self.check()
+
+    def _disconnect(self, db: sqlite3.Connection) -> None:
+        """In the store's thread, so that no commit meets a closed connection."""
+        self._db = None
+        db.close()
 
     async def _flush(self) -> None:
         while self._waiting:
@@ -240,7 +244,12 @@ class _transaction:  # noqa: N801 - reads as the statement that it is
         self._db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._db.execute("ROLLBACK" if kind else "COMMIT")
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:  # not when SQLite has ended it itself, as it does when the disk is full
+                self._db.execute("ROLLBACK")
 
 
 def _settle(done: asyncio.Future[bool], result: bool | StoreError) -> None:

@@ -1,6 +1,8 @@
-"""The smallest handler."""
+"""Small handlers for tests."""
 
 from __future__ import annotations
+
+import asyncio
 
 from cell_worker.api import Cell, Event
 
@@ -8,3 +10,9 @@ from cell_worker.api import Cell, Event
 async def handle(event: Event, cell: Cell) -> None:
     """Leave a line."""
     cell.emit({"event_id": event.event_id, "generation": cell.generation})
+
+
+async def slow(event: Event, cell: Cell) -> None:
+    """Leave a line after a while."""
+    await asyncio.sleep(0.2)  # noqa: TID251 - the test needs work that takes time
+    await handle(event, cell)

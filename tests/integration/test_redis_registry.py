@@ -201,9 +201,7 @@ def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: st
         leases = protocol.redis_key(environment, "leases")
         foreign = protocol.sign_record(record("elsewhere", 3), SECRET)
         lease = protocol.Lease(9_000_000_000_000, ready=True, record=foreign)
-        await redis.hset(
-            leases, mapping={"cell-0000/3": msgspec.json.encode(lease), "cell-0000/4": b"garbage"}
-        )
+        await redis.hset(leases, mapping={"cell-0000/3": msgspec.json.encode(lease), "cell-0000/4": b"garbage"})
 
         async def all_there() -> bool:
             return int(await redis.hlen(leases)) == 4

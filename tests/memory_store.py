@@ -1,0 +1,65 @@
+"""The cell's Store port in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cell_worker.store import FencedError, StoreError
+
+
+class Volume:
+    """What outlives an instance."""
+
+    def __init__(self) -> None:
+        self.highest = 0
+        self.processed: set[str] = set()
+        self.lines: list[tuple[int, bytes]] = []
+        self.next_seq = 1
+
+
+class MemoryStore:
+    """Store on a Volume. `broken` makes commits fail, as a full disk does."""
+
+    def __init__(self, volume: Volume | None = None) -> None:
+        self.volume = volume or Volume()
+        self.broken = False
+        self._generation = 0
+
+    async def open(self, generation: int) -> None:
+        self._generation = generation
+        self._check_fence()
+        self.volume.highest = generation
+
+    async def highest_generation(self) -> int:
+        return self.volume.highest
+
+    async def seen(self, event_id: str) -> bool:
+        return event_id in self.volume.processed
+
+    async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
+        self._check_fence()
+        if self.broken:
+            raise StoreError("disk full")
+        if event_id in self.volume.processed:
+            return False
+        self.volume.processed.add(event_id)
+        for line in lines:
+            self.volume.lines.append((self.volume.next_seq, line))
+            self.volume.next_seq += 1
+        return True
+
+    async def outbox(self, limit: int) -> list[tuple[int, bytes]]:
+        return self.volume.lines[:limit]
+
+    async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
+        self.volume.lines = [(seq, line) for seq, line in self.volume.lines if seq > last_seq or seq in keep]
+
+    async def outbox_size(self) -> int:
+        return len(self.volume.lines)
+
+    async def close(self) -> None:
+        return
+
+    def _check_fence(self) -> None:
+        if self.volume.highest > self._generation:
+            raise FencedError("a higher generation has the store")

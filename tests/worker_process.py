@@ -1,0 +1,144 @@
+"""A real worker process for tests, and the calls a router would make."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from redis import Redis
+
+from cell_worker import protocol
+from tests.aio import run, until
+
+REPOSITORY = Path(__file__).parents[1]
+SECRET = "a-secret-for-tests"
+
+
+class WorkerProcess:
+    """`python -m cell_worker` of an environment of its own. Use as a context manager: it never outlives the test."""
+
+    def __init__(self, redis_url: str, directory: Path, **settings: object) -> None:
+        self.redis_url = redis_url
+        self.directory = directory
+        self.environment = str(settings.pop("environment", f"t-{uuid.uuid4().hex[:8]}"))
+        self.settings = {
+            "id": "cell-0000",
+            "environment": self.environment,
+            "secret": SECRET,
+            "handler": "tests.trivial:handle",
+            "redis_url": redis_url,
+            "data_dir": directory / "volume",
+            "sink": "none",
+            "lease_ttl_s": 1,
+            "drain_timeout_s": 10,
+            **settings,
+        }
+        self.log = directory / f"worker-{uuid.uuid4().hex[:4]}.log"
+        self.process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            **{f"CELL_{name.upper()}": str(value) for name, value in self.settings.items()},
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "cell_worker"], env=environ, stdout=log, stderr=log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def said(self) -> str:
+        """Its log."""
+        return self.log.read_text()
+
+    def lease(self) -> tuple[protocol.Lease, protocol.InstanceRecord] | None:
+        """The newest lease of its environment, when its signature is right."""
+        with Redis.from_url(self.redis_url) as redis:
+            found: Any = redis.hgetall(protocol.redis_key(self.environment, "leases"))
+        leases = [msgspec.json.decode(value, type=protocol.Lease) for value in found.values()]
+        records = [(lease, record) for lease in leases if (record := protocol.verify_record(lease.record, SECRET))]
+        return max(records, key=lambda pair: pair[1].generation, default=None)
+
+    def ready(self) -> protocol.InstanceRecord:
+        """Wait until it has a ready lease; what it says of itself."""
+
+        async def has_lease() -> bool:
+            assert self.process.poll() is None, self.said()
+            found = self.lease()
+            return found is not None and found[0].ready and self._is_mine(found[1])
+
+        run(until(has_lease, f"a ready lease; its log: {self.said()}"))
+        found = self.lease()
+        assert found is not None
+        return found[1]
+
+    def _is_mine(self, record: protocol.InstanceRecord) -> bool:
+        return record.address in self.said()
+
+    def url(self) -> str:
+        """Its address."""
+        return f"http://{self.ready().address}"
+
+    def events(self) -> set[str]:
+        """What its store says is done."""
+        with sqlite3.connect(self.directory / "volume" / "store.db") as db:
+            rows = db.execute("SELECT event_id FROM processed").fetchall()
+        db.close()
+        return {row[0] for row in rows}
+
+
+def body(*ids: str, generation: int = 1, cell_id: str = "cell-0000") -> bytes:
+    """A batch as JSON."""
+    events = [{"event_id": i, "partition_key": "k", "attempt": 1, "body": {"n": 1}} for i in ids]
+    batch = {"cell_id": cell_id, "generation": generation, "epoch": 1, "deadline_s": 30, "events": events}
+    return json.dumps(batch).encode()
+
+
+def post(url: str, data: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Status and body; 0 when the connection ends without an answer."""
+    given = {"Authorization": protocol.bearer(SECRET)} if headers is None else dict(headers)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, given), timeout=30) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except http.client.IncompleteRead as cut_off:
+        return 0, cut_off.partial.decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+def get(url: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def outcomes(lines: str) -> dict[int, str]:
+    """Index → outcome of an answer's lines."""
+    return {result["index"]: result["outcome"] for result in map(json.loads, lines.splitlines())}
+
+
+async def in_parallel(url: str, batches: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+    """POST batches at once."""
+    return await asyncio.gather(
+        *(asyncio.to_thread(post, f"{url}{protocol.EVENTS_PATH}", body(*ids)) for ids in batches)
+    )
