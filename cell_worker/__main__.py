@@ -26,6 +26,7 @@ from redis.backoff import NoBackoff
 from cell_worker import clock, protocol
 from cell_worker.app import CellApp, control_app
 from cell_worker.components import Component
+from cell_worker.hold import HoldQueueComponent
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler, start_handler, stop_handler
@@ -87,9 +88,12 @@ class Worker:
             settings.redis_url, socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
         )
         self._store = SqliteStore(settings.data_dir / "store.db")
-        stream = protocol.resource_name(settings.resource_prefix, settings.environment, settings.id)
+        names = (settings.resource_prefix, settings.environment, settings.id)
+        self._hold = HoldQueueComponent(protocol.hold_queue_name(*names))
         self._sink: FirehoseSink | NullSink = (
-            FirehoseSink(self._store, stream) if settings.sink == "firehose" else NullSink(self._store)
+            FirehoseSink(self._store, protocol.resource_name(*names))
+            if settings.sink == "firehose"
+            else NullSink(self._store)
         )
 
     async def run(self) -> None:
@@ -100,7 +104,7 @@ class Worker:
         await self._store.open(identity.generation)
         runtime, metrics = self._runtime(identity, handler)
         components = await start_handler(handler, identity.cell())
-        own: list[Component] = [WorkerComponent(self._stop), StoreComponent(self._store), self._sink]
+        own: list[Component] = [WorkerComponent(self._stop), StoreComponent(self._store), self._sink, self._hold]
         runtime.components = {component.name: component for component in (*own, *components)}
         with _listen(self._settings) as listener:
             heartbeat = self._heartbeat(identity, listener)
@@ -108,6 +112,7 @@ class Worker:
             await self._serve(runtime, server, listener, heartbeat)
         await stop_handler(handler)
         await self._sink.close()
+        await self._hold.close()
         await self._store.close()
         await self._redis.aclose()
         self._log.info("stopped", generation=identity.generation)

@@ -141,5 +141,10 @@ def resource_name(prefix: str, environment: str, cell_id: str) -> str:
     return f"{prefix}-{environment}-{cell_id}"
 
 
+def hold_queue_name(prefix: str, environment: str, cell_id: str) -> str:
+    """The name of the cell's hold queue."""
+    return f"{resource_name(prefix, environment, cell_id)}-hold"
+
+
 def _mac(payload: bytes, secret: str) -> str:
     return hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()

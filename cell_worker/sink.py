@@ -7,16 +7,12 @@ kill between the two), byte for byte the same, so lines carry ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
-import aiohttp
 import structlog
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
 
 from cell_worker import clock
+from cell_worker.aws import AWS_ERRORS, AwsClient
 from cell_worker.store import Store, StoreError
 
 MAX_LINE_BYTES: Final = 1000 * 1024  # Firehose's limit for a record
@@ -25,7 +21,6 @@ MAX_PUT_LINES: Final = 500
 IDLE_S: Final = 0.1
 LAST_BACKOFF_S: Final = 10.0
 UNHEALTHY_AFTER_S: Final = 10.0
-AWS_ERRORS: Final = (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
 
 
 class SinkError(Exception):
@@ -41,8 +36,7 @@ class FirehoseSink:
         self._store = store
         self._stream = stream
         self._log = structlog.get_logger("sink")
-        self._clients = AsyncExitStack()
-        self._client: Any = None
+        self._client = AwsClient("firehose")
         self._failing_since: float | None = None
         self._last_error = ""
 
@@ -66,7 +60,7 @@ class FirehoseSink:
         batch = _fitting(await self._store.outbox(MAX_PUT_LINES))
         if not batch:
             return False
-        client = await self._open()
+        client = await self._client.get()
         records = [{"Data": line} for _, line in batch]
         answer = await client.put_record_batch(DeliveryStreamName=self._stream, Records=records)
         refused = [
@@ -96,22 +90,7 @@ class FirehoseSink:
 
     async def close(self) -> None:
         """Let go of the client."""
-        clients, self._clients, self._client = self._clients, AsyncExitStack(), None
-        await clients.aclose()
-
-    async def _open(self) -> Any:
-        if self._client is None:
-            config = AioConfig(
-                connect_timeout=5,
-                read_timeout=15,
-                retries={"mode": "standard", "total_max_attempts": 1},
-                parameter_validation=False,
-                user_agent="cellrouter-cell",
-            )
-            self._client = await self._clients.enter_async_context(
-                get_session().create_client("firehose", config=config)
-            )
-        return self._client
+        await self._client.close()
 
     def _note(self, error: Exception) -> None:
         self._last_error = f"{type(error).__name__}: {error}"

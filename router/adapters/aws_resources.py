@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cell_worker.protocol import resource_name
+from cell_worker.protocol import hold_queue_name, resource_name
 from router.adapters.aws import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
 
@@ -35,7 +35,7 @@ class Names:
 
     def hold_queue(self, cell_id: str) -> str:
         """The cell's hold queue."""
-        return f"{resource_name(self.prefix, self.environment, cell_id)}-hold"
+        return hold_queue_name(self.prefix, self.environment, cell_id)
 
     def cell(self, cell_id: str) -> str:
         """The cell's Firehose stream and its bucket."""

@@ -74,7 +74,7 @@ def test_its_pages(shared_worker: WorkerProcess) -> None:
     assert '"generation":1' in get(f"{url}/healthz")[1]
     assert get(f"{url}/readyz")[0] == 200
     components = {part["name"]: part["healthy"] for part in json.loads(get(f"{url}/components")[1])}
-    assert components == {"worker": True, "store": True, "sink": True}
+    assert components == {"worker": True, "store": True, "sink": True, "hold": False}  # there is no AWS here
     assert "cell_events_total" in get(f"{url}/metrics")[1]
     for path in ("/v1/drain", "/v1/components/store/restart", "/v1/chaos/crash"):
         assert post(f"{url}{path}", b"", {})[0] == 401
@@ -235,6 +235,8 @@ def test_a_sink_that_is_away_loses_nothing_and_is_shown(redis_url: str, tmp_path
                 return "cell_outbox_lines 0.0" in get(f"{url}/metrics")[1]
 
             run(until(emptied, "the outbox is empty", 30))
+            details = {part["name"]: part["detail"] for part in json.loads(get(f"{url}/components")[1])}
+            assert details["hold"].endswith("0 wait, 0 are delayed, 0 are with a router")
 
 
 def test_all_faults_of_the_environment_are_named_at_once(redis_url: str, tmp_path: Path) -> None:
