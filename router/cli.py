@@ -84,6 +84,10 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="A folder of real CloudTrail files (.json, .json.gz) instead of generated ones.")
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="A folder of Sigma rules instead of the shipped ones."),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep running after the ledger, until Ctrl-C.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the ledger to this file too.")] = None,
     attach: Annotated[
@@ -93,12 +97,16 @@ def demo(
 ) -> None:
     """Run the main job on this machine: S3 → SQS → router → cells → findings, with a cell killed half-way.
 
-    Exits 0 only when nothing was lost and the findings are the expected ones.
+    Exits 0 only when nothing was lost and the findings are the expected ones (with --rules: whatever they are).
     """
+    if attach is not None and rules is not None:
+        raise typer.BadParameter(
+            "a running system has its own rules: CELL_SECURITY_RULES of its workers", param_hint="--rules"
+        )
     from router.adapters.clock import SystemClock  # noqa: PLC0415 - check-config and --help stay quick
     from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - check-config and --help stay quick
 
-    options = DemoOptions(files, accounts, cells, seconds, data, keep, json_file, attach)
+    options = DemoOptions(files, accounts, cells, seconds, data, rules, keep, json_file, attach)
     raise typer.Exit(_run(run_demo(options, os.environ, Console(), SystemClock())))
 
 

@@ -2,9 +2,10 @@
 
 Pure and generic in what it carries. The lane's shell asks `take` for the next batch and does what it returns.
 
-    circuit:  SHUT --target--> OPEN --failure--> SHUT until the target changes or `retry_at`
+    OPEN --failure--> SHUT --its time is up--> PROBING --answer--> OPEN
+    PROBING --failure--> SHUT, for longer          any --another instance--> OPEN
 
-Here OPEN means that events may pass.
+OPEN means that events may pass, PROBING that one may.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class Lane(Generic[T]):
         """Events taken in and not yet sent."""
         return len(self._held) + len(self._new)
 
+    @property
+    def probing(self) -> bool:
+        """Whether the last batch failed: then one event at a time goes, until one is answered."""
+        return self._failures > 0
+
     def room(self) -> int:
         """How many more events its share has room for."""
         if self.bytes >= self.limits.share_bytes:
@@ -81,7 +87,8 @@ class Lane(Generic[T]):
         """The next batch: as much as the window, the limits of a batch and the circuit allow; empty for nothing now."""
         if self.target is None or not self.passable(now):
             return []
-        count = min(self.target.concurrency - self._at_target, self.limits.batch_events)
+        window = 1 if self.probing else self.target.concurrency
+        count = min(window - self._at_target, self.limits.batch_events)
         batch: list[tuple[T, int]] = []
         size = 0
         while len(batch) < count and (queue := self._held or self._new):
@@ -106,8 +113,9 @@ class Lane(Generic[T]):
 
     def failed(self, now: float) -> list[T]:
         """The cell could not be reached: shut for a while and give back what waits, for the hold queue."""
-        self._retry_at = now + min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 16)
+        if now >= self._retry_at:  # several batches that fail together are one failure
+            self._retry_at = now + min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
+            self._failures = min(self._failures + 1, 16)
         return self.clear()
 
     def hungry(self, now: float) -> bool:

@@ -44,6 +44,7 @@ class DemoOptions:
     cells: int
     seconds: float  # over which the files are put
     data: Path | None
+    rules: Path | None
     keep: bool
     json_file: Path | None
     attach: str | None  # of a running system: the addresses of its router and controller
@@ -62,11 +63,11 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
     interrupted = _cancel_on_signal(task)
     try:
         async with AsyncExitStack() as stack:
-            settings, urls = await _system(stack, options, environ, console, clock)
+            settings, urls, own = await _system(stack, options, environ, console, clock)
             session = await stack.enter_async_context(aiohttp.ClientSession())
             system = System(session, *urls, settings.secret.get_secret_value())
             far_end = await _far_end(stack, settings)
-            demo = _Demo(options, system, far_end, View(console), clock, started)
+            demo = _Demo(options, system, own, far_end, View(console), clock, started)
             return await demo.run(log_files, console)
     except AWS_ERRORS as error:
         raise DemoError(f"AWS, or what stands for it, doesn't answer: {error}") from error
@@ -88,14 +89,15 @@ def _log_files(options: DemoOptions) -> list[LogFile]:
 
 async def _system(
     stack: AsyncExitStack, options: DemoOptions, environ: Mapping[str, str], console: Console, clock: Clock
-) -> tuple[Settings, tuple[str, str]]:
+) -> tuple[Settings, tuple[str, str], Stack | None]:
+    """Settings, the addresses of router and controller, and what was started for them."""
     if options.attach is not None:
         router_url, _, controller_url = options.attach.partition(",")
-        return load(environ), (router_url, controller_url)
+        return load(environ), (router_url, controller_url), None
     console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
-    own = await stack.enter_async_context(Stack(cells=options.cells, clock=clock))
+    own = await stack.enter_async_context(Stack(cells=options.cells, clock=clock, rules=options.rules))
     os.environ.update({k: v for k, v in own.environ.items() if k.startswith("AWS_")})  # our own clients sign too
-    return load(own.environ), (own.router_url, own.controller_url)
+    return load(own.environ), (own.router_url, own.controller_url), own
 
 
 async def _far_end(stack: AsyncExitStack, settings: Settings) -> FarEnd:
@@ -122,10 +124,18 @@ class _Demo:
     """One run."""
 
     def __init__(
-        self, options: DemoOptions, system: System, far_end: FarEnd, view: View, clock: Clock, started: float
+        self,
+        options: DemoOptions,
+        system: System,
+        own: Stack | None,
+        far_end: FarEnd,
+        view: View,
+        clock: Clock,
+        started: float,
     ) -> None:
         self._options = options
         self._system = system
+        self._own = own  # None: a running system
         self._far_end = far_end
         self._view = view
         self._clock = clock
@@ -135,6 +145,7 @@ class _Demo:
         self._answered_before = 0  # by a running system that we attached to
         self._first_event_s: float | None = None
         self._replaced_in_s: float | None = None
+        self._rules = ""
         self._told_of: set[tuple[Any, ...]] = set()
         self._begun_ms = clock.time_ms()
 
@@ -144,6 +155,7 @@ class _Demo:
             lanes = await self._all_serving()
             self._answered_before = sum(lane["answered"] for lane in lanes)
             self._tell(f"{len(lanes)} cells are serving")
+            self._rules = await self._rules_in_use(lanes[0]["address"])
             watcher = asyncio.create_task(self._watch(len(log_files)))
             try:
                 await self._feed(log_files)
@@ -160,7 +172,9 @@ class _Demo:
             console.print(f"dead-lettered {location}: {reason}", highlight=False, soft_wrap=True)
         for location in self._evidence.missing()[:10]:
             console.print(f"LOST {location}", style="bold red", highlight=False, soft_wrap=True)
-        expected = total(log_file.expected for log_file in log_files)
+        if self._rules:
+            console.print(f"Of your own rules, so not compared with any expectation: {self._rules}", soft_wrap=True)
+        expected = None if self._options.rules else total(log_file.expected for log_file in log_files)
         wrong = differences(expected, ledger.findings) if expected is not None else []
         for sentence in wrong:
             console.print(f"UNEXPECTED {sentence}", style="bold red", highlight=False, soft_wrap=True)
@@ -187,9 +201,23 @@ class _Demo:
             lanes = await self._system.lanes()
             if lanes and all(lane["state"] == "serving" for lane in lanes):
                 return lanes
+            self._check_workers()
             await self._news()
             await self._clock.sleep(REPLACED_POLL_S)
-        raise DemoError(f"the cells were not serving after {STALL_S:g} s")
+        log = f":\n{self._own.newest_worker_log()}" if self._own else ""
+        raise DemoError(f"the cells were not serving after {STALL_S:g} s{log}")
+
+    def _check_workers(self) -> None:
+        """A worker that can't even start, with rules that aren't right for example, won't start the next time either."""
+        if self._own and not self._evidence.sent and (words := self._own.worker_gave_up()):
+            raise DemoError(f"the cells can't start: {words}")
+
+    async def _rules_in_use(self, address: str) -> str:
+        """How many of the user's own rules are in use, and which are not and why."""
+        if self._options.rules is None:
+            return ""
+        parts = await self._system.components(address)
+        return next((str(part["detail"]) for part in parts if part["name"] == "rules"), "unknown")
 
     async def _feed(self, log_files: list[LogFile]) -> None:
         """Put the files evenly over the time; kill a cell when half of them are there."""

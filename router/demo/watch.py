@@ -32,6 +32,10 @@ class System:
         """What the controller did."""
         return await self._get(f"{self.controller_url}/audit")
 
+    async def components(self, address: str) -> list[dict[str, Any]]:
+        """The components of the worker at this address, and what each says of itself."""
+        return await self._get(f"http://{address}{protocol.COMPONENTS_PATH}")
+
     async def kill(self, address: str) -> None:
         """Let the worker at this address SIGKILL itself: the connection ends without an answer."""
         headers = {"Authorization": protocol.bearer(self.secret)}

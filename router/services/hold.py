@@ -66,7 +66,7 @@ class HoldQueue:
                 await self._clock.sleep(NO_ROOM_PAUSE_S)
                 continue
             try:
-                accept(self._inbox, await self._inbox.receive(BATCH, self._wait_s))
+                accept(self._inbox, await self._inbox.receive(1 if lane.probing else BATCH, self._wait_s))
             except SourceUnavailableError:
                 await self._clock.sleep(OUTAGE_PAUSE_S * self._clock.jitter())
         self._stopped.set()

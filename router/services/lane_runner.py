@@ -62,6 +62,11 @@ class LaneRunner:
         """Whether events can be sent now."""
         return self._lane.passable(self._clock.monotonic())
 
+    @property
+    def probing(self) -> bool:
+        """Whether one event at a time goes, to see if the cell answers again."""
+        return self._lane.probing
+
     def room(self) -> int:
         """How many more events its share has room for."""
         return self._lane.room()

@@ -123,15 +123,31 @@ def test_the_window_is_the_cells_concurrency() -> None:
     assert lane.take(0) == []
 
 
+def test_after_a_failure_one_event_goes_until_the_cell_answers() -> None:
+    """A cell that is still dead costs one event a try, not a batch."""
+    lane: Lane[int] = Lane(LaneLimits())
+    lane.retarget(target())
+    lane.failed(0.0)
+    for item in range(5):
+        assert lane.offer(item, 1, held=False, now=1)
+    assert [item for item, _ in lane.take(1)] == [0]
+    assert lane.take(1) == []
+    lane.settled(1, 1)
+    lane.answered()
+    assert [item for item, _ in lane.take(1)] == [1, 2, 3, 4]
+
+
 def test_back_off_grows_and_a_full_answer_ends_it() -> None:
     """0.2 s, 0.4 s, … at most 5 s, until the cell answers again."""
     lane: Lane[int] = Lane(LaneLimits())
     lane.retarget(target())
     pauses = []
-    for _ in range(7):
-        lane.failed(100.0)
-        pauses.append(next(t / 10 for t in range(1000) if lane.passable(100 + t / 10)))
+    for number in range(7):
+        now = 100.0 * number
+        lane.failed(now)
+        lane.failed(now + 0.1)  # another batch of the same failure
+        pauses.append(next(t / 10 for t in range(1000) if lane.passable(now + t / 10)))
     assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     lane.answered()
-    lane.failed(200.0)
-    assert lane.passable(200.21)
+    lane.failed(900.0)
+    assert lane.passable(900.21)
