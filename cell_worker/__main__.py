@@ -41,6 +41,10 @@ class TaskDiedError(Exception):
     """A background task ended, which none should."""
 
 
+class ListenError(Exception):
+    """The address can't be listened on."""
+
+
 class StoreComponent:
     """The store as a component."""
 
@@ -232,7 +236,10 @@ def _task(name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 def _listen(settings: WorkerSettings) -> socket.socket:
     """Bound before the lease is written, so that its address is known."""
-    return socket.create_server((settings.host, settings.port), backlog=512)
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=512)
+    except OSError as error:
+        raise ListenError(f"can't listen on {settings.host}:{settings.port}: {error}") from error
 
 
 def _on_signals(stop: asyncio.Event) -> None:
@@ -268,7 +275,7 @@ def main() -> None:
     _configure_logs(settings.log_format)
     try:
         uvloop.run(Worker(settings).run())
-    except (HandlerError, StoreError, TaskDiedError) as error:
+    except (HandlerError, ListenError, StoreError, TaskDiedError) as error:
         sys.exit(f"cell-worker: {error}")
 
 

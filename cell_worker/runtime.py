@@ -201,8 +201,11 @@ def load_handler(name: str) -> Any:
 
 
 async def start_handler(handler: Any, cell: Cell) -> Sequence[Component]:
-    """Start a handler that has a life of its own; its components."""
-    return await handler.start(cell) if _has_a_life(handler) else ()
+    """Start a handler that has a life of its own; its components. Raises HandlerError, whatever it raised."""
+    try:
+        return await handler.start(cell) if _has_a_life(handler) else ()
+    except Exception as error:
+        raise HandlerError(f"the handler can't start: {type(error).__name__}: {error}") from error
 
 
 async def stop_handler(handler: Any) -> None:

@@ -27,7 +27,7 @@ class WorkerSettings(BaseSettings):
     concurrency: int = Field(default=16, ge=1, le=1000)
     event_timeout_s: float = Field(default=60.0, gt=0)
     lease_ttl_s: float = Field(default=2.0, ge=0.5)
-    drain_timeout_s: float = Field(default=20.0, gt=0)
+    drain_timeout_s: float = Field(default=15.0, gt=0)
     resource_prefix: str = "cellrouter"
     sink: Literal["firehose", "none"] = "firehose"
     side_effects: bool = False

@@ -168,9 +168,22 @@ class _Server(uvicorn.Server):
 
 async def _serve(app: FastAPI, settings: Settings) -> None:
     config = uvicorn.Config(
-        app, host=settings.api.host, port=settings.api.port, log_level="warning", access_log=False, lifespan="off"
+        app,
+        host=settings.api.host,
+        port=settings.api.port,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=2,
     )
-    await _Server(config).serve()
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True  # requests under way get their answers
+        await serving
+        raise
 
 
 def _stop_on_signal() -> asyncio.Event:

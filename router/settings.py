@@ -126,7 +126,7 @@ class CellsSection(_Section):
         default=2.0, ge=0.5, le=60, description="of an instance's lease; a hung one is found that fast"
     )
     launch_timeout_s: Seconds = Field(default=30.0, description="for a launched instance to be ready")
-    drain_timeout_s: Seconds = Field(default=20.0, description="for routers and workers to finish after a SIGTERM")
+    drain_timeout_s: Seconds = Field(default=15.0, description="for routers and workers to finish after a SIGTERM")
 
 
 class ApiSection(_Section):

@@ -173,7 +173,7 @@ class _Demo:
         for location in self._evidence.missing()[:10]:
             console.print(f"LOST {location}", style="bold red", highlight=False, soft_wrap=True)
         if self._rules:
-            console.print(f"Of your own rules, so not compared with any expectation: {self._rules}", soft_wrap=True)
+            console.print(f"Your own rules, whose findings are not compared with any expectation: {self._rules}", highlight=False, soft_wrap=True)
         expected = None if self._options.rules else total(log_file.expected for log_file in log_files)
         wrong = differences(expected, ledger.findings) if expected is not None else []
         for sentence in wrong:
@@ -208,7 +208,7 @@ class _Demo:
         raise DemoError(f"the cells were not serving after {STALL_S:g} s{log}")
 
     def _check_workers(self) -> None:
-        """A worker that can't even start, with rules that aren't right for example, won't start the next time either."""
+        """A worker that can't even start, because of a bad rule for example, can't the next time either."""
         if self._own and not self._evidence.sent and (words := self._own.worker_gave_up()):
             raise DemoError(f"the cells can't start: {words}")
 

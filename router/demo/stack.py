@@ -81,7 +81,7 @@ class Stack:
     def worker_gave_up(self) -> str | None:
         """The last words of a worker that can't start, or None. Its controller starts it over and over."""
         for log in sorted(self._worker_logs.glob("*.log")):
-            _, gave_up, words = log.read_text("utf-8", "replace").rpartition(WORKER_GAVE_UP)
+            _, gave_up, words = f"\n{log.read_text('utf-8', 'replace')}".rpartition(f"\n{WORKER_GAVE_UP}")
             if gave_up:
                 return words.strip()
         return None

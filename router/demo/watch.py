@@ -9,6 +9,11 @@ from typing import Any
 import aiohttp
 
 from cell_worker import protocol
+from router.core.errors import CellRouterError
+
+
+class ChaosRefusedError(CellRouterError):
+    """The system doesn't allow fault injection, or has another secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class System:
         headers = {"Authorization": protocol.bearer(self.secret)}
         with suppress(aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             async with self.session.post(f"http://{address}{protocol.CRASH_PATH}", headers=headers) as response:
-                response.raise_for_status()
+                raise ChaosRefusedError(f"{address} refuses to be killed: {await response.text()} (cells.chaos)")
 
     async def _get(self, url: str) -> list[dict[str, Any]]:
         try:
