@@ -257,6 +257,22 @@ def test_a_handler_that_cannot_start_ends_the_worker_with_its_reason(redis_url: 
         assert "Traceback" not in worker.said()
 
 
+def test_a_bad_rule_file_ends_the_worker_and_is_named(redis_url: str, tmp_path: Path) -> None:
+    """The shipped workload's start: the file and what is wrong with it, as the log's last line."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "broken.yml").write_text("title: no detection\n")
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setenv("CELL_SECURITY_RULES", str(rules))
+        handler = "cell_worker.handlers.security:SecurityMonitor"
+        with WorkerProcess(redis_url, tmp_path, handler=handler) as worker:
+            assert worker.process.wait(20) == 1
+    said = worker.said()
+    assert "the handler can't start: RuleError" in said
+    assert "broken.yml: " in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
 def test_a_client_that_goes_away_in_the_middle_is_no_trouble(redis_url: str, tmp_path: Path) -> None:
     """What had begun is committed, and the log has no traceback."""
     with WorkerProcess(redis_url, tmp_path, handler="tests.trivial:slow", concurrency=2) as worker:
