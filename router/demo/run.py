@@ -173,7 +173,8 @@ class _Demo:
         for location in self._evidence.missing()[:10]:
             console.print(f"LOST {location}", style="bold red", highlight=False, soft_wrap=True)
         if self._rules:
-            console.print(f"Your own rules, whose findings are not compared with any expectation: {self._rules}", highlight=False, soft_wrap=True)
+            console.print("The findings are those of your own rules; nothing says how many to expect.")
+            console.print(f"In use: {self._rules}", highlight=False, soft_wrap=True)
         expected = None if self._options.rules else total(log_file.expected for log_file in log_files)
         wrong = differences(expected, ledger.findings) if expected is not None else []
         for sentence in wrong:

@@ -8,10 +8,16 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
+from cell_worker.handlers.security.remedies import REMEDIES
+from cell_worker.handlers.security.settings import SHIPPED_RULES, SecuritySettings
+from cell_worker.handlers.security.sigma import load_rules
 from router import settings
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "configuration.md"
+SECURITY_PAGE = REPOSITORY / "docs" / "security-monitoring.md"
+RULES_TABLE = re.compile(r"\| title \| level \| remedy \|\n(?:\|.*\n)+")
+LEVELS = ["critical", "high", "medium", "low", "informational"]
 HEAD = """# Configuration
 
 Environment variables `CELLROUTER_<SECTION>_<KEY>` win over the TOML file that `CELLROUTER_CONFIG` (or `--config`)
@@ -44,6 +50,30 @@ def test_the_configuration_page_lists_every_key() -> None:
     assert PAGE.read_text() == rendered()
 
 
+def rules_table() -> str:
+    """The shipped rules, the gravest first."""
+    loaded = load_rules(SHIPPED_RULES, remedies=REMEDIES.keys())
+    rules = [each.rule for each in loaded.rules] + [rule for rule, _ in loaded.correlations]
+    lines = ["| title | level | remedy |", "|---|---|---|"]
+    lines += [
+        f"| {rule.title} | {rule.level} | {f'`{rule.remedy}`' if rule.remedy else ''} |"
+        for rule in sorted(rules, key=lambda rule: (LEVELS.index(rule.level), rule.title))
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_security_page_lists_exactly_the_shipped_rules() -> None:
+    """With level and remedy; this file's main writes the table."""
+    assert RULES_TABLE.findall(SECURITY_PAGE.read_text()) == [rules_table()]
+
+
+def test_the_security_page_names_every_setting_and_remedy() -> None:
+    """By the name that an operator writes."""
+    page = SECURITY_PAGE.read_text()
+    names = [f"CELL_SECURITY_{name.upper()}" for name in SecuritySettings.model_fields]
+    assert [name for name in (*names, *REMEDIES) if f"`{name}`" not in page] == []
+
+
 def test_every_setting_says_what_it_is() -> None:
     """In words."""
     for kind in settings._SECTIONS.values():
@@ -63,3 +93,5 @@ def test_links_and_scripts_that_the_documentation_names_exist() -> None:
 
 if __name__ == "__main__":
     sys.stdout.write(f"{PAGE.write_text(rendered())} characters\n")
+    security = RULES_TABLE.sub(lambda _: rules_table(), SECURITY_PAGE.read_text())
+    sys.stdout.write(f"{SECURITY_PAGE.write_text(security)} characters\n")

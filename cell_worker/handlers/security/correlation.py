@@ -28,6 +28,9 @@ from sigma.rule import SigmaRule
 from cell_worker.handlers.security.matching import Record, find
 from cell_worker.handlers.security.values import UnsupportedRule, time_of
 
+MAX_TIMESPAN_S: Final = 1_000_000_000
+"""Longer than any log; Python's times end soon after."""
+
 Group = tuple[str, ...]
 
 
@@ -96,7 +99,7 @@ def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
     ids = frozenset(str(target.id) for target in referenced)
     return Correlation(
         rule_ids=ids,
-        timespan=timedelta(seconds=rule.timespan.seconds),
+        timespan=timedelta(seconds=min(rule.timespan.seconds, MAX_TIMESPAN_S)),
         group_of=_grouping(rule),
         count=_counter(rule),
         enough=_enough(rule.condition),

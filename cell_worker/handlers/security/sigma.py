@@ -19,17 +19,21 @@ from typing import Any, Final
 
 import yaml
 from sigma.collection import SigmaCollection
+from sigma.conditions import SigmaCondition
 from sigma.correlations import SigmaCorrelationRule
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 from sigma.rule.attributes import SigmaRelatedType, SigmaStatus
 from sigma.rule.base import SigmaYAMLLoader
 
+from cell_worker.handlers.security.aggregation import compile_aggregation
 from cell_worker.handlers.security.correlation import Correlation, Window, compile_correlation
 from cell_worker.handlers.security.matching import Predicate, Record, compile_condition, required_texts
 from cell_worker.handlers.security.values import UnsupportedRule
 
 LOGSOURCE: Final = {"product": "aws", "service": "cloudtrail", "category": None}
+PROSE: Final = ("falsepositives", "fields", "references")
+"""Lists in a rule that are for people only."""
 CANDIDATE_CACHE: Final = 8192
 """Distinct (eventSource, eventName) pairs remembered. Names come from logs, so the number must be bounded."""
 
@@ -85,7 +89,8 @@ class RuleSet:
         object.__setattr__(self, "_candidates", lru_cache(CANDIDATE_CACHE)(self._candidates_for))
 
     def __len__(self) -> int:
-        return len(self.rules) + len(self.correlations)
+        only_counting = {rule.rule_id for rule, _ in self.correlations} - {each.rule.rule_id for each in self.rules}
+        return len(self.rules) + len(only_counting)
 
     def evaluate(self, records: Sequence[Record]) -> list[Match]:
         """Every match, by record and rule, then the correlations'. Deterministic; raises nothing, whatever the JSON."""
@@ -139,6 +144,7 @@ class _Loader:
         self.bad: list[tuple[str, str]] = []
         self.skipped: list[tuple[str, str]] = []
         self.parsed: list[tuple[str, AnyRule]] = []
+        self.aggregations: list[tuple[Rule, Correlation]] = []
 
     def read(self) -> None:
         if not self.folder.is_dir():
@@ -155,7 +161,12 @@ class _Loader:
             self.bad.append(reference_error)
         rules = [compiled for path, rule in self.parsed if (compiled := self._compile_rule(path, rule)) is not None]
         known = {compiled.rule.rule_id for compiled in rules}
-        correlations = [pair for path, rule in self.parsed if (pair := self._compile_correlation(path, rule, known))]
+        aggregations = [(rule, each) for rule, each in self.aggregations if rule.rule_id in known]
+        countable = known - {rule.rule_id for rule, _ in aggregations}
+        correlations = [
+            pair for path, rule in self.parsed if (pair := self._compile_correlation(path, rule, countable))
+        ]
+        correlations = sorted(correlations + aggregations, key=lambda pair: pair[0].path)
         silenced = frozenset[str]().union(*(each.rule_ids for _, each in correlations if each.replaces))
         rules = [replace(rule, output=rule.rule.rule_id not in silenced) for rule in rules]
         if self.bad:
@@ -169,7 +180,7 @@ class _Loader:
             if not documents or any(not isinstance(document, dict) for document in documents):
                 self.bad.append((name, "not a Sigma rule: a YAML map was expected"))
                 return
-            self._parse(name, documents)
+            self._parse(name, [_tidied(document) for document in documents])
         # pySigma lets the last four escape on documents of an unexpected shape.
         except (
             OSError,
@@ -229,7 +240,7 @@ class _Loader:
         described = self._described(path, rule)
         try:
             _check_usable(rule)
-            conditions = [condition.parsed for condition in rule.detection.parsed_condition]
+            conditions = self._conditions(described, rule)
             predicates = [compile_condition(condition) for condition in conditions]
         except SigmaError as error:
             self.bad.append((path, _one_line(error)))
@@ -241,14 +252,30 @@ class _Loader:
             return CompiledRule(described, _first_of(predicates), _union(sources), _union(names))
         return None
 
+    def _conditions(self, described: Rule, rule: SigmaRule) -> list[Any]:
+        """A rule's conditions, parsed. An aggregation after a pipe becomes a correlation of what is before it."""
+        texts = rule.detection.condition
+        if not any("|" in text for text in texts):
+            return [condition.parsed for condition in rule.detection.parsed_condition]
+        if len(texts) > 1:
+            raise UnsupportedRule("an aggregation (a pipe in a condition) beside other conditions is not supported")
+        search, _, aggregation = texts[0].partition("|")
+        parsed = SigmaCondition(search.strip(), rule.detection, rule.detection.source).parsed
+        self.aggregations.append((described, compile_aggregation(rule, parsed, aggregation)))
+        self._check_counts_only(described)
+        return [parsed]
+
+    def _check_counts_only(self, described: Rule) -> None:
+        if described.remedy:
+            self.bad.append((described.path, "a correlation can't have a remedy: it is about several records"))
+
     def _compile_correlation(
         self, path: str, rule: AnyRule, known: AbstractSet[str]
     ) -> tuple[Rule, Correlation] | None:
         if not isinstance(rule, SigmaCorrelationRule) or any(path == bad for bad, _ in self.bad):
             return None
         described = self._described(path, rule)
-        if described.remedy:
-            self.bad.append((path, "a correlation can't have a remedy: it is about several records"))
+        self._check_counts_only(described)
         try:
             _check_status(rule)
             correlation = compile_correlation(rule)
@@ -256,7 +283,7 @@ class _Loader:
             self.skipped.append((path, str(reason)))
             return None
         if not correlation.rule_ids <= known:
-            self.skipped.append((path, "it counts a rule that is not supported"))
+            self.skipped.append((path, "it counts a rule that is not supported, or that counts itself"))
             return None
         return described, correlation
 
@@ -271,6 +298,16 @@ class _Loader:
         return Rule(str(rule.id), rule.title, level, tuple(map(str, rule.tags)), remedy, path)
 
 
+def _tidied(document: dict[str, Any]) -> dict[str, Any]:
+    """As pySigma wants it: public rules have a text where a list belongs, and `timeframe` in the detection."""
+    changes: dict[str, Any] = {key: [document[key]] for key in PROSE if isinstance(document.get(key), str)}
+    detection = document.get("detection")
+    if isinstance(detection, dict) and isinstance(detection.get("timeframe"), str):
+        changes["timeframe"] = detection["timeframe"]
+        changes["detection"] = {key: value for key, value in detection.items() if key != "timeframe"}
+    return document | changes
+
+
 def _check_usable(rule: SigmaRule) -> None:
     """Raise UnsupportedRule for what is right but not for us."""
     _check_status(rule)
@@ -279,8 +316,6 @@ def _check_usable(rule: SigmaRule) -> None:
         given = getattr(source, key)
         if given is not None and given != wanted:
             raise UnsupportedRule(f"not for CloudTrail: its logsource {key} is {given}")
-    if any("|" in condition for condition in rule.detection.condition):
-        raise UnsupportedRule("the old aggregation syntax (a pipe in the condition) is not supported; correlations are")
     for name, detection in rule.detection.detections.items():
         for modifiers in _modifier_names(detection):
             if "SigmaRegularExpressionModifier" in modifiers and modifiers & _ANCHORS:

@@ -66,8 +66,9 @@ def compile_text(value: SigmaString | SigmaRegularExpression, *, anywhere: bool 
     """A test of a whole text, or of any part of it when `anywhere`. Takes lower case unless the value is cased."""
     if isinstance(value, SigmaRegularExpression):
         return _regex(_flags(value) + str(value.regexp))
-    if any(isinstance(part, Placeholder) for part in value.s):
-        raise UnsupportedRule("placeholders (the expand modifier) are not supported")
+    for part in value.s:
+        if isinstance(part, Placeholder):
+            raise UnsupportedRule(f"the placeholder %{part.name}% (expand modifier) is not supported: name its values")
     parts: list[str | SpecialChars] = [part for part in value.s if not isinstance(part, Placeholder)]
     if not isinstance(value, SigmaCasedString):
         parts = [part.lower() if isinstance(part, str) else part for part in parts]

@@ -127,3 +127,52 @@ def test_gt_is_one_more_than_gte(tmp_path: Path) -> None:
     three = [at(0), at(1), at(2)]
     assert len(evaluate(tmp_path, three, condition={"gt": 2})) == 1
     assert evaluate(tmp_path, three, condition={"gt": 3}) == []
+
+
+def aggregate(folder: Path, records: list[dict[str, Any]], condition: str, **more: Any) -> list[Match]:
+    """The matches of one rule with an aggregation in its condition."""
+    detection = {"s": {"eventName": "Read"}, "bot": {"user": "bot"}, "condition": condition}
+    (folder / "rule.yml").write_text(yaml.safe_dump(BASE | {"detection": detection | more.pop("also", {})} | more))
+    rules = load_rules(folder)
+    assert (rules.skipped, len(rules)) == ([], 1)
+    return rules.evaluate(records)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("s | count() > 3", [((), 4, 4)]),
+        ("s | count() >= 5", []),
+        ("s | count() by user > 1", [(('["a"]',), 3, 3)]),
+        ("s and not bot | count() by user >= 1", [(('["a"]',), 3, 3)]),
+        ("s | count( p.id ) > 1", [((), 2, 4)]),
+        ("s | count(p.id) by user, p.kind >= 2", [(('["a"]', "[]"), 2, 3)]),
+        ("1 of them | count() by user>2", [(('["a"]',), 3, 3)]),
+    ],
+)
+def test_the_old_aggregation_syntax_is_a_correlation(condition: str, expected: list[Any], tmp_path: Path) -> None:
+    """count() counts records, count(field) different values; the rule's matches are reported only together."""
+    records = [at(0, "a", p={"id": 1}), at(10, "a", p={"id": 2}), at(20, "a", p={"id": 1}), at(30, "bot", p={"id": 1})]
+    matches = aggregate(tmp_path, records, condition, timeframe="1m")
+    assert counts(matches) == expected
+    assert len(matches) == len(expected)
+    assert {match.rule.rule_id for match in matches} <= {BASE["id"]}
+
+
+def test_the_timeframe_stands_in_the_rule_or_in_its_detection(tmp_path: Path) -> None:
+    """Public rules have it in both places; without one the log object is the time."""
+    records = [at(0), at(30), at(100)]
+    for place in ({"timeframe": "1m"}, {"also": {"timeframe": "1m"}}):
+        assert counts(aggregate(tmp_path, records, "s | count() > 1", **place)) == [((), 2, 2)]
+    assert counts(aggregate(tmp_path, records, "s | count() > 1")) == [((), 3, 3)]
+
+
+def test_a_timeframe_in_the_detection_is_no_part_of_the_condition(tmp_path: Path) -> None:
+    """`all of them` asks for the selections alone."""
+    records = [at(0, "bot")]
+    assert len(aggregate(tmp_path, records, "all of them", also={"timeframe": "1m"})) == 1
+
+
+def test_a_timespan_beyond_all_times_is_just_long(tmp_path: Path) -> None:
+    """Whatever number stands there, loading doesn't fail."""
+    assert len(evaluate(tmp_path, [at(0), at(1), at(2)], timespan="99999999999y")) == 1

@@ -112,8 +112,15 @@ def test_a_folder_without_rules_is_an_error(tmp_path: Path) -> None:
         ),
         ({"logsource": {"category": "proxy"}}, "not for CloudTrail: its logsource category is proxy"),
         ({"status": "deprecated"}, "its status is deprecated"),
-        ({"detection": {"s": {"a": "x"}, "condition": "s | count() by b > 5"}}, "the old aggregation syntax"),
-        ({"detection": {"s": {"a|expand": "%admins%"}, "condition": "s"}}, "placeholders"),
+        ({"detection": {"s": {"a": "x"}, "condition": "s | near t"}}, "the aggregation '| near t' is not supported"),
+        ({"detection": {"s": {"a": "x"}, "condition": "s | sum(b) by c > 5"}}, "the aggregation '| sum(b) by c > 5'"),
+        ({"detection": {"s": {"a": "x"}, "condition": "s | count() < 5"}}, "correlation condition lt"),
+        ({"detection": {"s": {"a": "x"}, "condition": ["s", "s | count() > 5"]}}, "beside other conditions"),
+        (
+            {"detection": {"s": {"a": ["x", "y"]}, "condition": "s | count(a) > 2"}},
+            "its search allows 2 values of a and it asks for 3 different ones",
+        ),
+        ({"detection": {"s": {"a|expand": "%admins%"}, "condition": "s"}}, "the placeholder %admins%"),
         ({"detection": {"s": {"a|re|startswith": "x"}, "condition": "s"}}, "re together with startswith"),
     ],
 )
@@ -135,6 +142,7 @@ def test_rules_that_are_not_for_us_are_listed(changes: dict[str, Any], reason: s
         ("event_count", {"condition": {"lt": 3}}, "correlation condition lt"),
         ("event_count", {"rules": ["foreign"]}, "it counts a rule that is not supported"),
         ("event_count", {"rules": ["count_of_base"]}, "a correlation of correlations"),
+        ("event_count", {"rules": ["old_count"]}, "or that counts itself"),
     ],
 )
 def test_correlations_that_cant_be_evaluated_are_listed(
@@ -144,6 +152,8 @@ def test_correlations_that_cant_be_evaluated_are_listed(
     write(tmp_path, "base", 1, name="base")
     write(tmp_path, "foreign", 2, name="foreign", logsource={"product": "gcp"})
     write(tmp_path, "count_of_base", 3, name="count_of_base", **correlation(generate=True))
+    piped = {"s": {"eventName": "A"}, "condition": "s | count() > 5"}
+    write(tmp_path, "old_count", 4, name="old_count", detection=piped)
     write(tmp_path, "counted", **correlation(kind, **changes))
     rules = load_rules(tmp_path)
     assert any(reason in why for path, why in rules.skipped if path.endswith("counted.yml"))
@@ -165,6 +175,38 @@ def test_remedies_must_exist(tmp_path: Path) -> None:
     assert load_rules(tmp_path, remedies={"tidy-up"}).rules[0].rule.remedy == "tidy-up"
     with pytest.raises(RuleError, match=r"no such remedy: 'tidy-up' \(there are: other\)") as caught:
         load_rules(tmp_path, remedies={"other"})
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        correlation(),
+        {"detection": {"s": {"a": "x"}, "condition": "s | count() > 5"}},
+    ],
+)
+def test_what_counts_records_has_no_remedy(changes: dict[str, Any], tmp_path: Path) -> None:
+    """A remedy is about one record: on a correlation, new or old, it is an error."""
+    write(tmp_path, "base", 1, name="base")
+    path = write(tmp_path, "counted", remedy="tidy-up", **changes)
+    with pytest.raises(RuleError, match="about several records") as caught:
+        load_rules(tmp_path, remedies={"tidy-up"})
+    assert path in str(caught.value)
+
+
+def test_prose_where_a_list_belongs_is_no_fault(tmp_path: Path) -> None:
+    """Public rules have false positives as one text; it is for people only."""
+    write(tmp_path, "rule", falsepositives="Backups", references="a book", fields="eventName")
+    rules = load_rules(tmp_path)
+    assert (len(rules), rules.skipped) == (1, [])
+
+
+@pytest.mark.parametrize("timeframe", ["soon", "0m", 5])
+def test_a_timeframe_that_is_none_is_an_error(timeframe: Any, tmp_path: Path) -> None:
+    """The file is named."""
+    path = write(tmp_path, "counted", timeframe=timeframe, detection={"s": {"a": "x"}, "condition": "s | count() > 5"})
+    with pytest.raises(RuleError, match="Timespan") as caught:
+        load_rules(tmp_path)
     assert path in str(caught.value)
 
 

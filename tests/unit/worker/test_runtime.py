@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import pytest
@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
+from cell_worker.components import Component
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventBatch, EventResult, Outcome, WireEvent
-from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler
+from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler, start_handler
 from cell_worker.store import StoreError
 from tests.aio import run
 from tests.memory_store import MemoryStore
@@ -335,3 +336,22 @@ def test_a_handler_that_cannot_be_used_is_explained(name: str, words: str) -> No
     with pytest.raises(HandlerError, match=words) as caught:
         load_handler(name)
     assert f"CELL_HANDLER={name}" in str(caught.value)
+
+
+class CannotStart:
+    """A handler whose start fails."""
+
+    async def start(self, cell: Cell) -> Sequence[Component]:
+        raise ValueError("no such folder: rules")
+
+    async def stop(self) -> None:
+        raise NotImplementedError
+
+    async def __call__(self, event: Event, cell: Cell) -> None:
+        raise NotImplementedError
+
+
+def test_a_handler_that_cannot_start_is_explained() -> None:
+    """By what it raised, in one sentence and without a traceback: these are the worker's last words."""
+    with pytest.raises(HandlerError, match=r"^the handler can't start: ValueError: no such folder: rules$"):
+        run(start_handler(CannotStart(), Identity("cell-0000", 1, "live", side_effects=False).cell()))

@@ -1,0 +1,57 @@
+"""Sigma's old aggregation syntax, `search | count(field) by group > n`, as the correlation that took its place.
+
+`count()` counts records, `count(field)` the field's different values. The time is the rule's `timeframe`; a rule
+without one means the whole of what it sees, which here is one log object.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from sigma.collection import SigmaCollection
+from sigma.correlations import SigmaCorrelationRule
+from sigma.rule import SigmaRule
+
+from cell_worker.handlers.security.correlation import Correlation, compile_correlation
+from cell_worker.handlers.security.matching import required_texts
+from cell_worker.handlers.security.values import UnsupportedRule
+
+SHAPE: Final = re.compile(
+    r"count\(\s*(?P<field>[^\s()]*)\s*\)\s*(?:by\s+(?P<groups>[^<>=]+?)\s*)?(?P<operator>[<>]=?|==?)\s*(?P<count>\d{1,9})"
+)
+OPERATORS: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte", "=": "eq", "==": "eq"}
+
+
+def compile_aggregation(rule: SigmaRule, search: Any, aggregation: str) -> Correlation:
+    """A correlation of a rule's own matches. `search`: the parsed condition before the pipe.
+
+    Raises UnsupportedRule or SigmaError.
+    """
+    shape = SHAPE.fullmatch(aggregation.strip())
+    if shape is None:
+        raise UnsupportedRule(
+            f"the aggregation '| {aggregation.strip()}' is not supported: only count is, as in "
+            "'| count(field) by group > 5'"
+        )
+    field, timeframe = shape["field"], rule.custom_attributes.get("timeframe")
+    condition: dict[str, Any] = {OPERATORS[shape["operator"]]: int(shape["count"])}
+    counting = {
+        "type": "value_count" if field else "event_count",
+        "rules": [str(rule.id)],
+        "group-by": [group.strip() for group in (shape["groups"] or "").split(",") if group.strip()],
+        "timespan": "1s" if timeframe is None else timeframe,
+        "condition": condition | ({"field": field} if field else {}),
+    }
+    counted = SigmaCorrelationRule.from_dict({"title": rule.title, "correlation": counting})
+    counted.resolve_rule_references(SigmaCollection([rule], resolve_references=False))
+    correlation = compile_correlation(counted)
+    values = required_texts(search, field) if field else None
+    if values is not None and len(values) < correlation.enough:
+        raise UnsupportedRule(
+            f"it could never match: its search allows {len(values)} values of {field} and it asks for "
+            f"{correlation.enough} different ones"
+        )
+    return correlation if timeframe is not None else replace(correlation, timespan=timedelta.max)
