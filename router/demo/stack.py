@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,7 +93,7 @@ class Stack:
 
     async def _start(self) -> None:
         directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="cellrouter-demo-")))
-        redis, aws, router, controller = (_free_port() for _ in range(4))
+        redis, aws, router, controller = _free_ports(4)
         self.router_url = f"http://127.0.0.1:{router}"
         self.controller_url = f"http://127.0.0.1:{controller}"
         self._worker_logs = directory / "data" / "run"
@@ -202,10 +202,19 @@ def _kill_group(pid: int) -> None:
         return
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Different loopback ports that nothing listens on.
+
+    From below the range that systems take the ports of outgoing connections from (32768 on Linux, 49152 on macOS): a
+    port of that range may be gone by the time that a server has started.
+    """
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.add(port)
+    return list(ports)
 
 
 def _tail(log: Path) -> str:
