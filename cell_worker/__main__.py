@@ -1,20 +1,23 @@
 """Puts a worker together and runs it: `python -m cell_worker`.
 
-Ends with 0 after a SIGTERM, a SIGINT, a drain call, or when another instance has the cell; with 1 when a background
-task dies; with 2 when it can't be configured. A second signal ends it at once.
+Ends with 0 after a SIGTERM, a SIGINT, a drain call, or when another instance has the cell; with 1 when it can't start
+or a background task dies; with 2 when it can't be configured. A second signal ends it at once. Whatever hangs (client,
+handler, Redis, Firehose), it ends in time: CELL_DRAIN_TIMEOUT_S and a few seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 import uuid
-from collections.abc import Coroutine
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, nullcontext, suppress
+from functools import partial
+from typing import Any, Final, TextIO, cast
 
 import structlog
 import uvicorn
@@ -34,7 +37,9 @@ from cell_worker.settings import SettingsError, WorkerSettings, load
 from cell_worker.sink import FirehoseSink, NullSink
 from cell_worker.store import SqliteStore, StoreError
 
-PRUNE_EVERY_S = 60.0
+PRUNE_EVERY_S: Final = 60.0
+PRUNE_PAUSE_S: Final = 0.05  # between two steps of it: 10 000 events a second, more than ever come
+CLOSE_TIMEOUT_S: Final = 2.0  # for each of what is let go of at the end
 
 
 class TaskDiedError(Exception):
@@ -87,6 +92,7 @@ class Worker:
         self._settings = settings
         self._secret = settings.secret.get_secret_value()
         self._stop = asyncio.Event()
+        self._given_up = False
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
         self._redis = Redis.from_url(
             settings.redis_url, socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
@@ -104,22 +110,50 @@ class Worker:
         """Start, serve until stopped, drain."""
         _on_signals(self._stop)
         handler = load_handler(self._settings.handler)
+        async with AsyncExitStack() as stack:
+            for name, close in self._closes():
+                stack.push_async_callback(self._let_go, name, close)
+            starting, stopping = _task("start", self._start(handler, stack)), _task("stop", self._stop.wait())
+            await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await _cancelled(stopping)
+            if starting.done():
+                await self._serve(*starting.result())
+            else:
+                await _cancelled(starting)
+        self._log.info("stopped")
+        if self._given_up:
+            os._exit(0)  # what has been given up may be a thread that hangs, and Python would wait for it
+
+    def _closes(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What to let go of, the last first."""
+        return [
+            ("Redis", self._redis.aclose),
+            ("the store", self._store.close),
+            ("the hold queue", self._hold.close),
+            ("the sink", self._sink.close),
+        ]
+
+    async def _let_go(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker ends
+            self._log.warning("can't be let go of in order", what=name, error=f"{type(error).__name__}: {error}")
+
+    async def _start(
+        self, handler: Any, stack: AsyncExitStack
+    ) -> tuple[Runtime, uvicorn.Server, socket.socket, Heartbeat]:
         identity = await self._identity()
+        self._log = self._log.bind(generation=identity.generation)
         await self._store.open(identity.generation)
         runtime, metrics = self._runtime(identity, handler)
         components = await start_handler(handler, identity.cell())
+        stack.push_async_callback(self._let_go, "the handler", partial(stop_handler, handler))
         own: list[Component] = [WorkerComponent(self._stop), StoreComponent(self._store), self._sink, self._hold]
         runtime.components = {component.name: component for component in (*own, *components)}
-        with _listen(self._settings) as listener:
-            heartbeat = self._heartbeat(identity, listener)
-            server = self._server(runtime, metrics, heartbeat)
-            await self._serve(runtime, server, listener, heartbeat)
-        await stop_handler(handler)
-        await self._sink.close()
-        await self._hold.close()
-        await self._store.close()
-        await self._redis.aclose()
-        self._log.info("stopped", generation=identity.generation)
+        listener = stack.enter_context(_listen(self._settings))
+        heartbeat = self._heartbeat(identity, listener)
+        return runtime, self._server(runtime, metrics, heartbeat), listener, heartbeat
 
     async def _identity(self) -> Identity:
         settings = self._settings
@@ -152,7 +186,7 @@ class Worker:
             concurrency=settings.concurrency,
             started_at_ms=clock.time_ms(),
         )
-        self._log.info("started", generation=identity.generation, address=record.address)
+        self._log.info("started", address=record.address)
         return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s)
 
     def _server(self, runtime: Runtime, metrics: WorkerMetrics, heartbeat: Heartbeat) -> uvicorn.Server:
@@ -169,39 +203,50 @@ class Worker:
             drain=self._stop.set,
         )
         app: Any = CellApp(runtime, control, self._secret)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=10)
-        return _Server(config)
+        return _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_keep_alive=10,
+                timeout_graceful_shutdown=1,  # after the drain: only a client that doesn't send or read is left
+            )
+        )
 
     async def _serve(
         self, runtime: Runtime, server: uvicorn.Server, listener: socket.socket, heartbeat: Heartbeat
     ) -> None:
-        tasks = [
-            _task("server", server.serve([listener])),
-            _task("sink", self._sink.run()),
-            _task("lease", heartbeat.run()),
-            _task("prune", self._prune()),
-        ]
-        ends = [_task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())]
+        serving, sink = _task("server", server.serve([listener])), _task("sink", self._sink.run())
+        lease, prune = _task("lease", heartbeat.run()), _task("prune", self._prune())
+        stop, fence = _task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())
         heartbeat.ready = True
-        try:
-            done, _ = await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - set(ends):
-                self._end_of(task, runtime)
-            await self._drain(runtime, heartbeat)
-        finally:
-            server.should_exit = True
-            for task in (*tasks[1:], *ends):
-                task.cancel()
-            await asyncio.gather(*tasks, *ends, return_exceptions=True)
+        ends = (serving, sink, lease, prune, stop, fence)
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        died = self._why(done - {stop, fence}, runtime)
+        await self._drain(runtime, heartbeat)
+        await _cancelled(sink, lease, prune, stop, fence)
+        await heartbeat.release()  # after the last heartbeat, which would bring the lease back
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        if died is not None:
+            raise died
 
-    def _end_of(self, task: asyncio.Task[Any], runtime: Runtime) -> None:
-        """A lost lease is an orderly end; the end of any other task isn't."""
-        match task.exception():
-            case LeaseLostError() as lost:
-                self._log.warning("fenced", why=str(lost))
-                runtime.fenced.set()
-            case error:
-                raise TaskDiedError(f"the task '{task.get_name()}' ended: {error!r}") from error
+    def _why(self, done: set[asyncio.Task[Any]], runtime: Runtime) -> TaskDiedError | None:
+        """Says why it ends. A lost lease is an orderly end; the end of any other task isn't."""
+        for task in done:
+            error = task.exception()
+            if not isinstance(error, LeaseLostError):
+                died = TaskDiedError(f"the task '{task.get_name()}' ended: {error!r}")
+                died.__cause__ = error
+                self._log.error("a task ended, which none should", task=task.get_name(), exc_info=error)
+                return died
+            self._log.warning("fenced", why=str(error))
+            runtime.fenced.set()
+        if not done:
+            self._log.info("stopping", why="fenced by the store" if runtime.fenced.is_set() else "asked to")
+        return None
 
     async def _drain(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
         """Finish what has begun and empty the outbox, in time; what is left lies in the store for the next instance."""
@@ -212,13 +257,13 @@ class Worker:
                 await self._sink.flush()
         except Exception as error:  # noqa: BLE001 - whatever it is, ending matters more
             self._log.warning("drained in part", error=f"{type(error).__name__}: {error}")
-        await heartbeat.release()
+            self._given_up = runtime.give_up() > 0
 
     async def _prune(self) -> None:
         while True:
             try:
                 while await self._store.prune():
-                    await clock.sleep(1.0)
+                    await clock.sleep(PRUNE_PAUSE_S)
             except StoreError as error:
                 self._log.warning("can't prune the store", error=str(error))
             await clock.sleep(PRUNE_EVERY_S)
@@ -232,6 +277,12 @@ class _Server(uvicorn.Server):
 
 def _task(name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.create_task(work, name=name)
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _listen(settings: WorkerSettings) -> socket.socket:
@@ -252,6 +303,27 @@ def _on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
 
 
+class _Stderr:
+    """Where the log goes. A log that can't be written (disk full, nobody reads) stops no event."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
+class _ToStructlog(logging.Handler):
+    """What libraries log (asyncio, uvicorn, botocore) comes in the same form as what the worker does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        log = structlog.get_logger("library").bind(logger=record.name)
+        log.log(level, record.getMessage().strip(), exc_info=record.exc_info)
+
+
 def _configure_logs(fmt: str) -> None:
     renderer: Any = structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
@@ -261,8 +333,9 @@ def _configure_logs(fmt: str) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
     )
+    logging.basicConfig(level=logging.WARNING, handlers=[_ToStructlog()], force=True)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ GETs are open, for health checks and Prometheus; every POST needs the environmen
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -24,6 +25,9 @@ from cell_worker.store import Store
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+BODY_TIMEOUT_S: Final = 10.0
+"""For a request's body to arrive whole. A router sends it at once; a broken connection may never."""
 
 _batch: Final = msgspec.json.Decoder(protocol.EventBatch)
 _encoder: Final = msgspec.json.Encoder()
@@ -55,20 +59,25 @@ class CellApp:
     async def _events(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         try:
             self._authorize(scope)
-            batch = _decode(await _read(receive))
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await _read(receive)
+            batch = _decode(body)
             self._accept(batch)
         except RefusedError as error:
             await _answer(send, error.code, str(error))
             return
-        except ConnectionAbortedError:
-            return  # nobody is there to be answered
+        except (ConnectionAbortedError, TimeoutError, asyncio.CancelledError):
+            await _answer(send, status.HTTP_408_REQUEST_TIMEOUT, "the body did not arrive whole and in time")
+            return
         await _start(send, status.HTTP_200_OK, b"application/x-ndjson")
-        results = self._runtime.process(batch)
+        gone = asyncio.ensure_future(receive())  # after the body there comes only a disconnect
+        results = self._runtime.process(batch, gone)
         try:
             async for result in results:
                 line = _encoder.encode(result) + b"\n"
                 await send({"type": "http.response.body", "body": line, "more_body": True})
         finally:
+            gone.cancel()
             await results.aclose()  # type: ignore[attr-defined] # an async generator
         await send({"type": "http.response.body", "body": b""})
 
@@ -146,7 +155,11 @@ def _add_commands(app: FastAPI, runtime: Runtime, secret: str, *, chaos: bool, d
             raise HTTPException(
                 status.HTTP_404_NOT_FOUND, f"no component {name}; there are {', '.join(runtime.components)}"
             )
-        await component.restart()
+        try:
+            await component.restart()
+        except Exception as error:
+            why = f"{name} can't be restarted: {type(error).__name__}: {error}"
+            raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, why) from error
         return {"restarted": name}
 
     @app.post(protocol.CRASH_PATH, dependencies=secured, status_code=status.HTTP_202_ACCEPTED)

@@ -106,6 +106,8 @@ class Heartbeat:
             else:
                 if answer != b"ok":
                     raise LeaseLostError(_WHY[answer])
+                if not reachable:
+                    log.info("Redis can be reached again")
                 reachable = True
             await clock.sleep(self._ttl_s / 4)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from cell_worker.protocol import EventResult, Outcome
+
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -20,3 +22,11 @@ class WorkerMetrics:
         )
         self.in_flight = Gauge("cell_events_in_flight", "Events being worked on.", registry=self.registry)
         self.outbox = Gauge("cell_outbox_lines", "Lines that wait for the sink.", registry=self.registry)
+        self._of = {outcome: self.events.labels(outcome.value) for outcome in Outcome}
+
+    def observe(self, result: EventResult, duration_s: float) -> None:
+        """An event is finished."""
+        self.duration.observe(duration_s)
+        self._of[result.outcome].inc()
+        if result.duplicate:
+            self.duplicates.inc()

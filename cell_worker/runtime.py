@@ -2,7 +2,8 @@
 
 Guarantees: an event is answered `ok` only after its id and its lines are committed; an event that is done is not
 handled again; at most `concurrency` handlers run at once, and never two for the same event. A client that goes away
-ends nothing that has begun.
+ends nothing that has begun. Nothing begins any more once the worker drains or is fenced. What one handler raises is the
+result of its own event and of no other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -26,6 +27,8 @@ from cell_worker.sink import MAX_LINE_BYTES
 from cell_worker.store import FencedError, Store, StoreError
 
 CHECK_TIMEOUT_S = 5.0
+ENDING = "the worker is ending"
+GIVEN_UP = "given up: the worker is ending, or its client went away"
 
 
 class HandlerError(Exception):
@@ -49,11 +52,15 @@ class Identity:
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """One event being worked on, and how many requests wait for it."""
+    """One event being worked on, and how often requests wait for it."""
 
     task: asyncio.Task[EventResult]
     waiters: int = 0
     started: bool = False
+
+    def result(self) -> EventResult:
+        """Of the task, which is done."""
+        return EventResult(0, Outcome.RETRY, GIVEN_UP) if self.task.cancelled() else self.task.result()
 
 
 class Runtime:
@@ -70,6 +77,7 @@ class Runtime:
         event_timeout_s: float,
     ) -> None:
         self.identity = identity
+        self._cell = identity.cell()
         self.components: dict[str, Component] = {}
         self.draining = False
         self.fenced = asyncio.Event()
@@ -88,42 +96,56 @@ class Runtime:
         mine = (self.identity.cell_id, self.identity.generation)
         return (batch.cell_id, batch.generation) == mine and not self.fenced.is_set()
 
-    async def process(self, batch: EventBatch) -> AsyncIterator[EventResult]:
-        """Yield the results in the order in which they come."""
-        waits = [
-            asyncio.create_task(self._await(index, event, batch.deadline_s)) for index, event in enumerate(batch.events)
-        ]
+    async def process(self, batch: EventBatch, gone: asyncio.Future[Any] | None = None) -> AsyncIterator[EventResult]:
+        """Yield the results in the order in which they come, until nobody wants them any more: `gone` is done."""
+        coming: asyncio.Queue[tuple[int, bool, _Work] | None] = asyncio.Queue()
+        works = [self._join(index, event, batch.deadline_s, coming) for index, event in enumerate(batch.events)]
+        if gone is not None:
+            gone.add_done_callback(lambda _: coming.put_nowait(None))
         try:
-            for next_one in asyncio.as_completed(waits):
-                yield await next_one
+            for _ in works:
+                if (come := await coming.get()) is None:
+                    return
+                index, joined, work = come
+                result = work.result()
+                duplicate = result.duplicate or (joined and result.outcome is Outcome.OK)
+                yield msgspec.structs.replace(result, index=index, duplicate=duplicate)
         finally:
-            for wait in waits:
-                wait.cancel()
+            for work in works:
+                self._leave(work)
 
     async def drain(self) -> None:
-        """Take no more, and wait until what has begun is done."""
+        """Take no more, begin no more, and wait until what has begun is done."""
         self.draining = True
+        for work in self._work.values():
+            if not work.started:
+                work.task.cancel()
         await self._idle.wait()
+
+    def give_up(self) -> int:
+        """Cancel what drain has waited for in vain, with the outcome `retry`; how many events that were."""
+        for work in self._work.values():
+            work.task.cancel()
+        return len(self._work)
 
     async def health(self) -> list[ComponentHealth]:
         """Every component's state, checked now."""
         return list(await asyncio.gather(*(_health(component) for component in self.components.values())))
 
-    async def _await(self, index: int, event: WireEvent, deadline_s: float) -> EventResult:
-        """Wait for the event's work, begun here or by another request."""
+    def _join(
+        self, index: int, event: WireEvent, deadline_s: float, coming: asyncio.Queue[tuple[int, bool, _Work] | None]
+    ) -> _Work:
+        """Wait for the event's work, begun here or by another request: it will be in `coming`."""
         work = self._work.get(event.event_id)
-        joined = work is not None
-        if work is None:
-            work = self._begin(event, min(deadline_s, self._timeout_s))
-        work.waiters += 1
-        try:
-            result = await asyncio.shield(work.task)
-        finally:
-            work.waiters -= 1
-            if not work.waiters and not work.started:
-                work.task.cancel()
-        duplicate = result.duplicate or (joined and result.outcome is Outcome.OK)
-        return msgspec.structs.replace(result, index=index, duplicate=duplicate)
+        come = (index, work is not None, work or self._begin(event, min(deadline_s, self._timeout_s)))
+        come[2].waiters += 1
+        come[2].task.add_done_callback(lambda _: coming.put_nowait(come))
+        return come[2]
+
+    def _leave(self, work: _Work) -> None:
+        work.waiters -= 1
+        if not work.waiters and not work.started:
+            work.task.cancel()
 
     def _begin(self, event: WireEvent, timeout_s: float) -> _Work:
         work = _Work(asyncio.create_task(self._one(event, timeout_s)))
@@ -139,41 +161,47 @@ class Runtime:
 
     async def _one(self, wire: WireEvent, timeout_s: float) -> EventResult:
         async with self._places:
+            if self.draining or self.fenced.is_set():
+                return EventResult(0, Outcome.RETRY, ENDING)
             self._work[wire.event_id].started = True
             begun = clock.monotonic()
             with self._metrics.in_flight.track_inprogress():
                 result = await self._outcome(wire, timeout_s)
             duration = clock.monotonic() - begun
-        self._metrics.duration.observe(duration)
-        self._metrics.events.labels(result.outcome.value).inc()
-        self._metrics.duplicates.inc(result.duplicate)
-        return msgspec.structs.replace(result, duration_s=duration, reason=result.reason[:MAX_REASON_CHARS])
+        self._metrics.observe(result, duration)
+        return msgspec.structs.replace(result, duration_s=duration)
 
     async def _outcome(self, wire: WireEvent, timeout_s: float) -> EventResult:
         event = Event(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body))
         try:
             return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, timeout_s))
         except RejectEvent as error:
-            return EventResult(0, Outcome.REJECTED, str(error))
+            return EventResult(0, Outcome.REJECTED, _text(error))
         except (RetryEvent, StoreError) as error:
             if isinstance(error, FencedError):
                 self.fenced.set()
             elif isinstance(error, StoreError):
-                self._log.error("the store fails", error=str(error))
-            return EventResult(0, Outcome.RETRY, str(error))
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything; all of it is `failed`
+                self._log.error("the store fails", error=_text(error))
+            return EventResult(0, Outcome.RETRY, _text(error))
+        except BaseException as error:  # a handler may raise anything, also CancelledError or SystemExit
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or _is_being_cancelled():
+                raise
             self._log.warning("the handler failed", event_id=event.event_id, attempt=event.attempt, exc_info=error)
-            return EventResult(0, Outcome.FAILED, f"{type(error).__name__}: {error}")
+            return EventResult(0, Outcome.FAILED, _text(error, f"{type(error).__name__}: "))
 
     async def _process_once(self, event: Event, timeout_s: float) -> bool:
         """Handle and commit; False when it was done before."""
         if await self._store.seen(event.event_id):
             return False
-        return await self._store.commit(event.event_id, await self._handle(event, timeout_s))
+        lines, detail = await self._handle(event, timeout_s)
+        new = await self._store.commit(event.event_id, lines)
+        if detail:
+            self._log.info("done", event_id=event.event_id, attempt=event.attempt, detail=detail)
+        return new
 
-    async def _handle(self, event: Event, timeout_s: float) -> list[bytes]:
-        """Run the handler within its time; returns the lines that it emitted."""
-        cell = self.identity.cell()
+    async def _handle(self, event: Event, timeout_s: float) -> tuple[list[bytes], Mapping[str, Any] | None]:
+        """Run the handler within its time; the lines that it emitted, and what it returned."""
+        cell = replace(self._cell, emitted=[])
         try:
             async with asyncio.timeout(timeout_s) as patience:
                 detail = await self._handler(event, cell)
@@ -181,9 +209,7 @@ class Runtime:
             if not patience.expired():
                 raise
             raise TimeoutError(f"the handler took longer than {timeout_s:g} s") from error
-        if detail:
-            self._log.info("done", event_id=event.event_id, attempt=event.attempt, **detail)
-        return _lines(cell.emitted)
+        return _lines(cell.emitted), detail
 
 
 def load_handler(name: str) -> Any:
@@ -191,13 +217,12 @@ def load_handler(name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise HandlerError(f"CELL_HANDLER={name}: {error}") from error
-    if inspect.isclass(found):
-        return found()
-    if inspect.iscoroutinefunction(found):
-        return found
-    raise HandlerError(f"CELL_HANDLER={name}: neither a coroutine function nor a class")
+        handler = found() if inspect.isclass(found) else found
+    except Exception as error:
+        raise HandlerError(f"CELL_HANDLER={name}: {_text(error, f'{type(error).__name__}: ')}") from error
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
+        return handler
+    raise HandlerError(f"CELL_HANDLER={name}: neither a coroutine function nor a class with an async __call__")
 
 
 async def start_handler(handler: Any, cell: Cell) -> Sequence[Component]:
@@ -224,6 +249,20 @@ def _lines(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:
     if longest := max((len(line) for line in lines if len(line) > MAX_LINE_BYTES), default=0):
         raise ValueError(f"an emitted record has {longest} bytes, more than the {MAX_LINE_BYTES} that the sink takes")
     return lines
+
+
+def _text(error: BaseException, prefix: str = "") -> str:
+    """What an exception says, such as every result line can carry, even if its `__str__` raises."""
+    try:
+        text = f"{prefix}{error}"
+    except Exception:  # noqa: BLE001 - a handler's exceptions are the handler's code
+        text = f"{prefix}(its text can't be shown)"
+    return text[:MAX_REASON_CHARS].encode(errors="replace").decode()  # JSON has no lone surrogates
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _health(component: Component) -> ComponentHealth:

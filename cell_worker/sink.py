@@ -6,8 +6,8 @@ kill between the two), byte for byte the same, so lines carry ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import asyncio
+from typing import Any, Final
 
 import structlog
 
@@ -16,7 +16,7 @@ from cell_worker.aws import AWS_ERRORS, AwsClient
 from cell_worker.store import Store, StoreError
 
 MAX_LINE_BYTES: Final = 1000 * 1024  # Firehose's limit for a record
-MAX_PUT_BYTES: Final = 4 * 1024 * 1024  # for a call
+MAX_PUT_BYTES: Final = 4 * 1024 * 1024  # and for a call
 MAX_PUT_LINES: Final = 500
 IDLE_S: Final = 0.1
 LAST_BACKOFF_S: Final = 10.0
@@ -37,6 +37,7 @@ class FirehoseSink:
         self._stream = stream
         self._log = structlog.get_logger("sink")
         self._client = AwsClient("firehose")
+        self._putting = asyncio.Lock()
         self._failing_since: float | None = None
         self._last_error = ""
 
@@ -51,26 +52,25 @@ class FirehoseSink:
                 failures = min(failures + 1, 16)
                 await clock.sleep(min(LAST_BACKOFF_S, 0.1 * 2**failures) * clock.jitter())
             else:
-                self._failing_since, failures = None, 0
+                self._well()
+                failures = 0
                 if not busy:
                     await clock.sleep(IDLE_S)
 
     async def forward(self) -> bool:
         """Put one batch; False when nothing was there. Raises when anything of it wasn't taken."""
-        batch = _fitting(await self._store.outbox(MAX_PUT_LINES))
-        if not batch:
-            return False
-        client = await self._client.get()
-        records = [{"Data": line} for _, line in batch]
-        answer = await client.put_record_batch(DeliveryStreamName=self._stream, Records=records)
-        refused = [
-            (seq, entry["ErrorCode"])
-            for (seq, _), entry in zip(batch, answer["RequestResponses"], strict=True)
-            if entry.get("ErrorCode")
-        ]
-        await self._store.delete(batch[-1][0], keep=[seq for seq, _ in refused])
+        async with self._putting:  # a flush beside `run` would put the same lines again
+            batch = await self._store.outbox(MAX_PUT_LINES, MAX_PUT_BYTES)
+            if not batch:
+                return False
+            client = await self._client.get()
+            records = [{"Data": line} for _, line in batch]
+            answer = await client.put_record_batch(DeliveryStreamName=self._stream, Records=records)
+            errors = _errors(answer, len(batch))
+            refused = [seq for (seq, _), error in zip(batch, errors, strict=True) if error]
+            await self._store.delete(batch[-1][0], keep=refused)
         if refused:
-            raise SinkError(f"{len(refused)} of {len(batch)} records were refused: {refused[0][1]}")
+            raise SinkError(f"{len(refused)} of {len(batch)} records were refused: {next(filter(None, errors))}")
         return True
 
     async def flush(self) -> None:
@@ -98,6 +98,11 @@ class FirehoseSink:
             self._failing_since = clock.monotonic()
             self._log.warning("the sink fails", error=self._last_error)
 
+    def _well(self) -> None:
+        if self._failing_since is not None:
+            self._log.info("the sink works again", failed_s=round(clock.monotonic() - self._failing_since, 1))
+        self._failing_since = None
+
 
 class NullSink:
     """For cells without a sink: lines are forgotten."""
@@ -106,11 +111,16 @@ class NullSink:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._log = structlog.get_logger("sink")
 
     async def run(self) -> None:
         """Forget until cancelled."""
         while True:
-            await self.flush()
+            try:
+                await self.flush()
+            except StoreError as error:
+                self._log.warning("can't empty the outbox", error=str(error))
+                await clock.sleep(LAST_BACKOFF_S)
             await clock.sleep(IDLE_S)
 
     async def flush(self) -> None:
@@ -129,13 +139,9 @@ class NullSink:
         """Nothing to do."""
 
 
-def _fitting(lines: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """As many, from the first, as one call may carry."""
-    batch: list[tuple[int, bytes]] = []
-    size = 0
-    for seq, line in lines:
-        size += len(line)
-        if batch and size > MAX_PUT_BYTES:
-            break
-        batch.append((seq, line))
-    return batch
+def _errors(answer: Any, count: int) -> list[str]:
+    """The error of each record, "" for none. Raises SinkError for an answer that doesn't say so for each."""
+    match answer:
+        case {"RequestResponses": [*entries]} if len(entries) == count:
+            return [entry.get("ErrorCode") or "" for entry in entries]
+    raise SinkError(f"the answer to {count} records is not one of Firehose's")

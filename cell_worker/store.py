@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from cell_worker import clock
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 REMEMBER_MS: Final = 15 * 24 * 3600 * 1000  # an SQS message lives 14 days at most
 PRUNE_ROWS: Final = 500  # at a time: no commit waits long for it
-MAX_GROUP: Final = 256  # commits in one transaction
+MAX_GROUP: Final = 256  # commits in one transaction, look-ups in one query
+MAX_OUTBOX_BYTES: Final = 4 * 1024 * 1024  # in memory at once, but for a single line that is longer
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS processed (event_id TEXT PRIMARY KEY, generation INTEGER NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
@@ -58,8 +59,8 @@ class Store(Protocol):
         """Write the event and its lines; False when it was done already. Raises StoreError, FencedError."""
         ...
 
-    async def outbox(self, limit: int) -> list[tuple[int, bytes]]:
-        """The oldest lines, with their numbers."""
+    async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
+        """The oldest lines, with their numbers: one at least, then as many as fit."""
         ...
 
     async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
@@ -76,15 +77,18 @@ class Store(Protocol):
 
 
 class SqliteStore:
-    """Store in one SQLite file. Commits that arrive while one is on its way to the disk share the next transaction."""
+    """Store in one SQLite file. Commits that arrive while one is on its way to the disk share the next transaction.
+
+    So do look-ups: a batch's events are looked up in one visit to the thread.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._generation = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._db: sqlite3.Connection | None = None
-        self._waiting: list[tuple[str, Sequence[bytes], asyncio.Future[bool]]] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._commits = _Grouped(self._commit_group)
+        self._lookups = _Grouped(self._look_up)
         self._lines = 0
 
     async def open(self, generation: int) -> None:
@@ -98,23 +102,16 @@ class SqliteStore:
         return await self._do(_fence)
 
     async def seen(self, event_id: str) -> bool:
-        """One look-up by primary key."""
-        query = "SELECT COUNT(*) FROM processed WHERE event_id = ?"
-        return bool(await self._do(lambda db: _one(db, query, event_id)))
+        """By primary key."""
+        return await self._lookups.ask(event_id)
 
     async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
         """Join the next transaction."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((event_id, lines, done))
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush())
-        return await done
+        return await self._commits.ask((event_id, lines))
 
-    async def outbox(self, limit: int) -> list[tuple[int, bytes]]:
+    async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
         """In the order of commits."""
-        return await self._do(
-            lambda db: db.execute("SELECT seq, line FROM outbox ORDER BY seq LIMIT ?", (limit,)).fetchall()
-        )
+        return await self._do(lambda db: _oldest(db, limit, max_bytes))
 
     async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
         """One statement."""
@@ -147,60 +144,78 @@ class SqliteStore:
         return await self._do(work) == PRUNE_ROWS
 
     async def close(self) -> None:
-        """Finish what waits, then let go of the file."""
-        if self._flushing is not None:
-            await asyncio.gather(self._flushing, return_exceptions=True)
-        await self._do(self._disconnect)
-        self._thread.shutdown()
+        """Finish what waits, then let go of the file; what comes later is refused."""
+        await self._commits.idle()
+        try:
+            await self._in_thread(self._disconnect)
+        except StoreError:
+            return  # what was committed is on the disk in any case
+        finally:
+            self._thread.shutdown(wait=False)
 
     async def reopen(self) -> None:
         """Open the file anew."""
-        await self._do(self._disconnect)
+        await self._in_thread(self._disconnect)
         await self.check()
 
-    def _disconnect(self, db: sqlite3.Connection) -> None:
+    def _disconnect(self) -> None:
         """In the store's thread, so that no commit meets a closed connection."""
-        self._db = None
-        db.close()
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
 
-    async def _flush(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
-            try:
-                written = await self._do(partial(_commit_group, generation=self._generation, group=group))
-            except StoreError as error:
-                for _, _, done in group:
-                    _settle(done, error)
-            else:
-                for (_, lines, done), new in zip(group, written, strict=True):
-                    self._lines += len(lines) if new else 0
-                    _settle(done, new)
+    async def _look_up(self, ids: Sequence[str]) -> list[bool]:
+        query = f"SELECT event_id FROM processed WHERE event_id IN ({','.join('?' * len(ids))})"  # noqa: S608 - ?s
+        done = {row[0] for row in await self._do(lambda db: db.execute(query, ids).fetchall())}
+        return [event_id in done for event_id in ids]
+
+    async def _commit_group(self, group: Sequence[tuple[str, Sequence[bytes]]]) -> list[bool]:
+        written = await self._do(lambda db: _commit_group(db, self._generation, group))
+        self._lines += sum(len(lines) for (_, lines), new in zip(group, written, strict=True) if new)
+        return written
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """In the store's own thread: SQLite blocks, and its connection belongs to one thread."""
-
         def run() -> T:
             if self._db is None:
                 self._db = _connect(self._path)
             return work(self._db)
 
+        return await self._in_thread(run)
+
+    async def _in_thread(self, run: Callable[[], T]) -> T:
+        """In the store's own thread: SQLite blocks, and its connection belongs to one thread."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, run)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, RuntimeError) as error:  # RuntimeError: the thread has ended, after `close`
             raise StoreError(f"the cell's store {self._path}: {error}") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=5, isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")  # an acknowledged event must survive a power cut
-    db.executescript(_SCHEMA)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")  # an acknowledged event must survive a power cut
+        db.executescript(_SCHEMA)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
 def _one(db: sqlite3.Connection, query: str, *values: object) -> int:
     return int(db.execute(query, values).fetchone()[0])
+
+
+def _oldest(db: sqlite3.Connection, limit: int, max_bytes: int) -> list[tuple[int, bytes]]:
+    rows: list[tuple[int, bytes]] = []
+    size = 0
+    for seq, line in db.execute("SELECT seq, line FROM outbox ORDER BY seq LIMIT ?", (limit,)):
+        size += len(line)
+        if rows and size > max_bytes:
+            break
+        rows.append((seq, line))
+    return rows
 
 
 def _fence(db: sqlite3.Connection) -> int:
@@ -219,13 +234,11 @@ def _raise_fence(db: sqlite3.Connection, generation: int) -> None:
         db.execute("INSERT OR REPLACE INTO fence VALUES (1, ?)", (generation,))
 
 
-def _commit_group(
-    db: sqlite3.Connection, generation: int, group: Sequence[tuple[str, Sequence[bytes], object]]
-) -> list[bool]:
+def _commit_group(db: sqlite3.Connection, generation: int, group: Sequence[tuple[str, Sequence[bytes]]]) -> list[bool]:
     written = []
     with _transaction(db):
         _check_fence(db, generation)
-        for event_id, lines, _ in group:
+        for event_id, lines in group:
             row = (event_id, generation, clock.time_ms())
             new = db.execute("INSERT OR IGNORE INTO processed VALUES (?, ?, ?)", row).rowcount == 1
             if new:
@@ -252,10 +265,37 @@ class _transaction:  # noqa: N801 - reads as the statement that it is
                 self._db.execute("ROLLBACK")
 
 
-def _settle(done: asyncio.Future[bool], result: bool | StoreError) -> None:
-    if done.done():
-        return  # its handler was cancelled
-    if isinstance(result, StoreError):
-        done.set_exception(result)
-    else:
-        done.set_result(result)
+class _Grouped(Generic[Q, T]):
+    """Questions that arrive while a group is being answered share the next group. Each gets its own answer."""
+
+    def __init__(self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[T]]]) -> None:
+        self._answer = answer
+        self._waiting: list[tuple[Q, asyncio.Future[T]]] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def ask(self, question: Q) -> T:
+        """Join the next group."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, answer))
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        return await answer
+
+    async def idle(self) -> None:
+        """Until nobody waits."""
+        if self._working is not None:
+            await asyncio.wait([self._working])
+
+    async def _work(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            try:
+                answers = await self._answer([question for question, _ in group])
+            except Exception as error:  # noqa: BLE001 - whatever it is, who waits must not wait for ever
+                for _, waiting in group:
+                    if not waiting.done():  # else its handler was cancelled
+                        waiting.set_exception(error)
+            else:
+                for (_, waiting), answer in zip(group, answers, strict=True):
+                    if not waiting.done():
+                        waiting.set_result(answer)

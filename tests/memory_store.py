@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
-from cell_worker.store import FencedError, StoreError
+from cell_worker.store import MAX_OUTBOX_BYTES, FencedError, StoreError
 
 
 class Volume:
@@ -48,8 +49,10 @@ class MemoryStore:
             self.volume.next_seq += 1
         return True
 
-    async def outbox(self, limit: int) -> list[tuple[int, bytes]]:
-        return self.volume.lines[:limit]
+    async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
+        sizes = accumulate(len(line) for _, line in self.volume.lines[:limit])
+        fitting = sum(size <= max_bytes for size in sizes)
+        return self.volume.lines[: min(limit, max(1, fitting))]
 
     async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
         self.volume.lines = [(seq, line) for seq, line in self.volume.lines if seq > last_seq or seq in keep]

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,9 +97,8 @@ class WorkerProcess:
 
     def events(self) -> set[str]:
         """What its store says is done."""
-        with sqlite3.connect(self.directory / "volume" / "store.db") as db:
+        with closing(sqlite3.connect(self.directory / "volume" / "store.db")) as db:
             rows = db.execute("SELECT event_id FROM processed").fetchall()
-        db.close()
         return {row[0] for row in rows}
 
 

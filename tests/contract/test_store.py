@@ -1,14 +1,20 @@
-"""The cell's Store: one suite for the fake in memory and for SQLite."""
+"""The cell's Store, and the sink that empties it: one suite for the fake in memory and for SQLite."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
+from cell_worker.sink import MAX_LINE_BYTES, FirehoseSink, NullSink, SinkError
 from cell_worker.store import FencedError, SqliteStore, Store, StoreError
 from tests.aio import run
 from tests.memory_store import MemoryStore, Volume
@@ -84,6 +90,31 @@ def test_lines_are_forgotten_up_to_a_number_but_for_those_kept(make: Make) -> No
         await store.delete(numbers[-1], keep=[numbers[1]])
         assert [line for _, line in await store.outbox(10)] == [b"2", b"4"]
         assert await store.outbox_size() == 2
+
+    on(make, story)
+
+
+def test_a_look_into_the_outbox_is_bounded_in_bytes_too(make: Make) -> None:
+    """As many lines as fit; one at least, however long, or it would never leave."""
+
+    async def story(store: Store) -> None:
+        await store.commit("a", [b"123", b"456", b"789"])
+        assert [line for _, line in await store.outbox(10, max_bytes=6)] == [b"123", b"456"]
+        assert [line for _, line in await store.outbox(10, max_bytes=1)] == [b"123"]
+        assert [line for _, line in await store.outbox(1, max_bytes=6)] == [b"123"]
+
+    on(make, story)
+
+
+def test_many_look_ups_at_once_each_get_their_own_answer(make: Make) -> None:
+    """Though they share a query: also for one event asked twice, and more than one query takes."""
+
+    async def story(store: Store) -> None:
+        for event in ("e1", "e5", "e299"):
+            await store.commit(event, [])
+        numbers = [*range(600), 5, 5, 7]
+        answers = await asyncio.gather(*(store.seen(f"e{number}") for number in numbers))
+        assert [number for number, seen in zip(numbers, answers, strict=True) if seen] == [1, 5, 299, 5, 5]
 
     on(make, story)
 
@@ -167,6 +198,44 @@ def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
         store = SqliteStore(path)
         with pytest.raises(StoreError, match=str(path)):
             await store.open(1)
+        await store.close()
+
+    run(main())
+
+
+def test_a_store_that_has_been_closed_refuses_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A handler that goes on beyond the worker's end gets an error; and closing needs no open store."""
+
+    async def main() -> None:
+        store = SqliteStore(tmp_path / "store.db")
+        await store.open(1)
+        await store.close()
+        for call in (store.commit("a", []), store.commit("b", []), store.seen("a")):
+            with pytest.raises(StoreError, match=r"store\.db"):
+                await call
+        await SqliteStore(tmp_path / "never" / "opened.db").close()
+        assert not (tmp_path / "never").exists()
+
+    run(main())
+
+
+def test_another_process_of_a_higher_generation_fences_this_one(tmp_path: Path) -> None:
+    """The fence is in the file: a commit that comes after it is refused, and so is the check."""
+    path = tmp_path / "store.db"
+    other = "import asyncio, pathlib, sys; from cell_worker.store import SqliteStore"
+    other += "; asyncio.run(SqliteStore(pathlib.Path(sys.argv[1])).open(2))"
+
+    async def main() -> None:
+        store = SqliteStore(path)
+        await store.open(1)
+        await store.commit("a", [])
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", other, str(path)], check=True, timeout=30)
+        with pytest.raises(FencedError, match="generation 2 has the cell's store; this is 1"):
+            await store.commit("b", [])
+        with pytest.raises(FencedError):
+            await store.check()
+        assert await store.highest_generation() == 2
+        await store.close()
 
     run(main())
 
@@ -180,9 +249,8 @@ def test_events_that_cannot_come_again_are_forgotten(tmp_path: Path) -> None:
         await store.open(1)
         for event in ("old", "young"):
             await store.commit(event, [])
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("UPDATE processed SET at_ms = at_ms - 16 * 24 * 3600 * 1000 WHERE event_id = 'old'")
-        db.close()
         assert not await store.prune()
         assert not await store.seen("old")
         assert await store.seen("young")
@@ -202,5 +270,113 @@ def test_a_store_reopened_goes_on(tmp_path: Path) -> None:
         assert await asyncio.gather(*tasks) == [True] * 50
         assert await store.outbox_size() == 50
         await store.close()
+
+    run(main())
+
+
+class Firehose:
+    """Takes every record but those of `refuses`; waits for `open` first, and answers `garbage` when that is set."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.calls = 0
+        self.refuses: set[bytes] = set()
+        self.garbage: object = None
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def put_record_batch(self, *, DeliveryStreamName: str, Records: Sequence[dict[str, bytes]]) -> Any:  # noqa: N803 - boto's
+        self.calls += 1
+        await self.open.wait()
+        lines = [record["Data"] for record in Records]
+        if self.garbage is not None:
+            return self.garbage
+        self.taken += [line for line in lines if line not in self.refuses]
+        return {"RequestResponses": [{"ErrorCode": "Slow"} if line in self.refuses else {} for line in lines]}
+
+
+def sink_of(store: Store) -> tuple[FirehoseSink, Firehose]:
+    """A sink whose client is a fake."""
+    sink, firehose = FirehoseSink(store, "stream"), Firehose()
+    sink._client._client = firehose
+    return sink, firehose
+
+
+def test_what_firehose_refuses_stays_and_comes_again(make: Make) -> None:
+    """And only that."""
+
+    async def story(store: Store) -> None:
+        sink, firehose = sink_of(store)
+        await store.commit("a", [b"1", b"2", b"3"])
+        firehose.refuses = {b"2"}
+        with pytest.raises(SinkError, match="1 of 3 records were refused: Slow"):
+            await sink.forward()
+        assert [line for _, line in await store.outbox(10)] == [b"2"]
+        firehose.refuses = set()
+        assert await sink.forward()
+        assert not await sink.forward()
+        assert firehose.taken == [b"1", b"3", b"2"]
+
+    on(make, story)
+
+
+@pytest.mark.parametrize("garbage", [{}, {"RequestResponses": []}, {"RequestResponses": [{}] * 3}, "no"])
+def test_an_answer_that_is_none_of_firehoses_loses_nothing(make: Make, garbage: object) -> None:
+    """It says nothing of the lines: they stay; and the sink goes on trying."""
+
+    async def story(store: Store) -> None:
+        sink, firehose = sink_of(store)
+        await store.commit("a", [b"1", b"2"])
+        firehose.garbage = garbage
+        with structlog.testing.capture_logs() as logs:
+            running = asyncio.create_task(sink.run())
+            while firehose.calls < 2:  # noqa: ASYNC110 - a poll within the test's time
+                await asyncio.sleep(0.01)  # noqa: TID251 - the sink waits in real time
+            assert await store.outbox_size() == 2
+            firehose.garbage = None
+            while await store.outbox_size():  # noqa: ASYNC110 - a poll within the test's time
+                await asyncio.sleep(0.01)  # noqa: TID251 - the sink waits in real time
+            running.cancel()
+            await asyncio.wait([running])
+        assert [entry["event"] for entry in logs] == ["the sink fails", "the sink works again"]
+
+    on(make, story)
+
+
+def test_a_flush_beside_the_sinks_own_work_puts_no_line_twice(make: Make) -> None:
+    """As at the end of every worker."""
+
+    async def story(store: Store) -> None:
+        sink, firehose = sink_of(store)
+        await store.commit("a", [b"x" * MAX_LINE_BYTES] * 9)
+        firehose.open.clear()
+        flushing = asyncio.gather(sink.forward(), sink.flush())
+        while not firehose.calls:  # noqa: ASYNC110 - a poll within the test's time
+            await asyncio.sleep(0.01)  # noqa: TID251 - the store has a thread
+        firehose.open.set()
+        await flushing
+        assert len(firehose.taken) == 9
+        assert firehose.calls == 3  # four lines a call: 4 MiB
+
+    on(make, story)
+
+
+def test_a_full_disk_does_not_end_a_worker_without_a_sink(tmp_path: Path) -> None:
+    """Forgetting lines needs room too: it says so and tries again."""
+
+    class Full(MemoryStore):
+        async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
+            raise StoreError("disk full")
+
+    async def main() -> None:
+        store = Full()
+        await store.commit("a", [b"1"])
+        with structlog.testing.capture_logs() as logs:
+            running = asyncio.create_task(NullSink(store).run())
+            await asyncio.wait([running], timeout=0.01)
+            assert not running.done()
+            running.cancel()
+            await asyncio.wait([running])
+        assert [entry["error"] for entry in logs] == ["disk full"]
 
     run(main())

