@@ -26,7 +26,8 @@ class Message:
     sent_at_ms: int
     receive_count: int
     attributes: Mapping[str, str] = field(default_factory=dict)
-    group_id: str | None = None
+    group_id: str | None = None  # on FIFO queues and, where the producer gave one, on standard ("fair") queues
+    dedup_id: str | None = None  # on FIFO queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Event:
     partition_key: str
     body: bytes  # JSON
     attempt: int = 1  # the one that comes next
+    unanswered: tuple[int, ...] = ()  # generations of its cell that never answered it, oldest first
+    pointer: str = ""  # the S3 pointer that the body was fetched by; empty: it travels itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,9 @@ class Draft:
 
     body: str
     attributes: Mapping[str, str] = field(default_factory=dict)
-    delay_s: int = 0  # 0 to 900
+    delay_s: int = 0  # 0 to 900; standard queues only
+    group_id: str | None = None  # required by FIFO queues
+    dedup_id: str | None = None  # required by FIFO queues
 
 
 @dataclass(frozen=True, slots=True)
