@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import getpass
 import os
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +31,24 @@ from router.adapters.prometheus import PrometheusObserver
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis_registry import RedisRegistry
+from router.adapters.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.sqs import SqsSource
+from router.adapters.sqs_client import open_sqs_client
 from router.api.app import Readiness, create_app
 from router.api.views import cell_views, lane_views
 from router.core.errors import RegistryUnavailableError
 from router.core.messages import Extraction, Parser
+from router.core.policy import Policy
 from router.core.retry import RetryPolicy
-from router.ports import CellRegistry
-from router.services.consumer import Consumer, ConsumerConfig
+from router.ports import AuditEntry, CellRegistry
+from router.services import policy
+from router.services.consumer import ConsumerConfig
 from router.services.controller import Controller, ControllerConfig, cell_ids
-from router.services.dispatcher import Dispatcher, DispatcherConfig
-from router.services.event_router import EventRouter
-from router.services.inbox import Inbox
-from router.services.routing import RoutingWatcher
+from router.services.dead_letters import DeadLetters
+from router.services.dispatcher import DispatcherConfig
+from router.services.event_router import DataPlaneConfig, Queues, assemble
+from router.services.payloads import PayloadConfig, Payloads
+from router.services.quarantine import WardConfig
 from router.services.supervisor import run_until
 from router.settings import Settings
 
@@ -51,7 +58,9 @@ _CLOCK = SystemClock()
 def names_of(settings: Settings) -> Names:
     """How everything of this environment is called."""
     source = settings.source
-    return Names(settings.aws.prefix, settings.environment, source.queue, source.dead_letter_queue)
+    return Names(
+        settings.aws.prefix, settings.environment, source.queue, source.dead_letter_queue, source.quarantine_queue
+    )
 
 
 async def run_router(settings: Settings) -> None:
@@ -68,25 +77,19 @@ async def run_router(settings: Settings) -> None:
         )
         client = HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s)
         names = names_of(settings)
-        inbox = Inbox(source, _CLOCK, observer, settings.source.visibility_s)
-        dispatcher = Dispatcher(
-            _dispatcher_config(settings),
-            Parser(Extraction(settings.source.partition_key, settings.source.event_id)),
-            client,
-            queue(settings.source.dead_letter_queue),
-            lambda cell_id: queue(names.hold_queue(cell_id)),
-            _CLOCK,
-            observer,
+        queues = Queues(
+            source=source,
+            dead_letters=queue(names.dead_letter_queue),
+            quarantine=queue(names.quarantine_queue),
+            hold_of=lambda cell_id: queue(names.hold_queue(cell_id)),
         )
-        watcher = RoutingWatcher(registry, dispatcher.apply, _CLOCK, settings.cells.lease_ttl_s)
-        router = EventRouter(
-            inbox=inbox,
-            consumer=Consumer(_consumer_config(settings), inbox, dispatcher.accept, dispatcher.relieve, _CLOCK),
-            dispatcher=dispatcher,
-            watcher=watcher,
-            clock=_CLOCK,
-            drain_timeout_s=settings.cells.drain_timeout_s,
-        )
+        parser = Parser(Extraction(settings.source.partition_key, settings.source.event_id))
+        payloads = await _payloads(stack, settings)
+        config = _data_plane_config(settings)
+        router = assemble(config, queues, registry, client, parser, payloads, _CLOCK, observer)
+        dispatcher = router.dispatcher
+
+        metrics.watch(lambda: lane_views(dispatcher))
 
         def missing() -> Readiness:
             return Readiness([] if dispatcher.routed.is_set() else ["no slot map read yet"])
@@ -116,7 +119,7 @@ async def run_controller(settings: Settings) -> None:
             provisioner = SubprocessProvisioner(_subprocess_config(settings), _CLOCK)
             stack.push_async_callback(provisioner.stop_all)
         config = ControllerConfig(
-            owner=f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}",
+            owner=_identity(),
             cells=cell_ids(settings.cells.count),
             launch_timeout_s=settings.cells.launch_timeout_s,
             lease_ttl_s=settings.cells.lease_ttl_s,
@@ -142,6 +145,28 @@ async def run_init(settings: Settings) -> None:
         await ensure_intake(names_of(settings), sqs, s3, settings.aws.region)
 
 
+@asynccontextmanager
+async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
+    """The dead-letter queue of this environment, and the way back from there."""
+    names = names_of(settings)
+
+    def is_ours(queue: str, cell_id: str) -> bool:
+        return queue in (names.source_queue, names.quarantine_queue, names.hold_queue(cell_id))
+
+    async with AsyncExitStack() as stack:
+        source, queue = await _queues(stack, settings)
+        yield DeadLetters(queue(names.dead_letter_queue), source.name, is_ours, queue, _CLOCK)
+
+
+async def change_policy(settings: Settings, action: str, why: str, edit: Callable[[Policy, int], Policy]) -> Policy:
+    """Change the policy of this environment by hand; `edit` gets it and the time in ms."""
+    now_ms, who = _CLOCK.time_ms(), f"{getpass.getuser()}@{socket.gethostname()}"
+    async with AsyncExitStack() as stack:
+        registry = await _registry(stack, settings)
+        audit = AuditEntry(now_ms, who, action, "", why)
+        return await policy.change(registry, lambda policy: edit(policy, now_ms), audit)
+
+
 async def _run(stop: asyncio.Event, settings: Settings, app: FastAPI, work: Awaitable[None]) -> None:
     """Serve the API beside the work; end when the work has ended after a stop."""
     ended = asyncio.Event()
@@ -151,6 +176,8 @@ async def _run(stop: asyncio.Event, settings: Settings, app: FastAPI, work: Awai
         ended.set()
         await asyncio.Event().wait()
 
+    gc.collect()
+    gc.freeze()  # what is there now stays: a collection that walks all of it stops every event for 100 ms
     structlog.get_logger("cellrouter").info("started", role=app.title, port=settings.api.port)
     await run_until(ended, {"work": until_drained(), "api": _serve(app, settings)})
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
@@ -193,6 +220,7 @@ def _stop_on_signal() -> asyncio.Event:
     def on_signal(number: int) -> None:
         if stop.is_set():
             os._exit(128 + number)
+        structlog.get_logger("cellrouter").info("stopping", signal=signal.Signals(number).name)
         stop.set()
 
     loop = asyncio.get_running_loop()
@@ -201,7 +229,7 @@ def _stop_on_signal() -> asyncio.Event:
     return stop
 
 
-async def _registry(stack: AsyncExitStack, settings: Settings) -> CellRegistry:
+async def _registry(stack: AsyncExitStack, settings: Settings) -> RedisRegistry:
     redis = Redis.from_url(
         settings.redis.url,
         socket_timeout=2,
@@ -215,11 +243,18 @@ async def _registry(stack: AsyncExitStack, settings: Settings) -> CellRegistry:
 async def _queues(stack: AsyncExitStack, settings: Settings) -> tuple[SqsSource, Callable[[str], SqsSource]]:
     """The source, and a way to every other queue."""
     aws = _aws(settings)
-    # A long poll of every hold queue and every poller may be open at once.
-    polls = settings.cells.count + settings.source.pollers
-    poll = await open_client(stack, aws, "sqs", connections=polls, read_timeout_s=settings.source.wait_s + 10)
-    call = await open_client(stack, aws, "sqs", connections=50)
+    # A long poll of every hold queue, of the quarantine queue and of every poller may be open at once.
+    polls = settings.cells.count + 1 + settings.source.pollers
+    poll = await open_sqs_client(
+        stack, aws, connections=polls, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK
+    )
+    call = await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
     return SqsSource(settings.source.queue, poll, call), lambda name: SqsSource(name, poll, call)
+
+
+async def _payloads(stack: AsyncExitStack, settings: Settings) -> Payloads:
+    client = await open_payload_client(stack, _aws(settings)) if settings.source.payload_bucket else None
+    return Payloads(PayloadConfig(settings.source.payload_bucket), S3PayloadStore(client))
 
 
 def _audit(registry: CellRegistry) -> Callable[[int], Awaitable[Sequence[Any]]]:
@@ -236,21 +271,25 @@ def _aws(settings: Settings) -> AwsConfig:
     return AwsConfig(settings.aws.region, settings.aws.endpoint_url)
 
 
-def _consumer_config(settings: Settings) -> ConsumerConfig:
-    source = settings.source
-    return ConsumerConfig(source.pollers, source.wait_s, source.max_messages, source.max_bytes)
-
-
-def _dispatcher_config(settings: Settings) -> DispatcherConfig:
+def _data_plane_config(settings: Settings) -> DataPlaneConfig:
     retry, source = settings.retry, settings.source
-    return DispatcherConfig(
-        source_name=source.queue,
-        retry=RetryPolicy(retry.max_attempts, retry.base_delay_s, retry.max_delay_s),
-        max_events=source.max_messages,
-        max_bytes=source.max_bytes,
+    return DataPlaneConfig(
+        consumer=ConsumerConfig(source.pollers, source.wait_s, source.max_messages, source.max_bytes),
+        dispatcher=DispatcherConfig(
+            source_name=source.queue,
+            retry=RetryPolicy(retry.max_attempts, retry.base_delay_s, retry.max_delay_s),
+            max_events=source.max_messages,
+            max_bytes=source.max_bytes,
+        ),
+        ward=WardConfig(_identity(), retry.quarantine_s),
         visibility_s=source.visibility_s,
-        wait_s=source.wait_s,
+        lease_ttl_s=settings.cells.lease_ttl_s,
+        drain_timeout_s=settings.cells.drain_timeout_s,
     )
+
+
+def _identity() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
 def _subprocess_config(settings: Settings) -> SubprocessConfig:

@@ -12,6 +12,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from router import cli_dlq, cli_policy
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_dlq.app, name="dlq")
+app.add_typer(cli_policy.app, name="policy")
 
 
 @app.callback()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.core.models import CellRecord, Draft, Event, InstanceView, LeaseView, Message, Result, Target
+from router.core.policy import NO_POLICY, Policy
 from router.core.slots import SlotMap
 from router.core.telemetry import Record
 
@@ -45,6 +46,11 @@ class EventSource(Protocol):
     @property
     def name(self) -> str:
         """The queue's name, for people and metrics."""
+        ...
+
+    @property
+    def fifo(self) -> bool:
+        """Whether it keeps order within message groups; drafts for it need a group and a deduplication id."""
         ...
 
     async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
@@ -96,6 +102,19 @@ class Snapshot:
     cells: Mapping[str, CellRecord]
     leases: tuple[LeaseView, ...]  # only those whose signature is right
     leader: str  # the owner of the live leader lease; empty for none
+    policy: Policy = NO_POLICY
+
+
+class PolicyStore(Protocol):
+    """The policy, to be read and changed. Every call raises RegistryUnavailableError."""
+
+    async def policy(self) -> Policy:
+        """The one in force."""
+        ...
+
+    async def change_policy(self, policy: Policy, audit: Sequence[AuditEntry]) -> bool:
+        """Put this in force, as the version after `policy.version`; False when another change came first."""
+        ...
 
 
 class RegistryReader(Protocol):
@@ -163,4 +182,15 @@ class Provisioner(Protocol):
 
     async def observe(self) -> list[InstanceView]:
         """The instances it knows, those that ended lately among them."""
+        ...
+
+
+class PayloadStore(Protocol):
+    """Where bodies lie that are too large for a queue."""
+
+    async def read(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        """An object of at most `max_bytes`; a larger one is refused before it is read.
+
+        Raises PayloadMissingError, PayloadTooLargeError, and SourceUnavailableError for all that may get better.
+        """
         ...

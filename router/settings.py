@@ -19,6 +19,7 @@ from router.core.messages import compile_path
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
+MIN_DRAIN_S: Final = 2.0  # beside a long poll
 
 
 def _jmespath(text: str) -> str:
@@ -41,6 +42,14 @@ def _matching(pattern: str, words: str) -> AfterValidator:
 
 Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,39}", "lower-case letters, digits and hyphens, at most 40")]
 QueueName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,80}", "letters, digits, hyphens and underscores, at most 80")]
+BucketName = Annotated[str, _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name, or empty")]
+SourceName = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9_-]{1,75}(\.fifo)?|[A-Za-z0-9_-]{76,80}",
+        "letters, digits, hyphens and underscores, at most 80, with .fifo at the end for a FIFO queue",
+    ),
+]
 HttpUrl = Annotated[str, _matching(r"https?://.+", "an http:// or https:// address")]
 RedisUrl = Annotated[str, _matching(r"(redis|rediss|unix)://.+", "a redis://, rediss:// or unix:// address")]
 HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
@@ -76,8 +85,11 @@ class RedisSection(_Section):
 class SourceSection(_Section):
     """The queue that events arrive on, and how they are read."""
 
-    queue: QueueName = Field(default="cellrouter-events", description="the source queue")
+    queue: SourceName = Field(default="cellrouter-events", description="the source queue; FIFO when it ends with .fifo")
     dead_letter_queue: QueueName = Field(default="cellrouter-dead-letters", description="the dead-letter queue")
+    quarantine_queue: QueueName = Field(
+        default="cellrouter-quarantine", description="where the events of quarantined keys wait"
+    )
     visibility_s: int = Field(
         default=30, ge=5, le=43200, description="how long a received message stays hidden at a time"
     )
@@ -92,6 +104,10 @@ class SourceSection(_Section):
     event_id: JmesPath = Field(
         default="", description="JMESPath; empty: an S3 object's version, else event_id, id, the message's"
     )
+    payload_bucket: BucketName = Field(
+        default="",
+        description="from where the S3 pointers of SQS' extended client are followed; empty: they are not accepted",
+    )
 
 
 class RetrySection(_Section):
@@ -102,6 +118,13 @@ class RetrySection(_Section):
     )
     base_delay_s: Seconds = Field(default=1.0, description="the first delay's ceiling; doubles, with full jitter")
     max_delay_s: float = Field(default=300.0, gt=0, le=900, description="the highest ceiling")
+    quarantine_s: float = Field(
+        default=900.0,
+        ge=0,
+        le=14 * 24 * 3600,
+        description="how long a key stays in quarantine that killed two instances, or failed max_attempts times "
+        "in a row while others did not; 0: until it is released by hand",
+    )
 
 
 class CellsSection(_Section):
@@ -186,6 +209,7 @@ def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     where = {key: name for name, key in keys.items()}
     try:
         settings = Settings.model_validate(document)
+        faults += [f"{_place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in _at_odds(settings)]
     except ValidationError as error:
         faults += [_describe(details, where, path, text) for details in error.errors()]
     faults += fault
@@ -236,11 +260,27 @@ def _describe(details: Any, variables: Mapping[tuple[str, ...], str], path: Path
         problem = "must have at least 16 characters"
     else:
         problem = f"{' '.join(problem.split())}; it is {details['input']!r:.100}"
-    where = variables.get(key)
-    if where is None:
-        line = _line_of(text, key)
-        where = f"{path}:{line}" if line else str(path) if path else "environment"
-    return f"{where}: {'.'.join(key)}: {problem}"
+    return f"{_place(key, variables, path, text)}: {'.'.join(key)}: {problem}"
+
+
+def _place(key: tuple[str, ...], variables: Mapping[tuple[str, ...], str], path: Path | None, text: str) -> str:
+    """Where a key is set, or could be."""
+    if key in variables:
+        return variables[key]
+    line = _line_of(text, key)
+    return f"{path}:{line}" if line else str(path) if path else "environment"
+
+
+def _at_odds(settings: Settings) -> list[tuple[tuple[str, str], str]]:
+    """Keys whose values are good by themselves, but not together."""
+    wait_s, drain_s = settings.source.wait_s, settings.cells.drain_timeout_s
+    if drain_s >= wait_s + MIN_DRAIN_S:
+        return []
+    why = (
+        f"must be at least {MIN_DRAIN_S:g} s more than source.wait_s ({wait_s}): a router that stops finishes its "
+        f"long poll first; it is {drain_s:g}"
+    )
+    return [(("cells", "drain_timeout_s"), why)]
 
 
 def _suggestion(key: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.localstack import localstack
 from tests.servers import ministack, valkey
 
 
@@ -22,6 +23,13 @@ def pytest_configure() -> None:
 def aws_endpoint() -> Iterator[str]:
     """The endpoint URL of a MiniStack shared by the session: name what you make uniquely."""
     with ministack() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def localstack_endpoint() -> Iterator[str]:
+    """The endpoint URL of a LocalStack shared by the session, with SQS and S3."""
+    with localstack("sqs", "s3") as endpoint:
         yield endpoint
 
 

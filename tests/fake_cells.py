@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,19 @@ class FakeCell:
     down: bool = False
     dies_after: int | None = None  # results until it stops answering
     refuses: bool = False
+    kills: set[str] = field(default_factory=set)  # keys whose events end the instance
+    deaths: int = 0
+    time_of_event: Callable[[Event], float] | None = None  # instead of `seconds`
     behaviour: Behaviour = lambda _: Outcome.OK
     done: Counter[str] = field(default_factory=Counter)  # event id → effects
     deliveries: Counter[str] = field(default_factory=Counter)
     order: list[str] = field(default_factory=list)
+    done_at: dict[str, float] = field(default_factory=dict)  # event id → when its effect came
+    begun: Counter[str] = field(default_factory=Counter)  # key → events sent here
+
+    def time_of(self, event: Event) -> float:
+        """Seconds that it takes."""
+        return self.time_of_event(event) if self.time_of_event else self.seconds
 
 
 class FakeCells:
@@ -34,27 +44,53 @@ class FakeCells:
         self._clock = clock
         self.cells = {cell_id: FakeCell() for cell_id in cells}
         self.batches: list[int] = []
+        self.keep = True  # False: remember nothing, for tests of memory
 
     async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
+        """All of a batch at once, as a cell whose concurrency is respected does; results as they finish."""
         cell = self.cells[target.cell_id]
         if cell.down:
-            raise CellUnavailableError("connection refused")
+            raise CellUnavailableError("connection refused", reached=False)
         if cell.refuses:
             raise CellRefusedError(409, "not mine")
+        if not self.keep:
+            for index in range(len(batch)):
+                await self._clock.sleep(0)
+                yield Result(index, Outcome.OK)
+            return
         self.batches.append(len(batch))
-        for index, event in enumerate(batch):
-            await self._clock.sleep(cell.seconds)
-            if cell.down or cell.dies_after == 0:
-                raise CellUnavailableError("connection reset")
-            cell.deliveries[event.event_id] += 1
-            outcome = cell.behaviour(event)
-            duplicate = outcome is Outcome.OK and cell.done[event.event_id] > 0
-            if outcome is Outcome.OK and not duplicate:
-                cell.done[event.event_id] += 1
-                cell.order.append(event.event_id)
-            if cell.dies_after is not None:
-                cell.dies_after -= 1
-            yield Result(index, outcome, "" if outcome is Outcome.OK else f"said {outcome}", duplicate)
+        cell.begun += Counter(event.partition_key for event in batch)
+        finished: asyncio.Queue[Result | None] = asyncio.Queue()
+        working = [asyncio.create_task(self._one(cell, i, event, finished)) for i, event in enumerate(batch)]
+        try:
+            for _ in batch:
+                if (result := await finished.get()) is None:
+                    raise CellUnavailableError("connection reset")
+                yield result
+        finally:
+            for task in working:
+                task.cancel()
+
+    async def _one(self, cell: FakeCell, index: int, event: Event, finished: asyncio.Queue[Result | None]) -> None:
+        if event.partition_key in cell.kills:
+            cell.deaths += not cell.down
+            cell.down = True
+            finished.put_nowait(None)
+            return
+        await self._clock.sleep(cell.time_of(event))
+        if cell.down or cell.dies_after == 0:
+            finished.put_nowait(None)
+            return
+        cell.deliveries[event.event_id] += 1
+        outcome = cell.behaviour(event)
+        duplicate = outcome is Outcome.OK and cell.done[event.event_id] > 0
+        if outcome is Outcome.OK and not duplicate:
+            cell.done[event.event_id] += 1
+            cell.order.append(event.event_id)
+            cell.done_at[event.event_id] = self._clock.monotonic()
+        if cell.dies_after is not None:
+            cell.dies_after -= 1
+        finished.put_nowait(Result(index, outcome, "" if outcome is Outcome.OK else f"said {outcome}", duplicate))
 
     def effects(self) -> Counter[str]:
         """Event id → effects, over all cells."""

@@ -42,11 +42,12 @@ class FakeClock:
         while True:
             for _ in range(_SETTLE_TURNS):
                 await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, not a wait
-            if self._sleepers:
+            while self._sleepers:
                 at, _, wake = heapq.heappop(self._sleepers)
-                self.now = max(self.now, at)
-                if not wake.done():
+                if not wake.done():  # else nobody waits for that moment any more
+                    self.now = max(self.now, at)
                     wake.set_result(None)
+                    break
 
 
 def play(clock: FakeClock, story: Coroutine[Any, Any, T]) -> T:

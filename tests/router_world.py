@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from math import inf
 
 from router.adapters.memory import MemorySource
 from router.core.dead_letter import DeadLetter, from_body
+from router.core.errors import RegistryUnavailableError
 from router.core.messages import Extraction, Parser
 from router.core.models import CellRecord, Draft, LeaseView
+from router.core.policy import Policy
 from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign
 from router.core.telemetry import Record
-from router.ports import Snapshot
-from router.services.consumer import Consumer, ConsumerConfig
-from router.services.dispatcher import Dispatcher, DispatcherConfig
-from router.services.event_router import EventRouter
-from router.services.inbox import Inbox
-from router.services.routing import RoutingWatcher
+from router.ports import AuditEntry, Snapshot
+from router.services.consumer import ConsumerConfig
+from router.services.dispatcher import DispatcherConfig
+from router.services.event_router import DataPlaneConfig, EventRouter, Queues, assemble
+from router.services.payloads import PayloadConfig, Payloads
+from router.services.quarantine import WardConfig
 from tests.fake_cells import FakeCells
 from tests.fake_clock import FakeClock
+from tests.memory_payloads import MemoryPayloads
 
 VISIBILITY_S = 30
 LEASE_TTL_S = 2.0
@@ -33,81 +38,146 @@ class Notes:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.keep = True
 
     def observe(self, record: Record) -> None:
-        self.records.append(record)
+        if self.keep:
+            self.records.append(record)
 
     def count(self, kind: type) -> int:
         return sum(isinstance(record, kind) for record in self.records)
 
 
 class StaticRegistry:
-    """The part of the CellRegistry port that a router reads."""
+    """The part of the registry that a router needs: RegistryReader and PolicyStore."""
 
     def __init__(self, clock: FakeClock, cells: list[str]) -> None:
         self._clock = clock
         self.slot_map: SlotMap | None = SlotMap(1, assign(None, dict.fromkeys(cells, 1.0)))
         self.cells = {cell: CellRecord(cell, 1) for cell in cells}
         self.live = dict.fromkeys(cells, True)
+        self.concurrency = 16
+        self.decided = Policy()
+        self.audit: list[AuditEntry] = []
+        self.down = False
+
+    async def policy(self) -> Policy:
+        if self.down:
+            raise RegistryUnavailableError("is down")
+        return self.decided
+
+    async def change_policy(self, policy: Policy, audit: Sequence[AuditEntry]) -> bool:
+        if self.down:
+            raise RegistryUnavailableError("is down")
+        if policy.version != self.decided.version:
+            return False
+        self.decided = replace(policy, version=policy.version + 1)
+        self.audit += audit
+        return True
 
     async def snapshot(self) -> Snapshot:
+        if self.down:
+            raise RegistryUnavailableError("is down")
         leases = tuple(
-            LeaseView(c.cell_id, c.generation, "i", f"{c.cell_id}:{c.generation}", 16, True, self.live[c.cell_id])
+            LeaseView(
+                c.cell_id,
+                c.generation,
+                "i",
+                f"{c.cell_id}:{c.generation}",
+                self.concurrency,
+                True,
+                self.live[c.cell_id],
+            )
             for c in self.cells.values()
         )
-        return Snapshot(self._clock.time_ms(), self.slot_map, dict(self.cells), leases, "")
+        return Snapshot(self._clock.time_ms(), self.slot_map, dict(self.cells), leases, "", self.decided)
 
 
 class World:
     """One source queue, its dead-letter queue, cells with hold queues, and routers to run."""
 
-    def __init__(self, cells: int = 4, *, max_attempts: int = 3, max_messages: int = 400) -> None:
+    def __init__(
+        self,
+        cells: int = 4,
+        *,
+        max_attempts: int = 3,
+        max_messages: int = 400,
+        quarantine_s: float = 900,
+        fifo: bool = False,
+    ) -> None:
         self.clock = FakeClock()
         self.cell_ids = [f"cell-{i:04d}" for i in range(cells)]
-        self.source = MemorySource("source", self.clock)
+        self.source = MemorySource("source.fifo" if fifo else "source", self.clock)
         self.dead = MemorySource("dead", self.clock)
+        self.quarantine = MemorySource("quarantine", self.clock)
         self.holds = {cell: MemorySource(f"hold-{cell}", self.clock) for cell in self.cell_ids}
         self.cells = FakeCells(self.clock, self.cell_ids)
         self.registry = StaticRegistry(self.clock, self.cell_ids)
         self.notes = Notes()
         self.max_attempts = max_attempts
         self.max_messages = max_messages
+        self.quarantine_s = quarantine_s
+        self.objects = MemoryPayloads()
+        self.payloads = Payloads(PayloadConfig("payloads"), self.objects)
         self.sent: set[str] = set()
+        self.sent_at: dict[str, float] = {}
+        self.keys: dict[str, str] = {}  # of what was sent steadily
 
     async def send(self, count: int, *, key: Callable[[int], str] = lambda i: f"tenant-{i % 50}") -> None:
         """Put events into the source queue."""
         for _ in range(count):
             number = len(self.sent)
             self.sent.add(f"e{number}")
-            await self.source.send([Draft(json.dumps({"event_id": f"e{number}", "tenant": key(number)}))])
+            self.sent_at[f"e{number}"] = self.clock.now
+            tenant, name = key(number), f"e{number}"
+            await self.source.send([self._draft(json.dumps({"event_id": name, "tenant": tenant}), tenant, name)])
+
+    async def send_steadily(self, rates: Mapping[str, float], seconds: float) -> None:
+        """Open loop: each key at its rate, in events a second, whatever becomes of them."""
+        step_s, owed = 0.1, dict.fromkeys(rates, 0.0)
+        for _ in range(round(seconds / step_s)):
+            for tenant, rate in rates.items():
+                owed[tenant] += rate * step_s
+                while owed[tenant] >= 1:
+                    owed[tenant] -= 1
+                    self.keys[f"e{len(self.sent)}"] = tenant
+                    await self.send(1, key=lambda _, tenant=tenant: tenant)  # type: ignore[misc] # bound at once
+            await self.clock.sleep(step_s)
+
+    def latencies(self, keys: Collection[str], sent_from: float, sent_to: float) -> list[float]:
+        """Seconds from send to effect of those keys' events, sorted; infinite for those that have had none."""
+        done = {name: at for cell in self.cells.cells.values() for name, at in cell.done_at.items()}
+        return sorted(
+            done.get(name, inf) - at
+            for name, at in self.sent_at.items()
+            if sent_from <= at < sent_to and self.keys.get(name) in keys
+        )
+
+    async def send_raw(self, body: str, *, group: str) -> None:
+        """Put any body into the source queue."""
+        await self.source.send([self._draft(body, group, f"raw {len(self.sent)} {body}")])
+
+    def _draft(self, body: str, group: str, name: str) -> Draft:
+        return Draft(body, group_id=group, dedup_id=name) if self.source.fifo else Draft(body)
 
     def router(self) -> EventRouter:
         """A router process's data plane."""
-        inbox = Inbox(self.source, self.clock, self.notes, VISIBILITY_S)
-        dispatcher = Dispatcher(
-            DispatcherConfig(
+        config = DataPlaneConfig(
+            consumer=ConsumerConfig(pollers=2, wait_s=2, max_messages=self.max_messages),
+            dispatcher=DispatcherConfig(
                 source_name="source",
                 retry=RetryPolicy(self.max_attempts, 1.0, 60.0),
                 max_events=self.max_messages,
                 max_bytes=64 * 1024 * 1024,
-                visibility_s=VISIBILITY_S,
-                wait_s=2,
             ),
-            Parser(Extraction()),
-            self.cells,
-            self.dead,
-            lambda cell: self.holds[cell],
-            self.clock,
-            self.notes,
-        )
-        config = ConsumerConfig(pollers=2, wait_s=2, max_messages=self.max_messages)
-        return EventRouter(
-            inbox=inbox,
-            consumer=Consumer(config, inbox, dispatcher.accept, dispatcher.relieve, self.clock),
-            dispatcher=dispatcher,
-            watcher=RoutingWatcher(self.registry, dispatcher.apply, self.clock, LEASE_TTL_S),
-            clock=self.clock,
+            ward=WardConfig("router", self.quarantine_s),
+            visibility_s=VISIBILITY_S,
+            lease_ttl_s=LEASE_TTL_S,
             drain_timeout_s=20,
+        )
+        queues = Queues(self.source, self.dead, self.quarantine, lambda cell: self.holds[cell])
+        return assemble(
+            config, queues, self.registry, self.cells, Parser(Extraction()), self.payloads, self.clock, self.notes
         )
 
     @asynccontextmanager
@@ -124,8 +194,8 @@ class World:
     async def settled(self, seconds: float = 600) -> None:
         """Until every queue but the dead-letter queue is empty. Raises AssertionError when that takes longer."""
         deadline = self.clock.now + seconds
-        while len(self.source) or any(len(hold) for hold in self.holds.values()):
-            left = {queue.name: len(queue) for queue in (self.source, *self.holds.values()) if len(queue)}
+        queues = [self.source, *self.holds.values()]
+        while left := {queue.name: len(queue) for queue in queues if len(queue)}:
             assert self.clock.now < deadline, f"not settled after {seconds} s: {left}"
             await self.clock.sleep(0.1)
 
@@ -136,6 +206,30 @@ class World:
             letters += [from_body(message.body) for message in messages]
             await self.dead.delete(messages)
         return letters
+
+    @asynccontextmanager
+    async def replacing(self, after_s: float = 1.0) -> AsyncIterator[None]:
+        """What a controller does: an instance that died is replaced by the next generation after a while."""
+
+        async def keep() -> None:
+            while True:
+                await self.clock.sleep(after_s)
+                for cell_id, cell in self.cells.cells.items():
+                    if cell.down and not self.registry.live[cell_id]:
+                        self.replace(cell_id)
+                    elif cell.down:
+                        self.registry.live[cell_id] = False
+
+        keeping = asyncio.create_task(keep())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+
+    def keys_of(self, cell_id: str, count: int) -> list[str]:
+        """So many keys that a cell owns."""
+        names = (f"tenant-{i}" for i in itertools.count())
+        return list(itertools.islice((name for name in names if self.owner(name) == cell_id), count))
 
     def crash(self, cell_id: str) -> None:
         """The cell's instance stops answering and its lease ends."""

@@ -16,6 +16,12 @@ from router.core.errors import ProvisionError
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
 _RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS knows: what waits must not vanish
+FIFO: Final = ".fifo"
+_FIFO_ATTRIBUTES: Final = {  # high throughput: limits and duplicates count within a group
+    "FifoQueue": "true",
+    "DeduplicationScope": "messageGroup",
+    "FifoThroughputLimit": "perMessageGroupId",
+}
 _FIREHOSE_BUFFER: Final = {"SizeInMBs": 1, "IntervalInSeconds": 60}
 
 
@@ -27,6 +33,7 @@ class Names:
     environment: str
     source_queue: str
     dead_letter_queue: str
+    quarantine_queue: str = ""
 
     @property
     def source_bucket(self) -> str:
@@ -73,8 +80,10 @@ class AwsCellResources:
 
 async def ensure_intake(names: Names, sqs: Any, s3: Any, region: str) -> None:
     """The source queue, the dead-letter queue, the source bucket, and the notification from one to the other."""
-    await _made(create_queue(sqs, names.dead_letter_queue))
-    await _made(create_queue(sqs, names.source_queue))
+    for name in filter(None, (names.dead_letter_queue, names.quarantine_queue, names.source_queue)):
+        await _made(create_queue(sqs, name))
+    if names.source_queue.endswith(FIFO):
+        return  # S3 can't notify a FIFO queue
     await _made(create_bucket(s3, names.source_bucket, region))
     queue_url = (await sqs.get_queue_url(QueueName=names.source_queue))["QueueUrl"]
     attributes = (await sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"]))["Attributes"]
@@ -90,8 +99,9 @@ async def ensure_intake(names: Names, sqs: Any, s3: Any, region: str) -> None:
 
 
 async def create_queue(sqs: Any, name: str) -> None:
-    """A queue that keeps its messages for 14 days and dead-letters none by itself."""
-    await sqs.create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": str(_RETENTION_S)})
+    """A queue that keeps its messages for 14 days and dead-letters none by itself; FIFO when its name says so."""
+    fifo = _FIFO_ATTRIBUTES if name.endswith(FIFO) else {}
+    await sqs.create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": str(_RETENTION_S), **fifo})
 
 
 async def create_bucket(s3: Any, name: str, region: str) -> None:

@@ -37,7 +37,8 @@ class HttpCellClient:
                 async for result in _results(response, len(batch)):
                     yield result
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise CellUnavailableError(f"{target.address}: {type(error).__name__}: {error}") from error
+            reached = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+            raise CellUnavailableError(f"{target.address}: {type(error).__name__}: {error}", reached=reached) from error
 
     def _encode(self, target: Target, batch: Sequence[Event]) -> bytes:
         events = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from functools import singledispatchmethod
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
 
 import structlog
 
@@ -35,39 +35,33 @@ class _ToStructlog(logging.Handler):
 
 
 class LogObserver:
-    """Observer that writes the rare records; the frequent ones are for metrics only."""
+    """Writes the rare records; the frequent ones are for metrics only. `handlers`: what logs which record."""
 
     def __init__(self) -> None:
-        self._log = structlog.get_logger("cellrouter")
+        log = structlog.get_logger("cellrouter")
+        self.handlers: Mapping[type, Callable[[Any], None]] = {
+            telemetry.LaneFailed: lambda r: log.warning("lane failed", cell=r.cell_id, error=r.error),
+            telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
+            telemetry.KeyQuarantined: lambda r: log.error("key quarantined", cell=r.cell_id, key=r.key, why=r.why),
+            telemetry.LeadershipChanged: lambda r: log.info("leadership", leads=r.leads, epoch=r.epoch),
+            telemetry.ActionTaken: lambda r: log.info(r.action, cell=r.cell_id, why=r.why),
+        }
 
-    @singledispatchmethod
-    def observe(self, record: telemetry.Record) -> None:
-        """Log it, or pass it over."""
 
-    @observe.register
-    def _(self, record: telemetry.LaneFailed) -> None:
-        self._log.warning("lane failed", cell=record.cell_id, error=record.error)
-
-    @observe.register
-    def _(self, record: telemetry.EventDeadLettered) -> None:
-        self._log.warning("dead-lettered", reason=record.reason)
-
-    @observe.register
-    def _(self, record: telemetry.LeadershipChanged) -> None:
-        self._log.info("leadership", leads=record.leads, epoch=record.epoch)
-
-    @observe.register
-    def _(self, record: telemetry.ActionTaken) -> None:
-        self._log.info(record.action, cell=record.cell_id, why=record.why)
+class _HasHandlers(Protocol):
+    handlers: Mapping[type, Callable[[Any], None]]
 
 
 class Observers:
-    """Several observers as one."""
+    """The Observer of a process: one look-up a record, then whoever has a use for it."""
 
-    def __init__(self, *observers: Any) -> None:
-        self._observers = observers
+    def __init__(self, *observers: _HasHandlers) -> None:
+        self._handlers = {
+            kind: tuple(observer.handlers[kind] for observer in observers if kind in observer.handlers)
+            for kind in {kind for observer in observers for kind in observer.handlers}
+        }
 
     def observe(self, record: telemetry.Record) -> None:
         """Tell each."""
-        for observer in self._observers:
-            observer.observe(record)
+        for handle in self._handlers[type(record)]:
+            handle(record)

@@ -2,84 +2,136 @@
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from router.core.errors import SourceUnavailableError
 from router.core.models import Draft, Message
 from router.ports import Clock
 
-POLL_S = 0.05
+MIN_PAUSE_S: Final = 0.01
+DEDUP_S: Final = 300.0  # as long as SQS remembers a deduplication id
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Stored:
     draft: Draft
+    number: int  # in the order of sending
     message_id: str
     visible_at: float
     sent_at_ms: int
     receives: int = 0
     receipt: str = ""
+    deleted: bool = False
 
 
 class MemorySource:
-    """A standard queue: at least once, hidden after a receive, only the newest receipt deletes.
+    """A queue: at least once, hidden after a receive, only the newest receipt deletes.
 
-    `down` makes every call fail, to play an outage.
+    FIFO when its name ends with `.fifo`: in order within a group, and nothing of a group while one of its messages is
+    hidden. `down` makes every call fail, to play an outage.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
+        self.fifo = name.endswith(".fifo")
         self.down = False
         self._clock = clock
         self._stored: dict[str, _Stored] = {}
-        self._ids = itertools.count(1)
+        self._due: list[tuple[float, int, _Stored]] = []  # heap by the time at which each becomes visible
+        self._groups: dict[str, list[_Stored]] = {}  # FIFO only, each in order
+        self._seen: dict[tuple[str, str], float] = {}  # FIFO only: group, deduplication id → until when
+        self._numbers = itertools.count(1)
+        self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._stored)
 
     async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
-        """Visible messages, oldest first."""
+        """Visible messages, oldest first. Fails when the queue goes down meanwhile."""
         give_up_at = self._clock.monotonic() + wait_s
         while True:
             self._fail_if_down()
             now = self._clock.monotonic()
-            visible = [stored for stored in self._stored.values() if stored.visible_at <= now][:max_messages]
-            if visible or now >= give_up_at:
-                return [self._deliver(stored, now + visibility_s) for stored in visible]
-            await self._clock.sleep(POLL_S)
+            visible = self._visible_groups(now) if self.fifo else self._visible(now)
+            taken = list(itertools.islice(visible, max_messages))
+            if taken or now >= give_up_at:
+                return [self._deliver(stored, now + visibility_s) for stored in taken]
+            await self._until_something(give_up_at)
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
         """A stale receipt "succeeds" and deletes nothing, as on SQS."""
         self._fail_if_down()
         for message in messages:
-            stored = self._stored.get(message.message_id)
-            if stored is not None and stored.receipt == message.receipt:
+            if stored := self._current(message):
+                stored.deleted = True
                 del self._stored[message.message_id]
+                self._changed.set()
+                if self.fifo:
+                    self._groups[stored.draft.group_id or ""].remove(stored)
         return []
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
         """Of those that are still there."""
         self._fail_if_down()
         for message in messages:
-            stored = self._stored.get(message.message_id)
-            if stored is not None and stored.receipt == message.receipt:
-                stored.visible_at = self._clock.monotonic() + seconds
+            if stored := self._current(message):
+                self._hide_until(stored, self._clock.monotonic() + seconds)
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        """Takes all."""
+        """Takes all; on a FIFO queue only those with a group and a deduplication id."""
         self._fail_if_down()
-        for draft in drafts:
-            message_id = f"{self.name}-{next(self._ids)}"
-            visible_at = self._clock.monotonic() + draft.delay_s
-            self._stored[message_id] = _Stored(draft, message_id, visible_at, self._clock.time_ms())
-        return []
+        return [position for position, draft in enumerate(drafts) if not self._store(draft)]
+
+    async def _until_something(self, give_up_at: float) -> None:
+        """Until a message may be visible, or the time is up."""
+        due = min([stored.visible_at for group in self._groups.values() for stored in group], default=give_up_at)
+        due = self._due[0][0] if self._due else due
+        now = self._clock.monotonic()
+        pause = max(MIN_PAUSE_S, min(due, give_up_at) - now)
+        waits = {asyncio.create_task(self._clock.sleep(pause)), asyncio.create_task(self._changed.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            self._changed.clear()
+
+    def _store(self, draft: Draft) -> bool:
+        now = self._clock.monotonic()
+        if self.fifo:
+            if not draft.group_id or not draft.dedup_id:
+                return False
+            if self._seen.get((draft.group_id, draft.dedup_id), now) > now:
+                return True  # "taken": SQS says so too
+            self._seen[draft.group_id, draft.dedup_id] = now + DEDUP_S
+        number = next(self._numbers)
+        stored = _Stored(draft, number, f"{self.name}-{number}", now, self._clock.time_ms())
+        self._stored[stored.message_id] = stored
+        if self.fifo:
+            self._groups.setdefault(draft.group_id or "", []).append(stored)
+        self._hide_until(stored, now + (0 if self.fifo else draft.delay_s))
+        return True
+
+    def _visible(self, now: float) -> Iterator[_Stored]:
+        while self._due and self._due[0][0] <= now:
+            visible_at, _, stored = heapq.heappop(self._due)
+            if not stored.deleted and stored.visible_at == visible_at:  # else it was hidden anew
+                yield stored
+
+    def _visible_groups(self, now: float) -> Iterator[_Stored]:
+        for group in list(self._groups.values()):
+            if all(stored.visible_at <= now for stored in group):
+                yield from list(group)
 
     def _deliver(self, stored: _Stored, visible_at: float) -> Message:
         stored.receives += 1
-        stored.visible_at = visible_at
         stored.receipt = f"{stored.message_id}/{stored.receives}"
+        self._hide_until(stored, visible_at)
         return Message(
             message_id=stored.message_id,
             receipt=stored.receipt,
@@ -87,7 +139,19 @@ class MemorySource:
             sent_at_ms=stored.sent_at_ms,
             receive_count=stored.receives,
             attributes=dict(stored.draft.attributes),
+            group_id=stored.draft.group_id,
+            dedup_id=stored.draft.dedup_id if self.fifo else None,
         )
+
+    def _hide_until(self, stored: _Stored, visible_at: float) -> None:
+        stored.visible_at = visible_at
+        self._changed.set()
+        if not self.fifo:
+            heapq.heappush(self._due, (visible_at, stored.number, stored))
+
+    def _current(self, message: Message) -> _Stored | None:
+        stored = self._stored.get(message.message_id)
+        return stored if stored is not None and stored.receipt == message.receipt else None
 
     def _fail_if_down(self) -> None:
         if self.down:

@@ -2,105 +2,116 @@
 
 from __future__ import annotations
 
-from functools import singledispatchmethod
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from router.adapters.instruments import FastCounter, FastHistogram
 from router.core import telemetry
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50)
 
 
+class LaneFigures(Protocol):
+    """What is read of a lane."""
+
+    @property
+    def cell_id(self) -> str: ...  # noqa: D102 - named for what it is
+    @property
+    def waiting(self) -> int: ...  # noqa: D102 - named for what it is
+    @property
+    def in_flight(self) -> int: ...  # noqa: D102 - named for what it is
+    @property
+    def window(self) -> int: ...  # noqa: D102 - named for what it is
+
+
+class _Lanes(Collector):
+    """Gauges that cost nothing between scrapes."""
+
+    def __init__(self, figures: Callable[[], Iterable[LaneFigures]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        waiting = GaugeMetricFamily("cellrouter_lane_waiting", "Events not yet sent.", labels=["cell"])
+        in_flight = GaugeMetricFamily("cellrouter_lane_in_flight", "Events sent, not yet answered.", labels=["cell"])
+        window = GaugeMetricFamily("cellrouter_lane_window", "How many events may be in flight.", labels=["cell"])
+        for lane in self._figures():
+            waiting.add_metric([lane.cell_id], lane.waiting)
+            in_flight.add_metric([lane.cell_id], lane.in_flight)
+            window.add_metric([lane.cell_id], lane.window)
+        return waiting, in_flight, window
+
+
 class PrometheusObserver:
-    """The metrics of a router or a controller, in a registry of their own."""
+    """The metrics of a router or a controller, in a registry of their own. `handlers`: what counts which record."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series beside every counter, which nobody reads
         self.registry = registry = CollectorRegistry()
-        self._received = Counter("cellrouter_messages_received", "Messages received.", ["queue"], registry=registry)
-        self._duplicates = Counter(
-            "cellrouter_messages_duplicate", "Messages received that were already here.", ["queue"], registry=registry
+        counter = partial(FastCounter, registry=registry)
+        histogram = partial(FastHistogram, registry=registry)
+        self._received = counter("cellrouter_messages_received", "Messages received.", ["queue"])
+        self._duplicates = counter(
+            "cellrouter_messages_duplicate", "Messages received that were already here.", ["queue"]
         )
-        self._deleted = Counter("cellrouter_messages_deleted", "Messages deleted.", ["queue"], registry=registry)
-        self._delete_failures = Counter(
-            "cellrouter_message_delete_failures",
-            "Deletes that failed and are tried again.",
-            ["queue"],
-            registry=registry,
+        self._deleted = counter("cellrouter_messages_deleted", "Messages deleted.", ["queue"])
+        self._delete_failures = counter(
+            "cellrouter_message_delete_failures", "Deletes that failed and are tried again.", ["queue"]
         )
-        self._answered = Counter(
-            "cellrouter_events_answered", "Events by their outcome.", ["cell", "outcome"], registry=registry
+        self._answered = counter("cellrouter_events_answered", "Events by their outcome.", ["cell", "outcome"])
+        self._repeated = counter(
+            "cellrouter_events_duplicate", "Events that their cell had processed before.", ["cell"]
         )
-        self._repeated = Counter(
-            "cellrouter_events_duplicate", "Events that their cell had processed before.", ["cell"], registry=registry
+        self._latency = histogram(
+            "cellrouter_event_latency_seconds", "From dispatch to the cell's answer.", "cell", _LATENCY_BUCKETS
         )
-        self._latency = Histogram(
-            "cellrouter_event_latency_seconds",
-            "From dispatch to the cell's answer.",
-            ["cell"],
-            buckets=_LATENCY_BUCKETS,
-            registry=registry,
+        self._batch = histogram("cellrouter_batch_events", "Events in a batch.", "cell", _BATCH_BUCKETS)
+        self._held = counter("cellrouter_events_held", "Events that had to wait in a queue.", ["cell", "cause"])
+        self._dead = counter("cellrouter_events_dead_lettered", "Events sent to the dead-letter queue.", ["reason"])
+        self._lane_failures = counter(
+            "cellrouter_lane_failures", "Batches that a cell did not answer in full.", ["cell"]
         )
-        self._batch = Histogram(
-            "cellrouter_batch_events", "Events in a batch.", ["cell"], buckets=_BATCH_BUCKETS, registry=registry
-        )
-        self._held = Counter(
-            "cellrouter_events_held", "Events sent to a hold queue.", ["cell", "cause"], registry=registry
-        )
-        self._dead = Counter(
-            "cellrouter_events_dead_lettered", "Events sent to the dead-letter queue.", ["reason"], registry=registry
-        )
-        self._lane_failures = Counter(
-            "cellrouter_lane_failures", "Batches that a cell did not answer in full.", ["cell"], registry=registry
-        )
+        self._quarantines = counter("cellrouter_keys_quarantined", "Keys that this router put in quarantine.", ["cell"])
+        self._actions = counter("cellrouter_controller_actions", "What the controller did.", ["cell", "action"])
+        self._in_quarantine = Gauge("cellrouter_quarantined_keys", "Keys in quarantine now.", registry=registry)
+        self._limited = Gauge("cellrouter_limited_keys", "Keys with a limit of their own.", registry=registry)
         self._leads = Gauge("cellrouter_controller_leads", "1 while this controller leads.", registry=registry)
-        self._actions = Counter(
-            "cellrouter_controller_actions", "What the controller did.", ["cell", "action"], registry=registry
-        )
+        self.handlers: Mapping[type, Callable[[Any], None]] = {
+            telemetry.MessagesReceived: self._on_received,
+            telemetry.MessagesDeleted: self._on_deleted,
+            telemetry.EventAnswered: self._on_answered,
+            telemetry.BatchSent: lambda r: self._batch.observe(r.cell_id, r.events),
+            telemetry.EventHeld: lambda r: self._held.add(r.cell_id, r.cause),
+            telemetry.EventDeadLettered: lambda r: self._dead.add(r.reason),
+            telemetry.LaneFailed: lambda r: self._lane_failures.add(r.cell_id),
+            telemetry.KeyQuarantined: lambda r: self._quarantines.add(r.cell_id),
+            telemetry.PolicyApplied: self._on_policy,
+            telemetry.LeadershipChanged: lambda r: self._leads.set(r.leads),
+            telemetry.ActionTaken: lambda r: self._actions.add(r.cell_id, r.action),
+        }
 
-    @singledispatchmethod
-    def observe(self, record: telemetry.Record) -> None:
-        """Count a record."""
-        raise TypeError(f"no metric for {record!r}")
+    def watch(self, figures: Callable[[], Iterable[LaneFigures]]) -> None:
+        """Read lanes whenever they are scraped."""
+        self.registry.register(_Lanes(figures))
 
-    @observe.register
-    def _(self, record: telemetry.MessagesReceived) -> None:
-        self._received.labels(record.source).inc(record.count)
-        self._duplicates.labels(record.source).inc(record.duplicates)
+    def _on_received(self, record: telemetry.MessagesReceived) -> None:
+        self._received.add(record.source, count=record.count)
+        self._duplicates.add(record.source, count=record.duplicates)
 
-    @observe.register
-    def _(self, record: telemetry.MessagesDeleted) -> None:
-        self._deleted.labels(record.source).inc(record.count)
-        self._delete_failures.labels(record.source).inc(record.failed)
+    def _on_deleted(self, record: telemetry.MessagesDeleted) -> None:
+        self._deleted.add(record.source, count=record.count)
+        self._delete_failures.add(record.source, count=record.failed)
 
-    @observe.register
-    def _(self, record: telemetry.EventAnswered) -> None:
-        self._answered.labels(record.cell_id, record.outcome.value).inc()
-        self._latency.labels(record.cell_id).observe(record.latency_s)
+    def _on_answered(self, record: telemetry.EventAnswered) -> None:
+        self._answered.add(record.cell_id, record.outcome.value)
+        self._latency.observe(record.cell_id, record.latency_s)
         if record.duplicate:
-            self._repeated.labels(record.cell_id).inc()
+            self._repeated.add(record.cell_id)
 
-    @observe.register
-    def _(self, record: telemetry.BatchSent) -> None:
-        self._batch.labels(record.cell_id).observe(record.events)
-
-    @observe.register
-    def _(self, record: telemetry.EventHeld) -> None:
-        self._held.labels(record.cell_id, record.cause).inc()
-
-    @observe.register
-    def _(self, record: telemetry.EventDeadLettered) -> None:
-        self._dead.labels(record.reason).inc()
-
-    @observe.register
-    def _(self, record: telemetry.LaneFailed) -> None:
-        self._lane_failures.labels(record.cell_id).inc()
-
-    @observe.register
-    def _(self, record: telemetry.LeadershipChanged) -> None:
-        self._leads.set(record.leads)
-
-    @observe.register
-    def _(self, record: telemetry.ActionTaken) -> None:
-        self._actions.labels(record.cell_id, record.action).inc()
+    def _on_policy(self, record: telemetry.PolicyApplied) -> None:
+        self._in_quarantine.set(record.quarantined)
+        self._limited.set(record.limits)

@@ -7,6 +7,7 @@ knowing changes nothing. All keys of an environment share a hash tag, so that th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from cell_worker import protocol
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView
+from router.core.policy import Policy, from_blob, to_blob
 from router.core.slots import SlotMap
 from router.ports import AuditEntry, Snapshot
 
@@ -78,9 +80,18 @@ local blob = epoch and epoch ~= ARGV[1] and redis.call('HGET', KEYS[2], 'blob')
 local owner, expires = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms'))
 local leader = owner and tonumber(expires) > now and owner or ''
 local cells, leases = redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])
-return {string.format('%.0f', now), epoch or '', blob or '', leader, cells, leases}
+local version = redis.call('HGET', KEYS[5], 'version')
+local policy = version and version ~= ARGV[2] and redis.call('HGET', KEYS[5], 'blob')
+return {string.format('%.0f', now), epoch or '', blob or '', leader, cells, leases, version or '', policy or ''}
 """
 )
+
+_CHANGE_POLICY: Final = """
+if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'blob', ARGV[3])
+for i = 5, #ARGV do redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'entry', ARGV[i]) end
+return 1
+"""
 
 
 class RedisRegistry:
@@ -90,23 +101,25 @@ class RedisRegistry:
         self._redis = redis
         self._secret = secret
         self._environment = environment
-        self._leader, self._map, self._cells, self._leases, self._generations, self._audit = (
+        self._leader, self._map, self._cells, self._leases, self._generations, self._audit, self._policy_key = (
             protocol.redis_key(environment, name)
-            for name in ("leader", "map", "cells", "leases", "generations", "audit")
+            for name in ("leader", "map", "cells", "leases", "generations", "audit", "policy")
         )
         self._slot_map: SlotMap | None = None
+        self._policy = Policy()
         self._verified: dict[str, protocol.InstanceRecord | None] = {}
         self._lead_script = redis.register_script(_LEAD)
         self._resign_script = redis.register_script(_RESIGN)
         self._write_script = redis.register_script(_WRITE)
         self._generation_script = redis.register_script(_NEXT_GENERATION)
         self._snapshot_script = redis.register_script(_SNAPSHOT)
+        self._policy_script = redis.register_script(_CHANGE_POLICY)
 
     async def snapshot(self) -> Snapshot:
-        """One script; the slot map travels only when it has changed."""
-        known = str(self._slot_map.epoch) if self._slot_map else ""
-        keys = [self._leader, self._map, self._cells, self._leases]
-        answer = await self._call(self._snapshot_script(keys=keys, args=[known]))
+        """One script; slot map and policy travel only when they have changed."""
+        known: list[str | int] = [str(self._slot_map.epoch) if self._slot_map else "", self._policy.version]
+        keys = [self._leader, self._map, self._cells, self._leases, self._policy_key]
+        answer = await self._call(self._snapshot_script(keys=keys, args=known))
         try:
             return self._decode(*answer)
         except ValueError as error:
@@ -151,19 +164,48 @@ class RedisRegistry:
         entries = await self._call(self._redis.xrevrange(self._audit, count=limit))
         return [msgspec.json.decode(fields[b"entry"], type=AuditEntry) for _, fields in reversed(entries)]
 
+    async def policy(self) -> Policy:
+        """The one in force."""
+        version, blob = await self._call(self._redis.hmget(self._policy_key, ["version", "blob"]))
+        if not version:
+            return Policy()
+        try:
+            return replace(from_blob(blob), version=int(version))
+        except ValueError as error:
+            raise RegistryUnavailableError(f"the policy in Redis can't be read: {error}") from error
+
+    async def change_policy(self, policy: Policy, audit: Sequence[AuditEntry]) -> bool:
+        """One script that compares the version."""
+        entries = [msgspec.json.encode(entry) for entry in audit]
+        args: list[int | bytes] = [policy.version, policy.version + 1, to_blob(policy), _AUDIT_ENTRIES, *entries]
+        return bool(await self._call(self._policy_script(keys=[self._policy_key, self._audit], args=args)))
+
     def _decode(
-        self, now: bytes, epoch: bytes, blob: bytes, leader: bytes, cells: list[bytes], leases: list[bytes]
+        self,
+        now: bytes,
+        epoch: bytes,
+        blob: bytes,
+        leader: bytes,
+        cells: list[bytes],
+        leases: list[bytes],
+        version: bytes,
+        policy: bytes,
     ) -> Snapshot:
         if not epoch:
             self._slot_map = None
         elif blob:
             self._slot_map = SlotMap.from_wire(msgspec.json.decode(blob))
+        if not version:
+            self._policy = Policy()
+        elif policy:
+            self._policy = replace(from_blob(policy), version=int(version))
         return Snapshot(
             now_ms=int(now),
             slot_map=self._slot_map,
             cells={k.decode(): msgspec.json.decode(v, type=CellRecord) for k, v in _pairs(cells)},
             leases=self._lease_views(int(now), [value for _, value in _pairs(leases)]),
             leader=leader.decode(),
+            policy=self._policy,
         )
 
     def _lease_views(self, now_ms: int, values: Sequence[bytes]) -> tuple[LeaseView, ...]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from router.adapters.aws import AWS_ERRORS
+from router.adapters.sqs_client import SqsClient, SqsError
 from router.core.errors import SourceUnavailableError
 from router.core.models import Draft, Message
 
-# The receipt is of no use any more: the message is gone, or will come again with another.
+_SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId")
 _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
+"""The receipt is of no use any more: the message is gone, or will come again with another."""
+_ONE_IS_BAD: Final = {*_GONE, "InvalidMessageContents", "BatchRequestTooLong", "MissingParameter"}
+"""SQS refuses a whole batch for what is wrong with one of its entries."""
 
 
 class SqsSource:
@@ -19,29 +22,32 @@ class SqsSource:
     Two clients with a connection pool each: long polls that hold every connection of a pool would starve deletes.
     """
 
-    def __init__(self, name: str, poll_client: Any, call_client: Any) -> None:
+    def __init__(self, name: str, poll_client: SqsClient, call_client: SqsClient) -> None:
         self.name = name
+        self.fifo = name.endswith(".fifo")
         self._poll = poll_client
         self._call = call_client
         self._known_url = ""
+        self._system_attributes = [*_SYSTEM_ATTRIBUTES, *(["MessageDeduplicationId"] if self.fifo else [])]
 
     async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
         """Long-poll."""
         answer = await self._request(
-            self._poll.receive_message,
+            self._poll,
+            "ReceiveMessage",
             MaxNumberOfMessages=max_messages,
             WaitTimeSeconds=round(wait_s),
             VisibilityTimeout=visibility_s,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId"],
+            MessageSystemAttributeNames=self._system_attributes,
         )
         return [_message(found) for found in answer.get("Messages", ())]
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
         """DeleteMessageBatch; answers 200 with `Failed[]`, of which only what can succeed later is returned."""
         entries = [{"Id": str(i), "ReceiptHandle": message.receipt} for i, message in enumerate(messages)]
-        answer = await self._request(self._call.delete_message_batch, Entries=entries)
-        return [messages[int(f["Id"])] for f in answer.get("Failed", ()) if f.get("Code") not in _GONE]
+        failed = await self._batch("DeleteMessageBatch", entries)
+        return [messages[int(entry["Id"])] for entry in failed if entry.get("Code") not in _GONE]
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
         """ChangeMessageVisibilityBatch."""
@@ -49,26 +55,54 @@ class SqsSource:
             {"Id": str(i), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
             for i, message in enumerate(messages)
         ]
-        await self._request(self._call.change_message_visibility_batch, Entries=entries)
+        await self._batch("ChangeMessageVisibilityBatch", entries)
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
         """SendMessageBatch, in as many calls as the 1 MiB that one call may carry needs."""
         failed: list[int] = []
         for chunk in _by_size(drafts):
-            answer = await self._request(
-                self._call.send_message_batch, Entries=[_entry(position, drafts[position]) for position in chunk]
-            )
-            failed += [int(f["Id"]) for f in answer.get("Failed", ())]
+            entries = [self._entry(position, drafts[position]) for position in chunk]
+            failed += [int(entry["Id"]) for entry in await self._batch("SendMessageBatch", entries)]
         return failed
 
-    async def _request(self, method: Any, **arguments: Any) -> Mapping[str, Any]:
+    def _entry(self, position: int, draft: Draft) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "Id": str(position),
+            "MessageBody": draft.body,
+            "MessageAttributes": {
+                name: {"DataType": "String", "StringValue": value} for name, value in draft.attributes.items()
+            },
+        }
+        if draft.group_id:
+            entry["MessageGroupId"] = draft.group_id
+        if self.fifo:
+            entry["MessageDeduplicationId"] = draft.dedup_id
+        else:
+            entry["DelaySeconds"] = draft.delay_s  # a FIFO queue takes none a message
+        return entry
+
+    async def _batch(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """The entries that failed, with their codes. One that is bad doesn't stand in the way of the others."""
+        try:
+            failed: Sequence[Mapping[str, Any]] = (await self._request(self._call, operation, Entries=entries)).get(
+                "Failed", ()
+            )
+        except SourceUnavailableError as error:
+            code = getattr(error.__cause__, "code", "").rpartition(".")[2]
+            if code not in _ONE_IS_BAD:
+                raise
+            if len(entries) == 1:
+                return [{"Id": entries[0]["Id"], "Code": code}]
+            return [failure for entry in entries for failure in await self._batch(operation, [entry])]
+        return failed
+
+    async def _request(self, client: SqsClient, operation: str, **parameters: Any) -> Mapping[str, Any]:
         try:
             if not self._known_url:
-                self._known_url = (await self._call.get_queue_url(QueueName=self.name))["QueueUrl"]
-            answer: Mapping[str, Any] = await method(QueueUrl=self._known_url, **arguments)
-        except AWS_ERRORS as error:
+                self._known_url = (await self._call.call("GetQueueUrl", QueueName=self.name))["QueueUrl"]
+            return await client.call(operation, QueueUrl=self._known_url, **parameters)
+        except SqsError as error:
             raise SourceUnavailableError(f"queue {self.name}: {error}") from error
-        return answer
 
 
 _MAX_SEND_BYTES: Final = 1024 * 1024
@@ -88,18 +122,8 @@ def _by_size(drafts: Sequence[Draft]) -> list[list[int]]:
     return groups
 
 
-def _entry(position: int, draft: Draft) -> dict[str, Any]:
-    attributes = {name: {"DataType": "String", "StringValue": value} for name, value in draft.attributes.items()}
-    return {
-        "Id": str(position),
-        "MessageBody": draft.body,
-        "DelaySeconds": draft.delay_s,
-        "MessageAttributes": attributes,
-    }
-
-
 def _message(found: Mapping[str, Any]) -> Message:
-    system = found.get("Attributes", {})
+    system = found.get("Attributes") or {}
     attributes = found.get("MessageAttributes") or {}
     return Message(
         message_id=found["MessageId"],
@@ -109,4 +133,5 @@ def _message(found: Mapping[str, Any]) -> Message:
         receive_count=int(system.get("ApproximateReceiveCount", 1)),
         attributes={name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value},
         group_id=system.get("MessageGroupId"),
+        dedup_id=system.get("MessageDeduplicationId"),
     )

@@ -21,6 +21,7 @@ class LaneView:
     slots: int
     waiting: int
     in_flight: int
+    window: int  # how many may be in flight
     answered: int  # events with outcome ok since this router started
     p50_ms: float
     p99_ms: float  # of the last 512 events
@@ -54,6 +55,7 @@ def lane_views(dispatcher: Dispatcher) -> list[LaneView]:
                 slots=slots.get(cell_id, 0),
                 waiting=lane.waiting,
                 in_flight=lane.in_flight,
+                window=lane.window,
                 answered=lane.answered,
                 p50_ms=round(p50 * 1000, 1),
                 p99_ms=round(p99 * 1000, 1),

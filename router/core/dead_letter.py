@@ -1,19 +1,32 @@
-"""The envelope in which an event, or a message that holds none, lies in the dead-letter queue."""
+"""The envelope in which an event, or a message that holds none, lies in the dead-letter queue.
+
+And what is decided about such entries: which of them an operator means (`Filter`), where each goes back to
+(`destination`), and as what (`redrive_draft`).
+"""
 
 from __future__ import annotations
 
 import gzip
-from base64 import b64decode, b64encode
-from collections.abc import Mapping
+import hashlib
+import re
+import zlib
+from base64 import b64decode, b64encode, b85decode, b85encode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
+from router.core.messages import held_draft
 from router.core.models import Draft, Event, Message
 
 MAX_ENVELOPE_BYTES: Final = 1024 * 1024 - 4096  # SQS' limit for a message, less room for attributes
 MAX_ERROR_CHARS: Final = 4000
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # unpacked: far more than SQS takes, far less than hurts
+FOREIGN: Final = "foreign"  # the reason of what lies in the queue in no envelope of ours
+_GROUP_ID: Final = re.compile(r"[!-~]{1,128}")  # what SQS takes for a group
+_UNIT_S: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+_DURATION: Final = re.compile("".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _UNIT_S), re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +39,86 @@ class DeadLetter:
     message_id: str
     sent_at_ms: int  # when the source queue took it
     dead_at_ms: int
-    body: str  # as it was
+    body: str  # as it was; empty when there is a pointer
     event_id: str = ""  # empty for a message that holds no event
     partition_key: str = ""
     cell_id: str = ""
     generation: int = 0
     attempts: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
+    pointer: str = ""  # the S3 pointer that the body was fetched by
+    group_id: str = ""  # the message group, where it had one
+
+    @property
+    def origin(self) -> str:
+        """What was in the queue: the pointer or the body."""
+        return self.pointer or self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of the dead-letter queue, and what it says."""
+
+    message: Message
+    letter: DeadLetter
+
+    @property
+    def ids(self) -> tuple[str, str, str]:
+        """By which it can be named: the event's, the entry's, the original message's."""
+        return (self.letter.event_id, self.message.message_id, self.letter.message_id)
+
+    @property
+    def name(self) -> str:
+        """What to call it: the event's id, else the entry's."""
+        return self.letter.event_id or self.message.message_id
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it is an event on its own; else a whole message that never became one."""
+        return bool(self.letter.event_id and self.letter.partition_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are meant: those for which everything that is given holds."""
+
+    reason: str | None = None
+    key: str | None = None
+    cell: str | None = None
+    event: str | None = None
+    source: str | None = None
+    error: str | None = None  # is somewhere in it
+    older_than_s: float | None = None
+    newer_than_s: float | None = None
+    any_id: str | None = None  # the event's, the entry's or the original message's
+    limit: int | None = None  # so many at most
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it means every entry there is."""
+        return self == Filter()
+
+    def matches(self, entry: Entry, now_ms: int) -> bool:
+        """Whether the entry is meant; the limit is the caller's to count."""
+        letter, age_ms = entry.letter, now_ms - entry.letter.dead_at_ms
+        return (
+            self.reason in (None, letter.reason)
+            and self.key in (None, letter.partition_key)
+            and self.cell in (None, letter.cell_id)
+            and self.event in (None, letter.event_id)
+            and self.source in (None, letter.source)
+            and (self.error is None or self.error in letter.error)
+            and (self.older_than_s is None or age_ms > self.older_than_s * 1000)
+            and (self.newer_than_s is None or age_ms < self.newer_than_s * 1000)
+            and (self.any_id is None or self.any_id in entry.ids)
+        )
+
+    def __str__(self) -> str:
+        words = {"older_than_s": "dead for more than {:g} s", "newer_than_s": "dead for less than {:g} s"}
+        words |= {"error": "{!r} in its error", "limit": "at most {} of them"}
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        texts = [words.get(name, name + " {!r}").format(value) for name, value in given.items() if value is not None]
+        return ", ".join(texts) or "everything"
 
 
 def of_event(event: Event, message: Message, **more: Any) -> DeadLetter:
@@ -40,11 +126,13 @@ def of_event(event: Event, message: Message, **more: Any) -> DeadLetter:
     return DeadLetter(
         message_id=message.message_id,
         sent_at_ms=message.sent_at_ms,
-        body=event.body.decode(),
+        body="" if event.pointer else event.body.decode(),
         event_id=event.event_id,
         partition_key=event.partition_key,
         attempts=event.attempt,
         attributes=message.attributes,
+        pointer=event.pointer,
+        group_id=message.group_id or "",
         **more,
     )
 
@@ -54,8 +142,10 @@ def of_message(message: Message, **more: Any) -> DeadLetter:
     return DeadLetter(
         message_id=message.message_id,
         sent_at_ms=message.sent_at_ms,
-        body=message.body,
+        body="" if message.pointer else message.body,
         attributes=message.attributes,
+        pointer=message.pointer,
+        group_id=message.group_id or "",
         **more,
     )
 
@@ -66,10 +156,11 @@ def to_draft(letter: DeadLetter) -> Draft:
     fields["error"] = letter.error[:MAX_ERROR_CHARS]
     fields["body_encoding"] = "plain"
     text = _json(fields)
-    if len(text) > MAX_ENVELOPE_BYTES:
-        fields["body"] = b64encode(gzip.compress(letter.body.encode("utf-8", "surrogatepass"), mtime=0)).decode()
-        fields["body_encoding"] = "gzip+base64"
-        text = _json(fields)
+    for encoding, (encode, _) in _ENCODINGS.items():
+        if len(text) <= MAX_ENVELOPE_BYTES:
+            break
+        packed = gzip.compress(letter.body.encode("utf-8", "surrogatepass"), mtime=0)
+        text = _json(fields | {"body": encode(packed).decode(), "body_encoding": encoding})
     return Draft(text.decode(), {"reason": letter.reason})
 
 
@@ -78,9 +169,99 @@ def from_body(text: str) -> DeadLetter:
     fields = msgspec.json.decode(text)
     if not isinstance(fields, dict):
         raise msgspec.ValidationError("a dead letter is a JSON object")
-    if fields.pop("body_encoding", "plain") == "gzip+base64":
-        fields["body"] = gzip.decompress(b64decode(fields["body"])).decode("utf-8", "surrogatepass")
+    if (encoding := fields.pop("body_encoding", "plain")) != "plain":
+        fields["body"] = _unpacked(encoding, fields.get("body"))
     return msgspec.convert(fields, DeadLetter)
+
+
+def read(message: Message) -> Entry:
+    """What a message of the dead-letter queue is. One in no envelope of ours is a letter with the reason `foreign`."""
+    try:
+        return Entry(message, from_body(message.body))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        letter = of_message(
+            message,
+            reason=FOREIGN,
+            error="is in no envelope: something else than a router put it here",
+            source="",
+            dead_at_ms=message.sent_at_ms,
+        )
+        return Entry(message, letter)
+
+
+def destination(letter: DeadLetter, home: str, is_ours: Callable[[str, str], bool]) -> str:
+    """The queue that an entry goes back to: the one that its envelope names.
+
+    What names none, or one of this environment's own (`is_ours` of a queue and the cell), goes to `home`, the source
+    queue: the router puts it on from there, also into a hold queue.
+    """
+    return home if not letter.source or is_ours(letter.source, letter.cell_id) else letter.source
+
+
+def redrive_draft(entry: Entry, queue: str) -> Draft:
+    """What to send to the queue, so that the router begins anew with it.
+
+    An event goes under its own id, as a hold queue's does, with its first attempt before it: should it have been
+    processed after all, its cell knows the id. A whole message goes as it was.
+    """
+    letter = entry.letter
+    if entry.is_event:
+        event = Event(letter.event_id, letter.partition_key, letter.origin.encode())
+        draft = held_draft(event, 0)
+    else:
+        draft = Draft(letter.origin, letter.attributes)
+    fifo = queue.endswith(".fifo")
+    group = letter.group_id or (letter.partition_key or entry.name if fifo else "")
+    return Draft(
+        body=draft.body,
+        attributes=draft.attributes,
+        group_id=_group_id(group) if group else None,
+        dedup_id=_dedup_id(entry) if fifo else None,
+    )
+
+
+def parse_duration(text: str) -> int:
+    """`90s`, `30m`, `2h`, `7d`, `1w`, also put together as `1d12h` → seconds. Raises ValueError."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None or not any(found.groups()):
+        raise ValueError(f"{text!r} is no duration: write 90s, 30m, 2h, 7d, or 1d12h")
+    return sum(int(count or 0) * unit_s for count, unit_s in zip(found.groups(), _UNIT_S.values(), strict=True))
+
+
+def _group_id(text: str) -> str:
+    return text if _GROUP_ID.fullmatch(text) else _hash(text)
+
+
+def _dedup_id(entry: Entry) -> str:
+    """The same for the same death, so that a redrive that was cut short and is repeated sends it once."""
+    letter = entry.letter
+    return _hash(f"{letter.event_id or letter.message_id}\n{letter.dead_at_ms}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# The first is the one that every tool can undo; a body that gains too little by it takes a fourth less in the second.
+_ENCODINGS: Final[Mapping[str, tuple[Callable[[bytes], bytes], Callable[[str], bytes]]]] = {
+    "gzip+base64": (b64encode, b64decode),
+    "gzip+base85": (b85encode, b85decode),
+}
+
+
+def _unpacked(encoding: object, body: object) -> str:
+    if not isinstance(body, str) or not isinstance(encoding, str) or encoding not in _ENCODINGS:
+        raise msgspec.ValidationError(f"a body can't be read in the encoding {encoding!r:.40}")
+    _, decode = _ENCODINGS[encoding]
+    gunzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        raw = gunzip.decompress(decode(body), MAX_BODY_BYTES)
+        text = raw.decode("utf-8", "surrogatepass")
+    except (ValueError, zlib.error) as error:
+        raise msgspec.ValidationError(f"the body can't be unpacked: {error}") from error
+    if not gunzip.eof:
+        raise msgspec.ValidationError("the body is cut short, or too large to be one of ours")
+    return text
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:

@@ -24,6 +24,10 @@ class NotLeaderError(CellRouterError):
 class CellUnavailableError(CellRouterError):
     """The cell could not be reached, or stopped answering: what it has not answered has the outcome `retry`."""
 
+    def __init__(self, text: str, *, reached: bool = True) -> None:
+        self.reached = reached  # False: no instance got anything of it
+        super().__init__(text)
+
 
 class CellRefusedError(CellRouterError):
     """The cell answered and took nothing: not its generation (409), draining (503), wrong secret (401)."""
@@ -35,6 +39,14 @@ class CellRefusedError(CellRouterError):
 
 class ProvisionError(CellRouterError):
     """An instance could not be launched or stopped."""
+
+
+class PayloadMissingError(CellRouterError):
+    """There is no such object, or S3 takes the name for none; it won't get better."""
+
+
+class PayloadTooLargeError(CellRouterError):
+    """The object is larger than what may be read; nothing of it was kept."""
 
 
 class MalformedMessageError(CellRouterError):

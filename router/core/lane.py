@@ -5,16 +5,20 @@ Pure and generic in what it carries. The lane's shell asks `take` for the next b
     OPEN --failure--> SHUT --its time is up--> PROBING --answer--> OPEN
     PROBING --failure--> SHUT, for longer          any --another instance--> OPEN
 
-OPEN means that events may pass, PROBING that one may.
+OPEN means that events may pass, PROBING that one may. A suspect, an event that an instance may have died of, is sent
+in a batch of its own and never beside another suspect: when the instance dies again it is known of which.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from router.core.fair_queue import FairQueue
 from router.core.models import Target
+from router.core.window import Window
 
 T = TypeVar("T")
 
@@ -33,23 +37,30 @@ class LaneLimits:
 
 
 class Lane(Generic[T]):
-    """The bounded path to one cell. Events that come back from the hold queue go first."""
+    """The bounded path to one cell. Keys take turns; within a key, what comes back from the hold queue goes first."""
 
     def __init__(self, limits: LaneLimits) -> None:
         self.limits = limits
         self.target: Target | None = None
         self.in_flight = 0  # at every instance; the window looks only at the present one's
-        self.bytes = 0
+        self.bytes = 0  # waiting and in flight
         self._at_target = 0
-        self._held: deque[tuple[T, int]] = deque()
-        self._new: deque[tuple[T, int]] = deque()
+        self._window = Window(1)
+        self._queue: FairQueue[T] = FairQueue()
+        self._suspects: deque[tuple[T, int]] = deque()
+        self._suspect_at_target = False
         self._failures = 0
         self._retry_at = 0.0
 
     @property
     def waiting(self) -> int:
         """Events taken in and not yet sent."""
-        return len(self._held) + len(self._new)
+        return self._queue.waiting + len(self._suspects)
+
+    @property
+    def window(self) -> int:
+        """How many events may be in flight at the present instance."""
+        return 0 if self.target is None else 1 if self.probing else self._window.size
 
     @property
     def probing(self) -> bool:
@@ -62,50 +73,68 @@ class Lane(Generic[T]):
             return 0
         return max(0, self.limits.share_events - self.waiting - self.in_flight)
 
+    def room_for_held(self) -> int:
+        """How many more from the hold queue: they have half a share of their own, which new events can't take."""
+        held = self._queue.held + len(self._suspects)
+        return max(self.room(), self.limits.share_events // 2 - held) if self.bytes < 2 * self.limits.share_bytes else 0
+
     def passable(self, now: float) -> bool:
         """Whether there is an instance to send to, and no recent failure says that it is of no use."""
         return self.target is not None and now >= self._retry_at
+
+    def waiting_of(self, key: str) -> int:
+        """How many events of a key wait."""
+        return self._queue.waiting_of(key)
 
     def retarget(self, target: Target | None) -> None:
         """Another instance, or none. A changed instance gets its chance at once."""
         changed = target is None or not target.same_instance(self.target)
         self.target = target
         if changed:
+            self._window = Window(target.concurrency if target else 1)
             self._at_target = 0
+            self._suspect_at_target = False
             self._failures = 0
             self._retry_at = 0.0
 
-    def offer(self, item: T, size: int, *, held: bool, now: float) -> bool:
+    def offer(
+        self, key: str, item: T, size: int, *, held: bool, now: float, cap: int = 0, suspect: bool = False
+    ) -> bool:
         """Take an event in; False when the path is shut and it must wait in the hold queue."""
         if not self.passable(now):
             return False
-        (self._held if held else self._new).append((item, size))
+        if suspect:
+            self._suspects.append((item, size))
+        else:
+            self._queue.push(key, item, size, held=held, cap=cap)
         self.bytes += size
         return True
 
     def take(self, now: float) -> list[tuple[T, int]]:
         """The next batch: as much as the window, the limits of a batch and the circuit allow; empty for nothing now."""
-        if self.target is None or not self.passable(now):
+        room = self.window - self._at_target
+        if room <= 0 or not self.passable(now):
             return []
-        window = 1 if self.probing else self.target.concurrency
-        count = min(window - self._at_target, self.limits.batch_events)
-        batch: list[tuple[T, int]] = []
-        size = 0
-        while len(batch) < count and (queue := self._held or self._new):
-            size += queue[0][1]
-            if batch and size > self.limits.batch_bytes:
-                break
-            batch.append(queue.popleft())
-        self.in_flight += len(batch)
-        self._at_target += len(batch)
-        return batch
+        if self._suspects and not self._suspect_at_target:
+            self._suspect_at_target = True
+            return self._left([self._suspects.popleft()])
+        return self._left(list(self._next(min(room, self.limits.batch_events))))
 
-    def settled(self, size: int, generation: int) -> None:
+    def settled(self, key: str, size: int, generation: int, *, suspect: bool = False) -> None:
         """One event in flight at that generation has an outcome."""
+        at_target = self.target is not None and self.target.generation == generation
         self.in_flight -= 1
-        if self.target is not None and self.target.generation == generation:
-            self._at_target -= 1
+        self._at_target -= at_target
         self.bytes -= size
+        if not suspect:
+            self._queue.done(key)
+        elif at_target:
+            self._suspect_at_target = False
+
+    def timed(self, latency_s: float, generation: int) -> None:
+        """The present instance answered an event, still counted as in flight, after so long."""
+        if self.target is not None and self.target.generation == generation:
+            self._window.answered(latency_s, self._at_target)
 
     def answered(self) -> None:
         """The cell answered a batch to its end."""
@@ -116,6 +145,7 @@ class Lane(Generic[T]):
         if now >= self._retry_at:  # several batches that fail together are one failure
             self._retry_at = now + min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
             self._failures = min(self._failures + 1, 16)
+            self._window.failed()
         return self.clear()
 
     def hungry(self, now: float) -> bool:
@@ -123,18 +153,37 @@ class Lane(Generic[T]):
         return self.passable(now) and self.room() > self.limits.share_events * 3 // 4
 
     def shed(self) -> list[T]:
-        """Give back what is over its share, newest first, for the hold queue; never what came from there."""
-        excess = []
-        while self._new and self.room() == 0:
-            item, size = self._new.pop()
-            self.bytes -= size
+        """Give back what is over its share, for the hold queue: the newest of the keys that have most."""
+        excess: list[T] = []
+        candidates = self._queue.shed()
+        while self.room() == 0:
+            before = self._queue.bytes
+            item = next(candidates, None)
+            if item is None:
+                break
+            self.bytes -= before - self._queue.bytes
             excess.append(item)
         return excess
 
     def clear(self) -> list[T]:
-        """Give back what waits, oldest first."""
-        waiting = [*self._held, *self._new]
-        self._held.clear()
-        self._new.clear()
-        self.bytes -= sum(size for _, size in waiting)
-        return [item for item, _ in waiting]
+        """Give back what waits: suspects, what came from the hold queue, then the rest, each oldest first."""
+        self.bytes -= self._queue.bytes + sum(size for _, size in self._suspects)
+        suspects = [item for item, _ in self._suspects]
+        self._suspects.clear()
+        return suspects + self._queue.clear()
+
+    def _next(self, count: int) -> Iterator[tuple[T, int]]:
+        size = 0
+        for position in range(count):
+            next_size = self._queue.next_size()
+            if next_size is None:
+                return
+            size += next_size
+            if position and size > self.limits.batch_bytes:
+                return
+            yield self._queue.pop()
+
+    def _left(self, batch: list[tuple[T, int]]) -> list[tuple[T, int]]:
+        self.in_flight += len(batch)
+        self._at_target += len(batch)
+        return batch

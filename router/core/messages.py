@@ -1,223 +1,266 @@
 """A queue message → the events in it.
 
-Understood: S3 notifications (an event for each record), either of these inside an SNS wrapping, `s3:TestEvent` (no
-event at all), and any other JSON object as one event. Message attributes of the producer come first: `event_id`
-and `partition_key` name an event outright, which is also how a hold queue's messages carry theirs.
+Understood: S3 notifications (an event for each record), EventBridge events, any other JSON object as one event, each of
+them also inside an SNS wrapping; and `s3:TestEvent`, which is no event at all. docs/events.md is the users' page.
+
+The **partition key** is the first that is there of: the message attribute `partition_key`; what a configured JMESPath
+finds; the account in the key of an S3 object, else its bucket; on a FIFO queue the message group; the members
+KEY_MEMBERS, for EventBridge in `detail` before the envelope; on any queue the message group.
+
+The **event id**: the message attribute `event_id`; what a configured JMESPath finds; the S3 object's version; the
+members ID_MEMBERS, for EventBridge the envelope's `id`; on a FIFO queue the message group and deduplication id, unless
+that is the body's hash; the message id.
+
+Messages that were held carry all of it in attributes of our own: see `held_draft`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import quote, unquote, unquote_plus
+from urllib.parse import quote, unquote
 
-import jmespath
-import jmespath.exceptions
-import jmespath.functions
 import msgspec
 
-from router.core.errors import ConfigError, MalformedMessageError
+from router.core import s3_events
+from router.core.errors import MalformedMessageError
+from router.core.key_paths import compile_path
 from router.core.models import Draft, Event, Message
+from router.core.pointers import pointer_in
+from router.core.strict_json import check_object, decode, encode
+from router.core.wrapping import certainly_one_list, look, unwrap
+
+__all__ = ["ATTEMPT", "UNANSWERED", "Extraction", "Parser", "compile_path", "held_draft"]
 
 MAX_BODY_BYTES: Final = 1024 * 1024  # SQS' own limit; a larger body didn't come from SQS
 MAX_KEY_BYTES: Final = 1024
-ATTEMPT: Final = "cellrouter.attempt"  # the attribute by which a hold queue's message is known
-DEFAULT_KEY_PATH: Final = "partition_key || tenant_id || tenant || account_id || account"
-DEFAULT_ID_PATH: Final = "event_id || id"
-_ACCOUNT_IN_KEY: Final = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?(\d{12})/")
-
-
-class _Functions(jmespath.functions.Functions):  # type: ignore[misc] # jmespath has no type hints
-    """What JMESPath lacks for keys that hide in a path."""
-
-    @jmespath.functions.signature({"types": ["string"]}, {"types": ["string"]})  # type: ignore[untyped-decorator]
-    def _func_match(self, text: str, pattern: str) -> str | None:
-        """`match(text, pattern)`: the first group of the first match, or null."""
-        found = re.search(pattern, text)
-        return found.group(1) if found else None
-
-
-_OPTIONS: Final = jmespath.Options(custom_functions=_Functions())
-
-
-def compile_path(path: str) -> Callable[[Any], Any]:
-    """A JMESPath expression as a function, with `match(text, 'regex with one group')` added. Raises ConfigError."""
-    try:
-        expression = jmespath.compile(path)
-    except jmespath.exceptions.JMESPathError as error:
-        raise ConfigError(f"{path!r} is no JMESPath expression: {error}") from error
-    return lambda document: expression.search(document, options=_OPTIONS)
+MAX_ID_BYTES: Final = 8192  # an S3 object's has up to about 2200; it travels in message attributes
+MAX_NUMBERS: Final = 100  # in an attribute; far more than a router ever writes
+ATTEMPT: Final = "cellrouter.attempt"  # the attribute by which a held message is known
+UNANSWERED: Final = "cellrouter.unanswered"
+KEY_MEMBERS: Final = ("partition_key", "tenant_id", "tenant", "account_id", "account")
+ID_MEMBERS: Final = ("event_id", "id")
+_BODY: Final = "the body"
+_SNS_MESSAGE: Final = "the Message of the SNS notification"
+_NOTHING: Final = (None, "")
+_SHORT_KEY: Final = MAX_KEY_BYTES // 4  # characters that are fewer bytes than allowed in every script
+_SHORT_ID: Final = MAX_ID_BYTES // 4
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")  # fits in 64 bits on every side
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """How key and id are found in an event's JSON. For an S3 record the defaults need neither."""
+    """How key and id are found in an event's JSON: JMESPath, or empty for what this module's description says."""
 
-    partition_key: str = ""  # JMESPath; empty: the account in an AWSLogs/ key, else the bucket; else DEFAULT_KEY_PATH
-    event_id: str = ""  # JMESPath; empty: bucket, key and version of an S3 record; else DEFAULT_ID_PATH
-
-
-class _Entity(msgspec.Struct):
-    key: str
-    versionId: str = ""  # noqa: N815 - S3's own spelling
-    sequencer: str = ""
-    eTag: str = ""  # noqa: N815 - S3's own spelling
+    partition_key: str = ""
+    event_id: str = ""
 
 
-class _Bucket(msgspec.Struct):
-    name: str
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A JSON object that is one event, and what it says of itself."""
 
-
-class _S3(msgspec.Struct):
-    bucket: _Bucket
-    object: _Entity
-
-
-class _S3Record(msgspec.Struct):
-    s3: _S3
-
-
-class _Body(msgspec.Struct):
-    """The parts of a body by which its kind is known; everything else is skipped undecoded."""
-
-    Records: msgspec.Raw = msgspec.Raw()
-    Event: msgspec.Raw = msgspec.Raw()
-    TopicArn: msgspec.Raw = msgspec.Raw()
-    Message: msgspec.Raw = msgspec.Raw()
-
-
-_body = msgspec.json.Decoder(_Body)
-_records = msgspec.json.Decoder(list[msgspec.Raw])
-_record = msgspec.json.Decoder(_S3Record)
-_text = msgspec.json.Decoder(str)
-_any = msgspec.json.Decoder()
+    document: Any
+    body: bytes
+    s3_key: str = ""
+    s3_id: str = ""
+    keys: Sequence[object] = ()  # by the default members, the best first
+    ids: Sequence[object] = ()
 
 
 class Parser:
     """Turns messages into events. Pure: the same message gives the same events."""
 
     def __init__(self, extraction: Extraction) -> None:
-        self._key_path = compile_path(extraction.partition_key or DEFAULT_KEY_PATH)
-        self._id_path = compile_path(extraction.event_id or DEFAULT_ID_PATH)
-        self._s3_key_path = self._key_path if extraction.partition_key else None
-        self._s3_id_path = self._id_path if extraction.event_id else None
+        self._key_path = compile_path(extraction.partition_key) if extraction.partition_key else None
+        self._id_path = compile_path(extraction.event_id) if extraction.event_id else None
+        self._by_path = bool(self._key_path or self._id_path)
 
     def parse(self, message: Message) -> list[Event]:
         """The events of a message, none for a test event. Raises MalformedMessageError with a reason for people."""
-        try:
-            return self._parse(message, message.body, unwrap=True)
-        except RecursionError as error:
-            raise MalformedMessageError("the body is nested too deeply to be read") from error
-        except msgspec.ValidationError as error:
-            raise MalformedMessageError(f"the body can't be read: {error}") from error
-        except (msgspec.DecodeError, ValueError) as error:
-            raise MalformedMessageError(f"the body is not JSON: {error}") from error
-
-    def _parse(self, message: Message, body: str, *, unwrap: bool) -> list[Event]:
-        raw = body.encode()
-        if not raw.strip():
-            raise MalformedMessageError("the body is empty")
-        if len(raw) > MAX_BODY_BYTES:
-            raise MalformedMessageError(f"the body has {len(raw)} bytes, more than {MAX_BODY_BYTES}")
+        raw = encode(message.body, _BODY, None if message.pointer else MAX_BODY_BYTES)
         if ATTEMPT in message.attributes:
             return [_held(message, raw)]
-        if not raw.lstrip().startswith(b"{"):
-            _any.decode(raw)  # not JSON at all is the better reason
-            raise MalformedMessageError("the body is JSON but not an object")
-        parts = _body.decode(raw)
-        if unwrap and parts.TopicArn and parts.Message:
-            return self._parse(message, _text.decode(parts.Message), unwrap=False)
-        if bytes(parts.Event) == b'"s3:TestEvent"':
+        events = self._events(message, message.attributes, message.body, raw, _BODY)
+        return _with_pointer(events, message.pointer, raw) if message.pointer else events
+
+    def _events(self, message: Message, given: Mapping[str, str], text: str, raw: bytes, what: str) -> list[Event]:
+        outside = look(raw)
+        if outside.Records is not None:
+            return self._from_notification(message, given, text, raw, outside.Records)
+        if outside.TopicArn is not None and outside.Message is not None:
+            if what == _SNS_MESSAGE:
+                raise MalformedMessageError(f"{what} is itself an SNS notification; only one wrapping is taken off")
+            inner, named = unwrap(text, raw, outside)
+            given = {**named, **message.attributes}
+            return self._events(message, given, inner, encode(inner, _SNS_MESSAGE, None), _SNS_MESSAGE)
+        document = _object(text, raw, what)
+        if document.get("Event") == "s3:TestEvent":
             return []
-        if parts.Records:
-            return self._from_notification(message, parts.Records)
-        return [self._from_json(message, raw)]
+        return [self._event(message, given, _read(document, raw))]
 
-    def _from_notification(self, message: Message, raw: msgspec.Raw) -> list[Event]:
-        try:
-            events = [self._from_s3(message, record) for record in _records.decode(raw)]
-        except msgspec.ValidationError as error:
-            raise MalformedMessageError(f"the body is no S3 notification, though it has Records: {error}") from error
-        if not events:
+    def _from_notification(
+        self, message: Message, given: Mapping[str, str], text: str, raw: bytes, records: Sequence[msgspec.Raw]
+    ) -> list[Event]:
+        if not records:
             raise MalformedMessageError("the notification's list of Records is empty")
-        return events
+        bodies = list(map(bytes, records))
+        if self._by_path or not certainly_one_list(text, raw, bodies):
+            decode(text, raw, "the S3 notification")
+        return [self._from_record(message, given, body, place, len(bodies)) for place, body in enumerate(bodies)]
 
-    def _from_s3(self, message: Message, raw: msgspec.Raw) -> Event:
-        s3 = _record.decode(raw).s3
-        entity = s3.object
-        document = _any.decode(raw) if self._s3_key_path or self._s3_id_path else None
-        key = self._s3_key_path(document) if self._s3_key_path else _s3_partition(s3)
-        default_id = f"{s3.bucket.name}/{entity.key}#{entity.versionId or entity.sequencer}.{entity.eTag}"
-        event_id = self._s3_id_path(document) if self._s3_id_path else default_id
-        return _event(event_id or default_id, _named(message, "partition_key", key), bytes(raw))
+    def _from_record(self, message: Message, given: Mapping[str, str], body: bytes, place: int, count: int) -> Event:
+        partition, identity = s3_events.names_of(body, place, count)
+        if not (self._by_path or given) and 0 < len(partition) < _SHORT_KEY and len(identity) < _SHORT_ID:
+            return Event(identity, partition, body)  # nearly all of them
+        if count > 1 and given.get("event_id"):  # the same id for all would lose all but one
+            given = {**given, "event_id": f"{given['event_id']}#{place}"}
+        document = msgspec.json.decode(body) if self._by_path else None
+        return self._event(message, given, _Found(document, body, partition, identity))
 
-    def _from_json(self, message: Message, raw: bytes) -> Event:
-        document = _any.decode(raw)
-        key = _named(message, "partition_key", self._search(self._key_path, document))
-        event_id = _named(message, "event_id", self._search(self._id_path, document))
-        return _event(event_id or message.message_id, key or message.group_id, raw)
+    def _event(self, message: Message, given: Mapping[str, str], found: _Found) -> Event:
+        return _event(self._id_of(message, given, found), self._key_of(message, given, found), found.body)
 
-    def _search(self, path: Callable[[Any], Any], document: Any) -> Any:
-        try:
-            return path(document)
-        except jmespath.exceptions.JMESPathError as error:
-            raise MalformedMessageError(f"the JMESPath expression can't be applied to it: {error}") from error
+    def _key_of(self, message: Message, given: Mapping[str, str], found: _Found) -> object:
+        """The first that is there; the order is in this module's description."""
+        if given.get("partition_key"):
+            return given["partition_key"]
+        if self._key_path and (key := self._key_path(found.document)) not in _NOTHING:
+            return key
+        group = message.group_id if message.dedup_id is not None else None
+        return _first(found.s3_key, group, *found.keys, message.group_id)
+
+    def _id_of(self, message: Message, given: Mapping[str, str], found: _Found) -> object:
+        """The first that is there; the order is in this module's description."""
+        if given.get("event_id"):
+            return given["event_id"]
+        if self._id_path and (event_id := self._id_path(found.document)) not in _NOTHING:
+            return event_id
+        event_id = _first(found.s3_id, *found.ids)
+        return event_id if event_id is not None else _queue_id(message, found.body)
 
 
 def held_draft(event: Event, delay_s: int) -> Draft:
-    """The message that carries an event through a hold queue: its body untouched, the rest as attributes."""
-    return Draft(
-        body=event.body.decode(),
-        attributes={
-            "event_id": _escape(event.event_id),
-            "partition_key": _escape(event.partition_key),
-            ATTEMPT: str(event.attempt),
-        },
-        delay_s=delay_s,
-    )
+    """The message that carries an event through a hold queue: its body or pointer untouched, the rest as attributes."""
+    attributes = {
+        "event_id": _escape(event.event_id),
+        "partition_key": _escape(event.partition_key),
+        ATTEMPT: str(event.attempt),
+    }
+    if event.unanswered:
+        attributes[UNANSWERED] = ",".join(map(str, event.unanswered))
+    return Draft(event.pointer or event.body.decode(), attributes, delay_s)
 
 
 def _held(message: Message, raw: bytes) -> Event:
     attributes = message.attributes
-    try:
-        attempt = int(attributes[ATTEMPT])
-        return _event(unquote(attributes["event_id"]), unquote(attributes["partition_key"]), raw, attempt)
-    except KeyError as error:
-        raise MalformedMessageError(f"the message has an attribute {ATTEMPT} but none named {error}") from error
-    except ValueError as error:
-        raise MalformedMessageError(f"the attribute {ATTEMPT} is no number: {error}") from error
+    missing = [name for name in ("event_id", "partition_key") if name not in attributes]
+    if missing:
+        raise MalformedMessageError(f"the message has an attribute {ATTEMPT} but none named {missing[0]}")
+    attempts = _numbers(ATTEMPT, attributes[ATTEMPT])
+    if len(attempts) != 1:
+        raise MalformedMessageError(f"the attribute {ATTEMPT} has {len(attempts)} numbers")
+    unanswered = _numbers(UNANSWERED, attributes[UNANSWERED]) if UNANSWERED in attributes else ()
+    check_object(message.body, raw, _BODY)
+    event = _event(unquote(attributes["event_id"]), unquote(attributes["partition_key"]), raw)
+    return replace(event, attempt=attempts[0], unanswered=unanswered, pointer=message.pointer)
 
 
-def _s3_partition(s3: _S3) -> str:
-    account = _ACCOUNT_IN_KEY.search(unquote_plus(s3.object.key))
-    return account.group(1) if account else s3.bucket.name
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    """Whole numbers from 1 with commas between; int() would take blanks, signs and other scripts' digits too."""
+    parts = text.split(",", MAX_NUMBERS)
+    if len(parts) > MAX_NUMBERS or not all(_NUMBER.fullmatch(part) for part in parts):
+        raise MalformedMessageError(f"the attribute {name} is no number, nor numbers with commas between: {text!r:.80}")
+    return tuple(map(int, parts))
 
 
-def _named(message: Message, attribute: str, found: object) -> object:
-    return message.attributes.get(attribute) or found
+def _object(text: str, raw: bytes, what: str) -> dict[str, Any]:
+    """A document that is no notification, or why it is neither that nor anything else."""
+    document = decode(text, raw, what)
+    if isinstance(document, list) and pointer_in(text) is not None:
+        where = "inside an SNS notification: turn raw message delivery on" if what == _SNS_MESSAGE else "not resolved"
+        raise MalformedMessageError(f"{what} is an S3 pointer, {where}")
+    if not isinstance(document, dict):
+        raise MalformedMessageError(f"{what} is JSON but not an object")
+    if document.get("Records") is not None:
+        raise MalformedMessageError(f"{what} is no S3 notification, though it has Records: they are no list")
+    if isinstance(document.get("TopicArn"), str) and document.get("Message") is not None:
+        raise MalformedMessageError(f"{_SNS_MESSAGE} is no text")
+    return document
 
 
-def _event(event_id: object, key: object, body: bytes, attempt: int = 1) -> Event:
+def _read(document: dict[str, Any], body: bytes) -> _Found:
+    """A document that is one event: of EventBridge, or a producer's own."""
+    if "detail-type" not in document or "detail" not in document:
+        return _Found(document, body, keys=_members(document, KEY_MEMBERS), ids=_members(document, ID_MEMBERS))
+    names = s3_events.names_in_bridged(document)
+    if names is not None:
+        return _Found(document, body, *names)
+    detail = document["detail"]
+    inner = _members(detail, KEY_MEMBERS) if isinstance(detail, dict) else ()
+    return _Found(document, body, keys=(*inner, *_members(document, KEY_MEMBERS)), ids=(document.get("id"),))
+
+
+def _members(document: Mapping[str, Any], names: Sequence[str]) -> tuple[object, ...]:
+    return tuple(document.get(name) for name in names)
+
+
+def _first(*values: object) -> object:
+    return next((value for value in values if value not in _NOTHING), None)
+
+
+def _queue_id(message: Message, body: bytes) -> str:
+    """What the queue knows the message by.
+
+    A deduplication id that SQS or SNS made of the body says nothing: two equal messages an hour apart are two events.
+    """
+    if message.dedup_id is None:
+        return message.message_id
+    for hashed in ((message.pointer or message.body).encode(), body):
+        if hashlib.sha256(hashed).hexdigest() == message.dedup_id:
+            return message.message_id
+    return f"{message.group_id or ''}#{message.dedup_id}"
+
+
+def _with_pointer(events: list[Event], pointer: str, raw: bytes) -> list[Event]:
+    """An event that is all of what the pointer leads to travels as the pointer; others have to fit in a queue."""
+    if len(events) == 1 and events[0].body == raw:
+        return [replace(events[0], pointer=pointer)]
+    largest = max((len(event.body) for event in events), default=0)
+    if largest > MAX_BODY_BYTES:
+        raise MalformedMessageError(
+            f"an event has {largest} bytes, more than {MAX_BODY_BYTES}: "
+            "only one that is all of what an S3 pointer leads to may be larger",
+        )
+    return events
+
+
+def _event(event_id: object, key: object, body: bytes) -> Event:
     if key is None or key == "":
         raise MalformedMessageError(
             "no partition key found: send a message attribute 'partition_key', "
             "or set source.partition_key to a JMESPath that finds one",
         )
-    text = _scalar("partition key", key)
-    if len(text.encode()) > MAX_KEY_BYTES:
-        raise MalformedMessageError(f"the partition key is longer than {MAX_KEY_BYTES} bytes")
-    return Event(_scalar("event id", event_id), text, body, attempt)
+    return Event(_scalar("event id", event_id, MAX_ID_BYTES), _scalar("partition key", key, MAX_KEY_BYTES), body)
 
 
-def _scalar(what: str, value: object) -> str:
-    if isinstance(value, str):
-        value.encode()  # a lone surrogate is no text: ValueError
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise MalformedMessageError(f"the {what} is neither text nor a whole number: {value!r:.80}")
+def _scalar(what: str, value: object, max_bytes: int) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 8 * max_bytes:
+        value = str(value)
+    if not isinstance(value, str):
+        raise MalformedMessageError(f"the {what} is neither text nor a whole number: {value!r:.80}")
+    if not value:
+        raise MalformedMessageError(f"the {what} is empty")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise MalformedMessageError(f"the {what} is no text: it holds half of a surrogate pair") from error
+    if size > max_bytes:
+        raise MalformedMessageError(f"the {what} is longer than {max_bytes} bytes")
+    return value
 
 
 def _escape(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 
 class Outcome(StrEnum):
@@ -14,6 +14,14 @@ class Outcome(StrEnum):
     RETRY = "retry"
     FAILED = "failed"
     REJECTED = "rejected"
+
+
+class Evidence(Enum):
+    """What is known of an instance's part in a result."""
+
+    ANSWERED = auto()  # the instance said so itself
+    SILENT = auto()  # it may have begun, and never said anything
+    NOT_REACHED = auto()  # it got nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,7 @@ class Message:
     attributes: Mapping[str, str] = field(default_factory=dict)
     group_id: str | None = None  # on FIFO queues and, where the producer gave one, on standard ("fair") queues
     dedup_id: str | None = None  # on FIFO queues
+    pointer: str = ""  # the body as it came, an S3 pointer, when it has been fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ class Result:
     outcome: Outcome
     reason: str = ""
     duplicate: bool = False
+    evidence: Evidence = Evidence.ANSWERED
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,12 +52,12 @@ def decide(
         case Outcome.FAILED if event.attempt >= policy.max_attempts:
             return DeadLetter("max_attempts", result.reason)
         case Outcome.FAILED:
-            return Hold(replace(event, attempt=event.attempt + 1), _delay(policy, event.attempt, jitter))
+            return Hold(replace(event, attempt=event.attempt + 1), delay_s(policy, event.attempt, jitter))
         case Outcome.RETRY:
-            return Hold(event, _delay(policy, max(event.attempt, receives), jitter))
+            return Hold(event, delay_s(policy, max(event.attempt, receives), jitter))
 
 
-def _delay(policy: RetryPolicy, tries: int, jitter: float) -> int:
-    """Whole seconds, as SQS wants them."""
+def delay_s(policy: RetryPolicy, tries: int, jitter: float) -> int:
+    """A delay in whole seconds, as SQS wants them, after so many tries. `jitter`: uniform in [0, 1)."""
     ceiling = min(policy.max_delay_s, policy.base_delay_s * 2.0 ** min(tries - 1, 16))
     return round(ceiling * jitter)

@@ -48,7 +48,7 @@ class EventHeld:
     """An event went to its cell's hold queue."""
 
     cell_id: str
-    cause: str  # shut, over share, retry, failed
+    cause: str  # shut, over share, retry, failed, rate, concurrency; quarantine: to the quarantine queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,23 @@ class LaneFailed:
 
     cell_id: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyQuarantined:
+    """This router put a key in quarantine."""
+
+    cell_id: str
+    key: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyApplied:
+    """Another policy is in force."""
+
+    quarantined: int  # keys
+    limits: int  # keys with a limit of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,8 @@ Record = (
     | EventHeld
     | EventDeadLettered
     | LaneFailed
+    | KeyQuarantined
+    | PolicyApplied
     | LeadershipChanged
     | ActionTaken
 )

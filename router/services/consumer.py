@@ -76,11 +76,17 @@ class Consumer:
 
     async def _permitted(self) -> bool:
         """Wait for room for a full batch; False once stopped."""
+        if self._is_crowded():
+            self._relieve()  # in good time: what is shed leaves only when its hold queue has taken it
         while not self._stopping and self._is_full():
             self._relieve()
             self._inbox.freed.clear()
             await self._inbox.freed.wait()
         return not self._stopping
+
+    def _is_crowded(self) -> bool:
+        config = self._config
+        return 2 * len(self._inbox) > config.max_messages or 2 * self._inbox.bytes > config.max_bytes
 
     def _is_full(self) -> bool:
         config = self._config

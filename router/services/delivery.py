@@ -16,6 +16,7 @@ class Delivery:
     held: Held
     inbox: Inbox
     from_hold: bool
+    suspect: bool = False  # sent alone
     sent_at: float = 0.0  # monotonic seconds, when its batch left
     generation: int = 0  # of the instance that it was sent to
 

@@ -1,32 +1,41 @@
 """Messages → events → lanes, and from each answer to where the event goes next.
 
 Guarantees: every event of an accepted message ends in exactly one of these ways: its cell confirmed it; it was
-written to its cell's hold queue; it was written to the dead-letter queue; or its message was let go and comes again.
-Only the first three settle it. No lane waits for another.
+written to its cell's hold queue, to the quarantine queue or to the dead-letter queue; or its message was let go and
+comes again. Only the former settle it. No lane waits for another. Events of a FIFO source are never written to a
+hold queue: they stay in their own, and so in order.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from math import ceil
+from typing import Any, Final
 
 from router.core import dead_letter, retry
+from router.core.admission import Admission, Isolate, Wait
 from router.core.errors import MalformedMessageError
 from router.core.lane import LaneLimits
 from router.core.messages import Parser
-from router.core.models import Event, Result, Target
+from router.core.models import Event, Evidence, Outcome, Result, Target
+from router.core.policy import Policy
 from router.core.slots import SlotMap
 from router.core.telemetry import EventDeadLettered, EventHeld
-from router.ports import CellClient, Clock, EventSource, Observer
+from router.ports import CellClient, Clock, Observer
 from router.services.batcher import BATCH
 from router.services.delivery import Delivery
 from router.services.forwarder import Forwarder
+from router.services.groups import Groups
 from router.services.hold import HoldQueue
 from router.services.inbox import Held, Inbox
 from router.services.lane_runner import LaneRunner
+from router.services.quarantine import QuarantineWard
+
+UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
+MAX_UNANSWERED: Final = 8  # generations in an event's history: it travels in a message attribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,15 @@ class DispatcherConfig:
     retry: retry.RetryPolicy
     max_events: int  # in all lanes together, shared evenly when it is tight
     max_bytes: int
-    visibility_s: int
-    wait_s: float  # of one long poll of a hold queue
+
+
+@dataclass(frozen=True, slots=True)
+class SideQueues:
+    """Where events go that can't go to their cell."""
+
+    dead_letters: Forwarder
+    hold_of: Callable[[str], HoldQueue]
+    ward: QuarantineWard
 
 
 @dataclass(slots=True, eq=False)
@@ -65,19 +81,20 @@ class Dispatcher:
         config: DispatcherConfig,
         parser: Parser,
         client: CellClient,
-        dead_letters: EventSource,
-        hold_queue: Callable[[str], EventSource],
+        queues: SideQueues,
         clock: Clock,
         observer: Observer,
     ) -> None:
         self._config = config
         self._parser = parser
         self._client = client
-        self._dead_letters = Forwarder(dead_letters, clock)
-        self._hold_queue = hold_queue
+        self._queues = queues
         self._clock = clock
         self._observer = observer
         self._group = asyncio.TaskGroup()
+        self._groups = Groups(self._route)
+        self._admission = Admission(lambda: self._limits.share_events // 4)
+        self._limits = LaneLimits()
         self._routing: Routing | None = None
         self._stopping = False
         self.paths: dict[str, CellPath] = {}
@@ -91,18 +108,20 @@ class Dispatcher:
     async def run(self) -> None:
         """Run every lane until cancelled."""
         async with self._group:
-            await self._dead_letters.run()
+            self._group.create_task(self._queues.ward.run(partial(self._accept, from_hold=True)))
+            await self._queues.dead_letters.run()
 
-    def apply(self, routing: Routing) -> None:
+    def apply(self, routing: Routing, policy: Policy) -> None:
         """Route by this from now on. Lanes of new cells are made; lanes of cells that left the map just run dry."""
         self._routing = routing
+        self._admission.policy = self._queues.ward.apply(policy)
         cells = set(routing.slot_map.owners)
         for cell_id in sorted(cells - self.paths.keys()):
             self._open_path(cell_id)
         count = len(self.paths)
-        limits = LaneLimits(max(BATCH, self._config.max_events // count), self._config.max_bytes // count)
+        self._limits = LaneLimits(max(BATCH, self._config.max_events // count), self._config.max_bytes // count)
         for cell_id, path in self.paths.items():
-            path.lane.resize(limits)
+            path.lane.resize(self._limits)
             path.lane.retarget(routing.targets.get(cell_id))
         self.routed.set()
 
@@ -120,6 +139,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Send nothing more, and let go of what has not been sent, so that it is at once free for another router."""
         self._stopping = True
+        self._queues.ward.stop()
         for path in self.paths.values():
             path.hold.stop()
             for delivery in path.lane.clear():
@@ -133,51 +153,117 @@ class Dispatcher:
         """After `stop`: wait until every answer has had its effect on the queues."""
         for path in self.paths.values():
             await path.hold.drained()
-        await self._dead_letters.drained()
+        await self._queues.ward.drained()
+        await self._queues.dead_letters.drained()
 
     def _open_path(self, cell_id: str) -> None:
-        config = self._config
         lane = LaneRunner(cell_id, self._client, self._clock, self._observer, self._on_result, self._on_shut)
-        queue = self._hold_queue(cell_id)
-        hold = HoldQueue(queue, self._clock, self._observer, visibility_s=config.visibility_s, wait_s=config.wait_s)
+        hold = self._queues.hold_of(cell_id)
         self.paths[cell_id] = CellPath(lane, hold)
         self._group.create_task(lane.run())
-        self._group.create_task(hold.run(lane, partial(self._accept, from_hold=True)))
+        self._group.create_task(hold.run(lane.demand, partial(self._accept, from_hold=True)))
 
     def _accept(self, inbox: Inbox, helds: Sequence[Held], *, from_hold: bool) -> None:
-        for held in helds:
-            try:
-                events = self._parser.parse(held.message)
-            except MalformedMessageError as error:
-                inbox.opened(held, 1)
-                self._bury(
-                    dead_letter.of_message(held.message, **self._circumstances("malformed", str(error))), inbox, held
-                )
-            else:
-                inbox.opened(held, len(events))
-                for event in events:
-                    self._route(Delivery(event, held, inbox, from_hold))
+        deliveries = [delivery for held in helds for delivery in self._opened(inbox, held, from_hold=from_hold)]
+        if inbox.fifo and not self._stopping:
+            self._groups.add(deliveries)
+        else:
+            for delivery in deliveries:
+                self._route(delivery)
+
+    def _opened(self, inbox: Inbox, held: Held, *, from_hold: bool) -> list[Delivery]:
+        events, fault = self._parsed(held)
+        inbox.opened(held, 1 if fault else len(events))
+        if fault:
+            letter = dead_letter.of_message(held.message, **self._circumstances("malformed", fault))
+            self._bury(letter, inbox, held)
+            return []
+        if inbox.fifo and (failures := self._groups.failures_of(held.message.message_id)):
+            events = [replace(event, attempt=failures + 1) for event in events]
+        return [Delivery(event, held, inbox, from_hold) for event in events]
+
+    def _parsed(self, held: Held) -> tuple[list[Event], str]:
+        """The events, or why there are none."""
+        if held.fault:
+            return [], held.fault
+        try:
+            return self._parser.parse(held.message), ""
+        except MalformedMessageError as error:
+            return [], str(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
+            return [], f"{UNEXPECTED} {type(error).__name__}: {error}"
 
     def _route(self, delivery: Delivery) -> None:
         assert self._routing is not None, "accept before the first apply"
         if self._stopping:
             delivery.inbox.let_go(delivery.held, 0)
             return
-        path = self.paths[self._routing.slot_map.cell_of(delivery.event.partition_key)]
-        if not path.lane.offer(delivery):
-            self._hold(path, delivery, delivery.event, 0, "shut")
+        event = delivery.event
+        path = self.paths[self._routing.slot_map.cell_of(event.partition_key)]
+        generation = path.lane.target.generation if path.lane.target else None
+        if isolate := self._admission.quarantine(event, generation, self._clock.time_ms()):
+            self._isolate(path, delivery, isolate)
+        elif generation is None or not path.lane.passable():
+            self._hold(path, delivery, event, 0, "shut")
+        else:
+            self._admit(path, delivery, generation)
+
+    def _admit(self, path: CellPath, delivery: Delivery, generation: int) -> None:
+        now = self._clock.monotonic()
+        match self._admission.check(delivery.event, generation, path.lane.waiting_of, now):
+            case Wait(delay_s, cause):
+                self._hold(path, delivery, delivery.event, ceil(delay_s), cause)
+            case passes:
+                delivery.suspect = passes.suspect
+                if not path.lane.offer(delivery, passes.cap):
+                    self._hold(path, delivery, delivery.event, 0, "shut")
+
+    def _isolate(self, path: CellPath, delivery: Delivery, isolate: Isolate) -> None:
+        if isolate.why:
+            self._quarantine_key(path, delivery.event.partition_key, isolate.why)
+        event = replace(delivery.event, unanswered=())  # a fresh start once it is released
+        self._observer.observe(EventHeld(path.lane.cell_id, "quarantine"))
+        if delivery.inbox.fifo:
+            delivery.inbox.let_go(delivery.held, self._queues.ward.wait_s(isolate.left_s))
+        else:
+            self._queues.ward.put(delivery, event, isolate.left_s)
+
+    def _quarantine_key(self, path: CellPath, key: str, why: str) -> None:
+        self._admission.poison.forget(key)
+        self._admission.policy = self._queues.ward.quarantine(key, path.lane.cell_id, why)
 
     def _on_result(self, lane: LaneRunner, delivery: Delivery, result: Result) -> None:
+        path, event = self.paths[lane.cell_id], self._judged(lane, delivery, result)
         receives, jitter = delivery.held.message.receive_count, self._clock.jitter()
-        match retry.decide(self._config.retry, delivery.event, result, receives=receives, jitter=jitter):
+        match retry.decide(self._config.retry, event, result, receives=receives, jitter=jitter):
             case retry.Settle():
                 delivery.settle()
             case retry.Hold(event, delay_s):
-                self._hold(self.paths[lane.cell_id], delivery, event, delay_s, result.outcome.value)
+                self._hold(path, delivery, event, delay_s, result.outcome.value)
             case retry.DeadLetter(reason, error):
                 circumstances = self._circumstances(reason, error, cell_id=lane.cell_id, generation=delivery.generation)
                 letter = dead_letter.of_event(delivery.event, delivery.held.message, **circumstances)
                 self._bury(letter, delivery.inbox, delivery.held)
+
+    def _judged(self, lane: LaneRunner, delivery: Delivery, result: Result) -> Event:
+        """Note what the result says of the key; the event as it goes on."""
+        event, poison = delivery.event, self._admission.poison
+        if result.evidence is Evidence.NOT_REACHED:
+            return event
+        if result.evidence is Evidence.SILENT:
+            poison.unanswered(event.partition_key, delivery.generation)
+            seen = (*(g for g in event.unanswered if g != delivery.generation), delivery.generation)
+            return replace(event, unanswered=seen[-MAX_UNANSWERED:])
+        poison.answered(event.partition_key, delivery.generation)
+        if result.outcome is Outcome.OK:
+            poison.succeeded(event.partition_key)
+            return event
+        if result.outcome is Outcome.FAILED:
+            count = poison.failed(event.partition_key, event.event_id, lane.answered)
+            if count >= self._config.retry.max_attempts:
+                why = f"failed {count} times in a row, while other keys of its cell did not: {result.reason:.200}"
+                self._quarantine_key(self.paths[lane.cell_id], event.partition_key, why)
+        return replace(event, unanswered=()) if event.unanswered else event
 
     def _on_shut(self, lane: LaneRunner, waiting: list[Delivery]) -> None:
         self._to_hold(lane, waiting, "shut")
@@ -188,11 +274,18 @@ class Dispatcher:
 
     def _hold(self, path: CellPath, delivery: Delivery, event: Event, delay_s: int, cause: str) -> None:
         self._observer.observe(EventHeld(path.lane.cell_id, cause))
-        path.hold.put(delivery, event, delay_s)
+        if not delivery.inbox.fifo:
+            path.hold.put(delivery, event, delay_s)
+            return
+        message = delivery.held.message
+        if event.attempt > delivery.event.attempt:
+            self._groups.failed(message.message_id)
+        pause = delay_s or retry.delay_s(self._config.retry, message.receive_count, self._clock.jitter())
+        delivery.inbox.let_go(delivery.held, max(1, pause))
 
     def _bury(self, letter: dead_letter.DeadLetter, inbox: Inbox, held: Held) -> None:
         self._observer.observe(EventDeadLettered(letter.reason))
-        self._dead_letters.put(dead_letter.to_draft(letter), inbox, held)
+        self._queues.dead_letters.put(dead_letter.to_draft(letter), inbox, held)
 
     def _circumstances(self, reason: str, error: str, **more: Any) -> dict[str, Any]:
         source, now_ms = self._config.source_name, self._clock.time_ms()

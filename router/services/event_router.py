@@ -7,17 +7,86 @@ else is visible in its queue again; nothing is lost and nothing that was confirm
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from router.ports import Clock
-from router.services.consumer import Consumer
-from router.services.dispatcher import Dispatcher
+from router.core.messages import Parser
+from router.ports import CellClient, Clock, EventSource, Observer, PolicyStore, RegistryReader
+from router.services.consumer import Consumer, ConsumerConfig
+from router.services.dispatcher import Dispatcher, DispatcherConfig, SideQueues
+from router.services.forwarder import Forwarder
+from router.services.hold import HoldQueue
 from router.services.inbox import Inbox
+from router.services.payloads import Payloads
+from router.services.quarantine import QuarantineWard, WardConfig
 from router.services.routing import RoutingWatcher
 from router.services.supervisor import run_until
 
 DRAIN_POLL_S: Final = 0.02
+SWEEP_WAIT_S: Final = 1.0  # of a look into the quarantine queue
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlaneConfig:
+    """The configuration of every part."""
+
+    consumer: ConsumerConfig
+    dispatcher: DispatcherConfig
+    ward: WardConfig
+    visibility_s: int = 30
+    lease_ttl_s: float = 2.0
+    drain_timeout_s: float = 15.0  # from the signal to the end
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """All that a router reads and writes."""
+
+    source: EventSource
+    dead_letters: EventSource
+    quarantine: EventSource
+    hold_of: Callable[[str], EventSource]  # by cell
+
+
+class Registry(RegistryReader, PolicyStore, Protocol):
+    """What a router needs of the registry."""
+
+
+def assemble(
+    config: DataPlaneConfig,
+    queues: Queues,
+    registry: Registry,
+    client: CellClient,
+    parser: Parser,
+    payloads: Payloads,
+    clock: Clock,
+    observer: Observer,
+) -> EventRouter:
+    """Put the parts of one router together."""
+
+    def inbox_of(queue: EventSource) -> Inbox:
+        return Inbox(queue, payloads, clock, observer, config.visibility_s)
+
+    def side_queue(queue: EventSource, wait_s: float) -> HoldQueue:
+        return HoldQueue(inbox_of(queue), Forwarder(queue, clock), clock, wait_s)
+
+    ward = QuarantineWard(config.ward, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer)
+    side_queues = SideQueues(
+        dead_letters=Forwarder(queues.dead_letters, clock),
+        hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
+        ward=ward,
+    )
+    inbox = inbox_of(queues.source)
+    dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer)
+    return EventRouter(
+        inbox=inbox,
+        consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
+        dispatcher=dispatcher,
+        watcher=RoutingWatcher(registry, dispatcher.apply, clock, config.lease_ttl_s),
+        clock=clock,
+        drain_timeout_s=config.drain_timeout_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +113,32 @@ class EventRouter:
 
     async def _consume(self, stop: asyncio.Event, ended: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._stop_consumer(stop))
-            await self.dispatcher.routed.wait()
-            await self.consumer.run()
-        await self._drain()
+            consuming = group.create_task(self._poll(stop))
+            await stop.wait()
+            deadline = self.clock.monotonic() + self.drain_timeout_s
+            self.consumer.stop()
+            self.dispatcher.stop()  # at once: what is not sent is free for others while the last polls end
+            while not (consuming.done() and not self.dispatcher.in_flight()) and self.clock.monotonic() < deadline:
+                await self.clock.sleep(DRAIN_POLL_S)
+            await self._drain(max(1.0, deadline - self.clock.monotonic()))
+            consuming.cancel()
         ended.set()
         await asyncio.Event().wait()  # until cancelled, as every task here
 
-    async def _stop_consumer(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        self.consumer.stop()
-        self.dispatcher.routed.set()
-
-    async def _drain(self) -> None:
-        deadline = self.clock.monotonic() + self.drain_timeout_s
-        self.dispatcher.stop()
-        while self.dispatcher.in_flight() and self.clock.monotonic() < deadline:
-            await self.clock.sleep(DRAIN_POLL_S)
-        left = max(1.0, deadline - self.clock.monotonic())
+    async def _poll(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait())
+        routed = asyncio.create_task(self.dispatcher.routed.wait())
         try:
-            async with asyncio.timeout(left):
+            await asyncio.wait([stopping, routed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            routed.cancel()
+        if self.dispatcher.routed.is_set():
+            await self.consumer.run()
+
+    async def _drain(self, left_s: float) -> None:
+        try:
+            async with asyncio.timeout(left_s):
                 await self.dispatcher.drained()
                 await self.inbox.drained()
         except TimeoutError:

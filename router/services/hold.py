@@ -1,6 +1,7 @@
-"""A cell's hold queue, seen from a router: what can't go to the cell now waits there, durably, and comes back first.
+"""A queue beside the way to the cells, seen from a router: a cell's hold queue, or the quarantine queue.
 
-Guarantees: an event is settled in its old queue only after the hold queue has taken it.
+Guarantees: an event is settled in its old queue only after this one has taken it; it comes out again only when it
+is asked for, and goes through the same `accept` as every other.
 """
 
 from __future__ import annotations
@@ -12,43 +13,44 @@ from typing import Final
 from router.core.errors import SourceUnavailableError
 from router.core.messages import held_draft
 from router.core.models import Event
-from router.ports import Clock, EventSource, Observer
-from router.services.batcher import BATCH
+from router.ports import Clock
 from router.services.delivery import Delivery
 from router.services.forwarder import Forwarder
 from router.services.inbox import Held, Inbox
-from router.services.lane_runner import LaneRunner
 
-NO_ROOM_PAUSE_S: Final = 0.2
+NO_DEMAND_PAUSE_S: Final = 0.2
 OUTAGE_PAUSE_S: Final = 2.0
+MAX_DELAY_S: Final = 900  # the longest that SQS knows
 
 
 class HoldQueue:
-    """Puts deliveries in, and drains the queue while its lane has room."""
+    """Puts deliveries in, and takes them out while there is demand."""
 
-    def __init__(
-        self, queue: EventSource, clock: Clock, observer: Observer, *, visibility_s: int, wait_s: float
-    ) -> None:
+    def __init__(self, inbox: Inbox, forwarder: Forwarder, clock: Clock, wait_s: float) -> None:
+        self._inbox = inbox
+        self._forwarder = forwarder
         self._clock = clock
         self._wait_s = wait_s
         self._stopping = False
         self._stopped = asyncio.Event()
-        self._inbox = Inbox(queue, clock, observer, visibility_s)
-        self._forwarder = Forwarder(queue, clock)
+
+    def __len__(self) -> int:
+        """How many of its messages are here."""
+        return len(self._inbox)
 
     def put(self, delivery: Delivery, event: Event, delay_s: int) -> None:
         """Keep the event there for at least `delay_s`. One that came from there, unchanged, just goes back."""
         if delivery.inbox is self._inbox and event == delivery.event:
             self._inbox.let_go(delivery.held, delay_s)
         else:
-            self._forwarder.put(held_draft(event, delay_s), delivery.inbox, delivery.held)
+            self._forwarder.put(held_draft(event, min(delay_s, MAX_DELAY_S)), delivery.inbox, delivery.held)
 
-    async def run(self, lane: LaneRunner, accept: Callable[[Inbox, list[Held]], None]) -> None:
-        """Drain, delete and forward until cancelled."""
+    async def run(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Held]], None]) -> None:
+        """Take out, delete and forward until cancelled. `demand`: how many messages are wanted now, 0 to 10."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._inbox.run())
             group.create_task(self._forwarder.run())
-            group.create_task(self._drain(lane, accept))
+            group.create_task(self._drain(demand, accept))
 
     def stop(self) -> None:
         """Begin no further poll."""
@@ -60,13 +62,14 @@ class HoldQueue:
         await self._forwarder.drained()
         await self._inbox.drained()
 
-    async def _drain(self, lane: LaneRunner, accept: Callable[[Inbox, list[Held]], None]) -> None:
+    async def _drain(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Held]], None]) -> None:
         while not self._stopping:
-            if not lane.passable() or lane.room() < BATCH:
-                await self._clock.sleep(NO_ROOM_PAUSE_S)
+            wanted = demand()
+            if not wanted:
+                await self._clock.sleep(NO_DEMAND_PAUSE_S)
                 continue
             try:
-                accept(self._inbox, await self._inbox.receive(1 if lane.probing else BATCH, self._wait_s))
+                accept(self._inbox, await self._inbox.receive(wanted, self._wait_s))
             except SourceUnavailableError:
                 await self._clock.sleep(OUTAGE_PAUSE_S * self._clock.jitter())
         self._stopped.set()

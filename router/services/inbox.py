@@ -7,16 +7,19 @@ other receivers; it is here at most once, with its newest receipt. A message tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from router.core.errors import SourceUnavailableError
+from router.core.errors import MalformedMessageError, SourceUnavailableError
 from router.core.models import Message
 from router.core.telemetry import MessagesDeleted, MessagesReceived
 from router.ports import Clock, EventSource, Observer
 from router.services.batcher import BATCH, Batcher
+from router.services.payloads import Payloads
 
+MAX_HIDDEN_S: Final = 6 * 3600  # SQS hides a message for 12 h at most, counted from its receipt
+FETCH_DELAY_S: Final = 10  # until a message is tried again whose body could not be fetched
 DELETE_TRIES: Final = 8  # about 15 s; then the message comes again and its cell knows it
 
 
@@ -28,13 +31,18 @@ class Held:
     size: int  # bytes of its body
     hidden_until: float  # monotonic seconds
     open_events: int = 0  # not yet settled
+    fault: str = ""  # why its body can't be had at all
+    after: Callable[[Held, int | None], None] | None = None  # told when one event is settled (None), or it is let go
 
 
 class Inbox:
     """Receives from a queue, keeps what it received hidden, deletes what is settled."""
 
-    def __init__(self, source: EventSource, clock: Clock, observer: Observer, visibility_s: int) -> None:
+    def __init__(
+        self, source: EventSource, payloads: Payloads, clock: Clock, observer: Observer, visibility_s: int
+    ) -> None:
         self._source = source
+        self._payloads = payloads
         self._clock = clock
         self._observer = observer
         self._visibility_s = visibility_s
@@ -43,6 +51,11 @@ class Inbox:
         self._releases: Batcher[tuple[Held, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
         self.bytes = 0
         self.freed = asyncio.Event()  # set whenever a message leaves
+
+    @property
+    def fifo(self) -> bool:
+        """Whether the queue keeps order within groups."""
+        return self._source.fifo
 
     def __len__(self) -> int:
         return len(self._held)
@@ -54,6 +67,9 @@ class Inbox:
         new = [held for message in messages if (held := self._take_in(message, hidden_until))]
         if messages:
             self._observer.observe(MessagesReceived(self._source.name, len(messages), len(messages) - len(new)))
+        if any(held.message.body.startswith("[") for held in new):  # as every S3 pointer does
+            await self._resolve(new)
+            new = [held for held in new if held.message.message_id in self._held]
         return new
 
     def opened(self, held: Held, events: int) -> None:
@@ -67,11 +83,15 @@ class Inbox:
         held.open_events -= 1
         if held.open_events == 0:
             self._deletes.put(held)
+        if held.after is not None:
+            held.after(held, None)
 
     def let_go(self, held: Held, delay_s: int) -> None:
         """Settle it no more: it becomes visible after the delay and comes again, here or at another router."""
         if self._forget(held):
-            self._releases.put((held, delay_s))
+            self._releases.put((held, min(delay_s, MAX_HIDDEN_S)))
+            if held.after is not None:
+                held.after(held, delay_s)
 
     async def run(self) -> None:
         """Delete and keep hidden, until cancelled."""
@@ -95,6 +115,34 @@ class Inbox:
         self._held[message.message_id] = held
         self.bytes += held.size
         return held
+
+    async def _resolve(self, helds: Sequence[Held]) -> None:
+        """Fetch bodies that lie in S3. What can't be fetched now is let go, and in a FIFO queue all behind it too."""
+        late: set[str | None] = set()
+        for held, outcome in zip(helds, await asyncio.gather(*map(self._fetch, helds)), strict=True):
+            group = held.message.group_id if self.fifo else None
+            if not outcome or (self.fifo and group in late):
+                late.add(group)
+                self.let_go(held, 0 if outcome else FETCH_DELAY_S)
+
+    async def _fetch(self, held: Held) -> bool:
+        """False when it has to be tried later."""
+        try:
+            found = await self._payloads.resolve(held.message)
+        except MalformedMessageError as error:
+            held.fault = str(error)
+        except SourceUnavailableError:
+            return False
+        except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
+            held.fault = f"its S3 pointer can't be followed, which is a bug: {type(error).__name__}: {error}"
+        else:
+            held.message = replace(held.message, body=found.body, pointer=found.pointer)
+            self._resize(held, len(found.body))
+        return True
+
+    def _resize(self, held: Held, size: int) -> None:
+        self.bytes += size - held.size
+        held.size = size
 
     def _forget(self, held: Held) -> bool:
         if self._held.pop(held.message.message_id, None) is None:

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.lane import Lane, LaneLimits
-from router.core.models import Outcome, Result, Target
+from router.core.models import Evidence, Outcome, Result, Target
 from router.core.stats import RecentLatency
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
+from router.services.batcher import BATCH
 from router.services.delivery import Delivery
+
+LINGER_S: Final = 0.002
+"""How long events for a busy cell wait for others to travel with. An idle cell's leave at once."""
 
 
 class LaneRunner:
@@ -54,6 +59,11 @@ class LaneRunner:
         return self._lane.waiting
 
     @property
+    def window(self) -> int:
+        """How many events may be in flight."""
+        return self._lane.window
+
+    @property
     def in_flight(self) -> int:
         """Events sent and not yet answered."""
         return self._lane.in_flight
@@ -62,19 +72,27 @@ class LaneRunner:
         """Whether events can be sent now."""
         return self._lane.passable(self._clock.monotonic())
 
-    @property
-    def probing(self) -> bool:
-        """Whether one event at a time goes, to see if the cell answers again."""
-        return self._lane.probing
+    def demand(self) -> int:
+        """How many messages it wants from its hold queue now: one while probing, else a full receive or none."""
+        if not self.passable() or self._lane.room_for_held() < BATCH:
+            return 0
+        return 1 if self._lane.probing else BATCH
 
-    def room(self) -> int:
-        """How many more events its share has room for."""
-        return self._lane.room()
+    def waiting_of(self, key: str) -> int:
+        """How many events of a key wait."""
+        return self._lane.waiting_of(key)
 
-    def offer(self, delivery: Delivery) -> bool:
+    def offer(self, delivery: Delivery, cap: int) -> bool:
         """Take it in; False when the path is shut and it must wait in the hold queue."""
-        now = self._clock.monotonic()
-        taken = self._lane.offer(delivery, delivery.size, held=delivery.from_hold, now=now)
+        taken = self._lane.offer(
+            delivery.event.partition_key,
+            delivery,
+            delivery.size,
+            held=delivery.from_hold,
+            now=self._clock.monotonic(),
+            cap=cap,
+            suspect=delivery.suspect,
+        )
         if taken:
             self._wake.set()
         return taken
@@ -107,6 +125,8 @@ class LaneRunner:
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._wake.wait()
+                if self._lane.in_flight and self._lane.waiting < self._lane.limits.batch_events:
+                    await self._clock.sleep(LINGER_S)
                 self._wake.clear()
                 while (target := self._lane.target) and (batch := self._lane.take(self._clock.monotonic())):
                     group.create_task(self._send(target, [delivery for delivery, _ in batch]))
@@ -118,14 +138,17 @@ class LaneRunner:
             delivery.sent_at = sent_at
             delivery.generation = target.generation
         open_ = dict(enumerate(batch))
-        error = "the cell's answer ended early"
+        error, evidence = "the cell's answer ended early", Evidence.SILENT
         try:
             async with asyncio.timeout(None) as patience:
                 self._flights.add(patience)
                 async for result in self._client.process(target, [delivery.event for delivery in batch]):
                     self._answer(open_.pop(result.index), result)
-        except (CellUnavailableError, CellRefusedError) as failure:
+        except CellUnavailableError as failure:
             error = str(failure)
+            evidence = Evidence.SILENT if failure.reached else Evidence.NOT_REACHED
+        except CellRefusedError as failure:
+            error, evidence = str(failure), Evidence.NOT_REACHED
         except TimeoutError:
             error = "its lease ended before it answered"
         finally:
@@ -135,13 +158,16 @@ class LaneRunner:
             return
         self._observer.observe(LaneFailed(self.cell_id, error))
         for index, delivery in open_.items():
-            self._answer(delivery, Result(index, Outcome.RETRY, error))
+            self._answer(delivery, Result(index, Outcome.RETRY, error, evidence=evidence))
         if target.same_instance(self._lane.target) and (waiting := self._lane.failed(self._clock.monotonic())):
             self._on_shut(self, waiting)
 
     def _answer(self, delivery: Delivery, result: Result) -> None:
-        self._lane.settled(delivery.size, delivery.generation)
         latency = self._clock.monotonic() - delivery.sent_at
+        if result.evidence is Evidence.ANSWERED:
+            self._lane.timed(latency, delivery.generation)
+        key = delivery.event.partition_key
+        self._lane.settled(key, delivery.size, delivery.generation, suspect=delivery.suspect)
         self._observer.observe(EventAnswered(self.cell_id, result.outcome, latency, result.duplicate))
         if result.outcome is Outcome.OK:
             self.answered += 1

@@ -11,6 +11,7 @@ from typing import Final
 
 from router.core.errors import RegistryUnavailableError
 from router.core.models import LeaseView, Target
+from router.core.policy import Policy
 from router.core.trust import LeaseTrust
 from router.ports import Clock, RegistryReader, Snapshot
 from router.services.dispatcher import Routing
@@ -39,13 +40,13 @@ class RoutingWatcher:
     """Polls the registry and applies what is new."""
 
     def __init__(
-        self, registry: RegistryReader, apply: Callable[[Routing], None], clock: Clock, lease_ttl_s: float
+        self, registry: RegistryReader, apply: Callable[[Routing, Policy], None], clock: Clock, lease_ttl_s: float
     ) -> None:
         self._registry = registry
         self._apply = apply
         self._clock = clock
         self._trust = LeaseTrust(lease_ttl_s)
-        self._last: Routing | None = None
+        self._last: tuple[Routing, Policy] | None = None
         self.reachable = False
 
     async def run(self) -> None:
@@ -64,6 +65,6 @@ class RoutingWatcher:
         now = self._clock.monotonic()
         self._trust.read(now, whole=snapshot.slot_map is not None)
         routing = routing_of(snapshot, trusted=self._trust.trusted(now))
-        if routing is not None and routing != self._last:
-            self._last = routing
-            self._apply(routing)
+        if routing is not None and (routing, snapshot.policy) != self._last:
+            self._last = (routing, snapshot.policy)
+            self._apply(routing, snapshot.policy)

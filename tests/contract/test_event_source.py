@@ -1,66 +1,27 @@
-"""EventSource: one suite for the fake in memory and for SQS on MiniStack."""
+"""EventSource, standard queues: one suite for the fake in memory, MiniStack and LocalStack."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import create_queue
-from router.adapters.clock import SystemClock
-from router.adapters.memory import MemorySource
+from router.adapters.aws import AwsConfig
 from router.adapters.sqs import SqsSource
+from router.adapters.sqs_client import open_sqs_client
 from router.core.errors import SourceUnavailableError
-from router.core.models import Draft, Message
+from router.core.models import Draft
 from router.ports import EventSource
 from tests.aio import run
-
-Suite = Callable[[EventSource], Awaitable[None]]
-
-
-@asynccontextmanager
-async def memory() -> AsyncIterator[EventSource]:
-    """The fake."""
-    yield MemorySource("contract", SystemClock())
+from tests.contract.sources import Suite, runner, take
 
 
-@asynccontextmanager
-async def sqs(endpoint: str) -> AsyncIterator[EventSource]:
-    """A queue of its own on a real server."""
-    async with AsyncExitStack() as stack:
-        config = AwsConfig("us-east-1", endpoint)
-        poll, call = [await open_client(stack, config, "sqs") for _ in range(2)]
-        name = f"contract-{uuid.uuid4().hex[:8]}"
-        await create_queue(call, name)
-        yield SqsSource(name, poll, call)
-
-
-@pytest.fixture(params=["memory", "ministack"])
+@pytest.fixture(params=["memory", "ministack", "localstack"])
 def on_source(request: pytest.FixtureRequest) -> Callable[[Suite], None]:
     """Runs a coroutine on a fresh queue."""
-    endpoint = request.getfixturevalue("aws_endpoint") if request.param == "ministack" else ""
-
-    def on(suite: Suite) -> None:
-        async def story() -> None:
-            async with sqs(endpoint) if endpoint else memory() as source:
-                await suite(source)
-
-        run(story())
-
-    return on
-
-
-async def take(source: EventSource, count: int) -> list[Message]:
-    """Receive until there are so many."""
-    messages: list[Message] = []
-    while len(messages) < count:
-        received = await source.receive(10, 2, 30)
-        assert received, f"only {len(messages)} of {count} messages came"
-        messages += received
-    return messages
+    return runner(request)
 
 
 def test_what_is_sent_is_received(on_source: Callable[[Suite], None]) -> None:
@@ -156,12 +117,67 @@ def test_large_bodies_fit(on_source: Callable[[Suite], None]) -> None:
     on_source(suite)
 
 
+def test_the_group_of_a_fair_queue_is_received(on_source: Callable[[Suite], None]) -> None:
+    """A standard queue takes a MessageGroupId too: the tenant; it changes nothing of what is delivered when."""
+
+    async def suite(source: EventSource) -> None:
+        assert not source.fifo
+        assert await source.send([Draft(f'{{"n": {i}}}', group_id="a") for i in range(3)]) == []
+        messages = await take(source, 3)
+        assert {message.group_id for message in messages} == {"a"}
+        assert {message.dedup_id for message in messages} == {None}
+
+    on_source(suite)
+
+
+def test_a_bad_entry_does_not_keep_the_good_ones_from_being_sent(on_source: Callable[[Suite], None]) -> None:
+    """SQS refuses a whole batch for one body with a character that it doesn't take, or one that is too long."""
+
+    async def suite(source: EventSource) -> None:
+        bodies = [f'{{"n": {i}}}' for i in range(9)]
+        bodies[4] = "\x00"
+        bodies[7] = "x" * (1024 * 1024 + 1)
+        failed = await source.send([Draft(body) for body in bodies])
+        assert set(failed) <= {4, 7}  # the fake and some servers take more than SQS does
+        messages = await take(source, 9 - len(failed))
+        assert {message.body for message in messages} >= {body for i, body in enumerate(bodies) if i not in (4, 7)}
+
+    on_source(suite)
+
+
+def test_a_bad_receipt_does_not_keep_the_good_ones_from_being_deleted(on_source: Callable[[Suite], None]) -> None:
+    """Nor from being hidden."""
+
+    async def suite(source: EventSource) -> None:
+        await source.send([Draft(f'{{"n": {i}}}') for i in range(5)])
+        messages = await take(source, 5)
+        bad = replace(messages[0], receipt="no-such-receipt")
+        await source.set_visibility([bad, *messages[1:]], 60)
+        assert await source.delete([bad, *messages[1:]]) == []
+        await source.set_visibility(messages[:1], 0)
+        assert [message.body for message in await take(source, 1)] == [messages[0].body]
+
+    on_source(suite)
+
+
+def test_the_longest_body_fits(on_source: Callable[[Suite], None]) -> None:
+    """1 MiB, and text of any kind."""
+
+    async def suite(source: EventSource) -> None:
+        bodies = ["é" * (512 * 1024), "\U0001f4a1\t\n\r {}"]
+        assert await source.send([Draft(body) for body in bodies]) == []
+        assert {message.body for message in await take(source, 2)} == set(bodies)
+
+    on_source(suite)
+
+
 def test_a_queue_that_is_not_there_is_unavailable(aws_endpoint: str) -> None:
     """One error of ours, with the queue's name and the cause."""
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
-            client = await open_client(stack, AwsConfig("us-east-1", aws_endpoint), "sqs")
+            config = AwsConfig("us-east-1", aws_endpoint)
+            client = await open_sqs_client(stack, config, connections=1, read_timeout_s=10)
             with pytest.raises(SourceUnavailableError, match="queue no-such-queue") as caught:
                 await SqsSource("no-such-queue", client, client).receive(1, 0, 30)
             assert caught.value.__cause__ is not None

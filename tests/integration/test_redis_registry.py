@@ -16,8 +16,10 @@ from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from router.adapters.redis_registry import RedisRegistry
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import CellRecord
+from router.core.policy import Policy, Quarantine, TenantLimit
 from router.core.slots import SlotMap, assign
 from router.ports import AuditEntry
+from router.services.policy import change
 from tests.aio import run, until
 
 SECRET = "a-secret-for-tests"
@@ -121,6 +123,56 @@ def test_what_is_written_is_read(redis_url: str) -> None:
                 assert snapshot.cells == {cell.cell_id: cell for cell in cells}
                 assert snapshot.slot_map == slot_map
             assert await reader.audit(3) == entries[-3:]
+
+    on_registry(redis_url, story)
+
+
+def test_a_policy_is_changed_only_on_its_newest_version(redis_url: str) -> None:
+    """Of two changes made on the same version one is refused; every reader sees the other, and the audit too."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        other = RedisRegistry(redis, environment, SECRET)
+        assert await registry.policy() == Policy() == (await registry.snapshot()).policy
+        wanted = (await registry.policy()).with_limit("k", TenantLimit(5, 2, 1))
+        entry = AuditEntry(1, "me", "limit", "", "k")
+        assert await registry.change_policy(wanted, [entry])
+        assert not await other.change_policy(wanted.with_limit("k", None), [entry])
+        for reader in (registry, other):
+            assert (await reader.snapshot()).policy.limit_of("k") == TenantLimit(5, 2, 1)
+            assert (await reader.snapshot()).policy.version == 1
+        assert await registry.audit(10) == [entry]
+        await redis.delete(protocol.redis_key(environment, "policy"))
+        assert (await other.snapshot()).policy == Policy()
+
+    on_registry(redis_url, story)
+
+
+def test_changes_of_the_policy_at_once_are_all_made(redis_url: str) -> None:
+    """Ten people quarantine a key each at the same time: ten keys are in quarantine, ten entries in the audit."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        async def person(number: int) -> None:
+            own = RedisRegistry(redis, environment, SECRET)
+            quarantine = Quarantine("by hand", 1)
+            audit = AuditEntry(1, f"p{number}", "quarantine", "", f"k{number}")
+            await change(own, lambda policy: policy.with_quarantine(f"k{number}", quarantine, 1), audit)
+
+        await asyncio.gather(*(person(number) for number in range(10)))
+        assert set((await registry.policy()).quarantined) == {f"k{number}" for number in range(10)}
+        assert len(await registry.audit(100)) == 10
+
+    on_registry(redis_url, story)
+
+
+def test_a_policy_that_cannot_be_read_is_one_error_of_ours(redis_url: str) -> None:
+    """Routers go on with the last one they read."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        await redis.hset(protocol.redis_key(environment, "policy"), mapping={"version": 1, "blob": "garbage"})
+        with pytest.raises(RegistryUnavailableError):
+            await registry.policy()
+        with pytest.raises(RegistryUnavailableError):
+            await registry.snapshot()
 
     on_registry(redis_url, story)
 

@@ -94,3 +94,13 @@ def test_a_missing_secret_says_how_to_set_it() -> None:
     """The variable's name and the key in the file."""
     _, faults = check({})
     assert faults == ["environment: secret: is required: set CELLROUTER_SECRET, or secret in the file"]
+
+
+def test_settings_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    """Each is good by itself: a drain shorter than a long poll could never end in time."""
+    path = tmp_path / "c.toml"
+    path.write_text("[source]\nwait_s = 20\n\n[cells]\ndrain_timeout_s = 21\n")
+    settings, faults = check({"CELLROUTER_CONFIG": str(path), "CELLROUTER_SECRET": "0123456789abcdef"})
+    assert settings is None
+    assert len(faults) == 1
+    assert f"{path}:5: cells.drain_timeout_s: must be at least 2 s more than source.wait_s (20)" in faults[0]

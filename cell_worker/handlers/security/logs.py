@@ -51,8 +51,10 @@ _DECODER: Final = msgspec.json.Decoder(_Log)
 
 
 def log_object(notification: Any) -> LogObject:
-    """The object that one S3 notification record tells of. Raises RejectEvent for anything else."""
+    """The object that an S3 notification record, or S3's EventBridge event, tells of. Raises RejectEvent for others."""
     match notification:
+        case {"source": "aws.s3", "detail-type": str(kind), "detail": detail}:
+            return _bridged_object(kind, detail)
         case {"s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as s3_object}} if bucket and key:
             name = notification.get("eventName", "ObjectCreated:")
             if not str(name).removeprefix("s3:").startswith("ObjectCreated:"):
@@ -61,7 +63,25 @@ def log_object(notification: Any) -> LogObject:
             # Keys in notifications are URL-encoded as in a form: a space is a plus sign.
             return LogObject(bucket, unquote_plus(key), version if isinstance(version, str) and version else None)
         case _:
-            raise RejectEvent("the body is not an S3 notification record: s3.bucket.name and s3.object.key are needed")
+            raise RejectEvent(
+                "the body is neither an S3 notification record, with s3.bucket.name and s3.object.key, "
+                "nor such a notification through EventBridge",
+            )
+
+
+def _bridged_object(kind: str, detail: Any) -> LogObject:
+    """EventBridge has other names for the same, and its keys are not URL-encoded."""
+    if kind != "Object Created":
+        raise RejectEvent(f"the notification is of {kind}, not of an object's creation")
+    match detail:
+        case {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as s3_object} if bucket and key:
+            version = s3_object.get("version-id")
+            return LogObject(bucket, key, version if isinstance(version, str) and version else None)
+        case _:
+            raise RejectEvent(
+                "the body is not an S3 notification through EventBridge: "
+                "detail.bucket.name and detail.object.key are needed",
+            )
 
 
 async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:

@@ -37,9 +37,28 @@ def test_the_version_is_kept() -> None:
     assert log_object(notification()).version_id is None
 
 
+def bridged(key: str = "a.json.gz", kind: str = "Object Created", **entity: Any) -> dict[str, Any]:
+    """The same through EventBridge."""
+    detail = {"version": "0", "bucket": {"name": "logs"}, "object": {"key": key, "size": 1, "sequencer": "00"} | entity}
+    return {"version": "0", "id": "1", "detail-type": kind, "source": "aws.s3", "account": "1", "detail": detail}
+
+
+def test_notifications_through_eventbridge_are_read() -> None:
+    """Their keys are not encoded, and the version has another name."""
+    assert log_object(bridged("AWSLogs/my+logs/100%25.json")) == LogObject("logs", "AWSLogs/my+logs/100%25.json", None)
+    assert log_object(bridged(**{"version-id": "v1"})).version_id == "v1"
+    assert log_object(bridged(versionId="v1")).version_id is None
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        bridged(kind="Object Deleted"),
+        bridged(key=""),
+        bridged() | {"detail": {"bucket": {"name": "logs"}}},
+        bridged() | {"detail": None},
+        bridged() | {"source": "shop"},
+        {"source": "aws.s3", "detail-type": "AWS API Call via CloudTrail", "detail": {"eventName": "PutObject"}},
         None,
         [],
         "text",

@@ -1,0 +1,75 @@
+"""What cellrouter costs and keeps apart: script/bench. Ratios within one run count; times are this machine's."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import drain, isolation, parts, tenant, whole_router
+from benchmarks.figures import write
+from benchmarks.processes import BenchError, kill_all
+from benchmarks.world import Options
+
+SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]]]]] = {
+    "parts": ("CPU an event of what is inside the router; queues and cells in memory", parts.run),
+    "router": ("CPU an event of the whole router, as a ratio to the same job hand-rolled", whole_router.run),
+    "isolation": ("one cell gets slow, then dies: throughput and p99 of the others", isolation.run),
+    "tenant": ("one tenant sends ten times as much: goodput and p99 of the others", tenant.run),
+    "drain": ("SIGTERM under full load: seconds, and what becomes of every message", drain.run),
+}
+
+
+def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
+    """The suite, the file for the figures, and what the suite is told."""
+    described = "\n".join(f"  {name:10} {text}" for name, (text, _) in SUITES.items())
+    parser = argparse.ArgumentParser(
+        prog="script/bench",
+        description=f"{__doc__}\n\n{described}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("suite", nargs="?", choices=list(SUITES), default="router", help="default: router")
+    parser.add_argument("--events", type=int, default=20_000, help="in a run (%(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="the figures are their medians (%(default)s)")
+    parser.add_argument("--cells", type=int, default=4, help="stub cells (%(default)s)")
+    parser.add_argument("--concurrency", type=int, default=16, help="that each cell declares (%(default)s)")
+    parser.add_argument("--tenants", type=int, default=40, help="spread evenly over the cells (%(default)s)")
+    parser.add_argument("--service-ms", type=float, default=0, help="of an event in its cell (0: the suite's choice)")
+    parser.add_argument("--sqs-ms", type=float, default=-1, help="that SQS takes to answer (-1: the suite's choice)")
+    parser.add_argument("--seconds", type=float, default=10, help="of a phase (%(default)s)")
+    parser.add_argument("--rate", type=float, default=0, help="router: events a second, open loop (0: all at once)")
+    parser.add_argument("--profile", type=Path, help="run the router under cProfile and write its statistics here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    told = vars(parser.parse_args(arguments))
+    return told.pop("suite"), told.pop("json"), Options(**told)
+
+
+async def bench(suite: str, options: Options) -> dict[str, Any]:
+    """Run one suite; SIGTERM ends it as Ctrl-C does, with every process it has started."""
+    me = asyncio.current_task()
+    assert me is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
+    return await SUITES[suite][1](options)
+
+
+def main() -> None:
+    """The entry point."""
+    suite, file, options = options_of(sys.argv[1:])
+    try:
+        figures = asyncio.run(bench(suite, options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("script/bench: interrupted")
+    except BenchError as error:
+        sys.exit(f"script/bench: {error}")
+    finally:
+        kill_all()
+    if file:
+        write(file, suite, figures)
+
+
+if __name__ == "__main__":
+    main()

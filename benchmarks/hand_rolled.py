@@ -1,0 +1,77 @@
+"""The same job as a good engineer writes it in an afternoon, to compare the router with.
+
+aiobotocore as it comes, a hash ring, one POST for each cell of each received batch, then one batch of deletes.
+Arguments: the endpoint, the queue, then the address of each cell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections import defaultdict
+from typing import Any
+
+import aiohttp
+import uvloop
+from aiobotocore.session import get_session
+from uhashring import HashRing
+
+from cell_worker import protocol
+
+POLLERS = 8
+ACCOUNT = re.compile(r"AWSLogs/(\d{12})/")
+
+
+async def poll(sqs: Any, url: str, http: aiohttp.ClientSession, ring: HashRing, secret: str) -> None:
+    """Receive, distribute, delete; without end."""
+    while True:
+        answer = await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=10)
+        messages = answer.get("Messages", [])
+        batches: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+        for message in messages:
+            for record in json.loads(message["Body"])["Records"]:
+                found = ACCOUNT.search(record["s3"]["object"]["key"])
+                account = found.group(1) if found else record["s3"]["bucket"]["name"]
+                event_id = record["s3"]["object"]["key"]
+                event = {"event_id": event_id, "partition_key": account, "attempt": 1, "body": record}
+                batches[ring.get_node(account)].append((message, event))
+        failed = await asyncio.gather(*(post(http, cell, batch, secret) for cell, batch in batches.items()))
+        again = {message["MessageId"] for group in failed for message in group}
+        entries = [
+            {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
+            for index, message in enumerate(messages)
+            if message["MessageId"] not in again
+        ]
+        if entries:
+            await sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+
+
+async def post(
+    http: aiohttp.ClientSession, address: str, batch: list[tuple[dict[str, Any], dict[str, Any]]], secret: str
+) -> list[dict[str, Any]]:
+    """The messages whose event the cell has not confirmed."""
+    body = {"cell_id": "", "generation": 1, "epoch": 1, "deadline_s": 60, "events": [event for _, event in batch]}
+    headers = {"Authorization": protocol.bearer(secret)}
+    try:
+        async with http.post(f"http://{address}{protocol.EVENTS_PATH}", json=body, headers=headers) as response:
+            response.raise_for_status()
+            results = [json.loads(line) for line in (await response.text()).splitlines()]
+    except (aiohttp.ClientError, TimeoutError):
+        return [message for message, _ in batch]
+    good = {result["index"] for result in results if result["outcome"] == "ok"}
+    return [message for index, (message, _) in enumerate(batch) if index not in good]
+
+
+async def main(endpoint: str, queue: str, cells: list[str]) -> None:
+    """Run until killed."""
+    async with get_session().create_client("sqs", endpoint_url=endpoint, region_name="us-east-1") as sqs:
+        url = (await sqs.get_queue_url(QueueName=queue))["QueueUrl"]
+        async with aiohttp.ClientSession() as http:
+            ring = HashRing(nodes=cells)
+            await asyncio.gather(*(poll(sqs, url, http, ring, "a-benchmark-secret") for _ in range(POLLERS)))
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -1,0 +1,148 @@
+"""CPU time an event in the router itself: queues, cells and registry are in memory and cost next to nothing.
+
+Prints each part's share as a ratio to the whole of the same run; absolute times are this machine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+from benchmarks.notifications import body_token
+from benchmarks.world import Options, cell_id
+from router.adapters.clock import SystemClock
+from router.adapters.s3_payloads import S3PayloadStore
+from router.core.messages import Extraction, Parser
+from router.core.models import CellRecord, Draft, Event, LeaseView, Message, Outcome, Result, Target
+from router.core.policy import NO_POLICY, Policy
+from router.core.retry import RetryPolicy
+from router.core.slots import SlotMap, assign
+from router.core.telemetry import Record
+from router.ports import AuditEntry, Snapshot
+from router.services.consumer import ConsumerConfig
+from router.services.dispatcher import DispatcherConfig
+from router.services.event_router import DataPlaneConfig, Queues, assemble
+from router.services.payloads import PayloadConfig, Payloads
+from router.services.quarantine import WardConfig
+
+CELLS: Final = [cell_id(index) for index in range(8)]
+CONCURRENCY: Final = 64
+MAX_MESSAGES: Final = 500
+SLOT_MAP: Final = SlotMap(1, assign(None, dict.fromkeys(CELLS, 1.0)))
+
+
+class Notifications:
+    """A queue with so many notifications, and nothing that costs time."""
+
+    name = "bench"
+    fifo = False
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.unsettled = count
+        self.settled = asyncio.Event()
+
+    async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
+        await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, as a real call takes
+        count = min(max_messages, self.left)
+        if not count:
+            await asyncio.Event().wait()
+        first, self.left = self.left, self.left - count
+        return [_message(first - i) for i in range(count)]
+
+    async def delete(self, messages: Sequence[Message]) -> list[Message]:
+        self.unsettled -= len(messages)
+        if not self.unsettled:
+            self.settled.set()
+        return []
+
+    async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
+        return
+
+    async def send(self, drafts: Sequence[Draft]) -> list[int]:
+        return []
+
+
+class InstantCells:
+    """Cells that are done at once."""
+
+    async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
+        await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, as a real call takes
+        for index in range(len(batch)):
+            yield Result(index, Outcome.OK)
+
+
+class SteadyRegistry:
+    """A slot map and living leases, for ever."""
+
+    def __init__(self) -> None:
+        leases = tuple(LeaseView(cell, 1, "i", "a:1", CONCURRENCY, ready=True, live=True) for cell in CELLS)
+        self._snapshot = Snapshot(0, SLOT_MAP, {cell: CellRecord(cell, 1) for cell in CELLS}, leases, "")
+
+    async def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    async def policy(self) -> Policy:
+        return NO_POLICY
+
+    async def change_policy(self, policy: Policy, audit: Sequence[AuditEntry]) -> bool:
+        return False
+
+
+class Silent:
+    """An Observer."""
+
+    def observe(self, record: Record) -> None:
+        return
+
+
+def _message(number: int) -> Message:
+    body = msgspec.json.decode(body_token(b"%012d" % number, number), type=str)
+    return Message(f"m{number}", "r", body, 0, 1)
+
+
+async def whole(count: int) -> float:
+    """CPU seconds an event, from receive to delete."""
+    source, idle = Notifications(count), Notifications(0)
+    config = DataPlaneConfig(
+        ConsumerConfig(max_messages=MAX_MESSAGES),
+        DispatcherConfig("bench", RetryPolicy(), MAX_MESSAGES, 64 * 1024 * 1024),
+        WardConfig("bench", 0),
+    )
+    queues = Queues(source, idle, idle, lambda _: idle)
+    parser, payloads = Parser(Extraction()), Payloads(PayloadConfig(), S3PayloadStore(None))
+    router = assemble(config, queues, SteadyRegistry(), InstantCells(), parser, payloads, SystemClock(), Silent())
+    begun = time.process_time()
+    running = asyncio.create_task(router.run(asyncio.Event()))
+    await source.settled.wait()
+    used = time.process_time() - begun
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return used / count
+
+
+def repeated(count: int, call: Callable[[], object]) -> float:
+    """CPU seconds a call."""
+    begun = time.process_time()
+    for _ in range(count):
+        call()
+    return (time.process_time() - begun) / count
+
+
+async def run(options: Options) -> dict[str, Any]:
+    """Measure and print."""
+    parser, message = Parser(Extraction()), _message(1)
+    total = await asyncio.to_thread(uvloop.run, whole(options.events))
+    parts = {
+        "receive to delete": total,
+        "of it: parse": repeated(options.events, lambda: parser.parse(message)),
+        "of it: slot look-up": repeated(options.events, lambda: SLOT_MAP.cell_of("123456789012")),
+    }
+    for name, seconds in parts.items():
+        print(f"{name:20} {seconds * 1e6:7.2f} us an event   {seconds / total:5.2f} of the whole")
+    return {name: {"us": seconds * 1e6, "ratio": seconds / total} for name, seconds in parts.items()}

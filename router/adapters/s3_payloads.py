@@ -1,0 +1,68 @@
+"""PayloadStore on S3."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
+
+from router.adapters.aws import AWS_ERRORS, AwsConfig, error_code
+from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
+
+READ_TIMEOUT_S: Final = 60.0  # for a whole object: one that trickles in must not hold its place for ever
+_CHUNK_BYTES: Final = 256 * 1024
+# S3 has looked, and there is no object by that name or can't be one. Whatever else it answers may change: a right that
+# is missing, a bucket that is not there yet, an object that is being restored from an archive.
+_MISSING: Final = {"NoSuchKey", "NoSuchVersion", "404", "KeyTooLongError", "InvalidURI"}
+
+
+class S3PayloadStore:
+    """Reads objects."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def read(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        """GetObject. Its answer begins with the size, so that one that is too large is not read."""
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                reply = await self._client.get_object(Bucket=bucket, Key=key)
+                async with reply["Body"] as body:
+                    return await _read(body, int(reply.get("ContentLength") or 0), max_bytes)
+        except ClientError as error:
+            if error_code(error) in _MISSING:
+                raise PayloadMissingError(str(error)) from error
+            raise SourceUnavailableError(f"s3://{bucket}/{key}: {error}") from error
+        except AWS_ERRORS as error:
+            raise SourceUnavailableError(f"s3://{bucket}/{key}: {type(error).__name__}: {error}") from error
+
+
+async def open_payload_client(stack: AsyncExitStack, config: AwsConfig, *, connections: int = 10) -> Any:
+    """An S3 client that closes with the stack; without botocore's own retries, as all the router's."""
+    options = AioConfig(
+        region_name=config.region,
+        max_pool_connections=connections,
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        user_agent="cellrouter",
+        # An emulator's host has no bucket.host beside it; AWS itself keeps the default.
+        s3={"addressing_style": "path"} if config.endpoint_url else None,
+    )
+    return await stack.enter_async_context(
+        get_session().create_client("s3", endpoint_url=config.endpoint_url, config=options)
+    )
+
+
+async def _read(body: Any, size: int, max_bytes: int) -> bytes:
+    payload = bytearray()
+    while size <= max_bytes and (chunk := await body.read(_CHUNK_BYTES)):
+        payload += chunk
+        size = max(size, len(payload))
+    if size > max_bytes:
+        raise PayloadTooLargeError(f"{size} bytes, more than {max_bytes}")
+    return bytes(payload)

@@ -1,0 +1,250 @@
+"""SQS by its JSON protocol, without botocore in the way of each call: that costs more than all the rest of the router.
+
+What botocore knows best stays its own: where credentials come from and when they are renewed, which endpoint a region
+has, which certificates are trusted and whether a proxy is in between.
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError
+from botocore.httpsession import ProxyConfiguration, get_cert_path
+from botocore.utils import get_environ_proxies
+from yarl import URL
+
+from router.adapters.aws import AwsConfig
+from router.adapters.clock import SystemClock
+from router.adapters.sigv4 import Credentials, Signer
+from router.ports import Clock
+
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024  # ten bodies of 1 MiB, escaped
+CONNECT_TIMEOUT_S: Final = 5.0
+CREDENTIALS_KEPT_S: Final = 60.0
+"""Botocore renews temporary credentials ten minutes before their end: a minute more does no harm."""
+
+_KEEP_ALIVE_S: Final = 12.0  # as aiobotocore: a connection that the server has closed meanwhile costs a failed call
+_MAX_DIRECT_BYTES: Final = 1024 * 1024  # aiohttp warns of a larger body that is given as bytes
+_MAX_MESSAGE_CHARS: Final = 500
+_OK: Final = 200
+_SKEWED: Final = {
+    "InvalidSignatureException",
+    "RequestExpired",
+    "RequestInTheFuture",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
+_CREDENTIALS_REFUSED: Final = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSecurity",
+    "UnrecognizedClientException",
+    *_SKEWED,
+}
+_FAULTS: Final = (aiohttp.ClientError, BotoCoreError, TimeoutError, OSError, ValueError, RecursionError)
+"""ValueError: msgspec's DecodeError, a header that can't be sent; RecursionError: nesting without end."""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+class SqsError(Exception):
+    """A call failed. Unless SQS says why (`code`), nothing is known to have happened; `__cause__` has the rest."""
+
+    def __init__(self, message: str, code: str = "", status: int = 0) -> None:
+        self.code = code  # AWS.SimpleQueueService.NonExistentQueue, say; empty where SQS gave none
+        self.message = message
+        self.status = status  # HTTP's; 0 without an answer
+        super().__init__(f"{code}: {message}" if code else message)
+
+
+class SqsClient:
+    """One endpoint with a connection pool of its own. No retries: that is the caller's decision.
+
+    A call ends within CONNECT_TIMEOUT_S + read_timeout_s, in which a wait for a free connection counts; a renewal
+    of credentials, rare and botocore's business, comes on top.
+    """
+
+    def __init__(
+        self,
+        endpoint_url: str,
+        region: str,
+        credentials: Callable[[], Awaitable[Credentials]],
+        clock: Clock,
+        *,
+        connections: int,
+        read_timeout_s: float,
+        tls: ssl.SSLContext | bool = True,
+        proxy: str | None = None,
+    ) -> None:
+        self.endpoint_url = endpoint_url
+        self._url = URL(endpoint_url)
+        # What is signed must be what is sent, so the header is ours and not aiohttp's.
+        self._host = self._url.host_port_subcomponent or ""
+        self._path = self._url.raw_path
+        self._signer = Signer(region)
+        self._credentials = _Kept(credentials, clock)
+        self._clock = clock
+        self._offset_s = 0.0  # of the server's clock from ours
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE_S, ssl=tls),
+            timeout=aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S + read_timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+            headers={"Accept-Encoding": "identity", "User-Agent": "cellrouter"},
+            skip_auto_headers=("Accept",),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # none was asked for, and a small answer can't become a huge one
+            proxy=proxy,
+        )
+
+    async def call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
+        """POST one operation (`ReceiveMessage`) and return its answer. Raises SqsError for all that can go wrong."""
+        try:
+            status, headers, body = await self._post(f"AmazonSQS.{operation}", _encoder.encode(parameters))
+            if status == _OK:
+                return _answer(body)
+        except _FAULTS as error:
+            raise SqsError(f"{type(error).__name__}: {error}"[:_MAX_MESSAGE_CHARS]) from error
+        refusal = _refusal(status, headers, body)
+        self._learn(refusal.code, headers)
+        raise refusal
+
+    async def close(self) -> None:
+        """Close all connections; calls that are under way fail."""
+        await self._session.close()
+
+    async def _post(self, target: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        if self._session.closed:
+            raise ConnectionError("the client is closed")
+        credentials = await self._credentials.get()
+        now = self._clock.time_ms() / 1000 + self._offset_s
+        headers = self._signer.headers(credentials, self._host, self._path, target, body, now)
+        data = body if len(body) <= _MAX_DIRECT_BYTES else io.BytesIO(body)
+        async with self._session.post(self._url, data=data, headers=headers, allow_redirects=False) as response:
+            return response.status, response.headers, await _read(response)
+
+    def _learn(self, code: str, headers: Mapping[str, str]) -> None:
+        """What a refusal says of our clock and our credentials, for the next call."""
+        if code in _CREDENTIALS_REFUSED:
+            self._credentials.drop()
+        server = _date_s(headers.get("Date", ""))
+        if code in _SKEWED and server is not None:
+            self._offset_s = server - self._clock.time_ms() / 1000
+
+
+class _Kept:
+    """Credentials, asked for again after a while: asking botocore for each call would cost as much as signing."""
+
+    def __init__(self, load: Callable[[], Awaitable[Credentials]], clock: Clock) -> None:
+        self._load = load
+        self._clock = clock
+        self._kept: Credentials | None = None
+        self._until = 0.0
+
+    async def get(self) -> Credentials:
+        """Those to sign with now."""
+        if self._kept is None or self._clock.monotonic() >= self._until:
+            self._kept = await self._load()
+            self._until = self._clock.monotonic() + CREDENTIALS_KEPT_S
+        return self._kept
+
+    def drop(self) -> None:
+        """Ask again at the next call."""
+        self._kept = None
+
+
+async def open_sqs_client(
+    stack: AsyncExitStack,
+    config: AwsConfig,
+    *,
+    connections: int,
+    read_timeout_s: float,
+    clock: Clock | None = None,
+) -> SqsClient:
+    """A client that closes with the stack. Raises what botocore raises where its configuration can't be used."""
+    session = get_session()
+    async with session.create_client("sqs", region_name=config.region, endpoint_url=config.endpoint_url) as model:
+        endpoint_url = str(model.meta.endpoint_url)
+    proxies = ProxyConfiguration(get_environ_proxies(endpoint_url))
+    client = SqsClient(
+        endpoint_url,
+        config.region,
+        lambda: _frozen(session),
+        clock or SystemClock(),
+        connections=connections,
+        read_timeout_s=read_timeout_s,
+        tls=_tls(session.get_config_variable("ca_bundle")),
+        proxy=proxies.proxy_url_for(endpoint_url),
+    )
+    stack.push_async_callback(client.close)
+    return client
+
+
+async def _frozen(session: Any) -> Credentials:
+    """What botocore's chain gives now; it renews temporary credentials when they need it."""
+    found = await session.get_credentials()
+    if found is None:
+        raise ValueError("no AWS credentials found")
+    credentials: Credentials = await found.get_frozen_credentials()
+    return credentials
+
+
+def _tls(ca_bundle: str | None) -> ssl.SSLContext:
+    """Trusts what botocore would: AWS_CA_BUNDLE, or else the certificates that come with it."""
+    trusted = Path(ca_bundle or get_cert_path(verify=True))
+    if trusted.is_dir():
+        return ssl.create_default_context(capath=str(trusted))
+    return ssl.create_default_context(cafile=str(trusted))
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """All of an answer. Raises ValueError for one that is too large."""
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await response.content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise ValueError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return b"".join(chunks)
+
+
+def _answer(body: bytes) -> dict[str, Any]:
+    """An answer without its nulls, which mean the same as nothing there."""
+    found = _decoder.decode(body) if body else {}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> SqsError:
+    found: dict[str, Any] = {}
+    cause: Exception | None = None
+    try:
+        found = _answer(body)
+    except (ValueError, RecursionError) as error:
+        cause = error
+    old_code = headers.get("x-amzn-query-error", "").partition(";")[0]
+    code = old_code or str(found.get("__type", "")).rpartition("#")[2]
+    message = str(found.get("message") or found.get("Message") or f"HTTP {status}")
+    # Only the first line: where a signature is wrong, AWS repeats in the others all that was signed, the token with it.
+    refusal = SqsError(message.partition("\n")[0][:_MAX_MESSAGE_CHARS], code, status)
+    refusal.__cause__ = cause
+    return refusal
+
+
+def _date_s(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None

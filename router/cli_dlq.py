@@ -1,0 +1,376 @@
+"""`cellrouter dlq …`: look at the dead-letter queue, send back what is in it, delete what is of no use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from json import dumps
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from router.core.dead_letter import Entry, Filter, parse_duration
+from router.core.errors import CellRouterError
+from router.services.dead_letters import HIDDEN_S, DeadLetters, Step, Tally
+from router.settings import Settings, load
+
+app = typer.Typer(
+    help="Look at dead letters, send them back (redrive), delete them (drop).",
+    no_args_is_help=True,
+)
+
+INTERRUPTED: Final = 130
+PROGRESS_EVERY: Final = 1000  # entries
+PAGE: Final = 10  # rows of a table that are laid out at once: nothing waits for the end of the queue
+COLUMNS: Final[dict[str, dict[str, Any]]] = {
+    "dead at": {"width": 20},
+    "reason": {"width": 12},
+    "event or entry": {"ratio": 4},
+    "key": {"ratio": 2},
+    "cell": {"width": 9},
+    "tries": {"width": 5, "justify": "right"},
+    "error": {"ratio": 5},
+}
+
+Reason = Annotated[str | None, typer.Option(help="malformed, rejected, max_attempts or foreign (in no envelope).")]
+Key = Annotated[str | None, typer.Option(help="The partition key.")]
+Cell = Annotated[str | None, typer.Option(help="The cell that it died in.")]
+EventId = Annotated[str | None, typer.Option("--event", help="The event id.")]
+Source = Annotated[str | None, typer.Option(help="The queue that it came from.")]
+ErrorText = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="Is somewhere in its error.")]
+OlderThan = Annotated[str | None, typer.Option(metavar="DURATION", help="Died longer ago: 90s, 30m, 2h, 7d, 1d12h.")]
+NewerThan = Annotated[str | None, typer.Option(metavar="DURATION", help="Died since.")]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="So many at most.")]
+All = Annotated[bool, typer.Option("--all", help="Every entry: needed when nothing else says which.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@app.command("list")
+def list_(
+    *,
+    reason: Reason = None,
+    key: Key = None,
+    cell: Cell = None,
+    event: EventId = None,
+    source: Source = None,
+    error: ErrorText = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """List entries, a line each, without their bodies."""
+    where = _filter(reason, key, cell, event, source, error, older_than, newer_than, limit)
+    lines = _Lines(json=json)
+    tally = Tally()
+    _run(lambda letters: letters.look(where, tally, lines.show), tally, lines.close)
+    nothing = "No entry is visible: the queue is empty, or another run looks at it"
+    _say(f"{tally.done} of {tally.done + tally.other} entries seen match" if tally.left else nothing)
+    if tally.full:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The event's id, the entry's, or the original message's.")],
+    *,
+    reason: Reason = None,
+    key: Key = None,
+    cell: Cell = None,
+    event: EventId = None,
+    source: Source = None,
+    error: ErrorText = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """Show all of an entry, its body too. An event that died twice has two."""
+    where = _filter(reason, key, cell, event, source, error, older_than, newer_than, limit, any_id=id_)
+    tally = Tally()
+
+    def print_one(entry: Entry) -> None:
+        typer.echo(_json(entry, body=True) if json else "\n".join(_all_of(entry)) + "\n")
+
+    _run(lambda letters: letters.look(where, tally, print_one), tally)
+    if not tally.done:
+        _say(f"No entry has the id {_clean(id_)}; cellrouter dlq list shows which there are.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def redrive(
+    *,
+    reason: Reason = None,
+    key: Key = None,
+    cell: Cell = None,
+    event: EventId = None,
+    source: Source = None,
+    error: ErrorText = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    limit: Limit = None,
+    all_: All = False,
+    dry_run: DryRun = False,
+    rate: Annotated[float | None, typer.Option(min=0.001, metavar="N", help="So many a second at most.")] = None,
+) -> None:
+    """Send entries back to where they came from, under the same event ids; each is deleted once it was taken.
+
+    Exits 0 only when all that matched was done.
+    """
+    where = _filter(reason, key, cell, event, source, error, older_than, newer_than, limit)
+    _some(where, every=all_)
+    _change(
+        lambda letters, tally, to: letters.redrive(where, tally, to, rate=rate, dry_run=dry_run), "redriven", dry_run
+    )
+
+
+@app.command()
+def drop(
+    *,
+    reason: Reason = None,
+    key: Key = None,
+    cell: Cell = None,
+    event: EventId = None,
+    source: Source = None,
+    error: ErrorText = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    limit: Limit = None,
+    all_: All = False,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Delete entries for good. Asks before, on a terminal.
+
+    Exits 0 only when all that matched was done.
+    """
+    where = _filter(reason, key, cell, event, source, error, older_than, newer_than, limit)
+    _some(where, every=all_)
+    if not dry_run and not yes:
+        _confirm(where)
+    _change(lambda letters, tally, to: letters.drop(where, tally, to, dry_run=dry_run), "dropped", dry_run)
+
+
+def _filter(
+    reason: str | None,
+    key: str | None,
+    cell: str | None,
+    event: str | None,
+    source: str | None,
+    error: str | None,
+    older_than: str | None,
+    newer_than: str | None,
+    limit: int | None,
+    any_id: str | None = None,
+) -> Filter:
+    older_s, newer_s = _seconds("--older-than", older_than), _seconds("--newer-than", newer_than)
+    return Filter(reason, key, cell, event, source, error, older_s, newer_s, any_id, limit)
+
+
+def _seconds(option: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _some(where: Filter, *, every: bool) -> None:
+    if where.is_empty and not every:
+        raise typer.BadParameter(
+            "say which entries, by --reason, --key, … (see --help), or --all for every one of them"
+        )
+    if every and not where.is_empty:
+        raise typer.BadParameter("--all is every entry; leave it out, or the filters")
+
+
+def _confirm(where: Filter) -> None:
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(
+            "there is no terminal to ask on: give --yes, or --dry-run to see what would be deleted"
+        )
+    queue = load(os.environ).source.dead_letter_queue
+    typer.confirm(f"Delete for good from {queue}: {_clean(str(where))}? (--dry-run shows them)", abort=True, err=True)
+
+
+def _change(act: Callable[[DeadLetters, Tally, Callable[[Step], None]], Awaitable[None]], verb: str, dry: bool) -> None:
+    tally = Tally()
+    done = f"would be {verb}" if dry else verb
+
+    def report(step: Step) -> None:
+        if step.kind == "would":
+            typer.echo(f"would be {verb}: {' '.join([*_words(step.entry), step.detail]).rstrip()}")
+        elif step.kind == "failed":
+            _say(f"failed: {_clean(step.entry.name)}: {_clean(step.detail)}")
+        elif tally.done % (1 if sys.stderr.isatty() else PROGRESS_EVERY) == 0:
+            _progress(f"{tally.done} {done}, {tally.failed} failed so far")
+
+    def summary() -> None:
+        typer.echo(f"{tally.done} {done}, {tally.failed} failed, {tally.left} left{_why_left(tally, dry=dry)}")
+
+    _run(lambda letters: act(letters, tally, report), tally, summary)
+    if tally.failed or tally.full:
+        raise typer.Exit(1)
+
+
+def _progress(text: str) -> None:
+    """Each over the one before, on a terminal."""
+    typer.echo(f"{text}\r" if sys.stderr.isatty() else text, nl=not sys.stderr.isatty(), err=True)
+
+
+def _why_left(tally: Tally, *, dry: bool) -> str:
+    parts = {"would not be touched": tally.other} if dry else {"failed": tally.failed, "don't match": tally.other}
+    parts["came after the start"] = tally.newer
+    texts = [f"{count} {what}" for what, count in parts.items() if count]
+    return f" ({', '.join(texts)})" if texts else ""
+
+
+def _run(
+    work: Callable[[DeadLetters], Awaitable[None]], tally: Tally, close: Callable[[], None] = lambda: None
+) -> None:
+    """Do it; then `close`, whatever came; then say what the operator should know of the queue."""
+    settings = load(os.environ)
+    try:
+        uvloop.run(_interruptible(settings, work))
+    except CellRouterError:
+        _say("ended early by an error; up to then:")
+        raise
+    except asyncio.CancelledError:
+        _say("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        with suppress(BrokenPipeError):
+            close()
+            _warn(tally)
+
+
+async def _interruptible(settings: Settings, work: Callable[[DeadLetters], Awaitable[None]]) -> None:
+    """The first Ctrl-C or SIGTERM ends it in order, the second at once."""
+    from router.bootstrap import open_dead_letters  # noqa: PLC0415 - --help stays quick
+
+    task = asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        if task.cancelling():
+            os._exit(INTERRUPTED)
+        _say("stopping: what was hidden is made visible again")
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    async with open_dead_letters(settings) as letters:
+        await work(letters)
+
+
+def _warn(tally: Tally) -> None:
+    if tally.unreleased:
+        _say(f"{tally.unreleased} entries could not be made visible again; they are by themselves in {HIDDEN_S} s")
+    if tally.full:
+        _say(f"stopped after {tally.left} entries: SQS hides no more of a queue at once. Redrive or drop some first")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+class _Lines:
+    """Prints entries as they come: a table on a terminal, else tab-separated, or JSON."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._console = Console() if sys.stdout.isatty() and not json else None
+        self._page: list[Entry] = []
+        self._pages = 0
+
+    def show(self, entry: Entry) -> None:
+        """One more."""
+        if self._console is None:
+            typer.echo(_json(entry, body=False) if self._json else "\t".join(_cells(entry)))
+            return
+        self._page.append(entry)
+        if len(self._page) == PAGE:
+            self.close()
+
+    def close(self) -> None:
+        """Print what is not printed yet."""
+        if self._console is None or not self._page:
+            return
+        table = Table(box=None, expand=True, show_header=not self._pages, pad_edge=False)
+        for name, options in COLUMNS.items():
+            table.add_column(name, overflow="fold", **options)
+        for entry in self._page:
+            table.add_row(*[Text(cell) for cell in _cells(entry)])
+        self._console.print(table)
+        self._page.clear()
+        self._pages += 1
+
+
+def _cells(entry: Entry) -> list[str]:
+    letter = entry.letter
+    fields = (letter.reason, entry.name, letter.partition_key, letter.cell_id, str(letter.attempts or ""), letter.error)
+    return [_time(letter.dead_at_ms), *map(_clean, fields)]
+
+
+def _words(entry: Entry) -> list[str]:
+    letter = entry.letter
+    what = "event" if entry.is_event else "message"
+    key = [f"key={_clean(letter.partition_key)}"] if entry.is_event else []
+    return [what, _clean(entry.name), f"reason={_clean(letter.reason)}", *key]
+
+
+def _json(entry: Entry, *, body: bool) -> str:
+    """The envelope's fields, and of the entry itself its id and when it came."""
+    fields = {
+        "entry_id": entry.message.message_id,
+        "entered_at_ms": entry.message.sent_at_ms,
+        "receive_count": entry.message.receive_count,
+        **msgspec.to_builtins(entry.letter),
+        "body_bytes": len(entry.letter.body.encode("utf-8", "surrogatepass")),
+    }
+    if not body:
+        del fields["body"]
+    return dumps(fields)  # in ASCII: what others have sent must not steer the terminal
+
+
+def _all_of(entry: Entry) -> list[str]:
+    letter = entry.letter
+    fields = msgspec.to_builtins(letter)
+    body = fields.pop("body")
+    for name in ("sent_at_ms", "dead_at_ms"):
+        fields[name.removesuffix("_ms")] = _time(fields.pop(name))
+    for name, value in fields.pop("attributes").items():
+        fields[f"attribute {name}"] = value
+    fields = {"entry_id": entry.message.message_id, "receive_count": entry.message.receive_count} | fields
+    lines = [f"{name + ':':<16} {_clean(str(value))}" for name, value in fields.items() if value not in ("", 0)]
+    return [*lines, "body:", *map(_clean, _pretty(body).split("\n"))]
+
+
+def _pretty(body: str) -> str:
+    try:
+        return msgspec.json.format(body, indent=2)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return body
+
+
+def _time(ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return str(ms)  # in a forged envelope
+
+
+def _clean(text: str) -> str:
+    """On one line and without control characters: what others have sent must not steer the terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

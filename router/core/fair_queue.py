@@ -1,0 +1,145 @@
+"""Waiting items of many keys, taken in turns: no key waits behind another's backlog.
+
+Round robin by key (Nagle, "On Packet Switches with Infinite Storage", RFC 970, 1985). Within a key, what comes back
+from the hold queue goes first, each oldest first. A key at its cap of items in flight is passed over.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_Entry = tuple[int, T, int]  # number in the order of arrival, item, size
+
+
+class _Turn(Generic[T]):
+    """One key's items."""
+
+    __slots__ = ("cap", "flying", "held", "new", "queued")
+
+    def __init__(self) -> None:
+        self.held: deque[_Entry[T]] = deque()
+        self.new: deque[_Entry[T]] = deque()
+        self.flying = 0
+        self.cap = 0  # 0: none
+        self.queued = False  # has a place in the ring
+
+    def may_pass(self) -> bool:
+        return bool(self.held or self.new) and not (self.cap and self.flying >= self.cap)
+
+
+class FairQueue(Generic[T]):
+    """Items by key. Whoever takes one must say when it is `done`."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, _Turn[T]] = {}
+        self._ring: deque[str] = deque()
+        self._arrivals = 0
+        self.held = 0  # waiting items that came from the hold queue
+        self.waiting = 0  # all waiting items
+        self.bytes = 0  # of waiting items
+
+    def push(self, key: str, item: T, size: int, *, held: bool, cap: int = 0) -> None:
+        """Add an item. `cap`: how many of the key may be in flight at once from now on; 0 for any number."""
+        turn = self._turns.get(key)
+        if turn is None:
+            turn = self._turns[key] = _Turn()
+        self._arrivals += 1
+        (turn.held if held else turn.new).append((self._arrivals, item, size))
+        turn.cap = cap
+        self.held += held
+        self.waiting += 1
+        self.bytes += size
+        self._queue_up(key, turn)
+
+    def waiting_of(self, key: str) -> int:
+        """How many items of the key wait."""
+        turn = self._turns.get(key)
+        return len(turn.held) + len(turn.new) if turn else 0
+
+    def next_size(self) -> int | None:
+        """The size of what `pop` would give; None for nothing."""
+        while self._ring:
+            turn = self._turns[self._ring[0]]
+            if turn.may_pass():
+                return (turn.held or turn.new)[0][2]
+            key = self._ring.popleft()
+            turn.queued = False
+            self._forget(key, turn)
+        return None
+
+    def pop(self) -> tuple[T, int]:
+        """The next item and its size, counted as in flight. There must be one: see `next_size`."""
+        key = self._ring.popleft()
+        turn = self._turns[key]
+        self.held -= bool(turn.held)
+        _, item, size = (turn.held or turn.new).popleft()
+        turn.flying += 1
+        turn.queued = False
+        self.waiting -= 1
+        self.bytes -= size
+        self._queue_up(key, turn)
+        return item, size
+
+    def done(self, key: str) -> None:
+        """One item of the key is in flight no more."""
+        turn = self._turns[key]
+        turn.flying -= 1
+        self._queue_up(key, turn)
+        self._forget(key, turn)
+
+    def shed(self) -> Iterator[T]:
+        """Give back new items, always the newest of the key that has most, for as long as the caller asks."""
+        self._tidy()
+        heap = [(-len(turn.new), key) for key, turn in self._turns.items() if turn.new]
+        heapq.heapify(heap)
+        while heap:
+            _, key = heap[0]
+            turn = self._turns[key]
+            _, item, size = turn.new.pop()
+            if turn.new:
+                heapq.heapreplace(heap, (-len(turn.new), key))
+            else:
+                heapq.heappop(heap)
+            self.waiting -= 1
+            self.bytes -= size
+            yield item
+
+    def clear(self) -> list[T]:
+        """Give back all that waits: what came from the hold queue first, each oldest first."""
+        turns = self._turns.values()
+        entries = sorted((e for t in turns for e in t.held), key=_arrival)
+        entries += sorted((e for t in turns for e in t.new), key=_arrival)
+        for turn in turns:
+            turn.held.clear()
+            turn.new.clear()
+            turn.queued = False
+        self._turns = {key: turn for key, turn in self._turns.items() if turn.flying}
+        self._ring.clear()
+        self.held = self.waiting = self.bytes = 0
+        return [item for _, item, _ in entries]
+
+    def _queue_up(self, key: str, turn: _Turn[T]) -> None:
+        if not turn.queued and turn.may_pass():
+            turn.queued = True
+            self._ring.append(key)
+
+    def _tidy(self) -> None:
+        """Forget the keys that an earlier `shed` left with nothing: while nothing is sent, `next_size` doesn't."""
+        if idle := {key for key, turn in self._turns.items() if turn.queued and not (turn.held or turn.new)}:
+            self._ring = deque(key for key in self._ring if key not in idle)
+            for key in idle:
+                self._turns[key].queued = False
+                self._forget(key, self._turns[key])
+
+    def _forget(self, key: str, turn: _Turn[T]) -> None:
+        if not (turn.queued or turn.flying or turn.held or turn.new):
+            del self._turns[key]
+
+
+def _arrival(entry: _Entry[T]) -> int:
+    return entry[0]

@@ -1,0 +1,138 @@
+"""What S3 tells of an object, by a notification or through EventBridge: whose it is, and its identity.
+
+Both tell the same of the same object, so that its event has one id on whichever way it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from router.core.errors import MalformedMessageError
+from router.core.strict_json import decode
+
+_ACCOUNT_IN_KEY: Final = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?([0-9]{12})/")
+_UNSET: Final = msgspec.UNSET
+_CREATED: Final = "ObjectCreated:"
+
+
+class _Object(msgspec.Struct, gc=False):
+    key: str
+    versionId: str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815 - S3's own spelling
+    sequencer: str | msgspec.UnsetType | None = msgspec.UNSET
+    eTag: str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815 - S3's own spelling
+
+
+class _Bucket(msgspec.Struct, gc=False):
+    name: str
+
+
+class _S3(msgspec.Struct, gc=False):
+    bucket: _Bucket
+    object: _Object
+
+
+class _Record(msgspec.Struct, gc=False):
+    s3: _S3
+    eventName: str = ""  # noqa: N815 - S3's own spelling
+
+
+class _Timed(msgspec.Struct, gc=False):
+    eventTime: str = ""  # noqa: N815 - S3's own spelling
+
+
+_record: Final = msgspec.json.Decoder(_Record)
+_timed: Final = msgspec.json.Decoder(_Timed)
+
+
+def names_of(raw: bytes, place: int, count: int) -> tuple[str, str]:
+    """Partition key and event id of one record of `count`. Raises MalformedMessageError."""
+    try:
+        record = _record.decode(raw)
+        happening = "" if record.eventName.startswith(_CREATED) else _happening(record.eventName, raw)
+    except msgspec.DecodeError as error:
+        raise MalformedMessageError(
+            f"the body is no S3 notification, though it has Records: number {place + 1} of {count} is none: {error}",
+        ) from error
+    bucket, entity = record.s3.bucket.name, record.s3.object
+    if _may_be_ambiguous(raw, entity):
+        decode(raw.decode(), raw, f"the S3 record number {place + 1} of {count}")
+    key = entity.key
+    if "%" in key or "+" in key:
+        key = _decoded(key)
+    return _partition(bucket, key), _identity(bucket, key, entity, happening)
+
+
+def _may_be_ambiguous(raw: bytes, entity: _Object) -> bool:
+    """Whether a member that routing depends on may be there twice: a fraction of the time that an exact look takes.
+
+    `s3`, `bucket` and `object` need no count: each of two would have to have a name or a key, or not be decoded.
+    """
+    start, count = raw.find(b'"s3"'), raw.count
+    return (
+        count(b'"key"', start) > 1
+        or count(b'"name"', start) > 1
+        or (entity.sequencer is not _UNSET and count(b'"sequencer"', start) > 1)
+        or (entity.eTag is not _UNSET and count(b'"eTag"', start) > 1)
+        or (entity.versionId is not _UNSET and count(b'"versionId"', start) > 1)
+    )
+
+
+def _happening(name: str, raw: bytes) -> str:
+    """What makes an id of what is no creation: the tags of one version, say, may be set twice."""
+    return f"@{name}@{_timed.decode(raw).eventTime}" if name and not name.startswith("s3:" + _CREATED) else ""
+
+
+def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Partition key and event id of an EventBridge event of S3 itself; None for others. Raises MalformedMessageError.
+
+    API calls on S3 come from `aws.s3` too, through CloudTrail, and tell of no object in this way.
+    """
+    kind = document["detail-type"]
+    if document.get("source") != "aws.s3" or not isinstance(kind, str) or not kind.startswith("Object "):
+        return None
+    match document["detail"]:
+        case {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as found} if bucket:
+            entity = _Object(key, *(_text(found.get(name)) for name in ("version-id", "sequencer", "etag")))
+            happening = "" if kind == "Object Created" else f"@{kind}@{document.get('time', '')}"
+            return _partition(bucket, key), _identity(bucket, key, entity, happening)
+        case _:
+            raise MalformedMessageError(
+                f"the EventBridge event {kind!r:.80} of S3 names no object: "
+                "detail.bucket.name and detail.object.key are needed",
+            )
+
+
+def _partition(bucket: str, key: str) -> str:
+    """The account in an AWSLogs/ path, else the bucket."""
+    if key.startswith("AWSLogs/") and key[20:21] == "/" and (account := key[8:20]).isdecimal() and account.isascii():
+        return account  # as below for nearly all of them, in half the time
+    found = _ACCOUNT_IN_KEY.search(key)
+    return found.group(1) if found else bucket
+
+
+def _identity(bucket: str, key: str, entity: _Object, happening: str) -> str:
+    """An id that every delivery has that tells of this version of the object.
+
+    A bucket whose versioning is suspended calls every version "null".
+    """
+    version = entity.versionId
+    if not version or version == "null":
+        version = entity.sequencer or ""
+    return f"{bucket}/{key}#{version}.{entity.eTag or ''}{happening}"
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _decoded(key: str) -> str:
+    """A key as it is in the bucket: notifications URL-encode it as forms do. One that is encoded wrongly stays."""
+    try:
+        return unquote_plus(key, errors="strict")
+    except UnicodeDecodeError:
+        return key

@@ -1,0 +1,378 @@
+"""What an operator does with the dead-letter queue: look, send back, delete.
+
+Guarantees: an entry is deleted only when its destination has taken it, or when it is dropped; a failed send leaves it.
+What is hidden while looking is visible again afterwards, also after an error or a cancellation. Only what the queue
+keeps hidden is remembered (ids and receipts), never bodies. SQS has no peek: to look is to receive, so two runs at
+once see a part each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final, Literal, Self, TypeVar
+
+from router.core.dead_letter import Entry, Filter, destination, read, redrive_draft
+from router.core.errors import SourceUnavailableError
+from router.core.models import Message
+from router.ports import Clock, EventSource
+
+T = TypeVar("T")
+
+BATCH: Final = 10  # the most that an SQS batch call takes
+HIDDEN_S: Final = 300  # at a time, renewed at half; so long a killed run keeps its entries from others
+MAX_HIDDEN: Final = 115_000  # SQS hides 120 000 messages of a queue at most, and then seems empty
+WAIT_S: Final = 1.0  # of one receive: long enough for SQS to ask all its servers
+EMPTY_POINTS: Final = 10  # an empty receive is a strong sign that nothing is left …
+NEWER_POINTS: Final = 1  # … one with nothing but what came since the start a weak one
+DRY_POINTS: Final = 30
+RECEIVE_TRIES: Final = 5
+DELETE_TRIES: Final = 4
+FIRST_BACKOFF_S: Final = 0.5
+MAX_LIMIT: Final = sys.maxsize
+PARALLEL: Final = 8  # calls at once that hide or release
+MAX_STRIKES: Final = 5  # calls to a destination that fail in a row; then it is given up
+CHUNKS_PER_S: Final = 10  # of a paced redrive: it sends so often a second, or one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was done with one entry, or would be."""
+
+    kind: Literal["would", "done", "failed"]
+    entry: Entry
+    detail: str  # where to, or why not
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has come to; it counts up while it goes on."""
+
+    done: int = 0  # redriven, dropped or shown; with dry_run: would be
+    failed: int = 0
+    other: int = 0  # don't match
+    newer: int = 0  # came after the start; not looked at
+    left: int = 0  # of all that was seen, still in the queue
+    unreleased: int = 0  # of these, hidden until their time is up
+    full: bool = False  # there may be more than can be hidden at once
+
+
+Report = Callable[[Step], None]
+_Act = Callable[[list[Entry], "Scan"], Coroutine[Any, Any, None]]
+
+
+class Scan:
+    """One walk through a queue, on which no message is met twice. Leaving it makes visible again what it hid."""
+
+    def __init__(self, queue: EventSource, clock: Clock, until_ms: int | None) -> None:
+        self.newer = 0
+        self.unreleased = 0
+        self._queue = queue
+        self._clock = clock
+        self._until_ms = until_ms  # what was sent later is not for this walk
+        self._hidden: dict[str, tuple[str, float]] = {}  # message id → receipt, until when (monotonic)
+        self._gone: set[str] = set()  # to be deleted: when it comes again, it is deleted again
+        self._has_received = False
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def left(self) -> int:
+        """How many of the messages met are still in the queue."""
+        return len(self._hidden)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more can be hidden."""
+        return len(self._hidden) >= MAX_HIDDEN
+
+    async def __aenter__(self) -> Self:
+        self._keeping = asyncio.create_task(self._keep_hidden())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._keeping is not None
+        self._keeping.cancel()
+        (ended,) = await asyncio.gather(self._keeping, return_exceptions=True)
+        self.unreleased = await self._set_visibility(list(self._hidden), 0)
+        if isinstance(ended, Exception):
+            raise ended
+
+    async def next(self) -> list[Message]:
+        """Messages not met before; none when the queue is dry. Raises SourceUnavailableError."""
+        dry = 0
+        while dry < DRY_POINTS and not self.full:
+            fresh, received = await _to_end(self._receive())
+            if fresh:
+                return fresh
+            dry += NEWER_POINTS if received else EMPTY_POINTS
+        return []
+
+    async def delete(self, messages: Sequence[Message]) -> list[Message]:
+        """Delete up to 10; returns those that are still there."""
+        self._gone.update(message.message_id for message in messages)
+        left = list(messages)
+        for turn in range(DELETE_TRIES):
+            if turn:
+                await self._clock.sleep(_backoff_s(turn))
+            with suppress(SourceUnavailableError):
+                left = await self._queue.delete([self._newest(message) for message in left])
+            if not left:
+                break
+        still = {message.message_id for message in left}
+        for message in messages:
+            if message.message_id not in still:
+                self._hidden.pop(message.message_id, None)
+        return left
+
+    async def _receive(self) -> tuple[list[Message], bool]:
+        """The fresh ones, and whether any came at all."""
+        messages = await self._try_receive()
+        hidden_until = self._clock.monotonic() + HIDDEN_S
+        new = [m for m in messages if m.message_id not in self._hidden and m.message_id not in self._gone]
+        for message in messages:
+            self._hidden[message.message_id] = (message.receipt, hidden_until)
+        if again := [message for message in messages if message.message_id in self._gone]:
+            await self.delete(again)
+        fresh = [message for message in new if self._until_ms is None or message.sent_at_ms <= self._until_ms]
+        self.newer += len(new) - len(fresh)
+        return fresh, bool(messages)
+
+    async def _try_receive(self) -> list[Message]:
+        turn = 0
+        while True:
+            try:
+                messages = await self._queue.receive(BATCH, WAIT_S, HIDDEN_S)
+            except SourceUnavailableError:
+                turn += 1
+                if turn >= RECEIVE_TRIES or not self._has_received:  # at the first, the name may just be wrong
+                    raise
+                await self._clock.sleep(_backoff_s(turn))
+            else:
+                self._has_received = True
+                return messages
+
+    async def _keep_hidden(self) -> None:
+        while True:
+            await self._clock.sleep(HIDDEN_S / 8)
+            now = self._clock.monotonic()
+            due = [message_id for message_id, (_, until) in self._hidden.items() if until - now < HIDDEN_S / 2]
+            await self._set_visibility(due, HIDDEN_S)
+
+    async def _set_visibility(self, message_ids: Sequence[str], seconds: int) -> int:
+        """For those that are still hidden by us; returns for how many it could not be done. Never raises."""
+        failed, untried = 0, len(message_ids)
+        for group in _chunks(message_ids, BATCH * PARALLEL):
+            untried -= len(group)
+            chunks = list(_chunks(group, BATCH))
+            done = await asyncio.gather(*[self._hide(chunk, seconds) for chunk in chunks])
+            failed += sum(len(chunk) for chunk, is_done in zip(chunks, done, strict=True) if not is_done)
+            if not any(done):  # the queue can't be reached; don't try thousands of times
+                return failed + untried
+        return failed
+
+    async def _hide(self, message_ids: Sequence[str], seconds: int) -> bool:
+        held = {message_id: self._hidden[message_id][0] for message_id in message_ids if message_id in self._hidden}
+        until = self._clock.monotonic() + seconds
+        try:
+            await self._queue.set_visibility([_stub(*each) for each in held.items()], seconds)
+        except SourceUnavailableError:
+            return False
+        for message_id, receipt in held.items():
+            if self._hidden.get(message_id, ("",))[0] == receipt:
+                self._hidden[message_id] = (receipt, until)
+        return True
+
+    def _newest(self, message: Message) -> Message:
+        receipt, _ = self._hidden.get(message.message_id, (message.receipt, 0.0))
+        return _stub(message.message_id, receipt)
+
+
+class DeadLetters:
+    """The dead-letter queue of one environment."""
+
+    def __init__(
+        self,
+        queue: EventSource,
+        home: str,
+        is_ours: Callable[[str, str], bool],
+        open_queue: Callable[[str], EventSource],
+        clock: Clock,
+    ) -> None:
+        self.name = queue.name
+        self._queue = queue
+        self._home = home  # the source queue
+        self._is_ours = is_ours
+        self._open_queue = open_queue
+        self._clock = clock
+
+    async def look(self, where: Filter, tally: Tally, show: Callable[[Entry], None]) -> None:
+        """Show each entry that matches, as it is found."""
+
+        async def act(entries: list[Entry], _: Scan) -> None:
+            for entry in entries:
+                show(entry)
+            tally.done += len(entries)
+
+        await self._each(where, tally, act, until_ms=None)
+
+    async def redrive(
+        self, where: Filter, tally: Tally, report: Report, *, rate: float | None = None, dry_run: bool = False
+    ) -> None:
+        """Send each entry that matches back to where it came from, at most `rate` a second; then delete it."""
+        mover = _Mover(self._open_queue, self._clock, tally, report, rate)
+
+        async def act(entries: list[Entry], scan: Scan) -> None:
+            for queue, group in groupby(sorted(entries, key=self._destination), key=self._destination):
+                if queue == self.name:
+                    mover.failed(list(group), "its envelope names the dead-letter queue itself as its source")
+                elif dry_run:
+                    _would(list(group), tally, report, f"to {queue}")
+                else:
+                    await mover.move(list(group), queue, scan)
+
+        await self._each(where, tally, act, until_ms=self._clock.time_ms())
+
+    async def drop(self, where: Filter, tally: Tally, report: Report, *, dry_run: bool = False) -> None:
+        """Delete each entry that matches."""
+
+        async def act(entries: list[Entry], scan: Scan) -> None:
+            if dry_run:
+                _would(entries, tally, report, "")
+            else:
+                await _to_end(_delete(entries, scan, tally, report))
+
+        await self._each(where, tally, act, until_ms=self._clock.time_ms())
+
+    def _destination(self, entry: Entry) -> str:
+        return destination(entry.letter, self._home, self._is_ours)
+
+    async def _each(self, where: Filter, tally: Tally, act: _Act, until_ms: int | None) -> None:
+        now_ms = self._clock.time_ms()
+        room = MAX_LIMIT if where.limit is None else where.limit
+        scan = Scan(self._queue, self._clock, until_ms)
+        try:
+            async with scan:
+                while room > 0 and (messages := await scan.next()):
+                    matching = [entry for entry in map(read, messages) if where.matches(entry, now_ms)]
+                    tally.other += len(messages) - len(matching)
+                    await act(matching[:room], scan)
+                    room -= len(matching)
+        finally:
+            tally.left, tally.newer, tally.full = scan.left, scan.newer, scan.full
+            tally.unreleased = scan.unreleased
+
+
+class _Mover:
+    """Sends entries to other queues and deletes those that were taken."""
+
+    def __init__(
+        self,
+        open_queue: Callable[[str], EventSource],
+        clock: Clock,
+        tally: Tally,
+        report: Report,
+        rate: float | None,
+    ) -> None:
+        self._open_queue = open_queue
+        self._clock = clock
+        self._tally = tally
+        self._report = report
+        self._pause_s = 1 / rate if rate else 0.0
+        self._chunk = max(1, min(BATCH, int(rate / CHUNKS_PER_S))) if rate else BATCH
+        self._next_at = clock.monotonic()
+        self._queues: dict[str, EventSource] = {}
+        self._strikes: dict[str, int] = {}
+
+    async def move(self, entries: list[Entry], queue: str, scan: Scan) -> None:
+        """All to one queue, at the rate."""
+        for chunk in _chunks(entries, self._chunk):
+            if self._strikes.get(queue, 0) < MAX_STRIKES:
+                await self._wait_for_turn(len(chunk))
+            await _to_end(self._move(chunk, queue, scan))
+
+    def failed(self, entries: Sequence[Entry], why: str) -> None:
+        """These stay."""
+        self._tally.failed += len(entries)
+        for entry in entries:
+            self._report(Step("failed", entry, why))
+
+    async def _wait_for_turn(self, count: int) -> None:
+        now = self._clock.monotonic()
+        if now < self._next_at:
+            await self._clock.sleep(self._next_at - now)
+        self._next_at = max(now, self._next_at) + count * self._pause_s
+
+    async def _move(self, entries: Sequence[Entry], queue: str, scan: Scan) -> None:
+        taken = await self._send(entries, queue)
+        if taken:
+            await _delete(taken, scan, self._tally, self._report, f"to {queue}")
+
+    async def _send(self, entries: Sequence[Entry], queue: str) -> list[Entry]:
+        """Those that were taken. When a call fails as a whole, each is tried alone: one must not keep nine back."""
+        if self._strikes.get(queue, 0) >= MAX_STRIKES:
+            self.failed(entries, f"not tried: {queue} took nothing {MAX_STRIKES} times in a row")
+            return []
+        try:
+            refused = set(await self._open(queue).send([redrive_draft(entry, queue) for entry in entries]))
+        except (SourceUnavailableError, UnicodeError) as error:
+            if len(entries) > 1:
+                return [entry for each in entries for entry in await self._send([each], queue)]
+            self._strikes[queue] = self._strikes.get(queue, 0) + 1
+            self.failed(entries, str(error))
+            return []
+        self._strikes[queue] = 0
+        self.failed([entries[position] for position in sorted(refused)], f"{queue} did not take it")
+        return [entry for position, entry in enumerate(entries) if position not in refused]
+
+    def _open(self, queue: str) -> EventSource:
+        if queue not in self._queues:
+            self._queues[queue] = self._open_queue(queue)
+        return self._queues[queue]
+
+
+async def _delete(entries: Sequence[Entry], scan: Scan, tally: Tally, report: Report, detail: str = "") -> None:
+    left = {message.message_id for message in await scan.delete([entry.message for entry in entries])}
+    for entry in entries:
+        if entry.message.message_id in left:
+            tally.failed += 1
+            why = f"was sent {detail} but could not be deleted: it is there twice" if detail else "could not be deleted"
+            report(Step("failed", entry, why))
+        else:
+            tally.done += 1
+            report(Step("done", entry, detail))
+
+
+def _would(entries: Sequence[Entry], tally: Tally, report: Report, detail: str) -> None:
+    tally.done += len(entries)
+    for entry in entries:
+        report(Step("would", entry, detail))
+
+
+async def _to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Also when cancelled meanwhile: what was begun with a queue is not left half-done. Then raises CancelledError."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        with suppress(SourceUnavailableError):
+            task.result()
+        raise
+
+
+def _backoff_s(turn: int) -> float:
+    return float(FIRST_BACKOFF_S * 2 ** (turn - 1))
+
+
+def _stub(message_id: str, receipt: str) -> Message:
+    """All that a queue asks for to hide or delete it."""
+    return Message(message_id, receipt, "", 0, 0)
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

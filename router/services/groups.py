@@ -1,0 +1,68 @@
+"""FIFO sources: the events of a group one after the other.
+
+Guarantees: an event goes to its cell only after the one before it in its group was settled (confirmed, or safe in the
+dead-letter queue). When one is let go, everything behind it in its group is let go too, so that the queue
+delivers the group again from there; other groups go on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from router.services.delivery import Delivery
+from router.services.inbox import Held
+
+MAX_FAILURES: Final = 10_000  # messages whose failures are remembered
+
+
+class Groups:
+    """What waits behind the event of its group that is under way."""
+
+    def __init__(self, start: Callable[[Delivery], None]) -> None:
+        self._start = start
+        self._behind: dict[str, deque[Delivery]] = {}
+        self._failures: OrderedDict[str, int] = OrderedDict()
+
+    def add(self, deliveries: Iterable[Delivery]) -> None:
+        """Take one receive's events in, in the order of the queue; begin what may begin."""
+        first: dict[str, Delivery] = {}
+        for delivery in deliveries:
+            group = delivery.held.message.group_id or delivery.held.message.message_id
+            delivery.held.after = partial(self._after, group)
+            if group in self._behind:
+                self._behind[group].append(delivery)
+            else:
+                self._behind[group] = deque()
+                first[group] = delivery
+        # Only now: what is let go at once must take along what came behind it in the same receive.
+        for delivery in first.values():
+            self._start(delivery)
+
+    def failures_of(self, message_id: str) -> int:
+        """How often its handler has failed: a FIFO queue's message can't carry it."""
+        return self._failures.get(message_id, 0)
+
+    def failed(self, message_id: str) -> None:
+        """Its handler failed."""
+        self._failures[message_id] = self._failures.pop(message_id, 0) + 1
+        if len(self._failures) > MAX_FAILURES:
+            self._failures.popitem(last=False)
+
+    def _after(self, group: str, held: Held, let_go_s: int | None) -> None:
+        if let_go_s is None:
+            self._failures.pop(held.message.message_id, None)
+        behind = self._behind.get(group)
+        if behind is None:
+            return
+        if let_go_s is None and behind:
+            self._start(behind.popleft())
+            return
+        del self._behind[group]
+        for delivery in behind:
+            if delivery.held is not held:
+                delivery.held.after = None
+                # Not sooner than the one before them: SQS would keep them back anyway, other servers don't.
+                delivery.inbox.let_go(delivery.held, let_go_s or 0)

@@ -1,0 +1,77 @@
+"""Bodies that lie in S3, in place of the pointers that a queue delivered."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Final
+
+from router.core.errors import MalformedMessageError, PayloadMissingError, PayloadTooLargeError
+from router.core.models import Message
+from router.core.pointers import S3Pointer, pointer_of
+from router.ports import PayloadStore
+
+MAX_READS: Final = 8  # at once: so many payloads are in memory before anyone has counted their bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadConfig:
+    """Which pointers are followed."""
+
+    bucket: str = ""  # the only one that is read; empty: pointers are not accepted
+    max_bytes: int = 4 * 1024 * 1024  # of one payload; it has to fit in a batch
+
+
+class Payloads:
+    """Follows pointers.
+
+    Guarantees: nothing is read but objects of the one bucket, whatever a message names. A sender who may write to the
+    queue must not make the router read with its own rights what the sender may not.
+    """
+
+    def __init__(self, config: PayloadConfig, store: PayloadStore) -> None:
+        self._config = config
+        self._store = store
+        self._reads = asyncio.Semaphore(MAX_READS)
+
+    async def resolve(self, message: Message) -> Message:
+        """The message with its body from S3 and its pointer remembered; one without a pointer as it is, at once.
+
+        Raises MalformedMessageError with a reason for people when this pointer will never lead to an event, and
+        SourceUnavailableError when it may yet.
+        """
+        pointer = pointer_of(message)
+        if pointer is None:
+            return message
+        self._check(pointer)
+        async with self._reads:
+            return replace(message, body=await self._read(pointer), pointer=message.body)
+
+    def _check(self, pointer: S3Pointer) -> None:
+        if not self._config.bucket:
+            raise MalformedMessageError(
+                f"the body is an S3 pointer to {pointer:.200}: set source.payload_bucket to accept it"
+            )
+        if pointer.bucket != self._config.bucket:
+            raise MalformedMessageError(
+                f"the S3 pointer to {pointer:.200} leads out of source.payload_bucket, which is {self._config.bucket}",
+            )
+        if not {".", ".."}.isdisjoint(pointer.key.split("/")):  # what is on the way may take it for another bucket
+            raise MalformedMessageError(f"the S3 pointer to {pointer:.200} has a dot for a part of its key")
+
+    async def _read(self, pointer: S3Pointer) -> str:
+        try:
+            payload = await self._store.read(pointer.bucket, pointer.key, self._config.max_bytes)
+            return payload.decode()
+        except PayloadMissingError as error:
+            raise MalformedMessageError(
+                f"the S3 pointer leads to {pointer:.200}, and that is not there: {error}"
+            ) from error
+        except PayloadTooLargeError as error:
+            raise MalformedMessageError(
+                f"the S3 pointer leads to {pointer:.200}, and that is too large: {error}"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise MalformedMessageError(
+                f"the S3 pointer leads to {pointer:.200}, and that is not UTF-8: {error}"
+            ) from error

@@ -1,0 +1,147 @@
+"""Keys in quarantine: their events, and the decision itself.
+
+Guarantees: a key that this router quarantines is in quarantine here at once, also while the registry is away, and
+for every router as soon as it can be written. Its events wait in the quarantine queue, durably, until it is released,
+by hand or because its time is up; then they go to its cell as any other. Nothing else waits with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from router.core.errors import RegistryUnavailableError
+from router.core.models import Event
+from router.core.policy import Policy, Quarantine
+from router.core.telemetry import KeyQuarantined, PolicyApplied
+from router.ports import AuditEntry, Clock, Observer, PolicyStore
+from router.services.batcher import BATCH
+from router.services.delivery import Delivery
+from router.services.hold import HoldQueue
+from router.services.inbox import Held, Inbox
+
+SWEEP_EVERY_S: Final = 10.0  # what another router put there meanwhile
+MAX_WAIT_S: Final = 900  # how late a released event may be at most
+LOOKS_A_SECOND: Final = 50  # at events that are still in quarantine, in the long run
+MAX_OPEN: Final = 100  # released events on their way to their cells at once
+RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WardConfig:
+    """Who decides, and for how long."""
+
+    who: str  # for the audit
+    release_after_s: float  # 0: only by hand
+
+
+class QuarantineWard:
+    """The quarantine queue and the list of who is in it."""
+
+    def __init__(
+        self, config: WardConfig, hold: HoldQueue, store: PolicyStore, clock: Clock, observer: Observer
+    ) -> None:
+        self._config = config
+        self._hold = hold
+        self._store = store
+        self._clock = clock
+        self._observer = observer
+        self._policy = Policy()
+        self._pending: dict[str, tuple[str, Quarantine]] = {}  # key → cell, what is not written yet
+        self._wake = asyncio.Event()
+        self._sweeping = True  # a router that starts looks what is there
+        self._swept_at = clock.monotonic()
+        self._looked_at = 0  # events in the last sweep
+        self._next_end_ms: int | None = None  # when the next quarantine is up
+
+    def apply(self, policy: Policy) -> Policy:
+        """What the registry says; returns it with what isn't written yet."""
+        now_ms = self._clock.time_ms()
+        if any(not policy.in_quarantine(key, now_ms) for key in self._policy.quarantined):
+            self._sweeping = True
+        self._policy = policy
+        effective = self._effective()
+        ends = [q.until_ms for q in effective.quarantined.values() if q.until_ms > now_ms]
+        self._next_end_ms = min(ends, default=None)
+        self._observer.observe(PolicyApplied(len(effective.quarantined), len(policy.limits)))
+        return effective
+
+    def quarantine(self, key: str, cell_id: str, why: str) -> Policy:
+        """Put a key in quarantine; returns the policy with it."""
+        now_ms = self._clock.time_ms()
+        if not self._effective().in_quarantine(key, now_ms):
+            until_ms = now_ms + round(self._config.release_after_s * 1000) if self._config.release_after_s else 0
+            self._pending[key] = (cell_id, Quarantine(why, now_ms, until_ms))
+            self._observer.observe(KeyQuarantined(cell_id, key, why))
+            self._wake.set()
+        return self.apply(self._policy)
+
+    def put(self, delivery: Delivery, event: Event, left_s: float) -> None:
+        """Into the quarantine queue, or back there."""
+        self._looked_at += 1
+        self._hold.put(delivery, event, self.wait_s(left_s))
+
+    def wait_s(self, left_s: float) -> int:
+        """How long an event isn't looked at: until the quarantine ends, or so long that looking stays cheap."""
+        pause = min(MAX_WAIT_S, max(SWEEP_EVERY_S, self._looked_at / LOOKS_A_SECOND))
+        return max(1, round(min(left_s, pause) if left_s else pause))
+
+    def stop(self) -> None:
+        """Take nothing more out."""
+        self._hold.stop()
+
+    async def drained(self) -> None:
+        """After `stop`: wait until everything is safe."""
+        await self._hold.drained()
+
+    async def run(self, accept: Callable[[Inbox, list[Held]], None]) -> None:
+        """Sweep and write until cancelled."""
+
+        def sweep(inbox: Inbox, helds: list[Held]) -> None:
+            if not helds:
+                self._sweeping = False
+                self._swept_at = self._clock.monotonic()
+            accept(inbox, helds)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hold.run(self._demand, sweep))
+            group.create_task(self._write())
+
+    def _demand(self) -> int:
+        ended = self._next_end_ms is not None and self._clock.time_ms() >= self._next_end_ms
+        if ended:
+            self.apply(self._policy)
+        if ended or (not self._sweeping and self._clock.monotonic() - self._swept_at >= SWEEP_EVERY_S):
+            self._sweeping, self._looked_at = True, 0
+        return BATCH if self._sweeping and len(self._hold) < MAX_OPEN else 0
+
+    def _effective(self) -> Policy:
+        added = {key: quarantine for key, (_, quarantine) in self._pending.items()}
+        return replace(self._policy, quarantined={**self._policy.quarantined, **added}) if added else self._policy
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                try:
+                    await self._write_all()
+                except RegistryUnavailableError:
+                    await self._clock.sleep(RETRY_S)
+
+    async def _write_all(self) -> None:
+        pending = dict(self._pending)
+        policy, now_ms = await self._store.policy(), self._clock.time_ms()
+        for key, (_, quarantine) in pending.items():
+            policy = policy.with_quarantine(key, quarantine, now_ms)
+        audit = [
+            AuditEntry(now_ms, self._config.who, "quarantine", cell_id, f"key {key!r}: {quarantine.why}")
+            for key, (cell_id, quarantine) in pending.items()
+        ]
+        if await self._store.change_policy(policy, audit):
+            self._policy = policy
+            for key, (_, written) in pending.items():
+                if self._pending.get(key, ("", None))[1] is written:
+                    del self._pending[key]

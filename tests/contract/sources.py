@@ -1,0 +1,66 @@
+"""Event sources for the contract suites: the fake in memory, and SQS as MiniStack and LocalStack do it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from router.adapters.aws import AwsConfig, open_client
+from router.adapters.aws_resources import create_queue
+from router.adapters.clock import SystemClock
+from router.adapters.memory import MemorySource
+from router.adapters.sqs import SqsSource
+from router.adapters.sqs_client import open_sqs_client
+from router.core.models import Message
+from router.ports import EventSource
+from tests.aio import run
+
+Suite = Callable[[EventSource], Awaitable[None]]
+ENDPOINTS = {"ministack": "aws_endpoint", "localstack": "localstack_endpoint"}
+
+
+@asynccontextmanager
+async def memory(name: str) -> AsyncIterator[EventSource]:
+    """The fake."""
+    yield MemorySource(name, SystemClock())
+
+
+@asynccontextmanager
+async def sqs(endpoint: str, name: str) -> AsyncIterator[EventSource]:
+    """A queue of its own on a real server."""
+    async with AsyncExitStack() as stack:
+        config = AwsConfig("us-east-1", endpoint)
+        await create_queue(await open_client(stack, config, "sqs"), name)
+        poll, call = [await open_sqs_client(stack, config, connections=10, read_timeout_s=30) for _ in range(2)]
+        yield SqsSource(name, poll, call)
+
+
+def runner(request: pytest.FixtureRequest, suffix: str = "") -> Callable[[Suite], None]:
+    """Runs a coroutine on a fresh queue of the kind that the fixture's parameter names."""
+    fixture = ENDPOINTS.get(request.param)
+    endpoint = request.getfixturevalue(fixture) if fixture else ""
+    name = f"contract-{uuid.uuid4().hex[:8]}{suffix}"
+
+    def on(suite: Suite) -> None:
+        async def story() -> None:
+            async with sqs(endpoint, name) if endpoint else memory(name) as source:
+                await suite(source)
+
+        run(story())
+
+    return on
+
+
+async def take(source: EventSource, count: int, visibility_s: int = 30) -> list[Message]:
+    """Receive until there are so many; a server may answer too early with nothing, once."""
+    messages: list[Message] = []
+    empty = 0
+    while len(messages) < count:
+        received = await source.receive(10, 2, visibility_s)
+        empty += not received
+        assert empty < 3, f"only {len(messages)} of {count} messages came"
+        messages += received
+    return messages

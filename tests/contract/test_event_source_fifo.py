@@ -1,0 +1,84 @@
+"""EventSource, FIFO queues: one suite for the fake in memory, MiniStack and LocalStack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from router.core.models import Draft, Message
+from router.ports import EventSource
+from tests.contract.sources import Suite, runner, take
+
+
+@pytest.fixture(params=["memory", "ministack", "localstack"])
+def on_fifo(request: pytest.FixtureRequest) -> Callable[[Suite], None]:
+    """Runs a coroutine on a fresh FIFO queue."""
+    return runner(request, ".fifo")
+
+
+def drafts(group: str, numbers: Sequence[int]) -> list[Draft]:
+    """Messages of one group."""
+    return [Draft(f"{group}{n}", group_id=group, dedup_id=f"{group}{n}") for n in numbers]
+
+
+def of(messages: Sequence[Message], group: str) -> list[str]:
+    """The bodies of one group, in the order in which they came."""
+    return [message.body for message in messages if message.group_id == group]
+
+
+def test_messages_come_in_the_order_of_their_group(on_fifo: Callable[[Suite], None]) -> None:
+    """With their group and deduplication id; a delay is not asked for."""
+
+    async def suite(source: EventSource) -> None:
+        assert source.fifo
+        assert await source.send(drafts("a", range(4)) + drafts("b", range(4))) == []
+        messages = await take(source, 8)
+        assert of(messages, "a") == ["a0", "a1", "a2", "a3"]
+        assert of(messages, "b") == ["b0", "b1", "b2", "b3"]
+        assert {message.dedup_id for message in messages} == {message.body for message in messages}
+
+    on_fifo(suite)
+
+
+def test_a_duplicate_within_five_minutes_is_dropped(on_fifo: Callable[[Suite], None]) -> None:
+    """And its send "succeeds"."""
+
+    async def suite(source: EventSource) -> None:
+        assert await source.send(drafts("a", [1, 2])) == []
+        assert await source.send(drafts("a", [1])) == []
+        assert of(await take(source, 2), "a") == ["a1", "a2"]
+        assert await source.receive(10, 0, 30) == []
+
+    on_fifo(suite)
+
+
+def test_nothing_of_a_group_comes_while_one_of_it_is_in_flight(on_fifo: Callable[[Suite], None]) -> None:
+    """Other groups go on; after the delete the group does too."""
+
+    async def suite(source: EventSource) -> None:
+        await source.send(drafts("a", range(3)))
+        first = await source.receive(1, 2, 30)
+        assert of(first, "a") == ["a0"]
+        await source.send(drafts("b", range(2)))
+        assert of(await take(source, 2), "a") == []
+        assert await source.receive(10, 0, 30) == []
+        assert await source.delete(first) == []
+        assert of(await take(source, 2), "a") == ["a1", "a2"]
+
+    on_fifo(suite)
+
+
+def test_what_is_given_back_comes_again_in_order(on_fifo: Callable[[Suite], None]) -> None:
+    """All for as long as the first: unlike SQS, LocalStack delivers others before it when they may come sooner."""
+
+    async def suite(source: EventSource) -> None:
+        await source.send(drafts("a", range(4)))
+        messages = await take(source, 4)
+        await source.set_visibility(messages[:1], 1)
+        await source.set_visibility(messages[1:], 1)
+        again = await take(source, 4)
+        assert of(again, "a") == ["a0", "a1", "a2", "a3"]
+        assert again[0].receive_count == 2
+
+    on_fifo(suite)

@@ -1,0 +1,36 @@
+"""A handler for system tests: it does what the event's body says, and leaves a line for each effect in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+from cell_worker.api import Cell, Event, RejectEvent
+
+FILE = "DEEDS_FILE"  # the variable that names it
+
+
+async def handle(event: Event, cell: Cell) -> None:
+    """`{"sleep": s, "do": "fail" | "reject" | "die", "until": file, "once": file}`.
+
+    No deed any more once the file `until` is there; `once` is made before the deed, and no deed is done after that.
+    """
+    body = json.loads(event.body)
+    await asyncio.sleep(body.get("sleep", 0))  # noqa: TID251 - the test needs work that takes time
+    files = [Path(body[name]) for name in ("until", "once") if name in body]
+    if not any(file.exists() for file in files):
+        if "once" in body:
+            files[-1].touch()
+        match body.get("do"):
+            case "fail":
+                raise ValueError("told to fail")
+            case "reject":
+                raise RejectEvent("told to reject")
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+    line = {"event": event.event_id, "key": event.partition_key, "cell": cell.cell_id, "generation": cell.generation}
+    with open(os.environ[FILE], "a") as file:  # noqa: ASYNC230, PTH123 - one short line
+        file.write(json.dumps(line | {"attempt": event.attempt}) + "\n")

@@ -1,0 +1,226 @@
+"""The data plane as it runs: real processes, a real Valkey, a real AWS stand-in."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.aio import run, until
+from tests.system import System
+
+Story = Callable[[System], Awaitable[None]]
+
+
+@pytest.fixture
+def on_system(redis_url: str, aws_endpoint: str, tmp_path: Path) -> Callable[..., System]:
+    """Runs a story on a system of its own, whose cells are up."""
+
+    def on(story: Story, *, cells: int = 2, fifo: bool = False, **settings: object) -> System:
+        system = System(redis_url, aws_endpoint, tmp_path, cells=cells, fifo=fifo)
+        system.environ |= {f"CELLROUTER_{name.upper()}": str(value) for name, value in settings.items()}
+
+        async def main() -> None:
+            async with system.running():
+                await story(system)
+
+        run(main(), 180)
+        return system
+
+    return on
+
+
+def once(names: list[str]) -> Counter[str]:
+    """Each exactly once."""
+    return Counter(names)
+
+
+def effects(system: System) -> Counter[str]:
+    """Event → how often it had its effect."""
+    return Counter(deed["event"] for deed in system.deeds())
+
+
+def test_a_drain_under_full_load_loses_and_repeats_nothing(
+    on_system: Callable[..., System], record_property: Callable[[str, object], None]
+) -> None:
+    """SIGTERM: exit 0 within the drain's time; what it didn't do is at once visible to the next router (P8)."""
+
+    async def story(system: System) -> None:
+        await system.send([{"key": f"k{i % 40}", "sleep": 0.02} for i in range(1200)])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            router = await system.router()
+
+            async def busy(before: int = len(system.deeds())) -> bool:
+                return len(system.deeds()) > before + 100
+
+            await until(busy, "it is at work")
+            code, seconds = await router.signalled(number)
+            assert code == 0, router.log.read_text()
+            record_property(f"{number.name}_exit_s", round(seconds, 2))
+            assert len(system.deeds()) < 1200
+        last = await system.router()
+        await system.done(set(system.sent))
+        await system.emptied(system.source, system.hold("cell-0000"), system.hold("cell-0001"))
+        assert last.metric("cellrouter_events_duplicate_total") == 0
+
+    system = on_system(story)
+    assert effects(system) == once(system.sent)
+
+
+def test_a_second_signal_forces_the_end(on_system: Callable[..., System]) -> None:
+    """At once, non-zero; nothing is lost by it: the messages come again."""
+
+    async def story(system: System) -> None:
+        await system.send([{"key": f"k{i}", "sleep": 5} for i in range(10)])
+        router = await system.router()
+
+        async def busy() -> bool:
+            return router.metric("cellrouter_lane_in_flight") > 0
+
+        await until(busy, "it is at work")
+        code, _ = await router.signalled(signal.SIGTERM, signal.SIGTERM)
+        assert code == 128 + signal.SIGTERM
+        await system.router()
+        await system.done(set(system.sent))
+
+    system = on_system(story, source_visibility_s=5)
+    assert effects(system) == once(system.sent)
+
+
+def test_one_slow_event_of_a_batch_delays_no_other(on_system: Callable[..., System]) -> None:
+    """5 s among 50 quick ones: the others are acknowledged long before."""
+
+    async def story(system: System) -> None:
+        await system.send([{"key": "k", "sleep": 5 if i == 17 else 0} for i in range(50)])
+        await system.router()
+        await system.done(set(system.sent) - {"e17"}, 4)
+
+        async def only_one_left() -> bool:
+            return await system.size(system.source) == 1
+
+        await until(only_one_left, "49 are deleted")
+        assert "e17" not in effects(system)
+        await system.done(set(system.sent))
+
+    on_system(story, cells=1, cells_concurrency=50)
+
+
+def test_a_key_that_kills_its_cell_is_quarantined_and_released(
+    on_system: Callable[..., System], tmp_path: Path
+) -> None:
+    """Two deaths, no more; the cell keeps serving its other keys; shown and released by the CLI; counted (P10)."""
+    mended = tmp_path / "mended"
+
+    async def story(system: System) -> None:
+        deadly = {"key": "deadly", "do": "die", "until": str(mended)}
+        await system.send([deadly if i == 30 else {"key": f"k{i % 6}"} for i in range(120)])
+        router = await system.router()
+        await system.done(set(system.sent) - {"e30"})
+
+        def in_quarantine() -> list[str]:
+            return list(json.loads(system.cli("policy", "show", "--json").stdout)["quarantined"])
+
+        async def quarantined() -> bool:
+            return in_quarantine() == ["deadly"] and await system.size(f"{system.name}-quarantine") == 1
+
+        await until(quarantined, "the key is in quarantine")
+        await system.send([{"key": f"k{i % 6}"} for i in range(60)])
+        await system.done(set(system.sent) - {"e30"})
+        assert router.metric("cellrouter_quarantined_keys") == 1
+        assert max(deed["generation"] for deed in system.deeds()) == 3  # two deaths
+        assert "deadly" in system.cli("policy", "show").stdout
+        assert system.cli("policy", "release", "nobody", check=False).returncode == 1
+        mended.touch()
+        system.cli("policy", "release", "deadly")
+        await system.done({"e30"})
+        assert in_quarantine() == []
+
+    system = on_system(story, cells=1)
+    # A deed is outside the store's transaction: what was in flight at a death may be done and not committed.
+    assert sum(effects(system).values()) <= len(system.sent) + 2 * 16
+
+
+def test_a_failing_event_is_dead_lettered_redriven_and_done(on_system: Callable[..., System], tmp_path: Path) -> None:
+    """At max_attempts, with the reason; its cell lives on; after the mending a redrive has it done, once (P10)."""
+    mended = tmp_path / "mended"
+
+    async def story(system: System) -> None:
+        bodies = [{"key": f"k{i % 10}"} for i in range(40)]
+        bodies[3] |= {"do": "fail", "until": str(mended)}
+        bodies[4] |= {"do": "reject", "until": str(mended)}
+        await system.send(bodies)
+        router = await system.router()
+        await system.done(set(system.sent) - {"e3", "e4"})
+
+        async def both_dead() -> bool:
+            return await system.size(f"{system.name}-dead") == 2
+
+        await until(both_dead, "both are dead letters")
+        letters = {letter.event_id: letter for letter in await system.dead_letters()}
+        assert (letters["e3"].reason, letters["e3"].attempts) == ("max_attempts", 3)
+        assert "told to fail" in letters["e3"].error
+        assert (letters["e4"].reason, letters["e4"].error) == ("rejected", "told to reject")
+        assert router.metric("cellrouter_events_dead_lettered_total") == 2
+        mended.touch()
+
+        async def visible() -> bool:
+            return system.cli("dlq", "list", "--json").stdout.count("\n") == 2
+
+        await until(visible, "both can be seen")
+        assert "2" in system.cli("dlq", "redrive", "--all", "--dry-run").stdout
+        system.cli("dlq", "redrive", "--all")
+        await system.done({"e3", "e4"})
+        await system.emptied(f"{system.name}-dead")
+
+    system = on_system(story, retry_max_attempts=3)
+    assert effects(system) == once(system.sent)
+    assert {deed["generation"] for deed in system.deeds()} == {1}
+
+
+def test_fifo_keeps_order_through_a_crash_and_a_router_change(on_system: Callable[..., System]) -> None:
+    """600 events of 12 keys, a cell killed, a router drained: no inversion, none lost, none twice (P3)."""
+
+    async def story(system: System) -> None:
+        first = await system.router()
+        await system.send([{"key": f"k{i % 12}", "sleep": 0.01} for i in range(300)])
+        died = system.directory / "died"
+        await system.send([{"key": "k0", "do": "die", "once": str(died)}])
+        await system.send([{"key": f"k{i % 12}", "sleep": 0.01} for i in range(300)])
+
+        async def has_died() -> bool:
+            return died.exists()
+
+        await until(has_died, "a cell dies", 60)
+        code, _ = await first.signalled(signal.SIGTERM)
+        assert code == 0
+        await system.router()
+        await system.done(set(system.sent), 120)
+
+    system = on_system(story, fifo=True, source_visibility_s=5)
+    by_key: dict[str, list[int]] = defaultdict(list)
+    for deed in system.deeds():
+        by_key[deed["key"]].append(int(deed["event"][1:]))
+    assert all(numbers == sorted(numbers) for numbers in by_key.values())
+    assert max(deed["generation"] for deed in system.deeds()) == 2
+
+
+def test_a_tenant_over_its_rate_waits_and_the_others_do_not_notice(on_system: Callable[..., System]) -> None:
+    """300 events of one tenant at 5/s beside 200 of others: the others are done first; its own all in time (P11)."""
+
+    async def story(system: System) -> None:
+        system.cli("policy", "limit", "loud", "--rate", "20", "--burst", "20", "--concurrency", "2")
+        await system.send([{"key": "loud" if i % 3 else f"k{i % 20}"} for i in range(300)])
+        router = await system.router()
+        others = {f"e{i}" for i in range(0, 300, 3)}
+        await system.done(others)
+        done = len(effects(system))
+        assert done < 200, "the loud tenant was not held back"
+        assert router.metric("cellrouter_events_held_total", cause="rate") > 0
+        await system.done(set(system.sent), 60)
+
+    system = on_system(story)
+    assert effects(system) == once(system.sent)

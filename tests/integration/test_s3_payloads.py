@@ -1,0 +1,160 @@
+"""PayloadStore: one suite for the fake in memory and for S3 on MiniStack, and S3's faults over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from router.adapters.aws import AwsConfig
+from router.adapters.s3_payloads import S3PayloadStore, open_payload_client
+from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
+from router.ports import PayloadStore
+from tests.aio import run
+from tests.memory_payloads import MemoryPayloads
+
+MIB = 1024 * 1024
+OBJECTS = {
+    "small": b'{"a": 1}',
+    "empty": b"",
+    "a b+c%2F/é/../x": b"odd name",
+    "large": bytes(range(256)) * (4 * MIB // 256),
+}
+Suite = Callable[[PayloadStore, str], Awaitable[None]]
+
+
+@asynccontextmanager
+async def memory(objects: Mapping[str, bytes]) -> AsyncIterator[tuple[PayloadStore, str]]:
+    """The fake."""
+    store = MemoryPayloads()
+    store.objects = {("payloads", key): stored for key, stored in objects.items()}
+    yield store, "payloads"
+
+
+@asynccontextmanager
+async def s3(endpoint: str, objects: Mapping[str, bytes]) -> AsyncIterator[tuple[PayloadStore, str]]:
+    """A bucket of its own on a real server."""
+    async with AsyncExitStack() as stack:
+        client = await open_payload_client(stack, AwsConfig("us-east-1", endpoint))
+        bucket = f"payloads-{uuid.uuid4().hex[:8]}"
+        await client.create_bucket(Bucket=bucket)
+        for key, stored in objects.items():
+            await client.put_object(Bucket=bucket, Key=key, Body=stored)
+        yield S3PayloadStore(client), bucket
+
+
+@pytest.fixture(params=["memory", "ministack"])
+def on_store(request: pytest.FixtureRequest) -> Callable[[Suite], None]:
+    """Runs a coroutine on a bucket with OBJECTS."""
+    endpoint = request.getfixturevalue("aws_endpoint") if request.param == "ministack" else ""
+
+    def on(suite: Suite) -> None:
+        async def story() -> None:
+            async with s3(endpoint, OBJECTS) if endpoint else memory(OBJECTS) as (store, bucket):
+                await suite(store, bucket)
+
+        run(story())
+
+    return on
+
+
+def test_an_object_is_read_whole(on_store: Callable[[Suite], None]) -> None:
+    """Whatever its size and name, up to exactly the limit."""
+
+    async def suite(store: PayloadStore, bucket: str) -> None:
+        for key, stored in OBJECTS.items():
+            assert await store.read(bucket, key, max(len(stored), 1)) == stored
+        assert await asyncio.gather(*(store.read(bucket, "large", 4 * MIB) for _ in range(5))) == [OBJECTS["large"]] * 5
+
+    on_store(suite)
+
+
+def test_a_larger_one_is_refused(on_store: Callable[[Suite], None]) -> None:
+    """By one byte, and by far; the next can be read."""
+
+    async def suite(store: PayloadStore, bucket: str) -> None:
+        for key, limit in (("small", 7), ("large", 4 * MIB - 1), ("large", 1)):
+            with pytest.raises(PayloadTooLargeError, match=f"{len(OBJECTS[key])} bytes, more than {limit}"):
+                await store.read(bucket, key, limit)
+        assert await store.read(bucket, "small", 100) == OBJECTS["small"]
+
+    on_store(suite)
+
+
+def test_one_that_is_not_there_is_missing(on_store: Callable[[Suite], None]) -> None:
+    """For good, unlike everything else that may go wrong."""
+
+    async def suite(store: PayloadStore, bucket: str) -> None:
+        with pytest.raises(PayloadMissingError):
+            await store.read(bucket, "nothing", 100)
+
+    on_store(suite)
+
+
+def test_a_bucket_that_is_not_there_may_still_come(aws_endpoint: str) -> None:
+    """It is the configured one: an operator will see to it."""
+
+    async def story() -> None:
+        async with s3(aws_endpoint, {}) as (store, bucket):
+            with pytest.raises(SourceUnavailableError, match="NoSuchBucket"):
+                await store.read(f"{bucket}-none", "k", 100)
+
+    run(story())
+
+
+def answer(status: str, code: str = "") -> bytes:
+    """An error of S3 as HTTP."""
+    body = f"<Error><Code>{code}</Code><Message>said S3</Message></Error>".encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "reason"),
+    [
+        (answer("404 Not Found", "NoSuchKey"), PayloadMissingError, "NoSuchKey"),
+        (answer("400 Bad Request", "KeyTooLongError"), PayloadMissingError, "KeyTooLong"),
+        (answer("404 Not Found", "NoSuchBucket"), SourceUnavailableError, "s3://b/k: .*NoSuchBucket"),
+        (answer("403 Forbidden", "AccessDenied"), SourceUnavailableError, "s3://b/k: .*AccessDenied"),
+        (answer("403 Forbidden", "InvalidObjectState"), SourceUnavailableError, "InvalidObjectState"),
+        (answer("400 Bad Request", "ExpiredToken"), SourceUnavailableError, "ExpiredToken"),
+        (answer("503 Slow Down", "SlowDown"), SourceUnavailableError, "SlowDown"),
+        (answer("500 Internal Server Error", "InternalError"), SourceUnavailableError, "InternalError"),
+        (answer("429 Too Many Requests"), SourceUnavailableError, "s3://b/k"),
+        (b"garbage\r\n\r\n", SourceUnavailableError, "s3://b/k"),
+        (b"", SourceUnavailableError, "s3://b/k"),
+        (HEAD + b"Content-Length: 50\r\n\r\n{", SourceUnavailableError, "s3://b/k"),
+        (HEAD + b"Content-Length: 5000000000\r\n\r\n{", PayloadTooLargeError, "5000000000 bytes, more than 100"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n400\r\n" + b"x" * 1024, PayloadTooLargeError, "more than 100"),
+    ],
+)
+def test_faults_may_get_better_and_refusals_may_not(reply: bytes, outcome: type[Exception], reason: str) -> None:
+    """Answers that MiniStack never gives. The size is known before the object is read: here nobody ever sends it."""
+    served = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        await writer.drain()
+        if outcome is PayloadTooLargeError:
+            await reader.read()  # until the reader has hung up; it is sent no more
+        writer.close()
+        await writer.wait_closed()
+        served.set()
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", 0))
+            endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            store = S3PayloadStore(await open_payload_client(stack, AwsConfig("us-east-1", endpoint)))
+            with pytest.raises(outcome, match=reason) as caught:
+                await store.read("b", "k", 100)
+            assert outcome is PayloadTooLargeError or caught.value.__cause__ is not None
+            await served.wait()
+
+    run(story(), 20)

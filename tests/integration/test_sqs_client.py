@@ -1,0 +1,396 @@
+"""SqsClient on MiniStack, and on servers that do what AWS never should."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from botocore.credentials import ReadOnlyCredentials
+
+from router.adapters.aws import AwsConfig, open_client
+from router.adapters.clock import SystemClock
+from router.adapters.sqs_client import CREDENTIALS_KEPT_S, SqsClient, SqsError, open_sqs_client
+from tests.aio import run
+from tests.fake_clock import FakeClock
+from tests.servers import free_port
+
+Answer = Callable[[bytes], AsyncIterator[bytes] | bytes]
+
+
+@asynccontextmanager
+async def client(endpoint: str, *, read_timeout_s: float = 20, **options: Any) -> AsyncIterator[SqsClient]:
+    """An opened one."""
+    async with AsyncExitStack() as stack:
+        config = AwsConfig("us-east-1", endpoint)
+        yield await open_sqs_client(stack, config, connections=4, read_timeout_s=read_timeout_s, **options)
+
+
+@asynccontextmanager
+async def queue(endpoint: str) -> AsyncIterator[tuple[SqsClient, str]]:
+    """A client and the URL of a new queue."""
+    async with AsyncExitStack() as stack:
+        maker = await open_client(stack, AwsConfig("us-east-1", endpoint), "sqs")
+        url = (await maker.create_queue(QueueName=f"client-{uuid.uuid4().hex[:8]}"))["QueueUrl"]
+        yield await stack.enter_async_context(client(endpoint)), url
+
+
+@asynccontextmanager
+async def server(answer: Answer) -> AsyncIterator[str]:
+    """An HTTP server of bytes: takes a request, sends what `answer` makes of it, and closes."""
+    serving: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next((int(s[15:]) for s in head.split(b"\r\n") if s.lower().startswith(b"content-length:")), 0)
+        found = answer(head + await reader.readexactly(length))
+        if isinstance(found, bytes):
+            writer.write(found)
+        else:
+            async for part in found:
+                writer.write(part)
+        await writer.drain()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        with suppress(OSError, EOFError, asyncio.CancelledError):
+            await serve(reader, writer)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        listener.close()
+        tasks = [task for task in serving if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def silence(_: bytes) -> AsyncIterator[bytes]:
+    """Nothing, for a long time."""
+    await asyncio.sleep(60)  # noqa: TID251 - the server hangs
+    yield b""
+
+
+async def trickle(_: bytes) -> AsyncIterator[bytes]:
+    """A byte now and then."""
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    while True:
+        yield b" "
+        await asyncio.sleep(0.05)  # noqa: TID251 - the server dawdles
+
+
+def http(status: int, body: Any, *headers: str) -> bytes:
+    """A whole answer."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} Something", f"Content-Length: {len(content)}", "Connection: close", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+def refusal(answer: Answer, **options: Any) -> SqsError:
+    """What a call gets from such a server."""
+
+    async def story() -> SqsError:
+        async with server(answer) as endpoint, client(endpoint, **options) as sqs:
+            with pytest.raises(SqsError) as caught:
+                await sqs.call("ReceiveMessage", QueueUrl="q")
+            return caught.value
+
+    return run(story())
+
+
+def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credentials in the environment or in files."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+
+
+def test_a_message_from_send_to_delete(aws_endpoint: str) -> None:
+    """Body and attributes as they were; the entries that fail are named."""
+
+    async def story() -> None:
+        async with queue(aws_endpoint) as (sqs, url):
+            attributes = {"partition_key": {"DataType": "String", "StringValue": "k é"}}
+            entry = {"Id": "0", "MessageBody": 'é€𝄞 "\\ \n', "MessageAttributes": attributes}
+            sent = await sqs.call("SendMessageBatch", QueueUrl=url, Entries=[entry])
+            assert [found["Id"] for found in sent["Successful"]] == ["0"]
+            received = await sqs.call(
+                "ReceiveMessage",
+                QueueUrl=url,
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=2,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            )
+            (message,) = received["Messages"]
+            assert message["Body"] == entry["MessageBody"]
+            assert message["MessageAttributes"] == attributes
+            assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+            entries = [{"Id": "0", "ReceiptHandle": message["ReceiptHandle"]}, {"Id": "1", "ReceiptHandle": "no"}]
+            answer = await sqs.call("DeleteMessageBatch", QueueUrl=url, Entries=entries)
+            assert [found["Id"] for found in answer["Successful"]] == ["0"]
+            assert [found["Id"] for found in answer["Failed"]] == ["1"]
+
+    run(story())
+
+
+def test_visibility(aws_endpoint: str) -> None:
+    """Zero makes a message come again."""
+
+    async def story() -> None:
+        async with queue(aws_endpoint) as (sqs, url):
+            await sqs.call("SendMessage", QueueUrl=url, MessageBody="{}")
+            (first,) = (await sqs.call("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=2))["Messages"]
+            assert not (await sqs.call("ReceiveMessage", QueueUrl=url)).get("Messages")
+            entry = {"Id": "0", "ReceiptHandle": first["ReceiptHandle"], "VisibilityTimeout": 0}
+            await sqs.call("ChangeMessageVisibilityBatch", QueueUrl=url, Entries=[entry])
+            (second,) = (await sqs.call("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=2))["Messages"]
+            assert second["MessageId"] == first["MessageId"]
+
+    run(story())
+
+
+@pytest.mark.parametrize("body", ["x" * 1_048_000, "é" * 500_000, '"' * 700_000], ids=["ascii", "two bytes", "escaped"])
+def test_large_bodies(aws_endpoint: str, body: str) -> None:
+    """As large as SQS takes them, and larger still on the wire."""
+
+    async def story() -> None:
+        async with queue(aws_endpoint) as (sqs, url):
+            await sqs.call("SendMessage", QueueUrl=url, MessageBody=body)
+            (message,) = (await sqs.call("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=2))["Messages"]
+            assert message["Body"] == body
+
+    run(story())
+
+
+def test_the_host_of_a_queues_url_does_not_matter(aws_endpoint: str) -> None:
+    """Requests go to the endpoint, as botocore's do."""
+
+    async def story() -> None:
+        async with queue(aws_endpoint) as (sqs, url):
+            elsewhere = "https://sqs.us-east-1.amazonaws.com/" + url.split("/", 3)[3]
+            await sqs.call("SendMessage", QueueUrl=elsewhere, MessageBody="{}")
+            assert len((await sqs.call("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=2))["Messages"]) == 1
+
+    run(story())
+
+
+def test_an_unknown_queue(aws_endpoint: str) -> None:
+    """The code is the one that botocore gives."""
+
+    async def story() -> None:
+        async with client(aws_endpoint) as sqs:
+            with pytest.raises(SqsError) as caught:
+                await sqs.call("GetQueueUrl", QueueName="no-such-queue")
+            assert caught.value.code == "AWS.SimpleQueueService.NonExistentQueue"
+            assert caught.value.status == 400
+
+    run(story())
+
+
+def test_the_endpoint_may_come_from_the_environment(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS_ENDPOINT_URL_SQS, as for every AWS tool."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", aws_endpoint)
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            sqs = await open_sqs_client(stack, AwsConfig("us-east-1"), connections=1, read_timeout_s=5)
+            assert isinstance(await sqs.call("ListQueues"), dict)
+
+    run(story())
+
+
+def test_the_endpoint_of_a_region() -> None:
+    """The one that AWS has there; nothing is sent."""
+
+    async def story() -> str:
+        async with AsyncExitStack() as stack:
+            sqs = await open_sqs_client(stack, AwsConfig("eu-west-1"), connections=1, read_timeout_s=5)
+            return sqs.endpoint_url
+
+    assert run(story()) == "https://sqs.eu-west-1.amazonaws.com"
+
+
+def test_a_dead_endpoint() -> None:
+    """Nothing listens: no code, no status, a cause."""
+
+    async def story() -> None:
+        async with client(f"http://127.0.0.1:{free_port()}") as sqs:
+            with pytest.raises(SqsError, match="Cannot connect") as caught:
+                await sqs.call("ReceiveMessage", QueueUrl="q")
+            assert (caught.value.code, caught.value.status) == ("", 0)
+            assert isinstance(caught.value.__cause__, OSError)
+
+    run(story())
+
+
+def test_a_closed_client() -> None:
+    """As one more fault of the connection: at the end, calls may still be under way."""
+
+    async def story() -> None:
+        async with client("http://127.0.0.1:1") as sqs:
+            pass
+        with pytest.raises(SqsError, match="closed"):
+            await sqs.call("ReceiveMessage", QueueUrl="q")
+
+    run(story())
+
+
+@pytest.mark.parametrize("answer", [silence, trickle])
+def test_a_slow_server(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
+    """The time is that of the whole call, not the one between two bytes."""
+    monkeypatch.setattr("router.adapters.sqs_client.CONNECT_TIMEOUT_S", 0.1)
+    error = refusal(answer, read_timeout_s=0.3)
+    assert (error.code, error.status) == ("", 0)
+    assert isinstance(error.__cause__, TimeoutError)
+
+
+ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"[" * (17 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"\x00\xff garbage \r\n\r\n", 0),
+        (b"", 0),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", 0),
+        (ENDLESS, 0),
+        (http(200, b"<html>"), 0),
+        (http(200, b"\xff\xfe"), 0),
+        (http(200, b"[]"), 0),
+        (http(200, b'{"a":' * 100_000), 0),
+        (http(503, b"<html>Slow down</html>"), 503),
+        (http(502, b'{"a":' * 100_000), 502),
+        (http(500, b""), 500),
+        (http(301, b"", "Location: http://127.0.0.1:1/"), 301),
+    ],
+    ids=range(13),
+)
+def test_garbage(answer: bytes, status: int) -> None:
+    """Of every kind: one error, without a code."""
+    error = refusal(lambda _: answer)
+    assert (error.code, error.status) == ("", status)
+    assert len(str(error)) <= 500
+
+
+def test_the_old_code_wins() -> None:
+    """The header's, for it is the one that botocore gives; else the body's."""
+    body = {"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "There is none."}
+    new = refusal(lambda _: http(400, body))
+    assert (new.code, new.message, new.status) == ("QueueDoesNotExist", "There is none.", 400)
+    old = "AWS.SimpleQueueService.NonExistentQueue"
+    assert refusal(lambda _: http(400, body, f"x-amzn-query-error: {old};Sender")).code == old
+    assert refusal(lambda _: http(400, {"__type": "Plain", "Message": "m"})).code == "Plain"
+
+
+def test_an_error_repeats_nothing_that_was_signed() -> None:
+    """AWS's own text for a wrong signature has all headers in it, the session's token too."""
+    text = "The request signature we calculated does not match.\n\nThe Canonical String should have been\nPOST\ntoken"
+    error = refusal(lambda _: http(403, {"__type": "SignatureDoesNotMatch", "message": text}))
+    assert str(error) == "SignatureDoesNotMatch: The request signature we calculated does not match."
+
+
+def test_nothing_is_an_empty_answer() -> None:
+    """No body, or nulls for what is not there."""
+
+    async def story() -> None:
+        for body in (b"", b"{}", b'{"Messages": null}'):
+            async with server(lambda _, body=body: http(200, body)) as endpoint, client(endpoint) as sqs:  # type: ignore[misc]
+                assert await sqs.call("ReceiveMessage", QueueUrl="q") == {}
+
+    run(story())
+
+
+def test_the_servers_clock_is_learnt() -> None:
+    """After a refusal for its time, the next request has the server's."""
+    clock = FakeClock()
+    right = clock.time_ms() // 1000 + 3600
+    stamps = []
+
+    def answer(request: bytes) -> bytes:
+        stamps.append(request.split(b"X-Amz-Date: ")[1][:16])
+        skewed = http(403, {"__type": "x#RequestTimeTooSkewed"}, f"Date: {formatdate(right, usegmt=True)}")
+        return skewed if len(stamps) == 1 else http(200, {})
+
+    async def story() -> None:
+        async with server(answer) as endpoint, client(endpoint, clock=clock) as sqs:
+            with pytest.raises(SqsError, match="RequestTimeTooSkewed"):
+                await sqs.call("ReceiveMessage", QueueUrl="q")
+            await sqs.call("ReceiveMessage", QueueUrl="q")
+
+    run(story())
+    assert stamps == [b"20231114T223000Z", b"20231114T233000Z"]
+
+
+def test_a_tasks_credentials_are_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of ECS: botocore fetches them, and others before they end; we ask botocore now and then."""
+    clock = FakeClock()
+    given: list[str] = []
+    seen: list[str] = []
+
+    def credentials(_: bytes) -> bytes:
+        given.append(f"KEY{len(given)}")
+        # Botocore signs nothing with what ends within ten minutes: it asks for more first.
+        left = timedelta(minutes=5 if len(given) < 3 else 60)
+        end = (datetime.now(UTC) + left).isoformat()  # noqa: TID251 - botocore's own clock is real
+        return http(200, {"AccessKeyId": given[-1], "SecretAccessKey": "s", "Token": "t", "Expiration": end})
+
+    def sqs_answer(request: bytes) -> bytes:
+        assert b"X-Amz-Security-Token: t\r\n" in request
+        seen.append(request.split(b"Credential=")[1].split(b"/")[0].decode())
+        return http(200, {})
+
+    async def story() -> None:
+        async with server(credentials) as metadata, server(sqs_answer) as endpoint:
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", metadata)
+            async with client(endpoint, clock=clock) as sqs:
+                for _ in range(4):
+                    await sqs.call("ReceiveMessage", QueueUrl="q")
+                    await sqs.call("ReceiveMessage", QueueUrl="q")
+                    clock.now += CREDENTIALS_KEPT_S
+
+    without_keys(monkeypatch)
+    run(story())
+    assert seen == ["KEY1", "KEY1", "KEY2", "KEY2", "KEY2", "KEY2", "KEY2", "KEY2"]
+    assert given == ["KEY0", "KEY1", "KEY2"]
+
+
+def test_refused_credentials_are_asked_for_again() -> None:
+    """At the next call, and not when the minute is over."""
+    asked = []
+
+    async def load() -> ReadOnlyCredentials:
+        asked.append(True)
+        return ReadOnlyCredentials("k", "s", None)
+
+    async def story() -> None:
+        answers = iter([http(200, {}), http(403, {"__type": "x#ExpiredToken"}), http(200, {}), http(200, {})])
+        async with server(lambda _: next(answers)) as endpoint:
+            sqs = SqsClient(endpoint, "us-east-1", load, SystemClock(), connections=1, read_timeout_s=5)
+            for _ in range(4):
+                with suppress(SqsError):
+                    await sqs.call("ReceiveMessage", QueueUrl="q")
+            await sqs.close()
+
+    run(story())
+    assert len(asked) == 2
+
+
+def test_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opens, as botocore does; the calls fail."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    without_keys(monkeypatch)
+    assert "no AWS credentials" in str(refusal(lambda _: http(200, {})))

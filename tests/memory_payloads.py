@@ -1,0 +1,25 @@
+"""PayloadStore in memory."""
+
+from __future__ import annotations
+
+from router.core.errors import PayloadMissingError, PayloadTooLargeError
+
+
+class MemoryPayloads:
+    """The fake: objects by bucket and key, and what was read of them."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], bytes] = {}
+        self.reads: list[tuple[str, str]] = []
+        self.failure: Exception | None = None
+
+    async def read(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        self.reads.append((bucket, key))
+        if self.failure is not None:
+            raise self.failure
+        stored = self.objects.get((bucket, key))
+        if stored is None:
+            raise PayloadMissingError(f"no {key} in {bucket}")
+        if len(stored) > max_bytes:
+            raise PayloadTooLargeError(f"{len(stored)} bytes, more than {max_bytes}")
+        return stored

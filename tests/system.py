@@ -1,0 +1,234 @@
+"""A whole system as processes, on real servers: routers, a controller, cells that it launches."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from router.adapters.aws import AwsConfig
+from router.adapters.clock import SystemClock
+from router.adapters.sqs import SqsSource
+from router.adapters.sqs_client import open_sqs_client
+from router.core.dead_letter import DeadLetter, from_body
+from router.core.models import Draft
+from tests import deeds
+from tests.aio import until
+from tests.servers import free_port
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+class System:
+    """One environment: queues, registry keys and data of its own."""
+
+    def __init__(self, redis_url: str, aws_endpoint: str, directory: Path, *, cells: int, fifo: bool) -> None:
+        self.name = f"s-{uuid.uuid4().hex[:8]}"
+        self.directory = directory
+        self.source = f"{self.name}-events{'.fifo' if fifo else ''}"
+        self.deeds_file = directory / "deeds.jsonl"
+        self.deeds_file.touch()
+        self.sent: list[str] = []
+        self._aws = AwsConfig("us-east-1", aws_endpoint)
+        self._call: Any = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.environ = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            deeds.FILE: str(self.deeds_file),
+            "CELLROUTER_ENVIRONMENT": self.name,
+            "CELLROUTER_SECRET": "a-secret-for-tests",
+            "CELLROUTER_REDIS_URL": redis_url,
+            "CELLROUTER_AWS_ENDPOINT_URL": aws_endpoint,
+            "CELLROUTER_SOURCE_QUEUE": self.source,
+            "CELLROUTER_SOURCE_DEAD_LETTER_QUEUE": f"{self.name}-dead",
+            "CELLROUTER_SOURCE_QUARANTINE_QUEUE": f"{self.name}-quarantine",
+            "CELLROUTER_SOURCE_WAIT_S": "1",
+            "CELLROUTER_CELLS_COUNT": str(cells),
+            "CELLROUTER_CELLS_HANDLER": "tests.deeds:handle",
+            "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
+            "CELLROUTER_CELLS_LEASE_TTL_S": "1",
+            "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "10",
+            "CELLROUTER_RETRY_BASE_DELAY_S": "0.5",
+            "CELLROUTER_RETRY_MAX_DELAY_S": "2",
+        }
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command of cellrouter to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "router", *arguments],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    async def router(self) -> Role:
+        """Start one more router; ready."""
+        return await self._start("router")
+
+    async def send(self, bodies: Sequence[Mapping[str, Any]]) -> None:
+        """Put events into the source; each body has a `key` and becomes an event with an id of its own."""
+        drafts = [self._draft(body) for body in bodies]
+        chunks = [drafts[i : i + 10] for i in range(0, len(drafts), 10)]
+        for chunk in chunks:  # one after the other: on a FIFO queue the order counts
+            assert await self.queue(self.source).send(chunk) == []
+
+    def deeds(self) -> list[dict[str, Any]]:
+        """The effects so far, in the order in which they came."""
+        return [json.loads(line) for line in self.deeds_file.read_text().splitlines()]
+
+    async def done(self, names: set[str], limit_s: float = 60) -> None:
+        """Until each of these events has had its effect."""
+
+        async def all_done() -> bool:
+            return names <= {deed["event"] for deed in self.deeds()}
+
+        try:
+            await until(all_done, "all events are done", limit_s)
+        except AssertionError as error:
+            missing = sorted(names - {deed["event"] for deed in self.deeds()})
+            raise AssertionError(f"{len(missing)} events are not done: {missing[:20]}\n{self.logs()}") from error
+
+    async def emptied(self, *queues: str) -> None:
+        """Until nothing is in those queues, visible or not."""
+
+        async def empty() -> bool:
+            return not any([await self.size(queue) for queue in queues])
+
+        await until(empty, f"{queues} are empty")
+
+    async def size(self, queue: str) -> int:
+        """Messages in a queue: visible, hidden and delayed."""
+        names = ["", "NotVisible", "Delayed"]
+        url = (await self._call.call("GetQueueUrl", QueueName=queue))["QueueUrl"]
+        wanted = [f"ApproximateNumberOfMessages{name}" for name in names]
+        answer = await self._call.call("GetQueueAttributes", QueueUrl=url, AttributeNames=wanted)
+        return sum(int(answer["Attributes"].get(name, 0)) for name in wanted)
+
+    def queue(self, name: str) -> SqsSource:
+        """Any queue of it."""
+        return SqsSource(name, self._call, self._call)
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """Look at all there are; they stay."""
+        queue = self.queue(f"{self.name}-dead")
+        letters: dict[str, DeadLetter] = {}
+        while messages := await queue.receive(10, 1, 5):
+            letters |= {message.message_id: from_body(message.body) for message in messages}
+        return list(letters.values())
+
+    def hold(self, cell_id: str) -> str:
+        """The name of a cell's hold queue."""
+        return f"cellrouter-{self.name}-{cell_id}-hold"
+
+    def logs(self) -> str:
+        """The end of what every process said."""
+        files = [*self.directory.glob("*.log"), *(self.directory / "data").rglob("*.log")]
+        return "\n".join(f"{file.name}: {file.read_text(errors='replace')[-1500:]}" for file in files)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Queues made, the controller and its cells up; everything ended at the end."""
+        async with AsyncExitStack() as stack:
+            self._call = await open_sqs_client(stack, self._aws, connections=10, read_timeout_s=30)
+            await asyncio.to_thread(self.cli, "init")
+            controller = await self._start("controller")
+            try:
+                await until(controller.serves_all, "every cell serves")
+                yield
+            finally:
+                await asyncio.to_thread(self._end)
+
+    async def _start(self, name: str) -> Role:
+        role = Role(name, self.environ, self.directory)
+        self._processes.append(role.process)
+        await until(role.answers, f"the {name} answers")
+        return role
+
+    def _draft(self, body: Mapping[str, Any]) -> Draft:
+        name = f"e{len(self.sent)}"
+        self.sent.append(name)
+        text = json.dumps({**body, "event_id": name, "tenant": body["key"]})
+        if self.source.endswith(".fifo"):
+            return Draft(text, group_id=str(body["key"]), dedup_id=name)
+        return Draft(text)
+
+    def _end(self) -> None:
+        for process in reversed(self._processes):  # the controller last: it takes its cells with it
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class Role:
+    """A router or a controller."""
+
+    def __init__(self, name: str, environ: Mapping[str, str], directory: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = directory / f"{name}-{port}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "router", name],
+                env={**environ, "CELLROUTER_API_PORT": str(port)},
+                stdout=log,
+                stderr=log,
+            )
+
+    async def answers(self) -> bool:
+        """Whether its API is up."""
+        assert self.process.poll() is None, self.log.read_text()
+        return bool(await asyncio.to_thread(self._get, "/healthz"))
+
+    async def serves_all(self) -> bool:
+        """Whether every cell that it shows is serving."""
+        cells = json.loads(await asyncio.to_thread(self._get, "/cells") or "[]")
+        return bool(cells) and all(cell["state"] == "serving" for cell in cells)
+
+    async def stopping(self) -> bool:
+        """Whether it has said that it stops."""
+        return '"stopping"' in self.log.read_text()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        text = self._get("/metrics")
+        samples = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.MULTILINE)
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(float(value) for found, value in samples if all(label in found for label in wanted))
+
+    async def signalled(self, *numbers: signal.Signals) -> tuple[int, float]:
+        """Send signals; exit code, and the seconds that the end took."""
+        clock = SystemClock()
+        begun = clock.monotonic()
+        for position, number in enumerate(numbers, start=1):
+            self.process.send_signal(number)
+            if position < len(numbers):
+                await until(self.stopping, "it has noticed")  # two at once are one
+        code = await asyncio.to_thread(self.process.wait, 60)
+        return code, clock.monotonic() - begun
+
+    def _get(self, path: str) -> str:
+        """The body; empty for no answer."""
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as reply:
+                return str(reply.read().decode())
+        except OSError:
+            return ""

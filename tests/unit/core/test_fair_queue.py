@@ -1,0 +1,202 @@
+"""A fair queue against a model: lists of arrivals by key."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from router.core.fair_queue import FairQueue
+
+KEYS = "abcd"
+CAPS = {"a": 0, "b": 1, "c": 2, "d": 0}  # at the start; `recap` changes them
+
+keys = st.sampled_from(KEYS)
+
+
+class FairQueueModel(RuleBasedStateMachine):
+    """Every item pushed waits, is in flight, or was handed out; items are numbers in the order of arrival."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: FairQueue[int] = FairQueue()
+        self.arrivals = 0
+        self.size_of: dict[int, int] = {}
+        self.key_of: dict[int, str] = {}
+        self.held: dict[str, list[int]] = {key: [] for key in KEYS}
+        self.new: dict[str, list[int]] = {key: [] for key in KEYS}
+        self.flying: dict[str, list[int]] = {key: [] for key in KEYS}
+        self.cap = dict(CAPS)
+        self.owed: dict[str, set[str]] = {key: set() for key in KEYS}
+        """By key that was popped: which keys could pass ever since, and had no turn yet."""
+
+    def passable(self) -> set[str]:
+        """The keys whose turn it could be."""
+        waiting = {key for key in KEYS if self.held[key] or self.new[key]}
+        return {key for key in waiting if not self.cap[key] or len(self.flying[key]) < self.cap[key]}
+
+    def all_waiting(self) -> list[int]:
+        """What a clear gives."""
+        return sorted(chain(*self.held.values())) + sorted(chain(*self.new.values()))
+
+    @rule(key=keys, size=st.integers(0, 9), held=st.booleans())
+    def push(self, key: str, size: int, held: bool) -> None:
+        """An item joins the end of its key's held or new ones."""
+        item, self.arrivals = self.arrivals, self.arrivals + 1
+        self.queue.push(key, item, size, held=held, cap=self.cap[key])
+        self.size_of[item], self.key_of[item] = size, key
+        (self.held if held else self.new)[key].append(item)
+
+    @rule(key=keys, size=st.integers(0, 9), cap=st.integers(0, 3))
+    def recap(self, key: str, size: int, cap: int) -> None:
+        """Another cap, with the next item."""
+        self.cap[key] = cap
+        self.push(key, size, held=False)
+
+    @precondition(lambda self: self.passable())
+    @rule()
+    def pop(self) -> None:
+        """The next of a key that may pass: held before new, oldest first, no key twice before another's turn."""
+        announced = self.queue.next_size()
+        item, size = self.queue.pop()
+        key = self.key_of[item]
+        assert key in self.passable()
+        assert size == announced == self.size_of[item]
+        assert item == (self.held[key] or self.new[key]).pop(0)
+        self.flying[key].append(item)
+        assert not self.owed[key], f"{key} again before {self.owed[key]}"
+        for owed in self.owed.values():
+            owed.discard(key)
+        self.owed[key] = self.passable() - {key}
+
+    @rule()
+    def peek(self) -> None:
+        """It knows whether something may leave; asking or not changes nothing."""
+        assert (self.queue.next_size() is not None) == bool(self.passable())
+
+    @precondition(lambda self: any(self.flying.values()))
+    @rule(data=st.data())
+    def done(self, data: st.DataObject) -> None:
+        """One in flight is so no more."""
+        key = data.draw(st.sampled_from([key for key in KEYS if self.flying[key]]))
+        self.flying[key].pop()
+        self.queue.done(key)
+
+    @rule(count=st.integers(0, 6))
+    def shed(self, count: int) -> None:
+        """The newest new one of a key that has most, again and again; held ones stay."""
+        candidates = self.queue.shed()
+        for _ in range(count):
+            most = max(len(items) for items in self.new.values())
+            item = next(candidates, None)
+            if not most:
+                assert item is None
+                return
+            assert item is not None
+            key = self.key_of[item]
+            assert len(self.new[key]) == most
+            assert item == self.new[key].pop()
+
+    @rule()
+    def clear(self) -> None:
+        """All that waits: held ones first, each in the order of arrival."""
+        assert self.queue.clear() == self.all_waiting()
+        for key in KEYS:
+            self.held[key], self.new[key] = [], []
+
+    @invariant()
+    def counts(self) -> None:
+        """It knows what waits."""
+        waiting = self.all_waiting()
+        assert self.queue.waiting == len(waiting)
+        assert self.queue.held == sum(len(items) for items in self.held.values())
+        assert self.queue.bytes == sum(self.size_of[item] for item in waiting)
+        for key in KEYS:
+            assert self.queue.waiting_of(key) == len(self.held[key]) + len(self.new[key])
+
+    @invariant()
+    def remember_who_could_pass(self) -> None:
+        """A key that could not pass for a while has lost its turn."""
+        for owed in self.owed.values():
+            owed.intersection_update(self.passable())
+
+    def teardown(self) -> None:
+        """Nothing is left of keys that have nothing."""
+        while self.queue.next_size() is not None:
+            self.pop()
+        for key in KEYS:
+            while self.flying[key]:
+                self.flying[key].pop()
+                self.queue.done(key)
+                while self.queue.next_size() is not None:
+                    self.pop()
+        assert not self.all_waiting()
+        assert not self.queue._turns
+        assert not self.queue._ring
+
+
+TestFairQueue = FairQueueModel.TestCase
+
+
+def popped(queue: FairQueue[str], count: int) -> str:
+    """The next ones, one after the other."""
+    return "".join(queue.pop()[0] for _ in range(count) if queue.next_size() is not None)
+
+
+def test_no_key_waits_behind_anothers_backlog() -> None:
+    """100 of one key are before it, and the other's first is the second to leave."""
+    queue: FairQueue[str] = FairQueue()
+    for _ in range(100):
+        queue.push("loud", "l", 1, held=False)
+    for _ in range(3):
+        queue.push("quiet", "q", 1, held=False)
+    assert popped(queue, 8) == "lqlqlqll"
+
+
+def test_what_comes_back_goes_first_within_its_key_only() -> None:
+    """A key's held items pass its new ones, and nobody else's."""
+    queue: FairQueue[str] = FairQueue()
+    for item, key, held in [("1", "a", False), ("2", "b", False), ("3", "b", True), ("4", "b", True)]:
+        queue.push(key, item, 1, held=held)
+    assert popped(queue, 4) == "1342"
+
+
+def test_a_key_at_its_cap_is_passed_over_until_one_of_its_items_is_done() -> None:
+    """It costs the others nothing, and then it takes its turn again."""
+    queue: FairQueue[str] = FairQueue()
+    for _ in range(3):
+        queue.push("capped", "c", 7, held=False, cap=1)
+        queue.push("free", "f", 1, held=False)
+    assert popped(queue, 9) == "cfff"
+    assert queue.next_size() is None
+    assert queue.waiting == 2
+    queue.done("capped")
+    assert queue.next_size() == 7
+    assert popped(queue, 9) == "c"
+
+
+def test_shedding_levels_the_keys() -> None:
+    """Only who has most gives, and always the newest; what came from the hold queue would come straight back."""
+    queue: FairQueue[str] = FairQueue()
+    for item in "ABCDEF":
+        queue.push("loud", item, 1, held=False)
+    for item in "uvw":
+        queue.push("held", item, 1, held=True)
+    for item in "xy":
+        queue.push("quiet", item, 1, held=False)
+    candidates = queue.shed()
+    assert [next(candidates) for _ in range(4)] == ["F", "E", "D", "C"]
+    assert sorted(candidates) == ["A", "B", "x", "y"]
+    assert queue.clear() == ["u", "v", "w"]
+
+
+def test_keys_that_were_shed_leave_nothing_behind_while_nothing_can_be_sent() -> None:
+    """A cell that hangs sends nothing, and gets ever new keys, which are shed: their number must not add up."""
+    queue: FairQueue[int] = FairQueue()
+    for item in range(1000):
+        queue.push(f"key-{item}", item, 1, held=False)
+        if queue.waiting > 10:
+            next(queue.shed())
+    assert len(queue._turns) <= 20
+    assert len(queue._ring) <= 20

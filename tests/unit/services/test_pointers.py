@@ -1,0 +1,84 @@
+"""Events whose bodies lie in S3, through the whole data plane."""
+
+from __future__ import annotations
+
+import json
+
+from router.core.errors import SourceUnavailableError
+from router.core.models import Event, Outcome
+from tests.fake_clock import play
+from tests.router_world import World
+
+
+def pointer(key: str, bucket: str = "payloads") -> str:
+    """As the extended client library writes it."""
+    where = {"s3BucketName": bucket, "s3Key": key}
+    return json.dumps(["software.amazon.payloadoffloading.PayloadS3Pointer", where])
+
+
+def put(world: World, name: str, tenant: str) -> str:
+    """A large body in S3; what the queue gets instead."""
+    world.objects.objects["payloads", name] = json.dumps(
+        {"event_id": name, "tenant": tenant, "x": "x" * 2**20}
+    ).encode()
+    world.sent.add(name)
+    return pointer(name)
+
+
+def test_a_body_in_s3_reaches_its_cell_and_only_its_pointer_waits() -> None:
+    """Also through the hold queue and the dead-letter queue: neither ever carries the large body."""
+    world = World(cells=1, max_attempts=2)
+    bodies: dict[str, int] = {}
+
+    def behaviour(event: Event) -> Outcome:
+        bodies[event.event_id] = len(event.body)
+        return Outcome.FAILED if event.event_id == "bad" else Outcome.OK
+
+    world.cells.cells["cell-0000"].behaviour = behaviour
+
+    async def story() -> None:
+        for name in ("good", "bad"):
+            await world.send_raw(put(world, name, "t"), group="t")
+        await world.send_raw(pointer("gone"), group="t")
+        await world.send_raw(pointer("x", bucket="elsewhere"), group="t")
+        async with world.routing():
+            await world.settled()
+        letters = {letter.reason: letter for letter in await world.dead_letters()}
+        assert letters["max_attempts"].pointer == pointer("bad")
+        assert letters["max_attempts"].body == ""
+        assert letters["malformed"].body in (pointer("gone"), pointer("x", bucket="elsewhere"))
+
+    play(world.clock, story())
+    assert set(bodies) == {"good", "bad"}
+    assert min(bodies.values()) > 2**20
+    assert ("elsewhere", "x") not in world.objects.reads
+
+
+def test_s3_out_of_reach_delays_and_loses_nothing_and_breaks_no_order() -> None:
+    """In a FIFO queue what follows in the group waits too."""
+    world = World(cells=2, fifo=True)
+
+    async def story() -> None:
+        world.objects.failure = SourceUnavailableError("away")
+        for number in range(30):
+            name = f"e{number:03}"
+            world.sent.add(name)
+            tenant = f"t{number % 3}"
+            body = json.dumps({"event_id": name, "tenant": tenant})
+            if number % 5 == 0:
+                world.sent.discard(name)
+                body = put(world, name, tenant)
+            await world.send_raw(body, group=tenant)
+        async with world.routing():
+            await world.clock.sleep(60)
+            assert world.cells.effects().keys() < world.sent
+            world.objects.failure = None
+            await world.settled()
+
+    play(world.clock, story())
+    assert world.cells.effects().keys() == world.sent
+    for cell in world.cells.cells.values():
+        for number in range(3):
+            done = [name for name in cell.order if int(name[1:]) % 3 == number]
+            assert done == sorted(done)
+    assert len(world.dead) == 0
