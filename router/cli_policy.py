@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Annotated
 
 import typer
@@ -50,6 +51,8 @@ def limit(
 ) -> None:
     """Limit a key, or all keys by default. What is over the limit waits in the hold queue."""
     _one_of(key, default=default)
+    if not isfinite(rate):
+        raise typer.BadParameter("must be a number of events a second", param_hint="--rate")
     if not rate and not concurrency:
         raise typer.BadParameter("give --rate, --concurrency or both; to take a limit away: cellrouter policy unlimit")
     wanted = TenantLimit(rate, burst, concurrency)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 from cell_worker.api import Cell, Event, RejectEvent
@@ -31,6 +32,7 @@ async def handle(event: Event, cell: Cell) -> None:
                 raise RejectEvent("told to reject")
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+    at_ms = time.time_ns() // 1_000_000
     line = {"event": event.event_id, "key": event.partition_key, "cell": cell.cell_id, "generation": cell.generation}
     with open(os.environ[FILE], "a") as file:  # noqa: ASYNC230, PTH123 - one short line
-        file.write(json.dumps(line | {"attempt": event.attempt}) + "\n")
+        file.write(json.dumps(line | {"attempt": event.attempt, "at_ms": at_ms}) + "\n")

@@ -39,6 +39,8 @@ class System:
         self.deeds_file = directory / "deeds.jsonl"
         self.deeds_file.touch()
         self.sent: list[str] = []
+        self.key_of: dict[str, str] = {}  # by event
+        self.sent_at_ms: dict[str, int] = {}
         self._aws = AwsConfig("us-east-1", aws_endpoint)
         self._call: Any = None
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -136,6 +138,11 @@ class System:
         """The name of a cell's hold queue."""
         return f"cellrouter-{self.name}-{cell_id}-hold"
 
+    def hang(self, cell_id: str) -> None:
+        """SIGSTOP its newest instance."""
+        newest = max((self.directory / "data" / "run").glob(f"{cell_id}.*.pid"))
+        os.kill(json.loads(newest.read_bytes())["pid"], signal.SIGSTOP)
+
     def logs(self) -> str:
         """The end of what every process said."""
         files = [*self.directory.glob("*.log"), *(self.directory / "data").rglob("*.log")]
@@ -163,6 +170,8 @@ class System:
     def _draft(self, body: Mapping[str, Any]) -> Draft:
         name = f"e{len(self.sent)}"
         self.sent.append(name)
+        self.key_of[name] = body["key"]
+        self.sent_at_ms[name] = SystemClock().time_ms()
         text = json.dumps({**body, "event_id": name, "tenant": body["key"]})
         if self.source.endswith(".fifo"):
             return Draft(text, group_id=str(body["key"]), dedup_id=name)

@@ -240,7 +240,7 @@ class RedisRegistry:
                 raise NotLeaderError(str(error)) from error
             raise RegistryUnavailableError(str(error)) from error
         except (RedisError, OSError, TimeoutError, msgspec.DecodeError) as error:
-            raise RegistryUnavailableError(f"{type(error).__name__}: {error}") from error
+            raise RegistryUnavailableError(f"Redis can't be used: {type(error).__name__}: {error}") from error
 
 
 def _lease(value: bytes) -> protocol.Lease | None:

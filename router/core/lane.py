@@ -11,7 +11,7 @@ in a batch of its own and never beside another suspect: when the instance dies a
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -44,11 +44,11 @@ class Lane(Generic[T]):
         self.target: Target | None = None
         self.in_flight = 0  # at every instance; the window looks only at the present one's
         self.bytes = 0  # waiting and in flight
-        self._at_target = 0
+        self._flying: Counter[int] = Counter()  # the same by generation: one that was away may come back
         self._window = Window(1)
         self._queue: FairQueue[T] = FairQueue()
         self._suspects: deque[tuple[T, int]] = deque()
-        self._suspect_at_target = False
+        self._suspect_at: set[int] = set()  # generations that a suspect is in flight at
         self._failures = 0
         self._retry_at = 0.0
 
@@ -92,8 +92,6 @@ class Lane(Generic[T]):
         self.target = target
         if changed:
             self._window = Window(target.concurrency if target else 1)
-            self._at_target = 0
-            self._suspect_at_target = False
             self._failures = 0
             self._retry_at = 0.0
 
@@ -112,29 +110,33 @@ class Lane(Generic[T]):
 
     def take(self, now: float) -> list[tuple[T, int]]:
         """The next batch: as much as the window, the limits of a batch and the circuit allow; empty for nothing now."""
-        room = self.window - self._at_target
-        if room <= 0 or not self.passable(now):
+        if self.target is None or not self.passable(now):
             return []
-        if self._suspects and not self._suspect_at_target:
-            self._suspect_at_target = True
-            return self._left([self._suspects.popleft()])
-        return self._left(list(self._next(min(room, self.limits.batch_events))))
+        generation = self.target.generation
+        room = self.window - self._flying[generation]
+        if room <= 0:
+            return []
+        if self._suspects and generation not in self._suspect_at:
+            self._suspect_at.add(generation)
+            return self._left([self._suspects.popleft()], generation)
+        return self._left(list(self._next(min(room, self.limits.batch_events))), generation)
 
     def settled(self, key: str, size: int, generation: int, *, suspect: bool = False) -> None:
         """One event in flight at that generation has an outcome."""
-        at_target = self.target is not None and self.target.generation == generation
         self.in_flight -= 1
-        self._at_target -= at_target
+        self._flying[generation] -= 1
+        if not self._flying[generation]:
+            del self._flying[generation]
         self.bytes -= size
-        if not suspect:
+        if suspect:
+            self._suspect_at.discard(generation)
+        else:
             self._queue.done(key)
-        elif at_target:
-            self._suspect_at_target = False
 
     def timed(self, latency_s: float, generation: int) -> None:
         """The present instance answered an event, still counted as in flight, after so long."""
         if self.target is not None and self.target.generation == generation:
-            self._window.answered(latency_s, self._at_target)
+            self._window.answered(latency_s, self._flying[generation])
 
     def answered(self) -> None:
         """The cell answered a batch to its end."""
@@ -146,6 +148,7 @@ class Lane(Generic[T]):
             self._retry_at = now + min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
             self._failures = min(self._failures + 1, 16)
             self._window.failed()
+        self._failures = self._failures or 1  # also when another batch was answered in between
         return self.clear()
 
     def hungry(self, now: float) -> bool:
@@ -153,16 +156,23 @@ class Lane(Generic[T]):
         return self.passable(now) and self.room() > self.limits.share_events * 3 // 4
 
     def shed(self) -> list[T]:
-        """Give back what is over its share, for the hold queue: the newest of the keys that have most."""
+        """Give back what is over its share, for the hold queue: the newest of the keys that have most.
+
+        Suspects, which leave one at a time, first, as far as they fill more than half of it.
+        """
         excess: list[T] = []
+        while self.room() == 0 and len(self._suspects) > self.limits.share_events // 2:
+            item, size = self._suspects.pop()
+            self.bytes -= size
+            excess.append(item)
         candidates = self._queue.shed()
         while self.room() == 0:
             before = self._queue.bytes
-            item = next(candidates, None)
-            if item is None:
+            candidate = next(candidates, None)
+            if candidate is None:
                 break
             self.bytes -= before - self._queue.bytes
-            excess.append(item)
+            excess.append(candidate)
         return excess
 
     def clear(self) -> list[T]:
@@ -183,7 +193,8 @@ class Lane(Generic[T]):
                 return
             yield self._queue.pop()
 
-    def _left(self, batch: list[tuple[T, int]]) -> list[tuple[T, int]]:
-        self.in_flight += len(batch)
-        self._at_target += len(batch)
+    def _left(self, batch: list[tuple[T, int]], generation: int) -> list[tuple[T, int]]:
+        if batch:
+            self.in_flight += len(batch)
+            self._flying[generation] += len(batch)
         return batch

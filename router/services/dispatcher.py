@@ -222,11 +222,10 @@ class Dispatcher:
         if isolate.why:
             self._quarantine_key(path, delivery.event.partition_key, isolate.why)
         event = replace(delivery.event, unanswered=())  # a fresh start once it is released
-        self._observer.observe(EventHeld(path.lane.cell_id, "quarantine"))
         if delivery.inbox.fifo:
             delivery.inbox.let_go(delivery.held, self._queues.ward.wait_s(isolate.left_s))
         else:
-            self._queues.ward.put(delivery, event, isolate.left_s)
+            self._queues.ward.put(path.lane.cell_id, delivery, event, isolate.left_s)
 
     def _quarantine_key(self, path: CellPath, key: str, why: str) -> None:
         self._admission.poison.forget(key)

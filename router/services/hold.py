@@ -38,12 +38,13 @@ class HoldQueue:
         """How many of its messages are here."""
         return len(self._inbox)
 
-    def put(self, delivery: Delivery, event: Event, delay_s: int) -> None:
-        """Keep the event there for at least `delay_s`. One that came from there, unchanged, just goes back."""
+    def put(self, delivery: Delivery, event: Event, delay_s: int) -> bool:
+        """Keep the event there for at least `delay_s`. False for one that came from there, unchanged: it goes back."""
         if delivery.inbox is self._inbox and event == delivery.event:
             self._inbox.let_go(delivery.held, delay_s)
-        else:
-            self._forwarder.put(held_draft(event, min(delay_s, MAX_DELAY_S)), delivery.inbox, delivery.held)
+            return False
+        self._forwarder.put(held_draft(event, min(delay_s, MAX_DELAY_S)), delivery.inbox, delivery.held)
+        return True
 
     async def run(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Held]], None]) -> None:
         """Take out, delete and forward until cancelled. `demand`: how many messages are wanted now, 0 to 10."""

@@ -8,14 +8,14 @@ by hand or because its time is up; then they go to its cell as any other. Nothin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from router.core.errors import RegistryUnavailableError
 from router.core.models import Event
 from router.core.policy import Policy, Quarantine
-from router.core.telemetry import KeyQuarantined, PolicyApplied
+from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
 from router.ports import AuditEntry, Clock, Observer, PolicyStore
 from router.services.batcher import BATCH
 from router.services.delivery import Delivery
@@ -49,7 +49,7 @@ class QuarantineWard:
         self._clock = clock
         self._observer = observer
         self._policy = Policy()
-        self._pending: dict[str, tuple[str, Quarantine]] = {}  # key → cell, what is not written yet
+        self._decided: dict[str, _Decision] = {}  # by key: not yet in the policy that the registry shows
         self._wake = asyncio.Event()
         self._sweeping = True  # a router that starts looks what is there
         self._swept_at = clock.monotonic()
@@ -57,8 +57,11 @@ class QuarantineWard:
         self._next_end_ms: int | None = None  # when the next quarantine is up
 
     def apply(self, policy: Policy) -> Policy:
-        """What the registry says; returns it with what isn't written yet."""
+        """What the registry says; returns it with what isn't in it yet."""
         now_ms = self._clock.time_ms()
+        shown = [k for k, d in self._decided.items() if d.version and not 0 < policy.version < d.version]
+        for key in shown:
+            del self._decided[key]
         if any(not policy.in_quarantine(key, now_ms) for key in self._policy.quarantined):
             self._sweeping = True
         self._policy = policy
@@ -73,15 +76,16 @@ class QuarantineWard:
         now_ms = self._clock.time_ms()
         if not self._effective().in_quarantine(key, now_ms):
             until_ms = now_ms + round(self._config.release_after_s * 1000) if self._config.release_after_s else 0
-            self._pending[key] = (cell_id, Quarantine(why, now_ms, until_ms))
+            self._decided[key] = _Decision(cell_id, Quarantine(why, now_ms, until_ms))
             self._observer.observe(KeyQuarantined(cell_id, key, why))
             self._wake.set()
         return self.apply(self._policy)
 
-    def put(self, delivery: Delivery, event: Event, left_s: float) -> None:
+    def put(self, cell_id: str, delivery: Delivery, event: Event, left_s: float) -> None:
         """Into the quarantine queue, or back there."""
         self._looked_at += 1
-        self._hold.put(delivery, event, self.wait_s(left_s))
+        if self._hold.put(delivery, event, self.wait_s(left_s)):
+            self._observer.observe(EventHeld(cell_id, "quarantine"))
 
     def wait_s(self, left_s: float) -> int:
         """How long an event isn't looked at: until the quarantine ends, or so long that looking stays cheap."""
@@ -118,30 +122,39 @@ class QuarantineWard:
         return BATCH if self._sweeping and len(self._hold) < MAX_OPEN else 0
 
     def _effective(self) -> Policy:
-        added = {key: quarantine for key, (_, quarantine) in self._pending.items()}
+        added = {key: decision.quarantine for key, decision in self._decided.items()}
         return replace(self._policy, quarantined={**self._policy.quarantined, **added}) if added else self._policy
 
     async def _write(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._pending:
+            while unwritten := {key: decision for key, decision in self._decided.items() if not decision.version}:
                 try:
-                    await self._write_all()
+                    await self._write_down(unwritten)
                 except RegistryUnavailableError:
                     await self._clock.sleep(RETRY_S)
 
-    async def _write_all(self) -> None:
-        pending = dict(self._pending)
+    async def _write_down(self, decisions: Mapping[str, _Decision]) -> None:
         policy, now_ms = await self._store.policy(), self._clock.time_ms()
-        for key, (_, quarantine) in pending.items():
-            policy = policy.with_quarantine(key, quarantine, now_ms)
+        version = policy.version + 1
+        for key, decision in decisions.items():
+            policy = policy.with_quarantine(key, decision.quarantine, now_ms)
         audit = [
-            AuditEntry(now_ms, self._config.who, "quarantine", cell_id, f"key {key!r}: {quarantine.why}")
-            for key, (cell_id, quarantine) in pending.items()
+            AuditEntry(
+                now_ms, self._config.who, "quarantine", decision.cell_id, f"key {key!r}: {decision.quarantine.why}"
+            )
+            for key, decision in decisions.items()
         ]
         if await self._store.change_policy(policy, audit):
-            self._policy = policy
-            for key, (_, written) in pending.items():
-                if self._pending.get(key, ("", None))[1] is written:
-                    del self._pending[key]
+            for decision in decisions.values():
+                decision.version = version
+
+
+@dataclass(slots=True, eq=False)
+class _Decision:
+    """A key that this router has put in quarantine."""
+
+    cell_id: str
+    quarantine: Quarantine
+    version: int = 0  # of the policy that it is in; 0: not written yet

@@ -1,16 +1,19 @@
-"""A lane against a model: bounded, fair, nothing lost, nothing twice; then the cases that read better as stories."""
+"""A lane against a model: bounded, fair, nothing lost, nothing twice, suspects alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from router.core.lane import LAST_RETRY_S, Lane, LaneLimits
 from router.core.models import Target
 
 LIMITS = LaneLimits(share_events=12, share_bytes=1000, batch_events=5, batch_bytes=300)
+CAPS = {"a": 0, "b": 1, "c": 2}
+CONCURRENCY = {1: 8, 2: 3, 3: 1}  # by generation
 
 
 def target(generation: int = 1, concurrency: int = 8) -> Target:
@@ -18,15 +21,33 @@ def target(generation: int = 1, concurrency: int = 8) -> Target:
     return Target("cell-0000", generation, f"127.0.0.1:{9000 + generation}", concurrency, 1)
 
 
+def lane_of(count: int, *, concurrency: int = 8, now: float = 0.0) -> Lane[int]:
+    """A lane with an instance, and so many events of size 1 and of one key, numbered from 0."""
+    lane: Lane[int] = Lane(LaneLimits())
+    lane.retarget(target(concurrency=concurrency))
+    for item in range(count):
+        assert lane.offer("k", item, 1, held=False, now=now)
+    return lane
+
+
+def take(lane: Lane[int], now: float = 0.0) -> list[int]:
+    """The next batch without the sizes."""
+    return [item for item, _ in lane.take(now)]
+
+
 @dataclass(frozen=True)
 class Item:
-    """What the model knows of an event."""
+    """An event. Numbers grow in the order of arrival."""
 
     number: int
     key: str
     size: int
     held: bool
     suspect: bool
+
+    def rank(self) -> tuple[bool, bool, int]:
+        """Where it stands when everything is given back."""
+        return not self.suspect, not (self.held or self.suspect), self.number
 
 
 class LaneModel(RuleBasedStateMachine):
@@ -35,105 +56,169 @@ class LaneModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.lane: Lane[Item] = Lane(LIMITS)
+        self.lane.retarget(target(1, CONCURRENCY[1]))
         self.now = 0.0
-        self.next = 0
-        self.waiting: list[Item] = []
-        self.flying: list[tuple[Item, int]] = []  # with their generations
-        self.caps: dict[str, int] = {}
+        self.offered = 0
+        self.waiting: set[Item] = set()
+        self.flying: dict[Item, int] = {}  # item → generation
+        self.probing = False
+
+    def bytes(self) -> int:
+        """Of all that it has."""
+        return sum(item.size for item in (*self.waiting, *self.flying))
+
+    def room(self) -> int:
+        """What is left of its share."""
+        left = LIMITS.share_events - len(self.waiting) - len(self.flying)
+        return max(0, left) if self.bytes() < LIMITS.share_bytes else 0
 
     def at_target(self) -> list[Item]:
-        """In flight at the present instance, since it is the present one."""
-        now = self.lane.target
-        return [item for item, generation in self.flying if now is not None and generation == now.generation]
+        """What is in flight at the present instance."""
+        assert self.lane.target is not None
+        return [item for item, generation in self.flying.items() if generation == self.lane.target.generation]
 
-    @rule(key=st.sampled_from("abc"), size=st.integers(0, 400), held=st.booleans(), rare=st.integers(0, 9))
-    def offer(self, key: str, size: int, held: bool, rare: int) -> None:
-        """Taken in only when passable."""
-        item, self.next = Item(self.next, key, size, held, suspect=rare == 0), self.next + 1
-        expected = self.lane.passable(self.now)
-        cap = 2 if key == "c" else 0
-        taken = self.lane.offer(key, item, size, held=held, now=self.now, cap=cap, suspect=item.suspect)
-        assert taken == expected
-        if expected:
-            self.waiting.append(item)
+    def flying_of(self, key: str) -> int:
+        """How many of a key, suspects aside, are in flight at any instance."""
+        return sum(item.key == key and not item.suspect for item in self.flying)
+
+    def passable_keys(self) -> set[str]:
+        """The keys with waiting items, and no cap in the way."""
+        keys = {item.key for item in self.waiting if not item.suspect}
+        return {key for key in keys if not CAPS[key] or self.flying_of(key) < CAPS[key]}
+
+    def suspects(self) -> list[Item]:
+        """Waiting ones, oldest first."""
+        return sorted((item for item in self.waiting if item.suspect), key=Item.rank)
+
+    @rule(
+        keys=st.lists(st.sampled_from("abc"), min_size=1, max_size=10),
+        size=st.integers(0, 400) | st.integers(0, 9),
+        kind=st.sampled_from(["new", "new", "held", "suspect", "held suspect"]),
+    )
+    def offer(self, keys: list[str], size: int, kind: str) -> None:
+        """Taken in only when passable, and then always."""
+        for key in keys:
+            item = Item(self.offered, key, size, "held" in kind, "suspect" in kind)
+            self.offered += 1
+            expected = self.lane.passable(self.now)
+            taken = self.lane.offer(key, item, size, held=item.held, now=self.now, cap=CAPS[key], suspect=item.suspect)
+            assert taken == expected
+            if taken:
+                self.waiting.add(item)
 
     @rule()
     def take(self) -> None:
-        """Within window, batch and caps; in order within a key; a suspect alone."""
-        window = self.lane.window
-        before = self.at_target()
-        taken = [item for item, _ in self.lane.take(self.now)]
-        if self.lane.target is None or not self.lane.passable(self.now):
-            assert not taken
+        """As much as may pass, and no more; in the order of each key; a suspect alone, and before others."""
+        lane, passable = self.lane, self.passable_keys()
+        suspects = self.suspects()
+        batch = lane.take(self.now)
+        if lane.target is None or not lane.passable(self.now):
+            assert not batch
             return
-        assert len(before) + len(taken) <= max(window, len(before))
-        assert window <= self.lane.target.concurrency
-        assert len(taken) <= LIMITS.batch_events
-        assert len(taken) <= 1 or sum(item.size for item in taken) <= LIMITS.batch_bytes
-        for item in taken:
-            self.waiting.remove(item)
-            self.flying.append((item, self.lane.target.generation))
-            first = [i for i in self.waiting if i.key == item.key and i.suspect == item.suspect]
-            later = [i for i in first if (i.held, -i.number) > (item.held, -item.number)]
-            assert item.suspect or not later
-        suspects = [item for item in self.at_target() if item.suspect]
-        assert len(suspects) <= 1
-        assert len(taken) == 1 or not any(item.suspect for item in taken)
-        capped = [item for item, _ in self.flying if item.key == "c" and not item.suspect]
-        assert len(capped) <= 2
+        flying = self.at_target()
+        room = min(lane.window, lane.target.concurrency) - len(flying)
+        assert lane.window <= (1 if self.probing else lane.target.concurrency)
+        if room <= 0:
+            assert not batch
+        elif suspects and not any(item.suspect for item in flying):
+            assert [item for item, _ in batch] == suspects[:1]
+            self.left(batch)
+        else:
+            assert bool(batch) == bool(passable)
+            self.left(batch)
+            self.is_full(batch, room)
 
-    @rule(pick=st.integers(0, 100))
-    def settle(self, pick: int) -> None:
-        """One in flight has its result."""
-        if self.flying:
-            item, generation = self.flying.pop(pick % len(self.flying))
-            self.lane.timed(0.01, generation)
-            self.lane.settled(item.key, item.size, generation, suspect=item.suspect)
+    def left(self, batch: list[tuple[Item, int]]) -> None:
+        """They are in flight from now on."""
+        for item, size in batch:
+            assert item in self.waiting
+            assert size == item.size
+            first = min((i for i in self.waiting if (i.key, i.suspect) == (item.key, item.suspect)), key=Item.rank)
+            assert item is first
+            assert item.suspect or item.key in self.passable_keys()
+            self.waiting.remove(item)
+            assert self.lane.target is not None
+            self.flying[item] = self.lane.target.generation
+
+    def is_full(self, batch: list[tuple[Item, int]], room: int) -> None:
+        """Within all limits, and ended by one of them."""
+        size = sum(size for _, size in batch)
+        assert len(batch) <= min(room, LIMITS.batch_events)
+        assert len(batch) <= 1 or size <= LIMITS.batch_bytes
+        if len(batch) < min(room, LIMITS.batch_events):
+            next_size = self.lane._queue.next_size()
+            assert next_size is None or size + next_size > LIMITS.batch_bytes
+            assert (next_size is None) == (not self.passable_keys())
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), latency=st.floats(0, 10) | st.none())
+    def settle(self, data: st.DataObject, latency: float | None) -> None:
+        """One in flight has its result; with a latency: the instance answered it."""
+        item = data.draw(st.sampled_from(sorted(self.flying, key=Item.rank)))
+        generation = self.flying[item]
+        if latency is not None:
+            self.lane.timed(latency, generation)
+        del self.flying[item]
+        self.lane.settled(item.key, item.size, generation, suspect=item.suspect)
+
+    @rule()
+    def answered(self) -> None:
+        """A batch came to its end: no more probing."""
+        self.lane.answered()
+        self.probing = False
 
     @rule()
     def shed(self) -> None:
-        """New ones only, the newest of their keys, and no more than it takes to be within the share again."""
-        excess = self.lane.shed()
-        for position, item in enumerate(excess):
+        """The newest, and no more than it takes; what was held stays, and suspects up to half a share."""
+        for item in self.lane.shed():
+            assert self.room() == 0
+            waiting = self.suspects()
+            if item.suspect:
+                assert len(waiting) > LIMITS.share_events // 2
+                assert item is waiting[-1]
+            else:
+                assert not item.held
+                assert len(waiting) <= LIMITS.share_events // 2
+                new = [i for i in self.waiting if not i.held and not i.suspect]
+                most = max(sum(i.key == key for i in new) for key in CAPS)
+                assert sum(i.key == item.key for i in new) == most
+                assert item.number == max(i.number for i in new if i.key == item.key)
             self.waiting.remove(item)
-            assert not item.held
-            assert not item.suspect
-            kept = [*self.waiting, *excess[position + 1 :]]
-            assert all(i.number < item.number for i in kept if i.key == item.key and not (i.held or i.suspect))
-        assert self.lane.room() > 0 or not [i for i in self.waiting if not (i.held or i.suspect)]
-        if excess:
-            last = excess[-1]
-            held_bytes = sum(i.size for i in [*self.waiting, last]) + sum(i.size for i, _ in self.flying)
-            held = len(self.waiting) + len(self.flying) + 1
-            assert held >= LIMITS.share_events or held_bytes >= LIMITS.share_bytes
+        if self.room() == 0:
+            assert all(item.held or item.suspect for item in self.waiting)
+            assert len(self.suspects()) <= LIMITS.share_events // 2
 
     @rule()
     def fail(self) -> None:
-        """Shut: all that waits comes back, suspects first, then what was held, each oldest first."""
-        expected = sorted(self.waiting, key=lambda i: (not i.suspect, not (i.held or i.suspect), i.number))
-        assert self.lane.failed(self.now) == expected
-        self.waiting = []
+        """Shut: all that waits comes back, suspects first, then held ones, then the rest."""
+        assert self.lane.failed(self.now) == sorted(self.waiting, key=Item.rank)
+        self.waiting.clear()
+        self.probing = True
         assert not self.lane.passable(self.now)
 
     @rule()
-    def answer(self) -> None:
-        """A batch came to its end."""
-        self.lane.answered()
-        assert not self.lane.probing
+    def clear(self) -> None:
+        """All that waits comes back, and the path stays as it is."""
+        passable = self.lane.passable(self.now)
+        assert self.lane.clear() == sorted(self.waiting, key=Item.rank)
+        self.waiting.clear()
+        assert self.lane.passable(self.now) == passable
 
-    @rule(generation=st.none() | st.integers(1, 3))
+    @rule(generation=st.none() | st.sampled_from(sorted(CONCURRENCY)))
     def retarget(self, generation: int | None) -> None:
-        """A changed instance is tried at once. Generations only grow, so none comes back."""
-        before = self.lane.target
-        if (
-            generation
-            and any(g == generation for _, g in self.flying)
-            and (before is None or before.generation != generation)
-        ):
-            return
-        self.lane.retarget(target(generation) if generation else None)
-        if generation and (before is None or before.generation != generation):
+        """A changed instance is tried at once, and with more than one event; the same one is not."""
+        before, passable = self.lane.target, self.lane.passable(self.now)
+        self.lane.retarget(target(generation, CONCURRENCY[generation]) if generation else None)
+        if generation is None:
+            self.probing = False
+            assert self.lane.window == 0
+            assert not self.lane.passable(self.now)
+        elif before is None or before.generation != generation:
+            self.probing = False
+            assert self.lane.window == CONCURRENCY[generation]
             assert self.lane.passable(self.now)
+        else:
+            assert self.lane.passable(self.now) == passable
 
     @rule(seconds=st.floats(0, LAST_RETRY_S))
     def wait(self, seconds: float) -> None:
@@ -141,71 +226,106 @@ class LaneModel(RuleBasedStateMachine):
         self.now += seconds
 
     @invariant()
-    def bounded(self) -> None:
-        """It knows what it holds."""
+    def knows_what_it_has(self) -> None:
+        """Counts and bytes are those of the model."""
         lane = self.lane
         assert lane.waiting == len(self.waiting)
         assert lane.in_flight == len(self.flying)
-        assert lane.bytes == sum(item.size for item in self.waiting) + sum(item.size for item, _ in self.flying)
-        assert 0 <= lane.room() <= LIMITS.share_events
-        assert 0 <= lane.room_for_held() <= LIMITS.share_events
+        assert lane.bytes == self.bytes()
+        for key in CAPS:
+            assert lane.waiting_of(key) == sum(item.key == key and not item.suspect for item in self.waiting)
+
+    @invariant()
+    def says_how_much_room_there_is(self) -> None:
+        """New events get what is left of the share; held ones at least half a share, and never more than a whole."""
+        lane = self.lane
+        assert lane.room() == self.room()
+        assert lane.hungry(self.now) == (lane.passable(self.now) and self.room() > 9)
+        held = sum(item.held or item.suspect for item in self.waiting)
+        if self.bytes() >= 2 * LIMITS.share_bytes:
+            assert lane.room_for_held() == 0
+        else:
+            assert lane.room_for_held() >= max(self.room(), LIMITS.share_events // 2 - held)
+            assert lane.room_for_held() <= max(0, LIMITS.share_events - held)
+
+    def teardown(self) -> None:
+        """Nothing is left of what is gone."""
+        for item, generation in self.flying.items():
+            self.lane.settled(item.key, item.size, generation, suspect=item.suspect)
+        self.lane.clear()
+        assert not self.lane._flying
+        assert not self.lane._suspect_at
+        assert not self.lane._queue._turns
+
+    @invariant()
+    def knows_whether_it_probes(self) -> None:
+        """From a failure on to an answer."""
+        assert self.lane.probing == self.probing
 
 
 TestLane = LaneModel.TestCase
 
 
-def lane_with(count: int, now: float = 0, concurrency: int = 8) -> Lane[int]:
-    """A lane with so many events of one key."""
-    lane: Lane[int] = Lane(LaneLimits())
-    lane.retarget(target(concurrency=concurrency))
-    for item in range(count):
-        assert lane.offer("k", item, 1, held=False, now=now)
-    return lane
-
-
 def test_the_window_is_the_cells_concurrency() -> None:
     """No more in flight at an instance than it works on at once; a new instance has a window of its own."""
-    lane = lane_with(10, concurrency=3)
-    assert [item for item, _ in lane.take(0)] == [0, 1, 2]
-    assert lane.take(0) == []
+    lane = lane_of(10, concurrency=3)
+    assert take(lane) == [0, 1, 2]
+    assert take(lane) == []
     lane.settled("k", 1, 1)
-    assert [item for item, _ in lane.take(0)] == [3]
+    assert take(lane) == [3]
     lane.retarget(target(2, concurrency=2))
-    assert [item for item, _ in lane.take(0)] == [4, 5]
+    assert take(lane) == [4, 5]
     lane.settled("k", 1, 1)
-    assert lane.take(0) == []
+    assert take(lane) == []
+
+
+def test_an_instance_that_comes_back_still_has_what_was_sent_to_it() -> None:
+    """Its lease was away for a moment: nothing goes beyond its concurrency, and no second suspect."""
+    lane = lane_of(10, concurrency=3)
+    lane.offer("s", 90, 1, held=False, now=0, suspect=True)
+    lane.offer("s", 91, 1, held=False, now=0, suspect=True)
+    assert take(lane) == [90]
+    assert take(lane) == [0, 1]
+    lane.retarget(None)
+    lane.retarget(target(concurrency=3))
+    assert take(lane) == []
+    lane.settled("k", 1, 1)
+    assert take(lane) == [2]
+    lane.settled("s", 1, 1, suspect=True)
+    assert take(lane) == [91]
+
+
+def test_latency_narrows_the_window_of_the_instance_that_it_was_measured_at_only() -> None:
+    """What the last instance answered late says nothing of this one."""
+    lane = lane_of(64, concurrency=64)
+    for latency in [0.1] * 10 + [5.0] * 100:
+        lane._flying[1] = 64  # all at once
+        lane.timed(latency, 1)
+    narrowed = lane.window
+    assert narrowed <= 32
+    for _ in range(100):
+        lane.timed(500.0, 2)
+    assert lane.window == narrowed
+    lane.retarget(target(2, concurrency=64))
+    assert lane.window == 64
 
 
 def test_after_a_failure_one_event_goes_until_the_cell_answers() -> None:
-    """A cell that is still dead costs one event a try, not a batch; then the window opens from its half."""
-    lane = lane_with(0)
+    """A cell that is still dead costs one event a try, not a batch."""
+    lane = lane_of(0)
     lane.failed(0.0)
-    for item in range(6):
+    for item in range(5):
         assert lane.offer("k", item, 1, held=False, now=1)
-    assert [item for item, _ in lane.take(1)] == [0]
-    assert lane.take(1) == []
+    assert take(lane, 1) == [0]
+    assert take(lane, 1) == []
     lane.settled("k", 1, 1)
     lane.answered()
-    assert [item for item, _ in lane.take(1)] == [1, 2, 3, 4]
-
-
-def test_what_comes_from_the_hold_queue_has_room_of_its_own() -> None:
-    """However many new events there are, half a share is left for it."""
-    lane: Lane[int] = Lane(LIMITS)
-    lane.retarget(target())
-    for item in range(50):
-        lane.offer("k", item, 1, held=False, now=0)
-    assert lane.room() == 0
-    assert lane.room_for_held() == 6
-    for item in range(6):
-        lane.offer("k", 100 + item, 1, held=True, now=0)
-    assert lane.room_for_held() == 0
+    assert take(lane, 1) == [1, 2, 3, 4]
 
 
 def test_back_off_grows_and_a_full_answer_ends_it() -> None:
     """0.2 s, 0.4 s, … at most 5 s, until the cell answers again."""
-    lane: Lane[int] = Lane(LaneLimits())
-    lane.retarget(target())
+    lane = lane_of(0)
     pauses = []
     for number in range(7):
         now = 100.0 * number
@@ -216,3 +336,49 @@ def test_back_off_grows_and_a_full_answer_ends_it() -> None:
     lane.answered()
     lane.failed(900.0)
     assert lane.passable(900.21)
+
+
+def test_several_batches_that_fail_together_halve_the_window_once() -> None:
+    """One death is one failure, whatever was in flight."""
+    lane = lane_of(0, concurrency=40)
+    for _ in range(4):
+        lane.failed(0.0)
+    lane.answered()
+    assert lane.window == 20
+
+
+def test_suspects_go_one_by_one_and_hold_up_nobody() -> None:
+    """While one is in flight the others wait for it, and everybody else goes on."""
+    lane = lane_of(3)
+    for item in (90, 91):
+        assert lane.offer("s", item, 1, held=True, now=0, suspect=True)
+    assert take(lane) == [90]
+    assert take(lane) == [0, 1, 2]
+    assert take(lane) == []
+    lane.settled("s", 1, 1, suspect=True)
+    assert take(lane) == [91]
+
+
+def test_a_flood_of_suspects_gives_way_to_other_cells() -> None:
+    """They leave one at a time: whatever there is beyond half a share has to go to the hold queue, not the rest."""
+    lane = lane_of(10)
+    for item in range(1000, 2000):
+        lane.offer("s", item, 1, held=False, now=0, suspect=True)
+    shed = lane.shed()
+    assert lane.room() == 1
+    assert shed == list(range(1999, 1999 - len(shed), -1))
+    assert take(lane) == [1000]
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_new_events_leave_room_for_what_comes_from_the_hold_queue(size: int) -> None:
+    """Half a share, however many new ones wait; but never more than two shares of bytes."""
+    lane: Lane[int] = Lane(LaneLimits(share_events=20, share_bytes=100_000))
+    lane.retarget(target())
+    for item in range(30):
+        lane.offer("k", item, size, held=False, now=0)
+    taken = 0
+    while lane.room_for_held():
+        lane.offer("k", 1000, size, held=True, now=0)
+        taken += 1
+    assert taken == (10 if size == 1 else 0)
