@@ -152,7 +152,7 @@ def test_missing_objects_and_buckets_are_rejected() -> None:
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, {"hello": 1}, [1]], ids=["broken", "deep", "other", "list"])
 def test_bodies_of_another_shape_are_rejected(body: Any) -> None:
     """Plain JSON events of other producers don't crash the handler."""
-    assert re.search("not JSON|not an S3 notification", rejection(body))
+    assert re.search("not JSON|neither an S3 notification", rejection(body))
 
 
 def test_sizes_are_bounded_as_stored_and_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
