@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.errors import SourceUnavailableError
-from router.core.models import Draft, Message
+from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 from router.ports import Clock
 
 MIN_PAUSE_S: Final = 0.01
@@ -83,7 +83,7 @@ class MemorySource:
                 self._hide_until(stored, self._clock.monotonic() + seconds)
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        """Takes all; on a FIFO queue only those with a group and a deduplication id."""
+        """Takes what is not too large; on a FIFO queue only what has a group and a deduplication id."""
         self._fail_if_down()
         return [position for position, draft in enumerate(drafts) if not self._store(draft)]
 
@@ -103,6 +103,8 @@ class MemorySource:
 
     def _store(self, draft: Draft) -> bool:
         now = self._clock.monotonic()
+        if draft.size > MAX_MESSAGE_BYTES:
+            return False
         if self.fifo:
             if not draft.group_id or not draft.dedup_id:
                 return False

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from router.adapters.sqs_client import SqsClient, SqsError
 from router.core.errors import SourceUnavailableError
-from router.core.models import Draft, Message
+from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId")
 _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
@@ -105,18 +105,15 @@ class SqsSource:
             raise SourceUnavailableError(f"queue {self.name}: {error}") from error
 
 
-_MAX_SEND_BYTES: Final = 1024 * 1024
-
-
 def _by_size(drafts: Sequence[Draft]) -> list[list[int]]:
     """Positions, grouped so that a group's bytes fit in one call."""
     groups: list[list[int]] = []
     room = 0
     for position, draft in enumerate(drafts):
-        size = len(draft.body.encode()) + sum(len(k) + len(v) + 6 for k, v in draft.attributes.items())
+        size = draft.size
         if not groups or size > room:
             groups.append([])
-            room = _MAX_SEND_BYTES
+            room = MAX_MESSAGE_BYTES
         groups[-1].append(position)
         room -= size
     return groups

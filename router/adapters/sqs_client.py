@@ -27,7 +27,8 @@ from router.adapters.clock import SystemClock
 from router.adapters.sigv4 import Credentials, Signer
 from router.ports import Clock
 
-MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024  # ten bodies of 1 MiB, escaped
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Ten bodies of 1 MiB, each byte escaped by six. With less, ten bodies of quotes alone could never be received."""
 CONNECT_TIMEOUT_S: Final = 5.0
 CREDENTIALS_KEPT_S: Final = 60.0
 """Botocore renews temporary credentials ten minutes before their end: a minute more does no harm."""

@@ -28,14 +28,15 @@ import msgspec
 from router.core import s3_events
 from router.core.errors import MalformedMessageError
 from router.core.key_paths import compile_path
-from router.core.models import Draft, Event, Message
+from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
 from router.core.pointers import pointer_in
 from router.core.strict_json import check_object, decode, encode
 from router.core.wrapping import certainly_one_list, look, unwrap
 
-__all__ = ["ATTEMPT", "UNANSWERED", "Extraction", "Parser", "compile_path", "held_draft"]
+__all__ = ["ATTEMPT", "UNANSWERED", "Extraction", "Parser", "can_be_held", "compile_path", "held_draft"]
 
-MAX_BODY_BYTES: Final = 1024 * 1024  # SQS' own limit; a larger body didn't come from SQS
+MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES  # a larger body didn't come from SQS
+_SURELY_HELD_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024  # far more room than id, key and numbers need, escaped
 MAX_KEY_BYTES: Final = 1024
 MAX_ID_BYTES: Final = 8192  # an S3 object's has up to about 2200; it travels in message attributes
 MAX_NUMBERS: Final = 100  # in an attribute; far more than a router ever writes
@@ -153,6 +154,11 @@ def held_draft(event: Event, delay_s: int) -> Draft:
     if event.unanswered:
         attributes[UNANSWERED] = ",".join(map(str, event.unanswered))
     return Draft(event.pointer or event.body.decode(), attributes, delay_s)
+
+
+def can_be_held(event: Event) -> bool:
+    """Whether it fits in a queue's message beside what it has to carry."""
+    return len(event.body) <= _SURELY_HELD_BYTES or held_draft(event, 0).size <= MAX_MESSAGE_BYTES
 
 
 def _held(message: Message, raw: bytes) -> Event:

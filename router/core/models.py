@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
+from typing import Final
 
 
 class Outcome(StrEnum):
@@ -51,6 +52,9 @@ class Event:
     pointer: str = ""  # the S3 pointer that the body was fetched by; empty: it travels itself
 
 
+MAX_MESSAGE_BYTES: Final = 1024 * 1024  # of a message with its attributes, and of all in one call
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A message to be sent."""
@@ -60,6 +64,11 @@ class Draft:
     delay_s: int = 0  # 0 to 900; standard queues only
     group_id: str | None = None  # required by FIFO queues
     dedup_id: str | None = None  # required by FIFO queues
+
+    @property
+    def size(self) -> int:
+        """Bytes as SQS counts them: body and attributes, which have a type, `String`, too."""
+        return len(self.body.encode()) + sum(len(k) + len(v.encode()) + 6 for k, v in self.attributes.items())
 
 
 @dataclass(frozen=True, slots=True)

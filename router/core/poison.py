@@ -20,7 +20,7 @@ class Poison:
 
     def __init__(self) -> None:
         self._unanswered: dict[str, set[int]] = {}  # key → generations
-        self._cleared: dict[str, int] = {}  # key → the last generation that answered it, as long as there are suspects
+        self._cleared: dict[str, int] = {}  # key → last generation that answered it, since there are suspects
         self._failures: dict[str, _Failures] = {}
 
     def suspects(self, unanswered: Collection[int]) -> bool:
@@ -41,12 +41,13 @@ class Poison:
 
     def answered(self, key: str, generation: int) -> None:
         """The instance survived an event of the key."""
-        if self._unanswered:
-            self._unanswered.pop(key, None)
+        cleared = self._cleared.get(key)
+        if cleared is not None:
+            self._cleared[key] = max(cleared, generation)  # an old instance may answer late
+        elif self._unanswered:
             _bounded(self._cleared)
             self._cleared[key] = generation
-        elif self._cleared:
-            self._cleared.clear()
+        self._unanswered.pop(key, None)
 
     def succeeded(self, key: str) -> None:
         """An event of the key was processed."""

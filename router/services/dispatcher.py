@@ -3,7 +3,7 @@
 Guarantees: every event of an accepted message ends in exactly one of these ways: its cell confirmed it; it was
 written to its cell's hold queue, to the quarantine queue or to the dead-letter queue; or its message was let go and
 comes again. Only the former settle it. No lane waits for another. Events of a FIFO source are never written to a
-hold queue: they stay in their own, and so in order.
+hold queue: they stay in their own, and so in order; so do those that fit in no other message than their own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from router.core import dead_letter, retry
 from router.core.admission import Admission, Isolate, Wait
 from router.core.errors import MalformedMessageError
 from router.core.lane import LaneLimits
-from router.core.messages import Parser
+from router.core.messages import Parser, can_be_held
 from router.core.models import Event, Evidence, Outcome, Result, Target
 from router.core.policy import Policy
 from router.core.slots import SlotMap
@@ -178,7 +178,7 @@ class Dispatcher:
             letter = dead_letter.of_message(held.message, **self._circumstances("malformed", fault))
             self._bury(letter, inbox, held)
             return []
-        if inbox.fifo and (failures := self._groups.failures_of(held.message.message_id)):
+        if failures := self._groups.failures_of(held.message.message_id):
             events = [replace(event, attempt=failures + 1) for event in events]
         return [Delivery(event, held, inbox, from_hold) for event in events]
 
@@ -222,7 +222,7 @@ class Dispatcher:
         if isolate.why:
             self._quarantine_key(path, delivery.event.partition_key, isolate.why)
         event = replace(delivery.event, unanswered=())  # a fresh start once it is released
-        if delivery.inbox.fifo:
+        if self._stays(delivery):
             delivery.inbox.let_go(delivery.held, self._queues.ward.wait_s(isolate.left_s))
         else:
             self._queues.ward.put(path.lane.cell_id, delivery, event, isolate.left_s)
@@ -273,7 +273,7 @@ class Dispatcher:
 
     def _hold(self, path: CellPath, delivery: Delivery, event: Event, delay_s: int, cause: str) -> None:
         self._observer.observe(EventHeld(path.lane.cell_id, cause))
-        if not delivery.inbox.fifo:
+        if not self._stays(delivery):
             path.hold.put(delivery, event, delay_s)
             return
         message = delivery.held.message
@@ -281,6 +281,10 @@ class Dispatcher:
             self._groups.failed(message.message_id)
         pause = delay_s or retry.delay_s(self._config.retry, message.receive_count, self._clock.jitter())
         delivery.inbox.let_go(delivery.held, max(1, pause))
+
+    def _stays(self, delivery: Delivery) -> bool:
+        """Whether an event that has to wait does so in its own queue: for its order, or for its size."""
+        return delivery.inbox.fifo or not can_be_held(delivery.event)
 
     def _bury(self, letter: dead_letter.DeadLetter, inbox: Inbox, held: Held) -> None:
         self._observer.observe(EventDeadLettered(letter.reason))

@@ -42,7 +42,7 @@ class Groups:
             self._start(delivery)
 
     def failures_of(self, message_id: str) -> int:
-        """How often its handler has failed: a FIFO queue's message can't carry it."""
+        """How often its handler has failed: a message that stays in its queue can't carry it."""
         return self._failures.get(message_id, 0)
 
     def failed(self, message_id: str) -> None:

@@ -1,97 +1,221 @@
-"""Who is to blame, and who isn't."""
+"""Which keys are suspected, for how long, and which are found guilty."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.core import poison
-from router.core.poison import Poison
+from router.core.poison import DEATHS, Poison
 
 
-def test_nobody_is_a_suspect_as_long_as_all_answer() -> None:
-    """And asking costs nothing."""
-    keys = Poison()
-    keys.answered("k", 1)
-    keys.succeeded("k")
-    assert not keys.suspects(())
-    assert keys.deaths("k", (), 5) == (0, False)
+def deaths(poison: Poison, generation: int, key: str = "k", unanswered: tuple[int, ...] = ()) -> int:
+    """How many instances before that one died with the key, or this event of it, in flight."""
+    return poison.deaths(key, unanswered, generation)[0]
 
 
-def test_a_death_counts_once_the_next_instance_is_there() -> None:
-    """Until then it may be that only the answer was lost."""
-    keys = Poison()
-    keys.unanswered("k", 3)
-    assert keys.deaths("k", (), 3) == (0, True)
-    assert keys.deaths("k", (), 4) == (1, True)
-    keys.unanswered("k", 4)
-    assert keys.deaths("k", (), 5) == (2, True)
-    assert keys.deaths("other", (), 5) == (0, False)
+def suspect(poison: Poison, key: str = "k", unanswered: tuple[int, ...] = ()) -> bool:
+    """Whether an event of the key, with that history, is one."""
+    assert poison.suspects(unanswered) or not poison.deaths(key, unanswered, 100)[1]
+    return poison.deaths(key, unanswered, 100)[1]
 
 
-def test_an_answer_clears_the_key_but_not_another_event_of_it() -> None:
-    """One bad event among good ones of its key has its own history."""
-    keys = Poison()
-    keys.unanswered("k", 1)
-    keys.unanswered("other", 1)
-    keys.answered("k", 2)
-    assert keys.deaths("k", (), 3) == (0, False)
-    assert keys.deaths("k", (1, 2), 3) == (2, True)
+def test_nobody_is_a_suspect_at_first() -> None:
+    """And nothing is looked up as long as nothing fails."""
+    found = Poison()
+    found.answered("k", 1)
+    found.succeeded("k")
+    assert not found.suspects(())
+    assert not suspect(found)
+    assert found._unanswered == found._cleared == found._failures == {}
 
 
-def test_what_other_routers_saw_counts_unless_it_was_answered_since() -> None:
-    """`heard` of an event's history."""
-    keys = Poison()
-    keys.heard("k", (1,))
-    keys.unanswered("k", 2)
-    assert keys.deaths("k", (), 3) == (2, True)
-    keys.answered("k", 3)
-    keys.unanswered("other", 3)
-    keys.heard("k", (1, 2, 3))
-    assert keys.deaths("k", (), 9)[0] <= 3
-    keys.answered("k", 4)
-    keys.heard("k", (1, 2, 3))
-    assert keys.deaths("k", (), 9) == (0, False)
+def test_a_key_in_flight_at_a_death_is_a_suspect_and_at_the_next_one_the_cause() -> None:
+    """One may be a coincidence; a death counts once there is another instance."""
+    found = Poison()
+    found.unanswered("k", 3)
+    assert suspect(found)
+    assert not suspect(found, "other")
+    assert [deaths(found, generation) for generation in (3, 4)] == [0, 1]
+    found.unanswered("k", 4)
+    assert [deaths(found, generation) for generation in (4, 5)] == [1, DEATHS]
 
 
-def test_failures_in_a_row_of_several_events_blame_the_key() -> None:
-    """While others of its cell succeed."""
-    keys = Poison()
-    assert [keys.failed("k", event, 10 + n) for n, event in enumerate("aab")] == [0, 0, 3]
+def test_many_events_of_a_key_at_one_death_are_one_death() -> None:
+    """A key with much in flight is no guiltier than one with a single event."""
+    found = Poison()
+    for _ in range(50):
+        found.unanswered("k", 3)
+    assert deaths(found, 9) == 1
 
 
-def test_one_event_that_always_fails_blames_itself_only() -> None:
-    """It is dead-lettered; the key goes on."""
-    keys = Poison()
-    assert [keys.failed("k", "a", n) for n in range(5)] == [0] * 5
+def test_an_answer_clears_the_key() -> None:
+    """The instance survived it: the next death is the first again."""
+    found = Poison()
+    found.unanswered("k", 3)
+    found.unanswered("other", 3)
+    found.answered("k", 4)
+    assert not suspect(found)
+    assert suspect(found, "other")
+    found.unanswered("k", 4)
+    assert deaths(found, 5) == 1
 
 
-def test_a_success_forgives_and_forget_forgets() -> None:
-    """Only what is in a row counts."""
-    keys = Poison()
-    keys.failed("k", "a", 0)
-    keys.succeeded("k")
-    assert keys.failed("k", "b", 5) == 0
-    assert keys.failed("k", "c", 6) == 2
-    keys.unanswered("k", 1)
-    keys.forget("k")
-    assert keys.failed("k", "d", 7) == 0
-    assert keys.deaths("k", (), 9) == (0, False)
+def test_an_answer_to_another_event_does_not_clear_the_event() -> None:
+    """Its own history goes with it."""
+    found = Poison()
+    found.unanswered("k", 3)
+    found.answered("k", 4)
+    assert suspect(found, unanswered=(3,))
+    assert deaths(found, 5, unanswered=(3, 4)) == DEATHS
 
 
-def test_where_nobody_succeeds_no_key_is_blamed() -> None:
-    """It is the cell then."""
-    keys = Poison()
-    assert [keys.failed("k", str(n), 10) for n in range(9)] == [0] * 9
+def test_an_events_history_and_its_keys_are_not_added_up() -> None:
+    """Both tell of the same deaths."""
+    found = Poison()
+    found.unanswered("k", 3)
+    assert deaths(found, 9, unanswered=(3,)) == 1
+    assert deaths(found, 9, unanswered=(2,)) == 1
+    assert deaths(found, 9, unanswered=(1, 2)) == 2
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest suspects are forgotten first."""
+def test_what_another_router_saw_counts() -> None:
+    """It comes with the key's events; told twice it is one death."""
+    found = Poison()
+    found.heard("k", (3,))
+    found.heard("k", (3,))
+    assert deaths(found, 9) == 1
+    found.unanswered("k", 4)
+    assert deaths(found, 9) == 2
+
+
+def test_what_was_answered_since_is_not_heard_again() -> None:
+    """Events that were in flight together come back one by one, some of them long after the first was answered."""
+    found = Poison()
+    found.unanswered("k", 3)
+    found.answered("k", 4)
+    found.heard("k", (2, 3))
+    assert not suspect(found)
+    found.answered("other", 4)
+    found.answered("k", 4)
+    found.heard("k", (3,))
+    assert not suspect(found)
+    found.unanswered("k", 4)
+    found.heard("k", (3,))
+    assert deaths(found, 5) == 1
+    found.heard("k", (5,))
+    assert deaths(found, 6) == 2
+
+
+def test_a_late_answer_of_an_old_instance_takes_no_later_one_back() -> None:
+    """An instance that drains may still answer when its successor has."""
+    found = Poison()
+    found.unanswered("k", 3)
+    found.unanswered("other", 3)
+    found.answered("k", 5)
+    found.answered("k", 2)
+    found.heard("k", (4,))
+    assert not suspect(found)
+
+
+def test_after_its_sentence_it_begins_anew() -> None:
+    """Neither deaths nor failures are counted against it twice."""
+    found = Poison()
+    for generation in (1, 2):
+        found.unanswered("k", generation)
+        found.unanswered("other", generation)
+        found.failed("k", f"event-{generation}", generation)
+    found.forget("k")
+    found.forget("unknown")
+    assert not suspect(found)
+    assert deaths(found, 9, "other") == 2
+    assert found.failed("k", "event-3", 9) == 0
+    assert found.failed("k", "event-4", 10) == 2
+
+
+def test_a_key_whose_events_all_fail_while_others_succeed_is_broken() -> None:
+    """It counts how often in a row, from the first on."""
+    found = Poison()
+    assert [found.failed("k", f"event-{number}", 10 + number) for number in range(4)] == [0, 2, 3, 4]
+
+
+def test_a_success_ends_the_row() -> None:
+    """Of the key itself; another key's doesn't."""
+    found = Poison()
+    found.failed("k", "a", 1)
+    found.succeeded("other")
+    assert found.failed("k", "b", 2) == 2
+    found.succeeded("k")
+    assert found.failed("k", "a", 3) == 0
+    assert found.failed("k", "b", 4) == 2
+
+
+def test_when_nobody_succeeds_the_cell_is_to_blame() -> None:
+    """However often a key fails meanwhile; from the first success of another on, all its failures count."""
+    found = Poison()
+    assert [found.failed("k", f"event-{number}", 10) for number in range(50)] == [0] * 50
+    assert found.failed("k", "next", 11) == 51
+
+
+def test_when_one_event_fails_again_and_again_it_is_to_blame_itself() -> None:
+    """It goes to the dead-letter queue alone, and its key goes on."""
+    found = Poison()
+    assert [found.failed("k", "same", successes) for successes in range(20)] == [0] * 20
+    assert found.failed("k", "another", 20) == 21
+
+
+def test_keys_fail_each_for_itself() -> None:
+    """One's row is not the other's."""
+    found = Poison()
+    found.failed("a", "1", 1)
+    found.failed("b", "2", 1)
+    assert found.failed("a", "3", 2) == 2
+    found.succeeded("a")
+    assert found.failed("b", "4", 2) == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["died", "heard", "answered"]))))
+def test_only_deaths_with_no_answer_in_between_make_a_key_guilty(history: list[tuple[str, str]]) -> None:
+    """Each entry is an instance: that died with the key in flight, here or elsewhere, or that answered it."""
+    found = Poison()
+    expected = dict.fromkeys("abc", 0)
+    for generation, (key, what) in enumerate(history, start=1):
+        if what == "died":
+            found.unanswered(key, generation)
+        elif what == "heard":
+            found.heard(key, (generation,))
+        else:
+            found.answered(key, generation)
+        expected[key] = 0 if what == "answered" else expected[key] + 1
+        for each, count in expected.items():
+            assert deaths(found, generation + 1, each) == count
+            assert suspect(found, each) == bool(count)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ever new keys: the oldest is forgotten first, and nobody who is known already."""
     monkeypatch.setattr(poison, "MAX_KEYS", 10)
-    keys = Poison()
+    found = Poison()
     for number in range(100):
-        keys.unanswered(f"k{number}", 1)
-        keys.failed(f"k{number}", "e", 0)
-        keys.answered(f"a{number}", 1)
-    assert (len(keys._unanswered), len(keys._failures), len(keys._cleared)) == (10, 10, 10)
-    assert keys.deaths("k99", (), 2) == (1, True)
-    assert keys.deaths("k0", (), 2) == (0, False)
+        found.unanswered(f"key-{number}", 1)
+        found.unanswered("key-0" if number < 10 else f"key-{number}", 2)
+        found.failed(f"key-{number}", "e", 1)
+        assert max(len(found._unanswered), len(found._failures)) <= 10
+    assert [suspect(found, f"key-{number}") for number in (89, 90, 99)] == [False, True, True]
+    for number in range(100):
+        found.answered(f"other-{number}", 2)
+        assert len(found._cleared) <= 10
+    assert deaths(found, 3, "key-99") == 2
+
+
+def test_what_was_cleared_pushes_out_nobody_by_being_cleared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is answered all the time needs one place."""
+    monkeypatch.setattr(poison, "MAX_KEYS", 2)
+    found = Poison()
+    found.unanswered("always a suspect", 1)
+    found.answered("a", 4)
+    for _ in range(5):
+        found.answered("b", 4)
+    found.heard("a", (3,))
+    assert not suspect(found, "a")

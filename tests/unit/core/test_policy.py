@@ -1,96 +1,117 @@
-"""The policy as a value, and what admission makes of it."""
+"""What was decided about keys: who is in quarantine when, whose limit counts, and the registry's bytes."""
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.admission import BUSY_DELAY_S, Admission, Isolate, Pass, Wait
-from router.core.models import Event
 from router.core.policy import NO_LIMIT, NO_POLICY, Policy, Quarantine, TenantLimit, from_blob, to_blob
 
-keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-a_limit = st.builds(TenantLimit, st.floats(0, 1e9, allow_nan=False), st.integers(1, 10**6), st.integers(0, 10**6))
-a_quarantine = st.builds(Quarantine, keys, st.integers(0, 2**53), st.integers(0, 2**53))
-a_policy = st.builds(
-    Policy, st.integers(0, 2**53), a_limit, st.dictionaries(keys, a_limit), st.dictionaries(keys, a_quarantine)
+keys = st.text(max_size=5)
+limits = st.builds(
+    TenantLimit,
+    st.floats(0, 1e6) | st.integers(0, 1000).map(float),
+    st.integers(1, 1000),
+    st.integers(0, 1000),
 )
-EVENT = Event("e", "k", b"{}")
+quarantines = st.builds(Quarantine, st.text(max_size=20), st.integers(0, 2**53), st.integers(0, 2**53))
+policies = st.builds(
+    Policy, st.integers(0, 2**53), limits, st.dictionaries(keys, limits), st.dictionaries(keys, quarantines)
+)
+
+SLOW = TenantLimit(rate_per_s=1.0)
+ALONE = TenantLimit(concurrency=1)
 
 
-@given(a_policy)
-def test_the_registry_gives_back_what_it_was_given(policy: Policy) -> None:
-    """Whatever the keys are."""
+@given(policies)
+def test_the_registry_gives_back_what_it_got(policy: Policy) -> None:
+    """Every key, number and text, whatever it is made of."""
     assert from_blob(to_blob(policy)) == policy
 
 
-def test_a_quarantine_ends_to_the_millisecond() -> None:
-    """And one without an end doesn't."""
-    policy = NO_POLICY.with_quarantine("k", Quarantine("w", 0, 1000), 0).with_quarantine("j", Quarantine("w", 0), 0)
-    assert policy.in_quarantine("k", 999)
-    assert not policy.in_quarantine("k", 1000)
-    assert policy.in_quarantine("j", 10**15)
-    assert not policy.in_quarantine("i", 0)
+@pytest.mark.parametrize("blob", [b"", b"{", b"[]", b'{"version": "one"}', b'{"limits": {"k": 3}}', b"\xff"])
+def test_anything_else_is_refused(blob: bytes) -> None:
+    """With the one error that it says."""
+    with pytest.raises(msgspec.DecodeError):
+        from_blob(blob)
 
 
-@given(a_policy, keys, a_limit, a_quarantine, st.integers(0, 2**53))
-def test_a_change_leaves_the_old_policy_as_it_was(
-    policy: Policy, key: str, limit: TenantLimit, quarantine: Quarantine, now_ms: int
+def test_a_policy_of_an_older_or_newer_router_is_understood() -> None:
+    """What is missing has its default, what is unknown is left out: routers are not all replaced at once."""
+    assert from_blob(b"{}") == NO_POLICY
+    assert from_blob(b'{"version": 3, "later": {}, "limits": {"k": {"concurrency": 1, "later": 2}}}') == Policy(
+        3, limits={"k": ALONE}
+    )
+
+
+@given(st.integers(1, 2**53), st.integers(-1000, 1000))
+def test_a_quarantine_lasts_to_the_millisecond(until_ms: int, after_ms: int) -> None:
+    """At its end it is over, and not one before."""
+    quarantine = Quarantine("why", 0, until_ms)
+    policy = Policy(quarantined={"k": quarantine})
+    assert policy.in_quarantine("k", until_ms + after_ms) == (quarantine if after_ms < 0 else None)
+
+
+def test_a_quarantine_without_end_lasts() -> None:
+    """Until somebody releases the key; other keys are not in it."""
+    policy = Policy(quarantined={"k": Quarantine("why", 5)})
+    assert policy.in_quarantine("k", 2**60) == Quarantine("why", 5)
+    assert policy.in_quarantine("other", 6) is None
+
+
+def test_a_keys_own_limit_counts_instead_of_the_default() -> None:
+    """Also where it allows more, or all."""
+    policy = Policy(default=SLOW, limits={"alone": ALONE, "free": NO_LIMIT})
+    assert [policy.limit_of(key) for key in ("alone", "free", "any")] == [ALONE, NO_LIMIT, SLOW]
+
+
+def test_a_limit_is_given_changed_and_taken_away() -> None:
+    """Of one key, while others keep theirs and the default stays."""
+    policy = Policy(3, SLOW, {"other": SLOW}, {"bad": Quarantine("why", 0)})
+    given_ = policy.with_limit("k", ALONE)
+    assert given_ == Policy(3, SLOW, {"other": SLOW, "k": ALONE}, policy.quarantined)
+    assert given_.with_limit("k", SLOW).limits == {"other": SLOW, "k": SLOW}
+    assert given_.with_limit("k", None) == policy
+    assert policy.with_limit("unknown", None) == policy
+
+
+def test_the_default_is_changed_and_taken_away() -> None:
+    """And no key's own limit with it; a key may be named as it likes."""
+    policy = Policy(limits={"k": ALONE})
+    assert policy.with_limit(None, SLOW) == Policy(default=SLOW, limits={"k": ALONE})
+    assert policy.with_limit(None, SLOW).with_limit(None, None) == policy
+    assert policy.with_limit("", SLOW) == Policy(limits={"k": ALONE, "": SLOW})
+
+
+def test_a_key_is_quarantined_and_released() -> None:
+    """The latest decision counts; limits stay as they are."""
+    policy = Policy(3, SLOW, {"k": ALONE}).with_quarantine("k", Quarantine("one", 1), 10)
+    assert policy == Policy(3, SLOW, {"k": ALONE}, {"k": Quarantine("one", 1)})
+    policy = policy.with_quarantine("k", Quarantine("two", 2, 99), 10)
+    assert policy.quarantined == {"k": Quarantine("two", 2, 99)}
+    assert policy.with_quarantine("k", None, 10) == Policy(3, SLOW, {"k": ALONE})
+    assert NO_POLICY.with_quarantine("unknown", None, 10) == NO_POLICY
+
+
+def test_a_decision_takes_along_the_quarantines_that_are_over() -> None:
+    """Else the blob would grow for ever; those that last stay."""
+    policy = Policy(
+        quarantined={"over": Quarantine("", 0, 10), "lasts": Quarantine("", 0, 11), "ever": Quarantine("", 0)}
+    )
+    assert set(policy.with_quarantine("k", Quarantine("", 10), 10).quarantined) == {"lasts", "ever", "k"}
+    assert set(policy.with_quarantine("unknown", None, 10).quarantined) == {"lasts", "ever"}
+
+
+@given(policies, keys, limits | st.none(), quarantines | st.none(), st.integers(0, 2**53))
+def test_a_policy_never_changes(
+    policy: Policy, key: str, limit: TenantLimit | None, quarantine: Quarantine | None, now_ms: int
 ) -> None:
-    """And changes only what it says, but for quarantines that are over."""
+    """Who has one may keep it: every decision makes another."""
     before = to_blob(policy)
-    assert policy.with_limit(key, limit).limit_of(key) == limit
-    assert policy.with_limit(key, None).limit_of(key) == policy.default
-    assert policy.with_limit(None, limit).default == limit
-    assert policy.with_limit(None, None).default == NO_LIMIT
-    after = policy.with_quarantine(key, quarantine, now_ms)
-    assert after.quarantined[key] == quarantine
-    lasting = {k for k in policy.quarantined if policy.in_quarantine(k, now_ms)}
-    assert after.quarantined.keys() == lasting | {key}
-    assert policy.with_quarantine(key, None, now_ms).quarantined.keys() == lasting - {key}
+    policy.with_limit(key, limit)
+    policy.with_limit(None, limit)
+    policy.with_quarantine(key, quarantine, now_ms)
     assert to_blob(policy) == before
-
-
-def test_plain_events_pass() -> None:
-    """Nothing is decided about their keys."""
-    admission = Admission(lambda: 10)
-    assert admission.quarantine(EVENT, 1, 0) is None
-    assert admission.check(EVENT, 1, lambda _: 1000, 0.0) == Pass()
-
-
-def test_a_key_in_quarantine_is_isolated_as_long_as_that_lasts() -> None:
-    """With what is left of it."""
-    admission = Admission(lambda: 10)
-    admission.policy = NO_POLICY.with_quarantine("k", Quarantine("w", 0, 5000), 0)
-    assert admission.quarantine(EVENT, 1, 2000) == Isolate(3.0)
-    assert admission.quarantine(EVENT, None, 2000) == Isolate(3.0)
-    assert admission.quarantine(EVENT, 1, 5000) is None
-    admission.policy = NO_POLICY.with_quarantine("k", Quarantine("w", 0), 0)
-    assert admission.quarantine(EVENT, 1, 2000) == Isolate(0.0)
-
-
-def test_one_death_makes_a_suspect_and_two_a_sentence() -> None:
-    """By the event's own history as by the key's."""
-    admission = Admission(lambda: 10)
-    event = Event("e", "k", b"{}", unanswered=(3,))
-    assert admission.quarantine(event, 4, 0) is None
-    assert admission.check(event, 4, lambda _: 0, 0.0) == Pass(suspect=True)
-    assert admission.check(Event("f", "k", b"{}"), 4, lambda _: 0, 0.0) == Pass(suspect=True)
-    assert admission.check(Event("g", "other", b"{}"), 4, lambda _: 0, 0.0) == Pass()
-    sentence = admission.quarantine(Event("e", "k", b"{}", unanswered=(3, 4)), 5, 0)
-    assert sentence is not None
-    assert "2 instances" in sentence.why
-    assert admission.quarantine(Event("e", "k", b"{}", unanswered=(3, 4)), None, 0) is None
-
-
-def test_what_is_over_a_limit_waits() -> None:
-    """Over its rate as long as the rate says; with enough waiting already, for a second. Its own limit counts first."""
-    admission = Admission(lambda: 10)
-    admission.policy = NO_POLICY.with_limit(None, TenantLimit(1, 1)).with_limit("k", TenantLimit(0, 1, 3))
-    assert admission.check(EVENT, 1, lambda _: 9, 0.0) == Pass(cap=3)
-    assert admission.check(EVENT, 1, lambda _: 10, 0.0) == Wait(BUSY_DELAY_S, "concurrency")
-    other = Event("e", "other", b"{}")
-    assert admission.check(other, 1, lambda _: 0, 0.0) == Pass()
-    late = admission.check(other, 1, lambda _: 0, 0.0)
-    assert isinstance(late, Wait)
-    assert (late.cause, late.delay_s > 0) == ("rate", True)
+    assert Policy() == NO_POLICY

@@ -175,6 +175,30 @@ def test_a_poison_event_is_dead_lettered_at_max_attempts_and_nothing_else() -> N
     assert world.cells.effects() == Counter(dict.fromkeys(world.sent - {"e7"}, 1))
 
 
+def test_an_event_too_large_to_be_held_waits_in_its_own_queue_and_its_failures_count() -> None:
+    """A body of all but 1 MiB has no room for attributes: it is tried max_attempts times all the same, then dead."""
+    world = World(cells=1, max_attempts=3)
+    tries: Counter[str] = Counter()
+
+    def behaviour(event: Event) -> Outcome:
+        tries[event.event_id] += 1
+        return Outcome.FAILED if event.event_id == "bad" else Outcome.RETRY if tries["good"] < 5 else Outcome.OK
+
+    world.cells.cells["cell-0000"].behaviour = behaviour
+
+    async def story() -> None:
+        for name in ("bad", "good"):
+            start = f'{{"event_id": "{name}", "tenant": "t", "x": "'
+            await world.send_raw(start + "x" * (1024 * 1024 - len(start) - 2) + '"}', group="t")
+        async with world.routing():
+            await world.settled()
+        (letter,) = await world.dead_letters()
+        assert (letter.event_id, letter.reason, letter.attempts) == ("bad", "max_attempts", 3)
+
+    play(world.clock, story())
+    assert tries == {"bad": 3, "good": 5}
+
+
 def test_rejected_and_malformed_go_to_the_dead_letter_queue_at_once() -> None:
     """With their reasons; the original body is kept."""
     world = World()
