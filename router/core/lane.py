@@ -155,18 +155,18 @@ class Lane(Generic[T]):
         """Whether it could send more than it is given: it has less than a quarter of its share."""
         return self.passable(now) and self.room() > self.limits.share_events * 3 // 4
 
-    def shed(self) -> list[T]:
-        """Give back what is over its share, for the hold queue: the newest of the keys that have most.
+    def shed(self, most: int) -> list[T]:
+        """Give back what is over its share, for the hold queue, at most so many: the newest of the keys that have most.
 
         Suspects, which leave one at a time, first, as far as they fill more than half of it.
         """
         excess: list[T] = []
-        while self.room() == 0 and len(self._suspects) > self.limits.share_events // 2:
+        while len(excess) < most and self.room() == 0 and len(self._suspects) > self.limits.share_events // 2:
             item, size = self._suspects.pop()
             self.bytes -= size
             excess.append(item)
         candidates = self._queue.shed()
-        while self.room() == 0:
+        while len(excess) < most and self.room() == 0:
             before = self._queue.bytes
             candidate = next(candidates, None)
             if candidate is None:

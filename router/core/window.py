@@ -3,7 +3,8 @@
 The algorithm is Gradient2 of Netflix' concurrency-limits (Eran Landau, William Thurston, Tim Bozarth, "Performance
 Under Load", 2018): the window follows `window · gradient + √window`, where the gradient compares the long-run latency
 with the present one and falls below 1 when latency grows by more than TOLERANCE. A failed batch halves the window.
-Several routers that share a cell so find their shares without knowing of each other.
+Several routers that flood a cell so give way together, without knowing of each other. A latency that lasts becomes the
+normal one: a cell that is slower for good keeps its window, and in the long run its own limit is what holds.
 """
 
 from __future__ import annotations

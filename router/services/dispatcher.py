@@ -35,6 +35,7 @@ from router.services.lane_runner import LaneRunner
 from router.services.quarantine import QuarantineWard
 
 UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
+SHED: Final = 2 * BATCH  # events at once: more than one poll brings, and no more than others don't notice
 MAX_UNANSWERED: Final = 8  # generations in an event's history: it travels in a message attribute
 
 
@@ -134,7 +135,7 @@ class Dispatcher:
         lanes = [path.lane for path in self.paths.values()]
         if any(lane.hungry() for lane in lanes):
             for lane in lanes:
-                self._to_hold(lane, lane.shed(), "over share")
+                self._to_hold(lane, lane.shed(SHED), "over share")
 
     def stop(self) -> None:
         """Send nothing more, and let go of what has not been sent, so that it is at once free for another router."""

@@ -15,6 +15,7 @@ from router.services.batcher import Batcher
 from router.services.inbox import Held, Inbox
 
 SEND_TRIES: Final = 8
+PARALLEL: Final = 2  # calls at once: what a dead cell leaves behind goes at a pace that other cells do not notice
 RELEASE_DELAY_S: Final = 30  # a message that couldn't be forwarded doesn't come again at once
 
 
@@ -23,7 +24,9 @@ class Forwarder:
 
     def __init__(self, queue: EventSource, clock: Clock) -> None:
         self._queue = queue
-        self._batcher: Batcher[_Item] = Batcher(self._send, self._give_up, clock, max_tries=SEND_TRIES)
+        self._batcher: Batcher[_Item] = Batcher(
+            self._send, self._give_up, clock, max_tries=SEND_TRIES, parallel=PARALLEL
+        )
 
     def put(self, draft: Draft, inbox: Inbox, held: Held) -> None:
         """Send the draft, then settle one event of the message."""

@@ -112,9 +112,9 @@ class LaneRunner:
         """Whether it could send more than it is given."""
         return self._lane.hungry(self._clock.monotonic())
 
-    def shed(self) -> list[Delivery]:
-        """Give back what is over its share."""
-        return self._lane.shed()
+    def shed(self, most: int) -> list[Delivery]:
+        """Give back what is over its share, at most so many."""
+        return self._lane.shed(most)
 
     def clear(self) -> list[Delivery]:
         """Give back what has not been sent."""

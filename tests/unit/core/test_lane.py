@@ -167,10 +167,12 @@ class LaneModel(RuleBasedStateMachine):
         self.lane.answered()
         self.probing = False
 
-    @rule()
-    def shed(self) -> None:
-        """The newest, and no more than it takes; what was held stays, and suspects up to half a share."""
-        for item in self.lane.shed():
+    @rule(most=st.integers(1, 20))
+    def shed(self, most: int) -> None:
+        """The newest, no more than it takes or is asked for; what was held stays, and suspects up to half a share."""
+        shed = self.lane.shed(most)
+        assert len(shed) <= most
+        for item in shed:
             assert self.room() == 0
             waiting = self.suspects()
             if item.suspect:
@@ -184,7 +186,7 @@ class LaneModel(RuleBasedStateMachine):
                 assert sum(i.key == item.key for i in new) == most
                 assert item.number == max(i.number for i in new if i.key == item.key)
             self.waiting.remove(item)
-        if self.room() == 0:
+        if self.room() == 0 and len(shed) < most:
             assert all(item.held or item.suspect for item in self.waiting)
             assert len(self.suspects()) <= LIMITS.share_events // 2
 
@@ -364,7 +366,7 @@ def test_a_flood_of_suspects_gives_way_to_other_cells() -> None:
     lane = lane_of(10)
     for item in range(1000, 2000):
         lane.offer("s", item, 1, held=False, now=0, suspect=True)
-    shed = lane.shed()
+    shed = [*lane.shed(10), *lane.shed(1000)]
     assert lane.room() == 1
     assert shed == list(range(1999, 1999 - len(shed), -1))
     assert take(lane) == [1000]
