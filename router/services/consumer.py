@@ -1,7 +1,8 @@
 """Polls the source queue while there is room for more.
 
 Guarantees: no more messages are asked for than there are permits, so memory is bounded whatever the backlog: by
-`max_messages`, and by `max_bytes` plus one full batch (10 MiB) a poller. A poll that has begun is always finished.
+`max_messages`, and by `max_bytes` plus one full batch a poller (10 MiB; 40 MiB where bodies lie in S3). A poll that
+has begun is always finished.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class Consumer:
         if self._is_crowded():
             self._relieve()  # in good time: what is shed leaves only when its hold queue has taken it
         while not self._stopping and self._is_full():
-            self._relieve()
             self._inbox.freed.clear()
+            self._relieve()  # may free something at once
             await self._inbox.freed.wait()
         return not self._stopping
 

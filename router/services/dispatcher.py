@@ -97,6 +97,7 @@ class Dispatcher:
         self._admission = Admission(lambda: self._limits.share_events // 4)
         self._limits = LaneLimits()
         self._routing: Routing | None = None
+        self._cells: frozenset[str] = frozenset()  # those that own slots
         self._stopping = False
         self.paths: dict[str, CellPath] = {}
         self.routed = asyncio.Event()  # set once there is a slot map
@@ -113,13 +114,17 @@ class Dispatcher:
             await self._queues.dead_letters.run()
 
     def apply(self, routing: Routing, policy: Policy) -> None:
-        """Route by this from now on. Lanes of new cells are made; lanes of cells that left the map just run dry."""
+        """Route by this from now on. Lanes of new cells are made; those of cells that left the map run dry.
+
+        What waits in the hold queue of a cell that left goes to the keys' new owners.
+        """
         self._routing = routing
         self._admission.policy = self._queues.ward.apply(policy)
-        cells = set(routing.slot_map.owners)
-        for cell_id in sorted(cells - self.paths.keys()):
-            self._open_path(cell_id)
-        count = len(self.paths)
+        self._cells = frozenset(routing.slot_map.owners)
+        if not self._stopping:
+            for cell_id in sorted(self._cells - self.paths.keys()):
+                self._open_path(cell_id)
+        count = max(1, len(self.paths))
         self._limits = LaneLimits(max(BATCH, self._config.max_events // count), self._config.max_bytes // count)
         for cell_id, path in self.paths.items():
             path.lane.resize(self._limits)
@@ -152,17 +157,27 @@ class Dispatcher:
 
     async def drained(self) -> None:
         """After `stop`: wait until every answer has had its effect on the queues."""
-        for path in self.paths.values():
-            await path.hold.drained()
-        await self._queues.ward.drained()
+        holds = [self._queues.ward.hold, *(path.hold for path in self.paths.values())]
+        for hold in holds:
+            await hold.stopped()
+        for hold in holds:
+            await hold.forwarded()
         await self._queues.dead_letters.drained()
+        for hold in holds:  # last: what was forwarded is settled in the queue that it came from
+            await hold.settled()
 
     def _open_path(self, cell_id: str) -> None:
         lane = LaneRunner(cell_id, self._client, self._clock, self._observer, self._on_result, self._on_shut)
         hold = self._queues.hold_of(cell_id)
-        self.paths[cell_id] = CellPath(lane, hold)
+        path = self.paths[cell_id] = CellPath(lane, hold)
         self._group.create_task(lane.run())
-        self._group.create_task(hold.run(lane.demand, partial(self._accept, from_hold=True)))
+        self._group.create_task(hold.run(partial(self._demand, path), partial(self._accept, from_hold=True)))
+
+    def _demand(self, path: CellPath) -> int:
+        """How many messages of the cell's hold queue are wanted; their keys may have another owner by now."""
+        if len(path.hold) >= 2 * self._limits.share_events or path.hold.bytes >= 2 * self._limits.share_bytes:
+            return 0
+        return path.lane.demand() if path.lane.cell_id in self._cells else BATCH
 
     def _accept(self, inbox: Inbox, helds: Sequence[Held], *, from_hold: bool) -> None:
         deliveries = [delivery for held in helds for delivery in self._opened(inbox, held, from_hold=from_hold)]
@@ -179,9 +194,11 @@ class Dispatcher:
             letter = dead_letter.of_message(held.message, **self._circumstances("malformed", fault))
             self._bury(letter, inbox, held)
             return []
-        if failures := self._groups.failures_of(held.message.message_id):
-            events = [replace(event, attempt=failures + 1) for event in events]
-        return [Delivery(event, held, inbox, from_hold) for event in events]
+        return [Delivery(self._counted(event, held), held, inbox, from_hold) for event in events]
+
+    def _counted(self, event: Event, held: Held) -> Event:
+        failures = self._groups.failures_of(held.message.message_id, event.event_id)
+        return replace(event, attempt=failures + 1) if failures else event
 
     def _parsed(self, held: Held) -> tuple[list[Event], str]:
         """The events, or why there are none."""
@@ -275,13 +292,18 @@ class Dispatcher:
     def _hold(self, path: CellPath, delivery: Delivery, event: Event, delay_s: int, cause: str) -> None:
         self._observer.observe(EventHeld(path.lane.cell_id, cause))
         if not self._stays(delivery):
-            path.hold.put(delivery, event, delay_s)
+            self._owner(event, path).hold.put(delivery, event, delay_s)
             return
         message = delivery.held.message
         if event.attempt > delivery.event.attempt:
-            self._groups.failed(message.message_id)
+            self._groups.failed(message.message_id, event.event_id)
         pause = delay_s or retry.delay_s(self._config.retry, message.receive_count, self._clock.jitter())
         delivery.inbox.let_go(delivery.held, max(1, pause))
+
+    def _owner(self, event: Event, path: CellPath) -> CellPath:
+        """The path of the key's owner now: the cell that the event was on its way to may have left the map."""
+        assert self._routing is not None, "held before the first apply"
+        return self.paths.get(self._routing.slot_map.cell_of(event.partition_key), path)
 
     def _stays(self, delivery: Delivery) -> bool:
         """Whether an event that has to wait does so in its own queue: for its order, or for its size."""

@@ -15,7 +15,7 @@ from typing import Final
 from router.services.delivery import Delivery
 from router.services.inbox import Held
 
-MAX_FAILURES: Final = 10_000  # messages whose failures are remembered
+MAX_FAILURES: Final = 10_000  # events whose failures are remembered; the oldest is forgotten first
 
 
 class Groups:
@@ -24,7 +24,7 @@ class Groups:
     def __init__(self, start: Callable[[Delivery], None]) -> None:
         self._start = start
         self._behind: dict[str, deque[Delivery]] = {}
-        self._failures: OrderedDict[str, int] = OrderedDict()
+        self._failures: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Take one receive's events in, in the order of the queue; begin what may begin."""
@@ -41,19 +41,17 @@ class Groups:
         for delivery in first.values():
             self._start(delivery)
 
-    def failures_of(self, message_id: str) -> int:
-        """How often its handler has failed: a message that stays in its queue can't carry it."""
-        return self._failures.get(message_id, 0)
+    def failures_of(self, message_id: str, event_id: str) -> int:
+        """How often the event's handler has failed: a message that stays in its queue can't carry it."""
+        return self._failures.get((message_id, event_id), 0)
 
-    def failed(self, message_id: str) -> None:
-        """Its handler failed."""
-        self._failures[message_id] = self._failures.pop(message_id, 0) + 1
+    def failed(self, message_id: str, event_id: str) -> None:
+        """The handler failed on that event of the message."""
+        self._failures[message_id, event_id] = self._failures.pop((message_id, event_id), 0) + 1
         if len(self._failures) > MAX_FAILURES:
             self._failures.popitem(last=False)
 
     def _after(self, group: str, held: Held, let_go_s: int | None) -> None:
-        if let_go_s is None:
-            self._failures.pop(held.message.message_id, None)
         behind = self._behind.get(group)
         if behind is None:
             return

@@ -38,6 +38,11 @@ class HoldQueue:
         """How many of its messages are here."""
         return len(self._inbox)
 
+    @property
+    def bytes(self) -> int:
+        """How much they are together."""
+        return self._inbox.bytes
+
     def put(self, delivery: Delivery, event: Event, delay_s: int) -> bool:
         """Keep the event there for at least `delay_s`. False for one that came from there, unchanged: it goes back."""
         if delivery.inbox is self._inbox and event == delivery.event:
@@ -57,10 +62,16 @@ class HoldQueue:
         """Begin no further poll."""
         self._stopping = True
 
-    async def drained(self) -> None:
-        """After `stop`: wait until the last poll has ended and everything put or settled is safe."""
+    async def stopped(self) -> None:
+        """After `stop`: wait until the last poll has ended."""
         await self._stopped.wait()
+
+    async def forwarded(self) -> None:
+        """Wait until everything put is safe."""
         await self._forwarder.drained()
+
+    async def settled(self) -> None:
+        """Wait until everything settled or let go is deleted or visible."""
         await self._inbox.drained()
 
     async def _drain(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Held]], None]) -> None:

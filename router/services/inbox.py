@@ -28,7 +28,7 @@ class Held:
     """A message that is here."""
 
     message: Message
-    size: int  # bytes of its body
+    size: int  # of its body, in characters
     hidden_until: float  # monotonic seconds
     open_events: int = 0  # not yet settled
     fault: str = ""  # why its body can't be had at all
@@ -123,7 +123,7 @@ class Inbox:
             group = held.message.group_id if self.fifo else None
             if not outcome or (self.fifo and group in late):
                 late.add(group)
-                self.let_go(held, 0 if outcome else FETCH_DELAY_S)
+                self.let_go(held, FETCH_DELAY_S)
 
     async def _fetch(self, held: Held) -> bool:
         """False when it has to be tried later."""
@@ -145,8 +145,9 @@ class Inbox:
         held.size = size
 
     def _forget(self, held: Held) -> bool:
-        if self._held.pop(held.message.message_id, None) is None:
-            return False
+        if self._held.get(held.message.message_id) is not held:
+            return False  # let go before, and perhaps here again as another
+        del self._held[held.message.message_id]
         self.bytes -= held.size
         self.freed.set()
         return True

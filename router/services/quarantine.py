@@ -44,7 +44,7 @@ class QuarantineWard:
         self, config: WardConfig, hold: HoldQueue, store: PolicyStore, clock: Clock, observer: Observer
     ) -> None:
         self._config = config
-        self._hold = hold
+        self.hold = hold
         self._store = store
         self._clock = clock
         self._observer = observer
@@ -84,7 +84,7 @@ class QuarantineWard:
     def put(self, cell_id: str, delivery: Delivery, event: Event, left_s: float) -> None:
         """Into the quarantine queue, or back there."""
         self._looked_at += 1
-        if self._hold.put(delivery, event, self.wait_s(left_s)):
+        if self.hold.put(delivery, event, self.wait_s(left_s)):
             self._observer.observe(EventHeld(cell_id, "quarantine"))
 
     def wait_s(self, left_s: float) -> int:
@@ -94,11 +94,7 @@ class QuarantineWard:
 
     def stop(self) -> None:
         """Take nothing more out."""
-        self._hold.stop()
-
-    async def drained(self) -> None:
-        """After `stop`: wait until everything is safe."""
-        await self._hold.drained()
+        self.hold.stop()
 
     async def run(self, accept: Callable[[Inbox, list[Held]], None]) -> None:
         """Sweep and write until cancelled."""
@@ -110,7 +106,7 @@ class QuarantineWard:
             accept(inbox, helds)
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._hold.run(self._demand, sweep))
+            group.create_task(self.hold.run(self._demand, sweep))
             group.create_task(self._write())
 
     def _demand(self) -> int:
@@ -119,7 +115,7 @@ class QuarantineWard:
             self.apply(self._policy)
         if ended or (not self._sweeping and self._clock.monotonic() - self._swept_at >= SWEEP_EVERY_S):
             self._sweeping, self._looked_at = True, 0
-        return BATCH if self._sweeping and len(self._hold) < MAX_OPEN else 0
+        return BATCH if self._sweeping and len(self.hold) < MAX_OPEN else 0
 
     def _effective(self) -> Policy:
         added = {key: decision.quarantine for key, decision in self._decided.items()}

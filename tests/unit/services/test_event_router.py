@@ -360,7 +360,7 @@ def test_a_backlog_of_a_million_leaves_memory_flat() -> None:
         play(world.clock, story())
     finally:
         tracemalloc.stop()
-    assert sizes[1] < 1.1 * sizes[0], sizes
+    assert sizes[1] < 1.25 * sizes[0], sizes  # 30 bytes kept of each event would be more
 
 
 def test_memory_is_bounded_whatever_the_backlog() -> None:

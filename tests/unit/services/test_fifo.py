@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -153,3 +154,33 @@ def test_a_malformed_message_of_a_group_goes_to_the_dead_letters_and_the_rest_go
 
     play(world.clock, story())
     assert world.cells.cells[world.owner("tenant-0")].order == [f"e{i}" for i in range(6)]
+
+
+def test_each_event_of_a_message_has_failures_of_its_own() -> None:
+    """What the first one needed is not counted against the second."""
+    world = World(cells=1, fifo=True, max_attempts=3)
+    tries: Counter[str] = Counter()
+
+    def behaviour(event: Event) -> Outcome:
+        name = json.loads(event.body)["s3"]["object"]["key"]
+        tries[name] += 1
+        return Outcome.FAILED if tries[name] <= {"a": 2, "b": 1}[name] else Outcome.OK
+
+    world.cells.cells["cell-0000"].behaviour = behaviour
+    records = [
+        {
+            "eventSource": "aws:s3",
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": "b"}, "object": {"key": k}},
+        }
+        for k in ("a", "b")
+    ]
+
+    async def story() -> None:
+        await world.send_raw(json.dumps({"Records": records}), group="g")
+        async with world.routing():
+            await world.settled()
+        assert await world.dead_letters() == []
+
+    play(world.clock, story())
+    assert tries["b"] == 2
