@@ -22,15 +22,12 @@ from typing import Any, Final, TextIO, cast
 import structlog
 import uvicorn
 import uvloop
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from cell_worker import clock, protocol
 from cell_worker.app import CellApp, control_app
 from cell_worker.components import Component
 from cell_worker.hold import HoldQueueComponent
-from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
+from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation, connect
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler, start_handler, stop_handler
 from cell_worker.settings import SettingsError, WorkerSettings, load
@@ -94,9 +91,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._given_up = False
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
-        self._redis = Redis.from_url(
-            settings.redis_url, socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
-        )
+        self._redis = connect(settings.redis_url)
         self._store = SqliteStore(settings.data_dir / "store.db")
         names = (settings.resource_prefix, settings.environment, settings.id)
         self._hold = HoldQueueComponent(protocol.hold_queue_name(*names))

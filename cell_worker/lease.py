@@ -7,11 +7,15 @@ ends it.
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from cell_worker import clock, protocol
@@ -60,11 +64,27 @@ if held and string.find(cjson.decode(held).record, '"' .. ARGV[2] .. '"', 1, tru
 end
 """
 
+_CALL_TIMEOUT_S: Final = 2.0
 _REDIS_ERRORS: Final = (RedisError, OSError, TimeoutError)
 
 
 class LeaseLostError(Exception):
     """Another instance has the cell."""
+
+
+def connect(url: str) -> Redis:
+    """Redis as a worker uses it.
+
+    No socket_timeout: redis-py would write within asyncio.wait_for, which before Python 3.12 may lose a cancellation,
+    and then a worker that stops would wait for its heartbeat for ever. `_answer` limits each call instead.
+    """
+    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
+
+
+async def _answer(call: Awaitable[Any]) -> Any:
+    """Raises TimeoutError when Redis doesn't answer in time."""
+    async with asyncio.timeout(_CALL_TIMEOUT_S):
+        return await call
 
 
 async def claim_generation(redis: Redis, environment: str, cell_id: str, hint: int) -> int:
@@ -73,7 +93,7 @@ async def claim_generation(redis: Redis, environment: str, cell_id: str, hint: i
     script = redis.register_script(_CLAIM)
     while True:
         try:
-            return int(await script(keys=keys, args=[cell_id, hint]))
+            return int(await _answer(script(keys=keys, args=[cell_id, hint])))
         except _REDIS_ERRORS as error:
             structlog.get_logger("lease").warning("waiting for Redis", error=str(error))
             await clock.sleep(1.0)
@@ -114,7 +134,7 @@ class Heartbeat:
     async def release(self) -> None:
         """End the lease now, so that nobody waits for its time to run out."""
         try:
-            await self._release(keys=self._keys[:1], args=[self._field, self._record.instance_id])
+            await _answer(self._release(keys=self._keys[:1], args=[self._field, self._record.instance_id]))
         except _REDIS_ERRORS:
             return  # it ends by itself
 
@@ -122,7 +142,7 @@ class Heartbeat:
         record, ready = self._record, msgspec.json.encode(self.ready)
         ttl_ms = round(self._ttl_s * 1000)
         args: list[str | bytes | int] = [record.cell_id, self._field, record.instance_id, ready, self._signed, ttl_ms]
-        answer: bytes = await self._beat(keys=self._keys, args=args)
+        answer: bytes = await _answer(self._beat(keys=self._keys, args=args))
         return answer
 
 

@@ -18,9 +18,6 @@ import aiohttp
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from router.adapters.aws import AwsConfig, open_client
 from router.adapters.aws_resources import AwsCellResources, Names, ensure_intake
@@ -30,7 +27,7 @@ from router.adapters.logs import LogObserver, Observers
 from router.adapters.prometheus import PrometheusObserver
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
-from router.adapters.redis_registry import RedisRegistry
+from router.adapters.redis_registry import RedisRegistry, connect
 from router.adapters.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.sqs import SqsSource
 from router.adapters.sqs_client import open_sqs_client
@@ -230,12 +227,7 @@ def _stop_on_signal() -> asyncio.Event:
 
 
 async def _registry(stack: AsyncExitStack, settings: Settings) -> RedisRegistry:
-    redis = Redis.from_url(
-        settings.redis.url,
-        socket_timeout=2,
-        socket_connect_timeout=1,
-        retry=Retry(NoBackoff(), 0),  # the loops that ask ask again
-    )
+    redis = connect(settings.redis.url)
     stack.push_async_callback(redis.aclose)
     return RedisRegistry(redis, settings.environment, settings.secret.get_secret_value())
 

@@ -6,12 +6,15 @@ knowing changes nothing. All keys of an environment share a hash tag, so that th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from cell_worker import protocol
@@ -24,6 +27,7 @@ from router.ports import AuditEntry, Snapshot
 T = TypeVar("T")
 
 _AUDIT_ENTRIES: Final = 10_000
+_CALL_TIMEOUT_S: Final = 2.0
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
@@ -92,6 +96,15 @@ redis.call('HSET', KEYS[1], 'version', ARGV[2], 'blob', ARGV[3])
 for i = 5, #ARGV do redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'entry', ARGV[i]) end
 return 1
 """
+
+
+def connect(url: str) -> Redis:
+    """Redis as the registry uses it: no retries, since the loops that ask ask again.
+
+    No socket_timeout: redis-py would write within asyncio.wait_for, which before Python 3.12 may lose a cancellation,
+    and then a process that stops would wait for that loop for ever. The registry limits each call instead.
+    """
+    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
 
 
 class RedisRegistry:
@@ -234,7 +247,8 @@ class RedisRegistry:
 
     async def _call(self, call: Awaitable[T] | Any) -> Any:
         try:
-            return await cast("Awaitable[Any]", call)
+            async with asyncio.timeout(_CALL_TIMEOUT_S):
+                return await cast("Awaitable[Any]", call)
         except ResponseError as error:
             if str(error).startswith("NOTLEADER"):
                 raise NotLeaderError(str(error)) from error

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from cell_worker import lease as worker_lease
 from cell_worker import protocol
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
-from router.adapters.redis_registry import RedisRegistry
+from router.adapters.redis_registry import RedisRegistry, connect
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import CellRecord
 from router.core.policy import Policy, Quarantine, TenantLimit
@@ -29,7 +30,7 @@ SECRET = "a-secret-for-tests"
 async def fresh(url: str) -> AsyncIterator[tuple[RedisRegistry, Redis, str]]:
     """A registry of an environment of its own."""
     environment = f"test-{uuid.uuid4().hex[:8]}"
-    async with Redis.from_url(url) as redis:
+    async with connect(url) as redis:
         yield RedisRegistry(redis, environment, SECRET), redis, environment
 
 
@@ -270,10 +271,31 @@ def test_a_registry_out_of_reach_is_one_error_of_ours() -> None:
     """Whatever is called."""
 
     async def story() -> None:
-        async with Redis.from_url("redis://127.0.0.1:1") as redis:
+        async with connect("redis://127.0.0.1:1") as redis:
             registry = RedisRegistry(redis, "test", SECRET)
             for call in (registry.snapshot(), registry.lead("a", 1, 0), registry.audit(1), registry.write(1)):
                 with pytest.raises(RegistryUnavailableError):
                     await call
 
     run(story())
+
+
+@pytest.mark.parametrize("who", ["worker", "router"])
+def test_a_cancellation_is_never_lost(redis_url: str, who: str) -> None:
+    """Whatever step of a call it meets: a loop that outlived its cancellation would keep a process from stopping."""
+
+    async def story(registry: RedisRegistry, _redis: Redis, environment: str) -> None:
+        async def ask() -> None:
+            for _ in range(1000):  # an end, should the cancellation be lost
+                await (claim_generation(redis, environment, "cell-0000", 0) if who == "worker" else registry.snapshot())
+
+        async with worker_lease.connect(redis_url) as redis:
+            for steps in range(200):
+                task = asyncio.create_task(ask())
+                for _ in range(steps):
+                    await asyncio.sleep(0)  # noqa: TID251 - one step of the event loop
+                task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled(), f"cancelled after {steps} steps of the event loop"
+
+    on_registry(redis_url, story)
