@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +18,18 @@ from benchmarks.world import Options, cell_id
 from router.adapters.clock import SystemClock
 from router.adapters.s3_payloads import S3PayloadStore
 from router.core.messages import Extraction, Parser
-from router.core.models import CellRecord, Draft, Event, LeaseView, Message, Outcome, Result, Target
+from router.core.models import (
+    CellRecord,
+    Draft,
+    Event,
+    LeaseView,
+    Message,
+    Outcome,
+    Result,
+    RouterReport,
+    Target,
+    Traffic,
+)
 from router.core.policy import NO_POLICY, Policy
 from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign
@@ -29,6 +40,7 @@ from router.services.dispatcher import DispatcherConfig
 from router.services.event_router import DataPlaneConfig, Queues, assemble
 from router.services.payloads import PayloadConfig, Payloads
 from router.services.quarantine import WardConfig
+from router.services.routing import Known
 
 CELLS: Final = [cell_id(index) for index in range(8)]
 CONCURRENCY: Final = 64
@@ -90,8 +102,30 @@ class SteadyRegistry:
     async def policy(self) -> Policy:
         return NO_POLICY
 
-    async def change_policy(self, policy: Policy, audit: Sequence[AuditEntry]) -> bool:
+    async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
         return False
+
+    async def report(self, report: RouterReport, ttl_s: float) -> None:
+        return
+
+    async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
+        return
+
+    async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
+        return
+
+    async def changed(self, within_s: float) -> None:
+        await asyncio.sleep(within_s)  # noqa: TID251 - the registry's poll
+
+
+class NoMemory:
+    """RoutingMemory that forgets."""
+
+    def load(self) -> Known | None:
+        return None
+
+    def save(self, known: Known) -> None:
+        return
 
 
 class Silent:
@@ -116,7 +150,8 @@ async def whole(count: int) -> float:
     )
     queues = Queues(source, idle, idle, lambda _: idle)
     parser, payloads = Parser(Extraction()), Payloads(PayloadConfig(), S3PayloadStore(None))
-    router = assemble(config, queues, SteadyRegistry(), InstantCells(), parser, payloads, SystemClock(), Silent())
+    registry, memory = SteadyRegistry(), NoMemory()
+    router = assemble(config, queues, registry, memory, InstantCells(), parser, payloads, SystemClock(), Silent())
     begun = time.process_time()
     running = asyncio.create_task(router.run(asyncio.Event()))
     await source.settled.wait()

@@ -19,9 +19,11 @@ from redis.asyncio import Redis
 from benchmarks.processes import BenchError, Child, Cores, child
 from cell_worker.lease import Heartbeat
 from cell_worker.protocol import InstanceRecord
+from router.adapters.clock import SystemClock
 from router.adapters.redis_registry import RedisRegistry
 from router.core.models import CellRecord
 from router.core.slots import SlotMap, assign
+from router.ports import Change
 from tests.servers import valkey
 
 ENVIRONMENT: Final = "bench"
@@ -181,7 +183,7 @@ async def _register(stack: AsyncExitStack, options: Options, redis_url: str, add
     """What a controller and the workers would write; the leases live as long as the stack."""
     redis = Redis.from_url(redis_url)
     stack.push_async_callback(redis.aclose)
-    registry = RedisRegistry(redis, ENVIRONMENT, SECRET)
+    registry = RedisRegistry(redis, ENVIRONMENT, SECRET, SystemClock())
     names = [cell_id(index) for index in range(options.cells)]
     for name, address in zip(names, addresses, strict=True):
         record = InstanceRecord(ENVIRONMENT, name, 1, f"{name}-bench", address, options.concurrency, 0)
@@ -192,7 +194,7 @@ async def _register(stack: AsyncExitStack, options: Options, redis_url: str, add
     epoch = await registry.lead("bench", 3600, 0)
     assert epoch is not None, "nobody else leads in a new Valkey"
     slot_map = SlotMap(epoch, assign(None, dict.fromkeys(names, 1.0)))
-    await registry.write(epoch, cells=[CellRecord(name, generation=1) for name in names], slot_map=slot_map)
+    await registry.write(epoch, Change([CellRecord(name, generation=1) for name in names], slot_map))
     return slot_map
 
 

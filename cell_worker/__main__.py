@@ -147,7 +147,7 @@ class Worker:
         own: list[Component] = [WorkerComponent(self._stop), StoreComponent(self._store), self._sink, self._hold]
         runtime.components = {component.name: component for component in (*own, *components)}
         listener = stack.enter_context(_listen(self._settings))
-        heartbeat = self._heartbeat(identity, listener)
+        heartbeat = await self._heartbeat(identity, runtime, listener)
         return runtime, self._server(runtime, metrics, heartbeat), listener, heartbeat
 
     async def _identity(self) -> Identity:
@@ -170,19 +170,21 @@ class Worker:
         )
         return runtime, metrics
 
-    def _heartbeat(self, identity: Identity, listener: socket.socket) -> Heartbeat:
+    async def _heartbeat(self, identity: Identity, runtime: Runtime, listener: socket.socket) -> Heartbeat:
         settings, port = self._settings, listener.getsockname()[1]
         record = protocol.InstanceRecord(
             environment=identity.environment,
             cell_id=identity.cell_id,
             generation=identity.generation,
             instance_id=uuid.uuid4().hex,
-            address=f"{settings.advertise or settings.host}:{port}",
+            address=f"{await _resolved(settings.advertise or settings.host)}:{port}",
             concurrency=settings.concurrency,
             started_at_ms=clock.time_ms(),
+            zone=settings.zone,
+            region=settings.region,
         )
         self._log.info("started", address=record.address)
-        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s)
+        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence)
 
     def _server(self, runtime: Runtime, metrics: WorkerMetrics, heartbeat: Heartbeat) -> uvicorn.Server:
         def missing() -> list[str]:
@@ -286,6 +288,16 @@ def _listen(settings: WorkerSettings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), backlog=512)
     except OSError as error:
         raise ListenError(f"can't listen on {settings.host}:{settings.port}: {error}") from error
+
+
+async def _resolved(host: str) -> str:
+    """The host's address, as routers want it: they send to addresses of their networks only."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ListenError(f"CELL_ADVERTISE={host} has no address: {error}") from error
+    addresses = [str(address[0]) for *_, address in found]
+    return next((a for a in addresses if ":" not in a), f"[{addresses[0]}]")
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -69,10 +69,10 @@ class CellApp:
         except (ConnectionAbortedError, TimeoutError, asyncio.CancelledError):
             await _answer(send, status.HTTP_408_REQUEST_TIMEOUT, "the body did not arrive whole and in time")
             return
-        await _start(send, status.HTTP_200_OK, b"application/x-ndjson")
         gone = asyncio.ensure_future(receive())  # after the body there comes only a disconnect
-        results = self._runtime.process(batch, gone)
+        results = self._runtime.process(batch, gone)  # at once: nothing comes between the fence and what it lets pass
         try:
+            await _start(send, status.HTTP_200_OK, b"application/x-ndjson")
             async for result in results:
                 line = _encoder.encode(result) + b"\n"
                 await send({"type": "http.response.body", "body": line, "more_body": True})
@@ -94,6 +94,11 @@ class CellApp:
                 status.HTTP_409_CONFLICT,
                 f"this is {mine.cell_id} generation {mine.generation}{state}, "
                 f"not {batch.cell_id} generation {batch.generation}",
+            )
+        if batch.epoch < self._runtime.fence.epoch:
+            raise RefusedError(
+                status.HTTP_409_CONFLICT,
+                f"what map {batch.epoch} said may be wrong since map {self._runtime.fence.epoch}",
             )
         if self._runtime.draining:
             raise RefusedError(status.HTTP_503_SERVICE_UNAVAILABLE, "draining")

@@ -9,32 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from cell_worker import clock, protocol
+from cell_worker.fence import Fence
+from cell_worker.redis_cluster import Cluster
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
-# KEYS: leases, cells. ARGV: cell, field, instance id, ready, signed record, ttl in ms.
+# KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end.
+# Returns a word, or the epoch below which the cell shall take no batch.
 _HEARTBEAT: Final = (
     _NOW
     + """
-local admitted = redis.call('HGET', KEYS[2], ARGV[1])
-if admitted and cjson.decode(admitted).generation > tonumber(string.match(ARGV[2], '/(%d+)$')) then return 'fenced' end
+local cell = redis.call('HGET', KEYS[2], ARGV[1])
+cell = cell and cjson.decode(cell) or {generation = 0}
+if cell.generation > tonumber(string.match(ARGV[2], '/(%d+)$')) then return 'fenced' end
 local held = redis.call('HGET', KEYS[1], ARGV[2])
 if held then
   local lease = cjson.decode(held)
   if lease.expires_at_ms > now and not string.find(lease.record, '"' .. ARGV[3] .. '"', 1, true) then return 'taken' end
 end
-local lease = '{"expires_at_ms":' .. string.format('%.0f', now + ARGV[6]) .. ',"ready":' .. ARGV[4]
-redis.call('HSET', KEYS[1], ARGV[2], lease .. ',"record":' .. cjson.encode(ARGV[5]) .. '}')
+local ends = '{"expires_at_ms":' .. string.format('%.0f', now + ARGV[4]) .. ','
+redis.call('HSET', KEYS[1], ARGV[2], ends .. string.sub(ARGV[5], 2))
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.match(field, '^(.*)/%d+$') == ARGV[1] and field ~= ARGV[2] then
     if cjson.decode(redis.call('HGET', KEYS[1], field)).expires_at_ms < now - 60000 then
@@ -42,7 +46,7 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     end
   end
 end
-return 'ok'
+return string.format('%.0f', cell.fence or 0)
 """
 )
 
@@ -65,7 +69,7 @@ end
 """
 
 _CALL_TIMEOUT_S: Final = 2.0
-_REDIS_ERRORS: Final = (RedisError, OSError, TimeoutError)
+_REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 
 class LeaseLostError(Exception):
@@ -77,8 +81,14 @@ def connect(url: str) -> Redis:
 
     No socket_timeout: redis-py would write within asyncio.wait_for, which before Python 3.12 may lose a cancellation,
     and then a worker that stops would wait for its heartbeat for ever. `_answer` limits each call instead.
+
+    redis+cluster:// and rediss+cluster:// name any node of a Redis Cluster; its client does all that is asked here.
     """
-    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
+    options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+    scheme, _, rest = url.partition("://")
+    if scheme.endswith("+cluster"):
+        return cast("Redis", Cluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options))
+    return Redis.from_url(url, **options)
 
 
 async def _answer(call: Awaitable[Any]) -> Any:
@@ -99,15 +109,30 @@ async def claim_generation(redis: Redis, environment: str, cell_id: str, hint: i
             await clock.sleep(1.0)
 
 
+class _WireLease(msgspec.Struct, frozen=True):
+    """protocol.Lease as the worker sends it: Redis adds when it ends."""
+
+    ready: bool
+    record: str
+    fenced: int
+    beat: int
+    proof: str
+
+
 class Heartbeat:
     """Keeps the lease of one instance."""
 
-    def __init__(self, redis: Redis, record: protocol.InstanceRecord, secret: str, ttl_s: float) -> None:
+    def __init__(
+        self, redis: Redis, record: protocol.InstanceRecord, secret: str, ttl_s: float, fence: Fence | None = None
+    ) -> None:
         self._keys = [protocol.redis_key(record.environment, name) for name in ("leases", "cells")]
         self._field = protocol.lease_field(record.cell_id, record.generation)
         self._record = record
         self._signed = protocol.sign_record(record, secret)
+        self._secret = secret
+        self._beats = 0
         self._ttl_s = ttl_s
+        self._fence = fence or Fence()
         self._beat = redis.register_script(_HEARTBEAT)
         self._release = redis.register_script(_RELEASE)
         self.ready = False
@@ -124,8 +149,9 @@ class Heartbeat:
                     log.warning("Redis can't be reached; the cell goes on", error=str(error))
                 reachable = False
             else:
-                if answer != b"ok":
+                if answer in _WHY:
                     raise LeaseLostError(_WHY[answer])
+                self._fence.raise_to(int(answer))
                 if not reachable:
                     log.info("Redis can be reached again")
                 reachable = True
@@ -139,9 +165,17 @@ class Heartbeat:
             return  # it ends by itself
 
     async def _once(self) -> bytes:
-        record, ready = self._record, msgspec.json.encode(self.ready)
-        ttl_ms = round(self._ttl_s * 1000)
-        args: list[str | bytes | int] = [record.cell_id, self._field, record.instance_id, ready, self._signed, ttl_ms]
+        self._beats += 1
+        lease = protocol.Lease(0, self.ready, self._signed, self._fence.reached(), self._beats)
+        wire = _WireLease(lease.ready, lease.record, lease.fenced, lease.beat, protocol.beat_proof(lease, self._secret))
+        record, ttl_ms = self._record, round(self._ttl_s * 1000)
+        args: list[str | bytes | int] = [
+            record.cell_id,
+            self._field,
+            record.instance_id,
+            ttl_ms,
+            msgspec.json.encode(wire),
+        ]
         answer: bytes = await _answer(self._beat(keys=self._keys, args=args))
         return answer
 

@@ -42,17 +42,18 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # can never succeed: to the dead-letter queue
 
 
-class WireEvent(msgspec.Struct, frozen=True):
+class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """One event in a batch. `body` is JSON, carried as it came, not decoded in between."""
 
     event_id: str
     partition_key: str
     attempt: int  # from 1; how often the handler has been asked, this time included
     body: msgspec.Raw
+    canary: bool = False  # no handler sees it: the worker answers when its store has taken a write
 
 
 class EventBatch(msgspec.Struct, frozen=True):
-    """The body of POST /v1/events. A cell answers 409 when cell or generation are not its own."""
+    """The body of POST /v1/events. A cell answers 409 when cell or generation are not its own, or the epoch is old."""
 
     cell_id: str
     generation: int
@@ -89,6 +90,8 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     address: str  # host:port
     concurrency: int  # events it works on at once
     started_at_ms: int
+    zone: str = ""  # what it shares its fate with: an availability zone, a rack
+    region: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -97,6 +100,9 @@ class Lease(msgspec.Struct, frozen=True):
     expires_at_ms: int  # by the Redis server's clock
     ready: bool
     record: str  # signed_record(...)
+    fenced: int = 0  # the epoch below which it takes no batch, and has none left
+    beat: int = 0  # counts the heartbeats of one instance: an old lease put back doesn't count on
+    proof: str = ""  # beat_proof(...)
 
 
 def sign_record(record: InstanceRecord, secret: str) -> str:
@@ -114,6 +120,11 @@ def verify_record(signed: str, secret: str) -> InstanceRecord | None:
         return msgspec.json.decode(payload, type=InstanceRecord)
     except msgspec.DecodeError:
         return None
+
+
+def beat_proof(lease: Lease, secret: str) -> str:
+    """What only the instance can say of a lease; without its end, which Redis' clock decides."""
+    return _mac(f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}".encode(), secret)
 
 
 def bearer(secret: str) -> str:

@@ -21,6 +21,7 @@ import structlog
 from cell_worker import clock
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
 from cell_worker.components import Component
+from cell_worker.fence import Fence
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.protocol import MAX_REASON_CHARS, ComponentHealth, EventBatch, EventResult, Outcome, WireEvent
 from cell_worker.sink import MAX_LINE_BYTES
@@ -55,6 +56,7 @@ class _Work:
     """One event being worked on, and how often requests wait for it."""
 
     task: asyncio.Task[EventResult]
+    epoch: int  # of the batch that began it
     waiters: int = 0
     started: bool = False
 
@@ -75,7 +77,9 @@ class Runtime:
         *,
         concurrency: int,
         event_timeout_s: float,
+        fence: Fence | None = None,
     ) -> None:
+        self.fence = fence or Fence()
         self.identity = identity
         self._cell = identity.cell()
         self.components: dict[str, Component] = {}
@@ -96,12 +100,17 @@ class Runtime:
         mine = (self.identity.cell_id, self.identity.generation)
         return (batch.cell_id, batch.generation) == mine and not self.fenced.is_set()
 
-    async def process(self, batch: EventBatch, gone: asyncio.Future[Any] | None = None) -> AsyncIterator[EventResult]:
-        """Yield the results in the order in which they come, until nobody wants them any more: `gone` is done."""
+    def process(self, batch: EventBatch, gone: asyncio.Future[Any] | None = None) -> AsyncIterator[EventResult]:
+        """Begin the batch; yield results in the order in which they come, until nobody wants more: `gone` is done."""
         coming: asyncio.Queue[tuple[int, bool, _Work] | None] = asyncio.Queue()
-        works = [self._join(index, event, batch.deadline_s, coming) for index, event in enumerate(batch.events)]
+        works = [self._join(index, event, batch, coming) for index, event in enumerate(batch.events)]
         if gone is not None:
             gone.add_done_callback(lambda _: coming.put_nowait(None))
+        return self._results(works, coming)
+
+    async def _results(
+        self, works: Sequence[_Work], coming: asyncio.Queue[tuple[int, bool, _Work] | None]
+    ) -> AsyncIterator[EventResult]:
         try:
             for _ in works:
                 if (come := await coming.get()) is None:
@@ -133,11 +142,11 @@ class Runtime:
         return list(await asyncio.gather(*(_health(component) for component in self.components.values())))
 
     def _join(
-        self, index: int, event: WireEvent, deadline_s: float, coming: asyncio.Queue[tuple[int, bool, _Work] | None]
+        self, index: int, event: WireEvent, batch: EventBatch, coming: asyncio.Queue[tuple[int, bool, _Work] | None]
     ) -> _Work:
         """Wait for the event's work, begun here or by another request: it will be in `coming`."""
         work = self._work.get(event.event_id)
-        come = (index, work is not None, work or self._begin(event, min(deadline_s, self._timeout_s)))
+        come = (index, work is not None, work or self._begin(event, batch))
         come[2].waiters += 1
         come[2].task.add_done_callback(lambda _: coming.put_nowait(come))
         return come[2]
@@ -147,15 +156,17 @@ class Runtime:
         if not work.waiters and not work.started:
             work.task.cancel()
 
-    def _begin(self, event: WireEvent, timeout_s: float) -> _Work:
-        work = _Work(asyncio.create_task(self._one(event, timeout_s)))
+    def _begin(self, event: WireEvent, batch: EventBatch) -> _Work:
+        timeout_s = min(batch.deadline_s, self._timeout_s)
+        work = _Work(asyncio.create_task(self._one(event, timeout_s)), batch.epoch)
         self._work[event.event_id] = work
+        self.fence.begin(batch.epoch)
         self._idle.clear()
         work.task.add_done_callback(lambda _: self._end(event.event_id))
         return work
 
     def _end(self, event_id: str) -> None:
-        del self._work[event_id]
+        self.fence.end(self._work.pop(event_id).epoch)
         if not self._work:
             self._idle.set()
 
@@ -172,6 +183,8 @@ class Runtime:
         return msgspec.structs.replace(result, duration_s=duration)
 
     async def _outcome(self, wire: WireEvent, timeout_s: float) -> EventResult:
+        if wire.canary:
+            return await self._canary()
         event = Event(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body))
         try:
             return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, timeout_s))
@@ -188,6 +201,16 @@ class Runtime:
                 raise
             self._log.warning("the handler failed", event_id=event.event_id, attempt=event.attempt, exc_info=error)
             return EventResult(0, Outcome.FAILED, _text(error, f"{type(error).__name__}: "))
+
+    async def _canary(self) -> EventResult:
+        """What every event needs, at a fixed cost: a place, and a write of the store."""
+        try:
+            await self._store.check()
+        except StoreError as error:
+            if isinstance(error, FencedError):
+                self.fenced.set()
+            return EventResult(0, Outcome.RETRY, _text(error))
+        return EventResult(0, Outcome.OK)
 
     async def _process_once(self, event: Event, timeout_s: float) -> bool:
         """Handle and commit; False when it was done before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -27,6 +28,8 @@ class WorkerSettings(BaseSettings):
     host: str = "127.0.0.1"  # to listen on
     port: int = Field(default=0, ge=0, le=65535)  # 0: any that is free
     advertise: str = Field(default="", validate_default=True)  # the host by which routers reach it; empty: `host`
+    zone: str = ""  # for `cellrouter blast-radius`
+    region: str = ""
     redis_url: str = "redis://127.0.0.1:6379/0"
     data_dir: Path = Path("cell-data")  # the cell's volume
     concurrency: int = Field(default=16, ge=1, le=1000)
@@ -49,7 +52,7 @@ class WorkerSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_of_redis(cls, url: str) -> str:
-        parse_url(url)  # type: ignore[no-untyped-call]
+        parse_url(re.sub(r"^(rediss?)\+cluster:", r"\1:", url))  # type: ignore[no-untyped-call]
         return url
 
 

@@ -71,6 +71,10 @@ class Store(Protocol):
         """How many lines wait."""
         ...
 
+    async def check(self) -> None:
+        """Write something that changes nothing. Raises StoreError, FencedError."""
+        ...
+
     async def close(self) -> None:
         """Release it."""
         ...

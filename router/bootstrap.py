@@ -11,6 +11,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis_registry import RedisRegistry, connect
 from router.adapters.s3_payloads import S3PayloadStore, open_payload_client
+from router.adapters.saved_routing import SavedRouting
 from router.adapters.sqs import SqsSource
 from router.adapters.sqs_client import open_sqs_client
 from router.api.app import Readiness, create_app
@@ -37,10 +39,12 @@ from router.core.errors import RegistryUnavailableError
 from router.core.messages import Extraction, Parser
 from router.core.policy import Policy
 from router.core.retry import RetryPolicy
+from router.core.telemetry import LeaseRefused
 from router.ports import AuditEntry, CellRegistry
 from router.services import policy
+from router.services.canary import canary_through
 from router.services.consumer import ConsumerConfig
-from router.services.controller import Controller, ControllerConfig, cell_ids
+from router.services.controller import Controller, ControllerConfig
 from router.services.dead_letters import DeadLetters
 from router.services.dispatcher import DispatcherConfig
 from router.services.event_router import DataPlaneConfig, Queues, assemble
@@ -66,13 +70,9 @@ async def run_router(settings: Settings) -> None:
         stop = _stop_on_signal()
         metrics = PrometheusObserver()
         observer = Observers(metrics, LogObserver())
-        registry = await _registry(stack, settings)
+        registry = await _registry(stack, settings, observer.observe)
         source, queue = await _queues(stack, settings)
-        session = await stack.enter_async_context(
-            # The pool of kept connections is shorter-lived than uvicorn's 5 s: no request meets a closing connection.
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
-        )
-        client = HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s)
+        client = await _cell_client(stack, settings)
         names = names_of(settings)
         queues = Queues(
             source=source,
@@ -83,7 +83,8 @@ async def run_router(settings: Settings) -> None:
         parser = Parser(Extraction(settings.source.partition_key, settings.source.event_id))
         payloads = await _payloads(stack, settings)
         config = _data_plane_config(settings)
-        router = assemble(config, queues, registry, client, parser, payloads, _CLOCK, observer)
+        memory = SavedRouting(settings.cells.data_dir / f"routing-{settings.environment}.json")
+        router = assemble(config, queues, registry, memory, client, parser, payloads, _CLOCK, observer)
         dispatcher = router.dispatcher
 
         metrics.watch(lambda: lane_views(dispatcher))
@@ -103,7 +104,8 @@ async def run_controller(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = _stop_on_signal()
         metrics = PrometheusObserver()
-        registry = await _registry(stack, settings)
+        observer = Observers(metrics, LogObserver())
+        registry = await _registry(stack, settings, observer.observe)
         aws = _aws(settings)
         resources = AwsCellResources(
             names_of(settings),
@@ -117,12 +119,12 @@ async def run_controller(settings: Settings) -> None:
             stack.push_async_callback(provisioner.stop_all)
         config = ControllerConfig(
             owner=_identity(),
-            cells=cell_ids(settings.cells.count),
+            cells=settings.cells.count,
             launch_timeout_s=settings.cells.launch_timeout_s,
             lease_ttl_s=settings.cells.lease_ttl_s,
         )
-        observer = Observers(metrics, LogObserver())
-        controller = Controller(config, registry, provisioner, resources, _CLOCK, observer)
+        canary = canary_through(await _cell_client(stack, settings))
+        controller = Controller(config, registry, provisioner, resources, canary, _CLOCK, observer)
 
         def missing() -> Readiness:
             return Readiness([] if controller.reachable else ["the registry can't be reached"])
@@ -155,11 +157,17 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
         yield DeadLetters(queue(names.dead_letter_queue), source.name, is_ours, queue, _CLOCK)
 
 
-async def change_policy(settings: Settings, action: str, why: str, edit: Callable[[Policy, int], Policy]) -> Policy:
-    """Change the policy of this environment by hand; `edit` gets it and the time in ms."""
-    now_ms, who = _CLOCK.time_ms(), f"{getpass.getuser()}@{socket.gethostname()}"
+@asynccontextmanager
+async def open_registry(settings: Settings) -> AsyncIterator[RedisRegistry]:
+    """The registry of this environment, for people."""
     async with AsyncExitStack() as stack:
-        registry = await _registry(stack, settings)
+        yield await _registry(stack, settings)
+
+
+async def change_policy(settings: Settings, action: str, why: str, edit: Callable[[Policy, int], Policy]) -> Policy:
+    """Have the policy of this environment changed by hand; `edit` gets it and the time in ms."""
+    now_ms, who = _CLOCK.time_ms(), f"{getpass.getuser()}@{socket.gethostname()}"
+    async with open_registry(settings) as registry:
         audit = AuditEntry(now_ms, who, action, "", why)
         return await policy.change(registry, lambda policy: edit(policy, now_ms), audit)
 
@@ -226,10 +234,21 @@ def _stop_on_signal() -> asyncio.Event:
     return stop
 
 
-async def _registry(stack: AsyncExitStack, settings: Settings) -> RedisRegistry:
+async def _registry(
+    stack: AsyncExitStack, settings: Settings, tell: Callable[[LeaseRefused], None] = lambda _: None
+) -> RedisRegistry:
     redis = connect(settings.redis.url)
     stack.push_async_callback(redis.aclose)
-    return RedisRegistry(redis, settings.environment, settings.secret.get_secret_value())
+    networks = [ip_network(part.strip()) for part in settings.cells.networks.split(",")]
+    return RedisRegistry(redis, settings.environment, settings.secret.get_secret_value(), _CLOCK, networks, tell)
+
+
+async def _cell_client(stack: AsyncExitStack, settings: Settings) -> HttpCellClient:
+    session = await stack.enter_async_context(
+        # The pool of kept connections is shorter-lived than uvicorn's 5 s: no request meets a closing connection.
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
+    )
+    return HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s)
 
 
 async def _queues(stack: AsyncExitStack, settings: Settings) -> tuple[SqsSource, Callable[[str], SqsSource]]:

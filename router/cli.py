@@ -12,7 +12,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from router import cli_dlq, cli_policy
+from router import cli_blast, cli_dlq, cli_policy, cli_where
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
 
@@ -25,7 +25,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_dlq.app, name="dlq")
-app.add_typer(cli_policy.app, name="policy")
+app.add_typer(cli_policy.plan, name="plan")
+app.add_typer(cli_policy.apply, name="apply")
+app.command()(cli_policy.undo)
+app.command()(cli_policy.scale)
+app.command()(cli_where.where)
+app.command("blast-radius")(cli_blast.blast_radius)
+app.add_typer(cli_policy.policy, name="policy")
 
 
 @app.callback()

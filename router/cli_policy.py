@@ -1,136 +1,265 @@
-"""`cellrouter policy …`: what is decided about keys."""
+"""`cellrouter plan`, `apply`, `undo`, `scale` and `policy`: what people decide about keys and cells."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from math import isfinite
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from router.core.policy import Policy, Quarantine, TenantLimit
-from router.settings import load
+from router.cli_edits import Edit, Why, commands
+from router.core.errors import RegistryUnavailableError
+from router.core.forecast import Forecast, forecast
+from router.core.models import cell_ids
+from router.core.policy import MAX_CELLS, Policy, to_blob
+from router.core.slots import SLOTS
+from router.settings import Settings, load
 
-app = typer.Typer(help="Limit or quarantine keys, release them, show who is.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from router.ports import PolicyVersion, Snapshot
 
-Key = Annotated[str, typer.Argument(help="The partition key.")]
-Why = Annotated[str, typer.Option(help="For the audit.")]
+FOLLOW_S = 0.5
+
+policy = typer.Typer(help="Show what is decided about keys and cells, and what was.", no_args_is_help=True)
 
 
-@app.command()
+def _plan(edit: Edit) -> None:
+    snapshot, now_ms = uvloop.run(_snapshot(load(os.environ)))
+    wanted = edit.make(snapshot.policy, now_ms)
+    _tell(_forecast(snapshot, wanted), edit.text)
+
+
+def _apply(edit: Edit) -> None:
+    changed = False
+
+    def make(policy: Policy, now_ms: int) -> Policy:
+        nonlocal changed
+        wanted = edit.make(policy, now_ms)
+        changed = wanted != policy
+        return wanted
+
+    _change(edit.action, f"{edit.text}. {edit.why}" if edit.why else edit.text, make)
+    if changed:
+        typer.echo(f"In force within a second: {edit.text}")
+        return
+    typer.echo(edit.unless or f"Nothing to change: {edit.text} is in force already", err=bool(edit.unless))
+    raise typer.Exit(1 if edit.unless else 0)
+
+
+plan = commands(_plan, "Show what a change would move, before it is made.")
+apply = commands(_apply, "Change what is decided about keys and cells. The leader does it; `undo` takes it back.")
+
+
+def undo(
+    *,
+    to: Annotated[int | None, typer.Option(min=0, help="The version to go back to; the one before the last.")] = None,
+    why: Why = "",
+) -> None:
+    """Take the last change of the policy back; again: that one."""
+    settings = load(os.environ)
+    versions = uvloop.run(_history(settings))
+    target = _before_last_change(versions) if to is None else to
+    found = {version.policy.version: version.policy for version in versions} | {0: Policy()}
+    if target not in found:
+        typer.echo("There is no such version to go back to; cellrouter policy history lists them", err=True)
+        raise typer.Exit(1)
+    text = f"back to version {target}"
+    undone = [version.audit for version in versions if version.policy.version > target]
+    _change("undo", f"{text}. {why}" if why else text, lambda now, _: replace(found[target], version=now.version))
+    for entry in reversed(undone):
+        typer.echo(f"Taken back: {entry.action} {entry.why} (by {entry.who}, {_time(entry.at_ms)})")
+
+
+def scale(
+    *,
+    cells: Annotated[int, typer.Option(min=1, max=MAX_CELLS, help="How many there shall be.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would move.")] = False,
+    why: Why = "",
+) -> None:
+    """Add cells or take some away, and follow it: launched, verified by a canary, then slots a few at a time.
+
+    Ctrl-C ends the following, not the scaling. When an added cell is no good, there are as many cells as before.
+    """
+    settings = load(os.environ)
+    snapshot, _ = uvloop.run(_snapshot(settings))
+    now = len(_cells(snapshot))
+    text = f"{now} → {cells} cells"
+    wanted = snapshot.policy.with_cells(cells, now)
+    if dry_run:
+        _tell(_forecast(snapshot, wanted), text)
+        return
+    if cells == now:
+        typer.echo(f"There are {now} cells already")
+        return
+    changed = _change("scale", f"{text}. {why}" if why else text, lambda policy, _: policy.with_cells(cells, now))
+    try:
+        reached = uvloop.run(_follow(settings, changed.version + 1))
+    except KeyboardInterrupt:
+        typer.echo("It goes on without you; cellrouter policy show and the controller's dashboard tell how far it is")
+        return
+    typer.echo(f"There are {reached} cells")
+    if reached != cells:
+        raise typer.Exit(1)
+
+
+@policy.command()
 def show(*, json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
-    """Show limits and quarantined keys."""
-    policy = _apply("", "", lambda policy, _: policy)
+    """Show what is in force."""
+    found = uvloop.run(_snapshot(load(os.environ)))[0].policy
     if json:
-        from router.core.policy import to_blob  # noqa: PLC0415 - with the branch that needs it
-
-        typer.echo(to_blob(policy).decode())
+        typer.echo(to_blob(found).decode())
         return
     console = Console()
-    if policy.quarantined:
-        console.print(_quarantined(policy))
-    else:
-        console.print("No key is in quarantine.")
-    console.print(_limits(policy))
+    console.print(_quarantined(found) if found.quarantined else "No key is in quarantine.")
+    console.print(_limits(found))
+    if found.pins:
+        console.print(_pins(found))
+    if found.weights or found.cordoned:
+        console.print(_shares(found))
 
 
-@app.command()
-def limit(
-    key: Annotated[str | None, typer.Argument(help="The partition key; left out with --default.")] = None,
-    *,
-    default: Annotated[bool, typer.Option("--default", help="For every key without a limit of its own.")] = False,
-    rate: Annotated[float, typer.Option(min=0, help="Events a second in the long run, per router; 0: no limit.")] = 0,
-    burst: Annotated[int, typer.Option(min=1, help="Events at once after a pause.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=0, help="Events in flight at once, per router; 0: no limit.")] = 0,
-    why: Why = "",
-) -> None:
-    """Limit a key, or all keys by default. What is over the limit waits in the hold queue."""
-    _one_of(key, default=default)
-    if not isfinite(rate):
-        raise typer.BadParameter("must be a number of events a second", param_hint="--rate")
-    if not rate and not concurrency:
-        raise typer.BadParameter("give --rate, --concurrency or both; to take a limit away: cellrouter policy unlimit")
-    wanted = TenantLimit(rate, burst, concurrency)
-    text = f"{key or 'default'}: rate {rate:g}/s, burst {burst}, concurrency {concurrency or 'any'}"
-    _apply("limit", f"{text}. {why}".strip(), lambda policy, _: policy.with_limit(key, wanted))
-    typer.echo(f"In force within a second: {text}")
+@policy.command()
+def history() -> None:
+    """Show what was decided, by whom and why."""
+    table = Table("version", "when", "who", "what")
+    for version in uvloop.run(_history(load(os.environ))):
+        entry = version.audit
+        table.add_row(str(version.policy.version), _time(entry.at_ms), entry.who, f"{entry.action} {entry.why}")
+    Console().print(table if table.row_count else "Nothing was ever decided.")
 
 
-@app.command()
-def unlimit(
-    key: Annotated[str | None, typer.Argument(help="The partition key; left out with --default.")] = None,
-    *,
-    default: Annotated[bool, typer.Option("--default", help="The limit of all other keys.")] = False,
-    why: Why = "",
-) -> None:
-    """Take a key's own limit away, or the default one."""
-    _one_of(key, default=default)
-    _apply("unlimit", f"{key or 'default'}. {why}".strip(), lambda policy, _: policy.with_limit(key, None))
-    typer.echo(f"{key or 'default'}: no limit of its own any more")
-
-
-@app.command()
-def quarantine(
-    key: Key,
-    *,
-    seconds: Annotated[float, typer.Option("--for", min=0, help="Seconds; 0: until released by hand.")] = 0,
-    why: Why = "by hand",
-) -> None:
-    """Keep a key's events from its cell: they wait in the quarantine queue."""
-
-    def edit(policy: Policy, now_ms: int) -> Policy:
-        until_ms = now_ms + round(seconds * 1000) if seconds else 0
-        return policy.with_quarantine(key, Quarantine(why, now_ms, until_ms), now_ms)
-
-    _apply("quarantine", f"key {key!r}: {why}", edit)
-    typer.echo(f"{key}: in quarantine {f'for {seconds:g} s' if seconds else 'until it is released'}")
-
-
-@app.command()
-def release(key: Key, *, why: Why = "by hand") -> None:
-    """Let a key's events go to its cell again, those that waited too."""
-    was_in = False
-
-    def edit(policy: Policy, now_ms: int) -> Policy:
-        nonlocal was_in
-        was_in = policy.in_quarantine(key, now_ms) is not None
-        return policy.with_quarantine(key, None, now_ms)
-
-    _apply("release", f"key {key!r}: {why}", edit)
-    if not was_in:
-        typer.echo(f"{key} is not in quarantine; cellrouter policy show lists who is", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"{key}: released; what waited goes on soon")
-
-
-def _one_of(key: str | None, *, default: bool) -> None:
-    if (key is None) != default:
-        raise typer.BadParameter("give a key or --default, one of them")
-
-
-def _apply(action: str, why: str, edit: Callable[[Policy, int], Policy]) -> Policy:
+def _change(action: str, why: str, make: Callable[[Policy, int], Policy]) -> Policy:
     from router.bootstrap import change_policy  # noqa: PLC0415 - --help stays quick
 
-    return uvloop.run(change_policy(load(os.environ), action, why, edit))
+    return uvloop.run(change_policy(load(os.environ), action, why, make))
 
 
-def _quarantined(policy: Policy) -> Table:
+def _before_last_change(versions: list[PolicyVersion]) -> int:
+    """The version before the last that a person or a router made; -1 for none."""
+    made = [version.policy.version for version in versions if version.audit.action != "end scaling"]
+    return made[-1] - 1 if made else -1
+
+
+async def _snapshot(settings: Settings) -> tuple[Snapshot, int]:
+    from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
+
+    async with open_registry(settings) as registry:
+        snapshot = await registry.snapshot()
+        return snapshot, snapshot.now_ms
+
+
+async def _history(settings: Settings) -> list[PolicyVersion]:
+    from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
+
+    async with open_registry(settings) as registry:
+        return await registry.history()
+
+
+async def _follow(settings: Settings, version: int) -> int:
+    """Tell what is done until all is in its place; how many cells there are then."""
+    from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
+
+    said = ""
+    async with open_registry(settings) as registry:
+        while True:
+            await asyncio.sleep(FOLLOW_S)  # noqa: TID251 - a person watches
+            try:
+                snapshot = await registry.snapshot()
+            except RegistryUnavailableError:
+                continue
+            if snapshot.policy.version < version:
+                continue
+            now = _progress(snapshot, snapshot.policy.cells)
+            if now != said:
+                said = now
+                typer.echo(now)
+            if _settled(snapshot, snapshot.policy.cells):
+                return snapshot.policy.cells
+
+
+def _progress(snapshot: Snapshot, wanted: int) -> str:
+    cells = cell_ids(wanted)
+    verified = sum(0 < r.generation == r.verified for cell_id, r in snapshot.cells.items() if cell_id in cells)
+    counts = snapshot.slot_map.counts() if snapshot.slot_map else Counter()
+    least, outside = min(counts[cell_id] for cell_id in cells), SLOTS - sum(counts[cell_id] for cell_id in cells)
+    return f"{verified} of {wanted} cells verified; the smallest has {least} slots; {outside} are still in others"
+
+
+def _settled(snapshot: Snapshot, wanted: int) -> bool:
+    if snapshot.slot_map is None or snapshot.slot_map.move.slots or snapshot.policy.scaling_from:
+        return False
+    there = {cell_id for cell_id, record in snapshot.cells.items() if not record.retired}
+    return there == set(cell_ids(wanted)) and snapshot.slot_map.cells() <= there
+
+
+def _cells(snapshot: Snapshot) -> tuple[str, ...]:
+    """The cells that there shall be, by the policy, or by the controllers' own configuration."""
+    if snapshot.policy.cells:
+        return cell_ids(snapshot.policy.cells)
+    return tuple(sorted(cell_id for cell_id, record in snapshot.cells.items() if not record.retired))
+
+
+def _forecast(snapshot: Snapshot, wanted: Policy) -> Forecast:
+    if snapshot.slot_map is None:
+        raise RegistryUnavailableError("there is no slot map yet: see whether a controller leads")
+    now = _cells(snapshot)
+    return forecast(snapshot.slot_map, snapshot.policy, wanted, now, cell_ids(wanted.cells) if wanted.cells else now)
+
+
+def _tell(found: Forecast, text: str) -> None:
+    if found.faults:
+        typer.echo("\n".join(("It would be refused:", *found.faults)), err=True)
+        raise typer.Exit(1)
+    console = Console()
+    size = f"{found.slots} of {SLOTS} slots ({found.share:.1%} of the keys)"
+    console.print(f"{text}: would move {size} in {found.moves} moves")
+    for key, (before, after) in found.keys.items():
+        console.print(f"key {key}: {before} → {after}")
+    if not found.slots:
+        return
+    table = Table("cell", "slots now", "gets", "gives", "slots then")
+    for cell_id in sorted({*found.before, *found.after}):
+        if found.gained[cell_id] or found.lost[cell_id]:
+            numbers = (found.before[cell_id], found.gained[cell_id], found.lost[cell_id], found.after[cell_id])
+            table.add_row(cell_id, *map(str, numbers))
+    console.print(table)
+
+
+def _quarantined(found: Policy) -> Table:
     table = Table("key", "since", "until", "why", title="In quarantine", title_justify="left")
-    for key, found in sorted(policy.quarantined.items()):
-        table.add_row(key, _time(found.since_ms), _time(found.until_ms) if found.until_ms else "released", found.why)
+    for key, entry in sorted(found.quarantined.items()):
+        table.add_row(key, _time(entry.since_ms), _time(entry.until_ms) if entry.until_ms else "released", entry.why)
     return table
 
 
-def _limits(policy: Policy) -> Table:
+def _limits(found: Policy) -> Table:
     table = Table("key", "rate/s", "burst", "concurrency", title="Limits, per router", title_justify="left")
-    for key, found in [("(default)", policy.default), *sorted(policy.limits.items())]:
-        rate = f"{found.rate_per_s:g}" if found.rate_per_s else "any"
-        table.add_row(key, rate, str(found.burst) if found.rate_per_s else "", str(found.concurrency or "any"))
+    for key, entry in [("(default)", found.default), *sorted(found.limits.items())]:
+        rate = f"{entry.rate_per_s:g}" if entry.rate_per_s else "any"
+        table.add_row(key, rate, str(entry.burst) if entry.rate_per_s else "", str(entry.concurrency or "any"))
+    return table
+
+
+def _pins(found: Policy) -> Table:
+    table = Table("key", "cell", title="Pinned", title_justify="left")
+    for key, cell_id in sorted(found.pins.items()):
+        table.add_row(key, cell_id)
+    return table
+
+
+def _shares(found: Policy) -> Table:
+    table = Table("cell", "weight", "", title="Cells with another share", title_justify="left")
+    for cell_id in sorted({*found.weights, *found.cordoned}):
+        state = "draining" if cell_id in found.draining else "cordoned" if cell_id in found.cordoned else ""
+        table.add_row(cell_id, f"{found.weights.get(cell_id, 1.0):g}", state)
     return table
 
 

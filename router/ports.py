@@ -6,7 +6,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.core.models import CellRecord, Draft, Event, InstanceView, LeaseView, Message, Result, Target
+from router.core.models import (
+    CellRecord,
+    Draft,
+    Event,
+    InstanceView,
+    LeaseView,
+    Message,
+    Result,
+    RouterReport,
+    RouterView,
+    Target,
+    Traffic,
+)
 from router.core.policy import NO_POLICY, Policy
 from router.core.slots import SlotMap
 from router.core.telemetry import Record
@@ -84,7 +96,7 @@ class CellClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One thing that a controller did, and why."""
+    """One thing that somebody did, and why."""
 
     at_ms: int
     who: str
@@ -103,6 +115,53 @@ class Snapshot:
     leases: tuple[LeaseView, ...]  # only those whose signature is right
     leader: str  # the owner of the live leader lease; empty for none
     policy: Policy = NO_POLICY
+    routers: tuple[RouterView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """A policy that is or was in force, and how it came to be."""
+
+    policy: Policy
+    audit: AuditEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A policy that somebody wants in force, instead of the one of its version."""
+
+    proposal_id: str
+    policy: Policy
+    audit: AuditEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the leader says to a proposal."""
+
+    proposal_id: str
+    accepted: bool
+    faults: tuple[str, ...] = ()  # none, when only another change came first
+
+
+@dataclass(frozen=True, slots=True)
+class Petitions:
+    """What others want of the leader."""
+
+    proposals: tuple[Proposal, ...] = ()  # the oldest first
+    slot_map: SlotMap | None = None  # the newest that a router remembers, when the registry's is older or gone
+    policy: Policy | None = None  # the same router's
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is written at once, or not at all."""
+
+    cells: Sequence[CellRecord] = ()
+    slot_map: SlotMap | None = None
+    policy: Policy | None = None
+    verdicts: Sequence[Verdict] = ()
+    audit: Sequence[AuditEntry] = ()  # the first is the policy's
 
 
 class PolicyStore(Protocol):
@@ -112,8 +171,11 @@ class PolicyStore(Protocol):
         """The one in force."""
         ...
 
-    async def change_policy(self, policy: Policy, audit: Sequence[AuditEntry]) -> bool:
-        """Put this in force, as the version after `policy.version`; False when another change came first."""
+    async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
+        """Have the leader put this in force, as the version after `policy.version`; False: another change came first.
+
+        Raises NoLeaderError, and PolicyRefusedError with the leader's reasons.
+        """
         ...
 
 
@@ -122,6 +184,26 @@ class RegistryReader(Protocol):
 
     async def snapshot(self) -> Snapshot:
         """Everything, in one round trip."""
+        ...
+
+
+class RouterRegistry(RegistryReader, PolicyStore, Protocol):
+    """The registry as a router needs it."""
+
+    async def report(self, report: RouterReport, ttl_s: float) -> None:
+        """Say that this router lives, for so long; 0: that it leaves."""
+        ...
+
+    async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
+        """Say what this router has seen, by cell."""
+        ...
+
+    async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
+        """Offer what this router remembers to the leader, since the registry's is older or gone."""
+        ...
+
+    async def changed(self, within_s: float) -> None:
+        """Wait until something may have changed, at most so long. Never raises."""
         ...
 
 
@@ -136,18 +218,15 @@ class CellRegistry(RegistryReader, Protocol):
         """Give the leadership up, so that another need not wait for the lease to end."""
         ...
 
-    async def next_generation(self, epoch: int, cell_id: str) -> int:
-        """A generation that no instance of the cell ever had. Raises NotLeaderError."""
+    async def next_generation(self, epoch: int, cell_id: str, above: int = 0) -> int:
+        """A generation that no instance of the cell ever had, and higher than `above`. Raises NotLeaderError."""
         ...
 
-    async def write(
-        self,
-        epoch: int,
-        *,
-        cells: Sequence[CellRecord] = (),
-        slot_map: SlotMap | None = None,
-        audit: Sequence[AuditEntry] = (),
-    ) -> None:
+    async def petitions(self) -> Petitions:
+        """What others want."""
+        ...
+
+    async def write(self, epoch: int, change: Change) -> None:
         """Write all of it or nothing, only as the leader of `epoch`. Raises NotLeaderError."""
         ...
 

@@ -9,6 +9,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -28,6 +29,12 @@ def _jmespath(text: str) -> str:
             compile_path(text)
         except ConfigError as error:
             raise ValueError(str(error)) from error
+    return text
+
+
+def _networks(text: str) -> str:
+    for part in text.split(","):
+        ip_network(part.strip())
     return text
 
 
@@ -51,8 +58,15 @@ SourceName = Annotated[
     ),
 ]
 HttpUrl = Annotated[str, _matching(r"https?://.+", "an http:// or https:// address")]
-RedisUrl = Annotated[str, _matching(r"(redis|rediss|unix)://.+", "a redis://, rediss:// or unix:// address")]
+RedisUrl = Annotated[
+    str,
+    _matching(
+        r"(rediss?(\+cluster)?|unix)://.+",
+        "a redis://, rediss://, redis+cluster://, rediss+cluster:// or unix:// address",
+    ),
+]
 HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
+Networks = Annotated[str, AfterValidator(_networks)]
 JmesPath = Annotated[str, AfterValidator(_jmespath)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -78,7 +92,8 @@ class RedisSection(_Section):
     """The registry."""
 
     url: RedisUrl = Field(
-        default="redis://127.0.0.1:6379/0", description="where Redis is: redis://, rediss:// or unix://"
+        default="redis://127.0.0.1:6379/0",
+        description="where Redis is: redis://, rediss://, redis+cluster://, rediss+cluster:// or unix://",
     )
 
 
@@ -139,7 +154,8 @@ class CellsSection(_Section):
         default="cell_worker.handlers.security:SecurityMonitor", description="package.module:name"
     )
     data_dir: Path = Field(
-        default=Path("cellrouter-data"), description="holds the cells' volumes, logs and process ids"
+        default=Path("cellrouter-data"),
+        description="holds the cells' volumes, logs and process ids, and what a router last knew of them",
     )
     concurrency: int = Field(default=16, ge=1, le=1000, description="events a worker works on at once")
     side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
@@ -147,6 +163,10 @@ class CellsSection(_Section):
     event_timeout_s: Seconds = Field(default=60.0, description="for one event in its handler; longer counts as failed")
     lease_ttl_s: float = Field(
         default=2.0, ge=0.5, le=60, description="of an instance's lease; a hung one is found that fast"
+    )
+    networks: Networks = Field(
+        default="127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7",
+        description="where instances may be; a lease that names an address elsewhere is refused",
     )
     launch_timeout_s: Seconds = Field(default=30.0, description="for a launched instance to be ready")
     drain_timeout_s: Seconds = Field(default=15.0, description="for routers and workers to finish after a SIGTERM")
@@ -258,6 +278,8 @@ def _describe(details: Any, variables: Mapping[tuple[str, ...], str], path: Path
         problem = f"is required: set {variable}, or {key[-1]} in the file"
     elif key == ("secret",):
         problem = "must have at least 16 characters"
+    elif key == ("redis", "url"):
+        problem += "; it is not shown here, since it may hold a password"
     else:
         problem = f"{' '.join(problem.split())}; it is {details['input']!r:.100}"
     return f"{_place(key, variables, path, text)}: {'.'.join(key)}: {problem}"

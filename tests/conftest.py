@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.aio import run
 from tests.localstack import localstack
 from tests.servers import ministack, valkey
+from tests.system import System
 
 
 def pytest_configure() -> None:
@@ -38,3 +41,23 @@ def redis_url() -> Iterator[str]:
     """The redis:// URL of a Valkey shared by the session: use key names of your own."""
     with valkey() as url:
         yield url
+
+
+@pytest.fixture
+def on_system(redis_url: str, aws_endpoint: str, tmp_path: Path) -> Callable[..., System]:
+    """Runs a story on a system of its own, whose cells are up."""
+
+    def on(
+        story: Callable[[System], Awaitable[None]], *, cells: int = 2, fifo: bool = False, **settings: object
+    ) -> System:
+        system = System(redis_url, aws_endpoint, tmp_path, cells=cells, fifo=fifo)
+        system.environ |= {f"CELLROUTER_{name.upper()}": str(value) for name, value in settings.items()}
+
+        async def main() -> None:
+            async with system.running():
+                await story(system)
+
+        run(main(), 180)
+        return system
+
+    return on

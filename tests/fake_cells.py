@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from cell_worker.fence import Fence
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import Event, Outcome, Result, Target
 from router.ports import Clock
@@ -31,6 +33,8 @@ class FakeCell:
     order: list[str] = field(default_factory=list)
     done_at: dict[str, float] = field(default_factory=dict)  # event id → when its effect came
     begun: Counter[str] = field(default_factory=Counter)  # key → events sent here
+    fence: Fence = field(default_factory=Fence)
+    finishes: bool = False  # what it has begun, though its router has gone, as the real one does
 
     def time_of(self, event: Event) -> float:
         """Seconds that it takes."""
@@ -44,6 +48,8 @@ class FakeCells:
         self._clock = clock
         self.cells = {cell_id: FakeCell() for cell_id in cells}
         self.batches: list[int] = []
+        self.order: list[str] = []  # of effects, over all cells
+        self.on_effect: Callable[[FakeCell, Event], None] = lambda _cell, _event: None
         self.keep = True  # False: remember nothing, for tests of memory
 
     async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
@@ -51,7 +57,7 @@ class FakeCells:
         cell = self.cells[target.cell_id]
         if cell.down:
             raise CellUnavailableError("connection refused", reached=False)
-        if cell.refuses:
+        if cell.refuses or target.epoch < cell.fence.epoch:
             raise CellRefusedError(409, "not mine")
         if not self.keep:
             for index in range(len(batch)):
@@ -61,15 +67,26 @@ class FakeCells:
         self.batches.append(len(batch))
         cell.begun += Counter(event.partition_key for event in batch)
         finished: asyncio.Queue[Result | None] = asyncio.Queue()
-        working = [asyncio.create_task(self._one(cell, i, event, finished)) for i, event in enumerate(batch)]
+        working = [
+            asyncio.create_task(self._fenced(cell, target.epoch, self._one(cell, i, event, finished)))
+            for i, event in enumerate(batch)
+        ]
+        for _ in batch:
+            cell.fence.begin(target.epoch)
         try:
             for _ in batch:
                 if (result := await finished.get()) is None:
                     raise CellUnavailableError("connection reset")
                 yield result
         finally:
-            for task in working:
+            for task in working if not cell.finishes else ():
                 task.cancel()
+
+    async def _fenced(self, cell: FakeCell, epoch: int, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            cell.fence.end(epoch)
 
     async def _one(self, cell: FakeCell, index: int, event: Event, finished: asyncio.Queue[Result | None]) -> None:
         if event.partition_key in cell.kills:
@@ -81,6 +98,9 @@ class FakeCells:
         if cell.down or cell.dies_after == 0:
             finished.put_nowait(None)
             return
+        if event.canary:
+            finished.put_nowait(Result(index, Outcome.OK))
+            return
         cell.deliveries[event.event_id] += 1
         outcome = cell.behaviour(event)
         duplicate = outcome is Outcome.OK and cell.done[event.event_id] > 0
@@ -88,6 +108,8 @@ class FakeCells:
             cell.done[event.event_id] += 1
             cell.order.append(event.event_id)
             cell.done_at[event.event_id] = self._clock.monotonic()
+            self.order.append(event.event_id)
+            self.on_effect(cell, event)
         if cell.dies_after is not None:
             cell.dies_after -= 1
         finished.put_nowait(Result(index, outcome, "" if outcome is Outcome.OK else f"said {outcome}", duplicate))

@@ -63,6 +63,9 @@ class MemoryStore:
     async def close(self) -> None:
         return
 
+    async def check(self) -> None:
+        self._check_fence()
+
     def _check_fence(self) -> None:
         if self.volume.highest > self._generation:
             raise FencedError("a higher generation has the store")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 from router.adapters.memory import MemorySource
 from router.core.dead_letter import DeadLetter, from_body
 from router.core.errors import RegistryUnavailableError
 from router.core.messages import Extraction, Parser
-from router.core.models import CellRecord, Draft, LeaseView
+from router.core.models import CellRecord, Draft, LeaseView, RouterReport, Traffic
 from router.core.policy import Policy
 from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign
@@ -25,6 +26,7 @@ from router.services.dispatcher import DispatcherConfig
 from router.services.event_router import DataPlaneConfig, EventRouter, Queues, assemble
 from router.services.payloads import PayloadConfig, Payloads
 from router.services.quarantine import WardConfig
+from router.services.routing import Known
 from tests.fake_cells import FakeCells
 from tests.fake_clock import FakeClock
 from tests.memory_payloads import MemoryPayloads
@@ -49,7 +51,7 @@ class Notes:
 
 
 class StaticRegistry:
-    """The part of the registry that a router needs: RegistryReader and PolicyStore."""
+    """The RouterRegistry port, told by the test what is there."""
 
     def __init__(self, clock: FakeClock, cells: list[str]) -> None:
         self._clock = clock
@@ -59,6 +61,8 @@ class StaticRegistry:
         self.concurrency = 16
         self.decided = Policy()
         self.audit: list[AuditEntry] = []
+        self.reports: list[RouterReport] = []
+        self.offers: list[tuple[SlotMap, Policy]] = []
         self.down = False
 
     async def policy(self) -> Policy:
@@ -66,14 +70,30 @@ class StaticRegistry:
             raise RegistryUnavailableError("is down")
         return self.decided
 
-    async def change_policy(self, policy: Policy, audit: Sequence[AuditEntry]) -> bool:
+    async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
         if self.down:
             raise RegistryUnavailableError("is down")
         if policy.version != self.decided.version:
             return False
         self.decided = replace(policy, version=policy.version + 1)
-        self.audit += audit
+        self.audit.append(audit)
         return True
+
+    async def report(self, report: RouterReport, ttl_s: float) -> None:
+        if self.down:
+            raise RegistryUnavailableError("is down")
+        self.reports.append(report)
+
+    async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
+        return
+
+    async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
+        if self.down:
+            raise RegistryUnavailableError("is down")
+        self.offers.append((slot_map, policy))
+
+    async def changed(self, within_s: float) -> None:
+        await self._clock.sleep(within_s)
 
     async def snapshot(self) -> Snapshot:
         if self.down:
@@ -91,6 +111,19 @@ class StaticRegistry:
             for c in self.cells.values()
         )
         return Snapshot(self._clock.time_ms(), self.slot_map, dict(self.cells), leases, "", self.decided)
+
+
+class Memory:
+    """The RoutingMemory port."""
+
+    def __init__(self) -> None:
+        self.known: Known | None = None
+
+    def load(self) -> Known | None:
+        return self.known
+
+    def save(self, known: Known) -> None:
+        self.known = known
 
 
 class World:
@@ -113,6 +146,7 @@ class World:
         self.holds = {cell: MemorySource(f"hold-{cell}", self.clock) for cell in self.cell_ids}
         self.cells = FakeCells(self.clock, self.cell_ids)
         self.registry = StaticRegistry(self.clock, self.cell_ids)
+        self.memory = Memory()
         self.notes = Notes()
         self.max_attempts = max_attempts
         self.max_messages = max_messages
@@ -160,8 +194,8 @@ class World:
     def _draft(self, body: str, group: str, name: str) -> Draft:
         return Draft(body, group_id=group, dedup_id=name) if self.source.fifo else Draft(body)
 
-    def router(self) -> EventRouter:
-        """A router process's data plane."""
+    def router(self, name: str = "router", registry: Any = None) -> EventRouter:
+        """A router process's data plane, with its own way to the registry or the world's."""
         config = DataPlaneConfig(
             consumer=ConsumerConfig(pollers=2, wait_s=2, max_messages=self.max_messages),
             dispatcher=DispatcherConfig(
@@ -170,14 +204,22 @@ class World:
                 max_events=self.max_messages,
                 max_bytes=64 * 1024 * 1024,
             ),
-            ward=WardConfig("router", self.quarantine_s),
+            ward=WardConfig(name, self.quarantine_s),
             visibility_s=VISIBILITY_S,
             lease_ttl_s=LEASE_TTL_S,
             drain_timeout_s=20,
         )
         queues = Queues(self.source, self.dead, self.quarantine, lambda cell: self.holds[cell])
         return assemble(
-            config, queues, self.registry, self.cells, Parser(Extraction()), self.payloads, self.clock, self.notes
+            config,
+            queues,
+            registry or self.registry,
+            self.memory,
+            self.cells,
+            Parser(Extraction()),
+            self.payloads,
+            self.clock,
+            self.notes,
         )
 
     @asynccontextmanager

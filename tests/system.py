@@ -42,6 +42,7 @@ class System:
         self.key_of: dict[str, str] = {}  # by event
         self.sent_at_ms: dict[str, int] = {}
         self._aws = AwsConfig("us-east-1", aws_endpoint)
+        self.leader: Role  # the first controller
         self._call: Any = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self.environ = {
@@ -82,6 +83,10 @@ class System:
     async def router(self) -> Role:
         """Start one more router; ready."""
         return await self._start("router")
+
+    async def controller(self) -> Role:
+        """Start one more controller; ready."""
+        return await self._start("controller")
 
     async def send(self, bodies: Sequence[Mapping[str, Any]]) -> None:
         """Put events into the source; each body has a `key` and becomes an event with an id of its own."""
@@ -154,9 +159,9 @@ class System:
         async with AsyncExitStack() as stack:
             self._call = await open_sqs_client(stack, self._aws, connections=10, read_timeout_s=30)
             await asyncio.to_thread(self.cli, "init")
-            controller = await self._start("controller")
+            self.leader = await self._start("controller")
             try:
-                await until(controller.serves_all, "every cell serves")
+                await until(self.leader.serves_all, "every cell serves")
                 yield
             finally:
                 await asyncio.to_thread(self._end)

@@ -42,7 +42,9 @@ class HttpCellClient:
 
     def _encode(self, target: Target, batch: Sequence[Event]) -> bytes:
         events = [
-            protocol.WireEvent(event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body))
+            protocol.WireEvent(
+                event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body), event.canary
+            )
             for event in batch
         ]
         return _encoder.encode(

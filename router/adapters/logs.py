@@ -43,6 +43,7 @@ class LogObserver:
             telemetry.LaneFailed: lambda r: log.warning("lane failed", cell=r.cell_id, error=r.error),
             telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
             telemetry.KeyQuarantined: lambda r: log.error("key quarantined", cell=r.cell_id, key=r.key, why=r.why),
+            telemetry.LeaseRefused: lambda r: log.warning("lease refused", field=r.field, reason=r.reason),
             telemetry.LeadershipChanged: lambda r: log.info("leadership", leads=r.leads, epoch=r.epoch),
             telemetry.ActionTaken: lambda r: log.info(r.action, cell=r.cell_id, why=r.why),
         }

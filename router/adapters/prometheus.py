@@ -77,6 +77,9 @@ class PrometheusObserver:
         )
         self._quarantines = counter("cellrouter_keys_quarantined", "Keys that this router put in quarantine.", ["cell"])
         self._actions = counter("cellrouter_controller_actions", "What the controller did.", ["cell", "action"])
+        self._refused = counter(
+            "cellrouter_leases_refused", "Leases in the registry that are not believed.", ["reason"]
+        )
         self._in_quarantine = Gauge("cellrouter_quarantined_keys", "Keys in quarantine now.", registry=registry)
         self._limited = Gauge("cellrouter_limited_keys", "Keys with a limit of their own.", registry=registry)
         self._leads = Gauge("cellrouter_controller_leads", "1 while this controller leads.", registry=registry)
@@ -91,6 +94,7 @@ class PrometheusObserver:
             telemetry.KeyQuarantined: lambda r: self._quarantines.add(r.cell_id),
             telemetry.PolicyApplied: self._on_policy,
             telemetry.LeadershipChanged: lambda r: self._leads.set(r.leads),
+            telemetry.LeaseRefused: lambda r: self._refused.add(r.reason),
             telemetry.ActionTaken: lambda r: self._actions.add(r.cell_id, r.action),
         }
 

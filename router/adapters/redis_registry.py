@@ -7,95 +7,55 @@ knowing changes nothing. All keys of an environment share a hash tag, so that th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from cell_worker import protocol
-from router.core.errors import NotLeaderError, RegistryUnavailableError
-from router.core.models import CellRecord, LeaseView
+from cell_worker.redis_cluster import Cluster
+from router.adapters import redis_scripts as scripts
+from router.adapters.lease_reader import LeaseReader, Network
+from router.adapters.redis_notifications import Notifications
+from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
+from router.core.models import CellRecord, RouterReport, RouterView, Traffic
 from router.core.policy import Policy, from_blob, to_blob
 from router.core.slots import SlotMap
-from router.ports import AuditEntry, Snapshot
+from router.core.telemetry import LeaseRefused
+from router.ports import AuditEntry, Change, Clock, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
 
 T = TypeVar("T")
 
 _AUDIT_ENTRIES: Final = 10_000
+_HISTORY_VERSIONS: Final = 100
+_VERDICT_POLL_S: Final = 0.1
 _CALL_TIMEOUT_S: Final = 2.0
+LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+VERDICT_WAIT_S: Final = 5.0
 
-_NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
-
-_LEAD: Final = (
-    _NOW
-    + """
-local owner, expires, stored = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms', 'epoch'))
-local epoch = tonumber(stored) or 0
-local live = owner and tonumber(expires) > now
-if live and owner ~= ARGV[1] then return false end
-if not live or epoch <= tonumber(ARGV[3]) - 1 then
-  epoch = math.max(epoch + 1, now, tonumber(ARGV[3]) + 1)
-end
-local text = string.format('%.0f', epoch)
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', text, 'expires_at_ms', string.format('%.0f', now + ARGV[2]))
-return text
-"""
+_NAMES: Final = (
+    *("leader", "map", "cells", "leases", "generations", "audit", "policy", "history", "routers", "proposals"),
+    *("verdicts", "offers", "traffic", "changes"),
 )
-
-_RESIGN: Final = """
-if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('HSET', KEYS[1], 'expires_at_ms', '0') end
-"""
-
-_FENCE: Final = (
-    "if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return redis.error_reply('NOTLEADER another leads') end\n"
-)
-
-_WRITE: Final = (
-    _FENCE
-    + """
-local change = cjson.decode(ARGV[2])
-for id, record in pairs(change.cells) do redis.call('HSET', KEYS[2], id, record) end
-if change.map_epoch then redis.call('HSET', KEYS[3], 'epoch', change.map_epoch, 'blob', change.map) end
-for _, entry in ipairs(change.audit) do redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[3], '*', 'entry', entry) end
-"""
-)
-
-_NEXT_GENERATION: Final = (
-    _FENCE
-    + """
-local record = redis.call('HGET', KEYS[3], ARGV[2])
-local admitted = record and cjson.decode(record).generation or 0
-local next_one = math.max(tonumber(redis.call('HGET', KEYS[2], ARGV[2])) or 0, admitted) + 1
-redis.call('HSET', KEYS[2], ARGV[2], next_one)
-return next_one
-"""
-)
-
-_SNAPSHOT: Final = (
-    _NOW
-    + """
-local epoch = redis.call('HGET', KEYS[2], 'epoch')
-local blob = epoch and epoch ~= ARGV[1] and redis.call('HGET', KEYS[2], 'blob')
-local owner, expires = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms'))
-local leader = owner and tonumber(expires) > now and owner or ''
-local cells, leases = redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])
-local version = redis.call('HGET', KEYS[5], 'version')
-local policy = version and version ~= ARGV[2] and redis.call('HGET', KEYS[5], 'blob')
-return {string.format('%.0f', now), epoch or '', blob or '', leader, cells, leases, version or '', policy or ''}
-"""
-)
-
-_CHANGE_POLICY: Final = """
-if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'version', ARGV[2], 'blob', ARGV[3])
-for i = 5, #ARGV do redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'entry', ARGV[i]) end
-return 1
-"""
+_WRITTEN: Final = ("leader", "cells", "map", "audit", "policy", "history", "proposals", "verdicts", "offers")
+_SCRIPTS: Final = {
+    "lead": scripts.LEAD,
+    "resign": scripts.RESIGN,
+    "next_generation": scripts.NEXT_GENERATION,
+    "write": scripts.WRITE,
+    "snapshot": scripts.SNAPSHOT,
+    "report": scripts.REPORT,
+    "offer": scripts.OFFER,
+    "petitions": scripts.PETITIONS,
+    "note_traffic": scripts.NOTE_TRAFFIC,
+}
 
 
 def connect(url: str) -> Redis:
@@ -103,36 +63,42 @@ def connect(url: str) -> Redis:
 
     No socket_timeout: redis-py would write within asyncio.wait_for, which before Python 3.12 may lose a cancellation,
     and then a process that stops would wait for that loop for ever. The registry limits each call instead.
+
+    redis+cluster:// and rediss+cluster:// name any node of a Redis Cluster; its client does all that is asked here.
     """
-    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
+    options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+    scheme, _, rest = url.partition("://")
+    if scheme.endswith("+cluster"):
+        return cast("Redis", Cluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options))
+    return Redis.from_url(url, **options)
 
 
 class RedisRegistry:
     """The registry of one environment."""
 
-    def __init__(self, redis: Redis, environment: str, secret: str) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        environment: str,
+        secret: str,
+        clock: Clock,
+        networks: Sequence[Network] = LOOPBACK,
+        tell: Callable[[LeaseRefused], None] = lambda _: None,
+    ) -> None:
         self._redis = redis
-        self._secret = secret
-        self._environment = environment
-        self._leader, self._map, self._cells, self._leases, self._generations, self._audit, self._policy_key = (
-            protocol.redis_key(environment, name)
-            for name in ("leader", "map", "cells", "leases", "generations", "audit", "policy")
-        )
+        self._clock = clock
+        self._key = {name: protocol.redis_key(environment, name) for name in _NAMES}
         self._slot_map: SlotMap | None = None
         self._policy = Policy()
-        self._verified: dict[str, protocol.InstanceRecord | None] = {}
-        self._lead_script = redis.register_script(_LEAD)
-        self._resign_script = redis.register_script(_RESIGN)
-        self._write_script = redis.register_script(_WRITE)
-        self._generation_script = redis.register_script(_NEXT_GENERATION)
-        self._snapshot_script = redis.register_script(_SNAPSHOT)
-        self._policy_script = redis.register_script(_CHANGE_POLICY)
+        self._leases = LeaseReader(environment, secret, networks, tell)
+        self._notifications = Notifications(redis, self._key["changes"])
+        self._scripts = {name: redis.register_script(text) for name, text in _SCRIPTS.items()}
 
     async def snapshot(self) -> Snapshot:
         """One script; slot map and policy travel only when they have changed."""
         known: list[str | int] = [str(self._slot_map.epoch) if self._slot_map else "", self._policy.version]
-        keys = [self._leader, self._map, self._cells, self._leases, self._policy_key]
-        answer = await self._call(self._snapshot_script(keys=keys, args=known))
+        names = ("leader", "map", "cells", "leases", "policy", "routers")
+        answer = await self._run("snapshot", names, *known)
         try:
             return self._decode(*answer)
         except ValueError as error:
@@ -140,46 +106,66 @@ class RedisRegistry:
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
         """Take or renew."""
-        epoch = await self._call(self._lead_script(keys=[self._leader], args=[owner, round(ttl_s * 1000), hint]))
+        epoch = await self._run("lead", ("leader",), owner, round(ttl_s * 1000), hint)
         return int(epoch) if epoch else None
 
     async def resign(self, owner: str) -> None:
         """End the lease now."""
-        await self._call(self._resign_script(keys=[self._leader], args=[owner]))
+        await self._run("resign", ("leader",), owner)
 
-    async def next_generation(self, epoch: int, cell_id: str) -> int:
+    async def next_generation(self, epoch: int, cell_id: str, above: int = 0) -> int:
         """Count up."""
-        keys = [self._leader, self._generations, self._cells]
-        return int(await self._call(self._generation_script(keys=keys, args=[epoch, cell_id])))
+        return int(await self._run("next_generation", ("leader", "generations", "cells"), epoch, cell_id, above))
 
-    async def write(
-        self,
-        epoch: int,
-        *,
-        cells: Sequence[CellRecord] = (),
-        slot_map: SlotMap | None = None,
-        audit: Sequence[AuditEntry] = (),
-    ) -> None:
+    async def write(self, epoch: int, change: Change) -> None:
         """One script: all or nothing."""
-        change: dict[str, Any] = {
-            "cells": {cell.cell_id: msgspec.json.encode(cell).decode() for cell in cells},
-            "audit": [msgspec.json.encode(entry).decode() for entry in audit],
-        }
-        if slot_map is not None:
-            change["map_epoch"] = str(slot_map.epoch)
-            change["map"] = msgspec.json.encode(slot_map.to_wire()).decode()
-        keys = [self._leader, self._cells, self._map, self._audit]
-        args: list[int | bytes] = [epoch, msgspec.json.encode(change), _AUDIT_ENTRIES]
-        await self._call(self._write_script(keys=keys, args=args))
+        channel = self._key["changes"]
+        limits = (_AUDIT_ENTRIES, _HISTORY_VERSIONS)
+        await self._run("write", _WRITTEN, epoch, _encoded(change), *limits, channel)
+
+    async def report(self, report: RouterReport, ttl_s: float) -> None:
+        """One script."""
+        await self._run("report", ("routers",), report.router_id, msgspec.json.encode(report), round(ttl_s * 1000))
+
+    async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
+        """One script."""
+        await self._run("note_traffic", ("traffic",), router_id, msgspec.json.encode(traffic))
+
+    async def traffic(self) -> list[Mapping[str, Traffic]]:
+        """What every router that lately said something has seen, by cell."""
+        found = await self._call(self._redis.hvals(self._key["traffic"]))
+        return [msgspec.json.decode(value, type=_WireTraffic).cells for value in found]
+
+    async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
+        """Kept until the leader writes a map."""
+        wire = msgspec.json.encode(slot_map.to_wire())
+        await self._run("offer", ("offers",), slot_map.epoch, wire, to_blob(policy))
+
+    async def changed(self, within_s: float) -> None:
+        """By a channel."""
+        await self._notifications.wait(within_s)
+
+    async def petitions(self) -> Petitions:
+        """Both in one round trip."""
+        proposals, offer = await self._run("petitions", ("proposals", "offers"))
+        found = (_proposal(proposal_id.decode(), blob) for proposal_id, blob in _pairs(proposals))
+        asked = sorted((p for p in found if p is not None), key=lambda p: p.audit.at_ms)
+        return Petitions(tuple(asked), *_offered(dict(_pairs(offer))))
 
     async def audit(self, limit: int) -> list[AuditEntry]:
         """The newest, oldest first."""
-        entries = await self._call(self._redis.xrevrange(self._audit, count=limit))
+        entries = await self._call(self._redis.xrevrange(self._key["audit"], count=limit))
         return [msgspec.json.decode(fields[b"entry"], type=AuditEntry) for _, fields in reversed(entries)]
+
+    async def history(self) -> list[PolicyVersion]:
+        """All that are kept."""
+        found = await self._call(self._redis.hgetall(self._key["history"]))
+        versions = [msgspec.json.decode(blob, type=PolicyVersion) for blob in found.values()]
+        return sorted(versions, key=lambda version: version.policy.version)
 
     async def policy(self) -> Policy:
         """The one in force."""
-        version, blob = await self._call(self._redis.hmget(self._policy_key, ["version", "blob"]))
+        version, blob = await self._call(self._redis.hmget(self._key["policy"], ["version", "blob"]))
         if not version:
             return Policy()
         try:
@@ -187,11 +173,28 @@ class RedisRegistry:
         except ValueError as error:
             raise RegistryUnavailableError(f"the policy in Redis can't be read: {error}") from error
 
-    async def change_policy(self, policy: Policy, audit: Sequence[AuditEntry]) -> bool:
-        """One script that compares the version."""
-        entries = [msgspec.json.encode(entry) for entry in audit]
-        args: list[int | bytes] = [policy.version, policy.version + 1, to_blob(policy), _AUDIT_ENTRIES, *entries]
-        return bool(await self._call(self._policy_script(keys=[self._policy_key, self._audit], args=args)))
+    async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
+        """Propose it to the leader and wait for its word; withdrawn when no word comes."""
+        proposal_id = uuid.uuid4().hex
+        proposal = msgspec.json.encode(_WireProposal(policy, audit))
+        await self._call(self._redis.hset(self._key["proposals"], proposal_id, proposal))
+        give_up_at = self._clock.monotonic() + VERDICT_WAIT_S
+        while self._clock.monotonic() < give_up_at:
+            await self._clock.sleep(_VERDICT_POLL_S)
+            if (verdict := await self._verdict(proposal_id)) is not None:
+                return _accepted(verdict)
+        if await self._call(self._redis.hdel(self._key["proposals"], proposal_id)):
+            raise NoLeaderError("no controller leads, so nothing was changed: see whether one runs and reaches Redis")
+        if (verdict := await self._verdict(proposal_id)) is not None:  # in the last moment
+            return _accepted(verdict)
+        raise RegistryUnavailableError("what became of the change is not known: see cellrouter policy")
+
+    async def _verdict(self, proposal_id: str) -> Verdict | None:
+        found = await self._call(self._redis.hget(self._key["verdicts"], proposal_id))
+        if found is None:
+            return None
+        await self._call(self._redis.hdel(self._key["verdicts"], proposal_id))
+        return msgspec.json.decode(found, type=Verdict)
 
     def _decode(
         self,
@@ -203,6 +206,7 @@ class RedisRegistry:
         leases: list[bytes],
         version: bytes,
         policy: bytes,
+        routers: list[bytes],
     ) -> Snapshot:
         if not epoch:
             self._slot_map = None
@@ -216,34 +220,14 @@ class RedisRegistry:
             now_ms=int(now),
             slot_map=self._slot_map,
             cells={k.decode(): msgspec.json.decode(v, type=CellRecord) for k, v in _pairs(cells)},
-            leases=self._lease_views(int(now), [value for _, value in _pairs(leases)]),
+            leases=self._leases.read(int(now), {field.decode(): value for field, value in _pairs(leases)}),
             leader=leader.decode(),
             policy=self._policy,
+            routers=tuple(RouterView(r.report, r.expires_at_ms > int(now)) for r in map(_router, routers)),
         )
 
-    def _lease_views(self, now_ms: int, values: Sequence[bytes]) -> tuple[LeaseView, ...]:
-        leases = [lease for value in values if (lease := _lease(value)) is not None]
-        self._verified = {lease.record: self._verify(lease.record) for lease in leases}
-        return tuple(
-            LeaseView(
-                cell_id=record.cell_id,
-                generation=record.generation,
-                instance_id=record.instance_id,
-                address=record.address,
-                concurrency=record.concurrency,
-                ready=lease.ready,
-                live=lease.expires_at_ms > now_ms,
-            )
-            for lease in leases
-            if (record := self._verified[lease.record]) is not None
-        )
-
-    def _verify(self, signed: str) -> protocol.InstanceRecord | None:
-        """Checked once for each record; a heartbeat repeats it many times."""
-        if signed in self._verified:
-            return self._verified[signed]
-        record = protocol.verify_record(signed, self._secret)
-        return record if record is not None and record.environment == self._environment else None
+    async def _run(self, script: str, names: Sequence[str], *args: str | bytes | float) -> Any:
+        return await self._call(self._scripts[script](keys=[self._key[name] for name in names], args=args))
 
     async def _call(self, call: Awaitable[T] | Any) -> Any:
         try:
@@ -253,16 +237,69 @@ class RedisRegistry:
             if str(error).startswith("NOTLEADER"):
                 raise NotLeaderError(str(error)) from error
             raise RegistryUnavailableError(str(error)) from error
-        except (RedisError, OSError, TimeoutError, msgspec.DecodeError) as error:
+        except (RedisError, RedisClusterException, OSError, TimeoutError, msgspec.DecodeError) as error:
             raise RegistryUnavailableError(f"Redis can't be used: {type(error).__name__}: {error}") from error
 
 
-def _lease(value: bytes) -> protocol.Lease | None:
-    """None for garbage: one bad record must not hide the others."""
+class _WireProposal(msgspec.Struct, frozen=True):
+    """A policy that somebody wants in force; its version is the one that it changes."""
+
+    policy: Policy
+    audit: AuditEntry
+
+
+class _WireTraffic(msgspec.Struct, frozen=True):
+    at_ms: int
+    cells: dict[str, Traffic]
+
+
+class _WireRouter(msgspec.Struct, frozen=True):
+    expires_at_ms: int  # by the Redis server's clock
+    report: RouterReport
+
+
+def _encoded(change: Change) -> bytes:
+    """As the script wants it: JSON of JSON, since the script stores the parts as they are."""
+    wire: dict[str, Any] = {
+        "cells": {cell.cell_id: msgspec.json.encode(cell).decode() for cell in change.cells},
+        "verdicts": {v.proposal_id: msgspec.json.encode(v).decode() for v in change.verdicts},
+        "audit": [msgspec.json.encode(entry).decode() for entry in change.audit],
+    }
+    if change.slot_map is not None:
+        wire["map_epoch"] = str(change.slot_map.epoch)
+        wire["map"] = msgspec.json.encode(change.slot_map.to_wire()).decode()
+    if change.policy is not None:
+        wire["policy_version"] = str(change.policy.version)
+        wire["policy"] = to_blob(change.policy).decode()
+        wire["policy_entry"] = msgspec.json.encode(PolicyVersion(change.policy, change.audit[0])).decode()
+    return msgspec.json.encode(wire)
+
+
+def _accepted(verdict: Verdict) -> bool:
+    if verdict.faults:
+        raise PolicyRefusedError("\n".join(verdict.faults))
+    return verdict.accepted
+
+
+def _proposal(proposal_id: str, blob: bytes) -> Proposal | None:
+    """None for garbage, which is left where it is."""
     try:
-        return msgspec.json.decode(value, type=protocol.Lease)
+        wire = msgspec.json.decode(blob, type=_WireProposal)
     except msgspec.DecodeError:
         return None
+    return Proposal(proposal_id, wire.policy, wire.audit)
+
+
+def _offered(offer: Mapping[bytes, bytes]) -> tuple[SlotMap | None, Policy | None]:
+    """None for garbage."""
+    try:
+        return SlotMap.from_wire(msgspec.json.decode(offer[b"map"])), from_blob(offer[b"policy"])
+    except (KeyError, ValueError):
+        return None, None
+
+
+def _router(value: bytes) -> _WireRouter:
+    return msgspec.json.decode(value, type=_WireRouter)
 
 
 def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

@@ -21,6 +21,14 @@ class NotLeaderError(CellRouterError):
     """A write was refused because another controller leads, or led later."""
 
 
+class NoLeaderError(RegistryUnavailableError):
+    """No controller leads, so nothing can be changed."""
+
+
+class PolicyRefusedError(CellRouterError):
+    """The leader refused a change of the policy; the text names every reason, a line each."""
+
+
 class CellUnavailableError(CellRouterError):
     """The cell could not be reached, or stopped answering: what it has not answered has the outcome `retry`."""
 

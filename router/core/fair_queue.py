@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -109,18 +109,18 @@ class FairQueue(Generic[T]):
             self.bytes -= size
             yield item
 
-    def clear(self) -> list[T]:
-        """Give back all that waits: what came from the hold queue first, each oldest first."""
-        turns = self._turns.values()
-        entries = sorted((e for t in turns for e in t.held), key=_arrival)
-        entries += sorted((e for t in turns for e in t.new), key=_arrival)
-        for turn in turns:
+    def take_out(self, wanted: Callable[[str], bool]) -> list[T]:
+        """Give back all that waits of the wanted keys: what came from the hold queue first, each oldest first."""
+        out = {key: turn for key, turn in self._turns.items() if (turn.held or turn.new) and wanted(key)}
+        entries = sorted((e for t in out.values() for e in t.held), key=_arrival)
+        self.held -= len(entries)
+        entries += sorted((e for t in out.values() for e in t.new), key=_arrival)
+        self.waiting -= len(entries)
+        self.bytes -= sum(size for _, _, size in entries)
+        for turn in out.values():
             turn.held.clear()
             turn.new.clear()
-            turn.queued = False
-        self._turns = {key: turn for key, turn in self._turns.items() if turn.flying}
-        self._ring.clear()
-        self.held = self.waiting = self.bytes = 0
+        self._tidy()
         return [item for _, item, _ in entries]
 
     def _queue_up(self, key: str, turn: _Turn[T]) -> None:
@@ -129,7 +129,7 @@ class FairQueue(Generic[T]):
             self._ring.append(key)
 
     def _tidy(self) -> None:
-        """Forget the keys that an earlier `shed` left with nothing: while nothing is sent, `next_size` doesn't."""
+        """Forget the keys that something left with nothing: while nothing is sent, `next_size` doesn't."""
         if idle := {key for key, turn in self._turns.items() if turn.queued and not (turn.held or turn.new)}:
             self._ring = deque(key for key in self._ring if key not in idle)
             for key in idle:

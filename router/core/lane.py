@@ -12,7 +12,7 @@ in a batch of its own and never beside another suspect: when the instance dies a
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -47,7 +47,7 @@ class Lane(Generic[T]):
         self._flying: Counter[int] = Counter()  # the same by generation: one that was away may come back
         self._window = Window(1)
         self._queue: FairQueue[T] = FairQueue()
-        self._suspects: deque[tuple[T, int]] = deque()
+        self._suspects: deque[tuple[str, T, int]] = deque()
         self._suspect_at: set[int] = set()  # generations that a suspect is in flight at
         self._failures = 0
         self._retry_at = 0.0
@@ -102,7 +102,7 @@ class Lane(Generic[T]):
         if not self.passable(now):
             return False
         if suspect:
-            self._suspects.append((item, size))
+            self._suspects.append((key, item, size))
         else:
             self._queue.push(key, item, size, held=held, cap=cap)
         self.bytes += size
@@ -118,7 +118,8 @@ class Lane(Generic[T]):
             return []
         if self._suspects and generation not in self._suspect_at:
             self._suspect_at.add(generation)
-            return self._left([self._suspects.popleft()], generation)
+            _, item, size = self._suspects.popleft()
+            return self._left([(item, size)], generation)
         return self._left(list(self._next(min(room, self.limits.batch_events))), generation)
 
     def settled(self, key: str, size: int, generation: int, *, suspect: bool = False) -> None:
@@ -162,7 +163,7 @@ class Lane(Generic[T]):
         """
         excess: list[T] = []
         while len(excess) < most and self.room() == 0 and len(self._suspects) > self.limits.share_events // 2:
-            item, size = self._suspects.pop()
+            _, item, size = self._suspects.pop()
             self.bytes -= size
             excess.append(item)
         candidates = self._queue.shed()
@@ -177,10 +178,17 @@ class Lane(Generic[T]):
 
     def clear(self) -> list[T]:
         """Give back what waits: suspects, what came from the hold queue, then the rest, each oldest first."""
-        self.bytes -= self._queue.bytes + sum(size for _, size in self._suspects)
-        suspects = [item for item, _ in self._suspects]
-        self._suspects.clear()
-        return suspects + self._queue.clear()
+        return self.take_out(lambda _: True)
+
+    def take_out(self, wanted: Callable[[str], bool]) -> list[T]:
+        """Give back what waits of the wanted keys, likewise."""
+        before = self._queue.bytes
+        suspects = [item for key, item, _ in self._suspects if wanted(key)]
+        self.bytes -= sum(size for key, _, size in self._suspects if wanted(key))
+        self._suspects = deque(suspect for suspect in self._suspects if not wanted(suspect[0]))
+        items = self._queue.take_out(wanted)
+        self.bytes -= before - self._queue.bytes
+        return suspects + items
 
     def _next(self, count: int) -> Iterator[tuple[T, int]]:
         size = 0

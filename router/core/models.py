@@ -50,6 +50,7 @@ class Event:
     attempt: int = 1  # the one that comes next
     unanswered: tuple[int, ...] = ()  # generations of its cell that never answered it, oldest first
     pointer: str = ""  # the S3 pointer that the body was fetched by; empty: it travels itself
+    canary: bool = False  # of no tenant: answered by the worker itself, by the path that all others take
 
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024  # of a message with its attributes, and of all in one call
@@ -108,6 +109,9 @@ class LeaseView:
     concurrency: int
     ready: bool
     live: bool  # not expired
+    fenced: int = 0  # the epoch below which it takes no batch, and has none left
+    zone: str = ""
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,38 @@ class CellRecord:
     cell_id: str
     generation: int = 0  # admitted: the only one that gets traffic; 0 for none yet
     launching: int = 0  # the generation being launched; 0 for none
+    launched: int = 0  # the highest that was launched ever
     launched_at_ms: int = 0  # when that launch began, by the registry's clock
     launch_failures: int = 0  # in a row; sets the back-off
+    canary_failures: int = 0  # in a row
+    verified: int = 0  # the generation that has passed a canary; only then a cell gets its first slots
+    fence: int = 0  # the epoch below which its instances must take no batch: what moves away is not begun again
+    retired: bool = False  # not one of the cells any more; only its hold queue is still read
+
+
+@dataclass(frozen=True, slots=True)
+class RouterReport:
+    """What a router says of itself."""
+
+    router_id: str
+    epoch: int  # of the slot map that it routes by
+    quiet: bool  # nothing of what that map moves is on its way to a cell
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a router has seen of one cell since it started."""
+
+    events: int  # with outcome ok
+    tenants: int  # different keys, as far as it remembers them
+
+
+@dataclass(frozen=True, slots=True)
+class RouterView:
+    """A router's report, as the registry's clock sees it."""
+
+    report: RouterReport
+    live: bool  # not expired
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +171,9 @@ class CellState(StrEnum):
     STARTING = "starting"  # never had an instance that serves
     SERVING = "serving"
     DOWN = "down"  # had one; its replacement is on the way
+    RETIRED = "retired"  # not one of the cells any more
+
+
+def cell_ids(count: int) -> tuple[str, ...]:
+    """cell-0000 … for a number of cells."""
+    return tuple(f"cell-{i:04d}" for i in range(count))

@@ -1,12 +1,15 @@
-"""What people, and routers by themselves, have decided about keys: limits and quarantine. One versioned value."""
+"""What people, and routers by themselves, have decided about keys and cells. One versioned value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
+
+MAX_WEIGHT: Final = 100.0
+MAX_CELLS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,12 @@ class Policy:
     default: TenantLimit = NO_LIMIT  # of keys without a limit of their own
     limits: Mapping[str, TenantLimit] = field(default_factory=dict)
     quarantined: Mapping[str, Quarantine] = field(default_factory=dict)
+    pins: Mapping[str, str] = field(default_factory=dict)  # key → the cell it belongs to, whatever its slot says
+    weights: Mapping[str, float] = field(default_factory=dict)  # cell → its share beside the others' 1.0
+    cordoned: frozenset[str] = frozenset()  # cells that get no more slots
+    draining: frozenset[str] = frozenset()  # cells that lose all they have, and are cordoned too
+    cells: int = 0  # how many there shall be; 0: as configured
+    scaling_from: int = 0  # how many there were, while cells are added; to go back to when one of them is no good
 
     def limit_of(self, key: str) -> TenantLimit:
         """The key's own limit, else the default one."""
@@ -60,8 +69,56 @@ class Policy:
         lasting = {k: v for k, v in self.quarantined.items() if k != key and self.in_quarantine(k, now_ms)}
         return replace(self, quarantined=lasting if quarantine is None else lasting | {key: quarantine})
 
+    def with_pin(self, key: str, cell_id: str | None) -> Policy:
+        """A key pinned to a cell; None: where its slot is."""
+        others = {k: v for k, v in self.pins.items() if k != key}
+        return replace(self, pins=others if cell_id is None else others | {key: cell_id})
+
+    def with_weight(self, cell_id: str, weight: float) -> Policy:
+        """Another share for a cell; 1 is every cell's own."""
+        others = {k: v for k, v in self.weights.items() if k != cell_id}
+        return replace(self, weights=others if weight == 1 else others | {cell_id: weight})
+
+    def with_cordon(self, cell_id: str, *, drain: bool = False) -> Policy:
+        """A cell that gets nothing more, and with `drain` loses what it has."""
+        draining = self.draining | {cell_id} if drain else self.draining
+        return replace(self, cordoned=self.cordoned | {cell_id}, draining=draining)
+
+    def without_cordon(self, cell_id: str) -> Policy:
+        """Neither cordoned nor draining any longer."""
+        return replace(self, cordoned=self.cordoned - {cell_id}, draining=self.draining - {cell_id})
+
+    def with_cells(self, count: int, now: int) -> Policy:
+        """Another number of cells than the `now` of the moment."""
+        return replace(self, cells=count, scaling_from=now if count > now else 0)
+
 
 NO_POLICY: Final = Policy()
+
+
+def faults(policy: Policy, cells: Collection[str]) -> Iterator[str]:
+    """Why a policy can't be put in force with these cells, a line each; nothing when it can."""
+    for key, cell_id in sorted(policy.pins.items()):
+        if cell_id not in cells:
+            yield f"key {key!r} is pinned to {cell_id}, which is not one of the cells: unpin it first"
+        elif cell_id in policy.draining:
+            yield f"key {key!r} is pinned to {cell_id}, which is draining: unpin it, or pin it elsewhere, first"
+    named = {*policy.weights, *policy.cordoned}
+    for cell_id in sorted(named - set(cells)):
+        yield f"{cell_id} has a weight or a cordon and is not one of the cells: take that back first"
+    for cell_id, weight in sorted(policy.weights.items()):
+        if not 0 < weight <= MAX_WEIGHT:
+            yield f"{cell_id}: a weight is above 0, at most {MAX_WEIGHT:g}, not {weight:g}; to empty a cell, drain it"
+    if not set(cells) - policy.cordoned:
+        yield "every cell is cordoned: none is left that could take slots"
+    if policy.cells < 0 or policy.cells > MAX_CELLS:
+        yield f"there are 1 to {MAX_CELLS} cells, not {policy.cells}"
+
+
+def new_faults(wanted: Policy, current: Policy, cells: Collection[str], cells_now: Collection[str]) -> tuple[str, ...]:
+    """The faults that a change would bring; those that are there already are not its own."""
+    there = set(faults(current, cells_now))
+    return tuple(fault for fault in faults(wanted, cells) if fault not in there)
 
 
 def to_blob(policy: Policy) -> bytes:

@@ -1,93 +1,31 @@
 """Observed, desired, now → actions: how the controller keeps one serving instance for every cell.
 
 Pure. Calling it again with what its actions brought about yields nothing more to do. A replacement admits a higher
-generation of the same cell and never touches the slot map: no key moves.
+generation of the same cell and never touches the slot map: no key moves. What moves keys is in `moves`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
-from router.core.models import CellRecord, CellState, InstanceView, LeaseView
-from router.core.slots import SlotMap, assign
+from router.core.actions import (
+    Action,
+    Admit,
+    Adopt,
+    CreateCell,
+    Desired,
+    GiveUpLaunch,
+    Launch,
+    Observed,
+    Retire,
+    Stop,
+    Verify,
+)
+from router.core.models import CellRecord, CellState, LeaseView
+from router.core.moves import left, map_steps
 
 MAX_BACKOFF_MS: Final = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """What should be there."""
-
-    cells: tuple[str, ...]
-    can_launch: bool  # False: something else (compose, ECS) starts the workers; the controller only admits them
-    launch_timeout_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What is there, by the registry's clock."""
-
-    now_ms: int
-    cells: Mapping[str, CellRecord]
-    leases: tuple[LeaseView, ...]
-    instances: tuple[InstanceView, ...]
-    slot_map: SlotMap | None
-    leases_trusted: (
-        bool  # False: the registry was out of reach or lost its data lately, so a missing lease says nothing
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CreateCell:
-    """Make the cell's durable components and its record."""
-
-    cell_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Start an instance with the cell's next generation."""
-
-    cell_id: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Admit:
-    """Give the cell's traffic to this generation."""
-
-    cell_id: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUpLaunch:
-    """The instance being launched won't come; count it and back off."""
-
-    cell_id: str
-    generation: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End an instance that no longer is, or never was, the cell's own."""
-
-    cell_id: str
-    generation: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class PublishMap:
-    """Write these owners as the slot map of a new epoch."""
-
-    owners: tuple[str, ...]
-
-
-Action = CreateCell | Launch | Admit | GiveUpLaunch | Stop | PublishMap
 
 
 def reconcile(desired: Desired, observed: Observed) -> list[Action]:
@@ -95,18 +33,25 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
     actions: list[Action] = []
     for cell_id in desired.cells:
         record = observed.cells.get(cell_id)
-        if record is None:
+        if record is None or record.retired:
             actions.append(CreateCell(cell_id))
         else:
             actions += _one_cell(desired, observed, record)
+    for record in observed.cells.values():
+        if record.cell_id not in desired.cells and not record.retired:
+            actions += (
+                [Retire(record.cell_id)] if left(observed, record.cell_id) else _one_cell(desired, observed, record)
+            )
     actions += _superfluous(desired, observed)
-    if all(cell_id in observed.cells for cell_id in desired.cells):
-        actions += _map(desired, observed)
+    if all(cell_id in observed.cells and not observed.cells[cell_id].retired for cell_id in desired.cells):
+        actions += map_steps(desired.cells, observed)
     return actions
 
 
 def state_of(record: CellRecord, leases: Mapping[tuple[str, int], LeaseView]) -> CellState:
     """The cell as people see it."""
+    if record.retired:
+        return CellState.RETIRED
     lease = leases.get((record.cell_id, record.generation))
     if lease is not None and lease.live and lease.ready:
         return CellState.SERVING
@@ -121,10 +66,29 @@ def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Itera
         failure = _launch_failure(desired, observed, record)
         if failure is not None:
             yield GiveUpLaunch(record.cell_id, record.launching, failure)
+    elif unknown := _unknown_instance(observed, record):
+        yield Adopt(record.cell_id, unknown)
     elif desired.can_launch and _backed_off(observed, record):
         why = "first instance" if not record.generation else _death(observed, record)
         if why is not None:
-            yield Launch(record.cell_id, why)
+            yield Launch(record.cell_id, why, above=_highest_seen(observed, record))
+    if (record.verified != record.generation or record.canary_failures) and observed.serving(
+        record.cell_id
+    ) is not None:
+        yield Verify(record.cell_id, record.generation)
+
+
+def _unknown_instance(observed: Observed, record: CellRecord) -> int:
+    """The newest that runs with a generation above all that are known: the registry has lost some; 0 for none."""
+    running = (i.generation for i in observed.instances if i.cell_id == record.cell_id and i.running)
+    newest = max(running, default=0)
+    return newest if newest > max(record.generation, record.launched) else 0
+
+
+def _highest_seen(observed: Observed, record: CellRecord) -> int:
+    started = [i.generation for i in observed.instances if i.cell_id == record.cell_id]
+    leased = [lease.generation for lease in observed.leases if lease.cell_id == record.cell_id]
+    return max([record.generation, *started, *leased])
 
 
 def _newest_ready(observed: Observed, record: CellRecord) -> int | None:
@@ -139,7 +103,7 @@ def _newest_ready(observed: Observed, record: CellRecord) -> int | None:
 
 def _death(observed: Observed, record: CellRecord) -> str | None:
     """Why the serving instance is known to be dead, or None."""
-    instance = _instance(observed, record.cell_id, record.generation)
+    instance = observed.instance(record.cell_id, record.generation)
     if instance is not None and not instance.running:
         return f"generation {record.generation} exited: {instance.detail}"
     lease_is_live = any(
@@ -152,7 +116,7 @@ def _death(observed: Observed, record: CellRecord) -> str | None:
 
 
 def _launch_failure(desired: Desired, observed: Observed, record: CellRecord) -> str | None:
-    instance = _instance(observed, record.cell_id, record.launching)
+    instance = observed.instance(record.cell_id, record.launching)
     if instance is not None and not instance.running:
         return f"exited before it was ready: {instance.detail}"
     if observed.now_ms - record.launched_at_ms > desired.launch_timeout_s * 1000:
@@ -169,25 +133,17 @@ def _backed_off(observed: Observed, record: CellRecord) -> bool:
 
 
 def _superfluous(desired: Desired, observed: Observed) -> Iterator[Action]:
-    """Running instances that are neither admitted nor being launched."""
+    """Running instances that are older than the admitted one, or of no cell."""
     for instance in observed.instances:
         if not instance.running:
             continue
-        record = observed.cells.get(instance.cell_id)
-        if instance.cell_id not in desired.cells or record is None:
-            yield Stop(instance.cell_id, instance.generation, "no such cell")
-        elif instance.generation not in (record.generation, record.launching):
-            yield Stop(instance.cell_id, instance.generation, f"generation {record.generation} serves the cell")
-
-
-def _map(desired: Desired, observed: Observed) -> Iterator[Action]:
-    current = observed.slot_map
-    if current is None or set(current.owners) != set(desired.cells):
-        yield PublishMap(assign(current.owners if current else None, dict.fromkeys(desired.cells, 1.0)))
-
-
-def _instance(observed: Observed, cell_id: str, generation: int) -> InstanceView | None:
-    for instance in observed.instances:
-        if instance.cell_id == cell_id and instance.generation == generation:
-            return instance
-    return None
+        cell_id, generation = instance.cell_id, instance.generation
+        record = observed.cells.get(cell_id)
+        if record is None or record.retired:
+            if cell_id not in desired.cells:  # else its record is being made, and will say what the instance is
+                yield Stop(cell_id, generation, "no such cell")
+        elif generation <= max(record.generation, record.launched) and generation not in (
+            record.generation,
+            record.launching,
+        ):
+            yield Stop(cell_id, generation, f"generation {record.generation} serves the cell")

@@ -11,7 +11,7 @@ import struct
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
@@ -28,11 +28,24 @@ def slot_of(key: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """What is on its way to another cell: routers send nothing of it until the map says who owns it."""
+
+    slots: Mapping[int, str]  # slot → the cell that it goes to
+    keys: Mapping[str, str]  # a pinned key, or one to be pinned → the cell that it goes to
+
+
+NO_MOVE: Final = Move({}, {})
+
+
+@dataclass(frozen=True, slots=True)
 class SlotMap:
     """Slot → cell id, with the epoch it was decided in. `owners` has SLOTS entries."""
 
     epoch: int
     owners: tuple[str, ...]
+    pins: Mapping[str, str] = field(default_factory=dict)  # key → cell, whatever its slot says
+    move: Move = NO_MOVE
 
     def __post_init__(self) -> None:
         if len(self.owners) != SLOTS:
@@ -40,7 +53,22 @@ class SlotMap:
 
     def cell_of(self, key: str) -> str:
         """The cell that owns a partition key."""
+        if self.pins and (pinned := self.pins.get(key)) is not None:
+            return pinned
         return self.owners[xxh3_64_intdigest(key.encode()) & _MASK]
+
+    def destination_of(self, key: str) -> str | None:
+        """The cell that a key is on its way to; None for one that stays where it is."""
+        if self.move is NO_MOVE:
+            return None
+        if (cell := self.move.keys.get(key)) is not None:
+            return cell
+        return None if key in self.pins else self.move.slots.get(slot_of(key))
+
+    def cells(self) -> frozenset[str]:
+        """All that own something or are about to."""
+        coming = (*self.move.slots.values(), *self.move.keys.values())
+        return frozenset((*self.owners, *self.pins.values(), *coming))
 
     def counts(self) -> Counter[str]:
         """Cell id → number of slots."""
@@ -51,7 +79,9 @@ class SlotMap:
         cells = sorted(set(self.owners))
         index = {cell: i for i, cell in enumerate(cells)}
         table = _TABLE.pack(*(index[cell] for cell in self.owners))
-        return {"epoch": self.epoch, "cells": cells, "owners": b64encode(table).decode()}
+        wire: dict[str, object] = {"epoch": self.epoch, "cells": cells, "owners": b64encode(table).decode()}
+        move = {"slots": {str(slot): cell for slot, cell in self.move.slots.items()}, "keys": dict(self.move.keys)}
+        return wire | {"pins": dict(self.pins), "move": move if self.move != NO_MOVE else None}
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> SlotMap:
@@ -59,12 +89,26 @@ class SlotMap:
         try:
             cells = tuple(map(str, wire["cells"]))
             table = _TABLE.unpack(b64decode(wire["owners"], validate=True))
-            return cls(int(wire["epoch"]), tuple(cells[i] for i in table))
-        except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:
+            owners = tuple(cells[i] for i in table)
+            pins, moving = _names(wire.get("pins")), wire.get("move")
+            move = NO_MOVE if moving is None else Move(_slots(moving["slots"]), _names(moving["keys"]))
+            return cls(int(wire["epoch"]), owners, pins, move)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error) as error:
             raise ValueError(f"not a slot map: {error}") from error
 
 
-def assign(owners: Sequence[str] | None, weights: Mapping[str, float]) -> tuple[str, ...]:
+def _names(wire: Mapping[str, Any] | None) -> dict[str, str]:
+    return {str(key): str(cell) for key, cell in (wire or {}).items()}
+
+
+def _slots(wire: Mapping[str, Any]) -> dict[int, str]:
+    slots = {int(slot): str(cell) for slot, cell in wire.items()}
+    if any(not 0 <= slot < SLOTS for slot in slots):
+        raise ValueError(f"a slot is 0 to {SLOTS - 1}")
+    return slots
+
+
+def assign(owners: Sequence[str] | None, weights: Mapping[str, float] | Mapping[str, Fraction]) -> tuple[str, ...]:
     """Owners for every slot, as near to `owners` (None: none yet) as an even share by weight allows.
 
     Each cell gets the floor or the ceiling of its exact share. Slots leave only cells that are gone or have
@@ -97,7 +141,7 @@ def moved(before: Sequence[str], after: Sequence[str]) -> int:
     return sum(a != b for a, b in zip(before, after, strict=True))
 
 
-def _shares(weights: Mapping[str, float], held: Mapping[str, int]) -> dict[str, int]:
+def _shares(weights: Mapping[str, float] | Mapping[str, Fraction], held: Mapping[str, int]) -> dict[str, int]:
     """Cell → number of slots; the sum is SLOTS. The spare slots go first to cells that already hold them."""
     total = sum(map(Fraction, weights.values()))
     exact = {cell: SLOTS * Fraction(weight) / total for cell, weight in weights.items()}

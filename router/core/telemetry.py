@@ -48,7 +48,7 @@ class EventHeld:
     """An event went to its cell's hold queue."""
 
     cell_id: str
-    cause: str  # shut, over share, retry, failed, rate, concurrency; quarantine: to the quarantine queue
+    cause: str  # shut, over share, moving, retry, failed, rate, concurrency; quarantine: to the quarantine queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,14 @@ class ActionTaken:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseRefused:
+    """A lease in the registry is not believed."""
+
+    field: str  # where it lies
+    reason: str  # garbage, unsigned, foreign, misplaced, network, replayed
+
+
 Record = (
     MessagesReceived
     | MessagesDeleted
@@ -112,4 +120,5 @@ Record = (
     | PolicyApplied
     | LeadershipChanged
     | ActionTaken
+    | LeaseRefused
 )

@@ -18,6 +18,7 @@ from rich.console import Console
 from router.adapters.aws import AWS_ERRORS, AwsConfig, open_client
 from router.bootstrap import names_of
 from router.core.errors import CellRouterError
+from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
 from router.demo.far_end import FarEnd
 from router.demo.ledger import Evidence, Ledger, differences, total
@@ -25,7 +26,6 @@ from router.demo.stack import Stack
 from router.demo.view import Picture, View
 from router.demo.watch import System
 from router.ports import Clock
-from router.services.controller import cell_ids
 from router.settings import Settings, load
 
 SEED: Final = 7

@@ -20,9 +20,9 @@ from router.core.admission import Admission, Isolate, Wait
 from router.core.errors import MalformedMessageError
 from router.core.lane import LaneLimits
 from router.core.messages import Parser, can_be_held
-from router.core.models import Event, Evidence, Outcome, Result, Target
+from router.core.models import Event, Evidence, Outcome, Result, Target, Traffic
 from router.core.policy import Policy
-from router.core.slots import SlotMap
+from router.core.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventDeadLettered, EventHeld
 from router.ports import CellClient, Clock, Observer
 from router.services.batcher import BATCH
@@ -36,6 +36,7 @@ from router.services.quarantine import QuarantineWard
 
 UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
 SHED: Final = 2 * BATCH  # events at once: more than one poll brings, and no more than others don't notice
+MOVING_S: Final = 1  # how long an event of a key that moves isn't looked at: a move takes little longer
 MAX_UNANSWERED: Final = 8  # generations in an event's history: it travels in a message attribute
 
 
@@ -45,6 +46,7 @@ class Routing:
 
     slot_map: SlotMap
     targets: Mapping[str, Target]
+    cells: frozenset[str] = frozenset()  # all that were ever there: something may lie in the hold queue of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,19 @@ class Dispatcher:
     def apply(self, routing: Routing, policy: Policy) -> None:
         """Route by this from now on. Lanes of new cells are made; those of cells that left the map run dry.
 
-        What waits in the hold queue of a cell that left goes to the keys' new owners.
+        What waits in the hold queue of a cell that left goes to the keys' new owners. What is about to move to another
+        cell waits in that one's.
         """
         self._routing = routing
         self._admission.policy = self._queues.ward.apply(policy)
-        self._cells = frozenset(routing.slot_map.owners)
+        self._cells = routing.slot_map.cells()
         if not self._stopping:
-            for cell_id in sorted(self._cells - self.paths.keys()):
+            for cell_id in sorted((self._cells | routing.cells) - self.paths.keys()):
                 self._open_path(cell_id)
-        count = max(1, len(self.paths))
+        if routing.slot_map.move is not NO_MOVE:
+            for path in self.paths.values():
+                self._to_hold(path.lane, path.lane.take_out(self._moves), "moving", MOVING_S)
+        count = max(1, len(self._cells))
         self._limits = LaneLimits(max(BATCH, self._config.max_events // count), self._config.max_bytes // count)
         for cell_id, path in self.paths.items():
             path.lane.resize(self._limits)
@@ -150,6 +156,16 @@ class Dispatcher:
             path.hold.stop()
             for delivery in path.lane.clear():
                 delivery.inbox.let_go(delivery.held, 0)
+
+    def quiet(self) -> bool:
+        """Whether nothing of what the map moves is on its way to a cell."""
+        moving = self._routing is not None and self._routing.slot_map.move is not NO_MOVE
+        return not (moving and any(path.lane.sends(self._moves) for path in self.paths.values()))
+
+    def traffic(self) -> dict[str, Traffic]:
+        """What went to each cell so far."""
+        lanes = [path.lane for path in self.paths.values()]
+        return {lane.cell_id: Traffic(lane.answered, len(lane.tenants)) for lane in lanes if lane.answered}
 
     def in_flight(self) -> int:
         """Events sent and not yet answered."""
@@ -216,8 +232,11 @@ class Dispatcher:
         if self._stopping:
             delivery.inbox.let_go(delivery.held, 0)
             return
-        event = delivery.event
-        path = self.paths[self._routing.slot_map.cell_of(event.partition_key)]
+        event, slot_map = delivery.event, self._routing.slot_map
+        path = self.paths[slot_map.cell_of(event.partition_key)]
+        if slot_map.move is not NO_MOVE and self._moves(event.partition_key):
+            self._hold(path, delivery, event, MOVING_S, "moving")
+            return
         generation = path.lane.target.generation if path.lane.target else None
         if isolate := self._admission.quarantine(event, generation, self._clock.time_ms()):
             self._isolate(path, delivery, isolate)
@@ -285,9 +304,9 @@ class Dispatcher:
     def _on_shut(self, lane: LaneRunner, waiting: list[Delivery]) -> None:
         self._to_hold(lane, waiting, "shut")
 
-    def _to_hold(self, lane: LaneRunner, deliveries: list[Delivery], cause: str) -> None:
+    def _to_hold(self, lane: LaneRunner, deliveries: list[Delivery], cause: str, delay_s: int = 0) -> None:
         for delivery in deliveries:
-            self._hold(self.paths[lane.cell_id], delivery, delivery.event, 0, cause)
+            self._hold(self.paths[lane.cell_id], delivery, delivery.event, delay_s, cause)
 
     def _hold(self, path: CellPath, delivery: Delivery, event: Event, delay_s: int, cause: str) -> None:
         self._observer.observe(EventHeld(path.lane.cell_id, cause))
@@ -301,9 +320,14 @@ class Dispatcher:
         delivery.inbox.let_go(delivery.held, max(1, pause))
 
     def _owner(self, event: Event, path: CellPath) -> CellPath:
-        """The path of the key's owner now: the cell that the event was on its way to may have left the map."""
+        """The path of the key's owner, or of the one to come: the cell that the event was for may have left the map."""
         assert self._routing is not None, "held before the first apply"
-        return self.paths.get(self._routing.slot_map.cell_of(event.partition_key), path)
+        slot_map, key = self._routing.slot_map, event.partition_key
+        return self.paths.get(slot_map.destination_of(key) or slot_map.cell_of(key), path)
+
+    def _moves(self, key: str) -> bool:
+        assert self._routing is not None, "asked before the first apply"
+        return self._routing.slot_map.destination_of(key) is not None
 
     def _stays(self, delivery: Delivery) -> bool:
         """Whether an event that has to wait does so in its own queue: for its order, or for its size."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from router.core.messages import Parser
-from router.ports import CellClient, Clock, EventSource, Observer, PolicyStore, RegistryReader
+from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
 from router.services.consumer import Consumer, ConsumerConfig
 from router.services.dispatcher import Dispatcher, DispatcherConfig, SideQueues
 from router.services.forwarder import Forwarder
@@ -20,7 +20,7 @@ from router.services.hold import HoldQueue
 from router.services.inbox import Inbox
 from router.services.payloads import Payloads
 from router.services.quarantine import QuarantineWard, WardConfig
-from router.services.routing import RoutingWatcher
+from router.services.routing import Applied, RoutingMemory, RoutingWatcher
 from router.services.supervisor import run_until
 
 DRAIN_POLL_S: Final = 0.02
@@ -49,14 +49,11 @@ class Queues:
     hold_of: Callable[[str], EventSource]  # by cell
 
 
-class Registry(RegistryReader, PolicyStore, Protocol):
-    """What a router needs of the registry."""
-
-
 def assemble(
     config: DataPlaneConfig,
     queues: Queues,
-    registry: Registry,
+    registry: RouterRegistry,
+    memory: RoutingMemory,
     client: CellClient,
     parser: Parser,
     payloads: Payloads,
@@ -83,7 +80,14 @@ def assemble(
         inbox=inbox,
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
         dispatcher=dispatcher,
-        watcher=RoutingWatcher(registry, dispatcher.apply, clock, config.lease_ttl_s),
+        watcher=RoutingWatcher(
+            config.ward.who,
+            registry,
+            memory,
+            Applied(dispatcher.apply, dispatcher.quiet, dispatcher.traffic),
+            clock,
+            config.lease_ttl_s,
+        ),
         clock=clock,
         drain_timeout_s=config.drain_timeout_s,
     )

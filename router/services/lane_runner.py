@@ -20,6 +20,7 @@ from router.ports import CellClient, Clock, Observer
 from router.services.batcher import BATCH
 from router.services.delivery import Delivery
 
+MAX_TENANTS: Final = 10_000  # keys remembered of a cell: beyond that, "as many" is enough to know
 LINGER_S: Final = 0.002
 """How long events for a busy cell wait for others to travel with. An idle cell's leave at once."""
 
@@ -38,6 +39,7 @@ class LaneRunner:
     ) -> None:
         self.cell_id = cell_id
         self.answered = 0  # events with outcome ok so far
+        self.tenants: set[str] = set()  # the keys of those events, MAX_TENANTS at most
         self.latency = RecentLatency()
         self._lane: Lane[Delivery] = Lane(LaneLimits())
         self._client = client
@@ -46,7 +48,7 @@ class LaneRunner:
         self._on_result = on_result
         self._on_shut = on_shut
         self._wake = asyncio.Event()
-        self._flights: set[asyncio.Timeout] = set()
+        self._flights: dict[asyncio.Timeout, dict[int, Delivery]] = {}  # with what has no answer yet, by index
 
     @property
     def target(self) -> Target | None:
@@ -120,6 +122,15 @@ class LaneRunner:
         """Give back what has not been sent."""
         return self._lane.clear()
 
+    def take_out(self, wanted: Callable[[str], bool]) -> list[Delivery]:
+        """Give back what has not been sent, of the wanted keys."""
+        return self._lane.take_out(wanted)
+
+    def sends(self, wanted: Callable[[str], bool]) -> bool:
+        """Whether something of the wanted keys was sent and has no answer yet."""
+        flights = self._flights.values()
+        return any(wanted(delivery.event.partition_key) for flight in flights for delivery in flight.values())
+
     async def run(self) -> None:
         """Send until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -141,7 +152,7 @@ class LaneRunner:
         error, evidence = "the cell's answer ended early", Evidence.SILENT
         try:
             async with asyncio.timeout(None) as patience:
-                self._flights.add(patience)
+                self._flights[patience] = open_
                 async for result in self._client.process(target, [delivery.event for delivery in batch]):
                     self._answer(open_.pop(result.index), result)
         except CellUnavailableError as failure:
@@ -152,7 +163,7 @@ class LaneRunner:
         except TimeoutError:
             error = "its lease ended before it answered"
         finally:
-            self._flights.discard(patience)
+            self._flights.pop(patience, None)
         if not open_:
             self._lane.answered()
             return
@@ -171,6 +182,8 @@ class LaneRunner:
         self._observer.observe(EventAnswered(self.cell_id, result.outcome, latency, result.duplicate))
         if result.outcome is Outcome.OK:
             self.answered += 1
+            if len(self.tenants) < MAX_TENANTS:
+                self.tenants.add(key)
             self.latency.add(latency)
         self._wake.set()
         self._on_result(self, delivery, result)

@@ -13,5 +13,5 @@ async def change(store: PolicyStore, edit: Callable[[Policy], Policy], audit: Au
     while True:
         policy = await store.policy()
         wanted = edit(policy)
-        if wanted == policy or await store.change_policy(wanted, [audit]):
+        if wanted == policy or await store.change_policy(wanted, audit):
             return wanted

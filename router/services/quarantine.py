@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from router.core.errors import RegistryUnavailableError
+from router.core.errors import PolicyRefusedError, RegistryUnavailableError
 from router.core.models import Event
 from router.core.policy import Policy, Quarantine
 from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
@@ -128,7 +128,7 @@ class QuarantineWard:
             while unwritten := {key: decision for key, decision in self._decided.items() if not decision.version}:
                 try:
                     await self._write_down(unwritten)
-                except RegistryUnavailableError:
+                except (RegistryUnavailableError, PolicyRefusedError):
                     await self._clock.sleep(RETRY_S)
 
     async def _write_down(self, decisions: Mapping[str, _Decision]) -> None:
@@ -136,12 +136,9 @@ class QuarantineWard:
         version = policy.version + 1
         for key, decision in decisions.items():
             policy = policy.with_quarantine(key, decision.quarantine, now_ms)
-        audit = [
-            AuditEntry(
-                now_ms, self._config.who, "quarantine", decision.cell_id, f"key {key!r}: {decision.quarantine.why}"
-            )
-            for key, decision in decisions.items()
-        ]
+        why = "; ".join(f"key {key!r}: {decision.quarantine.why}" for key, decision in decisions.items())
+        cells = {decision.cell_id for decision in decisions.values()}
+        audit = AuditEntry(now_ms, self._config.who, "quarantine", cells.pop() if len(cells) == 1 else "", why)
         if await self._store.change_policy(policy, audit):
             for decision in decisions.values():
                 decision.version = version

@@ -19,10 +19,10 @@ from router.adapters.aws_resources import AwsCellResources, Names
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis_registry import RedisRegistry
-from router.core.models import CellState, LeaseView
+from router.core.models import CellRecord, CellState, LeaseView, cell_ids
 from router.core.reconcile import state_of
 from router.ports import Snapshot
-from router.services.controller import Controller, ControllerConfig, cell_ids
+from router.services.controller import Controller, ControllerConfig
 from tests.aio import run, until
 from tests.router_world import Notes
 
@@ -47,8 +47,8 @@ class Plane:
         config = SubprocessConfig(self.directory / "run", self.environment, self.directory / "cells", stop_grace_s=2)
         provisioner = SubprocessProvisioner(config, SystemClock())
         self.provisioners.append(provisioner)
-        settings = ControllerConfig(owner, CELLS, launch_timeout_s=20, lease_ttl_s=LEASE_TTL_S, leader_ttl_s=2)
-        return Controller(settings, self.registry, provisioner, self.resources, SystemClock(), Notes())
+        settings = ControllerConfig(owner, len(CELLS), launch_timeout_s=20, lease_ttl_s=LEASE_TTL_S, leader_ttl_s=2)
+        return Controller(settings, self.registry, provisioner, self.resources, well, SystemClock(), Notes())
 
     async def serving(self, **generations: int) -> None:
         """Until every cell serves, the named ones (cell_0000=2) in that generation."""
@@ -74,6 +74,11 @@ def leases(snapshot: Snapshot) -> dict[tuple[str, int], LeaseView]:
     return {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
 
 
+async def well(cell: CellRecord, snapshot: Snapshot) -> str:
+    """A canary that is always answered."""
+    return ""
+
+
 @asynccontextmanager
 async def plane(redis_url: str, aws_endpoint: str, directory: Path) -> AsyncIterator[Plane]:
     """An environment of its own; every worker is ended at the end."""
@@ -96,7 +101,7 @@ async def plane(redis_url: str, aws_endpoint: str, directory: Path) -> AsyncIter
             "CELL_LEASE_TTL_S": str(LEASE_TTL_S),
             "CELL_DRAIN_TIMEOUT_S": "1",
         }
-        made = Plane(RedisRegistry(redis, environment, SECRET), resources, directory, variables)
+        made = Plane(RedisRegistry(redis, environment, SECRET, SystemClock()), resources, directory, variables)
         try:
             yield made
         finally:

@@ -6,33 +6,13 @@ import asyncio
 import json
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
 
-from tests.aio import run, until
+from tests.aio import until
 from tests.system import System
-
-Story = Callable[[System], Awaitable[None]]
-
-
-@pytest.fixture
-def on_system(redis_url: str, aws_endpoint: str, tmp_path: Path) -> Callable[..., System]:
-    """Runs a story on a system of its own, whose cells are up."""
-
-    def on(story: Story, *, cells: int = 2, fifo: bool = False, **settings: object) -> System:
-        system = System(redis_url, aws_endpoint, tmp_path, cells=cells, fifo=fifo)
-        system.environ |= {f"CELLROUTER_{name.upper()}": str(value) for name, value in settings.items()}
-
-        async def main() -> None:
-            async with system.running():
-                await story(system)
-
-        run(main(), 180)
-        return system
-
-    return on
 
 
 def once(names: list[str]) -> Counter[str]:
@@ -171,9 +151,9 @@ def test_a_key_that_kills_its_cell_is_quarantined_and_released(
         assert router.metric("cellrouter_quarantined_keys") == 1
         assert max(deed["generation"] for deed in system.deeds()) == 3  # two deaths
         assert "deadly" in system.cli("policy", "show").stdout
-        assert system.cli("policy", "release", "nobody", check=False).returncode == 1
+        assert system.cli("apply", "release", "nobody", check=False).returncode == 1
         mended.touch()
-        system.cli("policy", "release", "deadly")
+        system.cli("apply", "release", "deadly")
         await system.done({"e30"})
         assert in_quarantine() == []
 
@@ -250,7 +230,7 @@ def test_a_tenant_over_its_rate_waits_and_the_others_do_not_notice(on_system: Ca
     """300 events of one tenant at 5/s beside 200 of others: the others are done first; its own all in time (P11)."""
 
     async def story(system: System) -> None:
-        system.cli("policy", "limit", "loud", "--rate", "20", "--burst", "20", "--concurrency", "2")
+        system.cli("apply", "limit", "loud", "--rate", "20", "--burst", "20", "--concurrency", "2")
         await system.send([{"key": "loud" if i % 3 else f"k{i % 20}"} for i in range(300)])
         router = await system.router()
         others = {f"e{i}" for i in range(0, 300, 3)}

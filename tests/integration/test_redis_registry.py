@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -14,14 +15,18 @@ from redis.asyncio import Redis
 from cell_worker import lease as worker_lease
 from cell_worker import protocol
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
+from router.adapters.clock import SystemClock
+from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.redis_registry import RedisRegistry, connect
-from router.core.errors import NotLeaderError, RegistryUnavailableError
+from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord
 from router.core.policy import Policy, Quarantine, TenantLimit
 from router.core.slots import SlotMap, assign
-from router.ports import AuditEntry
+from router.ports import AuditEntry, Change, PolicyVersion, Snapshot
+from router.services.controller import Controller, ControllerConfig
 from router.services.policy import change
 from tests.aio import run, until
+from tests.router_world import Notes
 
 SECRET = "a-secret-for-tests"
 
@@ -31,7 +36,7 @@ async def fresh(url: str) -> AsyncIterator[tuple[RedisRegistry, Redis, str]]:
     """A registry of an environment of its own."""
     environment = f"test-{uuid.uuid4().hex[:8]}"
     async with connect(url) as redis:
-        yield RedisRegistry(redis, environment, SECRET), redis, environment
+        yield RedisRegistry(redis, environment, SECRET, SystemClock()), redis, environment
 
 
 def on_registry(url: str, story: Callable[[RedisRegistry, Redis, str], Awaitable[None]]) -> None:
@@ -96,10 +101,9 @@ def test_a_deposed_leader_writes_nothing(redis_url: str) -> None:
         new = await registry.lead("b", 5, 0)
         assert new is not None
         slot_map = SlotMap(new, assign(None, {"cell-0000": 1}))
+        audit = [AuditEntry(1, "a", "x", "", "y")]
         with pytest.raises(NotLeaderError):
-            await registry.write(
-                old, cells=[CellRecord("cell-0000", 9)], slot_map=slot_map, audit=[AuditEntry(1, "a", "x", "", "y")]
-            )
+            await registry.write(old, Change([CellRecord("cell-0000", 9)], slot_map, audit=audit))
         with pytest.raises(NotLeaderError):
             await registry.next_generation(old, "cell-0000")
         snapshot = await registry.snapshot()
@@ -117,8 +121,8 @@ def test_what_is_written_is_read(redis_url: str) -> None:
         cells = [CellRecord("cell-0000", 3, launching=4, launched_at_ms=5, launch_failures=6), CellRecord("cell-0001")]
         slot_map = SlotMap(epoch, assign(None, {"cell-0000": 1, "cell-0001": 1}))
         entries = [AuditEntry(i, "a", "admit", "cell-0000", f"because {i}") for i in range(5)]
-        await registry.write(epoch, cells=cells, slot_map=slot_map, audit=entries)
-        for reader in (registry, RedisRegistry(redis, environment, SECRET)):
+        await registry.write(epoch, Change(cells, slot_map, audit=entries))
+        for reader in (registry, RedisRegistry(redis, environment, SECRET, SystemClock())):
             for _ in range(2):  # the second time the map doesn't travel
                 snapshot = await reader.snapshot()
                 assert snapshot.cells == {cell.cell_id: cell for cell in cells}
@@ -128,20 +132,47 @@ def test_what_is_written_is_read(redis_url: str) -> None:
     on_registry(redis_url, story)
 
 
+class NoResources:
+    """CellResources that are there already."""
+
+    async def ensure(self, cell_id: str) -> None:
+        return
+
+
+async def well(cell: CellRecord, snapshot: Snapshot) -> str:
+    """A canary that is always answered."""
+    return ""
+
+
+@asynccontextmanager
+async def leading(registry: RedisRegistry) -> AsyncIterator[None]:
+    """A controller that leads until the end of the block."""
+    config = ControllerConfig("leader", 2, launch_timeout_s=5, lease_ttl_s=2)
+    controller = Controller(config, registry, ExternalProvisioner(), NoResources(), well, SystemClock(), Notes())
+    task = asyncio.create_task(controller.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def test_a_policy_is_changed_only_on_its_newest_version(redis_url: str) -> None:
-    """Of two changes made on the same version one is refused; every reader sees the other, and the audit too."""
+    """Of two changes made on the same version one is refused; every reader sees the other, audit and history too."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
-        other = RedisRegistry(redis, environment, SECRET)
+        other = RedisRegistry(redis, environment, SECRET, SystemClock())
         assert await registry.policy() == Policy() == (await registry.snapshot()).policy
         wanted = (await registry.policy()).with_limit("k", TenantLimit(5, 2, 1))
         entry = AuditEntry(1, "me", "limit", "", "k")
-        assert await registry.change_policy(wanted, [entry])
-        assert not await other.change_policy(wanted.with_limit("k", None), [entry])
+        async with leading(registry):
+            assert await other.change_policy(wanted, entry)
+            assert not await other.change_policy(wanted.with_limit("k", None), entry)
         for reader in (registry, other):
             assert (await reader.snapshot()).policy.limit_of("k") == TenantLimit(5, 2, 1)
             assert (await reader.snapshot()).policy.version == 1
-        assert await registry.audit(10) == [entry]
+        assert [e for e in await registry.audit(10) if e.who == "me"] == [entry]
+        assert await registry.history() == [PolicyVersion(replace(wanted, version=1), entry)]
         await redis.delete(protocol.redis_key(environment, "policy"))
         assert (await other.snapshot()).policy == Policy()
 
@@ -149,18 +180,46 @@ def test_a_policy_is_changed_only_on_its_newest_version(redis_url: str) -> None:
 
 
 def test_changes_of_the_policy_at_once_are_all_made(redis_url: str) -> None:
-    """Ten people quarantine a key each at the same time: ten keys are in quarantine, ten entries in the audit."""
+    """Six people quarantine a key each at the same time: six keys are in quarantine, six entries in the audit."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         async def person(number: int) -> None:
-            own = RedisRegistry(redis, environment, SECRET)
+            own = RedisRegistry(redis, environment, SECRET, SystemClock())
             quarantine = Quarantine("by hand", 1)
             audit = AuditEntry(1, f"p{number}", "quarantine", "", f"k{number}")
             await change(own, lambda policy: policy.with_quarantine(f"k{number}", quarantine, 1), audit)
 
-        await asyncio.gather(*(person(number) for number in range(10)))
-        assert set((await registry.policy()).quarantined) == {f"k{number}" for number in range(10)}
-        assert len(await registry.audit(100)) == 10
+        async with leading(registry):
+            await asyncio.gather(*(person(number) for number in range(6)))
+        assert set((await registry.policy()).quarantined) == {f"k{number}" for number in range(6)}
+        assert len([e for e in await registry.audit(100) if e.action == "quarantine"]) == 6
+
+    on_registry(redis_url, story)
+
+
+def test_a_change_that_makes_no_sense_is_refused_with_every_reason(redis_url: str) -> None:
+    """And changes nothing. Faults that were there before are no reason."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        entry = AuditEntry(1, "me", "pin", "", "k")
+        async with leading(registry):
+            for _ in range(2):
+                wanted = (await registry.policy()).with_pin("k", "cell-0009").with_weight("cell-0001", 1000)
+                with pytest.raises(PolicyRefusedError, match=r"'k' is pinned to cell-0009(.|\n)*cell-0001: a weight"):
+                    await registry.change_policy(wanted, entry)
+            assert await registry.policy() == Policy()
+
+    on_registry(redis_url, story)
+
+
+def test_without_a_leader_nothing_is_changed_and_nothing_is_left(redis_url: str) -> None:
+    """It is said, and a leader that comes later doesn't find the old wish."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        with pytest.raises(NoLeaderError, match="no controller leads"):
+            await registry.change_policy(Policy().with_pin("k", "cell-0000"), AuditEntry(1, "me", "pin", "", "k"))
+        assert (await registry.petitions()).proposals == ()
+        assert await registry.policy() == Policy()
 
     on_registry(redis_url, story)
 
@@ -186,7 +245,7 @@ def test_generations_only_grow(redis_url: str) -> None:
         assert epoch is not None
         assert await registry.next_generation(epoch, "cell-0000") == 1
         assert await claim_generation(redis, environment, "cell-0000", 0) == 2
-        await registry.write(epoch, cells=[CellRecord("cell-0000", 7)])
+        await registry.write(epoch, Change([CellRecord("cell-0000", 7)]))
         assert await registry.next_generation(epoch, "cell-0000") == 8
         assert await claim_generation(redis, environment, "cell-0000", 20) == 21
 
@@ -235,7 +294,7 @@ def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> N
         beating.cancel()
         epoch = await registry.lead("a", 5, 0)
         assert epoch is not None
-        await registry.write(epoch, cells=[CellRecord("cell-0000", 2)])
+        await registry.write(epoch, Change([CellRecord("cell-0000", 2)]))
         with pytest.raises(LeaseLostError, match="higher generation"):
             await first.run()
 
@@ -272,8 +331,8 @@ def test_a_registry_out_of_reach_is_one_error_of_ours() -> None:
 
     async def story() -> None:
         async with connect("redis://127.0.0.1:1") as redis:
-            registry = RedisRegistry(redis, "test", SECRET)
-            for call in (registry.snapshot(), registry.lead("a", 1, 0), registry.audit(1), registry.write(1)):
+            registry = RedisRegistry(redis, "test", SECRET, SystemClock())
+            for call in (registry.snapshot(), registry.lead("a", 1, 0), registry.audit(1), registry.write(1, Change())):
                 with pytest.raises(RegistryUnavailableError):
                     await call
 

@@ -182,8 +182,8 @@ class LaneModel(RuleBasedStateMachine):
                 assert not item.held
                 assert len(waiting) <= LIMITS.share_events // 2
                 new = [i for i in self.waiting if not i.held and not i.suspect]
-                most = max(sum(i.key == key for i in new) for key in CAPS)
-                assert sum(i.key == item.key for i in new) == most
+                backlog = max(sum(i.key == key for i in new) for key in CAPS)
+                assert sum(i.key == item.key for i in new) == backlog
                 assert item.number == max(i.number for i in new if i.key == item.key)
             self.waiting.remove(item)
         if self.room() == 0 and len(shed) < most:
@@ -205,6 +205,13 @@ class LaneModel(RuleBasedStateMachine):
         assert self.lane.clear() == sorted(self.waiting, key=Item.rank)
         self.waiting.clear()
         assert self.lane.passable(self.now) == passable
+
+    @rule(wanted=st.sets(st.sampled_from(sorted(CAPS))))
+    def take_out(self, wanted: set[str]) -> None:
+        """All that waits of those keys comes back."""
+        expected = [item for item in sorted(self.waiting, key=Item.rank) if item.key in wanted]
+        assert self.lane.take_out(lambda key: key in wanted) == expected
+        self.waiting.difference_update(expected)
 
     @rule(generation=st.none() | st.sampled_from(sorted(CONCURRENCY)))
     def retarget(self, generation: int | None) -> None:

@@ -7,20 +7,25 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.models import CellRecord, CellState, InstanceView, LeaseView
-from router.core.reconcile import (
+from router.core.actions import (
     Action,
     Admit,
+    Adopt,
     CreateCell,
     Desired,
+    EndScaling,
     GiveUpLaunch,
     Launch,
     Observed,
     PublishMap,
+    RaiseFence,
+    Retire,
     Stop,
-    reconcile,
-    state_of,
+    Verify,
 )
+from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
+from router.core.policy import NO_POLICY, Policy
+from router.core.reconcile import reconcile, state_of
 from router.core.slots import SlotMap
 
 CELLS = ("cell-0000", "cell-0001", "cell-0002")
@@ -40,23 +45,37 @@ class World:
     ended: dict[tuple[str, int], str] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     slot_map: SlotMap | None = None
-    broken: bool = False  # instances end as soon as they start
+    broken: set[str] = field(default_factory=set)  # cells whose instances end as soon as they start
+    policy: Policy = NO_POLICY
+    routers: tuple[RouterView, ...] = ()
+    fences: dict[tuple[str, int], int] = field(default_factory=dict)
     log: list[Action] = field(default_factory=list)
 
     def observed(self, *, trusted: bool = True) -> Observed:
         leases = tuple(
-            LeaseView(cell, generation, "i", "a:1", 8, ready=True, live=self.now - beat < TTL_MS)
+            LeaseView(
+                *(cell, generation, "i", "a:1", 8),
+                ready=True,
+                live=self.now - beat < TTL_MS,
+                fenced=self.fences.get((cell, generation), 0),
+            )
             for (cell, generation), beat in self.beats.items()
         )
         instances = [InstanceView(*key, running=True) for key in sorted(self.running)]
         instances += [InstanceView(*key, running=False, detail=why) for key, why in self.ended.items()]
-        return Observed(self.now, self.cells, leases, tuple(instances), self.slot_map, trusted)
+        return Observed(
+            self.now, self.cells, leases, tuple(instances), self.slot_map, trusted, self.policy, self.routers
+        )
+
+    def desired(self) -> Desired:
+        return replace(DESIRED, cells=tuple(f"cell-{i:04d}" for i in range(self.policy.cells or len(CELLS))))
 
     def step(self, *, trusted: bool = True) -> list[Action]:
         self.now += 250
         for key in self.running - self.hung:
             self.beats[key] = self.now
-        actions = reconcile(DESIRED, self.observed(trusted=trusted))
+            self.fences[key] = self.cells[key[0]].fence
+        actions = reconcile(self.desired(), self.observed(trusted=trusted))
         for action in actions:
             self.do(action)
         self.log += actions
@@ -66,22 +85,40 @@ class World:
         match action:
             case CreateCell(cell):
                 self.cells[cell] = CellRecord(cell)
-            case Launch(cell):
-                generation = self.generations[cell] = self.generations.get(cell, 0) + 1
-                self.cells[cell] = replace(self.cells[cell], launching=generation, launched_at_ms=self.now)
-                if self.broken:
+            case Launch(cell, _, above):
+                generation = self.generations[cell] = max(above, self.generations.get(cell, 0)) + 1
+                record = replace(self.cells[cell], launching=generation, launched=generation)
+                self.cells[cell] = replace(record, launched_at_ms=self.now)
+                if cell in self.broken:
                     self.ended[cell, generation] = "exit code 1"
                 else:
                     self.running.add((cell, generation))
             case Admit(cell, generation):
-                self.cells[cell] = CellRecord(cell, generation)
+                record = replace(self.cells[cell], generation=generation, launching=0)
+                self.cells[cell] = replace(record, launch_failures=0)
             case GiveUpLaunch(cell):
                 record = self.cells[cell]
                 self.cells[cell] = replace(record, launching=0, launch_failures=record.launch_failures + 1)
             case Stop(cell, generation):
                 self.kill(cell, generation, "stopped")
-            case PublishMap(owners):
-                self.slot_map = SlotMap(self.now, owners)
+            case _:
+                self.do_more(action)
+
+    def do_more(self, action: Action) -> None:
+        match action:
+            case PublishMap(slot_map):
+                self.slot_map = replace(slot_map, epoch=self.now)
+            case Adopt(cell, generation):
+                record = replace(self.cells[cell], launching=generation, launched=generation)
+                self.cells[cell] = replace(record, launched_at_ms=self.now)
+            case Verify(cell, generation):
+                self.cells[cell] = replace(self.cells[cell], verified=generation)
+            case Retire(cell):
+                self.cells[cell] = replace(self.cells[cell], retired=True, launching=0)
+            case RaiseFence(cell, epoch):
+                self.cells[cell] = replace(self.cells[cell], fence=epoch)
+            case EndScaling(count):
+                self.policy = replace(self.policy, cells=count, scaling_from=0)
 
     def kill(self, cell: str, generation: int, why: str = "killed by signal 9") -> None:
         self.running.discard((cell, generation))
@@ -134,7 +171,7 @@ def test_a_hung_instance_is_replaced_and_then_stopped() -> None:
     world.now += TTL_MS
     world.rest()
     kinds = [type(action) for action in world.log]
-    assert kinds == [Launch, Admit, Stop]
+    assert kinds == [Launch, Admit, Verify, Stop]
     assert world.running == {("cell-0000", 1), ("cell-0001", 2), ("cell-0002", 1)}
 
 
@@ -162,7 +199,7 @@ def test_a_launch_that_never_gets_ready_is_given_up_and_stopped() -> None:
 
 def test_launches_that_fail_are_backed_off() -> None:
     """An image that can't start is not started four times a second: about 2 + 4 + 8 + … s apart."""
-    world = World(broken=True)
+    world = World(broken=set(CELLS))
     for _ in range(4 * 60):
         world.step()
     launches = [action for action in world.log if isinstance(action, Launch) and action.cell_id == "cell-0000"]

@@ -6,6 +6,7 @@ from collections import Counter
 
 from router.core.models import Event, Outcome
 from router.core.telemetry import KeyQuarantined
+from router.ports import AuditEntry
 from tests.fake_clock import play
 from tests.router_world import World
 
@@ -117,7 +118,9 @@ def test_a_key_released_by_hand_goes_on_soon() -> None:
             assert len(world.quarantine) == 20
             world.cells.cells["cell-0000"].kills = set()
             policy = await world.registry.policy()
-            assert await world.registry.change_policy(policy.with_quarantine(key, None, world.clock.time_ms()), [])
+            now_ms = world.clock.time_ms()
+            audit = AuditEntry(now_ms, "me", "release", "", "by hand")
+            assert await world.registry.change_policy(policy.with_quarantine(key, None, now_ms), audit)
             await world.clock.sleep(30)
             assert len(world.quarantine) == 0
             await world.settled()

@@ -1,0 +1,60 @@
+"""RoutingMemory in a file: the last routing, for a router that starts while the registry is away."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from router.core.models import Target
+from router.core.policy import Policy
+from router.core.slots import SlotMap
+from router.services.dispatcher import Routing
+from router.services.routing import Known
+
+
+class _File(msgspec.Struct, frozen=True):
+    slot_map: dict[str, Any]
+    targets: dict[str, Target]
+    cells: frozenset[str]
+    policy: Policy
+
+
+class SavedRouting:
+    """One file, replaced as a whole. What can't be read or written is logged, and is no reason to stop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._log = structlog.get_logger("routing")
+
+    def load(self) -> Known | None:
+        """From the file."""
+        try:
+            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            routing = Routing(SlotMap.from_wire(found.slot_map), found.targets, found.cells)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self._log.warning("the saved routing can't be used", path=str(self._path), error=str(error))
+            return None
+        self._log.warning("goes by the saved routing", path=str(self._path), epoch=routing.slot_map.epoch)
+        return routing, found.policy
+
+    def save(self, known: Known) -> None:
+        """Written beside the file, then put in its place."""
+        routing, policy = known
+        content = msgspec.json.encode(
+            _File(routing.slot_map.to_wire(), dict(routing.targets), routing.cells, policy),
+        )
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}-")
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(name).replace(self._path)
+        except OSError as error:
+            self._log.warning("the routing can't be saved", path=str(self._path), error=str(error))

@@ -1,0 +1,152 @@
+"""What the controller sees, wants and may do: the nouns of `reconcile` and `moves`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.core.models import CellRecord, InstanceView, LeaseView, RouterView
+from router.core.policy import NO_POLICY, Policy
+from router.core.slots import SlotMap
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What should be there."""
+
+    cells: tuple[str, ...]
+    can_launch: bool  # False: something else (compose, ECS) starts the workers; the controller only admits them
+    launch_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is there, by the registry's clock."""
+
+    now_ms: int
+    cells: Mapping[str, CellRecord]
+    leases: tuple[LeaseView, ...]
+    instances: tuple[InstanceView, ...]
+    slot_map: SlotMap | None
+    leases_trusted: (
+        bool  # False: the registry was out of reach or lost its data lately, so a missing lease says nothing
+    )
+    policy: Policy = NO_POLICY
+    routers: tuple[RouterView, ...] = ()
+    may_found: bool = True  # nobody knows of an older map, so the first one may be made
+    rested: bool = True  # the last move is so long ago that its cells would have shown what is wrong with them
+
+    def lease(self, cell_id: str, generation: int) -> LeaseView | None:
+        """The lease of one instance."""
+        for lease in self.leases:
+            if lease.cell_id == cell_id and lease.generation == generation:
+                return lease
+        return None
+
+    def instance(self, cell_id: str, generation: int) -> InstanceView | None:
+        """The same as its provisioner sees it."""
+        for instance in self.instances:
+            if instance.cell_id == cell_id and instance.generation == generation:
+                return instance
+        return None
+
+    def serving(self, cell_id: str) -> LeaseView | None:
+        """The lease of the cell's admitted instance while it takes events."""
+        record = self.cells.get(cell_id)
+        lease = self.lease(cell_id, record.generation) if record is not None else None
+        return lease if lease is not None and lease.live and lease.ready else None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCell:
+    """Make the cell's durable components and its record; or take a retired one back."""
+
+    cell_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start an instance with the cell's next generation, above all that were ever seen."""
+
+    cell_id: str
+    why: str
+    above: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take an instance that runs without our knowledge for the one being launched."""
+
+    cell_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Give the cell's traffic to this generation."""
+
+    cell_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpLaunch:
+    """The instance being launched won't come; count it and back off."""
+
+    cell_id: str
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Send a canary through the instance; a cell gets its first slots only after that."""
+
+    cell_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End an instance that no longer is, or never was, the cell's own."""
+
+    cell_id: str
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """The cell is none any more: it owns nothing, and its instances are ended."""
+
+    cell_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishMap:
+    """Put this map in force, in a new epoch."""
+
+    slot_map: SlotMap  # its epoch doesn't count
+    action: str  # for the audit
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseFence:
+    """From now on the cell's instances take only batches of routers that know this epoch."""
+
+    cell_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndScaling:
+    """The added cells are in their places; or they are no good, and `cells` is what there was before."""
+
+    cells: int
+    why: str
+
+
+Action = (
+    CreateCell | Launch | Adopt | Admit | GiveUpLaunch | Verify | Stop | Retire | PublishMap | RaiseFence | EndScaling
+)

@@ -1,0 +1,59 @@
+"""What a change of the policy would move, before it is made. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from router.core.placement import MOVE_SLOTS, wanted_owners
+from router.core.policy import Policy, new_faults
+from router.core.slots import SLOTS, SlotMap, slot_of
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The effect of a change on the map, when every cell is well."""
+
+    before: Counter[str]  # cell → slots
+    after: Counter[str]
+    gained: Counter[str]
+    lost: Counter[str]
+    keys: Mapping[str, tuple[str, str]]  # each pinned or unpinned key that moves: from, to
+    faults: Sequence[str]  # why the change would be refused
+
+    @property
+    def slots(self) -> int:
+        """How many move."""
+        return sum(self.gained.values())
+
+    @property
+    def share(self) -> float:
+        """Of all keys, nearly."""
+        return self.slots / SLOTS
+
+    @property
+    def moves(self) -> int:
+        """In how many planned moves."""
+        return max(ceil(self.slots / MOVE_SLOTS), bool(self.keys))
+
+
+def forecast(
+    slot_map: SlotMap, current: Policy, wanted: Policy, cells_now: Sequence[str], cells: Sequence[str]
+) -> Forecast:
+    """What `wanted` would move, beside what `current` says."""
+    faults = new_faults(wanted, current, cells, cells_now)
+    settled = wanted_owners(slot_map.owners, cells_now, current)
+    try:
+        owners = wanted_owners(settled, cells, wanted)
+    except ValueError as error:
+        owners, faults = settled, (*faults, str(error))
+    moving = [(a, b) for a, b in zip(settled, owners, strict=True) if a != b]
+    keys = {}
+    for key in sorted({*current.pins, *wanted.pins}):
+        there = current.pins.get(key) or settled[slot_of(key)], wanted.pins.get(key) or owners[slot_of(key)]
+        if there[0] != there[1]:
+            keys[key] = there
+    gained, lost = Counter(b for _, b in moving), Counter(a for a, _ in moving)
+    return Forecast(Counter(settled), Counter(owners), gained, lost, keys, faults)

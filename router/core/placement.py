@@ -1,0 +1,89 @@
+"""Where slots and keys should be by the policy, and the next few of them to be moved there.
+
+Pure. Weights, cordons and drains change the even share; a move takes a few slots at a time, so that only a small part
+of the keys waits, and goes only to cells that are known to be well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from typing import Final
+
+from router.core.policy import Policy
+from router.core.slots import NO_MOVE, SLOTS, Move, SlotMap, assign, slot_of
+
+MOVE_SLOTS: Final = 512
+"""In one move. A thirty-second of the keys waits for a second or two; a cell more of five is there in seven moves."""
+
+
+def wanted_owners(current: Sequence[str] | None, cells: Collection[str], policy: Policy) -> tuple[str, ...]:
+    """The owner of every slot by the policy, as near to `current` as that allows. Raises ValueError when none may own.
+
+    A draining cell owns none. A cordoned one may lose some of what it has to others' shares and gets none.
+    """
+    weights = {c: Fraction(policy.weights.get(c, 1.0)) for c in cells if c not in policy.draining}
+    held = dict.fromkeys(weights, 0)
+    for owner in current or ():
+        if owner in held:
+            held[owner] += 1
+    capped: dict[str, int] = {}
+    while over := [
+        c for c in policy.cordoned if c in weights and c not in capped and _share(c, weights, capped) > held[c]
+    ]:
+        capped |= {c: held[c] for c in over}
+    return assign(current, _with_caps(weights, capped))
+
+
+def after(slot_map: SlotMap) -> SlotMap:
+    """The map when its move is done; its epoch is still the same."""
+    owners = list(slot_map.owners)
+    for slot, cell in slot_map.move.slots.items():
+        owners[slot] = cell
+    return replace(slot_map, owners=tuple(owners), pins={**slot_map.pins, **slot_map.move.keys}, move=NO_MOVE)
+
+
+def with_pins(slot_map: SlotMap, pins: Mapping[str, str]) -> SlotMap:
+    """The map with those of the pins that move no key, and without those that are no longer wanted and hold none."""
+    held = {key: cell for key, cell in slot_map.pins.items() if key in pins or slot_map.owners[slot_of(key)] != cell}
+    added = {key: cell for key, cell in pins.items() if key not in held and slot_map.owners[slot_of(key)] == cell}
+    return replace(slot_map, pins=held | added)
+
+
+def sources(slot_map: SlotMap) -> frozenset[str]:
+    """The cells that what is moving comes from."""
+    of_slots = {slot_map.owners[slot] for slot in slot_map.move.slots}
+    return frozenset(of_slots | {slot_map.cell_of(key) for key in slot_map.move.keys})
+
+
+def targets(slot_map: SlotMap) -> frozenset[str]:
+    """The cells that it goes to."""
+    return frozenset((*slot_map.move.slots.values(), *slot_map.move.keys.values()))
+
+
+def next_move(slot_map: SlotMap, owners: Sequence[str], pins: Mapping[str, str], able: Collection[str]) -> Move:
+    """The next few slots and keys on the way to `owners` and `pins`, to cells that are `able` to take some."""
+    keys = dict(islice(_keys_to_move(slot_map, pins, able), MOVE_SLOTS))
+    differing = (slot for slot in range(SLOTS) if slot_map.owners[slot] != owners[slot] and owners[slot] in able)
+    slots = {slot: owners[slot] for slot in islice(differing, MOVE_SLOTS)}
+    return Move(slots, keys) if slots or keys else NO_MOVE
+
+
+def _keys_to_move(slot_map: SlotMap, pins: Mapping[str, str], able: Collection[str]) -> Iterator[tuple[str, str]]:
+    for key in sorted({*slot_map.pins, *pins}):
+        there = pins.get(key) or slot_map.owners[slot_of(key)]
+        if there != slot_map.cell_of(key) and there in able:
+            yield key, there
+
+
+def _share(cell: str, weights: Mapping[str, Fraction], capped: Mapping[str, int]) -> Fraction:
+    """Of what the capped cells leave."""
+    total = sum(weight for other, weight in weights.items() if other not in capped)
+    return (SLOTS - sum(capped.values())) * weights[cell] / total if total else Fraction(0)
+
+
+def _with_caps(weights: Mapping[str, Fraction], capped: Mapping[str, int]) -> dict[str, Fraction]:
+    """Weights by which each capped cell's exact share is its cap."""
+    return {cell: Fraction(capped[cell]) if cell in capped else _share(cell, weights, capped) for cell in weights}

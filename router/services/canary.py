@@ -1,0 +1,35 @@
+"""A canary: an event of no tenant and of fixed cost, sent to a cell by the way that all others take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from router.core.errors import CellRefusedError, CellUnavailableError
+from router.core.models import CellRecord, Event, Outcome, Target
+from router.ports import CellClient, Snapshot
+
+TIMEOUT_S: Final = 1.0
+_CANARY: Final = Event("canary", "", b"null", canary=True)
+
+
+def canary_through(client: CellClient) -> Callable[[CellRecord, Snapshot], Awaitable[str]]:
+    """Sends one to a cell's admitted instance; what is wrong, nothing when it was answered well."""
+
+    async def send(cell: CellRecord, snapshot: Snapshot) -> str:
+        leases = [lease for lease in snapshot.leases if lease.cell_id == cell.cell_id]
+        lease = next((lease for lease in leases if lease.generation == cell.generation), None)
+        if lease is None:
+            return "it has no lease"
+        epoch = max(cell.fence, snapshot.slot_map.epoch if snapshot.slot_map else 0)
+        target = Target(cell.cell_id, cell.generation, lease.address, lease.concurrency, epoch)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                async for result in client.process(target, [_CANARY]):
+                    return "" if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason}"
+        except (CellUnavailableError, CellRefusedError, TimeoutError) as error:
+            return f"{type(error).__name__}: {error}"
+        return "no answer"
+
+    return send

@@ -1,0 +1,186 @@
+"""Data plane and control plane in memory, on virtual time: controllers, routers and instances, all of which may die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from router.core.models import CellRecord, Event, InstanceView, LeaseView, cell_ids
+from router.core.policy import Policy
+from router.core.slots import NO_MOVE, SlotMap
+from router.ports import AuditEntry, Snapshot
+from router.services import policy
+from router.services.canary import canary_through
+from router.services.controller import Controller, ControllerConfig
+from tests.fake_cells import FakeCell
+from tests.memory_registry import MemoryRegistry, Wire
+from tests.router_world import LEASE_TTL_S, World
+
+MOST_CELLS = 8
+START_S = 0.5  # from its launch until an instance is ready
+
+
+@dataclass
+class Process:
+    """A router or a controller, and its way to the registry."""
+
+    task: asyncio.Task[None]
+    wire: Wire
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def kill(self) -> None:
+        """It says goodbye to nobody."""
+        self.wire.cut = True
+        self.task.cancel()
+
+
+class Machines:
+    """The Provisioner port, shared by all controllers: instances that run, keep their lease and die."""
+
+    can_launch = True
+
+    def __init__(self, world: ControlWorld) -> None:
+        self._world = world
+        self.running: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self.ended: set[tuple[str, int]] = set()
+        self.broken: set[str] = set()  # cells whose instances end as soon as they start
+        self.launches: list[tuple[str, int]] = []
+
+    async def launch(self, cell_id: str, generation: int) -> None:
+        self.launches.append((cell_id, generation))
+        if cell_id in self.broken:
+            self.ended.add((cell_id, generation))
+        else:
+            self.running[cell_id, generation] = asyncio.create_task(self._beat(cell_id, generation))
+
+    async def stop(self, cell_id: str, generation: int) -> None:
+        self.end(cell_id, generation)
+
+    def end(self, cell_id: str, generation: int) -> None:
+        """At once; its lease runs out by itself."""
+        self.running.pop((cell_id, generation)).cancel()
+        self.ended.add((cell_id, generation))
+
+    async def observe(self) -> list[InstanceView]:
+        running = [InstanceView(*key, running=True) for key in self.running]
+        return running + [InstanceView(*key, running=False, detail="exit code 1") for key in self.ended]
+
+    async def _beat(self, cell_id: str, generation: int) -> None:
+        clock, fence = self._world.clock, self._world.cells.cells[cell_id].fence
+        lease = LeaseView(cell_id, generation, f"i{generation}", f"{cell_id}:{generation}", 16, ready=True, live=True)
+        await clock.sleep(START_S)
+        while True:
+            if not self._world.control.down:
+                record = self._world.control.contents.cells.get(cell_id, CellRecord(cell_id))
+                fence.raise_to(record.fence)
+                view = replace(lease, fenced=fence.reached())
+                self._world.control.contents.leases[cell_id, generation] = (view, clock.monotonic() + LEASE_TTL_S)
+            await clock.sleep(LEASE_TTL_S / 4)
+
+
+class ControlWorld(World):
+    """A world whose registry is kept by controllers."""
+
+    def __init__(self, cells: int, **options: Any) -> None:
+        super().__init__(MOST_CELLS, **options)
+        self.first = cells
+        self.control = MemoryRegistry(self.clock)
+        self.machines = Machines(self)
+        self.strangers: list[str] = []  # events that had their effect in a cell that their key did not belong to then
+        for cell in self.cells.cells.values():
+            cell.finishes = True
+        self.cells.on_effect = self._note_stranger
+
+    async def ensure(self, cell_id: str) -> None:
+        """The CellResources port: all is there."""
+
+    def controller(self, name: str) -> Process:
+        """A running controller."""
+        wire: Any = Wire(self.control)
+        config = ControllerConfig(name, self.first, launch_timeout_s=10, lease_ttl_s=LEASE_TTL_S)
+        canary = canary_through(self.cells)
+        made = Controller(config, wire, self.machines, self, canary, self.clock, self.notes)
+        return Process(asyncio.create_task(made.run()), wire)
+
+    def routing_process(self, name: str) -> Process:
+        """A running router."""
+        wire, stop = Wire(self.control), asyncio.Event()
+        return Process(asyncio.create_task(self.router(name, wire).run(stop)), wire, stop)
+
+    @asynccontextmanager
+    async def running(
+        self, controllers: int = 1, routers: int = 1
+    ) -> AsyncIterator[tuple[list[Process], list[Process]]]:
+        """Those processes, with all cells serving. The routers that are left are drained at the end."""
+        control = [self.controller(f"controller-{i}") for i in range(controllers)]
+        await self.until(lambda: self.serving() == self.first, "all cells serve")
+        data = [self.routing_process(f"router-{i}") for i in range(routers)]
+        try:
+            yield control, data
+        finally:
+            for process in data:
+                process.stop.set()
+            await asyncio.gather(*(process.task for process in data), return_exceptions=True)
+            instances = self.machines.running.values()
+            for task in (*(process.task for process in control), *instances):
+                task.cancel()
+
+    def serving(self) -> int:
+        """How many cells have a verified instance, once there is a map."""
+        has = self.control.contents
+        verified = sum(0 < r.generation == r.verified and not r.retired for r in has.cells.values())
+        return verified if has.slot_map is not None else 0
+
+    async def until(self, condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
+        """Let time pass until it is true. Raises AssertionError."""
+        deadline = self.clock.now + seconds
+        while not condition():
+            assert self.clock.now < deadline, f"not within {seconds:g} s: {what}"
+            await self.clock.sleep(0.1)
+
+    def at_rest(self) -> bool:
+        """Whether nothing moves, and slots and pins are where the policy wants them."""
+        has = self.control.contents
+        if has.slot_map is None or has.slot_map.move is not NO_MOVE or has.policy.scaling_from:
+            return False
+        wanted = set(cell_ids(has.policy.cells or self.first)) - has.policy.draining
+        counts = has.slot_map.counts()
+        even = max(counts.values()) - min(counts.values()) <= 1 or bool(has.policy.weights or has.policy.cordoned)
+        return set(counts) == wanted and even and dict(has.slot_map.pins) == dict(has.policy.pins)
+
+    async def decide(self, edit: Callable[[Policy], Policy]) -> None:
+        """Change the policy by hand."""
+        audit = AuditEntry(self.clock.time_ms(), "me", "change", "", "for the test")
+        await policy.change(self.control, edit, audit)
+
+    def map(self) -> SlotMap:
+        """The map in force."""
+        assert self.control.contents.slot_map is not None
+        return self.control.contents.slot_map
+
+    async def look(self) -> Snapshot:
+        """All of the registry."""
+        return await self.control.snapshot()
+
+    def _note_stranger(self, cell: FakeCell, event: Event) -> None:
+        if self.cells.cells[self.map().cell_of(event.partition_key)] is not cell:
+            self.strangers.append(event.event_id)
+
+    def inversions(self) -> list[tuple[str, int, int]]:
+        """Of the effects of each key: those that came after the effect of a later event."""
+        last: dict[str, int] = {}
+        found = []
+        for event_id in self.cells.order:
+            key, number = self.keys[event_id], int(event_id[1:])
+            if number <= last.get(key, -1):
+                found.append((key, last[key], number))
+            last[key] = max(number, last.get(key, -1))
+        return found
+
+
+def actions(entries: Sequence[AuditEntry]) -> list[str]:
+    """What was done, in order."""
+    return [entry.action for entry in entries]

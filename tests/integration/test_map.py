@@ -1,0 +1,148 @@
+"""The map on real processes: changes planned, made and undone by commands, under load, while processes die."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from router.adapters.clock import SystemClock
+from router.adapters.redis_registry import RedisRegistry, connect
+from router.core.slots import NO_MOVE, SlotMap
+from tests.aio import until
+from tests.system import System
+
+KEYS = [f"tenant-{i}" for i in range(24)]
+BURSTS = 2  # a second
+
+
+async def load(system: System, seconds: float) -> None:
+    """A dozen events a second, over all keys in turn."""
+    for number in range(round(seconds * BURSTS)):
+        await system.send([{"key": KEYS[(6 * number + i) % len(KEYS)], "sleep": 0.1} for i in range(6)])
+        await asyncio.sleep(1 / BURSTS)  # noqa: TID251 - real processes, open loop
+
+
+async def cli(system: System, *arguments: str, code: int = 0) -> str:
+    """Run a command beside the load; what it says."""
+    done = await asyncio.to_thread(system.cli, *arguments, check=False)
+    assert done.returncode == code, f"{arguments}: {done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+async def look(system: System) -> SlotMap:
+    """The map in force."""
+    async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
+        registry = RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
+        found = (await registry.snapshot()).slot_map
+        assert found is not None
+        return found
+
+
+async def place(system: System, key: str) -> dict[str, Any]:
+    """What `where` says."""
+    return dict(json.loads(await cli(system, "where", key, "--json")))
+
+
+def in_order(system: System) -> bool:
+    """Whether the effects of every key came in the order in which its events were sent."""
+    order = defaultdict(list)
+    for deed in system.deeds():
+        order[system.key_of[deed["event"]]].append(int(deed["event"][1:]))
+    return all(numbers == sorted(numbers) for numbers in order.values())
+
+
+def test_cells_are_added_and_taken_away_by_a_command(on_system: Callable[..., System]) -> None:
+    """`scale` says what it would do, does it under load, and goes back; every event has its effect once."""
+
+    async def story(system: System) -> None:
+        await system.router()
+        loading = asyncio.create_task(load(system, 25))
+        said = await cli(system, "scale", "--cells", "3", "--dry-run")
+        assert "2 → 3 cells: would move 5461 of 16384 slots (33.3% of the keys) in 11 moves" in said
+        assert "There are 3 cells" in await cli(system, "scale", "--cells", "3")
+        assert "100.0%" in await cli(system, "blast-radius", "--by", "zone")
+        shares = json.loads(await cli(system, "blast-radius", "--json", "--assert", "max=0.9"))
+        assert sum(share["keys"] for share in shares) == 1
+        assert sum(share["events"] for share in shares) == 1
+        too_much = await cli(system, "blast-radius", "--what-if", "cell=cell-0002", "--assert", "max=0.4", code=1)
+        assert "with it, more than 40.0%" in too_much
+        assert "give cell=NAME" in await cli(system, "blast-radius", "--what-if", "cell-0002", code=2)
+        assert sorted((await look(system)).counts().values()) == [5461, 5461, 5462]
+        assert "There are 2 cells" in await cli(system, "scale", "--cells", "2")
+        await loading
+        await system.done(set(system.sent))
+        history = await cli(system, "policy", "history")
+        assert history.count("end scaling") == 1
+        assert system.cli("scale", "--cells", "0", check=False).returncode == 2
+
+    system = on_system(story)
+    assert Counter(deed["event"] for deed in system.deeds()) == Counter(system.sent)
+
+
+def test_a_key_is_pinned_and_unpinned_and_what_makes_no_sense_is_refused(on_system: Callable[..., System]) -> None:
+    """`plan` shows it, `apply` does it, `where` sees it, `undo` takes it back; a wrong cell is refused."""
+
+    async def story(system: System) -> None:
+        await system.router()
+        before = await place(system, "tenant-1")
+        other = ({"cell-0000", "cell-0001"} - {before["cell"]}).pop()
+        assert f"key tenant-1: {before['cell']} → {other}" in await cli(system, "plan", "pin", "tenant-1", other)
+        assert await place(system, "tenant-1") == before
+        await cli(system, "apply", "pin", "tenant-1", other, "--why", "a test")
+
+        async def pinned() -> bool:
+            return bool((await place(system, "tenant-1"))["cell"] == other)
+
+        await until(pinned, "the key is in its other cell")
+        await system.send([{"key": "tenant-1"}])
+        await system.done(set(system.sent))
+        assert (system.directory / "data" / "cells" / other).exists()
+        refused = await cli(system, "apply", "pin", "tenant-1", "cell-0009", code=1)
+        assert "'tenant-1' is pinned to cell-0009, which is not one of the cells" in refused
+        assert "pinned to cell-0009" in await cli(system, "plan", "pin", "tenant-1", "cell-0009", code=1)
+        assert "is not pinned" in await cli(system, "apply", "unpin", "tenant-2", code=1)
+        assert "Taken back: pin tenant-1: pinned to" in await cli(system, "undo")
+
+        async def back() -> bool:
+            return await place(system, "tenant-1") == before | {"epoch": (await place(system, "tenant-1"))["epoch"]}
+
+        await until(back, "the key is where it was")
+        system.leader.process.kill()
+        assert "no controller leads" in await cli(system, "apply", "cordon", "cell-0000", code=1)
+
+    on_system(story)
+
+
+def test_a_move_goes_on_when_the_leader_and_a_router_die(on_system: Callable[..., System]) -> None:
+    """FIFO: both are killed while slots move; the next leader ends it. Nothing is lost, no key's order is broken."""
+
+    async def story(system: System) -> None:
+        doomed, _ = await system.router(), await system.router()
+        loading = asyncio.create_task(load(system, 25))
+        second = await system.controller()
+        await cli(system, "apply", "drain", "cell-0001")
+
+        async def moving() -> bool:
+            return (await look(system)).move is not NO_MOVE
+
+        await until(moving, "slots are moving")
+        system.leader.process.kill()
+        doomed.process.kill()
+
+        async def drained() -> bool:
+            return (await look(system)).cells() == {"cell-0000"}
+
+        await until(drained, "the cell is drained", 60)
+        assert await second.serves_all()
+        await loading
+        await system.done(set(system.sent), 90)
+        code, _ = await second.signalled(signal.SIGTERM)
+        assert code == 0
+
+    system = on_system(story, fifo=True, source_visibility_s=6)
+    assert in_order(system)
+    assert set(system.sent) == {deed["event"] for deed in system.deeds()}

