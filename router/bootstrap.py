@@ -254,11 +254,9 @@ async def _cell_client(stack: AsyncExitStack, settings: Settings) -> HttpCellCli
 async def _queues(stack: AsyncExitStack, settings: Settings) -> tuple[SqsSource, Callable[[str], SqsSource]]:
     """The source, and a way to every other queue."""
     aws = _aws(settings)
-    # A long poll of every hold queue, of the quarantine queue and of every poller may be open at once.
-    polls = settings.cells.count + 1 + settings.source.pollers
-    poll = await open_sqs_client(
-        stack, aws, connections=polls, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK
-    )
+    # 0: as many as there are polls. One of every hold queue, of the quarantine queue and of every poller may be open
+    # at once, and cells are added while the router runs.
+    poll = await open_sqs_client(stack, aws, connections=0, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK)
     call = await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
     return SqsSource(settings.source.queue, poll, call), lambda name: SqsSource(name, poll, call)
 

@@ -12,7 +12,7 @@ import sys
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,9 @@ class System:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for path in (self.directory / "data" / "run").glob("*.pid"):  # of a controller that was killed
+            with suppress(ProcessLookupError):
+                os.kill(json.loads(path.read_bytes())["pid"], signal.SIGKILL)
 
 
 class Role:

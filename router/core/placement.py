@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -24,15 +25,22 @@ def wanted_owners(current: Sequence[str] | None, cells: Collection[str], policy:
 
     A draining cell owns none. A cordoned one may lose some of what it has to others' shares and gets none.
     """
-    weights = {c: Fraction(policy.weights.get(c, 1.0)) for c in cells if c not in policy.draining}
+    weights = frozenset((cell, policy.weights.get(cell, 1.0)) for cell in cells if cell not in policy.draining)
+    return _wanted(None if current is None else tuple(current), weights, policy.cordoned)
+
+
+@lru_cache(maxsize=4)
+def _wanted(
+    current: tuple[str, ...] | None, shares: frozenset[tuple[str, float]], cordoned: frozenset[str]
+) -> tuple[str, ...]:
+    """The controller asks four times a second; for 1000 cells the answer takes a while."""
+    weights = {cell: Fraction(weight) for cell, weight in sorted(shares)}
     held = dict.fromkeys(weights, 0)
     for owner in current or ():
         if owner in held:
             held[owner] += 1
     capped: dict[str, int] = {}
-    while over := [
-        c for c in policy.cordoned if c in weights and c not in capped and _share(c, weights, capped) > held[c]
-    ]:
+    while over := [c for c in cordoned if c in weights and c not in capped and _share(c, weights, capped) > held[c]]:
         capped |= {c: held[c] for c in over}
     return assign(current, _with_caps(weights, capped))
 

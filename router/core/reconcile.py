@@ -6,7 +6,7 @@ generation of the same cell and never touches the slot map: no key moves. What m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from router.core.actions import (
@@ -42,10 +42,13 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
             actions += (
                 [Retire(record.cell_id)] if left(observed, record.cell_id) else _one_cell(desired, observed, record)
             )
-    actions += _superfluous(desired, observed)
-    if all(cell_id in observed.cells and not observed.cells[cell_id].retired for cell_id in desired.cells):
+    owners = observed.slot_map.cells() if observed.slot_map is not None else frozenset()
+    unknown = sorted(owners - observed.cells.keys() - set(desired.cells))
+    actions += map(CreateCell, unknown)  # the registry has lost them: what they own must be moved away in order
+    actions += _superfluous({*desired.cells, *owners}, observed)
+    if not unknown and all(c in observed.cells and not observed.cells[c].retired for c in desired.cells):
         actions += map_steps(desired.cells, observed)
-    return actions
+    return sorted(actions, key=lambda action: isinstance(action, Verify))  # canaries may take long
 
 
 def state_of(record: CellRecord, leases: Mapping[tuple[str, int], LeaseView]) -> CellState:
@@ -132,7 +135,7 @@ def _backed_off(observed: Observed, record: CellRecord) -> bool:
     return observed.now_ms - record.launched_at_ms >= wait_ms
 
 
-def _superfluous(desired: Desired, observed: Observed) -> Iterator[Action]:
+def _superfluous(cells: Collection[str], observed: Observed) -> Iterator[Action]:
     """Running instances that are older than the admitted one, or of no cell."""
     for instance in observed.instances:
         if not instance.running:
@@ -140,7 +143,7 @@ def _superfluous(desired: Desired, observed: Observed) -> Iterator[Action]:
         cell_id, generation = instance.cell_id, instance.generation
         record = observed.cells.get(cell_id)
         if record is None or record.retired:
-            if cell_id not in desired.cells:  # else its record is being made, and will say what the instance is
+            if cell_id not in cells:  # else its record is being made, and will say what the instance is
                 yield Stop(cell_id, generation, "no such cell")
         elif generation <= max(record.generation, record.launched) and generation not in (
             record.generation,

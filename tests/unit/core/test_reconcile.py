@@ -26,7 +26,7 @@ from router.core.actions import (
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.reconcile import reconcile, state_of
-from router.core.slots import SlotMap
+from router.core.slots import SlotMap, assign
 
 CELLS = ("cell-0000", "cell-0001", "cell-0002")
 TTL_MS = 2000
@@ -74,7 +74,7 @@ class World:
         self.now += 250
         for key in self.running - self.hung:
             self.beats[key] = self.now
-            self.fences[key] = self.cells[key[0]].fence
+            self.fences[key] = self.cells.get(key[0], CellRecord(key[0])).fence
         actions = reconcile(self.desired(), self.observed(trusted=trusted))
         for action in actions:
             self.do(action)
@@ -171,7 +171,7 @@ def test_a_hung_instance_is_replaced_and_then_stopped() -> None:
     world.now += TTL_MS
     world.rest()
     kinds = [type(action) for action in world.log]
-    assert kinds == [Launch, Admit, Verify, Stop]
+    assert kinds == [Launch, Admit, Stop, Verify]
     assert world.running == {("cell-0000", 1), ("cell-0001", 2), ("cell-0002", 1)}
 
 
@@ -216,6 +216,31 @@ def test_where_others_start_the_workers_it_only_admits() -> None:
     world.running.add(("cell-0002", 5))
     world.beats["cell-0002", 5] = world.now
     assert Admit("cell-0002", 5) in reconcile(desired, world.observed())
+
+
+def test_a_cell_that_only_the_map_knows_is_made_known_and_emptied_in_order() -> None:
+    """The registry was emptied and a router remembered a map of more cells: theirs is moved, then they are ended."""
+    world = World(slot_map=SlotMap(1, assign(None, dict.fromkeys([*CELLS, "cell-0003"], 1.0))))
+    world.running.add(("cell-0003", 7))
+    for _ in range(200):
+        world.step()
+    assert world.slot_map is not None
+    assert set(world.slot_map.owners) == set(CELLS)
+    assert not [action for action in world.log if isinstance(action, Launch) and action.cell_id == "cell-0003"]
+    assert world.cells["cell-0003"].retired
+    assert ("cell-0003", 7) not in world.running
+
+
+def test_an_instance_that_runs_without_our_knowledge_is_adopted_and_not_started_again() -> None:
+    """Its generation is above all that the registry knows; one that never gets ready is given up and ended."""
+    world = World(running={("cell-0000", 5), ("cell-0001", 3)}, hung={("cell-0001", 3)})
+    for _ in range(80):
+        world.step()
+    assert world.cells["cell-0000"].generation == 5
+    assert world.cells["cell-0001"].generation > 3
+    assert ("cell-0001", 3) not in world.running
+    launched = [action.cell_id for action in world.log if isinstance(action, Launch)]
+    assert sorted(launched) == ["cell-0001", "cell-0002"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(CELLS), st.sampled_from(["kill", "hang", "wait"])), max_size=12))
