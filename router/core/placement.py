@@ -11,6 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
+from math import ceil
 from typing import Final
 
 from router.core.policy import Policy
@@ -31,17 +32,17 @@ def wanted_owners(current: Sequence[str] | None, cells: Collection[str], policy:
 
 @lru_cache(maxsize=4)
 def _wanted(
-    current: tuple[str, ...] | None, shares: frozenset[tuple[str, float]], cordoned: frozenset[str]
+    current: tuple[str, ...] | None, weighted: frozenset[tuple[str, float]], cordoned: frozenset[str]
 ) -> tuple[str, ...]:
     """The controller asks four times a second; for 1000 cells the answer takes a while."""
-    weights = {cell: Fraction(weight) for cell, weight in sorted(shares)}
+    weights = {cell: Fraction(weight) for cell, weight in sorted(weighted)}
     held = dict.fromkeys(weights, 0)
     for owner in current or ():
         if owner in held:
             held[owner] += 1
-    capped: dict[str, int] = {}
-    while over := [c for c in cordoned if c in weights and c not in capped and _share(c, weights, capped) > held[c]]:
-        capped |= {c: held[c] for c in over}
+    shares = _with_caps(weights, {})
+    # The ceiling: a cordon alone moves nothing, and what a cordoned cell has after a move is what it may have.
+    capped = {cell: min(held[cell], ceil(shares[cell])) for cell in cordoned & held.keys()}
     return assign(current, _with_caps(weights, capped))
 
 
@@ -86,12 +87,8 @@ def _keys_to_move(slot_map: SlotMap, pins: Mapping[str, str], able: Collection[s
             yield key, there
 
 
-def _share(cell: str, weights: Mapping[str, Fraction], capped: Mapping[str, int]) -> Fraction:
-    """Of what the capped cells leave."""
-    total = sum(weight for other, weight in weights.items() if other not in capped)
-    return (SLOTS - sum(capped.values())) * weights[cell] / total if total else Fraction(0)
-
-
 def _with_caps(weights: Mapping[str, Fraction], capped: Mapping[str, int]) -> dict[str, Fraction]:
-    """Weights by which each capped cell's exact share is its cap."""
-    return {cell: Fraction(capped[cell]) if cell in capped else _share(cell, weights, capped) for cell in weights}
+    """Each cell's exact share of the slots; a capped cell's is its cap, the others' are of what is left."""
+    total = sum((weight for cell, weight in weights.items() if cell not in capped), Fraction(0))
+    each = (SLOTS - sum(capped.values())) / total if total else Fraction(0)
+    return {cell: Fraction(capped[cell]) if cell in capped else each * weight for cell, weight in weights.items()}
