@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import drain, isolation, parts, tenant, whole_router
+from benchmarks import drain, isolation, map_suite, parts, tenant, whole_router
 from benchmarks.figures import write
 from benchmarks.processes import BenchError, kill_all
 from benchmarks.world import Options
 
 SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]]]]] = {
     "parts": ("CPU an event of what is inside the router; queues and cells in memory", parts.run),
+    "map": ("look-up, build, evenness and moved keys of the slot map, two hash rings and Maglev", map_suite.run),
     "router": ("CPU an event of the whole router, as a ratio to the same job hand-rolled", whole_router.run),
     "isolation": ("one cell gets slow, then dies: throughput and p99 of the others", isolation.run),
     "tenant": ("one tenant sends ten times as much: goodput and p99 of the others", tenant.run),

@@ -321,7 +321,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "CELL_ENVIRONMENT": settings.environment,
         "CELL_SECRET": settings.secret.get_secret_value(),
         "CELL_HANDLER": cells.handler,
-        "CELL_REDIS_URL": settings.redis.url,
+        "CELL_REDIS_URL": cells.redis_url or settings.redis.url,
         "CELL_CONCURRENCY": str(cells.concurrency),
         "CELL_SIDE_EFFECTS": str(cells.side_effects).lower(),
         "CELL_CHAOS": str(cells.chaos).lower(),

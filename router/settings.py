@@ -157,6 +157,9 @@ class CellsSection(_Section):
         default=Path("cellrouter-data"),
         description="holds the cells' volumes, logs and process ids, and what a router last knew of them",
     )
+    redis_url: RedisUrl | None = Field(
+        default=None, description="where Redis is for workers, best with a user of their own; none: redis.url"
+    )
     concurrency: int = Field(default=16, ge=1, le=1000, description="events a worker works on at once")
     side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
     chaos: bool = Field(default=False, description="allows fault injection")

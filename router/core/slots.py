@@ -93,12 +93,12 @@ class SlotMap:
             pins, moving = _names(wire.get("pins")), wire.get("move")
             move = NO_MOVE if moving is None else Move(_slots(moving["slots"]), _names(moving["keys"]))
             return cls(int(wire["epoch"]), owners, pins, move)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:
             raise ValueError(f"not a slot map: {error}") from error
 
 
 def _names(wire: Mapping[str, Any] | None) -> dict[str, str]:
-    return {str(key): str(cell) for key, cell in (wire or {}).items()}
+    return {} if wire is None else {str(key): str(cell) for key, cell in wire.items()}
 
 
 def _slots(wire: Mapping[str, Any]) -> dict[int, str]:

@@ -96,6 +96,7 @@ class Controller:
         self._highest_epoch = 0  # ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
         self._records: dict[str, CellRecord] = {}  # in this tick, with what it has written so far
+        self._leads_until = 0.0
         self._moved_at = -MOVE_PAUSE_S
         self._empty_since: float | None = None  # there has been no map
         self.epoch: int | None = None  # while it leads
@@ -115,6 +116,7 @@ class Controller:
         try:
             deadline = self._clock.monotonic() + self._config.leader_ttl_s * 0.8
             self._lead(await self._registry.lead(self._config.owner, self._config.leader_ttl_s, self._highest_epoch))
+            self._leads_until = deadline
             snapshot = await self._registry.snapshot()
             self.reachable = True
             self._trust.read(self._clock.monotonic(), whole=bool(snapshot.cells))
@@ -123,6 +125,8 @@ class Controller:
             self._remember(snapshot)
         except RegistryUnavailableError:
             self.reachable = False  # without the registry nothing is decided
+            if self._clock.monotonic() >= self._leads_until:
+                self._lead(None)  # another may lead by now
         except NotLeaderError:
             self._lead(None)
 

