@@ -30,11 +30,12 @@ from router.core.models import (
     Target,
     Traffic,
 )
+from router.core.observations import RouterSample
 from router.core.policy import NO_POLICY, Policy
 from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign
 from router.core.telemetry import Record
-from router.ports import AuditEntry, Snapshot
+from router.ports import AuditEntry, Condition, Snapshot
 from router.services.consumer import ConsumerConfig
 from router.services.dispatcher import DispatcherConfig
 from router.services.event_router import DataPlaneConfig, Queues, assemble
@@ -107,6 +108,12 @@ class SteadyRegistry:
 
     async def report(self, report: RouterReport, ttl_s: float) -> None:
         return
+
+    async def note_sample(self, router_id: str, sample: RouterSample) -> None:
+        return
+
+    async def conditions(self) -> Mapping[str, Condition]:
+        return {}
 
     async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
         return

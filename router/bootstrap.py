@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from router.adapters.aws import AwsConfig, open_client
 from router.adapters.aws_resources import AwsCellResources, Names, ensure_intake
 from router.adapters.cell_client import HttpCellClient
+from router.adapters.cell_control import HttpCellControl
 from router.adapters.clock import SystemClock
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.prometheus import PrometheusObserver
@@ -72,7 +73,7 @@ async def run_router(settings: Settings) -> None:
         observer = Observers(metrics, LogObserver())
         registry = await _registry(stack, settings, observer.observe)
         source, queue = await _queues(stack, settings)
-        client = await _cell_client(stack, settings)
+        client = _cell_client(await _cell_session(stack), settings)
         names = names_of(settings)
         queues = Queues(
             source=source,
@@ -123,8 +124,10 @@ async def run_controller(settings: Settings) -> None:
             launch_timeout_s=settings.cells.launch_timeout_s,
             lease_ttl_s=settings.cells.lease_ttl_s,
         )
-        canary = canary_through(await _cell_client(stack, settings))
-        controller = Controller(config, registry, provisioner, resources, canary, _CLOCK, observer)
+        session = await _cell_session(stack)
+        canary = canary_through(_cell_client(session, settings))
+        instances = HttpCellControl(session, settings.secret.get_secret_value())
+        controller = Controller(config, registry, provisioner, resources, canary, instances, _CLOCK, observer)
 
         def missing() -> Readiness:
             return Readiness([] if controller.reachable else ["the registry can't be reached"])
@@ -243,11 +246,14 @@ async def _registry(
     return RedisRegistry(redis, settings.environment, settings.secret.get_secret_value(), _CLOCK, networks, tell)
 
 
-async def _cell_client(stack: AsyncExitStack, settings: Settings) -> HttpCellClient:
-    session = await stack.enter_async_context(
+async def _cell_session(stack: AsyncExitStack) -> aiohttp.ClientSession:
+    return await stack.enter_async_context(
         # The pool of kept connections is shorter-lived than uvicorn's 5 s: no request meets a closing connection.
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
     )
+
+
+def _cell_client(session: aiohttp.ClientSession, settings: Settings) -> HttpCellClient:
     return HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s)
 
 

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from router.core.evidence import Assessment
 from router.core.models import (
     CellRecord,
+    ComponentView,
     Draft,
     Event,
     InstanceView,
@@ -19,6 +21,7 @@ from router.core.models import (
     Target,
     Traffic,
 )
+from router.core.observations import RouterSample
 from router.core.policy import NO_POLICY, Policy
 from router.core.slots import SlotMap
 from router.core.telemetry import Record
@@ -164,6 +167,16 @@ class Change:
     audit: Sequence[AuditEntry] = ()  # the first is the policy's
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a cell is, and what holds the controller back."""
+
+    at_ms: int  # by the registry's clock
+    generation: int
+    assessment: Assessment
+    held: str = ""  # why nothing is done about it though it is sick, or nothing would be
+
+
 class PolicyStore(Protocol):
     """The policy, to be read and changed. Every call raises RegistryUnavailableError."""
 
@@ -183,7 +196,11 @@ class RegistryReader(Protocol):
     """What is known of the cells. Every call raises RegistryUnavailableError when the registry is out of reach."""
 
     async def snapshot(self) -> Snapshot:
-        """Everything, in one round trip."""
+        """Everything that routing depends on, in one round trip."""
+        ...
+
+    async def conditions(self) -> Mapping[str, Condition]:
+        """How the leader said that every cell is."""
         ...
 
 
@@ -196,6 +213,10 @@ class RouterRegistry(RegistryReader, PolicyStore, Protocol):
 
     async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
         """Say what this router has seen, by cell."""
+        ...
+
+    async def note_sample(self, router_id: str, sample: RouterSample) -> None:
+        """Say what this router saw of its cells in the last second."""
         ...
 
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
@@ -222,6 +243,14 @@ class CellRegistry(RegistryReader, Protocol):
         """A generation that no instance of the cell ever had, and higher than `above`. Raises NotLeaderError."""
         ...
 
+    async def samples(self) -> Mapping[str, RouterSample]:
+        """The newest sample of every router that lately said something."""
+        ...
+
+    async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
+        """Say how every cell is, only as the leader of `epoch`. Raises NotLeaderError."""
+        ...
+
     async def petitions(self) -> Petitions:
         """What others want."""
         ...
@@ -232,6 +261,18 @@ class CellRegistry(RegistryReader, Protocol):
 
     async def audit(self, limit: int) -> list[AuditEntry]:
         """The newest entries, oldest first."""
+        ...
+
+
+class InstanceControl(Protocol):
+    """What may be asked of an instance beside events. Raises CellUnavailableError, CellRefusedError."""
+
+    async def components(self, address: str, within_s: float) -> list[ComponentView]:
+        """Its components, checked now."""
+        ...
+
+    async def restart(self, address: str, component: str, within_s: float) -> None:
+        """Restart one; `worker`: end in order, for the next instance to come."""
         ...
 
 

@@ -15,7 +15,7 @@ from router.ports import AuditEntry, Snapshot
 from router.services import policy
 from router.services.canary import canary_through
 from router.services.controller import Controller, ControllerConfig
-from tests.fake_cells import FakeCell
+from tests.fake_cells import FakeCell, Instances
 from tests.memory_registry import MemoryRegistry, Wire
 from tests.router_world import LEASE_TTL_S, World
 
@@ -89,6 +89,7 @@ class ControlWorld(World):
         self.first = cells
         self.control = MemoryRegistry(self.clock)
         self.machines = Machines(self)
+        self.instances = Instances()
         self.strangers: list[str] = []  # events that had their effect in a cell that their key did not belong to then
         for cell in self.cells.cells.values():
             cell.finishes = True
@@ -102,7 +103,7 @@ class ControlWorld(World):
         wire: Any = Wire(self.control)
         config = ControllerConfig(name, self.first, launch_timeout_s=10, lease_ttl_s=LEASE_TTL_S)
         canary = canary_through(self.cells)
-        made = Controller(config, wire, self.machines, self, canary, self.clock, self.notes)
+        made = Controller(config, wire, self.machines, self, canary, self.instances, self.clock, self.notes)
         return Process(asyncio.create_task(made.run()), wire)
 
     def routing_process(self, name: str) -> Process:

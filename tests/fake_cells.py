@@ -10,7 +10,7 @@ from typing import Any
 
 from cell_worker.fence import Fence
 from router.core.errors import CellRefusedError, CellUnavailableError
-from router.core.models import Event, Outcome, Result, Target
+from router.core.models import ComponentView, Event, Outcome, Result, Target
 from router.ports import Clock
 
 Behaviour = Callable[[Event], Outcome]
@@ -117,3 +117,24 @@ class FakeCells:
     def effects(self) -> Counter[str]:
         """Event id → effects, over all cells."""
         return sum((cell.done for cell in self.cells.values()), Counter())
+
+
+class Instances:
+    """The InstanceControl port: components that are what the test says, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.sick: dict[str, set[str]] = {}  # address → names of components
+        self.deaf: set[str] = set()  # addresses that don't answer
+        self.restarted: list[tuple[str, str]] = []
+        self.on_restart: Callable[[str, str], None] = lambda _address, _component: None
+
+    async def components(self, address: str, within_s: float) -> list[ComponentView]:
+        if address in self.deaf:
+            raise CellUnavailableError("no answer")
+        return [ComponentView(name, healthy=False, detail="is sick") for name in sorted(self.sick.get(address, ()))]
+
+    async def restart(self, address: str, component: str, within_s: float) -> None:
+        if address in self.deaf:
+            raise CellUnavailableError("no answer")
+        self.restarted.append((address, component))
+        self.on_restart(address, component)

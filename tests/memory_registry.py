@@ -9,9 +9,10 @@ from typing import Any
 
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, RouterReport, RouterView, Traffic
+from router.core.observations import RouterSample
 from router.core.policy import Policy
 from router.core.slots import SlotMap
-from router.ports import AuditEntry, Change, Clock, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
+from router.ports import AuditEntry, Change, Clock, Condition, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
 
 VERDICT_WAIT_S = 5.0
 VERDICT_POLL_S = 0.1
@@ -33,6 +34,8 @@ class Contents:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     offered: tuple[SlotMap, Policy] | None = None
     audit: list[AuditEntry] = field(default_factory=list)
+    samples: dict[str, RouterSample] = field(default_factory=dict)
+    conditions: dict[str, Condition] = field(default_factory=dict)
 
 
 class MemoryRegistry:
@@ -96,6 +99,22 @@ class MemoryRegistry:
     async def report(self, report: RouterReport, ttl_s: float) -> None:
         now = self._now()
         self.contents.routers[report.router_id] = (report, now + ttl_s)
+
+    async def note_sample(self, router_id: str, sample: RouterSample) -> None:
+        self._now()
+        self.contents.samples[router_id] = sample
+
+    async def samples(self) -> Mapping[str, RouterSample]:
+        self._now()
+        return dict(self.contents.samples)
+
+    async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
+        self._fence(epoch)
+        self.contents.conditions = dict(conditions)
+
+    async def conditions(self) -> Mapping[str, Condition]:
+        self._now()
+        return self.contents.conditions
 
     async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
         return

@@ -16,11 +16,12 @@ from router.core.dead_letter import DeadLetter, from_body
 from router.core.errors import RegistryUnavailableError
 from router.core.messages import Extraction, Parser
 from router.core.models import CellRecord, Draft, LeaseView, RouterReport, Traffic
+from router.core.observations import RouterSample
 from router.core.policy import Policy
 from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign
 from router.core.telemetry import Record
-from router.ports import AuditEntry, Snapshot
+from router.ports import AuditEntry, Condition, Snapshot
 from router.services.consumer import ConsumerConfig
 from router.services.dispatcher import DispatcherConfig
 from router.services.event_router import DataPlaneConfig, EventRouter, Queues, assemble
@@ -83,6 +84,12 @@ class StaticRegistry:
         if self.down:
             raise RegistryUnavailableError("is down")
         self.reports.append(report)
+
+    async def note_sample(self, router_id: str, sample: RouterSample) -> None:
+        return
+
+    async def conditions(self) -> Mapping[str, Condition]:
+        return {}
 
     async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
         return

@@ -26,10 +26,11 @@ from router.adapters.lease_reader import LeaseReader, Network
 from router.adapters.redis_notifications import Notifications
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport, RouterView, Traffic
+from router.core.observations import RouterSample
 from router.core.policy import Policy, from_blob, to_blob
 from router.core.slots import SlotMap
 from router.core.telemetry import LeaseRefused
-from router.ports import AuditEntry, Change, Clock, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
+from router.ports import AuditEntry, Change, Clock, Condition, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
 
 T = TypeVar("T")
 
@@ -37,12 +38,15 @@ _AUDIT_ENTRIES: Final = 10_000
 _HISTORY_VERSIONS: Final = 100
 _VERDICT_POLL_S: Final = 0.1
 _CALL_TIMEOUT_S: Final = 2.0
+_TRAFFIC_MS: Final = 600_000  # so long what a router has said is kept
+_SAMPLES_MS: Final = 60_000
+_FRESH_MS: Final = 3_000  # an older sample says nothing of now
 LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 VERDICT_WAIT_S: Final = 5.0
 
 _NAMES: Final = (
     *("leader", "map", "cells", "leases", "generations", "audit", "policy", "history", "routers", "proposals"),
-    *("verdicts", "offers", "traffic", "changes"),
+    *("verdicts", "offers", "traffic", "samples", "conditions", "changes"),
 )
 _WRITTEN: Final = ("leader", "cells", "map", "audit", "policy", "history", "proposals", "verdicts", "offers")
 _SCRIPTS: Final = {
@@ -54,7 +58,9 @@ _SCRIPTS: Final = {
     "report": scripts.REPORT,
     "offer": scripts.OFFER,
     "petitions": scripts.PETITIONS,
-    "note_traffic": scripts.NOTE_TRAFFIC,
+    "note": scripts.NOTE,
+    "samples": scripts.SAMPLES,
+    "note_conditions": scripts.NOTE_CONDITIONS,
 }
 
 
@@ -129,12 +135,31 @@ class RedisRegistry:
 
     async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
         """One script."""
-        await self._run("note_traffic", ("traffic",), router_id, msgspec.json.encode(traffic))
+        await self._run("note", ("traffic",), router_id, msgspec.json.encode(traffic), _TRAFFIC_MS)
+
+    async def note_sample(self, router_id: str, sample: RouterSample) -> None:
+        """One script."""
+        await self._run("note", ("samples",), router_id, msgspec.json.encode(sample), _SAMPLES_MS)
+
+    async def samples(self) -> Mapping[str, RouterSample]:
+        """Garbage is passed over."""
+        found = await self._run("samples", ("samples",), _FRESH_MS)
+        samples = ((router_id.decode(), _sample(value)) for router_id, value in _pairs(found))
+        return {router_id: sample for router_id, sample in samples if sample is not None}
+
+    async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
+        """One script."""
+        await self._run("note_conditions", ("leader", "conditions"), epoch, msgspec.json.encode(conditions))
+
+    async def conditions(self) -> Mapping[str, Condition]:
+        """One field."""
+        found = await self._call(self._redis.hget(self._key["conditions"], "cells"))
+        return {} if found is None else msgspec.json.decode(found, type=dict[str, Condition])
 
     async def traffic(self) -> list[Mapping[str, Traffic]]:
         """What every router that lately said something has seen, by cell."""
         found = await self._call(self._redis.hvals(self._key["traffic"]))
-        return [msgspec.json.decode(value, type=_WireTraffic).cells for value in found]
+        return [msgspec.json.decode(value, type=_WireTraffic).said for value in found]
 
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
         """Kept until the leader writes a map."""
@@ -250,7 +275,12 @@ class _WireProposal(msgspec.Struct, frozen=True):
 
 class _WireTraffic(msgspec.Struct, frozen=True):
     at_ms: int
-    cells: dict[str, Traffic]
+    said: dict[str, Traffic]
+
+
+class _WireSample(msgspec.Struct, frozen=True):
+    at_ms: int
+    said: RouterSample
 
 
 class _WireRouter(msgspec.Struct, frozen=True):
@@ -296,6 +326,13 @@ def _offered(offer: Mapping[bytes, bytes]) -> tuple[SlotMap | None, Policy | Non
         return SlotMap.from_wire(msgspec.json.decode(offer[b"map"])), from_blob(offer[b"policy"])
     except (KeyError, ValueError):
         return None, None
+
+
+def _sample(value: bytes) -> RouterSample | None:
+    try:
+        return msgspec.json.decode(value, type=_WireSample).said
+    except msgspec.DecodeError:
+        return None
 
 
 def _router(value: bytes) -> _WireRouter:

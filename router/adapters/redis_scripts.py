@@ -113,14 +113,32 @@ redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'map', ARGV[2], 'policy', ARGV[3])
 # KEYS: proposals, offers.
 PETITIONS: Final = "return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}"
 
-# KEYS: traffic. ARGV: router, what it has seen. Forgets routers that said nothing for ten minutes.
-NOTE_TRAFFIC: Final = (
+# KEYS: traffic, or samples. ARGV: router, what it has seen, ms. Forgets routers that said nothing for so long.
+NOTE: Final = (
     _NOW
     + """
-redis.call('HSET', KEYS[1], ARGV[1], '{"at_ms":' .. string.format('%.0f', now) .. ',"cells":' .. ARGV[2] .. '}')
+redis.call('HSET', KEYS[1], ARGV[1], '{"at_ms":' .. string.format('%.0f', now) .. ',"said":' .. ARGV[2] .. '}')
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  if tonumber(string.match(all[i + 1], '^{"at_ms":(%d+)')) < now - 600000 then redis.call('HDEL', KEYS[1], all[i]) end
+  if tonumber(string.match(all[i + 1], '^{"at_ms":(%d+)')) < now - ARGV[3] then redis.call('HDEL', KEYS[1], all[i]) end
 end
 """
 )
+
+# KEYS: samples. ARGV: ms. What routers have said within them.
+SAMPLES: Final = (
+    _NOW
+    + """
+local all, found = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+  if tonumber(string.match(all[i + 1], '^{"at_ms":(%d+)')) >= now - ARGV[1] then
+    found[#found + 1] = all[i]
+    found[#found + 1] = all[i + 1]
+  end
+end
+return found
+"""
+)
+
+# KEYS: leader, conditions. ARGV: epoch, every cell's condition.
+NOTE_CONDITIONS: Final = _FENCE + "redis.call('HSET', KEYS[2], 'cells', ARGV[2])"

@@ -22,6 +22,7 @@ class _File(msgspec.Struct, frozen=True):
     targets: dict[str, Target]
     cells: frozenset[str]
     policy: Policy
+    ejected: frozenset[str] = frozenset()
 
 
 class SavedRouting:
@@ -35,7 +36,8 @@ class SavedRouting:
         """From the file."""
         try:
             found = msgspec.json.decode(self._path.read_bytes(), type=_File)
-            routing = Routing(SlotMap.from_wire(found.slot_map), found.targets, found.cells)
+            slot_map = SlotMap.from_wire(found.slot_map)
+            routing = Routing(slot_map, found.targets, found.cells, found.ejected)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -48,7 +50,7 @@ class SavedRouting:
         """Written beside the file, then put in its place."""
         routing, policy = known
         content = msgspec.json.encode(
-            _File(routing.slot_map.to_wire(), dict(routing.targets), routing.cells, policy),
+            _File(routing.slot_map.to_wire(), dict(routing.targets), routing.cells, policy, routing.ejected),
         )
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

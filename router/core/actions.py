@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from router.core.models import CellRecord, InstanceView, LeaseView, RouterView
+from router.core.evidence import Assessment
+from router.core.models import Care, CellRecord, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slots import SlotMap
 
@@ -17,6 +18,14 @@ class Desired:
     cells: tuple[str, ...]
     can_launch: bool  # False: something else (compose, ECS) starts the workers; the controller only admits them
     launch_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is measured of a cell's admitted instance."""
+
+    assessment: Assessment
+    well_ms: int  # for how long nothing has been wrong with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,8 @@ class Observed:
     policy: Policy = NO_POLICY
     routers: tuple[RouterView, ...] = ()
     may_found: bool = True  # nobody knows of an older map, so the first one may be made
+    health: Mapping[str, Health] = field(default_factory=dict)  # by cell; none of those that nothing is known of
+    blind: str = ""  # why what is measured can't be trusted; empty when it can
     rested: bool = True  # the last move is so long ago that its cells would have shown what is wrong with them
 
     def lease(self, cell_id: str, generation: int) -> LeaseView | None:
@@ -83,7 +94,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Give the cell's traffic to this generation."""
+    """Verify this generation by a canary, and then give it the cell's traffic."""
 
     cell_id: str
     generation: int
@@ -112,6 +123,15 @@ class Stop:
 
     cell_id: str
     generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Treat:
+    """Put the cell on this rung, and do what the rung is for."""
+
+    cell_id: str
+    care: Care
     why: str
 
 
@@ -148,5 +168,16 @@ class EndScaling:
 
 
 Action = (
-    CreateCell | Launch | Adopt | Admit | GiveUpLaunch | Verify | Stop | Retire | PublishMap | RaiseFence | EndScaling
+    CreateCell
+    | Launch
+    | Adopt
+    | Admit
+    | GiveUpLaunch
+    | Verify
+    | Stop
+    | Treat
+    | Retire
+    | PublishMap
+    | RaiseFence
+    | EndScaling
 )

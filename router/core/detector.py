@@ -130,7 +130,7 @@ def _hung(evidence: Assessment, window: Window, config: DetectorConfig) -> str:
     if waited_s >= config.hang_s and not window.succeeds():
         return f"the canary has had no answer for {waited_s:.0f} s, and no event either"
     limit_s = max(config.max_age_s, 3 * window.slowest_s())
-    if silent_s > limit_s:
+    if silent_s > limit_s and window.waiting_tenants() >= config.min_failing_tenants:
         return (
             f"the oldest event has waited for {evidence.oldest_s:.0f} s, and nothing was answered for {silent_s:.0f} s"
         )
@@ -154,7 +154,7 @@ def _slow_for_tenants(evidence: Assessment, config: DetectorConfig) -> str:
     shift = evidence.shift
     if shift is None or shift <= log(config.max_ratio) or evidence.excess_s < config.min_excess_s:
         return ""
-    if shift < config.min_sigma * evidence.error:
+    if evidence.error is None or shift < config.min_sigma * evidence.error:
         return ""
     against = "the other cells'" if evidence.peers >= config.min_peers else "their usual ones"
     return (

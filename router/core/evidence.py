@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import exp, inf, sqrt
+from math import exp, inf, isfinite, sqrt
 from statistics import median
 from typing import Final
 
@@ -44,7 +44,7 @@ class DetectorConfig:
     min_sigma: float = 3.0  # the difference must be so many standard errors
     workload_share: float = 0.3  # of the cell's time, that a tenant takes more than usual: then it is the tenant
     consecutive_failures: int = 5
-    min_failing_tenants: int = 3  # of failures that are answers: one tenant's are its own (quarantine)
+    min_failing_tenants: int = 3  # whose events fail, or hang: fewer tenants' troubles are their own (quarantine)
     hang_s: float = 5.0  # neither canary nor event was answered for so long
     max_age_s: float = 8.0  # of the oldest event in flight, while nothing is answered; or 3 times the longest of late
     canary_memory_s: float = 600.0  # over which a cell's usual canary forgets
@@ -59,7 +59,7 @@ class Assessment:
     rule: str = ""  # the one that says so, in words
     held_s: float = 0.0  # for how long it has said so
     shift: float | None = None  # D: how far the cell is off beside its peers
-    error: float = inf  # standard error of it
+    error: float | None = None  # standard error of it
     off: float | None = None  # S: how far from what is usual for its tenants
     tenants: int = 0  # that S is the median of
     peers_off: float | None = None  # the median of the other cells' S
@@ -171,6 +171,10 @@ class Window:
         waiting = [sample.silent_s for sample in self._fresh if sample.oldest_s]
         return min(waiting, default=0.0) if not any(s.events for s in self._fresh) else 0.0
 
+    def waiting_tenants(self) -> int:
+        """How many tenants have something in flight."""
+        return max((sample.waiting_tenants for sample in self._fresh), default=0)
+
     def oldest_s(self) -> float:
         """The oldest event in flight."""
         return max((sample.oldest_s for sample in self._fresh), default=0.0)
@@ -201,7 +205,7 @@ def beside(cell_id: str, window: Window, peers: Sequence[Window], config: Detect
     return Assessment(
         cell_id=cell_id,
         shift=off - peers_off if off is not None and peers_off is not None else None,
-        error=window.error,
+        error=window.error if isfinite(window.error) else None,
         off=off,
         tenants=window.tenants,
         peers_off=peers_off,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import log
 from statistics import median
 from typing import Final
 
 from router.core.evidence import Assessment, Verdict
+from router.core.lifecycle import ON_THE_LADDER
+from router.core.models import CellRecord
 
 SHARED_FRACTION: Final = 0.4  # more of the cells than that, and two at least, don't fall ill each by itself
 FLEET_RATIO: Final = 2.0  # of the cells' median latency to what is usual
+WARM_UP_MS: Final = 60_000  # so long a new instance may be slow
+BUDGET: Final = 3  # replacements of sick instances within BUDGET_MS, in all cells together
+BUDGET_MS: Final = 10 * 60_000
 
 
 def shared_trouble(assessments: Mapping[str, Assessment]) -> str:
@@ -22,3 +27,24 @@ def shared_trouble(assessments: Mapping[str, Assessment]) -> str:
     if len(offs) > 1 and median(offs) > log(FLEET_RATIO):
         return f"the cells' median latency is more than {FLEET_RATIO:g} times the usual: a dependency that they share"
     return ""
+
+
+def waits(assessment: Assessment, record: CellRecord, others: Iterable[CellRecord], now_ms: int) -> str:
+    """Why this cell has to wait, though it is sick and nothing is wrong with the others; empty when it need not."""
+    others = list(others)
+    if assessment.verdict is Verdict.SLOW:
+        if not others:
+            return "the only cell: there is nothing to compare it with"
+        if now_ms - record.admitted_at_ms < WARM_UP_MS:
+            return f"its instance is new: {WARM_UP_MS // 1000} s to warm up"
+    busy = sorted(other.cell_id for other in others if other.care.phase in ON_THE_LADDER)
+    if busy:
+        return f"one at a time: {', '.join(busy)} first"
+    lately = sum(1 for other in (record, *others) if _within(other.replaced_at_ms, now_ms, BUDGET_MS))
+    if lately >= BUDGET:
+        return f"{lately} replacements within {BUDGET_MS // 60_000} min are enough"
+    return ""
+
+
+def _within(then_ms: int, now_ms: int, span_ms: int) -> bool:
+    return bool(then_ms) and now_ms - then_ms < span_ms

@@ -42,6 +42,7 @@ class Lane(Generic[T]):
     def __init__(self, limits: LaneLimits) -> None:
         self.limits = limits
         self.target: Target | None = None
+        self.ejected = False  # nothing is sent, whatever the path's state
         self.in_flight = 0  # at every instance; the window looks only at the present one's
         self.bytes = 0  # waiting and in flight
         self._flying: Counter[int] = Counter()  # the same by generation: one that was away may come back
@@ -49,6 +50,7 @@ class Lane(Generic[T]):
         self._queue: FairQueue[T] = FairQueue()
         self._suspects: deque[tuple[str, T, int]] = deque()
         self._suspect_at: set[int] = set()  # generations that a suspect is in flight at
+        self._last: Target | None = None  # the instance that it had, if it has none now
         self._failures = 0
         self._retry_at = 0.0
 
@@ -79,21 +81,28 @@ class Lane(Generic[T]):
         return max(self.room(), self.limits.share_events // 2 - held) if self.bytes < 2 * self.limits.share_bytes else 0
 
     def passable(self, now: float) -> bool:
-        """Whether there is an instance to send to, and no recent failure says that it is of no use."""
-        return self.target is not None and now >= self._retry_at
+        """Whether there is an instance to send to, and neither the leader nor a recent failure says it is of no use."""
+        return self.target is not None and not self.ejected and now >= self._retry_at
 
     def waiting_of(self, key: str) -> int:
         """How many events of a key wait."""
         return self._queue.waiting_of(key)
 
     def retarget(self, target: Target | None) -> None:
-        """Another instance, or none. A changed instance gets its chance at once."""
-        changed = target is None or not target.same_instance(self.target)
+        """Another instance, or none. A changed one gets its chance at once; one that takes over, slowly."""
+        if target is None:
+            self._failures, self._retry_at = 0, 0.0
+        elif not target.same_instance(self.target):
+            another = self._last is not None and not target.same_instance(self._last)
+            self._begin(target, slow_start=another)
+            self._last = target
         self.target = target
-        if changed:
-            self._window = Window(target.concurrency if target else 1)
-            self._failures = 0
-            self._retry_at = 0.0
+
+    def eject(self, *, ejected: bool) -> None:
+        """Send nothing from now on; or again, slowly at first."""
+        if self.ejected and not ejected and self.target is not None:
+            self._begin(self.target, slow_start=True)
+        self.ejected = ejected
 
     def offer(
         self, key: str, item: T, size: int, *, held: bool, now: float, cap: int = 0, suspect: bool = False
@@ -189,6 +198,11 @@ class Lane(Generic[T]):
         items = self._queue.take_out(wanted)
         self.bytes -= before - self._queue.bytes
         return suspects + items
+
+    def _begin(self, target: Target, *, slow_start: bool) -> None:
+        self._window = Window(target.concurrency, slow_start=slow_start)
+        self._failures = 0
+        self._retry_at = 0.0
 
     def _next(self, count: int) -> Iterator[tuple[T, int]]:
         size = 0

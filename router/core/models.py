@@ -81,6 +81,7 @@ class Result:
     reason: str = ""
     duplicate: bool = False
     evidence: Evidence = Evidence.ANSWERED
+    waited_s: float = 0.0  # in the cell, for a place
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,33 @@ class LeaseView:
     region: str = ""
 
 
+class Phase(StrEnum):
+    """What is being done about a sick cell: see `lifecycle`."""
+
+    WELL = "well"
+    HELD = "held"  # sick, and a guard says that nothing shall be done
+    MENDING = "mending"  # its sick components were restarted
+    RESTARTING = "restarting"  # its instance was asked to end, for the next to come in its place
+    REPLACING = "replacing"  # another instance is launched beside it
+    REPROVISIONING = "reprovisioning"  # what it is made of was made anew, where it was missing
+    GIVEN_UP = "given up"  # it is not the instance, or no other comes: somebody has to look
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """Where a cell is on the ladder."""
+
+    phase: Phase = Phase.WELL
+    since_ms: int = 0  # in this phase
+    generation: int = 0  # the sick one
+    verdict: str = ""
+    why: str = ""  # the evidence; while HELD, the guard
+    ejected: bool = False  # it gets no events: it would not do them
+
+
+NO_CARE: Final = Care()
+
+
 @dataclass(frozen=True, slots=True)
 class CellRecord:
     """What the controllers know of a cell, kept in the registry."""
@@ -124,10 +152,15 @@ class CellRecord:
     launched: int = 0  # the highest that was launched ever
     launched_at_ms: int = 0  # when that launch began, by the registry's clock
     launch_failures: int = 0  # in a row; sets the back-off
-    canary_failures: int = 0  # in a row
+    canary_failures: int = 0  # in a row, of the admitted instance
+    candidate_failures: int = 0  # in a row, of the one being launched
     verified: int = 0  # the generation that has passed a canary; only then a cell gets its first slots
     fence: int = 0  # the epoch below which its instances must take no batch: what moves away is not begun again
     retired: bool = False  # not one of the cells any more; only its hold queue is still read
+    admitted_at_ms: int = 0  # when its generation got the traffic
+    replaced_at_ms: int = 0  # when a sick instance was last replaced
+    reprovisioned_at_ms: int = 0  # when its durable components were last made anew, for instances that don't come
+    care: Care = NO_CARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +196,15 @@ class InstanceView:
     generation: int
     running: bool
     detail: str = ""  # exit code, container id: for people
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentView:
+    """A component as its instance sees it."""
+
+    name: str
+    healthy: bool
+    detail: str = ""
 
 
 class CellState(StrEnum):

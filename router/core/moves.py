@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from router.core.actions import Action, EndScaling, Observed, PublishMap, RaiseFence
+from router.core.models import Phase
 from router.core.placement import after, next_move, sources, targets, wanted_owners, with_pins
 from router.core.slots import NO_MOVE, SlotMap
 
@@ -70,8 +71,11 @@ def _undo(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> str:
     pins = observed.policy.pins
     if any((pins.get(key) or cell) != cell for key, cell in current.move.keys.items()):
         return "no longer wanted"
-    unwell = sorted(cell_id for cell_id in targets(current) if observed.serving(cell_id) is None)
-    return f"{', '.join(unwell)} doesn't serve" if unwell and observed.leases_trusted else ""
+    gone = sorted(cell_id for cell_id in targets(current) if observed.serving(cell_id) is None)
+    if gone and observed.leases_trusted:
+        return f"{', '.join(gone)} doesn't serve"
+    sick = sorted(cell_id for cell_id in targets(current) if observed.cells[cell_id].care.phase is not Phase.WELL)
+    return f"{', '.join(sick)} is sick" if sick else ""
 
 
 def _is_empty(observed: Observed, cell_id: str, epoch: int) -> bool:
@@ -100,6 +104,8 @@ def _is_well(observed: Observed, cell_id: str) -> bool:
     record = observed.cells.get(cell_id)
     if record is None or record.canary_failures or record.verified != record.generation:
         return False
+    if record.care.phase is not Phase.WELL or cell_id in observed.policy.ejected:
+        return False
     return observed.serving(cell_id) is not None
 
 
@@ -108,7 +114,11 @@ def _scaling(cells: tuple[str, ...], observed: Observed, *, done: bool) -> Itera
     if not before:
         return
     added = [observed.cells[cell_id] for cell_id in cells[before:]]
-    bad = [record.cell_id for record in added if max(record.launch_failures, record.canary_failures) >= MAX_FAILURES]
+    bad = [
+        record.cell_id
+        for record in added
+        if max(record.launch_failures, record.canary_failures, record.candidate_failures) >= MAX_FAILURES
+    ]
     if bad:
         why = f"{', '.join(bad)} failed {MAX_FAILURES} launches or canaries in a row: back to {before} cells"
         yield EndScaling(before, why)

@@ -46,6 +46,7 @@ class CellSample:
     failing: int = 0  # failures in a row, up to now
     failing_tenants: int = 0  # different keys in that row
     oldest_s: float = 0.0  # age of the oldest event in flight
+    waiting_tenants: int = 0  # different keys in flight
     silent_s: float = 0.0  # since the last answer, while something is in flight
     slowest_s: float = 0.0  # the longest that an event took lately
 
@@ -140,7 +141,14 @@ class CellWatch:
         self._count_failure(*keys)
 
     def sample(
-        self, generation: int, now: float, *, oldest_s: float = 0.0, learning: bool = True, tenants: int = MAX_TENANTS
+        self,
+        generation: int,
+        now: float,
+        *,
+        oldest_s: float = 0.0,
+        waiting_tenants: int = 0,
+        learning: bool = True,
+        tenants: int = MAX_TENANTS,
     ) -> CellSample:
         """What was seen since the last call. `learning`: what is seen now is usual, for all that is known."""
         seen, self._now = self._now, {}
@@ -156,6 +164,7 @@ class CellWatch:
             failing=self._failing,
             failing_tenants=len(self._failing_tenants) if self._failing else 0,
             oldest_s=oldest_s,
+            waiting_tenants=waiting_tenants,
             silent_s=min(oldest_s, max(0.0, now - self._answered_at)),
             slowest_s=self._slowest_s,
         )

@@ -47,6 +47,12 @@ class Policy:
     draining: frozenset[str] = frozenset()  # cells that lose all they have, and are cordoned too
     cells: int = 0  # how many there shall be; 0: as configured
     scaling_from: int = 0  # how many there were, while cells are added; to go back to when one of them is no good
+    frozen: frozenset[str] = frozenset()  # cells whose instances nothing but a person's order touches
+    ejected: frozenset[str] = frozenset()  # cells whose events wait in their hold queue
+    to_replace: Mapping[str, int] = field(
+        default_factory=dict
+    )  # cell → its generations up to this one shall be replaced
+    to_evict: Mapping[str, int] = field(default_factory=dict)  # likewise, ended before the next one is there
 
     def limit_of(self, key: str) -> TenantLimit:
         """The key's own limit, else the default one."""
@@ -88,6 +94,23 @@ class Policy:
         """Neither cordoned nor draining any longer."""
         return replace(self, cordoned=self.cordoned - {cell_id}, draining=self.draining - {cell_id})
 
+    def with_frozen(self, cell_id: str, *, frozen: bool) -> Policy:
+        """A cell that is left as it is; or that is looked after again."""
+        return replace(self, frozen=self.frozen | {cell_id} if frozen else self.frozen - {cell_id})
+
+    def with_ejected(self, cell_id: str, *, ejected: bool) -> Policy:
+        """A cell that gets no events; or that gets them again."""
+        return replace(self, ejected=self.ejected | {cell_id} if ejected else self.ejected - {cell_id})
+
+    def with_order(self, cell_id: str, generation: int, *, evict: bool) -> Policy:
+        """A person wants another instance than this one."""
+        orders = {**(self.to_evict if evict else self.to_replace), cell_id: generation}
+        return replace(self, to_evict=orders) if evict else replace(self, to_replace=orders)
+
+    def ordered_away(self, cell_id: str) -> int:
+        """The highest generation of the cell that a person wants replaced; 0 for none."""
+        return max(self.to_replace.get(cell_id, 0), self.to_evict.get(cell_id, 0))
+
     def with_cells(self, count: int, now: int) -> Policy:
         """Another number of cells than the `now` of the moment."""
         return replace(self, cells=count, scaling_from=now if count > now else 0)
@@ -106,6 +129,8 @@ def faults(policy: Policy, cells: Collection[str]) -> Iterator[str]:
     named = {*policy.weights, *policy.cordoned}
     for cell_id in sorted(named - set(cells)):
         yield f"{cell_id} has a weight or a cordon and is not one of the cells: take that back first"
+    for cell_id in sorted((policy.frozen | policy.ejected) - set(cells)):
+        yield f"{cell_id} is frozen or ejected and is not one of the cells: take that back first"
     for cell_id, weight in sorted(policy.weights.items()):
         if not 0 < weight <= MAX_WEIGHT:
             yield f"{cell_id}: a weight is above 0, at most {MAX_WEIGHT:g}, not {weight:g}; to empty a cell, drain it"

@@ -20,10 +20,12 @@ from router.core.actions import (
     Observed,
     Retire,
     Stop,
+    Treat,
     Verify,
 )
-from router.core.models import CellRecord, CellState, LeaseView
-from router.core.moves import left, map_steps
+from router.core.models import CellRecord, CellState, LeaseView, Phase
+from router.core.moves import MAX_FAILURES, left, map_steps
+from router.core.treatment import treatments
 
 MAX_BACKOFF_MS: Final = 60_000
 
@@ -48,7 +50,8 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
     actions += _superfluous({*desired.cells, *owners}, observed)
     if not unknown and all(c in observed.cells and not observed.cells[c].retired for c in desired.cells):
         actions += map_steps(desired.cells, observed)
-    return sorted(actions, key=lambda action: isinstance(action, Verify))  # canaries may take long
+    actions += treatments(desired, observed)
+    return sorted(actions, key=lambda action: isinstance(action, (Verify, Treat)))  # what asks instances may take long
 
 
 def state_of(record: CellRecord, leases: Mapping[tuple[str, int], LeaseView]) -> CellState:
@@ -63,22 +66,44 @@ def state_of(record: CellRecord, leases: Mapping[tuple[str, int], LeaseView]) ->
 
 def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
     newest = _newest_ready(observed, record)
-    if newest is not None:
+    failure = _launch_failure(desired, observed, record) if record.launching else None
+    if failure is not None:
+        yield GiveUpLaunch(record.cell_id, record.launching, failure)
+    elif newest is not None:
         yield Admit(record.cell_id, newest)
-    elif record.launching:
-        failure = _launch_failure(desired, observed, record)
-        if failure is not None:
-            yield GiveUpLaunch(record.cell_id, record.launching, failure)
-    elif unknown := _unknown_instance(observed, record):
-        yield Adopt(record.cell_id, unknown)
-    elif desired.can_launch and _backed_off(observed, record):
-        why = "first instance" if not record.generation else _death(observed, record)
-        if why is not None:
-            yield Launch(record.cell_id, why, above=_highest_seen(observed, record))
+    elif not record.launching:
+        yield from _another(desired, observed, record)
     if (record.verified != record.generation or record.canary_failures) and observed.serving(
         record.cell_id
     ) is not None:
         yield Verify(record.cell_id, record.generation)
+
+
+def _another(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
+    """Another instance, when the cell needs one."""
+    cell_id, policy = record.cell_id, observed.policy
+    running = observed.instance(cell_id, record.generation)
+    if record.generation and record.generation <= policy.to_evict.get(cell_id, 0) and running and running.running:
+        yield Stop(cell_id, record.generation, "evicted by hand")
+    if unknown := _unknown_instance(observed, record):
+        yield Adopt(cell_id, unknown)
+    elif desired.can_launch and _backed_off(observed, record):
+        why = _need(observed, record)
+        if why:
+            yield Launch(cell_id, why, above=_highest_seen(observed, record))
+
+
+def _need(observed: Observed, record: CellRecord) -> str:
+    """Why the cell needs another instance; empty when it doesn't, or nothing but a person's order may touch it."""
+    if not record.generation:
+        return "first instance"
+    if record.generation <= observed.policy.ordered_away(record.cell_id):
+        return f"generation {record.generation} is to be replaced by hand"
+    if record.cell_id in observed.policy.frozen:
+        return ""
+    if record.care.phase is Phase.REPLACING:
+        return f"generation {record.generation} is {record.care.verdict}: {record.care.why}"
+    return _death(observed, record)
 
 
 def _unknown_instance(observed: Observed, record: CellRecord) -> int:
@@ -104,8 +129,8 @@ def _newest_ready(observed: Observed, record: CellRecord) -> int | None:
     return max(ready, default=None)
 
 
-def _death(observed: Observed, record: CellRecord) -> str | None:
-    """Why the serving instance is known to be dead, or None."""
+def _death(observed: Observed, record: CellRecord) -> str:
+    """Why the serving instance is known to be dead; empty when it isn't."""
     instance = observed.instance(record.cell_id, record.generation)
     if instance is not None and not instance.running:
         return f"generation {record.generation} exited: {instance.detail}"
@@ -115,15 +140,19 @@ def _death(observed: Observed, record: CellRecord) -> str | None:
     )
     if observed.leases_trusted and not lease_is_live:
         return f"generation {record.generation} lost its lease"
-    return None
+    return ""
 
 
 def _launch_failure(desired: Desired, observed: Observed, record: CellRecord) -> str | None:
     instance = observed.instance(record.cell_id, record.launching)
     if instance is not None and not instance.running:
         return f"exited before it was ready: {instance.detail}"
+    if record.candidate_failures >= MAX_FAILURES:
+        return f"{record.candidate_failures} canaries in a row got no good answer"
     if observed.now_ms - record.launched_at_ms > desired.launch_timeout_s * 1000:
-        return f"not ready after {desired.launch_timeout_s:g} s"
+        lease = observed.lease(record.cell_id, record.launching)
+        missing = "verified by a canary" if lease is not None and lease.live and lease.ready else "ready"
+        return f"not {missing} after {desired.launch_timeout_s:g} s"
     return None
 
 

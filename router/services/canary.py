@@ -10,14 +10,15 @@ from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import CellRecord, Event, Outcome, Target
 from router.ports import CellClient, Snapshot
 
-TIMEOUT_S: Final = 1.0
+QUICK_S: Final = 1.0
+"""For one that decides whether an instance gets traffic: the controller waits for it."""
 _CANARY: Final = Event("canary", "", b"null", canary=True)
 
 
-def canary_through(client: CellClient) -> Callable[[CellRecord, Snapshot], Awaitable[str]]:
-    """Sends one to a cell's admitted instance; what is wrong, nothing when it was answered well."""
+def canary_through(client: CellClient) -> Callable[[CellRecord, Snapshot, float], Awaitable[str]]:
+    """Sends one to the instance of the record's generation; what is wrong, nothing when it was answered well."""
 
-    async def send(cell: CellRecord, snapshot: Snapshot) -> str:
+    async def send(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
         leases = [lease for lease in snapshot.leases if lease.cell_id == cell.cell_id]
         lease = next((lease for lease in leases if lease.generation == cell.generation), None)
         if lease is None:
@@ -25,7 +26,7 @@ def canary_through(client: CellClient) -> Callable[[CellRecord, Snapshot], Await
         epoch = max(cell.fence, snapshot.slot_map.epoch if snapshot.slot_map else 0)
         target = Target(cell.cell_id, cell.generation, lease.address, lease.concurrency, epoch)
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(within_s):
                 async for result in client.process(target, [_CANARY]):
                     return "" if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason}"
         except (CellUnavailableError, CellRefusedError, TimeoutError) as error:

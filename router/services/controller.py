@@ -1,46 +1,31 @@
-"""The control plane of one controller process: observe, let the core decide, do it.
+"""The control plane of one controller process: observe, let the core decide, have it done.
 
 Guarantees: only the leader acts; every write is fenced by its epoch; the leader takes itself for deposed before its
-lease can end. Each action is in the audit stream with its reason.
+lease can end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Final
 
-from router.core.actions import (
-    Action,
-    Admit,
-    Adopt,
-    CreateCell,
-    Desired,
-    EndScaling,
-    GiveUpLaunch,
-    Launch,
-    Observed,
-    PublishMap,
-    RaiseFence,
-    Retire,
-    Stop,
-    Verify,
-)
-from router.core.errors import NotLeaderError, ProvisionError, RegistryUnavailableError
-from router.core.models import CellRecord, cell_ids
-from router.core.placement import targets
+from router.core.actions import Desired, Observed
+from router.core.errors import NotLeaderError, RegistryUnavailableError
+from router.core.models import cell_ids
 from router.core.policy import Policy, new_faults
 from router.core.recollection import Recollection
 from router.core.reconcile import reconcile
-from router.core.slots import NO_MOVE
-from router.core.telemetry import ActionTaken, LeadershipChanged
+from router.core.telemetry import LeadershipChanged
+from router.core.treatment import held_back
 from router.core.trust import LeaseTrust
 from router.ports import (
-    AuditEntry,
     CellRegistry,
     CellResources,
     Change,
     Clock,
+    Condition,
+    InstanceControl,
     Observer,
     Petitions,
     Proposal,
@@ -48,10 +33,12 @@ from router.ports import (
     Snapshot,
     Verdict,
 )
+from router.services.executor import Executor, Tick
+from router.services.health import Canary, HealthMonitor
+from router.services.loop_lag import LoopLag
+from router.services.ward import Ward
 
 TICK_S: Final = 0.25
-CREATE_AGAIN_S: Final = 5.0  # after a failure to make a cell's components
-VERIFY_AGAIN_S: Final = 2.0  # after a canary that got no good answer
 MOVE_PAUSE_S: Final = 2.0  # after a move: what is wrong with a cell that has taken slots shows by then
 FOUND_AFTER_S: Final = 1.5  # with an empty registry: so long routers may say that they remember a map
 
@@ -67,10 +54,6 @@ class ControllerConfig:
     leader_ttl_s: float = 5.0
 
 
-Canary = Callable[[CellRecord, Snapshot], Awaitable[str]]
-"""Sends a canary through a cell's admitted instance; says what is wrong, nothing when it was answered well."""
-
-
 class Controller:
     """One of several; the one with the lead acts."""
 
@@ -81,23 +64,23 @@ class Controller:
         provisioner: Provisioner,
         resources: CellResources,
         canary: Canary,
+        instances: InstanceControl,
         clock: Clock,
         observer: Observer,
     ) -> None:
         self._config = config
         self._registry = registry
         self._provisioner = provisioner
-        self._resources = resources
-        self._canary = canary
         self._clock = clock
         self._observer = observer
+        self._lag = LoopLag(clock)
+        self._eyes = HealthMonitor(registry, canary, self._lag, clock)
+        ward = Ward(instances, resources, can_launch=provisioner.can_launch)
+        self._hands = Executor(config.owner, registry, provisioner, resources, canary, ward, clock, observer)
         self._trust = LeaseTrust(config.lease_ttl_s)
-        self._not_before: dict[tuple[str, str], float] = {}  # what failed for a cell isn't tried again at once
         self._highest_epoch = 0  # ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
-        self._records: dict[str, CellRecord] = {}  # in this tick, with what it has written so far
         self._leads_until = 0.0
-        self._moved_at = -MOVE_PAUSE_S
         self._empty_since: float | None = None  # there has been no map
         self.epoch: int | None = None  # while it leads
         self.reachable = False
@@ -105,11 +88,17 @@ class Controller:
     async def run(self) -> None:
         """Tick until cancelled, then give the lead up."""
         try:
-            while True:
-                await self.tick()
-                await self._clock.sleep(TICK_S)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._lag.run())
+                group.create_task(self._ticks())
         finally:
+            self._eyes.close()
             await self._resign()
+
+    async def _ticks(self) -> None:
+        while True:
+            await self.tick()
+            await self._clock.sleep(TICK_S)
 
     async def tick(self) -> None:
         """Lead if possible, and as the leader bring the cells one step nearer to what is desired."""
@@ -131,6 +120,8 @@ class Controller:
             self._lead(None)
 
     def _lead(self, epoch: int | None) -> None:
+        if epoch is None:
+            self._eyes.close()
         if epoch != self.epoch:
             self._observer.observe(LeadershipChanged(leads=epoch is not None, epoch=epoch or 0))
         self.epoch = epoch
@@ -146,15 +137,18 @@ class Controller:
         petitions = await self._registry.petitions()
         if await self._restored(epoch, snapshot, petitions):
             return
-        self._records = dict(snapshot.cells)
-        snapshot = replace(snapshot, cells=self._records)
+        records = dict(snapshot.cells)
+        snapshot = replace(snapshot, cells=records)
         for proposal in petitions.proposals:
             snapshot = replace(snapshot, policy=await self._judge(epoch, proposal, snapshot))
+        news = await self._eyes.look(snapshot)
         desired, observed = self._desired(snapshot.policy), await self._observed(snapshot)
+        if news:
+            await self._registry.note_conditions(epoch, _conditions(desired, observed))
         for action in reconcile(desired, observed):
             if self._clock.monotonic() >= deadline:
                 return  # the lease must be renewed before anything more is done
-            await self._do(epoch, action, snapshot)
+            await self._hands.do(Tick(epoch, snapshot, records), action)
 
     async def _restored(self, epoch: int, snapshot: Snapshot, petitions: Petitions) -> bool:
         """Put back what the registry has lost, from our memory or a router's."""
@@ -169,7 +163,8 @@ class Controller:
             return False
         lost = [f"{len(cells)} cells"] * bool(cells) + ["the map"] * bool(slot_map) + ["the policy"] * bool(policy)
         why = f"the registry had lost {', '.join(lost)}"
-        await self._write(epoch, Change(cells, slot_map, policy), "", "restore", why)
+        tick = Tick(epoch, snapshot, dict(snapshot.cells))
+        await self._hands.write(tick, Change(cells, slot_map, policy), "", "restore", why)
         return True
 
     async def _judge(self, epoch: int, proposal: Proposal, snapshot: Snapshot) -> Policy:
@@ -195,7 +190,7 @@ class Controller:
         return Desired(self._cells(policy), self._provisioner.can_launch, self._config.launch_timeout_s)
 
     async def _observed(self, snapshot: Snapshot) -> Observed:
-        now = self._clock.monotonic()
+        now, moved_at = self._clock.monotonic(), self._hands.moved_at
         if snapshot.slot_map is not None:
             self._empty_since = None
         elif self._empty_since is None:
@@ -210,114 +205,22 @@ class Controller:
             policy=snapshot.policy,
             routers=snapshot.routers,
             may_found=self._empty_since is not None and now - self._empty_since >= FOUND_AFTER_S,
-            rested=now - self._moved_at >= MOVE_PAUSE_S,
+            rested=moved_at is None or now - moved_at >= MOVE_PAUSE_S,
+            health=self._eyes.health,
+            blind=self._eyes.blind,
         )
-
-    async def _do(self, epoch: int, action: Action, snapshot: Snapshot) -> None:
-        match action:
-            case PublishMap():
-                await self._publish(epoch, action, snapshot)
-            case EndScaling(count, why):
-                policy = replace(snapshot.policy, version=snapshot.policy.version + 1, cells=count, scaling_from=0)
-                await self._write(epoch, Change(policy=policy), "", "end scaling", why)
-            case Stop(cell_id, generation, why):
-                await self._provisioner.stop(cell_id, generation)
-                self._observer.observe(ActionTaken(cell_id, "stop", why))
-            case CreateCell(cell_id):
-                await self._create(epoch, cell_id, snapshot.cells.get(cell_id))
-            case Launch(cell_id, why, above):
-                await self._launch(epoch, snapshot.cells[cell_id], why, above, snapshot.now_ms)
-            case Verify(cell_id):
-                await self._verify(epoch, snapshot.cells[cell_id], snapshot)
-            case _:
-                await self._note(epoch, action, snapshot.cells[action.cell_id], snapshot.now_ms)
-
-    async def _note(
-        self, epoch: int, action: Adopt | Admit | GiveUpLaunch | Retire | RaiseFence, record: CellRecord, now_ms: int
-    ) -> None:
-        """What changes nothing but the cell's record."""
-        match action:
-            case Admit(_, generation):
-                record = replace(record, generation=generation, launching=0, launch_failures=0)
-                name, why = "admit", f"generation {generation} is ready"
-            case Adopt(_, generation):
-                record = replace(record, launching=generation, launched=generation, launched_at_ms=now_ms)
-                name, why = "adopt", f"generation {generation} runs already"
-            case GiveUpLaunch(_, generation, why):
-                record = replace(record, launching=0, launch_failures=record.launch_failures + 1)
-                name, why = "give up launch", f"generation {generation}: {why}"
-            case Retire():
-                record = replace(record, retired=True, launching=0)
-                name, why = "retire", "not one of the cells any more, and nothing belongs to it"
-            case RaiseFence(_, fence):
-                record = replace(record, fence=fence)
-                name, why = "raise fence", f"what moves away must not begin again: epoch {fence}"
-        await self._write(epoch, Change(cells=[record]), record.cell_id, name, why)
-
-    async def _create(self, epoch: int, cell_id: str, retired: CellRecord | None) -> None:
-        if self._too_soon("create", cell_id):
-            return
-        try:
-            await self._resources.ensure(cell_id)
-        except ProvisionError as error:
-            self._put_off("create", cell_id, CREATE_AGAIN_S)
-            self._observer.observe(ActionTaken(cell_id, "create failed", str(error)))
-            return
-        record = replace(retired, retired=False) if retired is not None else CellRecord(cell_id)
-        await self._write(epoch, Change(cells=[record]), cell_id, "create", "desired and not there")
-
-    async def _launch(self, epoch: int, record: CellRecord, why: str, above: int, now_ms: int) -> None:
-        generation = await self._registry.next_generation(epoch, record.cell_id, above)
-        # Written first: if this controller dies in between, the next one knows what may be running.
-        record = replace(record, launching=generation, launched=generation, launched_at_ms=now_ms)
-        await self._write(epoch, Change(cells=[record]), record.cell_id, "launch", f"generation {generation}: {why}")
-        try:
-            await self._provisioner.launch(record.cell_id, generation)
-        except ProvisionError as error:
-            record = replace(record, launching=0, launch_failures=record.launch_failures + 1)
-            await self._write(epoch, Change(cells=[record]), record.cell_id, "give up launch", str(error))
-
-    async def _publish(self, epoch: int, action: PublishMap, snapshot: Snapshot) -> None:
-        for cell_id in sorted(targets(action.slot_map)):
-            if not await self._verify(epoch, self._records[cell_id], snapshot):
-                return
-        current = snapshot.slot_map.epoch if snapshot.slot_map else 0
-        slot_map = replace(action.slot_map, epoch=max(epoch, current + 1))
-        await self._write(epoch, Change(slot_map=slot_map), "", action.action, action.why)
-        if slot_map.move is NO_MOVE:
-            self._moved_at = self._clock.monotonic()
-
-    async def _verify(self, epoch: int, record: CellRecord, snapshot: Snapshot) -> bool:
-        """Send a canary, unless one failed just now; whether it was answered well."""
-        if self._too_soon("verify", record.cell_id):
-            return False
-        generation, known = record.generation, record.verified == record.generation
-        if fault := await self._canary(record, snapshot):
-            self._put_off("verify", record.cell_id, VERIFY_AGAIN_S)
-            record = replace(record, canary_failures=record.canary_failures + 1)
-            await self._write(epoch, Change(cells=[record]), record.cell_id, "verify failed", fault)
-            return False
-        if not known or record.canary_failures:
-            record, why = replace(record, verified=generation, canary_failures=0), f"generation {generation} answered"
-            await self._write(epoch, Change(cells=[record]), record.cell_id, "verify", why)
-        return True
-
-    def _too_soon(self, what: str, cell_id: str) -> bool:
-        return self._clock.monotonic() < self._not_before.get((what, cell_id), 0.0)
-
-    def _put_off(self, what: str, cell_id: str, seconds: float) -> None:
-        self._not_before[what, cell_id] = self._clock.monotonic() + seconds
-
-    async def _write(self, epoch: int, change: Change, cell_id: str, action: str, why: str) -> None:
-        await self._registry.write(epoch, replace(change, audit=[self._entry(cell_id, action, why)]))
-        self._records.update({record.cell_id: record for record in change.cells})
-        self._observer.observe(ActionTaken(cell_id, action, why))
-
-    def _entry(self, cell_id: str, action: str, why: str) -> AuditEntry:
-        return AuditEntry(self._clock.time_ms(), self._config.owner, action, cell_id, why)
 
     async def _resign(self) -> None:
         try:
             await self._registry.resign(self._config.owner)
         except RegistryUnavailableError:
             return  # the lease ends by itself
+
+
+def _conditions(desired: Desired, observed: Observed) -> dict[str, Condition]:
+    """For people: how every cell is, and why nothing is done about it."""
+    return {
+        cell_id: Condition(observed.now_ms, record.generation, health.assessment, held_back(desired, observed, record))
+        for cell_id, health in observed.health.items()
+        if (record := observed.cells.get(cell_id)) is not None
+    }

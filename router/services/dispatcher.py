@@ -21,6 +21,7 @@ from router.core.errors import MalformedMessageError
 from router.core.lane import LaneLimits
 from router.core.messages import Parser, can_be_held
 from router.core.models import Event, Evidence, Outcome, Result, Target, Traffic
+from router.core.observations import CellSample
 from router.core.policy import Policy
 from router.core.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventDeadLettered, EventHeld
@@ -47,6 +48,9 @@ class Routing:
     slot_map: SlotMap
     targets: Mapping[str, Target]
     cells: frozenset[str] = frozenset()  # all that were ever there: something may lie in the hold queue of each
+    ejected: frozenset[str] = frozenset()  # cells that get no events
+    useless: frozenset[str] = frozenset()  # those of them whose answers are not waited for either
+    suspect: frozenset[str] = frozenset()  # cells that something is wrong with: what they do now is not the usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ class Dispatcher:
         for cell_id, path in self.paths.items():
             path.lane.resize(self._limits)
             path.lane.retarget(routing.targets.get(cell_id))
+            unsent = path.lane.eject(ejected=cell_id in routing.ejected, abandon=cell_id in routing.useless)
+            self._to_hold(path.lane, unsent, "ejected")
         self.routed.set()
 
     def accept(self, inbox: Inbox, helds: Sequence[Held]) -> None:
@@ -166,6 +172,16 @@ class Dispatcher:
         """What went to each cell so far."""
         lanes = [path.lane for path in self.paths.values()]
         return {lane.cell_id: Traffic(lane.answered, len(lane.tenants)) for lane in lanes if lane.answered}
+
+    def samples(self, tenants: int) -> dict[str, CellSample]:
+        """What was seen of each cell's instance since the last call. `tenants`: to remember, of all cells together."""
+        suspect = self._routing.suspect if self._routing is not None else frozenset()
+        each = tenants // max(1, len(self.paths))
+        found = {
+            cell_id: path.lane.sample(learning=cell_id not in suspect, tenants=each)
+            for cell_id, path in self.paths.items()
+        }
+        return {cell_id: sample for cell_id, sample in found.items() if sample is not None}
 
     def in_flight(self) -> int:
         """Events sent and not yet answered."""

@@ -18,8 +18,10 @@ from router.services.dispatcher import Dispatcher, DispatcherConfig, SideQueues
 from router.services.forwarder import Forwarder
 from router.services.hold import HoldQueue
 from router.services.inbox import Inbox
+from router.services.loop_lag import LoopLag
 from router.services.payloads import Payloads
 from router.services.quarantine import QuarantineWard, WardConfig
+from router.services.reporter import Reporter
 from router.services.routing import Applied, RoutingMemory, RoutingWatcher
 from router.services.supervisor import run_until
 
@@ -74,9 +76,11 @@ def assemble(
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
         ward=ward,
     )
-    inbox = inbox_of(queues.source)
+    inbox, lag = inbox_of(queues.source), LoopLag(clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer)
     return EventRouter(
+        lag=lag,
+        reporter=Reporter(config.ward.who, registry, dispatcher.samples, lag, clock),
         inbox=inbox,
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
         dispatcher=dispatcher,
@@ -95,8 +99,10 @@ def assemble(
 
 @dataclass(frozen=True, slots=True)
 class EventRouter:
-    """Consumer, inbox, dispatcher and routing watcher, run together."""
+    """Consumer, inbox, dispatcher, routing watcher and reporter, run together."""
 
+    lag: LoopLag
+    reporter: Reporter
     inbox: Inbox
     consumer: Consumer
     dispatcher: Dispatcher
@@ -111,6 +117,8 @@ class EventRouter:
             "inbox": self.inbox.run(),
             "dispatcher": self.dispatcher.run(),
             "routing": self.watcher.run(),
+            "lag": self.lag.run(),
+            "reporter": self.reporter.run(),
             "consumer": self._consume(stop, ended),
         }
         await run_until(ended, tasks)

@@ -8,12 +8,13 @@ fate: each result counts when it arrives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.lane import Lane, LaneLimits
 from router.core.models import Evidence, Outcome, Result, Target
+from router.core.observations import CellSample, CellWatch
 from router.core.stats import RecentLatency
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
@@ -41,6 +42,7 @@ class LaneRunner:
         self.answered = 0  # events with outcome ok so far
         self.tenants: set[str] = set()  # the keys of those events, MAX_TENANTS at most
         self.latency = RecentLatency()
+        self._watch = CellWatch()
         self._lane: Lane[Delivery] = Lane(LaneLimits())
         self._client = client
         self._clock = clock
@@ -99,12 +101,37 @@ class LaneRunner:
             self._wake.set()
         return taken
 
+    def sample(self, *, learning: bool, tenants: int) -> CellSample | None:
+        """What was seen of the instance since the last call; None without one."""
+        if self._lane.target is None:
+            return None
+        now, generation = self._clock.monotonic(), self._lane.target.generation
+        open_ = [delivery for delivery in self._open() if delivery.generation == generation]
+        oldest_s = max((now - delivery.sent_at for delivery in open_), default=0.0)
+        waiting = len({delivery.event.partition_key for delivery in open_})
+        return self._watch.sample(
+            generation, now, oldest_s=oldest_s, waiting_tenants=waiting, learning=learning, tenants=tenants
+        )
+
+    def eject(self, *, ejected: bool, abandon: bool = False) -> list[Delivery]:
+        """Send nothing any more, or again; what can't be sent now. `abandon`: wait for no answer either."""
+        changed = ejected != self._lane.ejected
+        self._lane.eject(ejected=ejected)
+        if changed:
+            self._watch.replaced()  # what was before says nothing of what comes
+            self._wake.set()
+        if changed and abandon:
+            self._stop_waiting()
+        return self._lane.clear() if ejected else []
+
     def resize(self, limits: LaneLimits) -> None:
         """Other limits from now on."""
         self._lane.limits = limits
 
     def retarget(self, target: Target | None) -> None:
         """The cell's instance is another now, or gone."""
+        if target is not None and not target.same_instance(self._lane.target):
+            self._watch.replaced()
         self._lane.retarget(target)
         if target is None:
             self._abandon()
@@ -128,8 +155,7 @@ class LaneRunner:
 
     def sends(self, wanted: Callable[[str], bool]) -> bool:
         """Whether something of the wanted keys was sent and has no answer yet."""
-        flights = self._flights.values()
-        return any(wanted(delivery.event.partition_key) for flight in flights for delivery in flight.values())
+        return any(wanted(delivery.event.partition_key) for delivery in self._open())
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -149,7 +175,7 @@ class LaneRunner:
             delivery.sent_at = sent_at
             delivery.generation = target.generation
         open_ = dict(enumerate(batch))
-        error, evidence = "the cell's answer ended early", Evidence.SILENT
+        error, evidence, broke = "the cell's answer ended early", Evidence.SILENT, True
         try:
             async with asyncio.timeout(None) as patience:
                 self._flights[patience] = open_
@@ -159,25 +185,29 @@ class LaneRunner:
             error = str(failure)
             evidence = Evidence.SILENT if failure.reached else Evidence.NOT_REACHED
         except CellRefusedError as failure:
-            error, evidence = str(failure), Evidence.NOT_REACHED
+            error, evidence, broke = str(failure), Evidence.NOT_REACHED, False
         except TimeoutError:
-            error = "its lease ended before it answered"
+            error, broke = "its answer is not waited for any longer", False
         finally:
             self._flights.pop(patience, None)
         if not open_:
             self._lane.answered()
             return
         self._observer.observe(LaneFailed(self.cell_id, error))
+        if broke and target.same_instance(self._lane.target):
+            self._watch.broke([delivery.event.partition_key for delivery in open_.values()])
         for index, delivery in open_.items():
             self._answer(delivery, Result(index, Outcome.RETRY, error, evidence=evidence))
         if target.same_instance(self._lane.target) and (waiting := self._lane.failed(self._clock.monotonic())):
             self._on_shut(self, waiting)
 
     def _answer(self, delivery: Delivery, result: Result) -> None:
-        latency = self._clock.monotonic() - delivery.sent_at
+        now, key = self._clock.monotonic(), delivery.event.partition_key
+        latency = now - delivery.sent_at
         if result.evidence is Evidence.ANSWERED:
             self._lane.timed(latency, delivery.generation)
-        key = delivery.event.partition_key
+            if self._lane.target is not None and self._lane.target.generation == delivery.generation:
+                self._watch_answer(key, result, latency - result.waited_s, now)
         self._lane.settled(key, delivery.size, delivery.generation, suspect=delivery.suspect)
         self._observer.observe(EventAnswered(self.cell_id, result.outcome, latency, result.duplicate))
         if result.outcome is Outcome.OK:
@@ -188,9 +218,23 @@ class LaneRunner:
         self._wake.set()
         self._on_result(self, delivery, result)
 
-    def _abandon(self) -> None:
-        """Wait for no answer any longer, and keep nothing that can't be sent."""
+    def _watch_answer(self, key: str, result: Result, latency_s: float, now: float) -> None:
+        if result.outcome in (Outcome.RETRY, Outcome.FAILED):
+            self._watch.failed(key, now)
+        elif result.outcome is Outcome.OK and not result.duplicate:  # what was done before costs nothing
+            self._watch.answered(key, latency_s, now)
+
+    def _open(self) -> Iterator[Delivery]:
+        """What was sent and has no answer yet."""
+        for flight in self._flights.values():
+            yield from flight.values()
+
+    def _stop_waiting(self) -> None:
         for patience in self._flights:
             patience.reschedule(0)
+
+    def _abandon(self) -> None:
+        """Wait for no answer any longer, and keep nothing that can't be sent."""
+        self._stop_waiting()
         if waiting := self._lane.clear():
             self._on_shut(self, waiting)

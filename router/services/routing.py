@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from router.core.errors import RegistryUnavailableError
-from router.core.models import CellRecord, LeaseView, RouterReport, Target, Traffic
+from router.core.models import CellRecord, LeaseView, Phase, RouterReport, Target, Traffic
 from router.core.policy import Policy
 from router.core.trust import LeaseTrust
 from router.ports import Clock, RouterRegistry, Snapshot
@@ -60,7 +60,16 @@ def routing_of(snapshot: Snapshot, last: Routing | None, *, trusted: bool) -> Ro
             targets[cell.cell_id] = _target(lease, snapshot.slot_map.epoch)
         elif lease is None and not trusted and (before := _before(last, cell)):
             targets[cell.cell_id] = before
-    return Routing(snapshot.slot_map, targets, frozenset(snapshot.cells))
+    care = {cell_id: record.care for cell_id, record in snapshot.cells.items()}
+    useless = {cell_id for cell_id, c in care.items() if c.ejected} - snapshot.policy.frozen
+    return Routing(
+        snapshot.slot_map,
+        targets,
+        cells=frozenset(snapshot.cells),
+        ejected=frozenset(useless | snapshot.policy.ejected),
+        useless=frozenset(useless),
+        suspect=frozenset(cell_id for cell_id, c in care.items() if c.phase is not Phase.WELL),
+    )
 
 
 def _target(lease: LeaseView, epoch: int) -> Target:

@@ -24,6 +24,7 @@ from router.core.reconcile import state_of
 from router.ports import Snapshot
 from router.services.controller import Controller, ControllerConfig
 from tests.aio import run, until
+from tests.fake_cells import Instances
 from tests.router_world import Notes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,7 +49,8 @@ class Plane:
         provisioner = SubprocessProvisioner(config, SystemClock())
         self.provisioners.append(provisioner)
         settings = ControllerConfig(owner, len(CELLS), launch_timeout_s=20, lease_ttl_s=LEASE_TTL_S, leader_ttl_s=2)
-        return Controller(settings, self.registry, provisioner, self.resources, well, SystemClock(), Notes())
+        ports = (self.registry, provisioner, self.resources, well, Instances(), SystemClock(), Notes())
+        return Controller(settings, *ports)
 
     async def serving(self, **generations: int) -> None:
         """Until every cell serves, the named ones (cell_0000=2) in that generation."""
@@ -74,7 +76,7 @@ def leases(snapshot: Snapshot) -> dict[tuple[str, int], LeaseView]:
     return {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
 
 
-async def well(cell: CellRecord, snapshot: Snapshot) -> str:
+async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
     """A canary that is always answered."""
     return ""
 
@@ -133,7 +135,7 @@ def test_a_crashed_cell_is_replaced_and_no_slot_moves(redis_url: str, aws_endpoi
             assert (await world.registry.snapshot()).slot_map == before
             audit = [(e.action, e.cell_id, e.why) for e in await world.registry.audit(100)]
             assert ("launch", "cell-0001", "generation 2: generation 1 exited: killed by signal 9") in audit
-            assert ("admit", "cell-0001", "generation 2 is ready") in audit
+            assert ("admit", "cell-0001", "generation 2 is ready, and has answered a canary") in audit
 
     run(story())
 

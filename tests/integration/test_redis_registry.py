@@ -26,6 +26,7 @@ from router.ports import AuditEntry, Change, PolicyVersion, Snapshot
 from router.services.controller import Controller, ControllerConfig
 from router.services.policy import change
 from tests.aio import run, until
+from tests.fake_cells import Instances
 from tests.router_world import Notes
 
 SECRET = "a-secret-for-tests"
@@ -139,7 +140,7 @@ class NoResources:
         return
 
 
-async def well(cell: CellRecord, snapshot: Snapshot) -> str:
+async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
     """A canary that is always answered."""
     return ""
 
@@ -148,7 +149,9 @@ async def well(cell: CellRecord, snapshot: Snapshot) -> str:
 async def leading(registry: RedisRegistry) -> AsyncIterator[None]:
     """A controller that leads until the end of the block."""
     config = ControllerConfig("leader", 2, launch_timeout_s=5, lease_ttl_s=2)
-    controller = Controller(config, registry, ExternalProvisioner(), NoResources(), well, SystemClock(), Notes())
+    controller = Controller(
+        config, registry, ExternalProvisioner(), NoResources(), well, Instances(), SystemClock(), Notes()
+    )
     task = asyncio.create_task(controller.run())
     try:
         yield

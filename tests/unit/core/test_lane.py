@@ -61,6 +61,7 @@ class LaneModel(RuleBasedStateMachine):
         self.offered = 0
         self.waiting: set[Item] = set()
         self.flying: dict[Item, int] = {}  # item → generation
+        self.last = 1  # the generation that it had
         self.probing = False
 
     def bytes(self) -> int:
@@ -224,7 +225,9 @@ class LaneModel(RuleBasedStateMachine):
             assert not self.lane.passable(self.now)
         elif before is None or before.generation != generation:
             self.probing = False
-            assert self.lane.window == CONCURRENCY[generation]
+            again = generation == self.last
+            assert self.lane.window == (CONCURRENCY[generation] if again else max(1, CONCURRENCY[generation] // 8))
+            self.last = generation
             assert self.lane.passable(self.now)
         else:
             assert self.lane.passable(self.now) == passable
@@ -282,7 +285,7 @@ def test_the_window_is_the_cells_concurrency() -> None:
     assert take(lane) == []
     lane.settled("k", 1, 1)
     assert take(lane) == [3]
-    lane.retarget(target(2, concurrency=2))
+    lane.retarget(target(2, concurrency=16))
     assert take(lane) == [4, 5]
     lane.settled("k", 1, 1)
     assert take(lane) == []
@@ -316,7 +319,25 @@ def test_latency_narrows_the_window_of_the_instance_that_it_was_measured_at_only
         lane.timed(500.0, 2)
     assert lane.window == narrowed
     lane.retarget(target(2, concurrency=64))
+    assert lane.window == 8
+    for _ in range(30):
+        lane.timed(0.1, 2)
     assert lane.window == 64
+
+
+def test_an_ejected_lane_sends_nothing_and_then_starts_slowly() -> None:
+    """What comes meanwhile has to wait elsewhere; what is in flight goes on, and counts."""
+    lane = lane_of(3, concurrency=64)
+    assert take(lane) == [0, 1, 2]
+    lane.eject(ejected=True)
+    assert not lane.passable(0.0)
+    assert not lane.offer("k", 9, 1, held=False, now=0)
+    lane.settled("k", 1, 1)
+    assert lane.in_flight == 2
+    lane.eject(ejected=False)
+    assert lane.window == 8
+    assert lane.offer("k", 9, 1, held=False, now=0)
+    assert take(lane) == [9]
 
 
 def test_after_a_failure_one_event_goes_until_the_cell_answers() -> None:

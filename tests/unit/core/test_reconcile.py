@@ -23,6 +23,7 @@ from router.core.actions import (
     Stop,
     Verify,
 )
+from router.core.lifecycle import admitted
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.reconcile import reconcile, state_of
@@ -94,8 +95,7 @@ class World:
                 else:
                     self.running.add((cell, generation))
             case Admit(cell, generation):
-                record = replace(self.cells[cell], generation=generation, launching=0)
-                self.cells[cell] = replace(record, launch_failures=0)
+                self.cells[cell] = admitted(self.cells[cell], generation, self.now)
             case GiveUpLaunch(cell):
                 record = self.cells[cell]
                 self.cells[cell] = replace(record, launching=0, launch_failures=record.launch_failures + 1)
@@ -171,7 +171,7 @@ def test_a_hung_instance_is_replaced_and_then_stopped() -> None:
     world.now += TTL_MS
     world.rest()
     kinds = [type(action) for action in world.log]
-    assert kinds == [Launch, Admit, Stop, Verify]
+    assert kinds == [Launch, Admit, Stop]
     assert world.running == {("cell-0000", 1), ("cell-0001", 2), ("cell-0002", 1)}
 
 

@@ -136,3 +136,23 @@ def test_two_routers_that_flood_a_cell_both_give_way(ceiling: int, capacity: int
     first, second = (window.size for window in shared(ceiling, capacity, answers))
     assert 2 / 3 <= first / second <= 3 / 2
     assert capacity <= first + second <= 0.6 * 2 * ceiling
+
+
+def test_a_slow_start_doubles_until_it_is_open() -> None:
+    """An eighth first, and with each step twice as much, also while little is in flight."""
+    window = Window(64, slow_start=True)
+    sizes = [window.size] + [answer(window, NORMAL_S, SAMPLES, in_flight=1) for _ in range(4)]
+    assert sizes == [8, 16, 32, 64, 64]
+
+
+def test_a_slow_start_ends_where_latency_grows_or_a_batch_fails() -> None:
+    """From there on it grows as ever: no faster."""
+    late = Window(640, slow_start=True)
+    answer(late, NORMAL_S, SAMPLES)
+    assert answer(late, 100 * NORMAL_S, SAMPLES) <= 160
+    assert answer(late, NORMAL_S, SAMPLES) < 200
+    failed = Window(640, slow_start=True)
+    answer(failed, NORMAL_S, 2 * SAMPLES)
+    failed.failed()
+    assert failed.size == 160
+    assert answer(failed, NORMAL_S, SAMPLES) < 200

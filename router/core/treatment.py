@@ -1,0 +1,79 @@
+"""Which sick cells get which treatment now: the ladder of `lifecycle`, held back by `guards` and by people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from router.core.actions import Desired, Observed, Treat
+from router.core.evidence import SICK, Verdict
+from router.core.guards import shared_trouble, waits
+from router.core.lifecycle import ON_THE_LADDER, Case, next_care
+from router.core.models import CellRecord
+
+WATCHED: Final = SICK | {Verdict.WATCHED}
+
+
+def treatments(desired: Desired, observed: Observed) -> Iterator[Treat]:
+    """At most one cell gets on the ladder, and each that is on it goes on."""
+    cells = [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
+    frozen, begun = everywhere(observed), False
+    for record in sorted(cells, key=lambda record: (record.care.phase not in ON_THE_LADDER, record.cell_id)):
+        treat = _one(desired, observed, record, cells, frozen)
+        if treat is None or (begun and treat.care.phase in ON_THE_LADDER and record.care.phase not in ON_THE_LADDER):
+            continue
+        begun = begun or treat.care.phase in ON_THE_LADDER
+        yield treat
+
+
+def everywhere(observed: Observed) -> str:
+    """Why nothing may be done about any cell; empty when something may."""
+    assessments = {cell_id: health.assessment for cell_id, health in observed.health.items()}
+    return observed.blind or shared_trouble(assessments)
+
+
+def held_back(desired: Desired, observed: Observed, record: CellRecord) -> str:
+    """What holds the controller back from doing anything about this cell; empty for nothing."""
+    health = observed.health.get(record.cell_id)
+    if why := by_hand(observed, record) or everywhere(observed):
+        return why
+    if health is None or health.assessment.verdict not in WATCHED:
+        return ""
+    cells = [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
+    return waits(health.assessment, record, [c for c in cells if c is not record], observed.now_ms)
+
+
+def by_hand(observed: Observed, record: CellRecord) -> str:
+    """Why this cell is left to a person; empty when it isn't."""
+    policy = observed.policy
+    if record.cell_id in policy.frozen:
+        return "frozen by hand"
+    if record.cell_id in policy.ejected:
+        return "ejected by hand"
+    if record.generation <= policy.ordered_away(record.cell_id):
+        return "it is being replaced by hand"
+    return ""
+
+
+def _one(
+    desired: Desired, observed: Observed, record: CellRecord, cells: list[CellRecord], frozen: str
+) -> Treat | None:
+    health = observed.health.get(record.cell_id)
+    if health is None or not record.generation:
+        return None
+    others = [other for other in cells if other.cell_id != record.cell_id]
+    sick = health.assessment.verdict in SICK
+    case = Case(
+        record=record,
+        assessment=health.assessment,
+        now_ms=observed.now_ms,
+        well_ms=health.well_ms,
+        frozen=by_hand(observed, record) or frozen,
+        waits=waits(health.assessment, record, others, observed.now_ms) if sick else "",
+        can_launch=desired.can_launch,
+    )
+    care = next_care(case)
+    if care is None:
+        return None
+    ejected = "ejected: " if care.ejected and not record.care.ejected else ""
+    return Treat(record.cell_id, care, f"{ejected}{care.why}" or "nothing is wrong with it any more")

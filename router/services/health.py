@@ -1,0 +1,131 @@
+"""How the cells are: feeds the detector with routers' samples and with canaries, as long as its controller leads.
+
+Guarantees: what was measured while a loop was late doesn't count, neither a router's nor our own; when that is most of
+what there is, it says that it is blind. What was seen of one instance never counts for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from router.core.actions import Health
+from router.core.detector import Detector
+from router.core.evidence import Verdict
+from router.core.models import CellRecord
+from router.ports import CellRegistry, Clock, Snapshot
+from router.services.loop_lag import TOO_LATE_S, LoopLag
+
+READ_EVERY_S: Final = 0.5
+ASSESS_EVERY_S: Final = 1.0
+CANARY_EVERY_S: Final = 1.0
+CANARY_TIMEOUT_S: Final = 60.0  # the detector judges silence as it lasts; a reply that comes late still says how late
+BLIND_S: Final = 5.0  # so long after a loop was late, its word is not taken
+
+Canary = Callable[[CellRecord, Snapshot, float], Awaitable[str]]
+"""Sends one through a cell's instance, waiting at most so many seconds; what is wrong, nothing when it was answered."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One cell's admitted instance."""
+
+    generation: int
+    well_since: float
+    canary: asyncio.Task[None] | None = None
+    canary_at: float = 0.0  # when the next one is due
+
+
+class HealthMonitor:
+    """The eyes of a controller."""
+
+    def __init__(self, registry: CellRegistry, canary: Canary, lag: LoopLag, clock: Clock) -> None:
+        self._registry = registry
+        self._canary = canary
+        self._lag = lag
+        self._clock = clock
+        self._detector = Detector()
+        self._watched: dict[str, _Watched] = {}
+        self._late: dict[str, float] = {}  # router → when its loop was last late
+        self._read_at = self._assessed_at = 0.0
+        self.health: Mapping[str, Health] = {}
+        self.blind = ""
+
+    def close(self) -> None:
+        """This controller doesn't lead: what it knows gets old, and the canaries are another's."""
+        if self._watched:
+            for watched in self._watched.values():
+                _cancel(watched)
+            self._detector, self._watched, self.health = Detector(), {}, {}
+
+    async def look(self, snapshot: Snapshot) -> bool:
+        """Take in what is new; whether there are new verdicts."""
+        now = self._clock.monotonic()
+        self._follow(snapshot, now)
+        if now >= self._read_at:
+            self._read_at = now + READ_EVERY_S
+            await self._read(now)
+        for cell_id, watched in self._watched.items():
+            if now >= watched.canary_at and (watched.canary is None or watched.canary.done()):
+                watched.canary_at = now + CANARY_EVERY_S
+                watched.canary = asyncio.create_task(self._probe(snapshot.cells[cell_id], snapshot))
+        if now < self._assessed_at:
+            return False
+        self._assessed_at = now + ASSESS_EVERY_S
+        self._assess(now)
+        return True
+
+    def _follow(self, snapshot: Snapshot, now: float) -> None:
+        """Look at the instances that have the traffic, and have a lease: of others it is known that they are gone."""
+        live = {(lease.cell_id, lease.generation) for lease in snapshot.leases if lease.live and lease.ready}
+        cells = [cell for cell in snapshot.cells.values() if not cell.retired]
+        admitted = {c.cell_id: c.generation for c in cells if (c.cell_id, c.generation) in live}
+        for cell_id, watched in list(self._watched.items()):
+            if admitted.get(cell_id) != watched.generation:
+                _cancel(self._watched.pop(cell_id))
+        for cell_id, generation in admitted.items():
+            self._watched.setdefault(cell_id, _Watched(generation, now))
+        self._detector.admitted(admitted)
+
+    async def _read(self, now: float) -> None:
+        samples = await self._registry.samples()
+        for router_id, sample in samples.items():
+            if sample.lag_s > TOO_LATE_S:
+                self._late[router_id] = now
+            elif now - self._late.get(router_id, -BLIND_S) >= BLIND_S:
+                self._detector.sampled(router_id, sample, now)
+        self._late = {router_id: at for router_id, at in self._late.items() if now - at < BLIND_S}
+        late_s = self._lag.worst_s(now - BLIND_S)
+        self.blind = ""
+        if late_s > TOO_LATE_S:
+            self.blind = f"the controller's own event loop was {late_s:.1f} s late: what it measures says nothing"
+        elif len(self._late) > len(samples) / 2:
+            self.blind = f"the event loops of {len(self._late)} of {len(samples)} routers are late"
+
+    def _assess(self, now: float) -> None:
+        health = {}
+        for cell_id, assessment in self._detector.assess(now).items():
+            watched = self._watched[cell_id]
+            if assessment.verdict is not Verdict.HEALTHY:
+                watched.well_since = now
+            health[cell_id] = Health(assessment, round((now - watched.well_since) * 1000))
+        self.health = health
+
+    async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:
+        sent, who = self._clock.monotonic(), (record.cell_id, record.generation)
+        self._detector.canary_sent(*who, sent)
+        fault = await self._canary(record, snapshot, CANARY_TIMEOUT_S)
+        now = self._clock.monotonic()
+        if self._lag.worst_s(sent) > TOO_LATE_S:
+            self._detector.canary_lost(*who)
+        elif fault:
+            self._detector.canary_failed(*who)
+        else:
+            self._detector.canary_answered(*who, now - sent, now)
+
+
+def _cancel(watched: _Watched) -> None:
+    if watched.canary is not None:
+        watched.canary.cancel()

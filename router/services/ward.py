@@ -1,0 +1,98 @@
+"""What the rungs of the ladder do to a sick cell, beside being written down. Each ends within a second or two.
+
+The controller's lease has to be renewed meanwhile, and what is sick may not answer at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Final
+
+from router.core.actions import Treat
+from router.core.errors import CellRefusedError, CellUnavailableError, ProvisionError
+from router.core.lifecycle import after_mending, after_reprovisioning, after_restarting
+from router.core.models import CellRecord, Phase
+from router.ports import CellResources, InstanceControl, Snapshot
+
+ASK_S: Final = 0.8  # for an instance to answer
+REPROVISION_S: Final = 2.0  # for what is missing to be made; the rest is made the next time
+WORKER: Final = "worker"  # the component that is the instance itself
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done, for the audit, and the next rung when this one is of no use."""
+
+    action: str = ""
+    done: str = ""
+    then: Treat | None = None
+    record: CellRecord | None = None  # the record with what is to be remembered of it
+
+
+class Ward:
+    """Where sick cells are treated."""
+
+    def __init__(self, instances: InstanceControl, resources: CellResources, *, can_launch: bool) -> None:
+        self._instances = instances
+        self._resources = resources
+        self._can_launch = can_launch
+
+    async def treat(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
+        """Do what the record's phase is for."""
+        match record.care.phase:
+            case Phase.MENDING:
+                return await self._mend(record, snapshot)
+            case Phase.RESTARTING:
+                return await self._restart(record, snapshot)
+            case Phase.REPROVISIONING:
+                return await self._reprovision(record, snapshot)
+            case _:
+                return Outcome()
+
+    async def _mend(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
+        """Restart the components that say of themselves that they are sick; without any, this rung is of no use."""
+        then = Treat(
+            record.cell_id, after_mending(record, snapshot.now_ms, can_launch=self._can_launch), record.care.why
+        )
+        try:
+            components = await self._instances.components(_address(record, snapshot), ASK_S)
+        except (CellUnavailableError, CellRefusedError) as error:
+            return Outcome("ask for components", f"no answer: {error}", then)
+        sick = [component for component in components if not component.healthy and component.name != WORKER]
+        if not sick:
+            return Outcome(then=then)
+        said = await asyncio.gather(*(self._restart_component(record, snapshot, c.name, c.detail) for c in sick))
+        return Outcome("restart components", "; ".join(said))
+
+    async def _restart_component(self, record: CellRecord, snapshot: Snapshot, name: str, detail: str) -> str:
+        try:
+            await self._instances.restart(_address(record, snapshot), name, ASK_S)
+        except (CellUnavailableError, CellRefusedError) as error:
+            return f"{name} ({detail}): {error}"
+        return f"{name} ({detail})"
+
+    async def _restart(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
+        try:
+            await self._instances.restart(_address(record, snapshot), WORKER, ASK_S)
+        except (CellUnavailableError, CellRefusedError) as error:
+            care = after_restarting(record, snapshot.now_ms, can_launch=self._can_launch)
+            return Outcome("restart failed", str(error), Treat(record.cell_id, care, record.care.why))
+        return Outcome()
+
+    async def _reprovision(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
+        made = replace(record, reprovisioned_at_ms=snapshot.now_ms, care=after_reprovisioning(record, snapshot.now_ms))
+        try:
+            async with asyncio.timeout(REPROVISION_S):
+                await self._resources.ensure(record.cell_id)
+        except (ProvisionError, TimeoutError) as error:
+            return Outcome("reprovision failed", f"{type(error).__name__}: {error}", record=made)
+        return Outcome("reprovisioned", "its queue, stream and bucket are there", record=made)
+
+
+def _address(record: CellRecord, snapshot: Snapshot) -> str:
+    """Where the admitted instance is. Raises CellUnavailableError."""
+    for lease in snapshot.leases:
+        if (lease.cell_id, lease.generation) == (record.cell_id, record.generation):
+            return lease.address
+    raise CellUnavailableError(f"{record.cell_id} generation {record.generation} has no lease")
