@@ -16,6 +16,19 @@ from router.ports import Clock
 Behaviour = Callable[[Event], Outcome]
 
 
+@dataclass(frozen=True)
+class Sickness:
+    """What is wrong with one instance."""
+
+    factor: float = 1.0  # on the time of every event and canary
+    extra_s: float = 0.0  # more of it
+    hangs: bool = False  # answers nothing
+    outcome: Outcome | None = None  # of every event; canaries are answered with it too
+
+
+WELL = Sickness()
+
+
 @dataclass
 class FakeCell:
     """One cell: its memory of what it has done outlives a crash, as the real one's store does."""
@@ -34,6 +47,8 @@ class FakeCell:
     done_at: dict[str, float] = field(default_factory=dict)  # event id → when its effect came
     begun: Counter[str] = field(default_factory=Counter)  # key → events sent here
     fence: Fence = field(default_factory=Fence)
+    sick: dict[int, Sickness] = field(default_factory=dict)  # by generation
+    canary_s: float = 0.01
     finishes: bool = False  # what it has begun, though its router has gone, as the real one does
 
     def time_of(self, event: Event) -> float:
@@ -49,6 +64,7 @@ class FakeCells:
         self.cells = {cell_id: FakeCell() for cell_id in cells}
         self.batches: list[int] = []
         self.order: list[str] = []  # of effects, over all cells
+        self.generations: Counter[tuple[str, int]] = Counter()  # effects of each instance
         self.on_effect: Callable[[FakeCell, Event], None] = lambda _cell, _event: None
         self.keep = True  # False: remember nothing, for tests of memory
 
@@ -68,7 +84,7 @@ class FakeCells:
         cell.begun += Counter(event.partition_key for event in batch)
         finished: asyncio.Queue[Result | None] = asyncio.Queue()
         working = [
-            asyncio.create_task(self._fenced(cell, target.epoch, self._one(cell, i, event, finished)))
+            asyncio.create_task(self._fenced(cell, target.epoch, self._one(target, i, event, finished)))
             for i, event in enumerate(batch)
         ]
         for _ in batch:
@@ -88,27 +104,33 @@ class FakeCells:
         finally:
             cell.fence.end(epoch)
 
-    async def _one(self, cell: FakeCell, index: int, event: Event, finished: asyncio.Queue[Result | None]) -> None:
+    async def _one(self, target: Target, index: int, event: Event, finished: asyncio.Queue[Result | None]) -> None:
+        cell = self.cells[target.cell_id]
+        sickness = cell.sick.get(target.generation, WELL)
         if event.partition_key in cell.kills:
             cell.deaths += not cell.down
             cell.down = True
             finished.put_nowait(None)
             return
-        await self._clock.sleep(cell.time_of(event))
+        time_s = cell.canary_s if event.canary and cell.time_of_event is None else cell.time_of(event)
+        await self._clock.sleep(sickness.factor * time_s + sickness.extra_s)
+        if sickness.hangs:
+            await asyncio.Event().wait()
         if cell.down or cell.dies_after == 0:
             finished.put_nowait(None)
             return
         if event.canary:
-            finished.put_nowait(Result(index, Outcome.OK))
+            finished.put_nowait(Result(index, sickness.outcome or Outcome.OK))
             return
         cell.deliveries[event.event_id] += 1
-        outcome = cell.behaviour(event)
+        outcome = sickness.outcome or cell.behaviour(event)
         duplicate = outcome is Outcome.OK and cell.done[event.event_id] > 0
         if outcome is Outcome.OK and not duplicate:
             cell.done[event.event_id] += 1
             cell.order.append(event.event_id)
             cell.done_at[event.event_id] = self._clock.monotonic()
             self.order.append(event.event_id)
+            self.generations[target.cell_id, target.generation] += 1
             self.on_effect(cell, event)
         if cell.dies_after is not None:
             cell.dies_after -= 1

@@ -20,7 +20,7 @@ from router.core.observations import RouterSample
 from router.core.policy import Policy
 from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign
-from router.core.telemetry import Record
+from router.core.telemetry import EventHeld, Record
 from router.ports import AuditEntry, Condition, Snapshot
 from router.services.consumer import ConsumerConfig
 from router.services.dispatcher import DispatcherConfig
@@ -49,6 +49,9 @@ class Notes:
 
     def count(self, kind: type) -> int:
         return sum(isinstance(record, kind) for record in self.records)
+
+    def count_held(self, cause: str) -> int:
+        return sum(isinstance(record, EventHeld) and record.cause == cause for record in self.records)
 
 
 class StaticRegistry:

@@ -48,7 +48,9 @@ class EventHeld:
     """An event went to its cell's hold queue."""
 
     cell_id: str
-    cause: str  # shut, over share, moving, retry, failed, rate, concurrency; quarantine: to the quarantine queue
+    cause: (
+        str  # shut, ejected, over share, moving, retry, failed, rate, concurrency; quarantine: to the quarantine queue
+    )
 
 
 @dataclass(frozen=True, slots=True)

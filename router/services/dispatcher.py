@@ -257,7 +257,7 @@ class Dispatcher:
         if isolate := self._admission.quarantine(event, generation, self._clock.time_ms()):
             self._isolate(path, delivery, isolate)
         elif generation is None or not path.lane.passable():
-            self._hold(path, delivery, event, 0, "shut")
+            self._hold(path, delivery, event, 0, "ejected" if path.lane.ejected else "shut")
         else:
             self._admit(path, delivery, generation)
 

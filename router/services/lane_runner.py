@@ -58,6 +58,11 @@ class LaneRunner:
         return self._lane.target
 
     @property
+    def ejected(self) -> bool:
+        """Whether nothing is sent, for the leader or a person said so."""
+        return self._lane.ejected
+
+    @property
     def waiting(self) -> int:
         """Events not yet sent."""
         return self._lane.waiting
