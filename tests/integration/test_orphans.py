@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import uuid
 from pathlib import Path
 
+from router.adapters.clock import SystemClock
+from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from tests.aio import run, until
-from tests.leadership_world import is_gone, logged, pid_of, world
+from tests.leadership_world import is_gone, logged, pid_of, workers, world
 
+REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 240
 REAPED_S = 60  # the promise
 
@@ -46,3 +52,57 @@ def test_the_next_leader_ends_what_a_killed_one_has_left(redis_url: str, aws_end
             assert {entry.action for entry in w.watcher.audit if f"/{second}/" in entry.who} == set()
 
     run(story(), LIMIT_S)
+
+
+KILLED_WHILE_IT_LAUNCHES = """
+import asyncio, os, signal, sys
+from pathlib import Path
+import psutil
+from router.adapters.clock import SystemClock
+from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
+
+class Popen(psutil.Popen):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+psutil.Popen = Popen
+directory = Path(sys.argv[1])
+config = SubprocessConfig(directory / "run", os.environ, directory / "cells", stop_grace_s=1)
+asyncio.run(SubprocessProvisioner(config, SystemClock()).launch("cell-0000", 1))
+"""
+
+
+def test_a_controller_that_is_killed_while_it_launches_leaves_no_orphan(redis_url: str, tmp_path: Path) -> None:
+    """The instance has just begun, and its controller did nothing after that: the next one finds it and can end it."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "CELL_ENVIRONMENT": f"t-{uuid.uuid4().hex[:8]}",
+        "CELL_SECRET": "a-secret-for-tests",
+        "CELL_HANDLER": "tests.trivial:handle",
+        "CELL_REDIS_URL": redis_url,
+        "CELL_SINK": "none",
+    }
+    command = [sys.executable, "-c", KILLED_WHILE_IT_LAUNCHES, str(tmp_path)]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+    async def story() -> None:
+        config = SubprocessConfig(tmp_path / "run", environment, tmp_path / "cells", stop_grace_s=5)
+        provisioner = SubprocessProvisioner(config, SystemClock())
+
+        async def found() -> bool:
+            return [(i.cell_id, i.generation, i.running) for i in await provisioner.observe()] == [
+                ("cell-0000", 1, True)
+            ]
+
+        await until(found, "the instance is found")
+        await provisioner.stop_all()
+        assert list(workers(environment["CELL_ENVIRONMENT"])) == []
+
+    try:
+        run(story())
+    finally:
+        for worker in workers(environment["CELL_ENVIRONMENT"]):
+            worker.kill()
