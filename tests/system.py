@@ -145,8 +145,11 @@ class System:
 
     def hang(self, cell_id: str) -> None:
         """SIGSTOP its newest instance."""
-        newest = max((self.directory / "data" / "run").glob(f"{cell_id}.*.pid"))
-        os.kill(json.loads(newest.read_bytes())["pid"], signal.SIGSTOP)
+        self._signal(cell_id, signal.SIGSTOP)
+
+    def kill(self, cell_id: str) -> None:
+        """SIGKILL its newest instance."""
+        self._signal(cell_id, signal.SIGKILL)
 
     def logs(self) -> str:
         """The end of what every process said."""
@@ -181,6 +184,10 @@ class System:
         if self.source.endswith(".fifo"):
             return Draft(text, group_id=str(body["key"]), dedup_id=name)
         return Draft(text)
+
+    def _signal(self, cell_id: str, number: signal.Signals) -> None:
+        newest = max((self.directory / "data" / "run").glob(f"{cell_id}.*.pid"))
+        os.kill(json.loads(newest.read_bytes())["pid"], number)
 
     def _end(self) -> None:
         for process in reversed(self._processes):  # the controller last: it takes its cells with it

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from redis.asyncio import Redis
 
 from router.adapters.aws import AwsConfig, open_client
 from router.adapters.aws_resources import AwsCellResources, Names
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
-from router.adapters.redis_registry import RedisRegistry
+from router.adapters.redis_registry import RedisRegistry, connect
 from router.core.models import CellRecord, CellState, LeaseView, cell_ids
 from router.core.reconcile import state_of
 from router.ports import Snapshot
@@ -86,7 +85,7 @@ async def plane(redis_url: str, aws_endpoint: str, directory: Path) -> AsyncIter
     """An environment of its own; every worker is ended at the end."""
     environment = f"test-{uuid.uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(Redis.from_url(redis_url))
+        redis = await stack.enter_async_context(connect(redis_url))
         aws = AwsConfig("us-east-1", aws_endpoint)
         clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
         names = Names("t", environment, "events", "dead-letters")

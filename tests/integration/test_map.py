@@ -12,6 +12,7 @@ from typing import Any
 from router.adapters.clock import SystemClock
 from router.adapters.redis_registry import RedisRegistry, connect
 from router.core.slots import NO_MOVE, SlotMap
+from router.ports import Snapshot
 from tests.aio import until
 from tests.system import System
 
@@ -33,13 +34,23 @@ async def cli(system: System, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-async def look(system: System) -> SlotMap:
-    """The map in force."""
+async def snapshot(system: System) -> Snapshot:
+    """All of the registry."""
     async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
         registry = RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
-        found = (await registry.snapshot()).slot_map
-        assert found is not None
-        return found
+        return await registry.snapshot()
+
+
+async def look(system: System) -> SlotMap:
+    """The map in force."""
+    found = (await snapshot(system)).slot_map
+    assert found is not None
+    return found
+
+
+async def generations(system: System) -> dict[str, int]:
+    """What is admitted, by cell."""
+    return {cell_id: record.generation for cell_id, record in (await snapshot(system)).cells.items()}
 
 
 async def place(system: System, key: str) -> dict[str, Any]:
@@ -146,3 +157,38 @@ def test_a_move_goes_on_when_the_leader_and_a_router_die(on_system: Callable[...
     system = on_system(story, fifo=True, source_visibility_s=6)
     assert in_order(system)
     assert set(system.sent) == {deed["event"] for deed in system.deeds()}
+
+
+def test_a_cell_that_dies_takes_nothing_of_another_with_it(on_system: Callable[..., System]) -> None:
+    """One of four is killed under load, twice. The map stays the very same, and every cell does its own keys (P4).
+
+    The others: no new generation, no event done elsewhere, none done twice, none that needed a second attempt.
+    """
+    victim, maps, admitted = "cell-0002", [], []
+
+    async def story(system: System) -> None:
+        await system.router()
+        maps.append(await look(system))
+        loading = asyncio.create_task(load(system, 15))
+        for generation in (2, 3):
+            await asyncio.sleep(2)  # noqa: TID251 - some load
+            system.kill(victim)
+
+            async def replaced(generation: int = generation) -> bool:
+                return (await generations(system))[victim] == generation
+
+            await until(replaced, f"generation {generation} has the cell", 60)
+        await loading
+        await system.done(set(system.sent))
+        maps.append(await look(system))
+        admitted.append(await generations(system))
+
+    system = on_system(story, cells=4)
+    assert maps[0] == maps[1]
+    assert admitted == [{"cell-0000": 1, "cell-0001": 1, victim: 3, "cell-0003": 1}]
+    deeds = system.deeds()
+    assert {deed["cell"] for deed in deeds} == maps[0].cells()
+    assert all(deed["cell"] == maps[0].cell_of(deed["key"]) for deed in deeds)
+    others = [deed for deed in deeds if deed["cell"] != victim]
+    assert {(deed["generation"], deed["attempt"]) for deed in others} == {(1, 1)}
+    assert max(Counter(deed["event"] for deed in others).values()) == 1

@@ -1,7 +1,8 @@
 """Provisioner of worker processes on this machine.
 
 They end with their controller when it is asked to stop. When it crashes they go on, and the next controller
-adopts them by the files that their process ids are kept in.
+adopts them by the files that their process ids are kept in. A process writes that file itself before it becomes
+the worker, so that no worker runs without one, whenever its controller dies.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from router.ports import Clock
 
 KILL_WAIT_S: Final = 5.0  # for the kernel to take the process away
 _KEEP_ENDED: Final = 100  # ended instances that observe() still tells of
+_NOTE_AND_BECOME: Final = """
+printf '{"cell_id":"%s","generation":%s,"pid":%s}' "$CELL_ID" "$CELL_GENERATION" $$ >"$0" && exec "$@"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,6 @@ class _PidFile(msgspec.Struct, frozen=True):
     cell_id: str
     generation: int
     pid: int
-    started_at: float  # as psutil tells it: pids are used again
 
 
 class SubprocessProvisioner:
@@ -57,23 +60,16 @@ class SubprocessProvisioner:
 
     async def launch(self, cell_id: str, generation: int) -> None:
         """Start `python -m cell_worker`; its output goes to a log file beside the process id."""
-        environment = {
-            **self._config.environment,
-            "CELL_ID": cell_id,
-            "CELL_GENERATION": str(generation),
-            "CELL_DATA_DIR": str(self._config.data_dir / cell_id),
-        }
+        environment = {**self._config.environment, **self._names(cell_id, generation)}
+        worker = (sys.executable, "-m", "cell_worker")
+        command = ["/bin/sh", "-c", _NOTE_AND_BECOME, str(self._pid_path(cell_id, generation)), *worker]
         log_path = self._config.run_dir / f"{cell_id}.g{generation}.log"
         try:
             with log_path.open("ab") as log:
-                child = psutil.Popen(
-                    [sys.executable, "-m", "cell_worker"], env=environment, stdin=DEVNULL, stdout=log, stderr=log
-                )
+                child = psutil.Popen(command, env=environment, stdin=DEVNULL, stdout=log, stderr=log)
         except (OSError, psutil.Error) as error:
             raise ProvisionError(f"{cell_id} generation {generation} can't be started: {error}") from error
         self._running[cell_id, generation] = child
-        found = _PidFile(cell_id, generation, child.pid, child.create_time())
-        self._pid_path(cell_id, generation).write_bytes(msgspec.json.encode(found))
 
     async def stop(self, cell_id: str, generation: int) -> None:
         """SIGTERM, then SIGKILL after the grace."""
@@ -119,7 +115,7 @@ class SubprocessProvisioner:
             try:
                 found = msgspec.json.decode(path.read_bytes(), type=_PidFile)
             except (FileNotFoundError, msgspec.DecodeError):
-                continue  # another controller takes it away or writes it just now
+                continue  # another controller takes it away, or its process writes it just now
             key = (found.cell_id, found.generation)
             if key not in self._running and key not in self._ended:
                 self._adopt_one(key, found, path)
@@ -127,13 +123,16 @@ class SubprocessProvisioner:
     def _adopt_one(self, key: tuple[str, int], found: _PidFile, path: Path) -> None:
         try:
             process = psutil.Process(found.pid)
-            same = process.create_time() == found.started_at
+            environment = process.environ()
         except psutil.NoSuchProcess:
-            same = False
-        if same:
-            self._running[key] = process
-        else:
             path.unlink(missing_ok=True)
+        except psutil.AccessDenied:
+            return  # another user's: not ours to end
+        else:
+            if self._names(*key).items() <= environment.items():
+                self._running[key] = process
+            elif environment:  # pids are used again; one that is just becoming the worker, or a zombie, has none
+                path.unlink(missing_ok=True)
 
     def _forget(self, key: tuple[str, int], how: str) -> None:
         del self._running[key]
@@ -142,6 +141,11 @@ class SubprocessProvisioner:
         while len(self._ended) > _KEEP_ENDED:
             del self._ended[next(iter(self._ended))]
         self._pid_path(*key).unlink(missing_ok=True)
+
+    def _names(self, cell_id: str, generation: int) -> dict[str, str]:
+        """The part of a worker's environment that is its own."""
+        volume = self._config.data_dir / cell_id
+        return {"CELL_ID": cell_id, "CELL_GENERATION": str(generation), "CELL_DATA_DIR": str(volume)}
 
     def _pid_path(self, cell_id: str, generation: int) -> Path:
         return self._config.run_dir / f"{cell_id}.g{generation}.pid"

@@ -1,0 +1,99 @@
+"""A proxy for tests in front of a server: it cuts connections, or keeps them and lets nothing through."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final, Self
+
+from tests.servers import free_port
+
+HOST: Final = "127.0.0.1"
+CHUNK_BYTES: Final = 65536
+
+
+class TcpProxy:
+    """In front of one server. Use as an async context manager: it listens until the end of the block."""
+
+    def __init__(self, target_port: int) -> None:
+        self.port = free_port()
+        self.url = f"redis://{HOST}:{self.port}"  # when the server is Redis
+        self.held = 0  # chunks that a frozen proxy has taken and not passed on
+        self._target_port = target_port
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._trigger = b""
+        self._server: asyncio.Server | None = None  # none while cut
+        self._links: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self.heal()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
+
+    async def break_off(self, fault: str) -> None:
+        """`cut`: as a dead link that both ends see; `frozen`: as a half-open one that neither does.
+
+        `frozen at …`: not before these bytes come, which are the first that are held.
+        """
+        if fault == "cut":
+            await self.cut()
+        elif fault == "frozen":
+            self.freeze()
+        else:
+            self._trigger = fault.removeprefix("frozen at ").encode()
+
+    async def cut(self) -> None:
+        """Drop every connection, and what is held; refuse new ones."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+        self.held = 0
+
+    def freeze(self) -> None:
+        """Keep connections open and take new ones; hold all bytes, and the ends of connections, both ways."""
+        self._flowing.clear()
+
+    async def heal(self) -> None:
+        """Pass on what was held, in order, and all that comes; listen again on the same port after a cut."""
+        self._trigger = b""
+        self._flowing.set()
+        if self._server is None:
+            self._server = await asyncio.start_server(self._connected, HOST, self.port)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # accepted before the cut
+            writer.transport.abort()
+            return
+        link = asyncio.create_task(self._link(reader, writer))
+        self._links.add(link)
+        await asyncio.wait([link])
+        self._links.discard(link)
+        writer.transport.abort()
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._flowing.wait()
+        with suppress(OSError):
+            onward_reader, onward_writer = await asyncio.open_connection(HOST, self._target_port)
+            try:
+                await asyncio.gather(self._pump(reader, onward_writer), self._pump(onward_reader, writer))
+            finally:
+                onward_writer.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(CHUNK_BYTES):
+            if self._trigger and self._trigger in data:
+                self.freeze()
+            if not self._flowing.is_set():
+                self.held += 1
+                await self._flowing.wait()
+                self.held -= 1
+            writer.write(data)
+            await writer.drain()
+        await self._flowing.wait()
+        writer.write_eof()
