@@ -25,15 +25,18 @@ import uvloop
 
 from cell_worker import clock, protocol
 from cell_worker.app import CellApp, control_app
+from cell_worker.chaos import Chaos
 from cell_worker.components import Component
 from cell_worker.hold import HoldQueueComponent
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation, connect
 from cell_worker.metrics import WorkerMetrics
+from cell_worker.own_components import StoreComponent, WorkerComponent
 from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler, start_handler, stop_handler
 from cell_worker.settings import SettingsError, WorkerSettings, load
 from cell_worker.sink import FirehoseSink, NullSink
-from cell_worker.store import SqliteStore, StoreError
+from cell_worker.store import FencedError, SqliteStore, StoreError
 
+TAKE_AGAIN_S: Final = 1.0  # after the store could not be taken
 PRUNE_EVERY_S: Final = 60.0
 PRUNE_PAUSE_S: Final = 0.05  # between two steps of it: 10 000 events a second, more than ever come
 CLOSE_TIMEOUT_S: Final = 2.0  # for each of what is let go of at the end
@@ -47,41 +50,6 @@ class ListenError(Exception):
     """The address can't be listened on."""
 
 
-class StoreComponent:
-    """The store as a component."""
-
-    name = "store"
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-
-    async def check(self) -> str:
-        """A write."""
-        await self._store.check()
-        return "SQLite takes writes"
-
-    async def restart(self) -> None:
-        """Open the file anew."""
-        await self._store.reopen()
-
-
-class WorkerComponent:
-    """The worker itself as a component."""
-
-    name = "worker"
-
-    def __init__(self, stop: asyncio.Event) -> None:
-        self._stop = stop
-
-    async def check(self) -> str:
-        """That the event loop answers is the check."""
-        return "takes events"
-
-    async def restart(self) -> None:
-        """Drain and end; who started it starts the next one."""
-        self._stop.set()
-
-
 class Worker:
     """One instance, from its start to its end."""
 
@@ -90,6 +58,7 @@ class Worker:
         self._secret = settings.secret.get_secret_value()
         self._stop = asyncio.Event()
         self._given_up = False
+        self._chaos = Chaos(allowed=settings.chaos)
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
         self._redis = connect(settings.redis_url)
         self._store = SqliteStore(settings.data_dir / "store.db")
@@ -144,8 +113,9 @@ class Worker:
         runtime, metrics = self._runtime(identity, handler)
         components = await start_handler(handler, identity.cell())
         stack.push_async_callback(self._let_go, "the handler", partial(stop_handler, handler))
-        own: list[Component] = [WorkerComponent(self._stop), StoreComponent(self._store), self._sink, self._hold]
-        runtime.components = {component.name: component for component in (*own, *components)}
+        worker = WorkerComponent(self._stop, self._chaos)
+        own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold]
+        runtime.components = {each.name: self._chaos.part(each) for each in (*own, *components)}
         listener = stack.enter_context(_listen(self._settings))
         heartbeat = await self._heartbeat(identity, runtime, listener)
         return runtime, self._server(runtime, metrics, heartbeat), listener, heartbeat
@@ -156,13 +126,14 @@ class Worker:
         if generation is None:
             hint = await self._store.highest_generation()
             generation = await claim_generation(self._redis, settings.environment, settings.id, hint)
-        return Identity(settings.id, generation, settings.environment, settings.side_effects)
+        resources = protocol.resource_name(settings.resource_prefix, settings.environment, settings.id)
+        return Identity(settings.id, generation, settings.environment, settings.side_effects, resources)
 
     def _runtime(self, identity: Identity, handler: Any) -> tuple[Runtime, WorkerMetrics]:
         settings, metrics = self._settings, WorkerMetrics()
         runtime = Runtime(
             identity,
-            handler,
+            self._chaos.around(handler),
             self._store,
             metrics,
             concurrency=settings.concurrency,
@@ -195,11 +166,11 @@ class Worker:
             self._store,
             metrics,
             self._secret,
-            chaos=self._settings.chaos,
+            chaos=self._chaos,
             ready=missing,
             drain=self._stop.set,
         )
-        app: Any = CellApp(runtime, control, self._secret)
+        app: Any = CellApp(runtime, control, self._secret, self._chaos)
         return _Server(
             uvicorn.Config(
                 app,
@@ -215,15 +186,16 @@ class Worker:
     async def _serve(
         self, runtime: Runtime, server: uvicorn.Server, listener: socket.socket, heartbeat: Heartbeat
     ) -> None:
-        serving, sink = _task("server", server.serve([listener])), _task("sink", self._sink.run())
-        lease, prune = _task("lease", heartbeat.run()), _task("prune", self._prune())
+        serving, sink = _task("server", server.serve([listener])), _task("sink", self._deliver(runtime))
+        lease, tenure = _task("lease", heartbeat.run()), _task("tenure", self._take(runtime, heartbeat))
+        prune = _task("prune", self._prune(runtime))
         stop, fence = _task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())
         heartbeat.ready = True
-        ends = (serving, sink, lease, prune, stop, fence)
+        ends = (serving, sink, lease, tenure, prune, stop, fence)
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         died = self._why(done - {stop, fence}, runtime)
         await self._drain(runtime, heartbeat)
-        await _cancelled(sink, lease, prune, stop, fence)
+        await _cancelled(sink, lease, tenure, prune, stop, fence)
         await heartbeat.release()  # after the last heartbeat, which would bring the lease back
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
@@ -231,10 +203,10 @@ class Worker:
             raise died
 
     def _why(self, done: set[asyncio.Task[Any]], runtime: Runtime) -> TaskDiedError | None:
-        """Says why it ends. A lost lease is an orderly end; the end of any other task isn't."""
+        """Says why it ends. A lost lease or store is an orderly end; the end of any other task isn't."""
         for task in done:
             error = task.exception()
-            if not isinstance(error, LeaseLostError):
+            if not isinstance(error, (LeaseLostError, FencedError)):
                 died = TaskDiedError(f"the task '{task.get_name()}' ended: {error!r}")
                 died.__cause__ = error
                 self._log.error("a task ended, which none should", task=task.get_name(), exc_info=error)
@@ -248,15 +220,36 @@ class Worker:
     async def _drain(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
         """Finish what has begun and empty the outbox, in time; what is left lies in the store for the next instance."""
         heartbeat.ready = False
+        self._chaos.end_all()
         try:
             async with asyncio.timeout(self._settings.drain_timeout_s):
                 await runtime.drain()
-                await self._sink.flush()
+                with suppress(FencedError):  # then what is left is its successor's to deliver
+                    await self._sink.flush()
         except Exception as error:  # noqa: BLE001 - whatever it is, ending matters more
             self._log.warning("drained in part", error=f"{type(error).__name__}: {error}")
             self._given_up = runtime.give_up() > 0
 
-    async def _prune(self) -> None:
+    async def _take(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
+        """When the cell's traffic is for this instance: what another left in the outbox goes out without any event."""
+        await heartbeat.admitted.wait()
+        while not runtime.taken.is_set():
+            try:
+                await runtime.take()
+            except FencedError:
+                raise
+            except StoreError as error:
+                self._log.warning("can't take the store", error=str(error))
+                await clock.sleep(TAKE_AGAIN_S)
+        await asyncio.Event().wait()
+
+    async def _deliver(self, runtime: Runtime) -> None:
+        """Nothing in standby: another instance may be delivering the same lines."""
+        await runtime.taken.wait()
+        await self._sink.run()
+
+    async def _prune(self, runtime: Runtime) -> None:
+        await runtime.taken.wait()
         while True:
             try:
                 while await self._store.prune():

@@ -6,6 +6,10 @@ A handler is named by `CELL_HANDLER=package.module:name`, where the name is eith
 The handler is called with at most the declared concurrency, may be cancelled at its deadline, and may be called again
 for an event it has not finished: what it emits is committed together with the event's id, all or nothing, when it
 returns. Effects of its own, outside `emit`, must be idempotent.
+
+A handler that is a class may have a coroutine method `canary(cell)`: its real way at a fixed cost, on an input of its
+own and without effects. It is asked for about once a second, beside the events and with none of their places, to see
+how well this instance is: it should be cheap, and slow when events would be. Whatever it raises says what is wrong.
 """
 
 from __future__ import annotations
@@ -55,6 +59,7 @@ class Cell:
     side_effects: bool  # False: observe and report, change nothing outside the cell
     log: structlog.stdlib.BoundLogger
     emitted: list[Mapping[str, Any]] = field(default_factory=list)
+    resources: str = ""  # the name of the cell's own bucket and Firehose stream
 
     def emit(self, record: Mapping[str, Any]) -> None:
         """Add a JSON object to the cell's sink, committed with the event when the handler returns."""

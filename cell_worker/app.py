@@ -7,17 +7,16 @@ GETs are open, for health checks and Prometheus; every POST needs the environmen
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import Depends, FastAPI, Header, HTTPException, Response, status
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response, status
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from cell_worker import protocol
+from cell_worker.chaos import Chaos
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Runtime
 from cell_worker.store import Store
@@ -30,6 +29,7 @@ BODY_TIMEOUT_S: Final = 10.0
 """For a request's body to arrive whole. A router sends it at once; a broken connection may never."""
 
 _batch: Final = msgspec.json.Decoder(protocol.EventBatch)
+_fault: Final = msgspec.json.Decoder(protocol.Fault)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -44,10 +44,11 @@ class RefusedError(Exception):
 class CellApp:
     """The ASGI application: events go straight to the runtime, everything else to FastAPI."""
 
-    def __init__(self, runtime: Runtime, control: FastAPI, secret: str) -> None:
+    def __init__(self, runtime: Runtime, control: FastAPI, secret: str, chaos: Chaos) -> None:
         self._runtime = runtime
         self._control = control
         self._secret = secret
+        self._chaos = chaos
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """One request."""
@@ -62,7 +63,6 @@ class CellApp:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await _read(receive)
             batch = _decode(body)
-            self._accept(batch)
         except RefusedError as error:
             await _answer(send, error.code, str(error))
             return
@@ -70,14 +70,24 @@ class CellApp:
             await _answer(send, status.HTTP_408_REQUEST_TIMEOUT, "the body did not arrive whole and in time")
             return
         gone = asyncio.ensure_future(receive())  # after the body there comes only a disconnect
+        try:
+            await self._chaos.hold(gone)
+            self._accept(batch)
+            await self._stream(batch, gone, send)
+        except RefusedError as error:
+            await _answer(send, error.code, str(error))
+        finally:
+            gone.cancel()
+
+    async def _stream(self, batch: protocol.EventBatch, gone: asyncio.Future[Message], send: Send) -> None:
         results = self._runtime.process(batch, gone)  # at once: nothing comes between the fence and what it lets pass
         try:
             await _start(send, status.HTTP_200_OK, b"application/x-ndjson")
             async for result in results:
-                line = _encoder.encode(result) + b"\n"
+                await self._chaos.hold(gone)
+                line = self._chaos.line(_encoder.encode(result) + b"\n")
                 await send({"type": "http.response.body", "body": line, "more_body": True})
         finally:
-            gone.cancel()
             await results.aclose()  # type: ignore[attr-defined] # an async generator
         await send({"type": "http.response.body", "body": b""})
 
@@ -110,7 +120,7 @@ def control_app(
     metrics: WorkerMetrics,
     secret: str,
     *,
-    chaos: bool,
+    chaos: Chaos,
     ready: Callable[[], list[str]],
     drain: Callable[[], None],
 ) -> FastAPI:
@@ -141,7 +151,7 @@ def control_app(
     return app
 
 
-def _add_commands(app: FastAPI, runtime: Runtime, secret: str, *, chaos: bool, drain: Callable[[], None]) -> None:
+def _add_commands(app: FastAPI, runtime: Runtime, secret: str, *, chaos: Chaos, drain: Callable[[], None]) -> None:
     def authorize(authorization: Annotated[str | None, Header()] = None) -> None:
         if not protocol.authorized(authorization, secret):
             raise HTTPException(status.HTTP_401_UNAUTHORIZED, "the environment's secret is missing or wrong")
@@ -167,11 +177,13 @@ def _add_commands(app: FastAPI, runtime: Runtime, secret: str, *, chaos: bool, d
             raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, why) from error
         return {"restarted": name}
 
-    @app.post(protocol.CRASH_PATH, dependencies=secured, status_code=status.HTTP_202_ACCEPTED)
-    async def crash() -> None:
-        if not chaos:
+    @app.post(protocol.CHAOS_PATH, dependencies=secured)
+    async def inject(request: Request) -> Response:
+        if not chaos.allowed:
             raise HTTPException(status.HTTP_403_FORBIDDEN, "fault injection is off here (CELL_CHAOS)")
-        os.kill(os.getpid(), signal.SIGKILL)
+        fault = _decode_fault(await request.body(), runtime.components)
+        chaos.inject(fault)
+        return Response(_encoder.encode(fault), media_type="application/json")
 
 
 async def _read(receive: Receive) -> bytes:
@@ -197,6 +209,22 @@ def _decode(body: bytes) -> protocol.EventBatch:
     if len(batch.events) > protocol.MAX_BATCH_EVENTS:
         raise RefusedError(status.HTTP_413_CONTENT_TOO_LARGE, f"a batch has at most {protocol.MAX_BATCH_EVENTS} events")
     return batch
+
+
+def _decode_fault(body: bytes, components: Collection[str]) -> protocol.Fault:
+    """Raises HTTPException for what would do nothing."""
+    wrong = ""
+    try:
+        fault = _fault.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise HTTPException(status.HTTP_400_BAD_REQUEST, f"not a fault: {error}") from error
+    if fault.kind is protocol.FaultKind.COMPONENT and fault.seconds and fault.component not in components:
+        wrong = f"no component {fault.component!r}; there are {', '.join(components)}"
+    if fault.kind is protocol.FaultKind.SLOW and fault.seconds and not fault.delay_s and fault.factor == 1:
+        wrong = "slow by nothing: delay_s or factor is needed"
+    if wrong:
+        raise HTTPException(status.HTTP_400_BAD_REQUEST, wrong)
+    return fault
 
 
 async def _start(send: Send, code: int, content_type: bytes) -> None:

@@ -25,13 +25,14 @@ from cell_worker.redis_cluster import Cluster
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
 # KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end.
-# Returns a word, or the epoch below which the cell shall take no batch.
+# Returns a word; or the epoch below which the cell shall take no batch and whether this generation is the admitted one.
 _HEARTBEAT: Final = (
     _NOW
     + """
 local cell = redis.call('HGET', KEYS[2], ARGV[1])
 cell = cell and cjson.decode(cell) or {generation = 0}
-if cell.generation > tonumber(string.match(ARGV[2], '/(%d+)$')) then return 'fenced' end
+local mine = tonumber(string.match(ARGV[2], '/(%d+)$'))
+if cell.generation > mine then return 'fenced' end
 local held = redis.call('HGET', KEYS[1], ARGV[2])
 if held then
   local lease = cjson.decode(held)
@@ -46,7 +47,7 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     end
   end
 end
-return string.format('%.0f', cell.fence or 0)
+return string.format('%.0f', cell.fence or 0) .. (cell.generation == mine and ' admitted' or ' standby')
 """
 )
 
@@ -136,6 +137,7 @@ class Heartbeat:
         self._beat = redis.register_script(_HEARTBEAT)
         self._release = redis.register_script(_RELEASE)
         self.ready = False
+        self.admitted = asyncio.Event()  # set once Redis has said that the cell's traffic is for this instance
 
     async def run(self) -> None:
         """Renew every quarter of the lease's time. Raises LeaseLostError when another instance has the cell."""
@@ -149,13 +151,19 @@ class Heartbeat:
                     log.warning("Redis can't be reached; the cell goes on", error=str(error))
                 reachable = False
             else:
-                if answer in _WHY:
-                    raise LeaseLostError(_WHY[answer])
-                self._fence.raise_to(int(answer))
+                self._heed(answer)
                 if not reachable:
                     log.info("Redis can be reached again")
                 reachable = True
             await clock.sleep(self._ttl_s / 4)
+
+    def _heed(self, answer: bytes) -> None:
+        if answer in _WHY:
+            raise LeaseLostError(_WHY[answer])
+        epoch, _, state = answer.partition(b" ")
+        self._fence.raise_to(int(epoch))
+        if state == b"admitted":
+            self.admitted.set()
 
     async def release(self) -> None:
         """End the lease now, so that nobody waits for its time to run out."""

@@ -12,14 +12,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 EVENTS_PATH: Final = "/v1/events"
 DRAIN_PATH: Final = "/v1/drain"
 COMPONENT_RESTART_PATH: Final = "/v1/components/{name}/restart"
-CRASH_PATH: Final = "/v1/chaos/crash"
+CHAOS_PATH: Final = "/v1/chaos"
 HEALTHZ_PATH: Final = "/healthz"
 READYZ_PATH: Final = "/readyz"
 COMPONENTS_PATH: Final = "/components"
@@ -31,6 +31,8 @@ MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 MAX_REASON_CHARS: Final = 2000
 MAX_RESULT_LINE_BYTES: Final = 16 * 1024
 """No honest result line is longer: a reason is cut at MAX_REASON_CHARS."""
+MAX_FAULT_S: Final = 600.0
+"""No injected fault lasts longer."""
 
 
 class Outcome(StrEnum):
@@ -49,7 +51,7 @@ class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     partition_key: str
     attempt: int  # from 1; how often the handler has been asked, this time included
     body: msgspec.Raw
-    canary: bool = False  # no handler sees it: the worker answers when its store has taken a write
+    canary: bool = False  # not handled: the store takes a write, the handler tries its way; it waits for no free place
 
 
 class EventBatch(msgspec.Struct, frozen=True):
@@ -70,6 +72,29 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""  # why, for every outcome but ok; at most MAX_REASON_CHARS
     duplicate: bool = False  # ok, because an earlier delivery had been processed already
     duration_s: float = 0.0
+    waited_s: float = 0.0  # for a free place in the worker, before its handler began; not part of duration_s
+
+
+class FaultKind(StrEnum):
+    """What can be injected."""
+
+    SLOW = "slow"  # every event and canary takes delay_s longer, and its handler `factor` times as long
+    HANG = "hang"  # no event and no canary gets an answer; leases, health and commands go on
+    ERRORS = "errors"  # handlers raise at this rate: events are `failed`, canaries `retry`
+    GARBAGE = "garbage"  # replies to batches have no valid result lines, though the events are processed
+    COMPONENT = "component"  # its check fails, events and canaries are answered `retry`; a restart of it mends it
+    CRASH = "crash"  # SIGKILL, at once
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The body of POST /v1/chaos. Another of the same kind replaces it."""
+
+    kind: FaultKind
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=MAX_FAULT_S)] = 60.0  # then it ends by itself; 0: ends it now
+    delay_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_FAULT_S)] = 0.0
+    factor: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 1.0
+    rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    component: str = ""
 
 
 class ComponentHealth(msgspec.Struct, frozen=True):

@@ -4,6 +4,9 @@ Guarantees: an event is answered `ok` only after its id and its lines are commit
 handled again; at most `concurrency` handlers run at once, and never two for the same event. A client that goes away
 ends nothing that has begun. Nothing begins any more once the worker drains or is fenced. What one handler raises is the
 result of its own event and of no other.
+
+A new instance is in standby: it answers canaries and touches nothing that an older one may still be working with. It
+takes the store before it begins its first event, or when the registry says that the cell's traffic is for it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,11 +48,12 @@ class Identity:
     generation: int
     environment: str
     side_effects: bool
+    resources: str = ""
 
     def cell(self) -> Cell:
         """What one event sees."""
         log = structlog.get_logger("handler").bind(cell=self.cell_id)
-        return Cell(self.cell_id, self.generation, self.environment, self.side_effects, log)
+        return Cell(self.cell_id, self.generation, self.environment, self.side_effects, log, resources=self.resources)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +63,7 @@ class _Work:
     task: asyncio.Task[EventResult]
     epoch: int  # of the batch that began it
     waiters: int = 0
-    started: bool = False
+    started: bool = False  # then nothing but its own end ends it; a canary never is
 
     def result(self) -> EventResult:
         """Of the task, which is done."""
@@ -85,12 +90,15 @@ class Runtime:
         self.components: dict[str, Component] = {}
         self.draining = False
         self.fenced = asyncio.Event()
+        self.taken = asyncio.Event()
+        self._taking = asyncio.Lock()
         self._handler = handler
+        self._try_way: Callable[[Cell], Awaitable[None]] | None = getattr(handler, "canary", None)
         self._store = store
         self._metrics = metrics
         self._places = asyncio.Semaphore(concurrency)
         self._timeout_s = event_timeout_s
-        self._work: dict[str, _Work] = {}
+        self._work: dict[object, _Work] = {}  # by event id; a canary, which nobody else may wait for, by itself
         self._idle = asyncio.Event()
         self._idle.set()
         self._log = structlog.get_logger("worker")
@@ -123,6 +131,14 @@ class Runtime:
             for work in works:
                 self._leave(work)
 
+    async def take(self) -> None:
+        """End the standby: no older instance commits any more. Raises StoreError, FencedError."""
+        async with self._taking:
+            if not self.taken.is_set():
+                await self._store.take()
+                self.taken.set()
+                self._log.info("has the cell's store from now on", generation=self.identity.generation)
+
     async def drain(self) -> None:
         """Take no more, begin no more, and wait until what has begun is done."""
         self.draining = True
@@ -145,7 +161,7 @@ class Runtime:
         self, index: int, event: WireEvent, batch: EventBatch, coming: asyncio.Queue[tuple[int, bool, _Work] | None]
     ) -> _Work:
         """Wait for the event's work, begun here or by another request: it will be in `coming`."""
-        work = self._work.get(event.event_id)
+        work = None if event.canary else self._work.get(event.event_id)
         come = (index, work is not None, work or self._begin(event, batch))
         come[2].waiters += 1
         come[2].task.add_done_callback(lambda _: coming.put_nowait(come))
@@ -158,19 +174,22 @@ class Runtime:
 
     def _begin(self, event: WireEvent, batch: EventBatch) -> _Work:
         timeout_s = min(batch.deadline_s, self._timeout_s)
-        work = _Work(asyncio.create_task(self._one(event, timeout_s)), batch.epoch)
-        self._work[event.event_id] = work
+        doing = self._canary(timeout_s) if event.canary else self._one(event, timeout_s)
+        work = _Work(asyncio.create_task(doing), batch.epoch)
+        key = work if event.canary else event.event_id
+        self._work[key] = work
         self.fence.begin(batch.epoch)
         self._idle.clear()
-        work.task.add_done_callback(lambda _: self._end(event.event_id))
+        work.task.add_done_callback(lambda _: self._end(key))
         return work
 
-    def _end(self, event_id: str) -> None:
-        self.fence.end(self._work.pop(event_id).epoch)
+    def _end(self, key: object) -> None:
+        self.fence.end(self._work.pop(key).epoch)
         if not self._work:
             self._idle.set()
 
     async def _one(self, wire: WireEvent, timeout_s: float) -> EventResult:
+        waits_since = clock.monotonic() if self._places.locked() else None
         async with self._places:
             if self.draining or self.fenced.is_set():
                 return EventResult(0, Outcome.RETRY, ENDING)
@@ -180,11 +199,10 @@ class Runtime:
                 result = await self._outcome(wire, timeout_s)
             duration = clock.monotonic() - begun
         self._metrics.observe(result, duration)
-        return msgspec.structs.replace(result, duration_s=duration)
+        waited = 0.0 if waits_since is None else begun - waits_since
+        return msgspec.structs.replace(result, duration_s=duration, waited_s=waited)
 
     async def _outcome(self, wire: WireEvent, timeout_s: float) -> EventResult:
-        if wire.canary:
-            return await self._canary()
         event = Event(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body))
         try:
             return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, timeout_s))
@@ -197,23 +215,34 @@ class Runtime:
                 self._log.error("the store fails", error=_text(error))
             return EventResult(0, Outcome.RETRY, _text(error))
         except BaseException as error:  # a handler may raise anything, also CancelledError or SystemExit
-            if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or _is_being_cancelled():
+            if _ends_the_task(error):
                 raise
             self._log.warning("the handler failed", event_id=event.event_id, attempt=event.attempt, exc_info=error)
             return EventResult(0, Outcome.FAILED, _text(error, f"{type(error).__name__}: "))
 
-    async def _canary(self) -> EventResult:
-        """What every event needs, at a fixed cost: a place, and a write of the store."""
+    async def _canary(self, timeout_s: float) -> EventResult:
+        """How the instance is, not how much it has to do: it waits for no place, and counts as no event."""
+        if self.draining or self.fenced.is_set():
+            return EventResult(0, Outcome.RETRY, ENDING)
+        begun = clock.monotonic()
         try:
-            await self._store.check()
-        except StoreError as error:
+            async with _in_time(timeout_s, "the canary"):
+                await self._store.check()
+                if self._try_way is not None:
+                    await self._try_way(replace(self._cell, side_effects=False, emitted=[]))
+        except BaseException as error:  # as a handler, its canary may raise anything
+            if _ends_the_task(error):
+                raise
             if isinstance(error, FencedError):
                 self.fenced.set()
-            return EventResult(0, Outcome.RETRY, _text(error))
-        return EventResult(0, Outcome.OK)
+            expected = isinstance(error, (RetryEvent, RejectEvent, StoreError))
+            return EventResult(0, Outcome.RETRY, _text(error, "" if expected else f"{type(error).__name__}: "))
+        return EventResult(0, Outcome.OK, duration_s=clock.monotonic() - begun)
 
     async def _process_once(self, event: Event, timeout_s: float) -> bool:
         """Handle and commit; False when it was done before."""
+        if not self.taken.is_set():
+            await self.take()
         if await self._store.seen(event.event_id):
             return False
         lines, detail = await self._handle(event, timeout_s)
@@ -225,13 +254,8 @@ class Runtime:
     async def _handle(self, event: Event, timeout_s: float) -> tuple[list[bytes], Mapping[str, Any] | None]:
         """Run the handler within its time; the lines that it emitted, and what it returned."""
         cell = replace(self._cell, emitted=[])
-        try:
-            async with asyncio.timeout(timeout_s) as patience:
-                detail = await self._handler(event, cell)
-        except TimeoutError as error:
-            if not patience.expired():
-                raise
-            raise TimeoutError(f"the handler took longer than {timeout_s:g} s") from error
+        async with _in_time(timeout_s, "the handler"):
+            detail = await self._handler(event, cell)
         return _lines(cell.emitted), detail
 
 
@@ -243,9 +267,11 @@ def load_handler(name: str) -> Any:
         handler = found() if inspect.isclass(found) else found
     except Exception as error:
         raise HandlerError(f"CELL_HANDLER={name}: {_text(error, f'{type(error).__name__}: ')}") from error
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
-        return handler
-    raise HandlerError(f"CELL_HANDLER={name}: neither a coroutine function nor a class with an async __call__")
+    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)):
+        raise HandlerError(f"CELL_HANDLER={name}: neither a coroutine function nor a class with an async __call__")
+    if not inspect.iscoroutinefunction(getattr(handler, "canary", start_handler)):
+        raise HandlerError(f"CELL_HANDLER={name}: its canary is no coroutine method")
+    return handler
 
 
 async def start_handler(handler: Any, cell: Cell) -> Sequence[Component]:
@@ -283,9 +309,23 @@ def _text(error: BaseException, prefix: str = "") -> str:
     return text[:MAX_REASON_CHARS].encode(errors="replace").decode()  # JSON has no lone surrogates
 
 
-def _is_being_cancelled() -> bool:
+@asynccontextmanager
+async def _in_time(seconds: float, what: str) -> AsyncIterator[None]:
+    """Raises TimeoutError that says what took too long; one of the body's own passes as it is."""
+    try:
+        async with asyncio.timeout(seconds) as patience:
+            yield
+    except TimeoutError as error:
+        if not patience.expired():
+            raise
+        raise TimeoutError(f"{what} took longer than {seconds:g} s") from error
+
+
+def _ends_the_task(error: BaseException) -> bool:
+    """Whether the task has to end with it: it is being cancelled, or the process is."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    cancelled = task is not None and task.cancelling() > 0
+    return cancelled or isinstance(error, (KeyboardInterrupt, GeneratorExit))
 
 
 async def _health(component: Component) -> ComponentHealth:

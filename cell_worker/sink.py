@@ -13,7 +13,7 @@ import structlog
 
 from cell_worker import clock
 from cell_worker.aws import AWS_ERRORS, AwsClient
-from cell_worker.store import Store, StoreError
+from cell_worker.store import FencedError, Store, StoreError
 
 MAX_LINE_BYTES: Final = 1000 * 1024  # Firehose's limit for a record
 MAX_PUT_BYTES: Final = 4 * 1024 * 1024  # and for a call
@@ -42,11 +42,13 @@ class FirehoseSink:
         self._last_error = ""
 
     async def run(self) -> None:
-        """Forward until cancelled."""
+        """Forward until cancelled. Raises FencedError: what is left is for the successor to deliver."""
         failures = 0
         while True:
             try:
                 busy = await self.forward()
+            except FencedError:
+                raise
             except (StoreError, SinkError, *AWS_ERRORS) as error:
                 self._note(error)
                 failures = min(failures + 1, 16)
@@ -114,10 +116,12 @@ class NullSink:
         self._log = structlog.get_logger("sink")
 
     async def run(self) -> None:
-        """Forget until cancelled."""
+        """Forget until cancelled. Raises FencedError."""
         while True:
             try:
                 await self.flush()
+            except FencedError:
+                raise
             except StoreError as error:
                 self._log.warning("can't empty the outbox", error=str(error))
                 await clock.sleep(LAST_BACKOFF_S)

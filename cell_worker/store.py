@@ -1,8 +1,11 @@
 """The cell's own store, on its volume: which events are done, and the lines they emitted, in one transaction.
 
 Guarantees: an event's id and its lines are written together or not at all; no id is written twice; once `commit` has
-returned, both survive a crash of the process and of the machine; after an instance of a higher generation has opened
-the store, no commit of a lower one succeeds.
+returned, both survive a crash of the process and of the machine; after an instance of a higher generation has taken
+the store, no commit of a lower one succeeds and it gets no more lines to deliver.
+
+An instance that has opened the store without taking it is in standby: it disturbs the one that has it in nothing, and
+gets no lines either.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ CREATE TABLE IF NOT EXISTS processed (event_id TEXT PRIMARY KEY, generation INTE
 CREATE INDEX IF NOT EXISTS processed_at ON processed (at_ms);
 CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, line BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS fence (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS instances (generation INTEGER PRIMARY KEY, writes INTEGER NOT NULL);
 """  # noqa: E501 - SQL reads best a table a line
 
 
@@ -44,7 +48,11 @@ class Store(Protocol):
     """What the runtime needs of a store."""
 
     async def open(self, generation: int) -> None:
-        """Take the store for this generation. Raises FencedError when a higher one has it."""
+        """Open it in standby: who has the store goes on. Raises FencedError when a higher generation has it."""
+        ...
+
+    async def take(self) -> None:
+        """Have the store from now on, alone. Raises StoreError, FencedError."""
         ...
 
     async def highest_generation(self) -> int:
@@ -56,11 +64,17 @@ class Store(Protocol):
         ...
 
     async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
-        """Write the event and its lines; False when it was done already. Raises StoreError, FencedError."""
+        """Write the event and its lines; False when it was done already. It takes the store, if that is not done.
+
+        Raises StoreError, FencedError.
+        """
         ...
 
     async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
-        """The oldest lines, with their numbers: one at least, then as many as fit."""
+        """The oldest lines, with their numbers: one at least, then as many as fit; none in standby.
+
+        Raises StoreError, FencedError.
+        """
         ...
 
     async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
@@ -68,11 +82,11 @@ class Store(Protocol):
         ...
 
     async def outbox_size(self) -> int:
-        """How many lines wait."""
+        """How many lines wait; none in standby."""
         ...
 
     async def check(self) -> None:
-        """Write something that changes nothing. Raises StoreError, FencedError."""
+        """Write something that changes nothing, in standby too. Raises StoreError, FencedError."""
         ...
 
     async def close(self) -> None:
@@ -94,16 +108,23 @@ class SqliteStore:
         self._commits = _Grouped(self._commit_group)
         self._lookups = _Grouped(self._look_up)
         self._lines = 0
+        self.taken = False
 
     async def open(self, generation: int) -> None:
-        """Raise the fence."""
+        """Leave a mark, and the fence as it is."""
         self._generation = generation
-        await self._do(lambda db: _raise_fence(db, generation))
+        await self._do(lambda db: _leave_mark(db, generation))
+
+    async def take(self) -> None:
+        """Raise the fence."""
+        await self._do(lambda db: _take(db, self._generation))
+        self.taken = True
         self._lines = await self._do(lambda db: _one(db, "SELECT COUNT(*) FROM outbox"))
 
     async def highest_generation(self) -> int:
-        """From the fence."""
-        return await self._do(_fence)
+        """From the marks, and from the fence in a store that is older than they are."""
+        marks = "SELECT MAX(COALESCE(MAX(generation), 0), ?) FROM instances"
+        return await self._do(lambda db: _one(db, marks, _fence(db)))
 
     async def seen(self, event_id: str) -> bool:
         """By primary key."""
@@ -115,7 +136,10 @@ class SqliteStore:
 
     async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
         """In the order of commits."""
-        return await self._do(lambda db: _oldest(db, limit, max_bytes))
+        lines = await self._do(lambda db: _oldest(db, self._generation, limit, max_bytes))
+        if not lines:
+            self._lines = 0  # a predecessor may have delivered some after they were counted
+        return lines
 
     async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
         """One statement."""
@@ -133,8 +157,8 @@ class SqliteStore:
         return self._lines
 
     async def check(self) -> None:
-        """Raises StoreError when it can't be written."""
-        await self._do(lambda db: _raise_fence(db, self._generation))
+        """Leave the mark again, one higher: SQLite doesn't write what is as it was."""
+        await self._do(lambda db: _leave_mark(db, self._generation))
 
     async def prune(self) -> bool:
         """Forget a few events that can't come again; False when none is left."""
@@ -174,6 +198,8 @@ class SqliteStore:
         return [event_id in done for event_id in ids]
 
     async def _commit_group(self, group: Sequence[tuple[str, Sequence[bytes]]]) -> list[bool]:
+        if not self.taken:
+            await self.take()  # which counts the lines that are there
         written = await self._do(lambda db: _commit_group(db, self._generation, group))
         self._lines += sum(len(lines) for (_, lines), new in zip(group, written, strict=True) if new)
         return written
@@ -211,9 +237,11 @@ def _one(db: sqlite3.Connection, query: str, *values: object) -> int:
     return int(db.execute(query, values).fetchone()[0])
 
 
-def _oldest(db: sqlite3.Connection, limit: int, max_bytes: int) -> list[tuple[int, bytes]]:
+def _oldest(db: sqlite3.Connection, generation: int, limit: int, max_bytes: int) -> list[tuple[int, bytes]]:
     rows: list[tuple[int, bytes]] = []
     size = 0
+    if _check_fence(db, generation) < generation:
+        return rows
     for seq, line in db.execute("SELECT seq, line FROM outbox ORDER BY seq LIMIT ?", (limit,)):
         size += len(line)
         if rows and size > max_bytes:
@@ -226,22 +254,38 @@ def _fence(db: sqlite3.Connection) -> int:
     return _one(db, "SELECT COALESCE(MAX(generation), 0) FROM fence")
 
 
-def _check_fence(db: sqlite3.Connection, generation: int) -> None:
+def _check_fence(db: sqlite3.Connection, generation: int) -> int:
+    """The generation that has the store, at most this one."""
     highest = _fence(db)
     if highest > generation:
         raise FencedError(f"generation {highest} has the cell's store; this is {generation}")
+    return highest
 
 
 def _raise_fence(db: sqlite3.Connection, generation: int) -> None:
+    """Within a transaction."""
+    if _check_fence(db, generation) < generation:
+        db.execute("INSERT OR REPLACE INTO fence VALUES (1, ?)", (generation,))
+
+
+def _take(db: sqlite3.Connection, generation: int) -> None:
+    with _transaction(db):
+        _raise_fence(db, generation)
+
+
+def _leave_mark(db: sqlite3.Connection, generation: int) -> None:
     with _transaction(db):
         _check_fence(db, generation)
-        db.execute("INSERT OR REPLACE INTO fence VALUES (1, ?)", (generation,))
+        db.execute(
+            "INSERT INTO instances VALUES (?, 1) ON CONFLICT (generation) DO UPDATE SET writes = writes + 1",
+            (generation,),
+        )
 
 
 def _commit_group(db: sqlite3.Connection, generation: int, group: Sequence[tuple[str, Sequence[bytes]]]) -> list[bool]:
     written = []
     with _transaction(db):
-        _check_fence(db, generation)
+        _raise_fence(db, generation)
         for event_id, lines in group:
             row = (event_id, generation, clock.time_ms())
             new = db.execute("INSERT OR IGNORE INTO processed VALUES (?, ?, ?)", row).rowcount == 1

@@ -76,3 +76,13 @@ class Unspeakable(Exception):
 
     def __str__(self) -> str:
         raise ValueError
+
+
+class PlainCanary:
+    """Its canary can't be awaited."""
+
+    async def __call__(self, event: Event, cell: Cell) -> None:
+        return
+
+    def canary(self, cell: Cell) -> None:
+        """No coroutine."""

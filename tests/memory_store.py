@@ -12,14 +12,15 @@ class Volume:
     """What outlives an instance."""
 
     def __init__(self) -> None:
-        self.highest = 0
+        self.opened = 0  # the highest generation that ever opened it
+        self.highest = 0  # the one that has it
         self.processed: set[str] = set()
         self.lines: list[tuple[int, bytes]] = []
         self.next_seq = 1
 
 
 class MemoryStore:
-    """Store on a Volume. `broken` makes commits fail, as a full disk does."""
+    """Store on a Volume. `broken` makes writes fail, as a full disk does."""
 
     def __init__(self, volume: Volume | None = None) -> None:
         self.volume = volume or Volume()
@@ -29,18 +30,22 @@ class MemoryStore:
     async def open(self, generation: int) -> None:
         self._generation = generation
         self._check_fence()
-        self.volume.highest = generation
+        self.volume.opened = max(self.volume.opened, generation)
+
+    async def take(self) -> None:
+        self._check_fence()
+        if self.broken:
+            raise StoreError("disk full")
+        self.volume.highest = self._generation
 
     async def highest_generation(self) -> int:
-        return self.volume.highest
+        return self.volume.opened
 
     async def seen(self, event_id: str) -> bool:
         return event_id in self.volume.processed
 
     async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
-        self._check_fence()
-        if self.broken:
-            raise StoreError("disk full")
+        await self.take()
         if event_id in self.volume.processed:
             return False
         self.volume.processed.add(event_id)
@@ -50,6 +55,9 @@ class MemoryStore:
         return True
 
     async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
+        self._check_fence()
+        if self._in_standby():
+            return []
         sizes = accumulate(len(line) for _, line in self.volume.lines[:limit])
         fitting = sum(size <= max_bytes for size in sizes)
         return self.volume.lines[: min(limit, max(1, fitting))]
@@ -58,13 +66,18 @@ class MemoryStore:
         self.volume.lines = [(seq, line) for seq, line in self.volume.lines if seq > last_seq or seq in keep]
 
     async def outbox_size(self) -> int:
-        return len(self.volume.lines)
+        return 0 if self._in_standby() else len(self.volume.lines)
 
     async def close(self) -> None:
         return
 
     async def check(self) -> None:
         self._check_fence()
+        if self.broken:
+            raise StoreError("disk full")
+
+    def _in_standby(self) -> bool:
+        return self.volume.highest < self._generation
 
     def _check_fence(self) -> None:
         if self.volume.highest > self._generation:

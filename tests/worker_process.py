@@ -91,9 +91,33 @@ class WorkerProcess:
     def _is_mine(self, record: protocol.InstanceRecord) -> bool:
         return record.address in self.said()
 
+    def has_taken(self) -> None:
+        """Wait until it says that it has the cell's store."""
+
+        async def said_so() -> bool:
+            assert self.process.poll() is None, self.said()
+            return "has the cell's store from now on" in self.said()
+
+        run(until(said_so, "it has taken the store"))
+
     def url(self) -> str:
         """Its address."""
         return f"http://{self.ready().address}"
+
+    def components(self, url: str) -> dict[str, tuple[bool, str]]:
+        """Name → whether it is healthy, and what it says of itself."""
+        return {part["name"]: (part["healthy"], part["detail"]) for part in json.loads(get(f"{url}/components")[1])}
+
+    def admit(self, generation: int) -> None:
+        """As the controller does."""
+        record = json.dumps({"cell_id": "cell-0000", "generation": generation})
+        with Redis.from_url(self.redis_url) as redis:
+            redis.hset(protocol.redis_key(self.environment, "cells"), "cell-0000", record)
+
+    def lines(self) -> int:
+        """How many its outbox holds."""
+        with closing(sqlite3.connect(self.directory / "volume" / "store.db")) as db:
+            return int(db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
 
     def events(self) -> set[str]:
         """What its store says is done."""
@@ -102,9 +126,10 @@ class WorkerProcess:
         return {row[0] for row in rows}
 
 
-def body(*ids: str, generation: int = 1, cell_id: str = "cell-0000") -> bytes:
-    """A batch as JSON."""
-    events = [{"event_id": i, "partition_key": "k", "attempt": 1, "body": {"n": 1}} for i in ids]
+def body(*ids: str, generation: int = 1, cell_id: str = "cell-0000", canary: bool = False) -> bytes:
+    """A batch as JSON; of canaries, when they are to be that."""
+    more = {"canary": True} if canary else {}
+    events = [{"event_id": i, "partition_key": "k", "attempt": 1, "body": {"n": 1}, **more} for i in ids]
     batch = {"cell_id": cell_id, "generation": generation, "epoch": 1, "deadline_s": 30, "events": events}
     return json.dumps(batch).encode()
 

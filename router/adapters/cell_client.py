@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from math import isfinite
 
 import aiohttp
 import msgspec
@@ -23,7 +24,8 @@ class HttpCellClient:
         self._headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
         self._deadline_s = event_timeout_s
         # A little longer than the cell's own deadline: its `failed` is better evidence than our giving up.
-        self._timeout = aiohttp.ClientTimeout(total=event_timeout_s + 5, sock_connect=2)
+        self._patience_s = event_timeout_s + 5
+        self._timeout = aiohttp.ClientTimeout(total=self._patience_s, sock_connect=2)
 
     async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
         """Yield results as they come."""
@@ -34,7 +36,7 @@ class HttpCellClient:
             ) as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                     raise CellRefusedError(response.status, await _excerpt(response))
-                async for result in _results(response, len(batch)):
+                async for result in _results(response, len(batch), self._patience_s):
                     yield result
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             reached = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
@@ -52,7 +54,7 @@ class HttpCellClient:
         )
 
 
-async def _results(response: aiohttp.ClientResponse, count: int) -> AsyncIterator[Result]:
+async def _results(response: aiohttp.ClientResponse, count: int, patience_s: float) -> AsyncIterator[Result]:
     """Each index once. Raises ValueError (DecodeError among them) for garbage and for lines without end."""
     open_ = set(range(count))
     while open_:
@@ -66,8 +68,17 @@ async def _results(response: aiohttp.ClientResponse, count: int) -> AsyncIterato
             raise ValueError(f"a result for event {found.index}, which is not open")
         open_.discard(found.index)
         yield Result(
-            found.index, Outcome(found.outcome.value), found.reason[: protocol.MAX_REASON_CHARS], found.duplicate
+            found.index,
+            Outcome(found.outcome.value),
+            found.reason[: protocol.MAX_REASON_CHARS],
+            found.duplicate,
+            waited_s=_believed(found.waited_s, patience_s),
         )
+
+
+def _believed(waited_s: float, patience_s: float) -> float:
+    """No event can have waited longer than its call may last, and none less than nothing."""
+    return waited_s if isfinite(waited_s) and 0 <= waited_s <= patience_s else 0.0
 
 
 async def _excerpt(response: aiohttp.ClientResponse) -> str:

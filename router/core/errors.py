@@ -45,6 +45,10 @@ class CellRefusedError(CellRouterError):
         super().__init__(f"refused with HTTP {status}: {detail}")
 
 
+class ChaosRefusedError(CellRouterError):
+    """The instance doesn't allow fault injection, or can't do this one; the text says why."""
+
+
 class ProvisionError(CellRouterError):
     """An instance could not be launched or stopped."""
 

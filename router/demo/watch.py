@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from cell_worker import protocol
-from router.core.errors import CellRouterError
-
-
-class ChaosRefusedError(CellRouterError):
-    """The system doesn't allow fault injection, or has another secret."""
+from router.adapters.cell_chaos import inject
+from router.core.faults import Fault, FaultKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +38,8 @@ class System:
         return await self._get(f"http://{address}{protocol.COMPONENTS_PATH}")
 
     async def kill(self, address: str) -> None:
-        """Let the worker at this address SIGKILL itself: the connection ends without an answer."""
-        headers = {"Authorization": protocol.bearer(self.secret)}
-        with suppress(aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            async with self.session.post(f"http://{address}{protocol.CRASH_PATH}", headers=headers) as response:
-                raise ChaosRefusedError(f"{address} refuses to be killed: {await response.text()} (cells.chaos)")
+        """Let the worker at this address SIGKILL itself. Raises ChaosRefusedError, CellUnavailableError."""
+        await inject(self.session, self.secret, address, Fault(FaultKind.CRASH))
 
     async def _get(self, url: str) -> list[dict[str, Any]]:
         try:

@@ -1,4 +1,4 @@
-"""The cell's Store, and the sink that empties it: one suite for the fake in memory and for SQLite."""
+"""The cell's Store: one suite for the fake in memory and for SQLite."""
 
 from __future__ import annotations
 
@@ -6,40 +6,20 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 
-from cell_worker.sink import MAX_LINE_BYTES, FirehoseSink, NullSink, SinkError
 from cell_worker.store import FencedError, SqliteStore, Store, StoreError
 from tests.aio import run
-from tests.memory_store import MemoryStore, Volume
-
-Make = Callable[[], Store]
-"""Another instance's store on the same volume."""
+from tests.contract.stores import Make, maker, on
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Stores on one volume."""
-    volume = Volume()
-    return lambda: MemoryStore(volume) if request.param == "memory" else SqliteStore(tmp_path / "cell" / "store.db")
-
-
-def on(make: Make, story: Callable[[Store], Awaitable[None]]) -> None:
-    """Run a story on a store that generation 1 has opened."""
-
-    async def main() -> None:
-        store = make()
-        await store.open(1)
-        await story(store)
-        await store.close()
-
-    run(main())
+    return maker(str(request.param), tmp_path)
 
 
 def test_an_event_and_its_lines_are_there_after_the_commit(make: Make) -> None:
@@ -127,6 +107,7 @@ def test_what_is_committed_outlives_the_instance(make: Make) -> None:
         successor = make()
         assert await successor.highest_generation() == 1
         await successor.open(2)
+        await successor.take()
         assert await successor.seen("a")
         assert await successor.outbox_size() == 1
         await successor.close()
@@ -135,13 +116,15 @@ def test_what_is_committed_outlives_the_instance(make: Make) -> None:
 
 
 def test_an_older_generation_is_refused(make: Make) -> None:
-    """A woken zombie's late commit changes nothing, and it can't open the store again."""
+    """A woken zombie's late commit changes nothing, and it can neither take the store back nor open it again."""
 
     async def story(zombie: Store) -> None:
         successor = make()
         await successor.open(2)
-        with pytest.raises(FencedError):
-            await zombie.commit("a", [b"late"])
+        await successor.take()
+        for call in (zombie.commit("a", [b"late"]), zombie.take(), zombie.check(), zombie.outbox(10)):
+            with pytest.raises(FencedError):
+                await call
         assert not await successor.seen("a")
         assert await successor.outbox_size() == 0
         again = make()
@@ -149,6 +132,63 @@ def test_an_older_generation_is_refused(make: Make) -> None:
             await again.open(1)
         await again.close()
         await successor.close()
+
+    on(make, story)
+
+
+def test_an_instance_in_standby_disturbs_nobody(make: Make) -> None:
+    """The older one goes on with everything; the newer one has no lines, though it can write and is counted."""
+
+    async def story(older: Store) -> None:
+        newer = make()
+        await newer.open(2)
+        await newer.check()
+        assert await older.commit("a", [b"1", b"2"])
+        assert await newer.outbox(10) == []
+        assert await newer.outbox_size() == 0
+        assert await older.highest_generation() == 2
+        await older.take()
+        await older.check()
+        ((first, _), _) = await older.outbox(10)
+        await older.delete(first)
+        again = make()
+        await again.open(1)  # as after a restart of its process
+        assert await again.commit("b", [b"3"])
+        await newer.take()
+        assert [line for _, line in await newer.outbox(10)] == [b"2", b"3"]
+        assert await newer.outbox_size() == 2
+        for store in (again, newer):
+            await store.close()
+
+    on(make, story)
+
+
+def test_taking_a_store_again_changes_nothing(make: Make) -> None:
+    """As the registry's word does after an event has taken it."""
+
+    async def story(store: Store) -> None:
+        await store.commit("a", [b"1"])
+        await store.take()
+        await store.check()
+        assert [line for _, line in await store.outbox(10)] == [b"1"]
+        assert await store.outbox_size() == 1
+
+    on(make, story)
+
+
+def test_a_commit_takes_the_store(make: Make) -> None:
+    """There are never two that may commit, even if nobody has said a word."""
+
+    async def story(older: Store) -> None:
+        newer = make()
+        await older.commit("a", [b"1"])
+        await newer.open(2)
+        assert await newer.commit("b", [b"2"])
+        with pytest.raises(FencedError):
+            await older.commit("c", [])
+        assert [line for _, line in await newer.outbox(10)] == [b"1", b"2"]
+        assert await newer.outbox_size() == 2
+        await newer.close()
 
     on(make, story)
 
@@ -182,6 +222,7 @@ def test_a_full_disk_writes_nothing_by_halves_and_goes_on_when_there_is_room(tmp
             await store.commit("big", [b"x" * 500_000])
         assert not await store.seen("big")
         assert await store.outbox_size() == 0
+        assert await store.highest_generation() == 1
         await store._do(lambda db: db.execute("PRAGMA max_page_count = 100000"))
         assert await store.commit("big", [b"x" * 500_000])
         await store.close()
@@ -219,11 +260,52 @@ def test_a_store_that_has_been_closed_refuses_and_keeps_nobody_waiting(tmp_path:
     run(main())
 
 
+def test_a_check_in_standby_really_writes(tmp_path: Path) -> None:
+    """Each is a frame in the write-ahead log; and on a volume that takes no writes it fails."""
+    path = tmp_path / "store.db"
+
+    async def main() -> None:
+        older, newer = SqliteStore(path), SqliteStore(path)
+        await older.open(1)
+        await older.take()
+        await newer.open(2)
+        for _ in range(3):
+            before = path.with_name("store.db-wal").stat().st_size
+            await newer.check()
+            assert path.with_name("store.db-wal").stat().st_size > before
+        await newer._do(lambda db: db.execute("PRAGMA query_only = 1"))
+        with pytest.raises(StoreError, match="readonly"):
+            await newer.check()
+        assert await older.commit("a", [])
+        await older.close()
+        await newer.close()
+
+    run(main())
+
+
+def test_the_generation_of_a_store_from_before_the_marks_is_known(tmp_path: Path) -> None:
+    """There was only the fence then."""
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE fence (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL)")
+        db.execute("INSERT INTO fence VALUES (1, 7)")
+
+    async def main() -> None:
+        store = SqliteStore(path)
+        assert await store.highest_generation() == 7
+        await store.open(8)
+        assert await store.highest_generation() == 8
+        await store.close()
+
+    run(main())
+
+
 def test_another_process_of_a_higher_generation_fences_this_one(tmp_path: Path) -> None:
     """The fence is in the file: a commit that comes after it is refused, and so is the check."""
     path = tmp_path / "store.db"
     other = "import asyncio, pathlib, sys; from cell_worker.store import SqliteStore"
-    other += "; asyncio.run(SqliteStore(pathlib.Path(sys.argv[1])).open(2))"
+    other += "; store = SqliteStore(pathlib.Path(sys.argv[1]))"
+    other += "; run = asyncio.new_event_loop().run_until_complete; run(store.open(2)); run(store.take())"
 
     async def main() -> None:
         store = SqliteStore(path)
@@ -270,113 +352,5 @@ def test_a_store_reopened_goes_on(tmp_path: Path) -> None:
         assert await asyncio.gather(*tasks) == [True] * 50
         assert await store.outbox_size() == 50
         await store.close()
-
-    run(main())
-
-
-class Firehose:
-    """Takes every record but those of `refuses`; waits for `open` first, and answers `garbage` when that is set."""
-
-    def __init__(self) -> None:
-        self.taken: list[bytes] = []
-        self.calls = 0
-        self.refuses: set[bytes] = set()
-        self.garbage: object = None
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def put_record_batch(self, *, DeliveryStreamName: str, Records: Sequence[dict[str, bytes]]) -> Any:  # noqa: N803 - boto's
-        self.calls += 1
-        await self.open.wait()
-        lines = [record["Data"] for record in Records]
-        if self.garbage is not None:
-            return self.garbage
-        self.taken += [line for line in lines if line not in self.refuses]
-        return {"RequestResponses": [{"ErrorCode": "Slow"} if line in self.refuses else {} for line in lines]}
-
-
-def sink_of(store: Store) -> tuple[FirehoseSink, Firehose]:
-    """A sink whose client is a fake."""
-    sink, firehose = FirehoseSink(store, "stream"), Firehose()
-    sink._client._client = firehose
-    return sink, firehose
-
-
-def test_what_firehose_refuses_stays_and_comes_again(make: Make) -> None:
-    """And only that."""
-
-    async def story(store: Store) -> None:
-        sink, firehose = sink_of(store)
-        await store.commit("a", [b"1", b"2", b"3"])
-        firehose.refuses = {b"2"}
-        with pytest.raises(SinkError, match="1 of 3 records were refused: Slow"):
-            await sink.forward()
-        assert [line for _, line in await store.outbox(10)] == [b"2"]
-        firehose.refuses = set()
-        assert await sink.forward()
-        assert not await sink.forward()
-        assert firehose.taken == [b"1", b"3", b"2"]
-
-    on(make, story)
-
-
-@pytest.mark.parametrize("garbage", [{}, {"RequestResponses": []}, {"RequestResponses": [{}] * 3}, "no"])
-def test_an_answer_that_is_none_of_firehoses_loses_nothing(make: Make, garbage: object) -> None:
-    """It says nothing of the lines: they stay; and the sink goes on trying."""
-
-    async def story(store: Store) -> None:
-        sink, firehose = sink_of(store)
-        await store.commit("a", [b"1", b"2"])
-        firehose.garbage = garbage
-        with structlog.testing.capture_logs() as logs:
-            running = asyncio.create_task(sink.run())
-            while firehose.calls < 2:  # noqa: ASYNC110 - a poll within the test's time
-                await asyncio.sleep(0.01)  # noqa: TID251 - the sink waits in real time
-            assert await store.outbox_size() == 2
-            firehose.garbage = None
-            while await store.outbox_size():  # noqa: ASYNC110 - a poll within the test's time
-                await asyncio.sleep(0.01)  # noqa: TID251 - the sink waits in real time
-            running.cancel()
-            await asyncio.wait([running])
-        assert [entry["event"] for entry in logs] == ["the sink fails", "the sink works again"]
-
-    on(make, story)
-
-
-def test_a_flush_beside_the_sinks_own_work_puts_no_line_twice(make: Make) -> None:
-    """As at the end of every worker."""
-
-    async def story(store: Store) -> None:
-        sink, firehose = sink_of(store)
-        await store.commit("a", [b"x" * MAX_LINE_BYTES] * 9)
-        firehose.open.clear()
-        flushing = asyncio.gather(sink.forward(), sink.flush())
-        while not firehose.calls:  # noqa: ASYNC110 - a poll within the test's time
-            await asyncio.sleep(0.01)  # noqa: TID251 - the store has a thread
-        firehose.open.set()
-        await flushing
-        assert len(firehose.taken) == 9
-        assert firehose.calls == 3  # four lines a call: 4 MiB
-
-    on(make, story)
-
-
-def test_a_full_disk_does_not_end_a_worker_without_a_sink(tmp_path: Path) -> None:
-    """Forgetting lines needs room too: it says so and tries again."""
-
-    class Full(MemoryStore):
-        async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
-            raise StoreError("disk full")
-
-    async def main() -> None:
-        store = Full()
-        await store.commit("a", [b"1"])
-        with structlog.testing.capture_logs() as logs:
-            running = asyncio.create_task(NullSink(store).run())
-            await asyncio.wait([running], timeout=0.01)
-            assert not running.done()
-            running.cancel()
-            await asyncio.wait([running])
-        assert [entry["error"] for entry in logs] == ["disk full"]
 
     run(main())

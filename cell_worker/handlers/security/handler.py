@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 from aiobotocore.session import AioSession, get_session
 
-from cell_worker.api import Cell, Event
+from cell_worker.api import Cell, Event, RejectEvent
 from cell_worker.components import Component
+from cell_worker.handlers.security import canary
 from cell_worker.handlers.security.components import RulesComponent, S3Component
 from cell_worker.handlers.security.findings import finding, receipt
 from cell_worker.handlers.security.logs import LogObject, fetch, log_object, parse
@@ -56,6 +58,15 @@ class SecurityMonitor:
             cell.emit(each)
         cell.emit(receipt(event, cell, source, len(records), findings, uuid4().hex))
         return {"object": str(source), "records": len(records), "findings": len(findings)}
+
+    async def canary(self, cell: Cell) -> None:
+        """S3 asked by the client that reads logs, and every rule on one record. Raises RetryEvent."""
+        source = LogObject(cell.resources, canary.KEY, None)
+        with suppress(RejectEvent):  # not there, or not ours to read: S3 has answered
+            async with self._s3.reading(source.bucket) as client:
+                await fetch(client, source, self._settings.max_object_bytes)
+        # In no thread: logs may keep all of them busy, and this says how the instance is, not how much it has to do.
+        _evaluate(canary.LOG, source, self._settings.max_log_bytes, self._rules.rules)
 
     async def stop(self) -> None:
         """Close the S3 client."""

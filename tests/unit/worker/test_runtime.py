@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, ParamSpec
 
 import msgspec
 import pytest
@@ -14,58 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
-from cell_worker.metrics import WorkerMetrics
-from cell_worker.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventBatch, EventResult, Outcome, WireEvent
-from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler, start_handler
+from cell_worker.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventResult, Outcome
+from cell_worker.runtime import HandlerError, Identity, load_handler, start_handler
 from cell_worker.store import StoreError
 from tests.aio import run
 from tests.handlers import CannotStart, Gate, Unspeakable
-from tests.memory_store import MemoryStore
-
-P = ParamSpec("P")
-Handle = Callable[[Event, Cell], Awaitable[Mapping[str, object] | None]]
-
-
-def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A test that is a coroutine."""
-    return functools.wraps(test)(lambda *args, **given: run(test(*args, **given)))
-
-
-async def make(handler: Handle, *, concurrency: int = 4, timeout_s: float = 30) -> tuple[Runtime, MemoryStore]:
-    """A runtime of cell-0000, generation 1."""
-    store = MemoryStore()
-    await store.open(1)
-    identity = Identity("cell-0000", 1, "test", side_effects=False)
-    runtime = Runtime(identity, handler, store, WorkerMetrics(), concurrency=concurrency, event_timeout_s=timeout_s)
-    return runtime, store
-
-
-def batch(*ids: str, deadline_s: float = 30) -> EventBatch:
-    """A batch for it."""
-    events = [WireEvent(event_id, "key", 1, msgspec.Raw(b'{"x": 1}')) for event_id in ids]
-    return EventBatch("cell-0000", 1, 1, deadline_s, events)
-
-
-async def results(runtime: Runtime, work: EventBatch) -> dict[int, EventResult]:
-    """Every result by its index."""
-    return {result.index: result async for result in runtime.process(work)}
-
-
-async def one_result(runtime: Runtime, work: EventBatch | None = None) -> EventResult:
-    """The result of a batch of one."""
-    (result,) = (await results(runtime, work or batch("a"))).values()
-    return result
-
-
-async def turns(count: int = 20) -> None:
-    """Let all that can go on go on."""
-    for _ in range(count):
-        await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, no wait
-
-
-async def emit(event: Event, cell: Cell) -> None:
-    """A handler that leaves a line."""
-    cell.emit({"id": event.event_id})
+from tests.runtime_world import batch, emit, in_loop, make, one_result, results, turns
 
 
 @in_loop

@@ -1,0 +1,42 @@
+"""Fault injection into a running instance, by the wire contract."""
+
+from __future__ import annotations
+
+import aiohttp
+import msgspec
+
+from cell_worker import protocol
+from router.core.errors import CellUnavailableError, ChaosRefusedError
+from router.core.faults import Fault, FaultKind
+
+_TIMEOUT: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=10, sock_connect=2)
+_FORBIDDEN = 403
+
+
+async def inject(session: aiohttp.ClientSession, secret: str, address: str, fault: Fault) -> None:
+    """Have the instance at this address fail. Raises ChaosRefusedError, CellUnavailableError."""
+    headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
+    body, url = msgspec.json.encode(_to_wire(fault)), f"http://{address}{protocol.CHAOS_PATH}"
+    try:
+        async with session.post(url, data=body, headers=headers, timeout=_TIMEOUT) as response:
+            if not response.ok:
+                raise ChaosRefusedError(f"{address} refuses: {await _reason(response)}")
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # A process that kills itself answers nothing; one that is not there can't even be connected to.
+        if fault.kind is not FaultKind.CRASH or isinstance(error, aiohttp.ClientConnectorError):
+            raise CellUnavailableError(f"{address} can't be reached: {type(error).__name__}: {error}") from error
+
+
+def _to_wire(fault: Fault) -> protocol.Fault:
+    kind = protocol.FaultKind(fault.kind.value)
+    return protocol.Fault(kind, fault.seconds, fault.delay_s, fault.factor, fault.rate, fault.component)
+
+
+async def _reason(response: aiohttp.ClientResponse) -> str:
+    text = (await response.content.read(2000)).decode("utf-8", "replace")
+    try:
+        reason = str(msgspec.json.decode(text)["detail"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        reason = f"HTTP {response.status}: {text}"
+    allowed = "; cells.chaos = true allows it, once the cell has been started anew with it"
+    return reason + (allowed if response.status == _FORBIDDEN else "")

@@ -1,0 +1,28 @@
+"""What a cell of a worker process has in AWS, and what has arrived there."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack
+from typing import Any
+
+from router.adapters.aws import AwsConfig, open_client
+from router.adapters.aws_resources import AwsCellResources, Names
+
+
+async def make_cell(stack: AsyncExitStack, endpoint: str, environment: str) -> tuple[Any, str]:
+    """What cell-0000 has in AWS; an S3 client, and the bucket where its lines arrive."""
+    aws = AwsConfig("us-east-1", endpoint)
+    clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
+    names = Names("cellrouter", environment, "q", "d")
+    resources = AwsCellResources(names, *clients, region="us-east-1", firehose_role="arn:aws:iam::1:role/r")
+    await resources.ensure("cell-0000")
+    return clients[1], names.cell("cell-0000")
+
+
+async def arrived(s3: Any, bucket: str) -> list[dict[str, Any]]:
+    """Every record in a bucket."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [found["Key"] async for page in pages for found in page.get("Contents", ())]
+    bodies = [await (await s3.get_object(Bucket=bucket, Key=key))["Body"].read() for key in keys]
+    return [json.loads(line) for body in bodies for line in body.splitlines()]

@@ -1,0 +1,32 @@
+"""Stores for the contract suites: the fake in memory, and SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from cell_worker.store import SqliteStore, Store
+from tests.aio import run
+from tests.memory_store import MemoryStore, Volume
+
+Make = Callable[[], Store]
+"""Another instance's store on the same volume."""
+
+
+def maker(kind: str, directory: Path) -> Make:
+    """Stores on one volume."""
+    volume = Volume()
+    return lambda: MemoryStore(volume) if kind == "memory" else SqliteStore(directory / "cell" / "store.db")
+
+
+def on(make: Make, story: Callable[[Store], Awaitable[None]]) -> None:
+    """Run a story on a store that generation 1 has taken."""
+
+    async def main() -> None:
+        store = make()
+        await store.open(1)
+        await store.take()
+        await story(store)
+        await store.close()
+
+    run(main())

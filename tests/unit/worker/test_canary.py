@@ -1,0 +1,152 @@
+"""Canaries say how an instance is, waits how much it has to do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
+from cell_worker.protocol import Outcome
+from cell_worker.runtime import HandlerError, load_handler
+from tests.handlers import Gate
+from tests.runtime_world import batch, emit, in_loop, make, one_result, results, turns
+
+
+class Tried:
+    """A handler whose canary notes what it gets, and raises or waits as it is told."""
+
+    def __init__(self, error: BaseException | None = None, *, hangs: bool = False) -> None:
+        self.error = error
+        self.hangs = hangs
+        self.cells: list[Cell] = []
+        self.ended = 0
+
+    async def __call__(self, event: Event, cell: Cell) -> None:
+        await asyncio.Event().wait()
+
+    async def canary(self, cell: Cell) -> None:
+        """The handler's way."""
+        cell.emit({"never": "seen"})
+        self.cells.append(cell)
+        try:
+            if self.hangs:
+                await asyncio.Event().wait()
+        finally:
+            self.ended += 1
+        if self.error is not None:
+            raise self.error
+
+
+@in_loop
+async def test_a_saturated_worker_answers_a_canary() -> None:
+    """It takes no place, waits for none, and counts as no event."""
+    runtime, _ = await make(gate := Gate(), concurrency=1)
+    busy = asyncio.create_task(results(runtime, batch("a", "b")))
+    await turns()
+    result = await one_result(runtime, batch("canary"))
+    assert (result.outcome, result.waited_s) == (Outcome.OK, 0)
+    assert runtime._metrics.events.labels("ok")._value.get() == 0
+    gate.open.set()
+    assert {result.outcome for result in (await busy).values()} == {Outcome.OK}
+
+
+@in_loop
+async def test_a_canary_goes_the_handlers_way_and_leaves_nothing() -> None:
+    """Beside the handler's events, with no side effects; what it emits is nobody's."""
+    runtime, store = await make(handler := Tried())
+    assert (await one_result(runtime, batch("canary"))).outcome is Outcome.OK
+    assert [cell.side_effects for cell in handler.cells] == [False]
+    assert store.volume.lines == []
+    assert store.volume.processed == set()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RetryEvent("S3 is away"), "S3 is away"),
+        (RejectEvent("no such thing"), "no such thing"),
+        (ValueError("broken"), "ValueError: broken"),
+        (asyncio.CancelledError("of its own"), "CancelledError: of its own"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@in_loop
+async def test_whatever_a_handlers_canary_raises_means_retry(error: BaseException, reason: str) -> None:
+    """With the reason: it says that the instance is not well, and of no event that it failed."""
+    runtime, _ = await make(Tried(error))
+    result = await one_result(runtime, batch("canary"))
+    assert (result.outcome, result.reason) == (Outcome.RETRY, reason)
+
+
+@in_loop
+async def test_a_canary_has_its_time_and_no_more() -> None:
+    """As an event."""
+    runtime, _ = await make(Tried(hangs=True), timeout_s=0.01)
+    result = await one_result(runtime, batch("canary"))
+    assert (result.outcome, result.reason) == (Outcome.RETRY, "TimeoutError: the canary took longer than 0.01 s")
+
+
+@in_loop
+async def test_a_store_that_takes_no_write_fails_the_canary() -> None:
+    """And the handler isn't asked; a fenced one fences the worker."""
+    runtime, store = await make(handler := Tried())
+    store.broken = True
+    assert (await one_result(runtime, batch("canary"))).reason == "disk full"
+    store.broken = False
+    store.volume.highest = 2
+    assert (await one_result(runtime, batch("canary"))).outcome is Outcome.RETRY
+    assert runtime.fenced.is_set()
+    assert handler.cells == []
+
+
+@in_loop
+async def test_every_canary_is_one_of_its_own() -> None:
+    """Two at once are two runs, or the second would seem too fast; an event is none, whatever its name."""
+    runtime, store = await make(handler := Tried())
+    assert len(await results(runtime, batch("canary", "canary"))) == 2
+    assert len(handler.cells) == 2
+    plain, store = await make(emit)
+    event = batch("x").events[0]
+    mixed = batch("canary")
+    mixed.events.append(type(event)("canary", "key", 1, event.body))
+    found = await results(plain, mixed)
+    assert [result.outcome for result in found.values()] == [Outcome.OK, Outcome.OK]
+    assert store.volume.processed == {"canary"}
+
+
+@in_loop
+async def test_a_canary_that_nobody_waits_for_ends() -> None:
+    """Its router has given it up; and a drain doesn't wait for one either."""
+    runtime, _ = await make(handler := Tried(hangs=True))
+    asking = asyncio.create_task(one_result(runtime, batch("canary")))
+    await turns()
+    asking.cancel()
+    await turns()
+    assert handler.ended == 1
+    asking = asyncio.create_task(one_result(runtime, batch("canary")))
+    await turns()
+    await runtime.drain()
+    assert (await asking).outcome is Outcome.RETRY
+    assert (await one_result(runtime, batch("canary"))).outcome is Outcome.RETRY
+
+
+@in_loop
+async def test_an_event_says_how_long_it_waited_for_a_place() -> None:
+    """Apart from the time that it took; nothing when it had not to wait."""
+    runtime, _ = await make(gate := Gate(), concurrency=1)
+    asking = asyncio.create_task(results(runtime, batch("a", "b")))
+    await asyncio.sleep(0.05)  # noqa: TID251 - the wait that is measured
+    gate.open.set()
+    found = await asking
+    assert found[0].waited_s == 0
+    assert found[0].duration_s > 0.04
+    assert found[1].waited_s > 0.04
+    assert found[1].duration_s < found[1].waited_s
+
+
+def test_a_canary_that_is_no_coroutine_is_explained() -> None:
+    """At the start, by the handler's name."""
+    with pytest.raises(HandlerError, match=r"CELL_HANDLER=tests\.handlers:PlainCanary: its canary is no coroutine"):
+        load_handler("tests.handlers:PlainCanary")

@@ -1,0 +1,109 @@
+"""A new instance beside an older one: it takes the cell's store when it is its turn, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cell_worker.api import Cell, Event
+from cell_worker.protocol import Outcome
+from cell_worker.store import FencedError
+from tests.handlers import Gate
+from tests.memory_store import MemoryStore, Volume
+from tests.runtime_world import batch, emit, in_loop, make, one_result, results, turns
+
+
+@in_loop
+async def test_an_older_instance_goes_on_beside_one_in_standby() -> None:
+    """Also after canaries, which the new one answers."""
+    volume = Volume()
+    older, _ = await make(emit, volume=volume)
+    newer, store = await make(emit, volume=volume, generation=2)
+    assert (await one_result(newer, batch("canary"))).outcome is Outcome.OK
+    assert (await one_result(older)).outcome is Outcome.OK
+    assert not newer.taken.is_set()
+    assert await store.outbox(10) == []
+
+
+@in_loop
+async def test_the_first_event_takes_the_store_before_anything_of_it_is_begun() -> None:
+    """From then on the older one commits nothing, ends what it has begun with retry, and takes no batch any more."""
+    volume, gate = Volume(), Gate()
+    older, _ = await make(gate, volume=volume)
+    owner: list[int] = []
+
+    async def handler(event: Event, cell: Cell) -> None:
+        owner.append(volume.highest)
+
+    newer, _ = await make(handler, volume=volume, generation=2)
+    begun = asyncio.create_task(one_result(older, batch("late")))
+    await turns()
+    assert (await one_result(newer)).outcome is Outcome.OK
+    assert owner == [2]
+    gate.open.set()
+    assert (await begun).outcome is Outcome.RETRY
+    assert older.fenced.is_set()
+    assert not older.owns(batch("more"))
+    assert volume.processed == {"a"}
+
+
+@in_loop
+async def test_a_store_that_cannot_be_taken_means_retry_and_is_tried_again() -> None:
+    """Nothing of an event is begun without it."""
+    gate = Gate()
+    runtime, store = await make(gate)
+    store.broken = True
+    result = await one_result(runtime)
+    assert (result.outcome, result.reason, gate.begun) == (Outcome.RETRY, "disk full", [])
+    store.broken = False
+    gate.open.set()
+    assert (await one_result(runtime)).outcome is Outcome.OK
+
+
+@in_loop
+async def test_a_batch_takes_the_store_once() -> None:
+    """Though all its events begin at the same time, and the registry's word comes at that moment."""
+
+    class Slow(MemoryStore):
+        taken = 0
+
+        async def take(self) -> None:
+            self.taken += 1
+            await turns()
+            await super().take()
+
+        async def commit(self, event_id: str, lines: object) -> bool:
+            return True
+
+    runtime, _ = await make(emit)
+    store = runtime._store = Slow()
+    await asyncio.gather(results(runtime, batch("a", "b", "c")), runtime.take())
+    assert store.taken == 1
+
+
+@in_loop
+async def test_one_that_comes_too_late_is_fenced_by_its_first_event() -> None:
+    """A still newer one has the store: nothing is begun."""
+    volume, gate = Volume(), Gate()
+    late, _ = await make(gate, volume=volume)
+    newer, _ = await make(emit, volume=volume, generation=2)
+    await newer.take()
+    assert (await one_result(late)).outcome is Outcome.RETRY
+    assert late.fenced.is_set()
+    assert gate.begun == []
+    with pytest.raises(FencedError):
+        await late.take()
+
+
+@in_loop
+async def test_one_in_standby_that_drains_leaves_the_store_as_it_is() -> None:
+    """Its lines are the older one's to deliver."""
+    volume = Volume()
+    older, _ = await make(emit, volume=volume)
+    await one_result(older)
+    newer, store = await make(emit, volume=volume, generation=2)
+    await newer.drain()
+    assert (await one_result(newer, batch("late"))).outcome is Outcome.RETRY
+    assert volume.highest == 1
+    assert await store.outbox(10) == []
