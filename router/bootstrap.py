@@ -22,6 +22,7 @@ from fastapi import FastAPI
 
 from router.adapters.aws import AwsConfig, open_client
 from router.adapters.aws_resources import AwsCellResources, Names, ensure_intake
+from router.adapters.cell_chaos import inject
 from router.adapters.cell_client import HttpCellClient
 from router.adapters.cell_control import HttpCellControl
 from router.adapters.clock import SystemClock
@@ -37,6 +38,7 @@ from router.adapters.sqs_client import open_sqs_client
 from router.api.app import Readiness, create_app
 from router.api.views import cell_views, lane_views
 from router.core.errors import RegistryUnavailableError
+from router.core.faults import Fault
 from router.core.messages import Extraction, Parser
 from router.core.policy import Policy
 from router.core.retry import RetryPolicy
@@ -165,6 +167,12 @@ async def open_registry(settings: Settings) -> AsyncIterator[RedisRegistry]:
     """The registry of this environment, for people."""
     async with AsyncExitStack() as stack:
         yield await _registry(stack, settings)
+
+
+async def inject_fault(settings: Settings, address: str, fault: Fault) -> None:
+    """Have the instance at this address fail for a while. Raises ChaosRefusedError, CellUnavailableError."""
+    async with aiohttp.ClientSession() as session:
+        await inject(session, settings.secret.get_secret_value(), address, fault)
 
 
 async def change_policy(settings: Settings, action: str, why: str, edit: Callable[[Policy, int], Policy]) -> Policy:
@@ -330,7 +338,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "CELL_REDIS_URL": cells.redis_url or settings.redis.url,
         "CELL_CONCURRENCY": str(cells.concurrency),
         "CELL_SIDE_EFFECTS": str(cells.side_effects).lower(),
-        "CELL_CHAOS": str(cells.chaos).lower(),
+        "CELL_CHAOS": str(settings.chaos).lower(),
         "CELL_LEASE_TTL_S": str(cells.lease_ttl_s),
         "CELL_EVENT_TIMEOUT_S": str(cells.event_timeout_s),
         "CELL_DRAIN_TIMEOUT_S": str(cells.drain_timeout_s),

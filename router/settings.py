@@ -20,6 +20,7 @@ from router.core.messages import compile_path
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
+LIVE: Final = "live"  # the environment that nobody plays with
 MIN_DRAIN_S: Final = 2.0  # beside a long poll
 
 
@@ -162,7 +163,10 @@ class CellsSection(_Section):
     )
     concurrency: int = Field(default=16, ge=1, le=1000, description="events a worker works on at once")
     side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
-    chaos: bool = Field(default=False, description="allows fault injection")
+    chaos: bool | None = Field(
+        default=None,
+        description="allows fault injection by `cellrouter chaos`; not set: everywhere but in the environment `live`",
+    )
     event_timeout_s: Seconds = Field(default=60.0, description="for one event in its handler; longer counts as failed")
     lease_ttl_s: float = Field(
         default=2.0, ge=0.5, le=60, description="of an instance's lease; a hung one is found that fast"
@@ -192,7 +196,7 @@ class LogSection(_Section):
 class Settings(_Section):
     """Everything."""
 
-    environment: Name = Field(default="live", description="its queues, cells and map are its own: live, stress, …")
+    environment: Name = Field(default=LIVE, description="its queues, cells and map are its own: live, stress, …")
     secret: SecretStr = Field(
         min_length=16, description="of routers, controllers and cells: signs leases, authenticates calls; required"
     )
@@ -203,6 +207,11 @@ class Settings(_Section):
     cells: CellsSection = CellsSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
+
+    @property
+    def chaos(self) -> bool:
+        """Whether cells may be made to fail."""
+        return self.environment != LIVE if self.cells.chaos is None else self.cells.chaos
 
 
 _SECTIONS: Final = {

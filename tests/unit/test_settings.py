@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from router.bootstrap import worker_environment
 from router.core.errors import ConfigError
 from router.settings import check, load
 
@@ -24,6 +25,23 @@ def test_only_the_secret_is_needed() -> None:
     settings = load(SECRET)
     assert (settings.environment, settings.cells.count) == ("live", 4)
     assert "0123456789abcdef" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environment", "chaos", "allowed"),
+    [
+        ("live", None, False),
+        ("live", "true", True),
+        ("live", "false", False),
+        ("stress", None, True),
+        ("stress", "false", False),
+    ],
+)
+def test_chaos_is_allowed_everywhere_but_in_live(environment: str, chaos: str | None, allowed: bool) -> None:
+    """Unless it is set; workers are told what came of it."""
+    given = {} if chaos is None else {"CELLROUTER_CELLS_CHAOS": chaos}
+    settings = load(SECRET | {"CELLROUTER_ENVIRONMENT": environment} | given)
+    assert worker_environment(settings)["CELL_CHAOS"] == str(allowed).lower()
 
 
 def test_variables_win_over_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""`cellrouter chaos …`: make a cell's instance fail on purpose, for a while."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+import uvloop
+
+from router.core.errors import CellUnavailableError
+from router.core.faults import Fault, FaultKind
+from router.settings import load
+
+if TYPE_CHECKING:
+    from router.core.models import LeaseView
+    from router.ports import Snapshot
+
+MAX_S: Final = 600
+
+CellId = Annotated[str, typer.Argument(metavar="CELL", help="The cell, as cell-0003.")]
+Seconds = Annotated[
+    float, typer.Option("--for", min=0, max=MAX_S, help="Seconds, then it ends by itself; 0: end it now.")
+]
+
+app = typer.Typer(
+    help="Make a cell's instance fail on purpose, for a while. In the environment live only with cells.chaos = true.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def slow(
+    cell_id: CellId,
+    *,
+    seconds: Seconds = 60,
+    ms: Annotated[float, typer.Option(min=0, max=MAX_S * 1000, help="Added to every event and canary.")] = 0,
+    factor: Annotated[float, typer.Option(min=1, max=1000, help="Times what the handler takes.")] = 1,
+) -> None:
+    """Let it answer, but late."""
+    if seconds and not ms and factor == 1:
+        raise typer.BadParameter("give --ms, --factor or both")
+    text = " and ".join([f"{ms:g} ms more for every event"] * bool(ms) + [f"handlers take x{factor:g}"] * (factor > 1))
+    _inject(cell_id, Fault(FaultKind.SLOW, seconds, delay_s=ms / 1000, factor=factor), f"slow: {text}")
+
+
+@app.command()
+def hang(cell_id: CellId, *, seconds: Seconds = 60) -> None:
+    """Let it answer no event and no canary, though its lease and its health checks go on."""
+    _inject(cell_id, Fault(FaultKind.HANG, seconds), "hangs: no event and no canary gets an answer")
+
+
+@app.command()
+def errors(
+    cell_id: CellId,
+    *,
+    seconds: Seconds = 60,
+    rate: Annotated[float, typer.Option(min=0, max=1, help="The share of events that fail.")] = 1,
+) -> None:
+    """Let its handler fail. Failures count as attempts: events may end in the dead-letter queue."""
+    _inject(cell_id, Fault(FaultKind.ERRORS, seconds, rate=rate), f"{rate:.0%} of its events fail")
+
+
+@app.command()
+def garbage(cell_id: CellId, *, seconds: Seconds = 60) -> None:
+    """Let it process events and answer what no router understands."""
+    _inject(cell_id, Fault(FaultKind.GARBAGE, seconds), "answers garbage")
+
+
+@app.command()
+def component(
+    cell_id: CellId,
+    name: Annotated[str, typer.Argument(metavar="COMPONENT", help="store, sink, hold, worker, or a handler's own.")],
+    *,
+    seconds: Seconds = 60,
+) -> None:
+    """Let one of its components fail, until that is restarted."""
+    fault = Fault(FaultKind.COMPONENT, seconds, component=name)
+    _inject(cell_id, fault, f"its component {name} fails, until that is restarted")
+
+
+@app.command()
+def crash(cell_id: CellId) -> None:
+    """Let it end at once, by SIGKILL."""
+    _inject(cell_id, Fault(FaultKind.CRASH), "killed by SIGKILL")
+
+
+def _inject(cell_id: str, fault: Fault, text: str) -> None:
+    lease = uvloop.run(_send(cell_id, fault))
+    instance = f"{cell_id}, generation {lease.generation} at {lease.address}"
+    typer.echo(f"{instance}: {text}{_end(fault)}" if fault.seconds else f"{instance}: {fault.kind.value} is over")
+
+
+def _end(fault: Fault) -> str:
+    from router.adapters.clock import SystemClock  # noqa: PLC0415 - --help stays quick
+
+    if fault.kind is FaultKind.CRASH:
+        return ""
+    ends_at = datetime.fromtimestamp(SystemClock().time_ms() / 1000 + fault.seconds, UTC)
+    return f". It ends this by itself after {fault.seconds:g} s, at {ends_at:%H:%M:%S}Z; --for 0 ends it now"
+
+
+def _admitted(cell_id: str, snapshot: Snapshot) -> LeaseView:
+    """The lease of the instance that gets the cell's traffic."""
+    cells = {name: record for name, record in snapshot.cells.items() if not record.retired}
+    if cell_id not in cells:
+        there_are = ", ".join(sorted(cells)) or "none"
+        raise typer.BadParameter(f"there is no cell {cell_id}; there are: {there_are}", param_hint="CELL")
+    generation = cells[cell_id].generation
+    for lease in snapshot.leases:
+        if (lease.cell_id, lease.generation) == (cell_id, generation) and lease.live:
+            return lease
+    raise CellUnavailableError(f"{cell_id} has no instance that serves now; cellrouter where KEY shows its state")
+
+
+async def _send(cell_id: str, fault: Fault) -> LeaseView:
+    from router.bootstrap import inject_fault, open_registry  # noqa: PLC0415 - --help stays quick
+
+    settings = load(os.environ)
+    async with open_registry(settings) as registry:
+        lease = _admitted(cell_id, await registry.snapshot())
+    await inject_fault(settings, lease.address, fault)
+    return lease

@@ -1,0 +1,110 @@
+"""`cellrouter chaos …` as a person runs it: the real command, a real registry, a real worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.worker_process import REPOSITORY, SECRET, WorkerProcess, body, outcomes, post
+
+
+def chaos(worker: WorkerProcess, *arguments: str, code: int = 0) -> str:
+    """Run the command; it has to end with the code and without a traceback. What it says, on one line."""
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "COLUMNS": "200",
+        "CELLROUTER_SECRET": SECRET,
+        "CELLROUTER_ENVIRONMENT": worker.environment,
+        "CELLROUTER_REDIS_URL": worker.redis_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "router", "chaos", *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    """The admitted instance of cell-0000."""
+    with WorkerProcess(redis_url, tmp_path_factory.mktemp("chaos"), chaos=True) as made:
+        made.ready()
+        made.admit(1)
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "shown"),
+    [
+        (["slow", "--ms", "300", "--factor", "2"], "slow: 300 ms more for every event and handlers take x2", "slow"),
+        (["hang"], "hangs: no event and no canary gets an answer", "hang"),
+        (["errors", "--rate", "0.5"], "50% of its events fail", "errors (rate 0.5)"),
+        (["garbage"], "answers garbage", "garbage"),
+    ],
+    ids=["slow", "hang", "errors", "garbage"],
+)
+def test_it_says_what_it_did_and_when_it_ends(
+    worker: WorkerProcess, arguments: list[str], said: str, shown: str
+) -> None:
+    """The instance has it, and ends it: by itself, or now with --for 0."""
+    url = worker.url()
+    kind = arguments[0]
+    text = chaos(worker, kind, "cell-0000", *arguments[1:], "--for", "300")
+    assert text.startswith(f"cell-0000, generation 1 at {url.removeprefix('http://')}: {said}. ")
+    assert re.search(r"ends this by itself after 300 s, at \d\d:\d\d:\d\dZ; --for 0 ends it now", text)
+    assert shown in worker.components(url)["worker"][1]
+    assert f"{kind} is over" in chaos(worker, kind, "cell-0000", "--for", "0")
+    assert worker.components(url)["worker"] == (True, "takes events")
+
+
+def test_a_component_by_its_name(worker: WorkerProcess) -> None:
+    """And the names there are, when it has no such."""
+    url = worker.url()
+    said = chaos(worker, "component", "cell-0000", "store", "--for", "60")
+    assert "its component store fails, until that is restarted. " in said
+    assert not worker.components(url)["store"][0]
+    assert "component is over" in chaos(worker, "component", "cell-0000", "store", "--for", "0")
+    wrong = chaos(worker, "component", "cell-0000", "engine", code=1)
+    assert "no component 'engine'; there are worker, store, sink, hold" in wrong
+
+
+def test_what_makes_no_sense_is_refused(worker: WorkerProcess) -> None:
+    """With the options, or with the cells that there are; nothing is injected."""
+    assert "give --ms, --factor or both" in chaos(worker, "slow", "cell-0000", code=2)
+    assert "there is no cell cell-0009; there are: cell-0000" in chaos(worker, "hang", "cell-0009", code=2)
+    assert "--for" in chaos(worker, "hang", "cell-0000", "--for", "601", code=2)
+    assert worker.components(worker.url())["worker"] == (True, "takes events")
+
+
+def test_crash(redis_url: str, tmp_path: Path) -> None:
+    """It is gone by SIGKILL; a second one has nothing to kill."""
+    with WorkerProcess(redis_url, tmp_path, chaos=True) as doomed:
+        doomed.ready()
+        doomed.admit(1)
+        assert "killed by SIGKILL" in chaos(doomed, "crash", "cell-0000")
+        assert doomed.process.wait(10) == -signal.SIGKILL
+        assert "cellrouter: " in chaos(doomed, "crash", "cell-0000", code=1)
+
+
+def test_an_instance_that_does_not_allow_it_says_which_setting_would(redis_url: str, tmp_path: Path) -> None:
+    """And goes on."""
+    with WorkerProcess(redis_url, tmp_path) as worker:
+        url = worker.url()
+        worker.admit(1)
+        said = chaos(worker, "crash", "cell-0000", code=1)
+        assert "fault injection is off here (CELL_CHAOS); cells.chaos = true allows it" in said
+        assert outcomes(post(f"{url}/v1/events", body("a"))[1]) == {0: "ok"}
