@@ -125,6 +125,7 @@ async def run_controller(settings: Settings) -> None:
             cells=settings.cells.count,
             launch_timeout_s=settings.cells.launch_timeout_s,
             lease_ttl_s=settings.cells.lease_ttl_s,
+            warm_up_s=settings.cells.warm_up_s,
         )
         session = await _cell_session(stack)
         canary = canary_through(_cell_client(session, settings))

@@ -176,6 +176,9 @@ class CellsSection(_Section):
         description="where instances may be; a lease that names an address elsewhere is refused",
     )
     launch_timeout_s: Seconds = Field(default=30.0, description="for a launched instance to be ready")
+    warm_up_s: float = Field(
+        default=60.0, ge=0, le=3600, description="how long a new instance may be slow before it counts as sick"
+    )
     drain_timeout_s: Seconds = Field(default=15.0, description="for routers and workers to finish after a SIGTERM")
 
 

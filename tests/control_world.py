@@ -87,6 +87,7 @@ class ControlWorld(World):
     def __init__(self, cells: int, **options: Any) -> None:
         super().__init__(MOST_CELLS, **options)
         self.first = cells
+        self.warm_up_s = 60.0
         self.control = MemoryRegistry(self.clock)
         self.machines = Machines(self)
         self.instances = Instances()
@@ -101,7 +102,9 @@ class ControlWorld(World):
     def controller(self, name: str) -> Process:
         """A running controller."""
         wire: Any = Wire(self.control)
-        config = ControllerConfig(name, self.first, launch_timeout_s=10, lease_ttl_s=LEASE_TTL_S)
+        config = ControllerConfig(
+            name, self.first, launch_timeout_s=10, lease_ttl_s=LEASE_TTL_S, warm_up_s=self.warm_up_s
+        )
         canary = canary_through(self.cells)
         made = Controller(config, wire, self.machines, self, canary, self.instances, self.clock, self.notes)
         return Process(asyncio.create_task(made.run()), wire)

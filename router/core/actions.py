@@ -18,6 +18,7 @@ class Desired:
     cells: tuple[str, ...]
     can_launch: bool  # False: something else (compose, ECS) starts the workers; the controller only admits them
     launch_timeout_s: float = 30.0
+    warm_up_s: float = 60.0  # so long a new instance may be slow
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from router.core.models import CellRecord
 
 SHARED_FRACTION: Final = 0.4  # more of the cells than that, and two at least, don't fall ill each by itself
 FLEET_RATIO: Final = 2.0  # of the cells' median latency to what is usual
-WARM_UP_MS: Final = 60_000  # so long a new instance may be slow
 BUDGET: Final = 3  # replacements of sick instances within BUDGET_MS, in all cells together
 BUDGET_MS: Final = 10 * 60_000
 
@@ -29,14 +28,16 @@ def shared_trouble(assessments: Mapping[str, Assessment]) -> str:
     return ""
 
 
-def waits(assessment: Assessment, record: CellRecord, others: Iterable[CellRecord], now_ms: int) -> str:
+def waits(
+    assessment: Assessment, record: CellRecord, others: Iterable[CellRecord], now_ms: int, warm_up_s: float
+) -> str:
     """Why this cell has to wait, though it is sick and nothing is wrong with the others; empty when it need not."""
     others = list(others)
     if assessment.verdict is Verdict.SLOW:
         if not others:
             return "the only cell: there is nothing to compare it with"
-        if now_ms - record.admitted_at_ms < WARM_UP_MS:
-            return f"its instance is new: {WARM_UP_MS // 1000} s to warm up"
+        if now_ms - record.admitted_at_ms < 1000 * warm_up_s:
+            return f"its instance is new: {warm_up_s:g} s to warm up"
     busy = sorted(other.cell_id for other in others if other.care.phase in ON_THE_LADDER)
     if busy:
         return f"one at a time: {', '.join(busy)} first"

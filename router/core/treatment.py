@@ -40,7 +40,7 @@ def held_back(desired: Desired, observed: Observed, record: CellRecord) -> str:
     if health is None or health.assessment.verdict not in WATCHED:
         return ""
     cells = [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
-    return waits(health.assessment, record, [c for c in cells if c is not record], observed.now_ms)
+    return waits(health.assessment, record, [c for c in cells if c is not record], observed.now_ms, desired.warm_up_s)
 
 
 def by_hand(observed: Observed, record: CellRecord) -> str:
@@ -69,7 +69,7 @@ def _one(
         now_ms=observed.now_ms,
         well_ms=health.well_ms,
         frozen=by_hand(observed, record) or frozen,
-        waits=waits(health.assessment, record, others, observed.now_ms) if sick else "",
+        waits=waits(health.assessment, record, others, observed.now_ms, desired.warm_up_s) if sick else "",
         can_launch=desired.can_launch,
     )
     care = next_care(case)

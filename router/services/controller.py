@@ -52,6 +52,7 @@ class ControllerConfig:
     launch_timeout_s: float
     lease_ttl_s: float  # of instances
     leader_ttl_s: float = 5.0
+    warm_up_s: float = 60.0  # of a new instance
 
 
 class Controller:
@@ -187,7 +188,10 @@ class Controller:
         return cell_ids(policy.cells or self._config.cells)
 
     def _desired(self, policy: Policy) -> Desired:
-        return Desired(self._cells(policy), self._provisioner.can_launch, self._config.launch_timeout_s)
+        config = self._config
+        return Desired(
+            self._cells(policy), self._provisioner.can_launch, config.launch_timeout_s, warm_up_s=config.warm_up_s
+        )
 
     async def _observed(self, snapshot: Snapshot) -> Observed:
         now, moved_at = self._clock.monotonic(), self._hands.moved_at

@@ -71,9 +71,12 @@ class Hospital(ControlWorld):
         return [action for action in actions(self.control.contents.audit) if action in ladder]
 
 
-def on_hospital(story: Callable[[Hospital], Coroutine[Any, Any, None]], cells: int = CELLS) -> Hospital:
+def on_hospital(
+    story: Callable[[Hospital], Coroutine[Any, Any, None]], cells: int = CELLS, warm_up_s: float = 60
+) -> Hospital:
     """Run a story."""
     world = Hospital(cells)
+    world.warm_up_s = warm_up_s
     play(world.clock, story(world))
     return world
 
@@ -304,7 +307,7 @@ class TestGuards:
         on_hospital(story)
 
     @pytest.mark.parametrize("guarded", [True, False])
-    def test_a_new_instance_may_be_slow_for_a_while(self, monkeypatch: pytest.MonkeyPatch, *, guarded: bool) -> None:
+    def test_a_new_instance_may_be_slow_for_a_while(self, *, guarded: bool) -> None:
         """It warms up for 40 s: replaced before that is over, the next one would have to warm up as well."""
 
         async def story(world: Hospital) -> None:
@@ -317,9 +320,7 @@ class TestGuards:
                 await world.clock.sleep(20)
                 assert (world.record(VICTIM).generation == 2) is guarded
 
-        if not guarded:
-            monkeypatch.setattr("router.core.guards.WARM_UP_MS", 0)
-        on_hospital(story)
+        on_hospital(story, warm_up_s=60 if guarded else 0)
 
     @pytest.mark.parametrize("guarded", [True, False])
     def test_no_more_than_three_replacements_in_ten_minutes(
