@@ -90,7 +90,7 @@ def demo(
     files: Annotated[int, typer.Option(min=1, help="How many log files to send.")] = 400,
     accounts: Annotated[int, typer.Option(min=1, max=100_000, help="Over how many accounts: the partition keys.")] = 40,
     cells: Annotated[int, typer.Option(min=1, max=50, help="How many cells.")] = 4,
-    seconds: Annotated[float, typer.Option(min=0, help="Over how many seconds the files are sent.")] = 20,
+    seconds: Annotated[float, typer.Option(min=0, help="Over how many seconds the files are sent.")] = 30,
     data: Annotated[
         Path | None, typer.Option(help="A folder of real CloudTrail files (.json, .json.gz) instead of generated ones.")
     ] = None,
@@ -105,7 +105,7 @@ def demo(
         typer.Option(metavar="ROUTER,CONTROLLER", help="Use a running system: the URLs of its router and controller."),
     ] = None,
 ) -> None:
-    """Run the main job on this machine: S3 → SQS → router → cells → findings, with a cell killed half-way.
+    """Run the main job on this machine: S3 → SQS → router → cells → findings. One cell is killed, one gets slow.
 
     Exits 0 only when nothing was lost and the findings are the expected ones (with --rules: whatever they are).
     """

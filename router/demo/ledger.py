@@ -23,6 +23,7 @@ class Ledger:
     lost: int
     keys_moved: int  # partition keys that more than one cell has processed
     replaced_in_s: float | None  # from the kill to the replacement serving; None: nothing was killed
+    slow_replaced_in_s: float | None  # from a cell's getting slow to its replacement serving; None: none got slow
     first_event_s: float | None  # from the start to the first event processed
     findings: Mapping[str, int]  # by rule id
 
@@ -73,7 +74,13 @@ class Evidence:
         """Object → reason."""
         return self._dead
 
-    def ledger(self, *, replaced_in_s: float | None, first_event_s: float | None) -> Ledger:
+    def ledger(
+        self,
+        *,
+        replaced_in_s: float | None = None,
+        slow_replaced_in_s: float | None = None,
+        first_event_s: float | None = None,
+    ) -> Ledger:
         """The sums."""
         return Ledger(
             sent=len(self.sent),
@@ -83,6 +90,7 @@ class Evidence:
             lost=len(self.missing()),
             keys_moved=sum(len(cells) > 1 for cells in self._cells_by_key().values()),
             replaced_in_s=replaced_in_s,
+            slow_replaced_in_s=slow_replaced_in_s,
             first_event_s=first_event_s,
             findings=dict(sorted(Counter(self._findings.values()).items())),
         )

@@ -1,4 +1,4 @@
-"""The main job, end to end: start or attach to a system, feed it, kill a cell half-way, account for every event."""
+"""The main job, end to end: start or attach to a system, feed it, hit two cells, account for every event."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.console import Console
 from router.adapters.aws import AWS_ERRORS, AwsConfig, open_client
 from router.bootstrap import names_of
 from router.core.errors import CellRouterError
+from router.core.faults import Fault, FaultKind
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
 from router.demo.far_end import FarEnd
@@ -32,6 +33,7 @@ SEED: Final = 7
 POLL_S: Final = 0.25
 RATE_OVER_S: Final = 1.0
 REPLACED_POLL_S: Final = 0.02
+SLOW: Final = Fault(FaultKind.SLOW, seconds=300, delay_s=0.5)
 STALL_S: Final = 45.0  # without any progress the rest counts as lost; longer than a message can stay hidden
 
 
@@ -144,7 +146,7 @@ class _Demo:
         self._run_id = f"demo-{clock.time_ms():x}"  # so that runs against one system can be told apart
         self._answered_before = 0  # by a running system that we attached to
         self._first_event_s: float | None = None
-        self._replaced_in_s: float | None = None
+        self._hit: dict[str, float | None] = {}  # cell → seconds until its replacement served
         self._rules = ""
         self._told_of: set[tuple[Any, ...]] = set()
         self._begun_ms = clock.time_ms()
@@ -163,7 +165,10 @@ class _Demo:
             finally:
                 watcher.cancel()
                 await asyncio.gather(watcher, return_exceptions=True)
-        ledger = self._evidence.ledger(replaced_in_s=self._replaced_in_s, first_event_s=self._first_event_s)
+        replaced_in_s, slow_replaced_in_s = [*self._hit.values(), None, None][:2]
+        ledger = self._evidence.ledger(
+            replaced_in_s=replaced_in_s, slow_replaced_in_s=slow_replaced_in_s, first_event_s=self._first_event_s
+        )
         return await self._close(ledger, log_files, console)
 
     async def _close(self, ledger: Ledger, log_files: list[LogFile], console: Console) -> int:
@@ -221,29 +226,36 @@ class _Demo:
         return next((str(part["detail"]) for part in parts if part["name"] == "rules"), "unknown")
 
     async def _feed(self, log_files: list[LogFile]) -> None:
-        """Put the files evenly over the time; kill a cell when half of them are there."""
+        """Put the files evenly over the time; when a third of them are there, hit a cell, and then another."""
         begin, pause = self._clock.monotonic(), self._options.seconds / max(1, len(log_files))
-        killer: asyncio.Task[None] | None = None
+        hitting: asyncio.Task[None] | None = None
         for number, log_file in enumerate(log_files):
             await self._clock.sleep(max(0.0, begin + number * pause - self._clock.monotonic()))
-            if number == len(log_files) // 2:
-                killer = asyncio.create_task(self._kill_and_wait())
+            if number == len(log_files) // 3:
+                hitting = asyncio.create_task(self._hit_cells())
             key = f"{self._run_id}/{log_file.key}"
             self._evidence.sent[await self._far_end.put(key, log_file.body)] = log_file.account
-        if killer is not None:
-            await killer
+        if hitting is not None:
+            await hitting
 
-    async def _kill_and_wait(self) -> None:
-        """SIGKILL the busiest cell's worker and measure until its replacement serves."""
-        victim = max(await self._all_serving(), key=lambda lane: lane["answered"])
+    async def _hit_cells(self) -> None:
+        """One by SIGKILL. Another gets slow and answers all the same: that, only its latency tells."""
+        await self._hit_busiest(Fault(FaultKind.CRASH), "SIGKILL to {}")
+        if self._options.cells > 1:  # a single one has nothing that it could be compared with
+            await self._hit_busiest(SLOW, f"every event of {{}} takes {SLOW.delay_s:g} s longer from now on")
+
+    async def _hit_busiest(self, fault: Fault, text: str) -> None:
+        """Hit the busiest cell that wasn't hit yet, and measure until its replacement serves."""
+        lanes = [lane for lane in await self._all_serving() if lane["cell_id"] not in self._hit]
+        victim = max(lanes, key=lambda lane: lane["answered"])
         cell_id, generation = victim["cell_id"], victim["generation"]
-        self._tell(f"SIGKILL to {cell_id}, generation {generation}")
-        killed = self._clock.monotonic()
-        await self._system.kill(victim["address"])
-        while self._clock.monotonic() < killed + STALL_S:
+        self._tell(text.format(f"{cell_id}, generation {generation}"))
+        self._hit[cell_id], began = None, self._clock.monotonic()
+        await self._system.inject(victim["address"], fault)
+        while self._clock.monotonic() < began + STALL_S:
             for lane in await self._system.lanes():
                 if lane["cell_id"] == cell_id and lane["state"] == "serving" and lane["generation"] > generation:
-                    self._replaced_in_s = round(self._clock.monotonic() - killed, 3)
+                    self._hit[cell_id] = round(self._clock.monotonic() - began, 3)
                     self._tell(f"{cell_id} serves again, generation {lane['generation']}")
                     return
             await self._clock.sleep(REPLACED_POLL_S)

@@ -188,6 +188,7 @@ def _environ(directory: Path, redis: int, aws: int, cells: int, rules: Path | No
             "CELLROUTER_CELLS_COUNT": str(cells),
             "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
             "CELLROUTER_CELLS_CHAOS": "true",
+            "CELLROUTER_CELLS_WARM_UP_S": "5",  # a demo has no minute for it
             "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
             "CELL_SECURITY_REMEDY_ROLE": "cellrouter-remedy",  # remedies act in the finding's account
             "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",

@@ -18,7 +18,7 @@ from router.demo.ledger import Ledger
 
 NEWS_SHOWN: Final = 8
 PLAIN_EVERY_S: Final = 2.0
-_STATE_STYLE: Final = {"serving": "green", "down": "bold red", "starting": "yellow"}
+_STATE_STYLE: Final = {"serving": "green", "down": "bold red", "starting": "yellow", "ejected": "bold yellow"}
 
 
 @dataclass(slots=True)
@@ -122,14 +122,18 @@ def _ledger_table(ledger: Ledger) -> Table:
     table = Table(title="Ledger", title_justify="left", show_header=False, min_width=44)
     table.add_column()
     table.add_column(justify="right")
-    seconds = {"time to replace the killed cell": ledger.replaced_in_s, "first event processed": ledger.first_event_s}
+    seconds = {
+        "time to replace the killed cell": ledger.replaced_in_s,
+        "time to find and replace the slow cell": ledger.slow_replaced_in_s,
+        "first event processed": ledger.first_event_s,
+    }
     for name, number in (
         ("sent", ledger.sent),
         ("processed", ledger.processed),
         ("duplicates (effects committed twice)", ledger.duplicates),
         ("dead-lettered", ledger.dead_lettered),
         ("lost", ledger.lost),
-        ("keys moved by the replacement", ledger.keys_moved),
+        ("keys moved by the replacements", ledger.keys_moved),
     ):
         bad = number and name not in {"sent", "processed", "dead-lettered"}
         table.add_row(name, Text(str(number), style="bold red" if bad else ""))

@@ -9,7 +9,7 @@ import aiohttp
 
 from cell_worker import protocol
 from router.adapters.cell_chaos import inject
-from router.core.faults import Fault, FaultKind
+from router.core.faults import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class System:
         """The components of the worker at this address, and what each says of itself."""
         return await self._get(f"http://{address}{protocol.COMPONENTS_PATH}")
 
-    async def kill(self, address: str) -> None:
-        """Let the worker at this address SIGKILL itself. Raises ChaosRefusedError, CellUnavailableError."""
-        await inject(self.session, self.secret, address, Fault(FaultKind.CRASH))
+    async def inject(self, address: str, fault: Fault) -> None:
+        """Have the worker at this address fail. Raises ChaosRefusedError, CellUnavailableError."""
+        await inject(self.session, self.secret, address, fault)
 
     async def _get(self, url: str) -> list[dict[str, Any]]:
         try:

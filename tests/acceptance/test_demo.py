@@ -53,8 +53,8 @@ def processes_with(marker: str) -> list[psutil.Process]:
     return found
 
 
-def test_generated_files_a_cell_killed_half_way_and_a_clean_ledger(tmp_path: Path) -> None:
-    """Every file processed once, exactly the expected findings, a replacement that moved no key, no process left."""
+def test_generated_files_a_cell_killed_another_slow_and_a_clean_ledger(tmp_path: Path) -> None:
+    """Every file processed once, exactly the expected findings, replacements that moved no key, no process left."""
     marker = str(tmp_path)
     code, output, ledger = demo(
         tmp_path, "--files", "120", "--accounts", "20", "--seconds", "8", environ={"DEMO_TEST_MARKER": marker}
@@ -70,6 +70,7 @@ def test_generated_files_a_cell_killed_half_way_and_a_clean_ledger(tmp_path: Pat
     }
     assert ledger["findings"] == total(log_file.expected for log_file in generate(120, 20, SEED))
     assert ledger["replaced_in_s"] > 0
+    assert ledger["slow_replaced_in_s"] > ledger["replaced_in_s"]
     assert ledger["first_event_s"] > 0
     assert "SIGKILL to cell-" in output
     assert not processes_with(marker)

@@ -24,7 +24,7 @@ def evidence(*locations: str) -> Evidence:
 
 def ledger_of(found: Evidence) -> tuple[int, int, int, int, int]:
     """Processed, duplicates, dead-lettered, lost, keys moved."""
-    ledger = found.ledger(replaced_in_s=None, first_event_s=None)
+    ledger = found.ledger()
     return ledger.processed, ledger.duplicates, ledger.dead_lettered, ledger.lost, ledger.keys_moved
 
 
@@ -70,7 +70,7 @@ def test_findings_are_counted_once_by_their_id() -> None:
     found = evidence("a")
     for number, rule in ((1, "r1"), (1, "r1"), (2, "r1"), (3, "r2")):
         found.add_line(finding("a", number, rule))
-    findings = found.ledger(replaced_in_s=None, first_event_s=None).findings
+    findings = found.ledger().findings
     assert findings == {"r1": 2, "r2": 1}
     assert differences({"r1": 2, "r2": 1}, findings) == []
     assert differences({"r1": 2, "r3": 1}, findings) == [
