@@ -46,6 +46,7 @@ class _Believed:
             concurrency=record.concurrency,
             ready=lease.ready,
             live=lease.expires_at_ms > now_ms and now_ms - self.read_at_ms <= MAX_AGE_MS,
+            ended_ms=max(0, now_ms - lease.expires_at_ms),
             fenced=lease.fenced,
             zone=record.zone,
             region=record.region,

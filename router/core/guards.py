@@ -20,12 +20,17 @@ BUDGET_MS: Final = 10 * 60_000
 def shared_trouble(assessments: Mapping[str, Assessment]) -> str:
     """Why what is seen is no one cell's fault, but of something that they share; empty when it may be one's."""
     sick = sorted(a.cell_id for a in assessments.values() if a.verdict not in (Verdict.HEALTHY, Verdict.WORKLOAD))
-    if len(sick) > max(1.0, SHARED_FRACTION * len(assessments)):
+    if are_many(len(sick), len(assessments)):
         return f"{len(sick)} of {len(assessments)} cells at once: a dependency that they share"
     offs = [a.off for a in assessments.values() if a.off is not None]
     if len(offs) > 1 and median(offs) > log(FLEET_RATIO):
         return f"the cells' median latency is more than {FLEET_RATIO:g} times the usual: a dependency that they share"
     return ""
+
+
+def are_many(count: int, cells: int) -> bool:
+    """Whether so many of the cells don't fall ill each by itself."""
+    return count > max(1.0, SHARED_FRACTION * cells)
 
 
 def waits(

@@ -110,6 +110,7 @@ class LeaseView:
     concurrency: int
     ready: bool
     live: bool  # not expired
+    ended_ms: int = 0  # how long ago it expired
     fenced: int = 0  # the epoch below which it takes no batch, and has none left
     zone: str = ""
     region: str = ""

@@ -23,11 +23,13 @@ from router.core.actions import (
     Treat,
     Verify,
 )
+from router.core.guards import are_many
 from router.core.models import CellRecord, CellState, LeaseView, Phase
 from router.core.moves import MAX_FAILURES, left, map_steps
 from router.core.treatment import treatments
 
 MAX_BACKOFF_MS: Final = 60_000
+STARVED_MS: Final = 15_000  # so long many instances may be silent together
 
 
 def reconcile(desired: Desired, observed: Observed) -> list[Action]:
@@ -134,13 +136,28 @@ def _death(observed: Observed, record: CellRecord) -> str:
     instance = observed.instance(record.cell_id, record.generation)
     if instance is not None and not instance.running:
         return f"generation {record.generation} exited: {instance.detail}"
-    lease_is_live = any(
-        lease.live and lease.cell_id == record.cell_id and lease.generation == record.generation
-        for lease in observed.leases
-    )
-    if observed.leases_trusted and not lease_is_live:
-        return f"generation {record.generation} lost its lease"
-    return ""
+    if not observed.leases_trusted or not _is_silent(observed, record) or _all_starve(observed, record):
+        return ""
+    return f"generation {record.generation} lost its lease"
+
+
+def _is_silent(observed: Observed, record: CellRecord) -> bool:
+    lease = observed.lease(record.cell_id, record.generation)
+    return lease is None or not lease.live
+
+
+def _all_starve(observed: Observed, record: CellRecord) -> bool:
+    """Whether many instances that run fell silent a moment ago: the machine sleeps or starves, or is cut off.
+
+    Launching as many more would make it worse. Those that don't come back by themselves are replaced all the same.
+    """
+    lease = observed.lease(record.cell_id, record.generation)
+    if lease is None or lease.ended_ms >= STARVED_MS:
+        return False
+    cells = [cell for cell in observed.cells.values() if cell.generation and not cell.retired]
+    runs = [i for cell in cells if (i := observed.instance(cell.cell_id, cell.generation)) and i.running]
+    silent = [i for i in runs if _is_silent(observed, observed.cells[i.cell_id])]
+    return are_many(len(silent), len(cells))
 
 
 def _launch_failure(desired: Desired, observed: Observed, record: CellRecord) -> str | None:

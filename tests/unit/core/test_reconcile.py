@@ -26,7 +26,7 @@ from router.core.actions import (
 from router.core.lifecycle import admitted
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
-from router.core.reconcile import reconcile, state_of
+from router.core.reconcile import STARVED_MS, reconcile, state_of
 from router.core.slots import SlotMap, assign
 
 CELLS = ("cell-0000", "cell-0001", "cell-0002")
@@ -58,6 +58,7 @@ class World:
                 *(cell, generation, "i", "a:1", 8),
                 ready=True,
                 live=self.now - beat < TTL_MS,
+                ended_ms=max(0, self.now - beat - TTL_MS),
                 fenced=self.fences.get((cell, generation), 0),
             )
             for (cell, generation), beat in self.beats.items()
@@ -262,3 +263,32 @@ def test_whatever_dies_it_comes_to_rest_with_one_instance_a_cell(faults: list[tu
     assert sorted(cell for cell, _ in world.running) == sorted(CELLS)
     assert world.running == {(cell, record.generation) for cell, record in world.cells.items()}
     assert world.slot_map is before
+
+
+def test_many_instances_that_fall_silent_together_are_waited_for() -> None:
+    """The machine starves or slept: they run, and most come back. The one that doesn't is replaced after a while."""
+    world = World()
+    for _ in range(8):
+        world.step()
+    for cell in CELLS:
+        world.hung.add((cell, 1))
+    for _ in range((TTL_MS + STARVED_MS - 1000) // 250):
+        assert not [action for action in world.step() if isinstance(action, Launch)]
+    world.hung = {("cell-0000", 1)}
+    for _ in range(20):
+        world.step()
+    assert {cell: record.generation for cell, record in world.cells.items()} == {
+        "cell-0000": 2,
+        "cell-0001": 1,
+        "cell-0002": 1,
+    }
+
+
+def test_instances_that_ended_together_are_launched_at_once() -> None:
+    """What is known to be gone isn't waited for, however much of it there is."""
+    world = World()
+    for _ in range(8):
+        world.step()
+    for cell in CELLS:
+        world.kill(cell, 1, "killed by signal 9")
+    assert len([action for action in world.step() if isinstance(action, Launch)]) == len(CELLS)
