@@ -21,7 +21,7 @@ from tests.fake_clock import play
 CELLS = 4
 RATES = {f"tenant-{i}": 1.0 for i in range(60)}
 BASE_S = 0.05
-WARM_S = 75.0  # longer than the warm-up grace, and enough to learn what is usual
+WARM_S = 20.0  # longer than the warm-up grace, and enough to learn what is usual
 VICTIM = "cell-0001"
 
 
@@ -72,7 +72,7 @@ class Hospital(ControlWorld):
 
 
 def on_hospital(
-    story: Callable[[Hospital], Coroutine[Any, Any, None]], cells: int = CELLS, warm_up_s: float = 60
+    story: Callable[[Hospital], Coroutine[Any, Any, None]], cells: int = CELLS, warm_up_s: float = 15
 ) -> Hospital:
     """Run a story."""
     world = Hospital(cells)
