@@ -85,6 +85,7 @@ class HealthMonitor:
         for cell_id, watched in list(self._watched.items()):
             if admitted.get(cell_id) != watched.generation:
                 _cancel(self._watched.pop(cell_id))
+        self.health = {cell_id: health for cell_id, health in self.health.items() if cell_id in self._watched}
         for cell_id, generation in admitted.items():
             self._watched.setdefault(cell_id, _Watched(generation, now))
         self._detector.admitted(admitted)
