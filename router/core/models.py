@@ -213,6 +213,7 @@ class CellState(StrEnum):
 
     STARTING = "starting"  # never had an instance that serves
     SERVING = "serving"
+    EJECTED = "ejected"  # has one that could serve, and its events wait: a person or the ladder wants it so
     DOWN = "down"  # had one; its replacement is on the way
     RETIRED = "retired"  # not one of the cells any more
 

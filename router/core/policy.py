@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from router.core.models import CellRecord
+
 MAX_WEIGHT: Final = 100.0
 MAX_CELLS: Final = 1000
 
@@ -111,6 +113,20 @@ class Policy:
         """The highest generation of the cell that a person wants replaced; 0 for none."""
         return max(self.to_replace.get(cell_id, 0), self.to_evict.get(cell_id, 0))
 
+    def order_for(self, record: CellRecord) -> str:
+        """What a person wants done with the cell's present instance, and isn't done yet: evict, replace or nothing."""
+        if record.generation and record.generation <= self.to_evict.get(record.cell_id, 0):
+            return "evict"
+        return "replace" if record.generation and record.generation <= self.to_replace.get(record.cell_id, 0) else ""
+
+    def finds_useless(self, record: CellRecord) -> bool:
+        """Whether automation has ejected the cell; not while a person keeps automation away from it."""
+        return record.care.ejected and record.cell_id not in self.frozen
+
+    def ejects(self, record: CellRecord) -> bool:
+        """Whether the cell's events wait in its hold queue, whoever has decided it."""
+        return record.cell_id in self.ejected or self.finds_useless(record)
+
     def with_cells(self, count: int, now: int) -> Policy:
         """Another number of cells than the `now` of the moment."""
         return replace(self, cells=count, scaling_from=now if count > now else 0)
@@ -138,6 +154,18 @@ def faults(policy: Policy, cells: Collection[str]) -> Iterator[str]:
         yield "every cell is cordoned: none is left that could take slots"
     if policy.cells < 0 or policy.cells > MAX_CELLS:
         yield f"there are 1 to {MAX_CELLS} cells, not {policy.cells}"
+
+
+def impossible_orders(wanted: Policy, current: Policy) -> tuple[str, ...]:
+    """The faults of a change where the controllers can't launch anything."""
+    orders = {
+        cell_id for cell_id, generation in wanted.to_replace.items() if generation > current.ordered_away(cell_id)
+    }
+    return tuple(
+        f"{cell_id}: something else than the controllers starts the workers here, so none can be launched beside its "
+        f"instance: start one there, or evict this one"
+        for cell_id in sorted(orders)
+    )
 
 
 def new_faults(wanted: Policy, current: Policy, cells: Collection[str], cells_now: Collection[str]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from router.core.actions import (
 from router.core.guards import are_many
 from router.core.models import CellRecord, CellState, LeaseView, Phase
 from router.core.moves import MAX_FAILURES, left, map_steps
+from router.core.policy import NO_POLICY, Policy
 from router.core.treatment import treatments
 
 MAX_BACKOFF_MS: Final = 60_000
@@ -56,19 +57,24 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
     return sorted(actions, key=lambda action: isinstance(action, (Verify, Treat)))  # what asks instances may take long
 
 
-def state_of(record: CellRecord, leases: Mapping[tuple[str, int], LeaseView]) -> CellState:
+def state_of(record: CellRecord, leases: Mapping[tuple[str, int], LeaseView], policy: Policy = NO_POLICY) -> CellState:
     """The cell as people see it."""
     if record.retired:
         return CellState.RETIRED
     lease = leases.get((record.cell_id, record.generation))
     if lease is not None and lease.live and lease.ready:
-        return CellState.SERVING
+        return CellState.EJECTED if policy.ejects(record) else CellState.SERVING
     return CellState.DOWN if record.generation else CellState.STARTING
 
 
 def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
-    newest = _newest_ready(observed, record)
+    left_alone = _left_alone(observed, record)
+    # What was launched before its cell was frozen doesn't take over; what people start elsewhere does.
+    newest = _newest_ready(observed, record) if not (left_alone and desired.can_launch) else None
     failure = _launch_failure(desired, observed, record) if record.launching else None
+    if record.launching and left_alone:
+        failure = "the cell is frozen by hand"
+    yield from _evicted(desired, observed, record)
     if failure is not None:
         yield GiveUpLaunch(record.cell_id, record.launching, failure)
     elif newest is not None:
@@ -81,12 +87,17 @@ def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Itera
         yield Verify(record.cell_id, record.generation)
 
 
+def _evicted(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
+    """A person wants the instance ended, whether another is there already or not."""
+    instance = observed.instance(record.cell_id, record.generation)
+    runs = instance.running if instance is not None else not desired.can_launch and observed.serving(record.cell_id)
+    if runs and observed.policy.order_for(record) == "evict":
+        yield Stop(record.cell_id, record.generation, "evicted by hand")
+
+
 def _another(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
     """Another instance, when the cell needs one."""
-    cell_id, policy = record.cell_id, observed.policy
-    running = observed.instance(cell_id, record.generation)
-    if record.generation and record.generation <= policy.to_evict.get(cell_id, 0) and running and running.running:
-        yield Stop(cell_id, record.generation, "evicted by hand")
+    cell_id = record.cell_id
     if unknown := _unknown_instance(observed, record):
         yield Adopt(cell_id, unknown)
     elif desired.can_launch and _backed_off(observed, record):
@@ -96,16 +107,22 @@ def _another(desired: Desired, observed: Observed, record: CellRecord) -> Iterat
 
 
 def _need(observed: Observed, record: CellRecord) -> str:
-    """Why the cell needs another instance; empty when it doesn't, or nothing but a person's order may touch it."""
+    """Why the cell needs another instance; empty when it doesn't."""
+    if _left_alone(observed, record):
+        return ""
     if not record.generation:
         return "first instance"
-    if record.generation <= observed.policy.ordered_away(record.cell_id):
-        return f"generation {record.generation} is to be replaced by hand"
-    if record.cell_id in observed.policy.frozen:
-        return ""
+    if order := observed.policy.order_for(record):
+        return f"a person wants to {order} generation {record.generation}"
     if record.care.phase is Phase.REPLACING:
         return f"generation {record.generation} is {record.care.verdict}: {record.care.why}"
     return _death(observed, record)
+
+
+def _left_alone(observed: Observed, record: CellRecord) -> bool:
+    """Whether nothing but a person's order, which there isn't, may touch the cell's instances."""
+    frozen = record.cell_id in observed.policy.frozen
+    return frozen and bool(record.generation) and not observed.policy.order_for(record)
 
 
 def _unknown_instance(observed: Observed, record: CellRecord) -> int:

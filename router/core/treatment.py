@@ -26,6 +26,11 @@ def treatments(desired: Desired, observed: Observed) -> Iterator[Treat]:
         yield treat
 
 
+def frozen_by(observed: Observed) -> str:
+    """In a word, what says that nothing may be done about any cell: blind, shared; empty when something may."""
+    return "blind" if observed.blind else "shared" if everywhere(observed) else ""
+
+
 def everywhere(observed: Observed) -> str:
     """Why nothing may be done about any cell; empty when something may."""
     assessments = {cell_id: health.assessment for cell_id, health in observed.health.items()}
@@ -50,8 +55,8 @@ def by_hand(observed: Observed, record: CellRecord) -> str:
         return "frozen by hand"
     if record.cell_id in policy.ejected:
         return "ejected by hand"
-    if record.generation <= policy.ordered_away(record.cell_id):
-        return "it is being replaced by hand"
+    if order := policy.order_for(record):
+        return f"a person wants to {order} its instance"
     return ""
 
 

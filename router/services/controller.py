@@ -13,7 +13,7 @@ from typing import Final
 from router.core.actions import Desired, Observed
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import cell_ids
-from router.core.policy import Policy, new_faults
+from router.core.policy import Policy, impossible_orders, new_faults
 from router.core.recollection import Recollection
 from router.core.reconcile import reconcile
 from router.core.telemetry import LeadershipChanged
@@ -175,6 +175,7 @@ class Controller:
             await self._registry.write(epoch, Change(verdicts=[Verdict(proposal.proposal_id, accepted=False)]))
             return current
         faults = new_faults(wanted, current, self._cells(wanted), self._cells(current))
+        faults += impossible_orders(wanted, current) if not self._provisioner.can_launch else ()
         if faults:
             verdict = Verdict(proposal.proposal_id, accepted=False, faults=faults)
             await self._registry.write(epoch, Change(verdicts=[verdict]))

@@ -34,6 +34,7 @@ from router.services.ward import Ward
 
 CREATE_AGAIN_S: Final = 5.0  # after a failure to make a cell's components
 VERIFY_AGAIN_S: Final = 2.0  # after a canary that got no good answer
+END_AGAIN_S: Final = 5.0  # after an instance was asked to end
 
 NAMES: Final[Mapping[Phase, str]] = {  # of the audit
     Phase.WELL: "recovered",
@@ -89,9 +90,8 @@ class Executor:
                 policy = tick.snapshot.policy
                 policy = replace(policy, version=policy.version + 1, cells=count, scaling_from=0)
                 await self.write(tick, Change(policy=policy), "", "end scaling", why)
-            case Stop(cell_id, generation, why):
-                await self._provisioner.stop(cell_id, generation)
-                self._observer.observe(ActionTaken(cell_id, "stop", why))
+            case Stop():
+                await self._stop(tick, action)
             case CreateCell(cell_id):
                 await self._create(tick, cell_id)
             case Launch(cell_id, why, above):
@@ -111,6 +111,16 @@ class Executor:
         await self._registry.write(tick.epoch, replace(change, audit=[entry]))
         tick.records.update({record.cell_id: record for record in change.cells})
         self._observer.observe(ActionTaken(cell_id, action, why))
+
+    async def _stop(self, tick: Tick, action: Stop) -> None:
+        if self._provisioner.can_launch:
+            await self._provisioner.stop(action.cell_id, action.generation)
+            self._observer.observe(ActionTaken(action.cell_id, "stop", action.why))
+        elif not self._too_soon("end", action.cell_id):  # it ends itself, and what has started it starts it again
+            self._put_off("end", action.cell_id, END_AGAIN_S)
+            record = replace(tick.records[action.cell_id], generation=action.generation)
+            fault = await self._ward.end(record, tick.snapshot)
+            self._observer.observe(ActionTaken(action.cell_id, "stop", "; ".join(filter(None, [action.why, fault]))))
 
     async def _note(self, tick: Tick, action: Adopt | GiveUpLaunch | Retire | RaiseFence, record: CellRecord) -> None:
         """What changes nothing but the cell's record."""

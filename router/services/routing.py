@@ -60,15 +60,14 @@ def routing_of(snapshot: Snapshot, last: Routing | None, *, trusted: bool) -> Ro
             targets[cell.cell_id] = _target(lease, snapshot.slot_map.epoch)
         elif lease is None and not trusted and (before := _before(last, cell)):
             targets[cell.cell_id] = before
-    care = {cell_id: record.care for cell_id, record in snapshot.cells.items()}
-    useless = {cell_id for cell_id, c in care.items() if c.ejected} - snapshot.policy.frozen
+    cells, policy = snapshot.cells, snapshot.policy
     return Routing(
         snapshot.slot_map,
         targets,
         cells=frozenset(snapshot.cells),
-        ejected=frozenset(useless | snapshot.policy.ejected),
-        useless=frozenset(useless),
-        suspect=frozenset(cell_id for cell_id, c in care.items() if c.phase is not Phase.WELL),
+        ejected=frozenset(cell_id for cell_id, record in cells.items() if policy.ejects(record)),
+        useless=frozenset(cell_id for cell_id, record in cells.items() if policy.finds_useless(record)),
+        suspect=frozenset(cell_id for cell_id, record in cells.items() if record.care.phase is not Phase.WELL),
     )
 
 

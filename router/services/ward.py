@@ -50,6 +50,14 @@ class Ward:
             case _:
                 return Outcome()
 
+    async def end(self, record: CellRecord, snapshot: Snapshot) -> str:
+        """Ask the record's instance to end in order; what was wrong with that, nothing when it will."""
+        try:
+            await self._instances.restart(_address(record, snapshot), WORKER, ASK_S)
+        except (CellUnavailableError, CellRefusedError) as error:
+            return str(error) or type(error).__name__
+        return ""
+
     async def _mend(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
         """Restart the components that say of themselves that they are sick; without any, this rung is of no use."""
         then = Treat(
@@ -73,12 +81,11 @@ class Ward:
         return f"{name} ({detail})"
 
     async def _restart(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
-        try:
-            await self._instances.restart(_address(record, snapshot), WORKER, ASK_S)
-        except (CellUnavailableError, CellRefusedError) as error:
-            care = after_restarting(record, snapshot.now_ms, can_launch=self._can_launch)
-            return Outcome("restart failed", str(error), Treat(record.cell_id, care, record.care.why))
-        return Outcome()
+        fault = await self.end(record, snapshot)
+        if not fault:
+            return Outcome()
+        care = after_restarting(record, snapshot.now_ms, can_launch=self._can_launch)
+        return Outcome("restart failed", fault, Treat(record.cell_id, care, record.care.why))
 
     async def _reprovision(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
         made = replace(record, reprovisioned_at_ms=snapshot.now_ms, care=after_reprovisioning(record, snapshot.now_ms))

@@ -1,0 +1,118 @@
+"""People's orders about cells: what the controller does for them, and what automation does no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from router.core.actions import Action, Admit, Desired, GiveUpLaunch, Launch, Observed, Stop
+from router.core.models import Care, CellRecord, CellState, InstanceView, LeaseView, Phase
+from router.core.policy import NO_POLICY, Policy, impossible_orders
+from router.core.reconcile import reconcile, state_of
+from router.core.slots import SlotMap, assign
+from router.core.treatment import by_hand, frozen_by
+
+CELL = "cell-0000"
+RECORD = CellRecord(CELL, generation=3, launched=3, verified=3, admitted_at_ms=1)
+FROZEN = NO_POLICY.with_frozen(CELL, frozen=True)
+EVICT = NO_POLICY.with_order(CELL, 3, evict=True)
+REPLACE = NO_POLICY.with_order(CELL, 3, evict=False)
+USELESS = replace(RECORD, care=Care(Phase.HELD, 1, 3, "failing", "why", ejected=True))
+
+
+def lease(generation: int) -> LeaseView:
+    """Of a live, ready instance."""
+    return LeaseView(CELL, generation, "i", "a:1", 8, ready=True, live=True)
+
+
+def observed(policy: Policy, record: CellRecord, *alive: int, dead: tuple[int, ...] = ()) -> Observed:
+    """One cell, and its instances by generation."""
+    instances = [InstanceView(CELL, generation, running=True) for generation in alive]
+    instances += [InstanceView(CELL, generation, running=False, detail="exit code 1") for generation in dead]
+    leases = tuple(lease(generation) for generation in alive)
+    slot_map = SlotMap(1, assign(None, {CELL: 1.0}))
+    return Observed(100_000, {CELL: record}, leases, tuple(instances), slot_map, True, policy)
+
+
+def actions(seen: Observed, *, can_launch: bool = True) -> list[Action]:
+    """What is done."""
+    return reconcile(Desired((CELL,), can_launch), seen)
+
+
+def test_nothing_is_launched_for_a_frozen_cell_whose_instance_died() -> None:
+    """Until it is unfrozen, or a person orders another."""
+    assert actions(observed(FROZEN, RECORD, dead=(3,))) == []
+    assert [type(action) for action in actions(observed(NO_POLICY, RECORD, dead=(3,)))] == [Launch]
+    for evict in (True, False):
+        ordered = FROZEN.with_order(CELL, 3, evict=evict)
+        assert [type(action) for action in actions(observed(ordered, RECORD, dead=(3,)))] == [Launch]
+
+
+def test_the_first_instance_of_a_frozen_cell_is_launched() -> None:
+    """There is nothing yet that could be left alone."""
+    assert [type(a) for a in actions(observed(FROZEN, CellRecord(CELL)))] == [Launch]
+
+
+def test_what_was_launched_before_its_cell_was_frozen_does_not_take_over() -> None:
+    """It is given up though it is ready, never admitted, and ended; unless a person has ordered it."""
+    launching = replace(RECORD, launching=4, launched=4, launched_at_ms=99_000)
+    assert actions(observed(FROZEN, launching, 3, 4)) == [GiveUpLaunch(CELL, 4, "the cell is frozen by hand")]
+    assert actions(observed(FROZEN, replace(launching, launching=0), 3, 4)) == [
+        Stop(CELL, 4, "generation 3 serves the cell")
+    ]
+    assert Admit(CELL, 4) in actions(observed(FROZEN.with_order(CELL, 3, evict=False), launching, 3, 4))
+
+
+def test_where_others_start_the_workers_a_new_one_of_a_frozen_cell_is_admitted() -> None:
+    """A person, or what a person has set up, has started it."""
+    assert actions(observed(FROZEN, RECORD, 4), can_launch=False) == [Admit(CELL, 4)]
+
+
+def test_evict_ends_the_instance_at_once_and_replace_does_not() -> None:
+    """Both launch another; also when one is being launched already, and once only."""
+    assert [type(action) for action in actions(observed(EVICT, RECORD, 3))] == [Stop, Launch]
+    assert [type(action) for action in actions(observed(REPLACE, RECORD, 3))] == [Launch]
+    launching = replace(RECORD, launching=4, launched=4, launched_at_ms=99_000)
+    assert actions(observed(EVICT, launching, 3)) == [Stop(CELL, 3, "evicted by hand")]
+    assert actions(observed(REPLACE, launching, 3)) == []
+    assert actions(observed(EVICT, replace(launching, generation=4, launching=0, verified=4), 4)) == []
+
+
+def test_where_others_start_the_workers_evict_ends_the_one_that_serves() -> None:
+    """For what has started it to start it again; and a replacement can't be ordered."""
+    seen = replace(observed(EVICT, RECORD, 3), instances=())
+    assert actions(seen, can_launch=False) == [Stop(CELL, 3, "evicted by hand")]
+    assert "none can be launched beside its instance" in impossible_orders(REPLACE, NO_POLICY)[0]
+    assert impossible_orders(EVICT, NO_POLICY) == impossible_orders(REPLACE, REPLACE) == ()
+
+
+def test_an_order_is_done_when_a_later_generation_has_the_traffic() -> None:
+    """And an eviction counts for more than a replacement."""
+    assert [policy.order_for(RECORD) for policy in (EVICT, REPLACE, NO_POLICY)] == ["evict", "replace", ""]
+    assert REPLACE.with_order(CELL, 3, evict=True).order_for(RECORD) == "evict"
+    assert EVICT.order_for(replace(RECORD, generation=4)) == ""
+    assert EVICT.order_for(CellRecord(CELL)) == ""
+
+
+def test_a_frozen_cell_gets_its_events_though_automation_had_ejected_it() -> None:
+    """A person's ejection counts nevertheless."""
+    assert NO_POLICY.ejects(USELESS)
+    assert not FROZEN.ejects(USELESS)
+    assert FROZEN.with_ejected(CELL, ejected=True).ejects(USELESS)
+    leases = {(CELL, 3): lease(3)}
+    assert state_of(USELESS, leases) is CellState.EJECTED
+    assert state_of(USELESS, leases, FROZEN) is CellState.SERVING
+    assert state_of(USELESS, {}) is CellState.DOWN
+
+
+def test_what_holds_automation_back_is_named() -> None:
+    """A person's order for one cell; for all of them that nothing can be seen, or that they share their trouble."""
+    orders = (FROZEN, EVICT, REPLACE, NO_POLICY.with_ejected(CELL, ejected=True), NO_POLICY)
+    assert [by_hand(observed(policy, RECORD, 3), RECORD) for policy in orders] == [
+        "frozen by hand",
+        "a person wants to evict its instance",
+        "a person wants to replace its instance",
+        "ejected by hand",
+        "",
+    ]
+    seen = observed(NO_POLICY, RECORD, 3)
+    assert [frozen_by(seen), frozen_by(replace(seen, blind="late"))] == ["", "blind"]
