@@ -36,7 +36,7 @@ from router.adapters.saved_routing import SavedRouting
 from router.adapters.sqs import SqsSource
 from router.adapters.sqs_client import open_sqs_client
 from router.api.app import Readiness, create_app
-from router.api.views import cell_views, lane_views
+from router.api.views import CellView, cell_views, lane_views
 from router.core.errors import RegistryUnavailableError
 from router.core.faults import Fault
 from router.core.messages import Extraction, Parser
@@ -136,8 +136,16 @@ async def run_controller(settings: Settings) -> None:
             return Readiness([] if controller.reachable else ["the registry can't be reached"])
 
         async def cells() -> Sequence[Any]:
-            return cell_views(await registry.snapshot())
+            return cell_views(await registry.snapshot(), await registry.conditions())
 
+        def sight() -> Sequence[CellView]:
+            seen = controller.sight
+            return cell_views(seen.snapshot, seen.conditions) if seen is not None else []
+
+        def frozen_by() -> str | None:
+            return controller.sight.frozen_by if controller.sight is not None else None
+
+        metrics.watch_cells(sight, frozen_by)
         app = create_app("controller", metrics.registry, missing, cells, _audit(registry))
         await _run(stop, settings, app, _until(stop, controller.run()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from router.core.evidence import Assessment
 from router.core.models import (
@@ -165,6 +165,9 @@ class Change:
     policy: Policy | None = None
     verdicts: Sequence[Verdict] = ()
     audit: Sequence[AuditEntry] = ()  # the first is the policy's
+
+
+CONDITION_FRESH_MS: Final = 5000  # the leader says it once a second; what it said longer ago says nothing of now
 
 
 @dataclass(frozen=True, slots=True)

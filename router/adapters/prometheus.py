@@ -15,6 +15,7 @@ from router.core import telemetry
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50)
+HELD_BY = ("blind", "shared")
 
 
 class LaneFigures(Protocol):
@@ -45,6 +46,61 @@ class _Lanes(Collector):
             in_flight.add_metric([lane.cell_id], lane.in_flight)
             window.add_metric([lane.cell_id], lane.window)
         return waiting, in_flight, window
+
+
+class CellFigures(Protocol):
+    """What is read of a cell as the leader sees it."""
+
+    @property
+    def cell_id(self) -> str: ...  # noqa: D102 - named for what it is
+    @property
+    def verdict(self) -> str: ...  # noqa: D102 - named for what it is
+    @property
+    def phase(self) -> str: ...  # noqa: D102 - named for what it is
+    @property
+    def shift(self) -> float | None: ...  # noqa: D102 - named for what it is
+    @property
+    def canary_s(self) -> float | None: ...  # noqa: D102 - named for what it is
+    @property
+    def ejected(self) -> bool: ...  # noqa: D102 - named for what it is
+    @property
+    def frozen(self) -> bool: ...  # noqa: D102 - named for what it is
+
+
+class _Cells(Collector):
+    """What the leader sees; nothing at all of one that doesn't lead, so that no verdict outlives its leader."""
+
+    def __init__(self, figures: Callable[[], Iterable[CellFigures]], held: Callable[[], str | None]) -> None:
+        self._figures = figures
+        self._held = held
+
+    def collect(self) -> Iterable[Metric]:
+        gauge = partial(GaugeMetricFamily, labels=["cell"])
+        verdict = GaugeMetricFamily("cellrouter_cell_verdict", "1: what is known of it.", labels=["cell", "verdict"])
+        phase = GaugeMetricFamily("cellrouter_cell_phase", "1: what is done about it.", labels=["cell", "phase"])
+        shift = gauge("cellrouter_cell_shift_log", "Log of its latency beside the other cells'; ln 2 is twice.")
+        canary = gauge("cellrouter_cell_canary_seconds", "Median of its canaries.")
+        ejected = gauge("cellrouter_cell_ejected", "1 while its events wait in its hold queue.")
+        frozen = gauge("cellrouter_cell_frozen", "1 while nothing but a person's order touches its instances.")
+        for cell in self._figures():
+            phase.add_metric([cell.cell_id, cell.phase], 1)
+            ejected.add_metric([cell.cell_id], cell.ejected)
+            frozen.add_metric([cell.cell_id], cell.frozen)
+            if cell.verdict:
+                verdict.add_metric([cell.cell_id, cell.verdict], 1)
+            if cell.shift is not None:
+                shift.add_metric([cell.cell_id], cell.shift)
+            if cell.canary_s is not None:
+                canary.add_metric([cell.cell_id], cell.canary_s)
+        return verdict, phase, shift, canary, ejected, frozen, self._automation()
+
+    def _automation(self) -> Metric:
+        text = "1 while nothing is done about any cell: blind (what is measured can't be trusted), shared (trouble)."
+        held = GaugeMetricFamily("cellrouter_automation_held", text, labels=["reason"])
+        if (by := self._held()) is not None:
+            for reason in HELD_BY:
+                held.add_metric([reason], by == reason)
+        return held
 
 
 class PrometheusObserver:
@@ -101,6 +157,10 @@ class PrometheusObserver:
     def watch(self, figures: Callable[[], Iterable[LaneFigures]]) -> None:
         """Read lanes whenever they are scraped."""
         self.registry.register(_Lanes(figures))
+
+    def watch_cells(self, figures: Callable[[], Iterable[CellFigures]], held: Callable[[], str | None]) -> None:
+        """Read cells whenever they are scraped. `held`: what freezes everything; None while another leads."""
+        self.registry.register(_Cells(figures, held))
 
     def _on_received(self, record: telemetry.MessagesReceived) -> None:
         self._received.add(record.source, count=record.count)

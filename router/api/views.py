@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from router.core.models import CellState
+from router.core.models import CellRecord, CellState, LeaseView
 from router.core.reconcile import state_of
-from router.ports import Snapshot
-from router.services.dispatcher import Dispatcher
+from router.ports import CONDITION_FRESH_MS, Condition, Snapshot
+from router.services.dispatcher import CellPath, Dispatcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class LaneView:
     """One entry of a router's GET /cells."""
 
     cell_id: str
-    state: str  # serving, or down while no instance can be reached
+    state: str  # serving, ejected, or down while no instance can be reached
     generation: int
     address: str
     slots: int
@@ -37,6 +38,24 @@ class CellView:
     launching: int  # the generation being launched; 0 for none
     address: str
     slots: int
+    verdict: str  # the leader's on this instance; empty when it says nothing of now, likewise below
+    rule: str  # in words, what the verdict is by
+    verdict_for_s: float  # for how long it has been so
+    shift: float | None  # D: the log of its latency beside the other cells'
+    canary_s: float | None
+    phase: str  # on the ladder
+    why: str  # it is there
+    held: str  # what holds the controller back
+    ejected: bool  # its events wait, by hand or by the ladder
+    frozen: bool  # by hand
+    order: str  # a person's that isn't done yet: evict, replace
+
+
+def fresh(condition: Condition | None, record: CellRecord, now_ms: int) -> Condition | None:
+    """What the leader says of the cell's present instance, if it says something of now."""
+    if condition is None or condition.generation != record.generation or now_ms - condition.at_ms > CONDITION_FRESH_MS:
+        return None
+    return condition
 
 
 def lane_views(dispatcher: Dispatcher) -> list[LaneView]:
@@ -49,7 +68,7 @@ def lane_views(dispatcher: Dispatcher) -> list[LaneView]:
         views.append(
             LaneView(
                 cell_id=cell_id,
-                state=CellState.SERVING if lane.passable() else CellState.DOWN,
+                state=_state(path),
                 generation=lane.target.generation if lane.target else 0,
                 address=lane.target.address if lane.target else "",
                 slots=slots.get(cell_id, 0),
@@ -64,18 +83,48 @@ def lane_views(dispatcher: Dispatcher) -> list[LaneView]:
     return views
 
 
-def cell_views(snapshot: Snapshot) -> list[CellView]:
+def cell_views(snapshot: Snapshot, conditions: Mapping[str, Condition]) -> list[CellView]:
     """What the registry holds."""
     slots = snapshot.slot_map.counts() if snapshot.slot_map else {}
     leases = {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
     return [
-        CellView(
-            cell_id=cell.cell_id,
-            state=state_of(cell, leases),
-            generation=cell.generation,
-            launching=cell.launching,
-            address=lease.address if (lease := leases.get((cell.cell_id, cell.generation))) else "",
-            slots=slots.get(cell.cell_id, 0),
-        )
+        _cell_view(cell, snapshot, leases, slots.get(cell.cell_id, 0), conditions.get(cell.cell_id))
         for cell in sorted(snapshot.cells.values(), key=lambda cell: cell.cell_id)
     ]
+
+
+def _cell_view(
+    cell: CellRecord,
+    snapshot: Snapshot,
+    leases: Mapping[tuple[str, int], LeaseView],
+    slots: int,
+    said: Condition | None,
+) -> CellView:
+    policy, condition = snapshot.policy, fresh(said, cell, snapshot.now_ms)
+    lease = leases.get((cell.cell_id, cell.generation))
+    found = condition.assessment if condition is not None else None
+    return CellView(
+        cell_id=cell.cell_id,
+        state=state_of(cell, leases, policy),
+        generation=cell.generation,
+        launching=cell.launching,
+        address=lease.address if lease is not None else "",
+        slots=slots,
+        verdict=found.verdict if found is not None else "",
+        rule=found.rule if found is not None else "",
+        verdict_for_s=round(found.held_s, 1) if found is not None else 0.0,
+        shift=found.shift if found is not None else None,
+        canary_s=found.canary_s if found is not None else None,
+        phase=cell.care.phase,
+        why=cell.care.why,
+        held=condition.held if condition is not None else "",
+        ejected=policy.ejects(cell),
+        frozen=cell.cell_id in policy.frozen,
+        order=policy.order_for(cell),
+    )
+
+
+def _state(path: CellPath) -> CellState:
+    if path.lane.ejected:
+        return CellState.EJECTED
+    return CellState.SERVING if path.lane.passable() else CellState.DOWN

@@ -7,7 +7,8 @@ lease can end.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from router.core.actions import Desired, Observed
@@ -17,7 +18,7 @@ from router.core.policy import Policy, impossible_orders, new_faults
 from router.core.recollection import Recollection
 from router.core.reconcile import reconcile
 from router.core.telemetry import LeadershipChanged
-from router.core.treatment import held_back
+from router.core.treatment import frozen_by, held_back
 from router.core.trust import LeaseTrust
 from router.ports import (
     CellRegistry,
@@ -55,6 +56,15 @@ class ControllerConfig:
     warm_up_s: float = 60.0  # of a new instance
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the leader knows of the cells."""
+
+    snapshot: Snapshot
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    frozen_by: str = ""  # what freezes everything, in a word
+
+
 class Controller:
     """One of several; the one with the lead acts."""
 
@@ -85,6 +95,7 @@ class Controller:
         self._empty_since: float | None = None  # there has been no map
         self.epoch: int | None = None  # while it leads
         self.reachable = False
+        self.sight: Sight | None = None  # while it leads
 
     async def run(self) -> None:
         """Tick until cancelled, then give the lead up."""
@@ -123,6 +134,7 @@ class Controller:
     def _lead(self, epoch: int | None) -> None:
         if epoch is None:
             self._eyes.close()
+            self.sight = None
         if epoch != self.epoch:
             self._observer.observe(LeadershipChanged(leads=epoch is not None, epoch=epoch or 0))
         self.epoch = epoch
@@ -145,7 +157,8 @@ class Controller:
         news = await self._eyes.look(snapshot)
         desired, observed = self._desired(snapshot.policy), await self._observed(snapshot)
         if news:
-            await self._registry.note_conditions(epoch, _conditions(desired, observed))
+            self.sight = Sight(snapshot, _conditions(desired, observed), frozen_by(observed))
+            await self._registry.note_conditions(epoch, self.sight.conditions)
         for action in reconcile(desired, observed):
             if self._clock.monotonic() >= deadline:
                 return  # the lease must be renewed before anything more is done

@@ -1,0 +1,67 @@
+"""Cells as GET /cells and Prometheus show them: the leader's word, as long as it is of now and of this instance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prometheus_client import generate_latest
+
+from router.adapters.prometheus import HELD_BY, PrometheusObserver
+from router.api.views import CellView, cell_views
+from router.core.evidence import Assessment, Verdict
+from router.core.models import Care, CellRecord, LeaseView, Phase
+from router.core.policy import NO_POLICY
+from router.ports import Condition, Snapshot
+
+CELL = "cell-0000"
+RECORD = CellRecord(CELL, generation=3, care=Care(Phase.GIVEN_UP, 1, 3, "slow", "why"))
+LEASE = LeaseView(CELL, 3, "i", "a:1", 8, ready=True, live=True)
+POLICY = NO_POLICY.with_frozen(CELL, frozen=True).with_order(CELL, 3, evict=False)
+SNAPSHOT = Snapshot(10_000, None, {CELL: RECORD}, (LEASE,), "c", POLICY)
+SLOW = Condition(9_000, 3, Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5), "frozen by hand")
+
+
+def view(condition: Condition) -> CellView:
+    """Of the one cell."""
+    return cell_views(SNAPSHOT, {CELL: condition})[0]
+
+
+def text(metrics: PrometheusObserver) -> str:
+    """What a scrape of the leader's gauges sees."""
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    return "\n".join(line for line in lines if line.startswith(("cellrouter_cell_", "cellrouter_automation")))
+
+
+def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
+    """All that an operator asks first."""
+    assert view(SLOW) == CellView(
+        CELL, "serving", 3, 0, "a:1", 0, "slow", "a rule", 4.0, 0.7, 0.5, "given up", "why", "frozen by hand",
+        ejected=False, frozen=True, order="replace",
+    )  # fmt: skip
+
+
+def test_a_verdict_that_is_old_or_of_another_instance_is_not_shown() -> None:
+    """The record is: it is so whoever leads."""
+    for condition in (replace(SLOW, at_ms=4_999), replace(SLOW, generation=2)):
+        shown = view(condition)
+        assert (shown.verdict, shown.held, shown.shift, shown.canary_s) == ("", "", None, None)
+        assert (shown.phase, shown.frozen) == ("given up", True)
+
+
+def test_only_the_leader_has_figures_of_cells() -> None:
+    """One that follows shows none, not even zeros: nothing there is could be stale."""
+    follower, leader = PrometheusObserver(), PrometheusObserver()
+    follower.watch_cells(list, lambda: None)
+    assert text(follower) == ""
+    leader.watch_cells(lambda: cell_views(SNAPSHOT, {CELL: SLOW}), lambda: "shared")
+    assert text(leader).splitlines() == [
+        'cellrouter_cell_verdict{cell="cell-0000",verdict="slow"} 1.0',
+        'cellrouter_cell_phase{cell="cell-0000",phase="given up"} 1.0',
+        'cellrouter_cell_shift_log{cell="cell-0000"} 0.7',
+        'cellrouter_cell_canary_seconds{cell="cell-0000"} 0.5',
+        'cellrouter_cell_ejected{cell="cell-0000"} 0.0',
+        'cellrouter_cell_frozen{cell="cell-0000"} 1.0',
+        'cellrouter_automation_held{reason="blind"} 0.0',
+        'cellrouter_automation_held{reason="shared"} 1.0',
+    ]
+    assert HELD_BY == ("blind", "shared")
