@@ -184,11 +184,13 @@ async def inject_fault(settings: Settings, address: str, fault: Fault) -> None:
         await inject(session, settings.secret.get_secret_value(), address, fault)
 
 
-async def change_policy(settings: Settings, action: str, why: str, edit: Callable[[Policy, int], Policy]) -> Policy:
+async def change_policy(
+    settings: Settings, action: str, why: str, edit: Callable[[Policy, int], Policy], cell_id: str = ""
+) -> Policy:
     """Have the policy of this environment changed by hand; `edit` gets it and the time in ms."""
     now_ms, who = _CLOCK.time_ms(), f"{getpass.getuser()}@{socket.gethostname()}"
     async with open_registry(settings) as registry:
-        audit = AuditEntry(now_ms, who, action, "", why)
+        audit = AuditEntry(now_ms, who, action, cell_id, why)
         return await policy.change(registry, lambda policy: edit(policy, now_ms), audit)
 
 

@@ -12,7 +12,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from router import cli_blast, cli_chaos, cli_dlq, cli_policy, cli_where
+from router import cli_blast, cli_cells, cli_chaos, cli_dlq, cli_explain, cli_policy, cli_where
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
 
@@ -30,6 +30,9 @@ app.add_typer(cli_policy.apply, name="apply")
 app.command()(cli_policy.undo)
 app.command()(cli_policy.scale)
 app.command()(cli_where.where)
+app.command()(cli_explain.explain)
+for _order in cli_cells.COMMANDS:
+    app.command()(_order)
 app.command("blast-radius")(cli_blast.blast_radius)
 app.add_typer(cli_policy.policy, name="policy")
 app.add_typer(cli_chaos.app, name="chaos")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 import uvloop
 
+from router.cli_cells import record_of
+from router.cli_edits import CellId
 from router.core.errors import CellUnavailableError
 from router.core.faults import Fault, FaultKind
 from router.settings import load
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 MAX_S: Final = 600
 
-CellId = Annotated[str, typer.Argument(metavar="CELL", help="The cell, as cell-0003.")]
 Seconds = Annotated[
     float, typer.Option("--for", min=0, max=MAX_S, help="Seconds, then it ends by itself; 0: end it now.")
 ]
@@ -103,11 +104,7 @@ def _end(fault: Fault) -> str:
 
 def _admitted(cell_id: str, snapshot: Snapshot) -> LeaseView:
     """The lease of the instance that gets the cell's traffic."""
-    cells = {name: record for name, record in snapshot.cells.items() if not record.retired}
-    if cell_id not in cells:
-        there_are = ", ".join(sorted(cells)) or "none"
-        raise typer.BadParameter(f"there is no cell {cell_id}; there are: {there_are}", param_hint="CELL")
-    generation = cells[cell_id].generation
+    generation = record_of(cell_id, snapshot).generation
     for lease in snapshot.leases:
         if (lease.cell_id, lease.generation) == (cell_id, generation) and lease.live:
             return lease

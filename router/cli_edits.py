@@ -27,6 +27,7 @@ class Edit:
     why: str
     make: Callable[[Policy, int], Policy]  # of the policy in force and the time in ms
     unless: str = ""  # said, with exit code 1, when it changes nothing
+    cell_id: str = ""  # that the audit names
 
 
 def limit(
@@ -134,7 +135,7 @@ def uncordon(cell_id: CellId, *, why: Why = "") -> Edit:
 EDITS: Final = (pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, quarantine, release)
 
 
-def commands(do: Callable[[Edit], None], about: str) -> typer.Typer:
+def commands(do: Callable[[Edit], object], about: str) -> typer.Typer:
     """A command for each edit, which does `do` with it."""
     app = typer.Typer(help=about, no_args_is_help=True)
     for make in EDITS:
@@ -142,7 +143,7 @@ def commands(do: Callable[[Edit], None], about: str) -> typer.Typer:
     return app
 
 
-def _command(make: Callable[..., Edit], do: Callable[[Edit], None]) -> Callable[..., None]:
+def _command(make: Callable[..., Edit], do: Callable[[Edit], object]) -> Callable[..., None]:
     @wraps(make)
     def run(*args: Any, **options: Any) -> None:
         do(make(*args, **options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ from rich.table import Table
 from router.cli_edits import Edit, Why, commands
 from router.core.errors import RegistryUnavailableError
 from router.core.forecast import Forecast, forecast
-from router.core.models import cell_ids
+from router.core.models import CellRecord, cell_ids
 from router.core.policy import MAX_CELLS, Policy, to_blob
 from router.core.slots import SLOTS
 from router.settings import Settings, load
@@ -32,12 +32,13 @@ policy = typer.Typer(help="Show what is decided about keys and cells, and what w
 
 
 def _plan(edit: Edit) -> None:
-    snapshot, now_ms = uvloop.run(_snapshot(load(os.environ)))
-    wanted = edit.make(snapshot.policy, now_ms)
+    snapshot = look()
+    wanted = edit.make(snapshot.policy, snapshot.now_ms)
     _tell(_forecast(snapshot, wanted), edit.text)
 
 
-def _apply(edit: Edit) -> None:
+def put_in_force(edit: Edit) -> bool:
+    """Have the leader make a change, and say so; whether it is one. Raises typer.Exit when it makes no sense."""
     changed = False
 
     def make(policy: Policy, now_ms: int) -> Policy:
@@ -46,16 +47,19 @@ def _apply(edit: Edit) -> None:
         changed = wanted != policy
         return wanted
 
-    _change(edit.action, f"{edit.text}. {edit.why}" if edit.why else edit.text, make)
+    _change(edit.action, f"{edit.text}. {edit.why}" if edit.why else edit.text, make, edit.cell_id)
     if changed:
         typer.echo(f"In force within a second: {edit.text}")
-        return
-    typer.echo(edit.unless or f"Nothing to change: {edit.text} is in force already", err=bool(edit.unless))
-    raise typer.Exit(1 if edit.unless else 0)
+    elif edit.unless:
+        typer.echo(edit.unless, err=True)
+        raise typer.Exit(1)
+    else:
+        typer.echo(f"Nothing to change: {edit.text} is in force already")
+    return changed
 
 
 plan = commands(_plan, "Show what a change would move, before it is made.")
-apply = commands(_apply, "Change what is decided about keys and cells. The leader does it; `undo` takes it back.")
+apply = commands(put_in_force, "Change what is decided about keys and cells. The leader does it; `undo` takes it back.")
 
 
 def undo(
@@ -75,7 +79,9 @@ def undo(
     undone = [version.audit for version in versions if version.policy.version > target]
     _change("undo", f"{text}. {why}" if why else text, lambda now, _: replace(found[target], version=now.version))
     for entry in reversed(undone):
-        typer.echo(f"Taken back: {entry.action} {entry.why} (by {entry.who}, {_time(entry.at_ms)})")
+        typer.echo(f"Taken back: {entry.action} {entry.why} (by {entry.who}, {time_text(entry.at_ms)})")
+    for line in what_stays(versions[-1].policy, found[target], look().cells):
+        typer.echo(line)
 
 
 def scale(
@@ -89,7 +95,7 @@ def scale(
     Ctrl-C ends the following, not the scaling. When an added cell is no good, there are as many cells as before.
     """
     settings = load(os.environ)
-    snapshot, _ = uvloop.run(_snapshot(settings))
+    snapshot = look()
     now = len(_cells(snapshot))
     text = f"{now} → {cells} cells"
     wanted = snapshot.policy.with_cells(cells, now)
@@ -113,7 +119,8 @@ def scale(
 @policy.command()
 def show(*, json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
     """Show what is in force."""
-    found = uvloop.run(_snapshot(load(os.environ)))[0].policy
+    snapshot = look()
+    found = snapshot.policy
     if json:
         typer.echo(to_blob(found).decode())
         return
@@ -124,6 +131,11 @@ def show(*, json: Annotated[bool, typer.Option("--json", help="As one JSON objec
         console.print(_pins(found))
     if found.weights or found.cordoned:
         console.print(_shares(found))
+    if rows := _by_hand(snapshot):
+        table = Table("cell", "its instances", title="By hand", title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
 
 
 @policy.command()
@@ -132,14 +144,26 @@ def history() -> None:
     table = Table("version", "when", "who", "what")
     for version in uvloop.run(_history(load(os.environ))):
         entry = version.audit
-        table.add_row(str(version.policy.version), _time(entry.at_ms), entry.who, f"{entry.action} {entry.why}")
+        table.add_row(str(version.policy.version), time_text(entry.at_ms), entry.who, f"{entry.action} {entry.why}")
     Console().print(table if table.row_count else "Nothing was ever decided.")
 
 
-def _change(action: str, why: str, make: Callable[[Policy, int], Policy]) -> Policy:
+def _change(action: str, why: str, make: Callable[[Policy, int], Policy], cell_id: str = "") -> Policy:
     from router.bootstrap import change_policy  # noqa: PLC0415 - --help stays quick
 
-    return uvloop.run(change_policy(load(os.environ), action, why, make))
+    return uvloop.run(change_policy(load(os.environ), action, why, make, cell_id))
+
+
+def what_stays(before: Policy, after: Policy, cells: Mapping[str, CellRecord]) -> Iterator[str]:
+    """Of orders that are taken back: what has been done for them already."""
+    for cell_id in sorted({*before.to_evict, *before.to_replace}):
+        ordered, record = before.ordered_away(cell_id), cells.get(cell_id)
+        if record is None or ordered <= after.ordered_away(cell_id):
+            continue
+        if record.generation > ordered:
+            yield f"{cell_id}: generation {ordered} is gone already, and generation {record.generation} stays"
+        elif record.launching:
+            yield f"{cell_id}: generation {record.launching} is launched already, and takes over when it is ready"
 
 
 def _before_last_change(versions: list[PolicyVersion]) -> int:
@@ -148,12 +172,16 @@ def _before_last_change(versions: list[PolicyVersion]) -> int:
     return made[-1] - 1 if made else -1
 
 
-async def _snapshot(settings: Settings) -> tuple[Snapshot, int]:
+def look() -> Snapshot:
+    """All of the registry, now."""
+    return uvloop.run(_snapshot(load(os.environ)))
+
+
+async def _snapshot(settings: Settings) -> Snapshot:
     from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
 
     async with open_registry(settings) as registry:
-        snapshot = await registry.snapshot()
-        return snapshot, snapshot.now_ms
+        return await registry.snapshot()
 
 
 async def _history(settings: Settings) -> list[PolicyVersion]:
@@ -236,7 +264,9 @@ def _tell(found: Forecast, text: str) -> None:
 def _quarantined(found: Policy) -> Table:
     table = Table("key", "since", "until", "why", title="In quarantine", title_justify="left")
     for key, entry in sorted(found.quarantined.items()):
-        table.add_row(key, _time(entry.since_ms), _time(entry.until_ms) if entry.until_ms else "released", entry.why)
+        table.add_row(
+            key, time_text(entry.since_ms), time_text(entry.until_ms) if entry.until_ms else "released", entry.why
+        )
     return table
 
 
@@ -263,5 +293,22 @@ def _shares(found: Policy) -> Table:
     return table
 
 
-def _time(ms: int) -> str:
+def by_hand(snapshot: Snapshot, cell_id: str) -> str:
+    """What people have decided about the cell's instances, for people; empty for nothing."""
+    found, record = snapshot.policy, snapshot.cells.get(cell_id)
+    said = ["frozen"] * (cell_id in found.frozen) + ["ejected"] * (cell_id in found.ejected)
+    if record is not None and (order := found.order_for(record)):
+        said.append(f"{order} generation {record.generation}")
+    return ", ".join(said)
+
+
+def _by_hand(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """A row for each cell that people have decided something about."""
+    found = snapshot.policy
+    cells = sorted({*found.frozen, *found.ejected, *found.to_replace, *found.to_evict})
+    return [(cell_id, said) for cell_id in cells if (said := by_hand(snapshot, cell_id))]
+
+
+def time_text(ms: int) -> str:
+    """For people."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

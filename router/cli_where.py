@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from router.cli_policy import by_hand, look
 from router.core.errors import RegistryUnavailableError
 from router.core.reconcile import state_of
 from router.core.slots import slot_of
-from router.settings import load
 
 if TYPE_CHECKING:
     from router.ports import Snapshot
@@ -31,6 +29,7 @@ class Place:
     pinned: bool
     moving_to: str  # empty: stays
     state: str  # of the cell
+    by_hand: str  # what people have decided about its instances; empty for nothing
     generation: int
     address: str  # of the instance; empty while there is none
     zone: str
@@ -58,7 +57,8 @@ def place_of(key: str, snapshot: Snapshot) -> Place:
         cell=cell_id,
         pinned=key in slot_map.pins,
         moving_to=slot_map.destination_of(key) or "",
-        state=state_of(record, leases) if record is not None else "unknown",
+        state=state_of(record, leases, policy) if record is not None else "unknown",
+        by_hand=by_hand(snapshot, cell_id),
         generation=record.generation if record is not None else 0,
         address=lease.address if lease is not None else "",
         zone=lease.zone if lease is not None else "",
@@ -77,7 +77,7 @@ def where(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show where a key's events go: slot, cell, instance, pin, limits, quarantine."""
-    place = place_of(key, uvloop.run(_snapshot()))
+    place = place_of(key, look())
     if as_json:
         typer.echo(json.dumps(asdict(place)))
         return
@@ -94,6 +94,7 @@ def _lines(place: Place) -> list[tuple[str, str]]:
         ("key", place.key),
         ("slot", str(place.slot)),
         ("cell", f"{place.cell}{', pinned' if place.pinned else ''}, {place.state}"),
+        ("by hand", place.by_hand or "-"),
         ("moving to", place.moving_to or "-"),
         ("instance", f"generation {place.generation} at {place.address}" if place.address else "none"),
         ("zone, region", f"{place.zone or '-'}, {place.region or '-'}"),
@@ -101,10 +102,3 @@ def _lines(place: Place) -> list[tuple[str, str]]:
         ("quarantine", place.quarantine or "no"),
         ("map", f"epoch {place.epoch}"),
     ]
-
-
-async def _snapshot() -> Snapshot:
-    from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
-
-    async with open_registry(load(os.environ)) as registry:
-        return await registry.snapshot()

@@ -1,0 +1,194 @@
+"""`cellrouter freeze|unfreeze|eject|readmit|evict|replace CELL`: people's orders about one cell's instances.
+
+Each is a change of the policy, as those of `cellrouter apply` are, that needs to know the cell as it is now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+import uvloop
+
+from router.cli_edits import CellId, Edit
+from router.cli_policy import look, put_in_force
+from router.core.errors import RegistryUnavailableError
+from router.core.policy import Policy
+from router.settings import Settings, load
+
+if TYPE_CHECKING:
+    from router.core.models import CellRecord
+    from router.ports import Snapshot
+
+FOLLOW_S: Final = 0.25
+MOST_NAMES: Final = 12
+
+
+def _reason(why: str) -> str:
+    if not why.strip():
+        raise typer.BadParameter("say why, for those who come after you")
+    return why
+
+
+Why = Annotated[str, typer.Option(help="For the audit.", callback=_reason)]
+Wait = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="Follow it for so long at most; 0: only give the order.")
+]
+
+
+def freeze(cell_id: CellId, *, why: Why) -> None:
+    """Leave a cell's instance as it is: no recovery, eviction, replacement or new launch, even when it dies.
+
+    Orders by `evict` and `replace` are carried out nevertheless.
+    """
+    snapshot = look()
+    record = record_of(cell_id, snapshot)
+    if _put(cell_id, "freeze", f"{cell_id}: frozen", why, lambda policy: policy.with_frozen(cell_id, frozen=True)):
+        typer.echo(f"Nothing but a person's order touches its instances until cellrouter unfreeze {cell_id}")
+        _warn_of_none(record, snapshot)
+
+
+def unfreeze(cell_id: CellId, *, why: Why) -> None:
+    """Give a frozen cell back to automation."""
+    record_of(cell_id, look())
+    text, unless = f"{cell_id}: looked after by automation again", f"{cell_id} is not frozen"
+    _put(cell_id, "unfreeze", text, why, lambda policy: policy.with_frozen(cell_id, frozen=False), unless)
+
+
+def eject(cell_id: CellId, *, why: Why) -> None:
+    """Send a cell no events until it is readmitted: they wait in its hold queue, or with FIFO in the source."""
+    record_of(cell_id, look())
+    if _put(cell_id, "eject", f"{cell_id}: ejected", why, lambda policy: policy.with_ejected(cell_id, ejected=True)):
+        typer.echo(f"Its events wait until cellrouter readmit {cell_id}")
+
+
+def readmit(cell_id: CellId, *, why: Why) -> None:
+    """Send an ejected cell its events again, slowly at first; those that waited too.
+
+    When automation had ejected it, it is frozen too: else it would be ejected again at once.
+    """
+    snapshot = look()
+    record = record_of(cell_id, snapshot)
+    text = f"{cell_id}: readmitted{', and frozen' if snapshot.policy.finds_useless(record) else ''}"
+    changed = _put(
+        cell_id, "readmit", text, why, lambda policy: readmitted(policy, record), f"{cell_id} is not ejected"
+    )
+    if changed and snapshot.policy.finds_useless(record):
+        typer.echo(
+            f"Automation had ejected it ({record.care.verdict}: {record.care.why}). It is frozen, so that it isn't "
+            f"ejected again; cellrouter unfreeze {cell_id} gives it back to automation"
+        )
+        _warn_of_none(record, snapshot)
+
+
+def evict(cell_id: CellId, *, why: Why, wait: Wait = 120) -> None:
+    """End a cell's instance now and launch another; its events wait meanwhile. Follow it until that one serves.
+
+    Ctrl-C ends the following, not the eviction.
+    """
+    _order(cell_id, why, wait, evict=True)
+
+
+def replace(cell_id: CellId, *, why: Why, wait: Wait = 120) -> None:
+    """Launch another instance beside a cell's own, which serves until that one is verified. Follow it until then.
+
+    Ctrl-C ends the following, not the replacement.
+    """
+    _order(cell_id, why, wait, evict=False)
+
+
+COMMANDS: Final = (freeze, unfreeze, eject, readmit, evict, replace)
+
+
+def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
+    """The cell's record. Raises typer.BadParameter that names the cells there are."""
+    record = snapshot.cells.get(cell_id)
+    if record is not None and not record.retired:
+        return record
+    names = sorted(name for name, found in snapshot.cells.items() if not found.retired)
+    some = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 2], "…", names[-1]]
+    raise typer.BadParameter(f"there is no cell {cell_id}; there are: {', '.join(some) or 'none'}", param_hint="CELL")
+
+
+def readmitted(policy: Policy, record: CellRecord) -> Policy:
+    """The cell's events go to it; what automation thinks of it doesn't count then."""
+    after = policy.with_ejected(record.cell_id, ejected=False)
+    return after.with_frozen(record.cell_id, frozen=True) if policy.finds_useless(record) else after
+
+
+def serves(cell_id: str, generation: int, snapshot: Snapshot) -> bool:
+    """Whether this instance is alive and ready."""
+    instances = [lease for lease in snapshot.leases if (lease.cell_id, lease.generation) == (cell_id, generation)]
+    return any(lease.live and lease.ready for lease in instances)
+
+
+def progress(record: CellRecord, ordered: int, snapshot: Snapshot) -> str:
+    """How far an order about this generation is."""
+    old = "serves" if serves(record.cell_id, ordered, snapshot) else "is gone, its events wait"
+    if record.launching:
+        new = "is ready, and tried by a canary" if serves(record.cell_id, record.launching, snapshot) else "is launched"
+        return f"generation {ordered} {old}; generation {record.launching} {new}"
+    failures = f"; {record.launch_failures} launches in a row have failed" if record.launch_failures else ""
+    return f"generation {ordered} {old}{failures}"
+
+
+def _warn_of_none(record: CellRecord, snapshot: Snapshot) -> None:
+    if not serves(record.cell_id, record.generation, snapshot):
+        text = f"It has no instance that serves, and frozen it gets none but by cellrouter replace {record.cell_id}"
+        typer.echo(text, err=True)
+
+
+def _put(cell_id: str, action: str, text: str, why: str, make: Callable[[Policy], Policy], unless: str = "") -> bool:
+    return put_in_force(Edit(action, text, why, lambda policy, _: make(policy), unless, cell_id))
+
+
+def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
+    record = record_of(cell_id, look())
+    ordered, action = record.generation, "evict" if evict else "replace"
+    if not ordered:
+        typer.echo(f"{cell_id} has had no instance yet: there is none to {action}", err=True)
+        raise typer.Exit(1)
+    happens = f"generation {ordered} ends now" if evict else f"generation {ordered} serves until then"
+    text = f"{cell_id}: another instance; {happens}"
+    _put(cell_id, action, text, why, lambda policy: policy.with_order(cell_id, ordered, evict=evict))
+    if not wait:
+        return
+    try:
+        generation = uvloop.run(_follow(load(os.environ), cell_id, ordered, wait))
+    except KeyboardInterrupt:
+        typer.echo(f"It goes on without you; cellrouter explain {cell_id} tells how far it is")
+        return
+    except TimeoutError:
+        typer.echo(
+            f"No other instance has taken over within {wait:g} s. The order stands, and cellrouter undo takes it back; "
+            f"cellrouter explain {cell_id} shows what was tried",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+    typer.echo(f"{cell_id} is served by generation {generation}")
+
+
+async def _follow(settings: Settings, cell_id: str, ordered: int, wait: float) -> int:
+    """Tell what is done until a later generation has the traffic: which. Raises TimeoutError."""
+    from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
+
+    said = ""
+    async with asyncio.timeout(wait), open_registry(settings) as registry:
+        while True:
+            await asyncio.sleep(FOLLOW_S)  # noqa: TID251 - a person watches
+            try:
+                snapshot = await registry.snapshot()
+            except RegistryUnavailableError:
+                continue
+            record = snapshot.cells.get(cell_id)
+            if record is None:  # the registry is being put back
+                continue
+            if record.generation > ordered:
+                return record.generation
+            now = progress(record, ordered, snapshot)
+            if now != said:
+                said = now
+                typer.echo(now)

@@ -1,0 +1,232 @@
+"""`cellrouter explain CELL`: what the leader knows of a cell, what it makes of that, and what holds it back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import exp
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from router.cli_cells import record_of
+from router.cli_edits import CellId
+from router.cli_policy import by_hand, time_text
+from router.core.evidence import SICK, Assessment, DetectorConfig, Verdict
+from router.core.models import Care, Phase
+from router.core.reconcile import state_of
+from router.ports import CONDITION_FRESH_MS
+from router.settings import load
+
+if TYPE_CHECKING:
+    from router.ports import AuditEntry, Condition, Snapshot
+
+AUDIT_READ: Final = 2000  # of all cells
+AUDIT_SHOWN: Final = 8
+NOTHING_WRONG: Final = "no rule says that anything is wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another cell, to compare with."""
+
+    cell_id: str
+    off: float | None  # S
+    canary_s: float | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that bears on what is done about a cell."""
+
+    cell_id: str
+    state: str
+    generation: int
+    launching: int
+    admitted_at_ms: int
+    now_ms: int
+    doubts: tuple[str, ...]  # why what follows may not be so any more
+    assessment: Assessment | None  # None: nothing was ever said of it
+    held: str  # what holds the controller back; empty for nothing
+    care: Care
+    by_hand: str
+    peers: tuple[Peer, ...]
+    parameters: Mapping[str, float]
+    audit: tuple[AuditEntry, ...]
+
+
+def explanation(
+    cell_id: str, snapshot: Snapshot, conditions: Mapping[str, Condition], audit: Sequence[AuditEntry]
+) -> Explanation:
+    """What the registry holds. Raises typer.BadParameter when there is no such cell."""
+    record, condition = record_of(cell_id, snapshot), conditions.get(cell_id)
+    leases = {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
+    others = sorted((name, found.assessment) for name, found in conditions.items() if name != cell_id)
+    return Explanation(
+        cell_id=cell_id,
+        state=state_of(record, leases, snapshot.policy),
+        generation=record.generation,
+        launching=record.launching,
+        admitted_at_ms=record.admitted_at_ms,
+        now_ms=snapshot.now_ms,
+        doubts=tuple(doubts(snapshot, condition, record.generation)),
+        assessment=condition.assessment if condition is not None else None,
+        held=condition.held if condition is not None else "",
+        care=record.care,
+        by_hand=by_hand(snapshot, cell_id),
+        peers=tuple(Peer(name, found.off, found.canary_s, found.verdict) for name, found in others),
+        parameters=asdict(DetectorConfig()),
+        audit=tuple([entry for entry in audit if entry.cell_id == cell_id][-AUDIT_SHOWN:]),
+    )
+
+
+def doubts(snapshot: Snapshot, condition: Condition | None, generation: int) -> Iterator[str]:
+    """Why what the leader said may not be so any more, a sentence each."""
+    if not snapshot.leader:
+        yield "No controller leads: nothing is measured, and nothing is done about any cell."
+    if condition is None:
+        yield "Nothing is known of this cell: none of its instances has had the traffic and a live lease at once."
+        return
+    age_ms = snapshot.now_ms - condition.at_ms
+    if age_ms > CONDITION_FRESH_MS:
+        yield f"What follows was said {_span(age_ms)} ago, and may not be so any more."
+    if condition.generation != generation:
+        yield f"What follows is of generation {condition.generation}, and the traffic has generation {generation}."
+
+
+def explain(
+    cell_id: CellId, *, as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False
+) -> None:
+    """Show why a cell is treated as it is: verdict, evidence, peers, parameters, rung, guard, and what was done."""
+    found = uvloop.run(_look(cell_id))
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    console = Console()
+    for doubt in found.doubts:
+        console.print(Text(doubt, style="bold"))
+    console.print(_pairs("", summary(found)))
+    if found.assessment is not None:
+        window = f"Evidence, of the last {DetectorConfig().window_s:g} s"
+        console.print(_pairs(window, evidence(found.assessment)))
+    console.print(_peers(found))
+    console.print(_pairs("Parameters of the detector", [(k, f"{v:g}") for k, v in found.parameters.items()]))
+    console.print(_audit(found.audit))
+
+
+def summary(found: Explanation) -> list[tuple[str, str]]:
+    """How it is, and what is done about it."""
+    launching = f"; generation {found.launching} is being launched" if found.launching else ""
+    since = f", admitted {_ago(found.admitted_at_ms, found.now_ms)}" if found.admitted_at_ms else ""
+    instance = f"generation {found.generation}{since}" if found.generation else "none yet"
+    return [
+        ("cell", f"{found.cell_id}, {found.state}"),
+        ("instance", f"{instance}{launching}"),
+        ("verdict", verdict(found.assessment)),
+        ("on the ladder", ladder(found.care, found.now_ms)),
+        ("held back by", found.held or ("a person" if found.by_hand else "nothing")),
+        ("by hand", found.by_hand or "nothing"),
+    ]
+
+
+def verdict(assessment: Assessment | None) -> str:
+    """With its rule in words."""
+    if assessment is None:
+        return "none"
+    if assessment.verdict is Verdict.HEALTHY:
+        return f"{assessment.verdict}: {NOTHING_WRONG}"
+    limit = "" if assessment.verdict in SICK else ", and nothing is done about that"
+    return f"{assessment.verdict}, for {assessment.held_s:.0f} s: {assessment.rule}{limit}"
+
+
+def ladder(care: Care, now_ms: int) -> str:
+    """The rung, since when and why."""
+    if care.phase is Phase.WELL:
+        return "not on it: nothing is done"
+    ejected = "; its events wait" if care.ejected else ""
+    return f"{care.phase}, since {_ago(care.since_ms, now_ms)}: {care.why}{ejected}"
+
+
+def evidence(found: Assessment) -> list[tuple[str, str]]:
+    """What the rules look at."""
+    error = f" ± {found.error:.2f}" if found.error is not None else ""
+    share = f"{found.heaviest!r}, {found.heaviest_share:.0%} of the cell's time" if found.heaviest else "-"
+    peers = f"{_log(found.peers_off)}, the median of {found.peers}" if found.peers else "there are none"
+    return [
+        ("S: its tenants beside their usual", f"{_log(found.off)}, the median of {found.tenants} tenants"),
+        ("the other cells' S", peers),
+        ("D: the difference", f"{_log(found.shift, error)}" if found.shift is not None else "too few tenants to say"),
+        ("latency, mean", f"{_ms(found.latency_s or None)}, {_ms(max(0.0, found.excess_s))} of it too much"),
+        ("canary", _ms(found.canary_s)),
+        ("its usual canary", _ms(found.usual_canary_s)),
+        ("the other cells' canary", _ms(found.peers_canary_s)),
+        ("failures in a row", str(found.failing)),
+        ("oldest in flight", f"{found.oldest_s:.1f} s" if found.oldest_s else "-"),
+        ("heaviest tenant", share),
+    ]
+
+
+def _log(value: float | None, error: str = "") -> str:
+    """A natural logarithm, and the ratio that it means."""
+    return "-" if value is None else f"{value:+.2f}{error}, {exp(value):.2f} times"
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+def _ago(at_ms: int, now_ms: int) -> str:
+    return f"{time_text(at_ms)} ({_span(now_ms - at_ms)} ago)"
+
+
+def _span(ms: int) -> str:
+    seconds = max(0, ms) // 1000
+    if seconds < 120:  # noqa: PLR2004 - two minutes
+        return f"{seconds} s"
+    minutes = seconds // 60
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"  # noqa: PLR2004 - two hours
+
+
+def _pairs(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(show_header=False, title=title or None, title_justify="left")
+    for name, text in rows:
+        table.add_row(name, _plain(text))
+    return table
+
+
+def _peers(found: Explanation) -> Table:
+    """The cell itself among them."""
+    own = found.assessment
+    rows = [*found.peers] + ([Peer(found.cell_id, own.off, own.canary_s, own.verdict)] if own is not None else [])
+    table = Table("cell", "S", "canary", "verdict", title="Beside its peers", title_justify="left")
+    for peer in sorted(rows, key=lambda row: row.cell_id):
+        name = f"→ {peer.cell_id}" if peer.cell_id == found.cell_id else f"  {peer.cell_id}"
+        table.add_row(name, _log(peer.off), _ms(peer.canary_s), peer.verdict)
+    return table
+
+
+def _audit(entries: Sequence[AuditEntry]) -> Table:
+    table = Table("when", "who", "what", "why", title="What was done lately", title_justify="left")
+    for entry in entries:
+        table.add_row(time_text(entry.at_ms), _plain(entry.who), entry.action, _plain(entry.why))
+    return table
+
+
+def _plain(text: str) -> Text:
+    """Names of tenants are in it, which must not steer the terminal."""
+    return Text("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+
+
+async def _look(cell_id: str) -> Explanation:
+    from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
+
+    async with open_registry(load(os.environ)) as registry:
+        snapshot, conditions = await registry.snapshot(), await registry.conditions()
+        return explanation(cell_id, snapshot, conditions, await registry.audit(AUDIT_READ))

@@ -1,0 +1,173 @@
+"""What the commands about one cell say, and how they change the policy; what explains a cell."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from math import log
+
+import pytest
+import typer
+
+from router.cli_cells import progress, readmitted, record_of
+from router.cli_explain import doubts, evidence, explanation, ladder, summary, verdict
+from router.cli_policy import by_hand, what_stays
+from router.core.evidence import Assessment, DetectorConfig, Verdict
+from router.core.models import NO_CARE, Care, CellRecord, LeaseView, Phase
+from router.core.policy import NO_POLICY
+from router.ports import AuditEntry, Condition, Snapshot
+
+CELL = "cell-0001"
+RECORD = CellRecord(CELL, generation=3, launched=3, admitted_at_ms=1_000_000)
+USELESS = replace(RECORD, care=Care(Phase.HELD, 1_090_000, 3, "failing", "one at a time", ejected=True))
+SLOW = Assessment(
+    CELL,
+    Verdict.SLOW,
+    rule="its canary takes 400 ms",
+    held_s=14,
+    shift=log(3),
+    error=0.05,
+    off=log(3.1),
+    tenants=12,
+    peers_off=log(3.1 / 3),
+    peers=1,
+    latency_s=0.3,
+    canary_s=0.4,
+    heaviest="acme\x1b[31m",
+    heaviest_share=0.25,
+)
+
+
+def lease(generation: int) -> LeaseView:
+    """Of a live, ready instance."""
+    return LeaseView(CELL, generation, "i", "a:1", 8, ready=True, live=True)
+
+
+def snapshot(record: CellRecord = RECORD, *alive: int, leader: str = "c") -> Snapshot:
+    """One cell, and its live instances."""
+    leases = tuple(lease(generation) for generation in alive)
+    return Snapshot(1_100_000, None, {record.cell_id: record}, leases, leader)
+
+
+def test_readmit_freezes_only_what_automation_had_ejected() -> None:
+    """So that it isn't ejected again; a cell that people ejected is automation's again."""
+    ejected = NO_POLICY.with_ejected(CELL, ejected=True)
+    assert readmitted(ejected, RECORD) == NO_POLICY
+    assert readmitted(ejected, USELESS) == readmitted(NO_POLICY, USELESS) == NO_POLICY.with_frozen(CELL, frozen=True)
+    assert not readmitted(ejected, USELESS).ejects(USELESS)
+    frozen = NO_POLICY.with_frozen(CELL, frozen=True)
+    assert readmitted(frozen, USELESS) == frozen
+    assert readmitted(NO_POLICY, RECORD) == NO_POLICY
+
+
+def test_an_order_is_followed_in_words() -> None:
+    """What has become of the old instance, and how far the new one is."""
+    launching = replace(RECORD, launching=4)
+    assert progress(launching, 3, snapshot(launching, 3)) == "generation 3 serves; generation 4 is launched"
+    assert progress(launching, 3, snapshot(launching, 4)) == (
+        "generation 3 is gone, its events wait; generation 4 is ready, and tried by a canary"
+    )
+    failing = replace(RECORD, launch_failures=2)
+    assert progress(failing, 3, snapshot(failing, 3)) == "generation 3 serves; 2 launches in a row have failed"
+
+
+def test_undo_says_what_of_an_order_stays() -> None:
+    """What is done is done; what is launched takes over; of what has not begun nothing stays."""
+    order = NO_POLICY.with_order(CELL, 3, evict=True)
+
+    def lines(record: CellRecord) -> list[str]:
+        return list(what_stays(order, NO_POLICY, {CELL: record}))
+
+    assert lines(replace(RECORD, generation=4)) == ["cell-0001: generation 3 is gone already, and generation 4 stays"]
+    assert lines(replace(RECORD, launching=4)) == [
+        "cell-0001: generation 4 is launched already, and takes over when it is ready"
+    ]
+    assert lines(RECORD) == list(what_stays(order, order, {CELL: replace(RECORD, generation=4)})) == []
+
+
+def test_a_cell_that_there_is_not_is_answered_with_those_there_are() -> None:
+    """A retired one is none; of many only some are named."""
+    cells = {f"cell-{i:04d}": CellRecord(f"cell-{i:04d}", retired=i == 99) for i in range(100)}
+    with pytest.raises(typer.BadParameter, match=r"no cell cell-0099; there are: cell-0000, .*cell-0009, …, cell-0098"):
+        record_of("cell-0099", replace(snapshot(), cells=cells))
+    with pytest.raises(typer.BadParameter, match="there are: none"):
+        record_of(CELL, replace(snapshot(), cells={}))
+    assert record_of(CELL, snapshot()) is RECORD
+
+
+def test_what_people_decided_about_a_cell_is_said_until_it_is_done() -> None:
+    """An order that is done is none any more."""
+    policy = NO_POLICY.with_frozen(CELL, frozen=True).with_ejected(CELL, ejected=True)
+    policy = policy.with_order(CELL, 3, evict=False)
+    assert by_hand(replace(snapshot(), policy=policy), CELL) == "frozen, ejected, replace generation 3"
+    later = snapshot(replace(RECORD, generation=4))
+    assert by_hand(replace(later, policy=policy), CELL) == "frozen, ejected"
+    assert by_hand(snapshot(), CELL) == ""
+
+
+def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
+    """The rule, the guard, the rung, every parameter, the peers, and what was done with this cell only."""
+    care = Care(Phase.REPLACING, 1_096_000, 3, "slow", "its canary takes 400 ms")
+    record = replace(RECORD, care=care, launching=4)
+    conditions = {
+        CELL: Condition(1_099_000, 3, SLOW, "one at a time: cell-0000 first"),
+        "cell-0000": Condition(1_099_000, 1, Assessment("cell-0000", off=0.1, canary_s=0.01)),
+    }
+    audit = [AuditEntry(i, "c", f"action {i}", CELL if i % 2 else "cell-0000", "why") for i in range(40)]
+    found = explanation(CELL, snapshot(record, 3), conditions, audit)
+    assert found.doubts == ()
+    assert dict(summary(found)) == {
+        "cell": "cell-0001, serving",
+        "instance": "generation 3, admitted 1970-01-01 00:16:40Z (100 s ago); generation 4 is being launched",
+        "verdict": "slow, for 14 s: its canary takes 400 ms",
+        "on the ladder": "replacing, since 1970-01-01 00:18:16Z (4 s ago): its canary takes 400 ms",
+        "held back by": "one at a time: cell-0000 first",
+        "by hand": "nothing",
+    }
+    assert [(peer.cell_id, peer.off, peer.canary_s, peer.verdict) for peer in found.peers] == [
+        ("cell-0000", 0.1, 0.01, "healthy")
+    ]
+    assert set(found.parameters) == {field.name for field in fields(DetectorConfig)}
+    assert [entry.action for entry in found.audit] == [f"action {i}" for i in range(25, 40, 2)]
+    assert json.loads(json.dumps(asdict(found)))["assessment"]["verdict"] == "slow"
+
+
+def test_a_frozen_cell_of_which_nothing_is_known_is_held_back_by_a_person() -> None:
+    """Its instance has died, so the leader says nothing of it."""
+    frozen = replace(snapshot(), policy=NO_POLICY.with_frozen(CELL, frozen=True))
+    assert dict(summary(explanation(CELL, frozen, {}, [])))["held back by"] == "a person"
+
+
+def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
+    """Logarithms as times; a tenant's name can't steer a terminal; what is not known is a dash."""
+    shown = dict(evidence(SLOW))
+    assert shown["D: the difference"] == "+1.10 ± 0.05, 3.00 times"
+    assert shown["S: its tenants beside their usual"] == "+1.13, 3.10 times, the median of 12 tenants"
+    assert shown["latency, mean"] == "300.0 ms, 200.0 ms of it too much"
+    assert shown["heaviest tenant"] == "'acme\\x1b[31m', 25% of the cell's time"
+    nothing = dict(evidence(Assessment(CELL)))
+    assert nothing["D: the difference"] == "too few tenants to say"
+    assert nothing["canary"] == nothing["heaviest tenant"] == "-"
+
+
+def test_a_verdict_and_a_rung_are_told_in_words() -> None:
+    """Also those by which nothing is done."""
+    assert verdict(Assessment(CELL)) == "healthy: no rule says that anything is wrong"
+    assert verdict(replace(SLOW, verdict=Verdict.WATCHED)).endswith("400 ms, and nothing is done about that")
+    assert ladder(NO_CARE, 1) == "not on it: nothing is done"
+    assert (
+        ladder(USELESS.care, 1_100_000) == "held, since 1970-01-01 00:18:10Z (10 s ago): one at a time; its events wait"
+    )
+
+
+def test_what_is_old_or_of_another_instance_is_said_to_be() -> None:
+    """And that nobody leads, and that nothing is known."""
+    now = Condition(1_099_000, 3, SLOW)
+    assert list(doubts(snapshot(), now, 3)) == []
+    old = list(doubts(snapshot(leader=""), replace(now, at_ms=1_000_000), 4))
+    assert [line.split(":")[0] for line in old] == [
+        "No controller leads",
+        "What follows was said 100 s ago, and may not be so any more.",
+        "What follows is of generation 3, and the traffic has generation 4.",
+    ]
+    assert "Nothing is known" in next(doubts(snapshot(), None, 3))
