@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import drain, isolation, map_suite, parts, tenant, whole_router
+from benchmarks import detector_suite, drain, isolation, map_suite, parts, tenant, whole_router
 from benchmarks.figures import write
 from benchmarks.processes import BenchError, kill_all
 from benchmarks.world import Options
@@ -18,11 +18,16 @@ from benchmarks.world import Options
 SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]]]]] = {
     "parts": ("CPU an event of what is inside the router; queues and cells in memory", parts.run),
     "map": ("look-up, build, evenness and moved keys of the slot map, two hash rings and Maglev", map_suite.run),
+    "detector": (
+        "simulated cells: who evicts healthy ones, who finds the slow ones, after how long",
+        detector_suite.run,
+    ),
     "router": ("CPU an event of the whole router, as a ratio to the same job hand-rolled", whole_router.run),
     "isolation": ("one cell gets slow, then dies: throughput and p99 of the others", isolation.run),
     "tenant": ("one tenant sends ten times as much: goodput and p99 of the others", tenant.run),
     "drain": ("SIGTERM under full load: seconds, and what becomes of every message", drain.run),
 }
+MANY_RUNS: Final = {"detector": 200}
 
 
 def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
@@ -35,7 +40,7 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
     )
     parser.add_argument("suite", nargs="?", choices=list(SUITES), default="router", help="default: router")
     parser.add_argument("--events", type=int, default=20_000, help="in a run (%(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="the figures are their medians (%(default)s)")
+    parser.add_argument("--runs", type=int, help="the figures are their medians (3); detector: of a scenario (200)")
     parser.add_argument("--cells", type=int, default=4, help="stub cells (%(default)s)")
     parser.add_argument("--concurrency", type=int, default=16, help="that each cell declares (%(default)s)")
     parser.add_argument("--tenants", type=int, default=40, help="spread evenly over the cells (%(default)s)")
@@ -43,10 +48,13 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
     parser.add_argument("--sqs-ms", type=float, default=-1, help="that SQS takes to answer (-1: the suite's choice)")
     parser.add_argument("--seconds", type=float, default=10, help="of a phase (%(default)s)")
     parser.add_argument("--rate", type=float, default=0, help="router: events a second, open loop (0: all at once)")
+    parser.add_argument("--seed", type=int, default=1, help="detector: of its runs (%(default)s)")
     parser.add_argument("--profile", type=Path, help="run the router under cProfile and write its statistics here")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     told = vars(parser.parse_args(arguments))
-    return told.pop("suite"), told.pop("json"), Options(**told)
+    suite = told.pop("suite")
+    told["runs"] = told["runs"] or MANY_RUNS.get(suite, 3)
+    return suite, told.pop("json"), Options(**told)
 
 
 async def bench(suite: str, options: Options) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Options:
     sqs_ms: float  # that SQS takes for an answer; negative: the suite's own choice
     seconds: float  # of a phase
     rate: float = 0  # events a second, open loop; 0: all at once
+    seed: int = 1  # of simulated runs
     profile: Path | None = None  # run the router under cProfile, and write here
 
 

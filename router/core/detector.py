@@ -1,14 +1,14 @@
 """Which cell is sick, from what routers report and canaries measure. Pure: it is fed with numbers and owns no clock.
 
-    S_c = median, over the cell's tenants, of the mean log latency less that tenant's own usual one
+    S_c = mean of the middle half of the cell's tenants of: mean log latency less that tenant's own usual one
     D_c = S_c - median of the other cells' S
 
 With every tenant of a cell at twice its latency and the others as ever, D = ln 2. A tenant that is heavy, or gets
-heavier, moves neither median; a dependency that all cells share moves both. A canary, an event of fixed cost, covers
+heavier, moves neither S; a dependency that all cells share moves all. A canary, an event of fixed cost, covers
 what tenants can't tell: little traffic, new tenants, a creep too slow to notice. What is seen counts only when it
-holds: a verdict needs evidence in every window of `window_s` that ended in the last `confirm_s`.
+lasts: about half of the window must be slow before its middle is, and it must stay so for `confirm_s`.
 
-Median of deviations, not a quantile of latencies: in simulation p95 against peers evicts cells for their tenants
+The middle of deviations, not a quantile of latencies: in simulation p95 against peers evicts cells for their tenants
 (docs/detector.md has the table).
 """
 
@@ -17,10 +17,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import exp, log
+from statistics import median
 from typing import Final
 
-from router.core.evidence import Assessment, DetectorConfig, Seen, Verdict, Window, beside
-from router.core.observations import RouterSample
+from router.core.evidence import (
+    EVENT_SPREAD,
+    WELL,
+    Assessment,
+    DetectorConfig,
+    Seen,
+    Standing,
+    Verdict,
+    beside,
+    has_recovered,
+)
+from router.core.observations import LEAST_S, PATIENCE_S, RouterSample
 
 AT_ONCE: Final = frozenset({Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
 """Their rules count in a row, or time, themselves."""
@@ -32,17 +43,19 @@ class Detector:
     def __init__(self, config: DetectorConfig | None = None) -> None:
         self.config = config or DetectorConfig()
         self._cells: dict[str, Seen] = {}
+        self._usual_canary_s: dict[str, float] = {}  # of cells without an instance
         self._numbers: dict[str, int] = {}  # router → its last interval
 
     def admitted(self, generations: Mapping[str, int]) -> None:
         """Which cells there are, and which generation of each has the traffic. What was seen of others is forgotten."""
-        for gone in self._cells.keys() - generations.keys():
-            del self._cells[gone]
-        for cell_id, generation in generations.items():
-            seen = self._cells.get(cell_id)
-            if seen is None or seen.generation != generation:
-                usual = seen.usual_canary_s if seen is not None else None
-                self._cells[cell_id] = Seen(generation, usual_canary_s=usual)
+        for cell_id in [
+            cell_id for cell_id, seen in self._cells.items() if generations.get(cell_id) != seen.generation
+        ]:
+            usual_s = self._cells.pop(cell_id).usual_canary_s
+            if usual_s is not None:
+                self._usual_canary_s[cell_id] = usual_s
+        for cell_id in generations.keys() - self._cells.keys():
+            self._cells[cell_id] = Seen(generations[cell_id], usual_canary_s=self._usual_canary_s.pop(cell_id, None))
 
     def sampled(self, router_id: str, sample: RouterSample, now: float) -> None:
         """One router's interval; what has been seen already, and what is of another generation, doesn't count."""
@@ -50,9 +63,8 @@ class Detector:
             return
         self._numbers[router_id] = sample.number
         for cell_id, cell in sample.cells.items():
-            seen = self._cells.get(cell_id)
-            if seen is not None and seen.generation == cell.generation:
-                seen.samples.append((now, router_id, cell))
+            if (seen := self._seen(cell_id, cell.generation)) is not None:
+                seen.window.add(router_id, cell, now)
 
     def forget_routers(self, alive: frozenset[str]) -> None:
         """Those that are gone say nothing more."""
@@ -83,94 +95,131 @@ class Detector:
         """Every cell's verdict."""
         for seen in self._cells.values():
             seen.forget_before(now - self.config.window_s)
-        windows = {cell_id: Window(seen, now) for cell_id, seen in self._cells.items()}
-        return {cell_id: self._assess(cell_id, window, windows, now) for cell_id, window in windows.items()}
+        standings = {
+            cell_id: Standing.of(seen.window, seen.canaries.median_s(now), self.config)
+            for cell_id, seen in self._cells.items()
+        }
+        spread = median([EVENT_SPREAD, *(each.spread for each in standings.values() if each.spread is not None)])
+        return {cell_id: self._assess(cell_id, standings, spread, now) for cell_id in self._cells}
 
-    def _assess(self, cell_id: str, window: Window, windows: Mapping[str, Window], now: float) -> Assessment:
-        peers = [peer for peer_id, peer in windows.items() if peer_id != cell_id]
-        evidence, seen = beside(cell_id, window, peers, self.config), window.seen
-        verdict, rule = next(rules(evidence, window, self.config), (Verdict.HEALTHY, ""))
-        if verdict is not seen.verdict:
-            seen.verdict, seen.since = verdict, now
-        if verdict is Verdict.HEALTHY:
-            self._learn_canary(seen, evidence.canary_s)
-            return evidence
+    def _assess(self, cell_id: str, standings: Mapping[str, Standing], spread: float, now: float) -> Assessment:
+        seen = self._cells[cell_id]
+        peers = [standing for peer_id, standing in standings.items() if peer_id != cell_id]
+        evidence = beside(cell_id, seen, standings[cell_id], peers, max(spread, EVENT_SPREAD), now, self.config)
+        verdict, rule = next(rules(evidence, seen, now, self.config), (Verdict.HEALTHY, ""))
+        was, over, seen.verdict = seen.verdict, seen.over, verdict
+        if verdict is not was and not (over and seen.over):
+            seen.since = now
         held_s = now - seen.since
+        if verdict in WELL or held_s > PATIENCE_S:
+            self._learn_canary(seen, evidence, now)
+        if verdict is Verdict.HEALTHY:
+            return evidence
         if verdict not in AT_ONCE and held_s < self.config.confirm_s:
             verdict = Verdict.WATCHED
         return replace(evidence, verdict=verdict, rule=rule, held_s=held_s)
 
-    def _learn_canary(self, seen: Seen, canary_s: float | None) -> None:
-        """What is usual, once a second, slowly, and not while something is wrong."""
-        if canary_s is not None:
-            usual = seen.usual_canary_s
-            step = 0.0 if usual is None else (canary_s - usual) / self.config.canary_memory_s
-            seen.usual_canary_s = canary_s if usual is None else usual + step
+    def _learn_canary(self, seen: Seen, evidence: Assessment, now: float) -> None:
+        """What is usual, once a second, slowly; at first what is like the others', or has been for long."""
+        seen.first_at = now if seen.first_at is None else seen.first_at
+        canary_s, usual_s, peers_s = evidence.canary_s, seen.usual_canary_s, evidence.peers_canary_s
+        if canary_s is None:
+            return
+        if usual_s is not None:
+            seen.usual_canary_s = usual_s + (canary_s - usual_s) / self.config.canary_memory_s
+        elif canary_s <= self.config.max_ratio * (peers_s or 0.0) or now - seen.first_at >= self.config.warm_up_s:
+            seen.usual_canary_s = canary_s
 
     def _seen(self, cell_id: str, generation: int) -> Seen | None:
         seen = self._cells.get(cell_id)
         return seen if seen is not None and seen.generation == generation else None
 
 
-def rules(evidence: Assessment, window: Window, config: DetectorConfig) -> Iterator[tuple[Verdict, str]]:
+def rules(evidence: Assessment, seen: Seen, now: float, config: DetectorConfig) -> Iterator[tuple[Verdict, str]]:
     """The verdicts that the evidence of one window gives, the gravest first, each with its reason."""
-    if why := _hung(evidence, window, config):
+    if why := _hung(evidence, seen, now, config):
         yield Verdict.HUNG, why
-    if why := _failing(window, config):
+    if why := _failing(seen, now, config):
         yield Verdict.FAILING, why
-    if why := _slow_for_tenants(evidence, config) or _slow_for_canaries(evidence, config):
-        if window.heaviest_growth >= config.workload_share:
-            share = f"{evidence.heaviest_share:.0%} of the cell's time, {window.heaviest_growth:.0%} more than usual"
-            yield Verdict.WORKLOAD, f"tenant {evidence.heaviest!r} takes {share}"
-        yield Verdict.SLOW, why
+    if canaries := _slow_for_canaries(evidence, config):
+        yield _slow(evidence, canaries, config)
+    tenants = _slow_for_tenants(evidence, seen, config)
+    if tenants and not has_recovered(seen, evidence, now, config):
+        yield _slow(evidence, tenants, config) if _sure(evidence, config) else (Verdict.WATCHED, tenants)
 
 
-def _hung(evidence: Assessment, window: Window, config: DetectorConfig) -> str:
-    waited_s, silent_s = window.waited_s(), window.silent_s()
-    if waited_s >= config.hang_s and not window.succeeds():
+def _slow(evidence: Assessment, why: str, config: DetectorConfig) -> tuple[Verdict, str]:
+    workload = _workload(evidence, config)
+    return (Verdict.WORKLOAD, f"{why}: {workload}") if workload else (Verdict.SLOW, why)
+
+
+def _hung(evidence: Assessment, seen: Seen, now: float, config: DetectorConfig) -> str:
+    waited_s, silent_s = seen.canaries.waited_s(now), seen.window.silent_s(now)
+    if waited_s >= config.hang_s and not seen.window.succeeded(now - config.hang_s):
         return f"the canary has had no answer for {waited_s:.0f} s, and no event either"
-    limit_s = max(config.max_age_s, 3 * window.slowest_s())
-    if silent_s > limit_s and window.waiting_tenants() >= config.min_failing_tenants:
+    limit_s = max(config.max_age_s, 3 * seen.window.slowest_s())
+    if silent_s > limit_s and seen.window.waiting_tenants(now) >= config.min_failing_tenants:
         return (
             f"the oldest event has waited for {evidence.oldest_s:.0f} s, and nothing was answered for {silent_s:.0f} s"
         )
     return ""
 
 
-def _failing(window: Window, config: DetectorConfig) -> str:
-    if window.succeeds():
-        return ""
-    if window.seen.canaries.failures >= config.consecutive_failures:
-        return f"{window.seen.canaries.failures} canaries in a row have failed"
-    failing, tenants = window.failing()
-    if failing >= config.consecutive_failures and (
-        tenants >= config.min_failing_tenants or window.seen.canaries.failures
-    ):
+def _failing(seen: Seen, now: float, config: DetectorConfig) -> str:
+    canaries, (failing, tenants) = seen.canaries.failures, seen.window.failing(now)
+    if canaries >= config.consecutive_failures and not seen.window.succeeded(now - config.hang_s):
+        return f"{canaries} canaries in a row have failed"
+    if failing >= config.consecutive_failures and (tenants >= config.min_failing_tenants or canaries):
         return f"{failing} failures in a row, of {tenants} tenants"
     return ""
 
 
-def _slow_for_tenants(evidence: Assessment, config: DetectorConfig) -> str:
+def _workload(evidence: Assessment, config: DetectorConfig) -> str:
+    if evidence.taken >= config.workload_share:
+        share = f"{evidence.heaviest_share:.0%} of the cell's time, {evidence.taken:.0%} of what the others had"
+        return f"tenant {evidence.heaviest!r} takes {share}"
+    if evidence.new_share >= config.workload_share:
+        return f"new tenants take {evidence.new_share:.0%} of the cell's time"
+    if evidence.surge >= config.max_surge:
+        return f"it gets {evidence.surge:.1f} times as many events as usual"
+    if evidence.growth >= config.max_growth:
+        return f"it has {evidence.growth:.1f} times as much to do as usual"
+    return ""
+
+
+def _sure(evidence: Assessment, config: DetectorConfig) -> bool:
+    """Whether it is no chance: by the number of tenants and events, or because the canary says the same."""
+    if evidence.tenants < config.min_tenants or evidence.shift is None or evidence.error is None:
+        return False
+    return evidence.shift >= config.min_sigma * evidence.error or _canary_ratio(evidence) > config.max_ratio
+
+
+def _slow_for_tenants(evidence: Assessment, seen: Seen, config: DetectorConfig) -> str:
+    """To begin with it takes enough tenants; after that, fewer don't acquit it."""
     shift = evidence.shift
     if shift is None or shift <= log(config.max_ratio) or evidence.excess_s < config.min_excess_s:
         return ""
-    if evidence.error is None or shift < config.min_sigma * evidence.error:
+    if evidence.tenants < config.min_tenants and not seen.over:
         return ""
     against = "the other cells'" if evidence.peers >= config.min_peers else "their usual ones"
     return (
         f"its tenants' latencies are {exp(shift):.1f} times {against} "
-        f"({evidence.excess_s * 1000:.0f} ms more, median of {evidence.tenants} tenants)"
+        f"({evidence.excess_s * 1000:.0f} ms more, of {evidence.tenants} tenants)"
     )
 
 
 def _slow_for_canaries(evidence: Assessment, config: DetectorConfig) -> str:
+    ratio, canary_s = _canary_ratio(evidence), evidence.canary_s or 0.0
+    if ratio <= config.max_ratio or canary_s * (1 - 1 / ratio) < config.min_excess_s:
+        return ""
+    return f"its canary takes {canary_s * 1000:.0f} ms, {ratio:.1f} times the others' and its usual one"
+
+
+def _canary_ratio(evidence: Assessment) -> float:
+    """To its usual one and to the others', whichever is more; 0 while that isn't known. Now, not only in the window."""
     canary_s, usual_s, peers_s = evidence.canary_s, evidence.usual_canary_s, evidence.peers_canary_s
-    if canary_s is None:
-        return ""
-    compared = [value for value in (usual_s, peers_s) if value is not None]
-    if not compared or (peers_s is None and evidence.peers):
-        return ""
-    base_s = max(compared)
-    if canary_s <= config.max_ratio * base_s or canary_s - base_s < config.min_excess_s:
-        return ""
-    return f"its canary takes {canary_s * 1000:.0f} ms, the others' and its usual one at most {base_s * 1000:.0f} ms"
+    if canary_s is None or usual_s is None or (peers_s is None and evidence.peers):
+        return 0.0
+    if evidence.recent_canary_s is not None:
+        canary_s = min(canary_s, evidence.recent_canary_s)
+    return canary_s / max(usual_s, peers_s or 0.0, LEAST_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import log
-from statistics import median
+from statistics import median_low
 from typing import Final
 
 from router.core.evidence import Assessment, Verdict
@@ -12,7 +12,7 @@ from router.core.lifecycle import ON_THE_LADDER
 from router.core.models import CellRecord
 
 SHARED_FRACTION: Final = 0.4  # more of the cells than that, and two at least, don't fall ill each by itself
-FLEET_RATIO: Final = 2.0  # of the cells' median latency to what is usual
+FLEET_RATIO: Final = 1.5  # of the median latency of the cells to what is usual: when all get slower, not all do at once
 BUDGET: Final = 3  # replacements of sick instances within BUDGET_MS, in all cells together
 BUDGET_MS: Final = 10 * 60_000
 
@@ -23,7 +23,7 @@ def shared_trouble(assessments: Mapping[str, Assessment]) -> str:
     if are_many(len(sick), len(assessments)):
         return f"{len(sick)} of {len(assessments)} cells at once: a dependency that they share"
     offs = [a.off for a in assessments.values() if a.off is not None]
-    if len(offs) > 1 and median(offs) > log(FLEET_RATIO):
+    if len(offs) > 1 and median_low(offs) > log(FLEET_RATIO):
         return f"the cells' median latency is more than {FLEET_RATIO:g} times the usual: a dependency that they share"
     return ""
 

@@ -13,6 +13,7 @@ from heapq import nlargest
 from math import exp, log
 from typing import Final
 
+INTERVAL_S: Final = 1.0  # between a router's samples
 MEMORY_S: Final = 600.0  # over which a usual latency forgets: a creep of a minute can't hide in it
 MAX_TENANTS: Final = 10_000  # whose usual latency is known; the one not seen for longest is forgotten
 REPORTED_TENANTS: Final = 32  # of a cell, a second: enough for a median, however many there are
@@ -20,6 +21,7 @@ MATURE_EVENTS: Final = 5  # fewer say nothing about what is usual
 MATURE_S: Final = 10.0
 YOUNG_EVENTS: Final = 50  # up to there every event counts alike; from there on, time does
 LONGEST_STEP_S: Final = 10.0  # a tenant that comes back after a day isn't judged by its first event
+PATIENCE_S: Final = 1800.0  # what has been unusual for so long is usual now: nothing stays frozen for ever
 LEAST_S: Final = 0.0005  # what is faster is as good as this: its logarithm would be noise
 
 
@@ -42,9 +44,12 @@ class CellSample:
     ok: int = 0
     log_s: float = 0.0  # sum of the logarithms of the latencies of those answered well
     busy_s: float = 0.0  # sum of those latencies
+    usual_rate: float = 0.0  # events a second
+    usual_busy: float = 0.0  # seconds of latency a second
     tenants: Mapping[str, TenantSample] = field(default_factory=dict)  # REPORTED_TENANTS and the busiest
     failing: int = 0  # failures in a row, up to now
     failing_tenants: int = 0  # different keys in that row
+    failing_s: float = 0.0  # since it began
     oldest_s: float = 0.0  # age of the oldest event in flight
     waiting_tenants: int = 0  # different keys in flight
     silent_s: float = 0.0  # since the last answer, while something is in flight
@@ -60,20 +65,30 @@ class RouterSample:
     cells: Mapping[str, CellSample]
 
 
-class Busy:
-    """Seconds of work a second, usually. All begin at nothing: what is new is unusual, and shares are right at once."""
+class Rate:
+    """Of something a second, usually. All begin at nothing: what is new is unusual, and shares are right at once."""
 
-    __slots__ = ("_at", "rate")
+    __slots__ = ("_at", "_value", "_weight")
 
     def __init__(self, now: float) -> None:
-        self.rate = 0.0
-        self._at = now - 1.0
+        self._value = self._weight = 0.0
+        self._at = now - INTERVAL_S
 
-    def learn(self, busy_s: float, now: float) -> None:
+    def learn(self, amount: float, now: float) -> None:
         """So much since the last time."""
         if (step_s := now - self._at) > 0:
-            self.rate += (1 - exp(-step_s / MEMORY_S)) * (busy_s / step_s - self.rate)
+            step = 1 - exp(-step_s / MEMORY_S)
+            self._value += step * (amount / step_s - self._value)
+            self._weight += step * (1 - self._weight)
             self._at = now
+
+    def since_begin(self) -> float:
+        """As if it had been nothing before."""
+        return self._value
+
+    def unbiased(self) -> float:
+        """As if there had been nothing before."""
+        return self._value / self._weight if self._weight else 0.0
 
 
 class _Tenant:
@@ -84,7 +99,7 @@ class _Tenant:
     def __init__(self, now: float) -> None:
         self.events = 0
         self.log_s = 0.0
-        self.busy = Busy(now)
+        self.busy = Rate(now)
         self.since = now
         self.seen_at = now
 
@@ -107,20 +122,25 @@ class CellWatch:
 
     def __init__(self) -> None:
         self._usual: dict[str, _Tenant] = {}  # the one seen last comes last
-        self._busy: Busy | None = None
+        self._busy: Rate | None = None
+        self._rate: Rate | None = None
+        self._frozen_at: float | None = None  # what is usual
         self._now: dict[str, list[float]] = {}  # tenant → events, sum of logarithms, sum of seconds
-        self._events = 0
+        self._refused = 0
         self._failing = 0
+        self._failing_since: float | None = None
         self._failing_tenants: set[str] = set()
         self._slowest_s = 0.0
         self._answered_at = 0.0
 
     def answered(self, key: str, latency_s: float, now: float) -> None:
         """The cell answered one event well. `latency_s`: without the wait for a place in the cell."""
-        self._events += 1
         self._failing = 0
         self._answered_at = now
-        latency_s = max(latency_s, LEAST_S)
+        if latency_s < LEAST_S:
+            latency_s = LEAST_S
+        elif latency_s > self._slowest_s:
+            self._slowest_s = latency_s
         sums = self._now.get(key)
         if sums is None:
             self._now[key] = [1, log(latency_s), latency_s]
@@ -128,11 +148,10 @@ class CellWatch:
             sums[0] += 1
             sums[1] += log(latency_s)
             sums[2] += latency_s
-        self._slowest_s = max(self._slowest_s, latency_s)
 
     def failed(self, key: str, now: float) -> None:
         """It answered, and not well: `retry` or `failed`."""
-        self._events += 1
+        self._refused += 1
         self._answered_at = now
         self._count_failure(key)
 
@@ -152,30 +171,36 @@ class CellWatch:
     ) -> CellSample:
         """What was seen since the last call. `learning`: what is seen now is usual, for all that is known."""
         seen, self._now = self._now, {}
-        events, self._events = self._events, 0
-        busy_s = sum(sums[2] for sums in seen.values())
+        refused, self._refused = self._refused, 0
+        ok, log_s, busy_s = (sum(sums) for sums in zip(*seen.values(), strict=True)) if seen else (0, 0.0, 0.0)
+        if not self._failing or self._failing_since is None:
+            self._failing_since = now if self._failing else None
         sample = CellSample(
             generation=generation,
-            events=events,
-            ok=round(sum(sums[0] for sums in seen.values())),
-            log_s=sum(sums[1] for sums in seen.values()),
+            events=int(ok) + refused,
+            ok=int(ok),
+            log_s=log_s,
             busy_s=busy_s,
+            usual_rate=self._rate.unbiased() if self._rate is not None else 0.0,
+            usual_busy=self._busy.unbiased() if self._busy is not None else 0.0,
             tenants={key: self._tenant(key, seen[key], now) for key in _reported(seen)},
             failing=self._failing,
             failing_tenants=len(self._failing_tenants) if self._failing else 0,
+            failing_s=now - self._failing_since if self._failing_since is not None else 0.0,
             oldest_s=oldest_s,
             waiting_tenants=waiting_tenants,
             silent_s=min(oldest_s, max(0.0, now - self._answered_at)),
             slowest_s=self._slowest_s,
         )
-        if learning:
-            self._learn(seen, busy_s, now, tenants)
+        if self._learns(now, learning=learning):
+            self._learn(seen, ok, busy_s, now, tenants)
             self._slowest_s *= 1 - 1 / MEMORY_S
         return sample
 
     def replaced(self) -> None:
         """Another instance has the cell: the row of failures isn't its own. What is usual stays."""
         self._failing = 0
+        self._failing_since = None
         self._failing_tenants.clear()
 
     def _count_failure(self, *keys: str) -> None:
@@ -191,12 +216,21 @@ class CellWatch:
         if usual is None:
             return TenantSample(round(events), busy_s, 0.0)
         off = log_s / events - usual.log_s if usual.known(now) else None
-        share = usual.busy.rate / self._busy.rate if self._busy is not None and self._busy.rate else 0.0
+        whole = self._busy.since_begin() if self._busy is not None else 0.0
+        share = usual.busy.since_begin() / whole if whole else 0.0
         return TenantSample(round(events), busy_s, min(1.0, share), off)
 
-    def _learn(self, seen: Mapping[str, list[float]], busy_s: float, now: float, most: int) -> None:
-        self._busy = self._busy or Busy(now)
+    def _learns(self, now: float, *, learning: bool) -> bool:
+        if learning:
+            self._frozen_at = None
+            return True
+        self._frozen_at = now if self._frozen_at is None else self._frozen_at
+        return now - self._frozen_at > PATIENCE_S
+
+    def _learn(self, seen: Mapping[str, list[float]], ok: float, busy_s: float, now: float, most: int) -> None:
+        self._busy, self._rate = self._busy or Rate(now), self._rate or Rate(now)
         self._busy.learn(busy_s, now)
+        self._rate.learn(ok, now)
         for key, (events, log_s, own_s) in seen.items():
             usual = self._usual.pop(key, None) or _Tenant(now)
             usual.learn(round(events), log_s / events, own_s, now)

@@ -1,0 +1,123 @@
+"""What befalls the simulated cells, and which of them are really slow then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from random import Random  # noqa: TID251 - seeded: the same troubles in every run
+from typing import Final
+
+from benchmarks.detector_world import Shape, SimulatedCell, Tenant, new_tenant
+
+SHAPES: Final = (
+    *(Shape(5, 10), Shape(10, 5), Shape(3, 30), Shape(5, 30), Shape(2, 10), Shape(30, 2), Shape(5, 2), Shape(10, 20))
+    * 4,
+    *(Shape(3, 10, 1), Shape(10, 2, 3), Shape(5, 5, 3), Shape(2, 30, 1), Shape(30, 5), Shape(3, 100, 3)) * 4,
+    *(Shape(5, 100), Shape(2, 300), Shape(10, 50), Shape(2, 2, 1)) * 2,
+    *(Shape(5, 300, 3), Shape(10, 100), Shape(30, 30)),
+)
+"""Runs take them in turn; the largest worlds are rarer, and one run of each hundred is of LARGEST."""
+LARGEST: Final = Shape(30, 300, 3)
+FIVE: Final = tuple(Shape(5, shape.rate, shape.routers) for shape in SHAPES if shape.rate <= 100)
+LOW: Final = tuple(Shape(shape.cells, 2, shape.routers) for shape in SHAPES)
+
+Cells = Sequence[SimulatedCell]
+Change = Callable[[Cells, float, Random], None]
+"""Called once a second, with the seconds since the trouble began; the first time with 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A trouble."""
+
+    change: Change
+    slow: int = 0  # cells that are; they are the first ones
+    shapes: Sequence[Shape] = SHAPES
+    seconds: int = 60
+
+
+def nothing(cells: Cells, at: float, draw: Random) -> None:
+    """All is well."""
+
+
+def slower(cells: Cells, at: float, draw: Random) -> None:
+    """The instance takes three times as long for everything."""
+    cells[0].slowness = 3
+
+
+def two_slower(cells: Cells, at: float, draw: Random) -> None:
+    """Two of them, at once."""
+    cells[0].slowness = cells[1].slowness = 3
+
+
+def creep(cells: Cells, at: float, draw: Random) -> None:
+    """From once to five times the latency, within a minute."""
+    cells[0].slowness = 1 + 4 * min(1.0, at / 60)
+
+
+def all_slower(cells: Cells, at: float, draw: Random) -> None:
+    """What they share is, and each notices within three seconds."""
+    for cell in cells:
+        if at >= 3 or draw.random() < 0.4:
+            cell.slowness = 5
+
+
+def storage(cells: Cells, at: float, draw: Random) -> None:
+    """One cell's way to S3 is ten times slower; the rest of it is well."""
+    cells[0].storage = 10
+
+
+def costly(cells: Cells, at: float, draw: Random) -> None:
+    """One of a cell's five busiest tenants sends events that cost ten times as much."""
+    if at == 0:
+        _busy_tenant(cells[0], draw).log_s += log(10)
+
+
+def flood(cells: Cells, at: float, draw: Random) -> None:
+    """One of them sends twice as much as its cell could do if it did nothing else."""
+    if at == 0:
+        tenant = _busy_tenant(cells[0], draw)
+        tenant.rate = 2 * cells[0].places / tenant.mean_s()
+
+
+def newcomers(cells: Cells, at: float, draw: Random) -> None:
+    """A quarter as many tenants as there are come within half a minute; one in ten is heavy, in number or cost."""
+    for cell in cells if at < 30 else ():
+        if draw.random() < 1 / 6:
+            usual = sum(tenant.rate for tenant in cell.tenants) / max(1, len(cell.tenants))
+            tenant = new_tenant(draw, f"new-{cell.cell_id}-{at}", usual)
+            if draw.random() < 0.1:
+                tenant.rate *= draw.choice((1, 10))
+                tenant.log_s += draw.choice((0, log(10)))
+            cell.tenants.append(tenant)
+
+
+def deploy(cells: Cells, at: float, draw: Random) -> None:
+    """Another instance has taken over; its first 30 to 45 seconds are three times as slow."""
+    cell = cells[0]
+    if at == 0:
+        cell.generation, cell.slowness = cell.generation + 1, 3
+    if cell.slowness > 1 and at >= 30 and (at >= 45 or draw.random() < 1 / 15):
+        cell.slowness = 1
+
+
+def _busy_tenant(cell: SimulatedCell, draw: Random) -> Tenant:
+    busiest: list[Tenant] = sorted(cell.tenants, key=lambda tenant: tenant.rate, reverse=True)
+    return draw.choice(busiest[:5])
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "healthy": Scenario(nothing, seconds=180),
+    "slow x3": Scenario(slower, slow=1),
+    "heavy tenant": Scenario(costly),
+    "saturating tenant": Scenario(flood),
+    "creep x1 to x5": Scenario(creep, slow=1, seconds=90),
+    "two slow of five": Scenario(two_slower, slow=2, shapes=FIVE),
+    "all slow x5": Scenario(all_slower),
+    "low traffic": Scenario(nothing, shapes=LOW, seconds=180),
+    "low traffic, slow x3": Scenario(slower, slow=1, shapes=LOW),
+    "new tenants": Scenario(newcomers),
+    "deploy warm-up": Scenario(deploy, seconds=90),
+    "S3 x10 in one cell": Scenario(storage, slow=1),
+}

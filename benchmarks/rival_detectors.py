@@ -1,0 +1,105 @@
+"""Detectors that compare cells by their latencies: the rules that are written first. Fed with the same events as ours.
+
+They look at windows of 5 s, and have what ours has against noise: three windows in a row, and 50 ms at least.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median, pstdev
+from typing import Final
+
+from benchmarks.detector_world import Done, SimulatedCell
+
+WINDOW_S: Final = 5
+IN_A_ROW: Final = 3
+MIN_EXCESS_S: Final = 0.05
+MAX_RATIO: Final = 2.0
+MAX_SIGMA: Final = 1.9
+MAX_MADS: Final = 3.5  # Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993)
+MAD_TO_SIGMA: Final = 1.4826
+
+Windows = Mapping[str, Sequence[float]]  # cell → latencies, sorted
+Rule = Callable[[Windows], set[str]]
+
+
+@dataclass(slots=True)
+class Rival:
+    """A rule over the cells' latencies of a window."""
+
+    rule: Rule
+    _latencies: dict[str, list[float]] = field(default_factory=dict)
+    _rows: Counter[str] = field(default_factory=Counter)
+    _seconds: int = 0
+
+    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
+        """They know nothing but the present."""
+
+    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> set[str]:
+        """The cells that it would evict now."""
+        for cell_id, events in done.items():
+            self._latencies.setdefault(cell_id, []).extend([latency_s for _, _, _, latency_s in events])
+        self._seconds += 1
+        if self._seconds % WINDOW_S:
+            return set()
+        windows = {cell_id: sorted(seen) for cell_id, seen in self._latencies.items() if seen}
+        suspects = self.rule(windows) if len(windows) > 1 else set()
+        self._latencies.clear()
+        self._rows = Counter({cell_id: self._rows[cell_id] + 1 for cell_id in suspects})
+        return {cell_id for cell_id, row in self._rows.items() if row >= IN_A_ROW}
+
+
+def against_peers(figure: Callable[[Sequence[float]], float]) -> Rule:
+    """More than twice the median of the others' figures."""
+
+    def rule(windows: Windows) -> set[str]:
+        figures = {cell_id: figure(seen) for cell_id, seen in windows.items()}
+        return {cell_id for cell_id, own in figures.items() if _far(own, MAX_RATIO * median(_others(figures, cell_id)))}
+
+    return rule
+
+
+def relative_mean(windows: Windows) -> set[str]:
+    """A mean of more than twice the others' mean."""
+    figures = {cell_id: fmean(seen) for cell_id, seen in windows.items()}
+    return {cell_id for cell_id, own in figures.items() if _far(own, MAX_RATIO * fmean(_others(figures, cell_id)))}
+
+
+def mean_and_sigma(windows: Windows) -> set[str]:
+    """A mean of more than 1.9 standard deviations over the mean of all."""
+    figures = {cell_id: fmean(seen) for cell_id, seen in windows.items()}
+    limit = fmean(figures.values()) + MAX_SIGMA * pstdev(figures.values())
+    return {cell_id for cell_id, own in figures.items() if _far(own, limit)}
+
+
+def median_deviation(windows: Windows) -> set[str]:
+    """A median of more than 3.5 scaled median deviations over the median of all."""
+    figures = {cell_id: quantile(0.5)(seen) for cell_id, seen in windows.items()}
+    middle = median(figures.values())
+    mad = median(abs(own - middle) for own in figures.values())
+    limit = middle + MAX_MADS * MAD_TO_SIGMA * mad
+    return {cell_id for cell_id, own in figures.items() if _far(own, limit)}
+
+
+def quantile(share: float) -> Callable[[Sequence[float]], float]:
+    """The nearest rank of sorted values."""
+    return lambda ordered: ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _others(figures: Mapping[str, float], cell_id: str) -> list[float]:
+    return [figure for peer_id, figure in figures.items() if peer_id != cell_id]
+
+
+def _far(own: float, limit: float) -> bool:
+    return own > limit and own - limit / MAX_RATIO > MIN_EXCESS_S
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "mean + 1.9 sigma": mean_and_sigma,
+    "p95 of peers": against_peers(quantile(0.95)),
+    "p50 of peers": against_peers(quantile(0.5)),
+    "MAD of medians": median_deviation,
+    "relative mean (D2)": relative_mean,
+}

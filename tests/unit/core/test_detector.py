@@ -1,0 +1,396 @@
+"""Which cell is sick: by its tenants beside the others', by canaries, by silence and failures; and which is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import log
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.core.detector import Detector
+from router.core.evidence import SICK, Assessment, DetectorConfig, Verdict
+from router.core.observations import CellSample, RouterSample, TenantSample
+
+CONFIG = DetectorConfig()
+VICTIM = "cell-0"
+LATENCY_S = 0.1
+CANARY_S = 0.03
+
+
+@dataclass
+class Fleet:
+    """Cells whose tenants send one event a second each through one router, and their canaries."""
+
+    cells: int = 3
+    tenants: int = 10
+    routers: int = 1
+    now: float = 0.0
+    detector: Detector = field(default_factory=Detector)
+    generations: dict[str, int] = field(default_factory=dict)
+    log_factor: dict[str, float] = field(default_factory=dict)  # of each cell's events
+    canary_s: dict[str, float | None] = field(default_factory=dict)  # None: none
+    own: Callable[[str, int], TenantSample | None] = lambda cell_id, tenant: None
+    found: dict[str, Assessment] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [f"cell-{number}" for number in range(self.cells)]
+        self.generations = self.generations or dict.fromkeys(names, 1)
+        self.detector.admitted(self.generations)
+
+    def sample(self, cell_id: str, events: int = 1) -> CellSample:
+        """Of one second."""
+        factor = self.log_factor.get(cell_id, 0.0)
+        usual = TenantSample(events, events * LATENCY_S, 1 / self.tenants, factor)
+        tenants = {f"tenant-{tenant}": self.own(cell_id, tenant) or usual for tenant in range(self.tenants)}
+        ok = sum(tenant.events for tenant in tenants.values())
+        log_s = ok * (log(LATENCY_S) + factor)
+        generation = self.generations[cell_id]
+        return CellSample(generation, ok, ok, log_s, usual_rate=self.tenants, tenants=tenants)
+
+    def seconds(self, count: float, **special: CellSample) -> Assessment:
+        """So many of them; the victim's assessment after the last. `special`: cells' own samples, by name."""
+        for _ in range(int(count)):
+            self.now += 1
+            named = {name.replace("_", "-"): sample for name, sample in special.items()}
+            cells = {cell_id: named.get(cell_id) or self.sample(cell_id) for cell_id in self.generations}
+            for router in range(self.routers):
+                self.detector.sampled(f"router-{router}", RouterSample(int(self.now), 0, cells), self.now)
+            for cell_id, generation in self.generations.items():
+                canary_s = self.canary_s.get(cell_id, CANARY_S)
+                if canary_s is not None:
+                    self.detector.canary_answered(cell_id, generation, canary_s, self.now)
+            self.found = self.detector.assess(self.now)
+        return self.found[VICTIM]
+
+    def verdicts(self) -> set[Verdict]:
+        """Of all cells."""
+        return {assessment.verdict for assessment in self.found.values()}
+
+
+def idle(failing: int = 0, tenants: int = 0) -> CellSample:
+    """A cell that has answered nothing."""
+    return CellSample(1, failing=failing, failing_tenants=tenants)
+
+
+def test_a_cell_that_gets_three_times_as_slow_is_found_within_20_seconds() -> None:
+    """It is watched before, and with it there is the evidence; the others are healthy."""
+    fleet = Fleet()
+    assert fleet.seconds(60).verdict is Verdict.HEALTHY
+    fleet.log_factor[VICTIM], fleet.canary_s[VICTIM] = log(3), 0.03
+    verdicts = [fleet.seconds(1).verdict for _ in range(20)]
+    assert verdicts == sorted(verdicts, key=[Verdict.HEALTHY, Verdict.WATCHED, Verdict.SLOW].index)
+    assert verdicts.count(Verdict.WATCHED) == CONFIG.confirm_s
+    found = fleet.found[VICTIM]
+    assert found.verdict is Verdict.SLOW
+    assert found.shift == pytest.approx(log(3))
+    assert "3.0 times the other cells'" in found.rule
+    assert fleet.found["cell-1"].verdict is Verdict.HEALTHY
+
+
+@pytest.mark.parametrize(("factor", "stall_s"), [(3, 10), (8, 6), (1000, 6)])
+def test_a_stall_that_is_over_convicts_nobody(factor: float, stall_s: int) -> None:
+    """Though the window has it in it; the next one begins anew."""
+    fleet = Fleet()
+    fleet.seconds(60)
+    seen = set()
+    for _ in range(3):
+        fleet.log_factor[VICTIM], fleet.canary_s[VICTIM] = log(factor), factor * CANARY_S
+        seen |= {fleet.seconds(1).verdict for _ in range(stall_s)}
+        fleet.log_factor[VICTIM], fleet.canary_s[VICTIM] = 0.0, CANARY_S
+        seen |= {fleet.seconds(1).verdict for _ in range(20)}
+    assert seen == {Verdict.HEALTHY, Verdict.WATCHED}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-3, 5), st.integers(3, 8))
+def test_what_slows_all_cells_makes_none_slow(factor: float, cells: int) -> None:
+    """Whatever the factor, for events and canaries: beside the others each is as ever."""
+    fleet = Fleet(cells)
+    fleet.seconds(60)
+    fleet.log_factor = dict.fromkeys(fleet.generations, factor)
+    for _ in range(25):
+        fleet.seconds(1)
+        assert fleet.verdicts() == {Verdict.HEALTHY}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-10, 10), st.integers(1, 1000), st.integers(5, 40), st.floats(0, 1))
+def test_one_tenant_convicts_no_cell(off: float, events: int, tenants: int, share: float) -> None:
+    """However extreme, however busy: of five or more tenants, it is its own affair."""
+    fleet = Fleet(tenants=tenants)
+    whale = TenantSample(events, events * LATENCY_S, share, off)
+    fleet.own = lambda cell_id, tenant: whale if (cell_id, tenant) == (VICTIM, 0) else None
+    for _ in range(30):
+        assert fleet.seconds(1).verdict not in SICK
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=6, max_size=6), st.floats(-1.5, 1.5))
+def test_two_routers_are_as_one_that_saw_all(events: list[tuple[int, int]], off: float) -> None:
+    """The same events, reported by one or by two: the same evidence."""
+
+    def split(part: Callable[[tuple[int, int]], int]) -> CellSample:
+        counts = [part(each) for each in events]
+        tenants = {
+            f"tenant-{rank}": TenantSample(count, count * 0.1, 0.2, off + rank / 10)
+            for rank, count in enumerate(counts)
+            if count
+        }
+        ok = sum(counts)
+        return CellSample(1, ok, ok, ok * log(0.1), usual_rate=ok, tenants=tenants)
+
+    one, two = Detector(), Detector()
+    for detector in (one, two):
+        detector.admitted({VICTIM: 1})
+    one.sampled("a", RouterSample(1, 0, {VICTIM: split(sum)}), 1)
+    two.sampled("a", RouterSample(1, 0, {VICTIM: split(lambda each: each[0])}), 1)
+    two.sampled("b", RouterSample(1, 0, {VICTIM: split(lambda each: each[1])}), 1)
+    alone, merged = one.assess(2)[VICTIM], two.assess(2)[VICTIM]
+    assert (merged.tenants, merged.verdict) == (alone.tenants, alone.verdict)
+    assert merged.off == pytest.approx(alone.off)
+    assert merged.error == pytest.approx(alone.error)
+    assert merged.latency_s == pytest.approx(alone.latency_s)
+    assert merged.surge == pytest.approx(alone.surge)
+
+
+def test_no_interval_counts_twice_and_no_other_generation_at_all() -> None:
+    """Though the leader reads twice as often as routers write, and an old instance still answers."""
+    fleet = Fleet()
+    sample = RouterSample(1, 0, {VICTIM: fleet.sample(VICTIM)})
+    for _ in range(2):
+        fleet.detector.sampled("a", sample, 1)
+    once = fleet.detector.assess(1)[VICTIM].surge
+    fleet.generations[VICTIM] = 2
+    fleet.detector.sampled("a", RouterSample(2, 0, {VICTIM: fleet.sample(VICTIM)}), 1)
+    fleet.detector.canary_answered(VICTIM, 2, 9.0, 1)
+    found = fleet.detector.assess(1)[VICTIM]
+    assert (found.surge, found.canary_s) == (once, None)
+    assert once == pytest.approx(1 / CONFIG.window_s)
+
+
+def test_another_instance_begins_with_nothing_against_it() -> None:
+    """Neither samples nor canaries nor the time that the old one was slow; only its cell's usual canary stays."""
+    fleet = Fleet()
+    fleet.seconds(60)
+    fleet.log_factor[VICTIM] = log(5)
+    assert fleet.seconds(25).verdict is Verdict.SLOW
+    fleet.log_factor[VICTIM], fleet.generations[VICTIM] = 0.0, 2
+    fleet.detector.admitted({"cell-1": 1, "cell-2": 1})
+    fleet.detector.admitted(fleet.generations)
+    found = fleet.seconds(1)
+    assert (found.verdict, found.held_s) == (Verdict.HEALTHY, 0)
+    assert found.usual_canary_s == pytest.approx(CANARY_S)
+
+
+def test_milliseconds_are_not_worth_a_replacement() -> None:
+    """Ten times as slow, and still fast."""
+    fleet = Fleet()
+    log_factor = log(10)
+    for _ in range(60):
+        tenants = {f"tenant-{tenant}": TenantSample(1, 0.01, 0.1, log_factor) for tenant in range(10)}
+        fast = CellSample(1, 10, 10, 10 * log(0.01), tenants=tenants)
+        assert fleet.seconds(1, cell_0=fast).verdict is Verdict.HEALTHY
+
+
+def test_few_events_that_agree_by_chance_convict_nobody_unless_the_canary_says_the_same() -> None:
+    """Five tenants with one event each are too few for so small a difference; a canary of 3 ms is a second witness."""
+    fleet = Fleet(canary_s=dict.fromkeys(["cell-0", "cell-1", "cell-2"], 0.003))
+    fleet.seconds(60)
+    tenants = {f"tenant-{tenant}": TenantSample(1, 0.3, 0.1, log(3)) for tenant in range(5)}
+    few = CellSample(1, 5, 5, 5 * log(0.3), tenants=tenants)
+    fleet.seconds(CONFIG.window_s, cell_0=idle())
+    fleet.seconds(1, cell_0=few)
+    assert fleet.seconds(10, cell_0=idle()).verdict is Verdict.WATCHED
+    fleet.canary_s[VICTIM] = 0.009
+    fleet.seconds(3, cell_0=idle())
+    fleet.seconds(1, cell_0=few)
+    assert fleet.seconds(8, cell_0=idle()).verdict is Verdict.SLOW
+
+
+def test_fewer_tenants_neither_convict_nor_acquit() -> None:
+    """A cell that was over the limit stays watched while hardly anybody sends."""
+    fleet = Fleet()
+    fleet.seconds(60)
+    fleet.log_factor[VICTIM] = log(4)
+    assert fleet.seconds(10).verdict is Verdict.WATCHED
+    two = {f"tenant-{tenant}": TenantSample(1, 0.4, 0.1, log(4)) for tenant in range(2)}
+    assert fleet.seconds(20, cell_0=CellSample(1, 2, 2, 2 * log(0.4), tenants=two)).verdict is Verdict.WATCHED
+    fleet = Fleet(tenants=4)
+    fleet.log_factor[VICTIM] = log(4)
+    assert fleet.seconds(60).verdict is Verdict.HEALTHY
+
+
+def test_two_cells_are_compared_with_themselves_too() -> None:
+    """One that gets slow is found; that the other got faster is nothing against it; two that do are slow together."""
+    for factors, expected in [
+        ((log(3), 0.0), Verdict.SLOW),
+        ((0.0, -2.0), Verdict.HEALTHY),
+        ((log(3), log(3)), Verdict.HEALTHY),
+    ]:
+        fleet = Fleet(cells=2)
+        fleet.seconds(60)
+        fleet.log_factor = dict(zip(fleet.generations, factors, strict=True))
+        assert fleet.seconds(30).verdict is expected, factors
+
+
+def test_nothing_known_of_the_others_convicts_nobody() -> None:
+    """It may be slow everywhere."""
+    fleet = Fleet(canary_s=dict.fromkeys(["cell-0", "cell-1", "cell-2"]))
+    fleet.log_factor[VICTIM] = log(3)
+    assert fleet.seconds(60, cell_1=idle(), cell_2=idle()).verdict is Verdict.HEALTHY
+
+
+def test_a_canary_finds_a_slow_cell_that_has_no_traffic() -> None:
+    """Beside its own usual one and the others', 50 ms more at least."""
+    fleet = Fleet()
+    nothing = {"cell_0": idle(), "cell_1": idle(), "cell_2": idle()}
+    fleet.seconds(60, **nothing)
+    fleet.canary_s[VICTIM] = 0.07
+    assert fleet.seconds(30, **nothing).verdict is Verdict.HEALTHY
+    fleet.canary_s[VICTIM] = 0.09
+    found = fleet.seconds(20, **nothing)
+    assert (found.verdict, found.rule) == (
+        Verdict.SLOW,
+        "its canary takes 90 ms, 2.8 times the others' and its usual one",
+    )
+
+
+def test_a_cell_that_always_was_slower_than_the_others_is_not_slow() -> None:
+    """Nor is it judged by its canary before that is known to be the usual one."""
+    fleet = Fleet(canary_s={VICTIM: 0.2})
+    for _ in range(90):
+        assert fleet.seconds(1).verdict is Verdict.HEALTHY
+    fleet.canary_s[VICTIM] = 0.6
+    assert fleet.seconds(20).verdict is Verdict.SLOW
+
+
+def test_what_a_slow_cell_shows_is_not_usual_for_it() -> None:
+    """An hour later, half of it has become so: nothing is held against a cell for ever."""
+    fleet = Fleet()
+    fleet.seconds(60)
+    fleet.canary_s[VICTIM] = 0.3
+    found = fleet.seconds(600)
+    assert found.verdict is Verdict.SLOW
+    assert found.usual_canary_s == pytest.approx(CANARY_S, rel=0.1)
+    assert fleet.seconds(3000).verdict is Verdict.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("share", "usual", "verdict"),
+    [
+        (0.95, 0.1, Verdict.WORKLOAD),
+        (0.95, 0.8, Verdict.WORKLOAD),
+        (0.95, 0.95, Verdict.SLOW),
+        (0.3, 0.1, Verdict.SLOW),
+    ],
+)
+def test_a_tenant_that_takes_what_the_others_had_is_workload(share: float, usual: float, verdict: Verdict) -> None:
+    """All are slow because of it: another instance would be as well. One that always took it is no reason."""
+    fleet = Fleet()
+    fleet.seconds(60)
+    fleet.log_factor[VICTIM] = log(3)
+    rest = TenantSample(1, 10 * (1 - share) / 9, (1 - usual) / 9, log(3))
+    whale = TenantSample(9, 10 * share, usual, log(3))
+    fleet.own = lambda cell_id, tenant: None if cell_id != VICTIM else rest if tenant else whale
+    found = fleet.seconds(25)
+    assert found.verdict is verdict
+    if verdict is Verdict.WORKLOAD:
+        assert found.heaviest_share == pytest.approx(share)
+        assert "tenant 'tenant-0' takes 95% of the cell's time" in found.rule
+
+
+def test_new_tenants_that_fill_the_cell_together_are_workload() -> None:
+    """Though none of them is heavy by itself."""
+    fleet = Fleet(tenants=30)
+    fleet.seconds(60)
+    fleet.log_factor[VICTIM] = log(3)
+    new, old = TenantSample(1, 0.3, 0.0), TenantSample(1, 0.3, 0.1, log(3))
+    fleet.own = lambda cell_id, tenant: None if cell_id != VICTIM else new if tenant < 10 else old
+    found = fleet.seconds(25)
+    assert found.verdict is Verdict.WORKLOAD
+    assert found.new_share == pytest.approx(1 / 3)
+
+
+def test_twice_as_many_events_as_usual_are_workload() -> None:
+    """A hold queue that is emptied makes a cell slow, and nothing is wrong with it."""
+    fleet = Fleet()
+    fleet.seconds(60)
+    fleet.log_factor[VICTIM] = log(3)
+    found = fleet.seconds(25, cell_0=fleet.sample(VICTIM, events=3))
+    assert found.verdict is Verdict.WORKLOAD
+    assert found.surge == pytest.approx(3)
+
+
+def test_a_cell_that_answers_nothing_hangs() -> None:
+    """Its canary has waited for 5 s, and no router has got an answer since; one that has speaks for the cell."""
+    fleet = Fleet()
+    fleet.seconds(30)
+    fleet.canary_s[VICTIM] = None
+    fleet.detector.canary_sent(VICTIM, 1, fleet.now)
+    assert fleet.seconds(8).verdict is not Verdict.HUNG
+    assert fleet.seconds(4, cell_0=idle()).verdict is not Verdict.HUNG
+    found = fleet.seconds(1, cell_0=idle())
+    assert found.verdict is Verdict.HUNG
+    assert found.rule == "the canary has had no answer for 13 s, and no event either"
+    fleet.detector.canary_lost(VICTIM, 1)
+    assert fleet.seconds(1, cell_0=idle()).verdict is not Verdict.HUNG, "the measuring was at fault"
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "slowest_s", "tenants", "hung"),
+    [(9, 1, 3, True), (7, 1, 3, False), (20, 10, 3, False), (31, 10, 3, True), (60, 1, 2, False)],
+)
+def test_events_in_flight_that_nothing_comes_back_of_hang(
+    silent_s: float, slowest_s: float, tenants: int, hung: bool
+) -> None:
+    """Longer than 8 s, and than three times the longest of late; of one or two tenants it is their own affair."""
+    fleet = Fleet()
+    fleet.seconds(30)
+    silent = CellSample(1, oldest_s=silent_s, silent_s=silent_s, slowest_s=slowest_s, waiting_tenants=tenants)
+    assert (fleet.seconds(3, cell_0=silent).verdict is Verdict.HUNG) == hung
+
+
+@pytest.mark.parametrize(
+    ("failing", "tenants", "expected"),
+    [(5, 3, Verdict.FAILING), (4, 3, Verdict.HEALTHY), (50, 2, Verdict.HEALTHY), (50, 1, Verdict.HEALTHY)],
+)
+def test_failures_in_a_row_fail_a_cell_unless_they_are_one_tenants(
+    failing: int, tenants: int, expected: Verdict
+) -> None:
+    """Those are for the quarantine. Any success of another router ends it."""
+    fleet = Fleet()
+    fleet.seconds(30)
+    fleet.seconds(1, cell_0=idle(failing - 1, tenants))
+    found = fleet.seconds(1, cell_0=idle(failing, tenants))
+    assert found.verdict is expected
+    assert found.failing == failing
+    fleet.detector.sampled("other", RouterSample(1, 0, {VICTIM: fleet.sample(VICTIM)}), fleet.now)
+    assert fleet.detector.assess(fleet.now)[VICTIM].verdict is Verdict.HEALTHY
+
+
+def test_canaries_that_fail_in_a_row_fail_a_cell_that_gets_nothing_done() -> None:
+    """Whose events are answered well is not failing, whatever its canaries say."""
+    fleet = Fleet()
+    fleet.seconds(30)
+    fleet.canary_s[VICTIM] = None
+    verdicts = []
+    for sample in [fleet.sample(VICTIM)] * 8 + [idle()] * 6:
+        fleet.detector.canary_failed(VICTIM, 1)
+        verdicts.append(fleet.seconds(1, cell_0=sample).verdict)
+    assert verdicts[:12] == [Verdict.HEALTHY] * 12
+    assert verdicts[-1] is Verdict.FAILING
+    fleet.canary_s[VICTIM] = CANARY_S
+    assert fleet.seconds(1, cell_0=idle()).verdict is Verdict.HEALTHY
+
+
+def test_a_router_that_comes_again_counts_from_its_new_beginning() -> None:
+    """Its old number is forgotten with it."""
+    fleet = Fleet()
+    cells: Mapping[str, CellSample] = {VICTIM: fleet.sample(VICTIM)}
+    fleet.detector.sampled("a", RouterSample(1, 0, cells), 1)
+    fleet.detector.forget_routers(frozenset({"b"}))
+    fleet.detector.sampled("a", RouterSample(1, 0, cells), 2)
+    assert fleet.detector.assess(2)[VICTIM].surge == pytest.approx(2 / CONFIG.window_s)

@@ -1,0 +1,118 @@
+"""Samples put together: sums that forget exactly, a middle that no single tenant moves, rows of failures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import log
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.evidence import Canaries, Window
+from router.core.observations import CellSample, TenantSample
+from router.core.robust import evened, middle_mean
+
+weights = st.lists(st.floats(0.01, 1000), min_size=1, max_size=40)
+tenant_samples = st.builds(
+    TenantSample,
+    events=st.integers(1, 20),
+    busy_s=st.floats(0.001, 10),
+    usual_share=st.floats(0, 1),
+    off=st.none() | st.floats(-10, 10),
+)
+samples = st.builds(
+    CellSample,
+    generation=st.just(1),
+    ok=st.integers(0, 20),
+    log_s=st.floats(-50, 50),
+    usual_rate=st.floats(0, 10),
+    tenants=st.dictionaries(st.sampled_from("abcdefgh"), tenant_samples, max_size=5),
+)
+
+
+@given(weights, st.floats(0.01, 0.99))
+def test_no_weight_is_more_than_its_share_of_all(values: list[float], most: float) -> None:
+    """Where there are too few for that, all are equal. None grows, and the smaller stays the smaller."""
+    cut = evened(values, most)
+    assert all(new <= old for new, old in zip(cut, values, strict=True))
+    assert max(cut) <= most * sum(cut) * (1 + 1e-9) or max(cut) == pytest.approx(min(cut))
+    assert all(one[0] <= other[0] for one, other in pairwise(sorted(zip(cut, values, strict=True), key=lambda w: w[1])))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=30), st.sampled_from([-1, 1]), st.floats(1, 100))
+def test_one_extreme_value_among_five_says_no_more_than_that_it_is_extreme(
+    values: list[float], sign: int, extreme: float
+) -> None:
+    """However far it is out, the middle is the same, and within the others."""
+    found = middle_mean(sorted([*values, sign * extreme]), [1.0] * (len(values) + 1))
+    assert found == pytest.approx(middle_mean(sorted([*values, sign * 1e6]), [1.0] * (len(values) + 1)), abs=1e-6)
+    assert min(values) - 1e-9 <= found <= max(values) + 1e-9
+
+
+@given(st.lists(samples, max_size=6), st.lists(samples, max_size=6))
+def test_what_is_forgotten_leaves_no_trace(old: list[CellSample], new: list[CellSample]) -> None:
+    """A window from which old samples were taken away says what one says that never had them."""
+    window, fresh = Window(), Window()
+    for number, sample in enumerate(old):
+        window.add(f"router-{number}", sample, 10.0)
+    for number, sample in enumerate(new):
+        window.add(f"router-{number}", sample, 20.0)
+        fresh.add(f"router-{number}", sample, 20.0)
+    window.forget_before(10.0)
+    approximately = [(pytest.approx(off, abs=1e-6), events) for off, events in fresh.offs()]
+    assert sorted(events for _, events in window.offs()) == sorted(events for _, events in approximately)
+    assert [off for off, _ in window.offs()] == [off for off, _ in approximately]
+    assert window.latency_s() == pytest.approx(fresh.latency_s(), rel=1e-6)
+    assert window.surge(15) == pytest.approx(fresh.surge(15))
+    assert window.load(0.1, 0.0)[1:] == pytest.approx(fresh.load(0.1, 0.0)[1:], abs=1e-6)
+
+
+def test_a_row_of_failures_counts_while_no_router_gets_a_success() -> None:
+    """A success of another router since it began, or of any just now, says that the cell does work."""
+    row = CellSample(1, events=2, failing=7, failing_tenants=4, failing_s=5.0)
+    window = Window()
+    window.add("a", row, 10.0)
+    assert window.failing(10.5) == (7, 4)
+    window.add("b", CellSample(1, events=1, ok=1), 3.0)
+    assert window.failing(10.5) == (7, 4), "before the row began"
+    window.add("b", CellSample(1, events=1, ok=1), 8.0)
+    assert window.failing(10.5) == (0, 0)
+    assert window.failing(20.0) == (0, 0), "long ago"
+
+
+def test_a_row_counts_though_it_began_in_the_second_of_the_last_success() -> None:
+    """As it does when an instance breaks in the middle of its work."""
+    window = Window()
+    window.add("a", CellSample(1, events=9, ok=7, failing=2, failing_tenants=2), 10.0)
+    assert window.failing(10.5) == (0, 0)
+    window.add("a", CellSample(1, events=4, failing=6, failing_tenants=4, failing_s=1.0), 11.0)
+    window.add("a", CellSample(1, events=4, failing=10, failing_tenants=4, failing_s=2.0), 12.0)
+    assert window.failing(12.0) == (10, 4)
+
+
+def test_a_canary_under_way_counts_once_it_is_the_slowest() -> None:
+    """Before that it says nothing."""
+    canaries = Canaries()
+    assert canaries.median_s(10.0) is None
+    canaries.recent.extend([(8.0, 0.1), (9.0, 0.3)])
+    canaries.waiting_since = 9.9
+    assert canaries.median_s(10.0) == pytest.approx(0.2)
+    assert canaries.median_s(12.0) == pytest.approx(0.3)
+    assert canaries.median_s(12.0, since=8.0) == pytest.approx(1.2)
+
+
+def test_work_is_compared_with_the_usual_as_if_the_cell_were_not_slow() -> None:
+    """A cell at three times its latency does no more than ever; one that gets twice as many events does."""
+
+    def seen(events: int, factor: float) -> Window:
+        window = Window()
+        for second in range(15):
+            busy_s = 0.1 * events * factor
+            window.add("a", CellSample(1, events, events, 0.0, busy_s, usual_busy=20.0), float(second))
+        return window
+
+    assert seen(200, 3.0).growth(15, log(3.0)) == pytest.approx(1, abs=0.06)
+    assert seen(400, 1.0).growth(15, 0.0) == pytest.approx(2, abs=0.1)
+    assert seen(400, 3.0).growth(15, log(3.0)) == pytest.approx(2, abs=0.1)
+    assert seen(5, 1.0).growth(15, 0.0) == 0, "too little to be in anybody's way"
