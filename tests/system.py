@@ -227,6 +227,10 @@ class Role:
         cells = json.loads(await asyncio.to_thread(self._get, "/cells") or "[]")
         return bool(cells) and all(cell["state"] == "serving" for cell in cells)
 
+    async def lanes(self) -> list[dict[str, Any]]:
+        """What it shows of its cells; nothing for no answer."""
+        return list(json.loads(await asyncio.to_thread(self._get, "/cells") or "[]"))
+
     async def stopping(self) -> bool:
         """Whether it has said that it stops."""
         return '"stopping"' in self.log.read_text()

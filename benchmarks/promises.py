@@ -1,0 +1,141 @@
+"""A whole system whose instances are made to fail: seconds to safe and to served again, keys moved, what others notice.
+
+Real processes on MiniStack and Valkey under a steady load, with two routers. Safe: since then no router has sent the
+sick instance anything, or waited for it. Serving: the next instance has done its first event. Latency is from the send
+to the end of the handler.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from benchmarks.figures import medians, p99, table
+from benchmarks.processes import BenchError
+from benchmarks.world import Options, pause
+from router.core.faults import Fault, FaultKind
+from tests.infirmary import Infirmary, now_ms
+from tests.servers import ministack, valkey
+from tests.system import System
+
+FAULT_S: Final = 300.0  # longer than it takes to be found
+P99_GOAL: Final = 1.2
+SAFE_GOAL_S: Final[Mapping[str, float]] = {
+    "crash": 2,
+    "hang": 10,
+    "gray hang": 10,
+    "slow x3": 20,
+    "slow +300 ms": 20,
+    "errors": 10,
+    "garbage": 10,
+}
+SERVING_GOAL_S: Final = 30.0
+POLLERS: Final = 10  # of a router: MiniStack looks only every 100 ms whether there is something for a long poll
+STAND_IN: Final = """Both of them hold what MiniStack takes: a long poll of it notices new messages up to 100 ms late.
+The ratio says less for it; script/bench isolation has the others' latency on a quick queue."""
+
+Strike = Callable[[Infirmary, str], Awaitable[None]]
+
+
+async def _crash(infirmary: Infirmary, cell_id: str) -> None:
+    infirmary.system.kill(cell_id)
+
+
+async def _hang(infirmary: Infirmary, cell_id: str) -> None:
+    infirmary.system.hang(cell_id)
+
+
+async def _inject(fault: Fault, infirmary: Infirmary, cell_id: str) -> None:
+    await infirmary.inject(cell_id, fault)
+
+
+SYSTEMS: Final[tuple[Mapping[str, Strike], ...]] = (  # each fault on another cell; three replacements at most
+    {
+        "slow x3": partial(_inject, Fault(FaultKind.SLOW, FAULT_S, factor=3)),
+        "gray hang": partial(_inject, Fault(FaultKind.HANG, FAULT_S)),
+        "hang": _hang,
+        "crash": _crash,
+    },
+    {
+        "slow +300 ms": partial(_inject, Fault(FaultKind.SLOW, FAULT_S, delay_s=0.3)),
+        "errors": partial(_inject, Fault(FaultKind.ERRORS, FAULT_S)),
+        "garbage": partial(_inject, Fault(FaultKind.GARBAGE, FAULT_S)),
+    },
+)
+
+
+async def run(options: Options) -> dict[str, Any]:
+    """Medians over runs; every run has new systems."""
+    os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true"}
+    runs: list[dict[str, dict[str, float]]] = []
+    for number in range(options.runs):
+        found: dict[str, dict[str, float]] = {}
+        for strikes in SYSTEMS:
+            with tempfile.TemporaryDirectory(prefix="cellrouter-promises-") as folder:
+                found |= await _on_system(strikes, Path(folder), options)
+        runs.append({name: found[name] for name in SAFE_GOAL_S})
+        seconds = (f"{name} {figures['safe_s']:.1f}/{figures['serving_s']:.1f}" for name, figures in runs[-1].items())
+        print(f"run {number + 1}, seconds to safe/serving: {', '.join(seconds)}", flush=True)
+    rows = {name: medians([each[name] for each in runs]) for name in SAFE_GOAL_S}
+    overall = median(each[name]["p99_ratio"] for each in runs for name in SAFE_GOAL_S)
+    print(f"\n{table(rows)}\n\n{_goals(rows, overall)}")
+    return {**rows, "p99_ratio": overall, "runs": runs}
+
+
+async def _on_system(strikes: Mapping[str, Strike], folder: Path, options: Options) -> dict[str, dict[str, float]]:
+    with valkey() as redis_url, ministack() as endpoint:
+        infirmary = Infirmary(System(redis_url, endpoint, folder, cells=max(options.cells, len(strikes)), fifo=False))
+        infirmary.system.environ["CELLROUTER_SOURCE_POLLERS"] = str(POLLERS)
+        found: dict[str, dict[str, float]] = {}
+        try:
+            async with infirmary.open():
+                for number, (name, strike) in enumerate(strikes.items()):
+                    found[name] = await _measured(infirmary, f"cell-{number:04d}", strike, options.seconds)
+        except AssertionError as error:
+            raise BenchError(f"{list(strikes)[len(found) : len(found) + 1]}: {error}") from error
+        return found
+
+
+async def _measured(infirmary: Infirmary, victim: str, strike: Strike, seconds: float) -> dict[str, float]:
+    await infirmary.well()
+    before_ms, sent_before = now_ms(), len(infirmary.system.sent)
+    await pause(seconds)
+    episode = await infirmary.falls_ill(victim, partial(strike, infirmary, victim))
+    await pause(max(0.0, seconds - (episode.ended_ms - episode.began_ms) / 1000))
+    ended_ms, sent = now_ms(), infirmary.system.sent[sent_before:]
+    await infirmary.accounted()
+    baseline = _p99_of_others(infirmary, victim, before_ms, episode.began_ms)
+    during = _p99_of_others(infirmary, victim, episode.began_ms, ended_ms)
+    return {
+        "safe_s": episode.safe_s,
+        "serving_s": episode.serving_s,
+        "moved": episode.moved,
+        "lost": len(set(sent) - infirmary.committed().keys()),
+        "events": len(sent),
+        "baseline_p99_ms": baseline,
+        "others_p99_ms": during,
+        "p99_ratio": during / baseline,
+    }
+
+
+def _p99_of_others(infirmary: Infirmary, victim: str, since_ms: int, until_ms: int) -> float:
+    """Of what was sent to the other cells within a time, in milliseconds."""
+    infirmary.look()
+    sent_at_ms = infirmary.system.sent_at_ms
+    done = {deed["event"]: deed["at_ms"] for deed in reversed(infirmary.deeds) if deed["cell"] != victim}
+    return p99([at_ms - sent_at_ms[name] for name, at_ms in done.items() if since_ms <= sent_at_ms[name] < until_ms])
+
+
+def _goals(rows: Mapping[str, Mapping[str, float]], p99_ratio: float) -> str:
+    titles = ["safe, s", "goal", "serving, s", "goal", "moved", "goal", "lost", "goal"]
+    lines = [" " * 14 + "".join(f"{title:>12}" for title in titles)]
+    for name, row in rows.items():
+        figures = [row["safe_s"], SAFE_GOAL_S[name], row["serving_s"], SERVING_GOAL_S, row["moved"], 0, row["lost"], 0]
+        lines.append(f"{name:14}" + "".join(f"{figure:>12.3g}" for figure in figures))
+    lines.append(f"p99 of the others beside their baseline, all faults: {p99_ratio:.2f} (goal {P99_GOAL:g} or less)")
+    return "\n".join([*lines, STAND_IN])

@@ -1,0 +1,72 @@
+"""What is the same of every sick cell that gets another instance."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+from router.ports import AuditEntry
+from tests.infirmary import Episode, Infirmary
+
+TO_BE_SAFE_S = 60.0  # three times the promise: the machine may be busy
+TO_SERVE_S = 90.0
+RUNGS = {
+    "treat",
+    "hold back",
+    "restart components",
+    "restart instance",
+    "replace",
+    "reprovision",
+    "give up",
+    "recovered",
+    "launch",
+    "admit",
+}
+
+
+def ladder(audit: Sequence[AuditEntry]) -> list[str]:
+    """What was done about sick cells, in order; each with its evidence."""
+    rungs = [entry for entry in audit if entry.action in RUNGS]
+    assert all(entry.why for entry in rungs)
+    return [entry.action for entry in rungs]
+
+
+async def replaced(
+    infirmary: Infirmary, victim: str, strike: str | Callable[[], Awaitable[None]], *options: str, gray: bool = False
+) -> Episode:
+    """The instance falls ill by `cellrouter chaos`, or by what is called; it is made safe and another one serves.
+
+    No slot moves, and of the other cells nothing changes: generation, attempts, no event done twice or elsewhere.
+    `gray`: its health check says all the while that it is ready.
+    """
+    slot_map, before, address = await infirmary.map(), await infirmary.generations(), await _address(infirmary, victim)
+
+    async def fails() -> None:
+        if callable(strike):
+            await strike()
+        else:
+            await infirmary.cli("chaos", strike, victim, *options, "--for", "300")
+        assert not gray or await asyncio.to_thread(_is_ready, address)
+
+    episode = await infirmary.falls_ill(victim, fails)
+    assert episode.safe_s < TO_BE_SAFE_S
+    assert episode.serving_s < TO_SERVE_S
+    assert await infirmary.map() == slot_map
+    assert await infirmary.generations() == before | {victim: before[victim] + 1}
+    meanwhile = [deed for deed in infirmary.deeds if deed["at_ms"] >= episode.began_ms]
+    assert all(deed["cell"] == slot_map.cell_of(deed["key"]) for deed in meanwhile)
+    others = [deed for deed in meanwhile if deed["cell"] != victim]
+    assert {(deed["generation"], deed["attempt"]) for deed in others} == {(before[d["cell"]], 1) for d in others}
+    assert max(Counter(deed["event"] for deed in others).values()) == 1
+    return episode
+
+
+async def _address(infirmary: Infirmary, cell_id: str) -> str:
+    return (await infirmary.lease(cell_id)).address
+
+
+def _is_ready(address: str) -> bool:
+    with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as reply:
+        return bool(reply.status == 200)

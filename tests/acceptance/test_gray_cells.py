@@ -1,0 +1,46 @@
+"""Cells whose health checks say that all is well, and which are sick all the same (P4, P5): on real processes.
+
+/readyz answers 200, the lease is renewed, and yet events hang, take three times as long, or fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from tests.acceptance.sick_stories import ladder, replaced
+from tests.infirmary import Infirmary
+
+Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
+
+
+def test_an_instance_three_times_as_slow_is_replaced(in_infirmary: Play) -> None:
+    """By its latency alone, some 80 ms more; it keeps its traffic until the next one has answered a canary."""
+
+    async def story(infirmary: Infirmary) -> None:
+        episode = await replaced(infirmary, "cell-0000", "slow", "--factor", "3", gray=True)
+        assert ladder(episode.audit) == ["treat", "replace", "launch", "admit"]
+        assert "ejected" not in episode.why("treat")
+
+    in_infirmary(story)
+
+
+def test_an_instance_that_answers_nothing_but_health_checks_is_ejected_and_restarted(in_infirmary: Play) -> None:
+    """No event and no canary gets an answer; its own are done by the next instance."""
+
+    async def story(infirmary: Infirmary) -> None:
+        episode = await replaced(infirmary, "cell-0001", "hang", gray=True)
+        assert ladder(episode.audit) == ["treat", "restart instance", "launch", "admit"]
+        assert episode.why("treat").startswith("ejected: ")
+
+    in_infirmary(story)
+
+
+def test_an_instance_whose_handler_fails_is_ejected_and_restarted(in_infirmary: Play) -> None:
+    """Every event fails; no key is quarantined and none is a dead letter: they are done by the next instance."""
+
+    async def story(infirmary: Infirmary) -> None:
+        episode = await replaced(infirmary, "cell-0002", "errors", gray=True)
+        assert ladder(episode.audit) == ["treat", "restart instance", "launch", "admit"]
+        assert "in a row" in episode.why("treat")
+
+    in_infirmary(story)

@@ -1,0 +1,129 @@
+"""Sick cells on real processes (P4, P5): workload and shared trouble, slow answers, garbage, a component, deaths.
+
+One system for all: each fault strikes another cell, or one that has not been replaced. Bounds of time are generous:
+how fast it is says `script/bench promises`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tests.acceptance.sick_stories import TO_SERVE_S, ladder, replaced
+from tests.aio import until
+from tests.infirmary import COST_S, Infirmary, now_ms, pause
+
+Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
+
+LONG_ENOUGH_S = 25.0  # for a sick cell to be found: what lasts so long and is not, is not taken for one
+
+
+async def nobody_is_evicted(infirmary: Infirmary, trouble: Callable[[], Awaitable[object]]) -> None:
+    """Whatever goes on: no rung of the ladder is taken, no instance is another."""
+    before, began_ms = await infirmary.generations(), now_ms()
+    await trouble()
+    await pause(LONG_ENOUGH_S)
+    assert await infirmary.generations() == before
+    assert ladder(await infirmary.audit(began_ms)) == []
+
+
+def test_a_tenant_that_gets_heavy_evicts_nobody(in_infirmary: Play) -> None:
+    """Its events take fifteen times as long from now on: it has most of its cell's time, and the cell stays."""
+
+    async def story(infirmary: Infirmary) -> None:
+        heavy = infirmary.keys[0]
+
+        async def gets_heavy() -> None:
+            infirmary.cost_s[heavy] = 15 * COST_S
+
+        await nobody_is_evicted(infirmary, gets_heavy)
+        infirmary.cost_s.clear()
+
+    in_infirmary(story)
+
+
+def test_cells_that_are_all_slow_evict_nobody(in_infirmary: Play) -> None:
+    """300 ms more in every one of them: it is something that they share."""
+
+    async def story(infirmary: Infirmary) -> None:
+        async def all_slow() -> None:
+            cells = await infirmary.generations()
+            slow = ("slow", "--ms", "300", "--for", "25")
+            await asyncio.gather(*(infirmary.cli("chaos", slow[0], cell_id, *slow[1:]) for cell_id in cells))
+
+        await nobody_is_evicted(infirmary, all_slow)
+
+    in_infirmary(story)
+
+
+def test_a_component_that_fails_is_restarted_and_the_instance_stays(in_infirmary: Play) -> None:
+    """Its cell is ejected meanwhile; the audit has the component, and then that the cell has recovered."""
+
+    async def story(infirmary: Infirmary) -> None:
+        victim, before, slot_map, began_ms = "cell-0000", await infirmary.generations(), await infirmary.map(), now_ms()
+        await infirmary.cli("chaos", "component", victim, "store", "--for", "300")
+
+        async def recovered() -> bool:
+            return "recovered" in [entry.action for entry in await infirmary.audit(began_ms, victim)]
+
+        await until(recovered, "it has recovered", TO_SERVE_S)
+        audit = await infirmary.audit(began_ms, victim)
+        assert ladder(audit) == ["treat", "restart components", "recovered"]
+        assert audit[0].why.startswith("ejected: ")
+        assert "store (InjectedError: injected: it fails until it is restarted)" in audit[1].why
+        assert await infirmary.generations() == before
+        assert await infirmary.map() == slot_map
+
+    in_infirmary(story)
+
+
+def test_an_instance_with_latency_is_replaced_by_one_that_was_verified_before(in_infirmary: Play) -> None:
+    """300 ms more for every event: it keeps its traffic until the next one has answered a canary."""
+
+    async def story(infirmary: Infirmary) -> None:
+        episode = await replaced(infirmary, "cell-0001", "slow", "--ms", "300")
+        assert ladder(episode.audit) == ["treat", "replace", "launch", "admit"]
+        assert "ms" in episode.why("treat")
+        assert "answered a canary" in episode.why("admit")
+
+    in_infirmary(story)
+
+
+def test_an_instance_that_answers_garbage_is_ejected_and_restarted(in_infirmary: Play) -> None:
+    """What it did, though nobody understood its answer, is not done again."""
+
+    async def story(infirmary: Infirmary) -> None:
+        episode = await replaced(infirmary, "cell-0002", "garbage")
+        assert ladder(episode.audit) == ["treat", "restart instance", "launch", "admit"]
+        assert episode.why("treat").startswith("ejected: ")
+        assert "in a row" in episode.why("treat")
+
+    in_infirmary(story)
+
+
+def test_a_frozen_instance_is_replaced(in_infirmary: Play) -> None:
+    """SIGSTOP: it loses its lease, or is found to be silent; another takes over, and it is not let go on."""
+
+    async def story(infirmary: Infirmary) -> None:
+        async def stop() -> None:
+            infirmary.system.hang("cell-0003")
+
+        episode = await replaced(infirmary, "cell-0003", stop)
+        assert episode.actions()[-2:] == ["launch", "admit"]
+        assert "lost its lease" in episode.why("launch")
+
+    in_infirmary(story)
+
+
+def test_a_killed_instance_is_replaced(in_infirmary: Play) -> None:
+    """SIGKILL: its end is seen, and that is reason enough."""
+
+    async def story(infirmary: Infirmary) -> None:
+        async def kill() -> None:
+            infirmary.system.kill("cell-0000")
+
+        episode = await replaced(infirmary, "cell-0000", kill)
+        assert episode.actions()[-2:] == ["launch", "admit"]
+        assert "exited" in episode.why("launch")
+
+    in_infirmary(story)

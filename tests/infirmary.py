@@ -1,0 +1,246 @@
+"""A whole system on real processes under a steady load, whose cells are made to fail, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
+
+from router.adapters.clock import SystemClock
+from router.adapters.redis_registry import RedisRegistry
+from router.bootstrap import inject_fault, open_registry
+from router.core.faults import Fault
+from router.core.models import LeaseView, Phase
+from router.core.slots import SlotMap
+from router.ports import AuditEntry, Snapshot
+from router.settings import load
+from tests.aio import until
+from tests.system import Role, System
+
+TENANTS: Final = 48
+ROUTERS: Final = 2
+BURST: Final = 6  # events that are sent at once
+BURSTS: Final = 10  # a second
+COST_S: Final = 0.04
+LEARN_S: Final = 15.0  # of load, until every tenant's usual latency is known
+LOOK_S: Final = 0.05
+SETTINGS: Final = {
+    "cells_handler": "tests.deeds:Steady",
+    "cells_lease_ttl_s": "2",
+    "cells_warm_up_s": "3",
+    "retry_max_attempts": "50",  # injected errors count as attempts
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What became of a cell whose instance was made to fail."""
+
+    began_ms: int
+    ended_ms: int
+    safe_s: float  # since then no router has sent the sick instance anything, or waited for it
+    serving_s: float  # then the next instance did its first event
+    audit: list[AuditEntry]  # of the cell, meanwhile
+    moved: int  # tenants that are another cell's now
+
+    def actions(self) -> list[str]:
+        """In order."""
+        return [entry.action for entry in self.audit]
+
+    def why(self, action: str) -> str:
+        """The first of its name."""
+        return next(entry.why for entry in self.audit if entry.action == action)
+
+
+class Infirmary:
+    """The same system for several faults, one after the other."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.routers: list[Role] = []
+        self.keys: list[str] = []  # as many of each cell, cells in turn
+        self.cost_s: dict[str, float] = {}  # of a key's events, unless it is COST_S
+        self.deeds: list[dict[str, Any]] = []  # so far, see `look`
+        self._read = 0
+        self._registry: RedisRegistry
+        system.environ |= {f"CELLROUTER_{name.upper()}": value for name, value in SETTINGS.items()}
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Up and loaded for long enough that everybody's usual latency is known."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.system.running())
+            self.routers = [await self.system.router() for _ in range(ROUTERS)]
+            self._registry = await stack.enter_async_context(open_registry(load(self.system.environ)))
+            self.keys = _tenants(await self.map())
+            loading = asyncio.create_task(self._load())
+            stack.push_async_callback(_ended, loading)
+            await pause(LEARN_S)
+            yield
+            assert not loading.done(), loading
+
+    async def snapshot(self) -> Snapshot:
+        """All of the registry."""
+        return await self._registry.snapshot()
+
+    async def map(self) -> SlotMap:
+        """In force."""
+        found = (await self.snapshot()).slot_map
+        assert found is not None
+        return found
+
+    async def generations(self) -> dict[str, int]:
+        """What is admitted, by cell."""
+        return {cell_id: record.generation for cell_id, record in (await self.snapshot()).cells.items()}
+
+    async def lease(self, cell_id: str) -> LeaseView:
+        """Of the admitted instance."""
+        snapshot = await self.snapshot()
+        admitted = (cell_id, snapshot.cells[cell_id].generation)
+        return next(lease for lease in snapshot.leases if (lease.cell_id, lease.generation) == admitted)
+
+    async def audit(self, since_ms: int, cell_id: str = "") -> list[AuditEntry]:
+        """Since then, of one cell or of all."""
+        entries = await self._registry.audit(1000)
+        return [entry for entry in entries if entry.at_ms >= since_ms and cell_id in ("", entry.cell_id)]
+
+    async def cli(self, *arguments: str) -> str:
+        """Run a command beside the load; what it says."""
+        done = await asyncio.to_thread(self.system.cli, *arguments)
+        return done.stdout + done.stderr
+
+    async def inject(self, cell_id: str, fault: Fault) -> None:
+        """As `cellrouter chaos` does, without a new process' start."""
+        address = (await self.lease(cell_id)).address
+        await inject_fault(load(self.system.environ), address, fault)
+
+    async def well(self, limit_s: float = 90) -> None:
+        """Until nothing is wrong with any cell, as the controller sees it."""
+
+        async def all_well() -> bool:
+            records = (await self.snapshot()).cells.values()
+            return await self.system.leader.serves_all() and all(r.care.phase is Phase.WELL for r in records)
+
+        await until(all_well, "all cells are well", limit_s)
+
+    async def falls_ill(self, cell_id: str, strike: Callable[[], Awaitable[object]], limit_s: float = 120) -> Episode:
+        """Make its instance fail; until another one serves at every router and has done its first event."""
+        before = await self.snapshot()
+        generation, began_ms, owners = before.cells[cell_id].generation, now_ms(), await self._owners()
+        striking = asyncio.ensure_future(strike())
+        try:
+            safe_ms = await asyncio.wait_for(self._replaced(cell_id, generation), limit_s)
+            await striking
+        except TimeoutError as error:
+            audit, care = await self.audit(began_ms), (await self.snapshot()).cells[cell_id].care
+            raise AssertionError(f"not replaced within {limit_s:g} s: {care}\n{audit}") from error
+        first: list[int] = []
+
+        async def served() -> bool:
+            self.look()
+            mine = [deed for deed in self.deeds if deed["cell"] == cell_id and deed["generation"] > generation]
+            first[:] = [deed["at_ms"] for deed in mine]
+            return bool(mine)
+
+        await until(served, "it has done an event", 60)
+        audit, after = await self.audit(began_ms, cell_id), await self._owners()
+        moved = sum(owners[key] != after[key] for key in self.keys)
+        safe_s, serving_s = (safe_ms - began_ms) / 1000, (min(first) - began_ms) / 1000
+        return Episode(began_ms, now_ms(), safe_s, serving_s, audit, moved)
+
+    async def accounted(self, limit_s: float = 120) -> None:
+        """Until every event that has been sent is done. Then each was committed once, and none is a dead letter."""
+        names = set(self.system.sent)
+
+        async def all_committed() -> bool:
+            return names <= self.committed().keys()
+
+        try:
+            await until(all_committed, "every event is committed", limit_s)
+        except AssertionError as error:
+            missing = sorted(names - self.committed().keys())
+            raise AssertionError(f"{len(missing)} are not done: {missing[:20]}\n{self.system.logs()}") from error
+        committed = self.committed()
+        assert max(committed.values()) == 1, [name for name, times in committed.items() if times > 1]
+        for queue in ("dead", "quarantine"):
+            assert await self.system.size(f"{self.system.name}-{queue}") == 0
+
+    def committed(self) -> Counter[str]:
+        """Event → in how many cells' stores it is; within one, it can't be twice."""
+        found: Counter[str] = Counter()
+        for path in (self.system.directory / "data" / "cells").glob("*/store.db"):
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as store:
+                found.update(name for (name,) in store.execute("SELECT event_id FROM processed"))
+        return found
+
+    def look(self) -> None:
+        """Read what was done since the last look."""
+        with self.system.deeds_file.open("rb") as file:
+            file.seek(self._read)
+            whole = file.read().rpartition(b"\n")[0]
+        self.deeds += map(json.loads, whole.splitlines())
+        self._read += len(whole) + 1 if whole else 0
+
+    async def _replaced(self, cell_id: str, generation: int) -> int:
+        """Until every router has another instance of the cell; when the last one had stopped to use the sick one."""
+        safe_ms = 0
+        while True:
+            at_ms = now_ms()
+            lanes = await asyncio.gather(*(router.lanes() for router in self.routers))
+            mine = [lane for found in lanes for lane in found if lane["cell_id"] == cell_id]
+            if len(mine) < len(self.routers) or any(_uses(lane, generation) for lane in mine):
+                safe_ms = 0
+            elif not safe_ms:
+                safe_ms = at_ms
+            if mine and all(lane["generation"] > generation and lane["state"] == "serving" for lane in mine):
+                return safe_ms or at_ms
+            await pause(LOOK_S)
+
+    async def _owners(self) -> dict[str, str]:
+        slot_map = await self.map()
+        return {key: slot_map.cell_of(key) for key in self.keys}
+
+    async def _load(self) -> None:
+        """Open loop, all tenants in turn: when the machine is late, what was to be sent meanwhile is sent at once."""
+        begun = SystemClock().monotonic()
+        for number in count():
+            await pause(max(0.0, begun + number / BURSTS - SystemClock().monotonic()))
+            keys = [self.keys[(BURST * number + i) % len(self.keys)] for i in range(BURST)]
+            await self.system.send([{"key": key, "sleep": self.cost_s.get(key, COST_S)} for key in keys])
+
+
+def now_ms() -> int:
+    """By the clock of this machine, as deeds and the audit have it."""
+    return SystemClock().time_ms()
+
+
+async def pause(seconds: float) -> None:
+    """Real processes need real time."""
+    await asyncio.sleep(seconds)  # noqa: TID251 - a load and looks at it in real time
+
+
+def _uses(lane: dict[str, Any], generation: int) -> bool:
+    """Whether this instance gets events, or is waited for."""
+    return bool(lane["generation"] == generation and (lane["state"] == "serving" or lane["in_flight"]))
+
+
+def _tenants(slot_map: SlotMap) -> list[str]:
+    cells = sorted(slot_map.cells())
+    found: dict[str, list[str]] = {cell_id: [] for cell_id in cells}
+    each = TENANTS // len(cells)
+    names = (f"tenant-{number}" for number in count())
+    while any(len(keys) < each for keys in found.values()):
+        key = next(names)
+        found[slot_map.cell_of(key)].append(key)
+    return [found[cell_id][turn] for turn in range(each) for cell_id in cells]
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
