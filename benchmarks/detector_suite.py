@@ -24,7 +24,7 @@ from router.core.guards import shared_trouble, waits
 from router.core.models import CellRecord
 from router.core.observations import CellSample, CellWatch, RouterSample
 
-CANARY: Final = Canary(0.03, real_path=True)
+CANARY: Final = Canary(0.04, real_path=True)
 CHEAP_CANARY: Final = Canary(0.003, real_path=False)
 LOST: Final = 0.05  # of the routers' reports, overwritten before they are read
 REPORT_S: Final = 0.3  # they take so long to the leader
