@@ -33,7 +33,7 @@ from router.adapters.saved_routing import SavedRouting
 from router.adapters.sqs import SqsSource
 from router.adapters.sqs_client import open_sqs_client
 from router.api.app import Readiness, create_app
-from router.api.views import CellView, cell_views, lane_views
+from router.api.views import CellView, cell_views, lane_views, scrape_targets
 from router.bootstrap_workers import provisioner_of
 from router.core.errors import RegistryUnavailableError
 from router.core.faults import Fault
@@ -140,8 +140,11 @@ async def run_controller(settings: Settings) -> None:
         def frozen_by() -> str | None:
             return controller.sight.frozen_by if controller.sight is not None else None
 
+        async def targets() -> Sequence[Any]:
+            return scrape_targets(await registry.snapshot())
+
         metrics.watch_cells(sight, frozen_by)
-        app = create_app("controller", metrics.registry, missing, cells, _audit(registry))
+        app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
         await _run(stop, settings, app, _until(stop, controller.run()))
 
 

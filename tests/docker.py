@@ -12,6 +12,7 @@ import pytest
 
 REPOSITORY: Final = Path(__file__).parents[1]
 LABEL: Final = "com.docker.compose.project"
+IMAGE: Final = "cellrouter:dev"
 LIMIT_S: Final = 600.0
 """Of one command: a first build downloads everything."""
 
@@ -25,8 +26,8 @@ def require_docker() -> None:
             pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
 
 
-def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool = True) -> str:
-    """Run a docker command; returns what it wrote to stdout."""
+def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool = True, both: bool = False) -> str:
+    """Run a docker command; returns what it wrote to stdout, with `both` to stderr too."""
     done = subprocess.run(
         ["docker", *arguments],
         cwd=REPOSITORY,
@@ -38,7 +39,14 @@ def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool =
         check=False,
     )
     assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return done.stdout + (done.stderr if both else "")
+
+
+def built_image() -> str:
+    """The image, as compose builds it; what hasn't changed is taken from the engine's cache."""
+    require_docker()
+    docker("compose", "build", "--quiet")
+    return IMAGE
 
 
 class Compose:
