@@ -7,17 +7,19 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 # Without pip in it: the base image's own pip fills it.
 RUN python -m venv --without-pip /opt/cellrouter
 COPY deploy/lock/build.txt deploy/lock/runtime.txt ./
-# Some wheels carry debug symbols, a quarter of what all of them weigh.
+# Some wheels carry debug symbols, a quarter of what all of them weigh. Python files are compiled by content, not by
+# time: the same lock file and sources make the same files.
 RUN pip install --require-hashes --requirement build.txt \
  && pip --python /opt/cellrouter install --no-compile --require-hashes --requirement runtime.txt \
- && find /opt/cellrouter -name '*.so' -exec strip --strip-unneeded {} +
+ && find /opt/cellrouter -name '*.so' -exec strip --strip-unneeded {} + \
+ && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cellrouter/lib
 COPY pyproject.toml README.md LICENSE ./
 COPY router router
 COPY cell_worker cell_worker
-# Compiled by content, not by time: the same lock file and sources make the same files.
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
  && pip --python /opt/cellrouter install --no-compile --no-deps /wheels/*.whl \
- && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cellrouter/lib
+ && python -m compileall -q --invalidation-mode unchecked-hash /opt/cellrouter/lib/*/site-packages/router \
+      /opt/cellrouter/lib/*/site-packages/cell_worker
 
 FROM python:3.13-slim
 COPY --from=build /usr/bin/tini /usr/bin/tini

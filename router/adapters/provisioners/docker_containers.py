@@ -134,6 +134,8 @@ def how_it_ended(state: Mapping[str, Any]) -> str:
 
 
 def last_words(lines: Sequence[str]) -> str:
-    """The end of a log, to be put behind how the container ended; of what is too long, the end."""
+    """The end of a log, to be put behind how the container ended: its last lines, as many as fit, one at least."""
     text = "".join(lines).strip()
-    return f"; its last words: {text[-MAX_WORDS:]}" if text else ""
+    if len(text) > MAX_WORDS:
+        text = text[-MAX_WORDS:].partition("\n")[2] or text[-MAX_WORDS:]
+    return f"; its last words:\n{text}" if text else ""
