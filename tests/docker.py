@@ -12,6 +12,7 @@ import pytest
 
 REPOSITORY: Final = Path(__file__).parents[1]
 LABEL: Final = "com.docker.compose.project"
+PORTS: Final = ("LOCALSTACK", "ROUTER", "ROUTER_1", "CONTROLLER", "CONTROLLER_1", "PROMETHEUS", "GRAFANA")
 IMAGE: Final = "cellrouter:dev"
 LIMIT_S: Final = 600.0
 """Of one command: a first build downloads everything."""
@@ -55,7 +56,7 @@ class Compose:
     def __init__(self) -> None:
         self.project = f"cellrouter-test-{uuid.uuid4().hex[:8]}"
         # Port 0: any that is free, so that a developer's own `docker compose up` is not in the way.
-        self._environ = {f"{name}_PORT": "0" for name in ("LOCALSTACK", "ROUTER", "CONTROLLER", "PROMETHEUS")}
+        self._environ = {f"{name}_PORT": "0" for name in PORTS}
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         """Run a compose command; returns what it wrote to stdout."""
@@ -65,11 +66,11 @@ class Compose:
         """The host's address of a published port."""
         return self("port", service, str(port)).strip()
 
-    def left(self) -> list[str]:
-        """Ids of containers, volumes and networks that carry the project's label."""
+    def left(self, *kinds: str) -> list[str]:
+        """Ids of what carries the project's label, of these kinds: container, volume, network."""
         by_label = ("--filter", f"label={LABEL}={self.project}", "--quiet")
-        kinds = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
-        return [found for kind in kinds for found in docker(*kind, *by_label).split()]
+        every = {"container": ["--all"]}
+        return [found for kind in kinds for found in docker(kind, "ls", *every.get(kind, []), *by_label).split()]
 
 
 def _fault(command: list[str]) -> str:

@@ -306,7 +306,10 @@ class _Demo:
             key = tuple(entry.values())
             if entry["at_ms"] >= self._begun_ms and key not in self._told_of:
                 self._told_of.add(key)
-                self._tell(" ".join(f"{entry['action']} {entry['cell_id']}".split()) + f": {entry['why'].partition(LAST_WORDS)[0]}")
+                self._tell(
+                    " ".join(f"{entry['action']} {entry['cell_id']}".split())
+                    + f": {entry['why'].partition(LAST_WORDS)[0]}"
+                )
 
     def _tell(self, text: str) -> None:
         self._view.news(self._clock.monotonic() - self._started, text)
