@@ -36,7 +36,7 @@ LIMIT_S: Final = 120.0
 NAMES: Final = Names("cellrouter", "live", "cellrouter-events", "cellrouter-dead-letters", "cellrouter-quarantine")
 
 
-def until(holds: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+def until(holds: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
     """Wait for it, not for ever."""
     pause = threading.Event()
     for _ in range(int(limit_s / POLL_S)):
@@ -72,9 +72,13 @@ class ComposeSystem:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """What Prometheus has; nothing while it can't be reached."""
-        path = f"/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-        answer = self.get("prometheus", path, 9090)
+        answer = self.get("prometheus", f"/api/v1/query?{self.encoded(expression)}", 9090)
         return [] if answer is None else answer["data"]["result"]
+
+    @staticmethod
+    def encoded(expression: str) -> str:
+        """As a query's parameter."""
+        return urllib.parse.urlencode({"query": expression})
 
     def number(self, expression: str) -> float:
         """The value of a sum; 0 while there is none."""
@@ -122,7 +126,7 @@ class Load:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._evidence = Evidence()
-        self._stop = asyncio.Event()
+        self._stop, self._has_put, self._leave = asyncio.Event(), threading.Event(), asyncio.Event()
         self._name = uuid.uuid4().hex[:8]  # what another load has put is none of ours
         self._done: Future[None] | None = None
 
@@ -136,15 +140,17 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        assert self._done is not None
+        self._loop.call_soon_threadsafe(self._leave.set)
+        self._done.result(LIMIT_S)  # raises what went wrong with putting or reading
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def stop(self) -> None:
-        """Put nothing more. Raises what went wrong with putting or reading."""
+        """Put nothing more; what has arrived is still read."""
         self._loop.call_soon_threadsafe(self._stop.set)
-        assert self._done is not None
-        self._done.result(LIMIT_S)
+        until(self._has_put.is_set, "the last one is put")
 
     def ledger(self) -> Ledger:
         """As of now: what is still on its way counts as lost."""
@@ -171,6 +177,8 @@ class Load:
             async with asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(self._read(far_end))
                 await self._put(far_end)
+                self._has_put.set()
+                await self._leave.wait()
                 reading.cancel()
 
     async def _put(self, far_end: FarEnd) -> None:

@@ -53,14 +53,17 @@ def built_image() -> str:
 class Compose:
     """The repository's compose file under a project name and on host ports of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self.project = f"cellrouter-test-{uuid.uuid4().hex[:8]}"
         # Port 0: any that is free, so that a developer's own `docker compose up` is not in the way.
         self._environ = {f"{name}_PORT": "0" for name in PORTS}
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         """Run a compose command; returns what it wrote to stdout."""
-        return docker("compose", "--project-name", self.project, *arguments, environ=self._environ, check=check)
+        return docker(
+            "compose", "--project-name", self.project, *self._options, *arguments, environ=self._environ, check=check
+        )
 
     def address(self, service: str, port: int) -> str:
         """The host's address of a published port."""

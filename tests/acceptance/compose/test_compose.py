@@ -40,6 +40,19 @@ def test_the_compose_file_has_no_fault(profiles: list[str]) -> None:
     assert ("grafana" in services) == bool({"monitoring", "grafana"} & set(profiles))
 
 
+def test_with_a_socket_proxy_no_controller_has_the_socket() -> None:
+    """Nor any right more than the others have; they ask the proxy, in a network that nobody else is in."""
+    require_docker()
+    files = ("--file", "docker-compose.yml", "--file", "deploy/compose/socket-proxy.yml")
+    services = json.loads(docker("compose", *files, "config", "--format", "json"))["services"]
+    for name in CONTROLLERS:
+        assert (services[name].get("volumes"), services[name].get("cap_add")) == (None, None)
+        assert services[name]["user"] == f"{UID}:{UID}"
+        assert services[name]["environment"]["DOCKER_HOST"] == "tcp://socket-proxy:2375"
+    assert {name for name, each in services.items() if "engine" in each["networks"]} == {*CONTROLLERS, "socket-proxy"}
+    assert {name for name, each in services.items() if SOCKET in str(each.get("volumes"))} == {"socket-proxy"}
+
+
 def test_it_is_ready_soon(system: ComposeSystem, record_property: Any) -> None:
     """Both routers reach all cells, which the controllers have launched."""
     record_property("ready_s", round(system.ready_s, 1))
