@@ -16,7 +16,7 @@ RUN pip install --require-hashes --requirement build.txt \
 COPY pyproject.toml README.md LICENSE ./
 COPY router router
 COPY cell_worker cell_worker
-RUN pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
+RUN SOURCE_DATE_EPOCH=315532800 pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
  && pip --python /opt/cellrouter install --no-compile --no-deps /wheels/*.whl \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/cellrouter/lib/*/site-packages/router \
       /opt/cellrouter/lib/*/site-packages/cell_worker
