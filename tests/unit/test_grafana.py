@@ -51,9 +51,11 @@ def test_every_query_goes_to_the_datasource_that_is_provisioned() -> None:
 
 def test_every_metric_that_is_asked_for_exists() -> None:
     """In a router's or controller's registry, or in a worker's."""
-    gauges = {"cellrouter_lane_waiting", "cellrouter_lane_in_flight", "cellrouter_lane_window"}  # only with lanes
-    registries = (PrometheusObserver().registry, WorkerMetrics().registry)
-    known = gauges | {family.name + end for registry in registries for family in registry.collect() for end in SUFFIXES}
+    observer = PrometheusObserver()
+    observer.watch(list)
+    observer.watch_cells(list, lambda: None)
+    registries = (observer.registry, WorkerMetrics().registry)
+    known = {family.name + end for registry in registries for family in registry.collect() for end in SUFFIXES}
     asked = {name for expression in expressions() for name in OURS.findall(expression)}
     assert asked - known == set()
     assert len(asked) > 20
