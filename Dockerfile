@@ -6,14 +6,20 @@ WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # Without pip in it: the base image's own pip fills it.
 RUN python -m venv --without-pip /opt/cellrouter
-COPY deploy/lock/runtime.txt .
-# Some wheels carry debug symbols, a quarter of what all of them weigh.
-RUN pip --python /opt/cellrouter install --require-hashes --requirement runtime.txt \
- && find /opt/cellrouter -name '*.so' -exec strip --strip-unneeded {} +
+COPY deploy/lock/build.txt deploy/lock/runtime.txt ./
+# Some wheels carry debug symbols, a quarter of what all of them weigh. Python files are compiled by content, not by
+# time: the same lock file and sources make the same files.
+RUN pip install --require-hashes --requirement build.txt \
+ && pip --python /opt/cellrouter install --no-compile --require-hashes --requirement runtime.txt \
+ && find /opt/cellrouter -name '*.so' -exec strip --strip-unneeded {} + \
+ && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cellrouter/lib
 COPY pyproject.toml README.md LICENSE ./
 COPY router router
 COPY cell_worker cell_worker
-RUN pip --python /opt/cellrouter install --no-deps .
+RUN SOURCE_DATE_EPOCH=315532800 pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
+ && pip --python /opt/cellrouter install --no-compile --no-deps /wheels/*.whl \
+ && python -m compileall -q --invalidation-mode unchecked-hash /opt/cellrouter/lib/*/site-packages/router \
+      /opt/cellrouter/lib/*/site-packages/cell_worker
 
 FROM python:3.13-slim
 COPY --from=build /usr/bin/tini /usr/bin/tini
@@ -25,14 +31,15 @@ USER 10001:10001
 WORKDIR /var/lib/cellrouter
 ENV PATH=/opt/cellrouter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     CELLROUTER_API_HOST=0.0.0.0 \
     CELL_HOST=0.0.0.0 \
     CELL_PORT=8080 \
     CELL_DATA_DIR=/var/lib/cellrouter
 EXPOSE 8080
-# Every role answers on 8080.
+# Every role answers on 8080. Python without its site packages: the check costs a quarter of what urllib does.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/readyz', timeout=2)"]
+    CMD ["python", "-ISc", "import socket as s; c = s.create_connection(('127.0.0.1', 8080), 2); c.sendall(b'GET /readyz HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in c.recv(64))"]
 # PID 1 can't kill itself, and a worker must be able to; tini passes signals on and ends with the worker's status.
 ENTRYPOINT ["tini", "--"]
 CMD ["cellrouter", "--help"]

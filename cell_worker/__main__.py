@@ -122,10 +122,12 @@ class Worker:
 
     async def _identity(self) -> Identity:
         settings = self._settings
-        generation = settings.generation
-        if generation is None:
-            hint = await self._store.highest_generation()
-            generation = await claim_generation(self._redis, settings.environment, settings.id, hint)
+        generation, highest = settings.generation, await self._store.highest_generation()
+        if generation is None or generation < highest:
+            # A registry that has lost its data gives out generations which the store knows already. The store refuses
+            # this one, but by claiming it the next one is above all.
+            claimed = await claim_generation(self._redis, settings.environment, settings.id, highest)
+            generation = generation or claimed
         resources = protocol.resource_name(settings.resource_prefix, settings.environment, settings.id)
         return Identity(settings.id, generation, settings.environment, settings.side_effects, resources)
 

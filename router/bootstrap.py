@@ -12,7 +12,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -28,15 +27,14 @@ from router.adapters.cell_control import HttpCellControl
 from router.adapters.clock import SystemClock
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.prometheus import PrometheusObserver
-from router.adapters.provisioners.external import ExternalProvisioner
-from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis_registry import RedisRegistry, connect
 from router.adapters.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.saved_routing import SavedRouting
 from router.adapters.sqs import SqsSource
 from router.adapters.sqs_client import open_sqs_client
 from router.api.app import Readiness, create_app
-from router.api.views import CellView, cell_views, lane_views
+from router.api.views import CellView, cell_views, lane_views, scrape_targets
+from router.bootstrap_workers import provisioner_of
 from router.core.errors import RegistryUnavailableError
 from router.core.faults import Fault
 from router.core.messages import Extraction, Parser
@@ -116,10 +114,7 @@ async def run_controller(settings: Settings) -> None:
             region=settings.aws.region,
             firehose_role=settings.aws.firehose_role,
         )
-        provisioner: SubprocessProvisioner | ExternalProvisioner = ExternalProvisioner()
-        if settings.cells.provisioner == "subprocess":
-            provisioner = SubprocessProvisioner(_subprocess_config(settings), _CLOCK)
-            stack.push_async_callback(provisioner.stop_all)
+        provisioner = provisioner_of(stack, settings, _CLOCK)
         config = ControllerConfig(
             owner=_identity(),
             cells=settings.cells.count,
@@ -145,8 +140,11 @@ async def run_controller(settings: Settings) -> None:
         def frozen_by() -> str | None:
             return controller.sight.frozen_by if controller.sight is not None else None
 
+        async def targets() -> Sequence[Any]:
+            return scrape_targets(await registry.snapshot())
+
         metrics.watch_cells(sight, frozen_by)
-        app = create_app("controller", metrics.registry, missing, cells, _audit(registry))
+        app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
         await _run(stop, settings, app, _until(stop, controller.run()))
 
 
@@ -324,38 +322,3 @@ def _data_plane_config(settings: Settings) -> DataPlaneConfig:
 
 def _identity() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-
-
-def _subprocess_config(settings: Settings) -> SubprocessConfig:
-    cells, data_dir = settings.cells, settings.cells.data_dir.absolute()
-    return SubprocessConfig(
-        run_dir=Path(data_dir / "run"),
-        data_dir=data_dir / "cells",
-        environment={
-            **{name: value for name, value in os.environ.items() if not name.startswith("CELLROUTER_")},
-            **worker_environment(settings),
-        },
-        stop_grace_s=cells.drain_timeout_s + 5,
-    )
-
-
-def worker_environment(settings: Settings) -> dict[str, str]:
-    """The part of a worker's environment that is the same for every cell."""
-    cells, aws = settings.cells, settings.aws
-    environment = {
-        "CELL_ENVIRONMENT": settings.environment,
-        "CELL_SECRET": settings.secret.get_secret_value(),
-        "CELL_HANDLER": cells.handler,
-        "CELL_REDIS_URL": cells.redis_url or settings.redis.url,
-        "CELL_CONCURRENCY": str(cells.concurrency),
-        "CELL_SIDE_EFFECTS": str(cells.side_effects).lower(),
-        "CELL_CHAOS": str(settings.chaos).lower(),
-        "CELL_LEASE_TTL_S": str(cells.lease_ttl_s),
-        "CELL_EVENT_TIMEOUT_S": str(cells.event_timeout_s),
-        "CELL_DRAIN_TIMEOUT_S": str(cells.drain_timeout_s),
-        "CELL_RESOURCE_PREFIX": aws.prefix,
-        "CELL_LOG_FORMAT": settings.log.format,
-        "AWS_REGION": aws.region,
-        "AWS_DEFAULT_REGION": aws.region,
-    }
-    return environment | ({"AWS_ENDPOINT_URL": aws.endpoint_url} if aws.endpoint_url else {})

@@ -68,6 +68,7 @@ RedisUrl = Annotated[
 ]
 HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
 Networks = Annotated[str, AfterValidator(_networks)]
+Labels = Annotated[str, _matching(r"([^,=]+=[^,]*(,[^,=]+=[^,]*)*)?", "name=value, separated by commas")]
 JmesPath = Annotated[str, AfterValidator(_jmespath)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -147,9 +148,9 @@ class CellsSection(_Section):
     """The cells and their workers."""
 
     count: int = Field(default=4, ge=1, le=1000, description="how many cells")
-    provisioner: Literal["subprocess", "external"] = Field(
+    provisioner: Literal["subprocess", "docker", "external"] = Field(
         default="subprocess",
-        description="who starts workers: the controller, as processes; or something else, as compose does",
+        description="who starts workers: the controller, as processes or as containers; or something else, external",
     )
     handler: HandlerName = Field(
         default="cell_worker.handlers.security:SecurityMonitor", description="package.module:name"
@@ -182,6 +183,21 @@ class CellsSection(_Section):
     drain_timeout_s: Seconds = Field(default=15.0, description="for routers and workers to finish after a SIGTERM")
 
 
+class DockerSection(_Section):
+    """Containers of workers, with `cells.provisioner = "docker"`. `DOCKER_HOST` says where the engine is."""
+
+    image: str = Field(default="cellrouter", min_length=1, description="of workers; its handler is `cells.handler`")
+    network: str = Field(default="bridge", min_length=1, description="that workers are in; routers must reach it")
+    prefix: Name = Field(
+        default="cellrouter",
+        description="begins the names of containers and volumes; another installation on the engine needs another one",
+    )
+    labels: Labels = Field(default="", description="more labels for containers and volumes: name=value,name=value")
+    memory_mb: int = Field(default=512, ge=64, le=1024 * 1024, description="a worker's memory, MiB; none of it is swap")
+    cpus: float = Field(default=1.0, ge=0.01, le=1024, description="a worker's share of CPUs")
+    pids: int = Field(default=256, ge=16, le=100_000, description="processes and threads of a worker")
+
+
 class ApiSection(_Section):
     """Where a router or controller serves /healthz, /readyz, /metrics, /cells and /audit."""
 
@@ -208,6 +224,7 @@ class Settings(_Section):
     source: SourceSection = SourceSection()
     retry: RetrySection = RetrySection()
     cells: CellsSection = CellsSection()
+    docker: DockerSection = DockerSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
 

@@ -12,6 +12,8 @@ import pytest
 
 REPOSITORY: Final = Path(__file__).parents[1]
 LABEL: Final = "com.docker.compose.project"
+PORTS: Final = ("LOCALSTACK", "ROUTER", "ROUTER_1", "CONTROLLER", "CONTROLLER_1", "PROMETHEUS", "GRAFANA")
+IMAGE: Final = "cellrouter:dev"
 LIMIT_S: Final = 600.0
 """Of one command: a first build downloads everything."""
 
@@ -25,8 +27,8 @@ def require_docker() -> None:
             pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
 
 
-def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool = True) -> str:
-    """Run a docker command; returns what it wrote to stdout."""
+def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool = True, both: bool = False) -> str:
+    """Run a docker command; returns what it wrote to stdout, with `both` to stderr too."""
     done = subprocess.run(
         ["docker", *arguments],
         cwd=REPOSITORY,
@@ -38,30 +40,40 @@ def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool =
         check=False,
     )
     assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return done.stdout + (done.stderr if both else "")
+
+
+def built_image() -> str:
+    """The image, as compose builds it; what hasn't changed is taken from the engine's cache."""
+    require_docker()
+    docker("compose", "build", "--quiet")
+    return IMAGE
 
 
 class Compose:
     """The repository's compose file under a project name and on host ports of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self.project = f"cellrouter-test-{uuid.uuid4().hex[:8]}"
         # Port 0: any that is free, so that a developer's own `docker compose up` is not in the way.
-        self._environ = {f"{name}_PORT": "0" for name in ("LOCALSTACK", "ROUTER", "CONTROLLER", "PROMETHEUS")}
+        self._environ = {f"{name}_PORT": "0" for name in PORTS}
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         """Run a compose command; returns what it wrote to stdout."""
-        return docker("compose", "--project-name", self.project, *arguments, environ=self._environ, check=check)
+        return docker(
+            "compose", "--project-name", self.project, *self._options, *arguments, environ=self._environ, check=check
+        )
 
     def address(self, service: str, port: int) -> str:
         """The host's address of a published port."""
         return self("port", service, str(port)).strip()
 
-    def left(self) -> list[str]:
-        """Ids of containers, volumes and networks that carry the project's label."""
+    def left(self, *kinds: str) -> list[str]:
+        """Ids of what carries the project's label, of these kinds: container, volume, network."""
         by_label = ("--filter", f"label={LABEL}={self.project}", "--quiet")
-        kinds = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
-        return [found for kind in kinds for found in docker(*kind, *by_label).split()]
+        every = {"container": ["--all"]}
+        return [found for kind in kinds for found in docker(kind, "ls", *every.get(kind, []), *by_label).split()]
 
 
 def _fault(command: list[str]) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import FastAPI, Response, status
+from fastapi import FastAPI, HTTPException, Response, status
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from router.core.errors import RegistryUnavailableError
 
 _DASHBOARD: Final = Path(__file__).with_name("dashboard.html")
 
@@ -27,8 +29,9 @@ def create_app(
     readiness: Callable[[], Readiness],
     cells: Callable[[], Awaitable[Sequence[Any]]],
     audit: Callable[[int], Awaitable[Sequence[Any]]],
+    targets: Callable[[], Awaitable[Sequence[Any]]] | None = None,
 ) -> FastAPI:
-    """The application of one process; `role` is router or controller."""
+    """The application of one process; `role` is router or controller. `targets`: what Prometheus shall scrape."""
     # FastAPI's own pages load their scripts from elsewhere; the dashboard needs nothing but this process.
     app = FastAPI(title=f"cellrouter {role}", docs_url=None, redoc_url=None)
 
@@ -57,5 +60,14 @@ def create_app(
     @app.get("/audit", summary="What the controllers did lately and why, oldest first.")
     async def audit_now(limit: int = 100) -> Sequence[Any]:
         return await audit(min(max(limit, 1), 1000))
+
+    if targets is not None:
+
+        @app.get("/targets", summary="The cells' instances, for Prometheus' http_sd_configs.")
+        async def targets_now() -> Sequence[Any]:
+            try:
+                return await targets()
+            except RegistryUnavailableError as error:  # Prometheus goes on with what it had
+                raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
 
     return app

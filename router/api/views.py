@@ -58,6 +58,14 @@ def fresh(condition: Condition | None, record: CellRecord, now_ms: int) -> Condi
     return condition
 
 
+@dataclass(frozen=True, slots=True)
+class ScrapeTarget:
+    """One entry of a controller's GET /targets, as Prometheus' http_sd_configs wants it."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
+
 def lane_views(dispatcher: Dispatcher) -> list[LaneView]:
     """What the router knows."""
     slots = dispatcher.slot_map.counts() if dispatcher.slot_map else {}
@@ -128,3 +136,11 @@ def _state(path: CellPath) -> CellState:
     if path.lane.ejected:
         return CellState.EJECTED
     return CellState.SERVING if path.lane.passable() else CellState.DOWN
+
+
+def scrape_targets(snapshot: Snapshot) -> list[ScrapeTarget]:
+    """The admitted instances, those that have lost their lease too: Prometheus shall see that they are gone."""
+    leases = {(lease.cell_id, lease.generation): lease.address for lease in snapshot.leases}
+    admitted = sorted((cell.cell_id, cell.generation) for cell in snapshot.cells.values() if not cell.retired)
+    # The label is as on the routers' own series, so that the two can be joined.
+    return [ScrapeTarget([leases[key]], {"cell": key[0]}) for key in admitted if key in leases]

@@ -197,6 +197,7 @@ class InstanceView:
     generation: int
     running: bool
     detail: str = ""  # exit code, container id: for people
+    address: str = ""  # host:port where its provisioner has put it; empty: it doesn't know
 
 
 @dataclass(frozen=True, slots=True)

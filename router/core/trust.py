@@ -1,10 +1,14 @@
-"""When a missing lease says something, and when it only says that the registry was away.
+"""When a missing lease says something, when it only says that the registry was away, and which lease is no one's.
 
 After an outage, a freeze or a loss of data every lease looks ended, though every cell is well. A lease's end counts
 only after the registry has been read without a gap for as long as a lease lives.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+from router.core.models import InstanceView, LeaseView
 
 
 class LeaseTrust:
@@ -25,3 +29,16 @@ class LeaseTrust:
     def trusted(self, now: float) -> bool:
         """Whether a lease that has ended means an instance that is gone."""
         return self._since is not None and now - self._since >= self._ttl_s
+
+
+def contradiction(lease: LeaseView, instances: Mapping[tuple[str, int], InstanceView]) -> str:
+    """Why a live lease isn't that of the instance which was started for it, in one word; empty: nothing is against it.
+
+    The provisioner knows where it has put an instance. One that says it is elsewhere, or was never started, is none.
+    """
+    if not lease.live or not any(instance.address for instance in instances.values()):
+        return ""  # such a provisioner doesn't know addresses
+    instance = instances.get((lease.cell_id, lease.generation))
+    if instance is None:
+        return "unknown"
+    return "address" if instance.address not in ("", lease.address) else ""

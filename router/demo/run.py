@@ -34,6 +34,7 @@ POLL_S: Final = 0.25
 RATE_OVER_S: Final = 1.0
 REPLACED_POLL_S: Final = 0.02
 SLOW: Final = Fault(FaultKind.SLOW, seconds=300, delay_s=0.5)
+LAST_WORDS: Final = "; its last words:"  # of an instance, in the audit: too many for this place
 STALL_S: Final = 45.0  # without any progress the rest counts as lost; longer than a message can stay hidden
 
 
@@ -305,7 +306,10 @@ class _Demo:
             key = tuple(entry.values())
             if entry["at_ms"] >= self._begun_ms and key not in self._told_of:
                 self._told_of.add(key)
-                self._tell(" ".join(f"{entry['action']} {entry['cell_id']}".split()) + f": {entry['why']}")
+                self._tell(
+                    " ".join(f"{entry['action']} {entry['cell_id']}".split())
+                    + f": {entry['why'].partition(LAST_WORDS)[0]}"
+                )
 
     def _tell(self, text: str) -> None:
         self._view.news(self._clock.monotonic() - self._started, text)

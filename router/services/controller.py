@@ -13,7 +13,7 @@ from typing import Final
 
 from router.core.actions import Desired, Observed
 from router.core.errors import NotLeaderError, RegistryUnavailableError
-from router.core.models import cell_ids
+from router.core.models import InstanceView, cell_ids
 from router.core.policy import Policy, impossible_orders, new_faults
 from router.core.recollection import Recollection
 from router.core.reconcile import reconcile
@@ -35,6 +35,7 @@ from router.ports import (
     Verdict,
 )
 from router.services.executor import Executor, Tick
+from router.services.fleet import Fleet
 from router.services.health import Canary, HealthMonitor
 from router.services.loop_lag import LoopLag
 from router.services.ward import Ward
@@ -86,8 +87,9 @@ class Controller:
         self._observer = observer
         self._lag = LoopLag(clock)
         self._eyes = HealthMonitor(registry, canary, self._lag, clock)
+        self._fleet = Fleet(provisioner, observer)
         ward = Ward(instances, resources, can_launch=provisioner.can_launch)
-        self._hands = Executor(config.owner, registry, provisioner, resources, canary, ward, clock, observer)
+        self._hands = Executor(config.owner, registry, self._fleet, resources, canary, ward, clock, observer)
         self._trust = LeaseTrust(config.lease_ttl_s)
         self._highest_epoch = 0  # ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
@@ -150,19 +152,23 @@ class Controller:
         petitions = await self._registry.petitions()
         if await self._restored(epoch, snapshot, petitions):
             return
-        records = dict(snapshot.cells)
-        snapshot = replace(snapshot, cells=records)
+        records, instances = dict(snapshot.cells), await self._fleet.look()
+        snapshot = replace(snapshot, cells=records, leases=self._fleet.believed(snapshot.leases))
         for proposal in petitions.proposals:
             snapshot = replace(snapshot, policy=await self._judge(epoch, proposal, snapshot))
         news = await self._eyes.look(snapshot)
-        desired, observed = self._desired(snapshot.policy), await self._observed(snapshot)
+        desired, observed = self._desired(snapshot.policy), self._observed(snapshot, instances)
         if news:
             self.sight = Sight(snapshot, _conditions(desired, observed), frozen_by(observed))
             await self._registry.note_conditions(epoch, self.sight.conditions)
+        tick = Tick(epoch, snapshot, records)
+        for ended in self._fleet.ended():
+            why = f"generation {ended.generation} was stopped: {ended.detail}"
+            await self._hands.write(tick, Change(), ended.cell_id, "end", why)
         for action in reconcile(desired, observed):
             if self._clock.monotonic() >= deadline:
                 return  # the lease must be renewed before anything more is done
-            await self._hands.do(Tick(epoch, snapshot, records), action)
+            await self._hands.do(tick, action)
 
     async def _restored(self, epoch: int, snapshot: Snapshot, petitions: Petitions) -> bool:
         """Put back what the registry has lost, from our memory or a router's."""
@@ -207,7 +213,7 @@ class Controller:
             self._cells(policy), self._provisioner.can_launch, config.launch_timeout_s, warm_up_s=config.warm_up_s
         )
 
-    async def _observed(self, snapshot: Snapshot) -> Observed:
+    def _observed(self, snapshot: Snapshot, instances: tuple[InstanceView, ...]) -> Observed:
         now, moved_at = self._clock.monotonic(), self._hands.moved_at
         if snapshot.slot_map is not None:
             self._empty_since = None
@@ -217,7 +223,7 @@ class Controller:
             now_ms=snapshot.now_ms,
             cells=snapshot.cells,
             leases=snapshot.leases,
-            instances=tuple(await self._provisioner.observe()),
+            instances=instances,
             slot_map=snapshot.slot_map,
             leases_trusted=self._trust.trusted(now),
             policy=snapshot.policy,

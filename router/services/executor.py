@@ -27,8 +27,9 @@ from router.core.models import CellRecord, Phase
 from router.core.placement import targets
 from router.core.slots import NO_MOVE
 from router.core.telemetry import ActionTaken
-from router.ports import AuditEntry, CellRegistry, CellResources, Change, Clock, Observer, Provisioner, Snapshot
+from router.ports import AuditEntry, CellRegistry, CellResources, Change, Clock, Observer, Snapshot
 from router.services.canary import QUICK_S
+from router.services.fleet import Fleet
 from router.services.health import Canary
 from router.services.ward import Ward
 
@@ -63,7 +64,7 @@ class Executor:
         self,
         who: str,
         registry: CellRegistry,
-        provisioner: Provisioner,
+        fleet: Fleet,
         resources: CellResources,
         canary: Canary,
         ward: Ward,
@@ -72,7 +73,7 @@ class Executor:
     ) -> None:
         self._who = who
         self._registry = registry
-        self._provisioner = provisioner
+        self._fleet = fleet
         self._resources = resources
         self._canary = canary
         self._ward = ward
@@ -113,9 +114,8 @@ class Executor:
         self._observer.observe(ActionTaken(cell_id, action, why))
 
     async def _stop(self, tick: Tick, action: Stop) -> None:
-        if self._provisioner.can_launch:
-            await self._provisioner.stop(action.cell_id, action.generation)
-            self._observer.observe(ActionTaken(action.cell_id, "stop", action.why))
+        if self._fleet.can_launch:
+            await self._fleet.stop(action.cell_id, action.generation, action.why)
         elif not self._too_soon("end", action.cell_id):  # it ends itself, and what has started it starts it again
             self._put_off("end", action.cell_id, END_AGAIN_S)
             record = replace(tick.records[action.cell_id], generation=action.generation)
@@ -160,7 +160,7 @@ class Executor:
         record = replace(record, launching=generation, launched=generation, launched_at_ms=tick.snapshot.now_ms)
         await self.write(tick, Change(cells=[record]), record.cell_id, "launch", f"generation {generation}: {why}")
         try:
-            await self._provisioner.launch(record.cell_id, generation)
+            await self._fleet.launch(record.cell_id, generation)
         except ProvisionError as error:
             record = replace(record, launching=0, launch_failures=record.launch_failures + 1)
             await self.write(tick, Change(cells=[record]), record.cell_id, "give up launch", str(error))

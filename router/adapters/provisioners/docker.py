@@ -1,0 +1,185 @@
+"""Provisioner of worker containers, through a Docker engine.
+
+The engine is its only memory: containers carry labels that say whose they are, so that the next controller finds them.
+A container that ended is asked for its last words at once, told of, and removed one look later: when its controller
+dies in between, the next one still finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiodocker
+import aiohttp
+
+from router.adapters.provisioners.docker_containers import (
+    ENDED_STATES,
+    DockerConfig,
+    Key,
+    address_of,
+    container_config,
+    container_name,
+    how_it_ended,
+    is_ours,
+    key_of,
+    last_words,
+    volume_config,
+)
+from router.core.errors import ProvisionError
+from router.core.models import InstanceView
+
+CALL_TIMEOUT_S: Final = 5.0
+LAUNCH_TIMEOUT_S: Final = 20.0  # an engine with much to do takes seconds to start a container
+LAST_LINES: Final = 20
+_KEEP_ENDED: Final = 100  # ended instances that observe() still tells of
+_NO_CONNECTION: Final = 900  # aiodocker's status for it
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A container that runs."""
+
+    container: aiodocker.docker.DockerContainer
+    address: str
+    paused: bool
+
+    def view(self, key: Key) -> InstanceView:
+        detail = f"container {self.container.id[:12]}{', paused' if self.paused else ''}"
+        return InstanceView(*key, running=True, detail=detail, address=self.address)
+
+
+class DockerProvisioner:
+    """Workers as containers that outlive their controller. Use `close` at the end."""
+
+    can_launch = True
+
+    def __init__(self, config: DockerConfig) -> None:
+        self._config = config
+        self._engine = aiodocker.Docker(url=config.engine_url)
+        self._running: dict[Key, _Found] = {}
+        self._ended: dict[Key, str] = {}
+        self._stopping: dict[Key, asyncio.Task[None]] = {}
+
+    async def launch(self, cell_id: str, generation: int) -> None:
+        """Create and start a container; its name makes sure that there is no second one of the generation."""
+        what = f"{cell_id} generation {generation} can't be launched"
+        async with self._call(what, LAUNCH_TIMEOUT_S):
+            await self._engine.volumes.create(volume_config(self._config, cell_id))  # type: ignore[no-untyped-call]
+            config, name = container_config(self._config, cell_id, generation), container_name(self._config, cell_id)
+            container = await self._engine.containers.create(config, name=f"{name}-g{generation}")
+            await container.start()
+        self._running[cell_id, generation] = _Found(container, address="", paused=False)
+
+    async def stop(self, cell_id: str, generation: int) -> None:
+        """SIGTERM, then SIGKILL after the grace. What is paused can't be asked, and is killed."""
+        key = (cell_id, generation)
+        found = self._running.get(key)
+        if found is not None and key not in self._stopping:
+            self._stopping[key] = asyncio.create_task(self._end(key, found))
+
+    async def observe(self) -> list[InstanceView]:
+        """All that run, whoever launched them, and the last hundred that ended."""
+        before, self._running = self._running, {}
+        for container in await self._containers():
+            found = _listed(container)
+            key = key_of(found)
+            if found["State"] not in ENDED_STATES:
+                address = address_of(found, self._config.network)
+                self._running[key] = _Found(container, address, found["State"] == "paused")
+            elif key in self._ended:
+                await self._remove(container)
+            else:
+                self._ended[key] = await self._how_it_ended(container)
+        for key in before.keys() - self._running.keys() - self._ended.keys():
+            self._ended[key] = "its container was removed"
+        self._forget()
+        running = [found.view(key) for key, found in self._running.items()]
+        return running + [InstanceView(*key, running=False, detail=how) for key, how in self._ended.items()]
+
+    async def close(self) -> None:
+        """Let go of the engine; the containers go on."""
+        for task in self._stopping.values():
+            task.cancel()
+        await asyncio.gather(*self._stopping.values(), return_exceptions=True)
+        await self._engine.close()
+
+    async def _containers(self) -> list[aiodocker.docker.DockerContainer]:
+        labels = [f"{name}={value}" for name, value in self._config.own_labels().items()]
+        async with self._call("the cells' containers can't be listed"):
+            found = await self._engine.containers.list(all=1, filters=json.dumps({"label": labels}))
+        return [container for container in found if is_ours(_listed(container))]
+
+    async def _end(self, key: Key, found: _Found) -> None:
+        grace_s = self._config.stop_grace_s
+        try:
+            async with self._call("it can't be stopped", grace_s + LAUNCH_TIMEOUT_S):
+                await (found.container.kill() if found.paused else found.container.stop(t=grace_s))
+        except ProvisionError:
+            return  # it has ended already; or whoever wants it to end sees that it hasn't, and asks again
+        finally:
+            self._stopping.pop(key, None)
+
+    async def _how_it_ended(self, container: aiodocker.docker.DockerContainer) -> str:
+        """Its exit and its last words."""
+        try:
+            async with self._call("it can't be inspected"):
+                state = (await container.show())["State"]
+        except ProvisionError:
+            return "its container is gone"
+        try:
+            async with self._call("its log can't be read"):
+                lines = await container.log(stdout=True, stderr=True, tail=LAST_LINES)
+        except ProvisionError as error:
+            lines = [str(error)]
+        return how_it_ended(state) + last_words(lines)
+
+    async def _remove(self, container: aiodocker.docker.DockerContainer) -> None:
+        try:
+            async with self._call("it can't be removed"):
+                await container.delete(force=True)
+        except ProvisionError:
+            return  # it is gone, or is there at the next look
+
+    def _forget(self) -> None:
+        while len(self._ended) > _KEEP_ENDED:
+            del self._ended[next(iter(self._ended))]
+
+    @asynccontextmanager
+    async def _call(self, what: str, seconds: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
+        """Raises ProvisionError, in words that say what to do, for all that may go wrong with the engine."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except aiodocker.DockerError as error:
+            raise ProvisionError(f"{what}: {self._advice(error)}") from error
+        except TimeoutError as error:
+            raise ProvisionError(f"{what}: the Docker engine did not answer in {seconds:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ProvisionError(f"{what}: the Docker engine can't be asked: {error}") from error
+
+    def _advice(self, error: aiodocker.DockerError) -> str:
+        message, config = error.message, self._config
+        if error.status == _NO_CONNECTION:
+            return (
+                f"there is no Docker engine at {config.engine_url}: does it run, does DOCKER_HOST name it, and may "
+                f"this process use it? ({message})"
+            )
+        if "o such image" in message:
+            return f"the engine has no image {config.image}: build it there or pull it, or set docker.image"
+        if "is already in use" in message:
+            return (
+                f"{message} Something else on this engine has that name: remove it (docker rm --force NAME), or give "
+                "this installation a docker.prefix of its own."
+            )
+        if "network" in message and "not found" in message:
+            return f"the engine has no network {config.network}: make it (docker network create), or set docker.network"
+        return f"the Docker engine says: {message}"
+
+
+def _listed(container: aiodocker.docker.DockerContainer) -> Mapping[str, Any]:
+    return container._container  # noqa: SLF001 - what the list says of it has no other way out

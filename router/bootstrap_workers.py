@@ -1,0 +1,94 @@
+"""How workers are started: picks the provisioner of a controller, and says what a worker is told."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
+from router.adapters.provisioners.external import ExternalProvisioner
+from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
+from router.core.errors import ConfigError
+from router.ports import Clock, Provisioner
+from router.settings import Settings
+
+
+def provisioner_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Provisioner:
+    """The one that the settings name; it is let go of with the stack."""
+    match settings.cells.provisioner:
+        case "external":
+            return ExternalProvisioner()
+        case "docker":
+            return _docker_provisioner(stack, settings)
+        case "subprocess":
+            provisioner = SubprocessProvisioner(_subprocess_config(settings), clock)
+            stack.push_async_callback(provisioner.stop_all)
+            return provisioner
+
+
+def _docker_provisioner(stack: AsyncExitStack, settings: Settings) -> Provisioner:
+    try:
+        from router.adapters.provisioners.docker import DockerProvisioner  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError("cells.provisioner: docker needs more packages: pip install 'cellrouter[docker]'") from error
+    try:
+        provisioner = DockerProvisioner(_docker_config(settings))
+    except ValueError as error:
+        raise ConfigError(f"DOCKER_HOST: {error}") from error
+    stack.push_async_callback(provisioner.close)
+    return provisioner
+
+
+def _docker_config(settings: Settings) -> DockerConfig:
+    docker = settings.docker
+    passed_on = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "CELL_"))}
+    return DockerConfig(
+        engine_url=os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE_URL,
+        image=docker.image,
+        network=docker.network,
+        prefix=docker.prefix,
+        environment=settings.environment,
+        variables=passed_on | worker_environment(settings),
+        labels=dict(pair.split("=", 1) for pair in docker.labels.split(",") if pair),
+        memory_mb=docker.memory_mb,
+        cpus=docker.cpus,
+        pids=docker.pids,
+        stop_grace_s=math.ceil(settings.cells.drain_timeout_s) + 5,
+    )
+
+
+def _subprocess_config(settings: Settings) -> SubprocessConfig:
+    cells, data_dir = settings.cells, settings.cells.data_dir.absolute()
+    return SubprocessConfig(
+        run_dir=Path(data_dir / "run"),
+        data_dir=data_dir / "cells",
+        environment={
+            **{name: value for name, value in os.environ.items() if not name.startswith("CELLROUTER_")},
+            **worker_environment(settings),
+        },
+        stop_grace_s=cells.drain_timeout_s + 5,
+    )
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """The part of a worker's environment that is the same for every cell."""
+    cells, aws = settings.cells, settings.aws
+    environment = {
+        "CELL_ENVIRONMENT": settings.environment,
+        "CELL_SECRET": settings.secret.get_secret_value(),
+        "CELL_HANDLER": cells.handler,
+        "CELL_REDIS_URL": cells.redis_url or settings.redis.url,
+        "CELL_CONCURRENCY": str(cells.concurrency),
+        "CELL_SIDE_EFFECTS": str(cells.side_effects).lower(),
+        "CELL_CHAOS": str(settings.chaos).lower(),
+        "CELL_LEASE_TTL_S": str(cells.lease_ttl_s),
+        "CELL_EVENT_TIMEOUT_S": str(cells.event_timeout_s),
+        "CELL_DRAIN_TIMEOUT_S": str(cells.drain_timeout_s),
+        "CELL_RESOURCE_PREFIX": aws.prefix,
+        "CELL_LOG_FORMAT": settings.log.format,
+        "AWS_REGION": aws.region,
+        "AWS_DEFAULT_REGION": aws.region,
+    }
+    return environment | ({"AWS_ENDPOINT_URL": aws.endpoint_url} if aws.endpoint_url else {})

@@ -1,0 +1,174 @@
+"""The Provisioner port, on processes and on containers alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from router.core.errors import ProvisionError
+from router.core.models import InstanceView
+from router.ports import Provisioner
+from tests.aio import run, until
+from tests.provisioner_rigs import DockerRig, Rig, SubprocessRig
+
+CELL = "cell-0000"
+Rigs = Callable[[], AbstractAsyncContextManager[Rig]]
+
+
+@pytest.fixture(params=["subprocess", "docker"])
+def rigs(request: pytest.FixtureRequest, tmp_path: Path) -> Rigs:
+    """Makes an installation that leaves nothing behind."""
+
+    @asynccontextmanager
+    async def made() -> AsyncIterator[Rig]:
+        rig: Rig = SubprocessRig(tmp_path) if request.param == "subprocess" else DockerRig()
+        try:
+            yield rig
+        finally:
+            await rig.close()
+
+    return made
+
+
+async def view(provisioner: Provisioner, generation: int = 1, cell_id: str = CELL) -> InstanceView | None:
+    """What it says of one instance."""
+    found = [v for v in await provisioner.observe() if (v.cell_id, v.generation) == (cell_id, generation)]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+async def ended(provisioner: Provisioner, generation: int = 1) -> InstanceView:
+    """Wait until it says that an instance has ended."""
+    last: list[InstanceView] = []
+
+    async def has() -> bool:
+        seen = await view(provisioner, generation)
+        assert seen is not None
+        last[:] = [seen]
+        return not seen.running
+
+    await until(has, f"generation {generation} has ended", 30)
+    return last[0]
+
+
+async def serving(rig: Rig, cell_id: str = CELL, generation: int = 1) -> None:
+    """Wait until an instance has started in full: before, a SIGTERM ends Python itself."""
+
+    async def started() -> bool:
+        return '"started"' in rig.log(cell_id, generation)
+
+    await until(started, f"{cell_id} generation {generation} has started", 40)
+
+
+def test_what_is_launched_runs_and_is_known_by_cell_and_generation(rigs: Rigs) -> None:
+    """Two cells, one of them in two generations, none of which is taken for another."""
+
+    async def story() -> None:
+        async with rigs() as rig:
+            provisioner = await rig.provisioner()
+            assert provisioner.can_launch
+            assert await provisioner.observe() == []
+            launched = [("cell-0000", 1), ("cell-0000", 7), ("cell-0001", 1)]
+            for cell_id, generation in launched:
+                await provisioner.launch(cell_id, generation)
+            seen = await provisioner.observe()
+            assert sorted((v.cell_id, v.generation) for v in seen if v.running) == launched
+
+    run(story())
+
+
+def test_an_instance_is_asked_to_end_and_does_so_in_order(rigs: Rigs) -> None:
+    """stop() returns before it has ended; it exits with 0, and is told of as ended from then on. No other one ends."""
+
+    async def story() -> None:
+        async with rigs() as rig:
+            provisioner = await rig.provisioner()
+            await provisioner.launch(CELL, 1)
+            await provisioner.launch("cell-0001", 1)
+            await serving(rig)
+            await provisioner.observe()
+            await provisioner.stop(CELL, 1)
+            await provisioner.stop(CELL, 1)
+            assert (await ended(provisioner)).detail.startswith("exit code 0")
+            assert (await ended(provisioner)).detail.startswith("exit code 0")
+            other = await view(provisioner, cell_id="cell-0001")
+            assert other is not None
+            assert other.running
+
+    run(story(), 120)
+
+
+def test_an_instance_that_does_not_hear_is_killed_after_its_grace(rigs: Rigs) -> None:
+    """SIGKILL, though it is stopped."""
+
+    async def story() -> None:
+        async with rigs() as rig:
+            provisioner = await rig.provisioner()
+            await provisioner.launch(CELL, 1)
+            await serving(rig)
+            rig.freeze(CELL, 1)
+            await provisioner.stop(CELL, 1)
+            seen = await view(provisioner)
+            assert seen is not None
+            assert seen.running
+            assert (await ended(provisioner)).detail.startswith("killed by signal 9")
+
+    run(story(), 120)
+
+
+def test_an_instance_that_dies_is_told_of(rigs: Rigs) -> None:
+    """With how it ended; nothing starts it again."""
+
+    async def story() -> None:
+        async with rigs() as rig:
+            provisioner = await rig.provisioner()
+            await provisioner.launch(CELL, 1)
+            await provisioner.observe()
+            rig.kill(CELL, 1)
+            assert (await ended(provisioner)).detail.startswith("killed by signal 9")
+            assert [v.running for v in await provisioner.observe()] == [False]
+
+    run(story(), 120)
+
+
+def test_another_controller_finds_what_runs_and_ends_it(rigs: Rigs) -> None:
+    """As after a crash: the first one has gone without a word."""
+
+    async def story() -> None:
+        async with rigs() as rig:
+            await (await rig.provisioner()).launch(CELL, 3)
+            await serving(rig, generation=3)
+            second = await rig.provisioner()
+            seen = await view(second, 3)
+            assert seen is not None
+            assert seen.running
+            await second.stop(CELL, 3)
+            await ended(second, 3)
+
+    run(story(), 120)
+
+
+def test_ending_what_is_not_there_does_nothing(rigs: Rigs) -> None:
+    """The controller may be behind."""
+
+    async def story() -> None:
+        async with rigs() as rig:
+            provisioner = await rig.provisioner()
+            await provisioner.stop(CELL, 1)
+            assert await provisioner.observe() == []
+
+    run(story())
+
+
+def test_a_launch_that_fails_says_so(rigs: Rigs) -> None:
+    """By name of cell and generation, as an error that the controller counts."""
+
+    async def story() -> None:
+        async with rigs() as rig:
+            with pytest.raises(ProvisionError, match="cell-0000 generation 1 can't be"):
+                await (await rig.broken()).launch(CELL, 1)
+
+    run(story())

@@ -1,0 +1,25 @@
+"""A registry that has lost its data counts a cell's generations from one again; the cell's own store doesn't."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from redis import Redis
+
+from cell_worker import protocol
+from tests.worker_process import WorkerProcess, body, post
+
+
+def test_a_generation_that_the_store_has_seen_pass_makes_the_next_one_higher(redis_url: str, tmp_path: Path) -> None:
+    """Its worker ends, as it must, but after it the registry gives out a generation above all that ever were."""
+    with WorkerProcess(redis_url, tmp_path, generation=7) as worker:
+        status, _ = post(f"{worker.url()}{protocol.EVENTS_PATH}", body("a", generation=7))
+        assert status == 200  # with its first event it has the store
+        worker.process.terminate()
+        assert worker.process.wait(20) == 0
+    with WorkerProcess(redis_url, tmp_path, generation=1) as worker:
+        assert worker.process.wait(20) != 0
+        assert "7" in worker.said()
+        with Redis.from_url(redis_url) as redis:
+            next_one = redis.hget(protocol.redis_key(worker.environment, "generations"), "cell-0000")
+        assert int(next_one or 0) > 7

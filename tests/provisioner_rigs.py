@@ -1,0 +1,146 @@
+"""Provisioners for their contract test, and the hands to do to their instances what no provisioner would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from router.adapters.clock import SystemClock
+from router.adapters.provisioners.docker import DockerProvisioner
+from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
+from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
+from router.ports import Provisioner
+from tests.docker import built_image, docker
+
+REPOSITORY = Path(__file__).parents[1]
+GRACE_S = 2
+VARIABLES = {
+    "CELL_SECRET": "a-secret-for-tests",
+    "CELL_REDIS_URL": "redis://127.0.0.1:1/0",  # none: a worker goes on without
+    "CELL_SINK": "none",
+    "CELL_DRAIN_TIMEOUT_S": "1",
+}
+
+
+class Rig(ABC):
+    """One installation of instances."""
+
+    @abstractmethod
+    async def provisioner(self) -> Provisioner:
+        """That of one more controller."""
+
+    @abstractmethod
+    async def broken(self) -> Provisioner:
+        """One that can't launch."""
+
+    @abstractmethod
+    def log(self, cell_id: str, generation: int) -> str:
+        """What the instance has written."""
+
+    @abstractmethod
+    def kill(self, cell_id: str, generation: int) -> None:
+        """SIGKILL, behind the provisioner's back."""
+
+    @abstractmethod
+    def freeze(self, cell_id: str, generation: int) -> None:
+        """It hears no SIGTERM."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class SubprocessRig(Rig):
+    """Processes of this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._made: list[SubprocessProvisioner] = []
+
+    async def provisioner(self) -> Provisioner:
+        variables = {"PYTHONPATH": str(REPOSITORY), "CELL_HANDLER": "tests.trivial:handle", **VARIABLES}
+        config = SubprocessConfig(
+            self._directory / "run", {**os.environ, **variables}, self._directory / "cells", stop_grace_s=GRACE_S
+        )
+        self._made.append(SubprocessProvisioner(config, SystemClock()))
+        return self._made[-1]
+
+    async def broken(self) -> Provisioner:
+        made = await self.provisioner()
+        (self._directory / "run").rmdir()
+        return made
+
+    def log(self, cell_id: str, generation: int) -> str:
+        return (self._directory / "run" / f"{cell_id}.g{generation}.log").read_text()
+
+    def kill(self, cell_id: str, generation: int) -> None:
+        self._process(cell_id, generation).kill()
+
+    def freeze(self, cell_id: str, generation: int) -> None:
+        self._process(cell_id, generation).send_signal(signal.SIGSTOP)
+
+    def _process(self, cell_id: str, generation: int) -> psutil.Process:
+        return next(p._running[cell_id, generation] for p in self._made if (cell_id, generation) in p._running)
+
+    async def close(self) -> None:
+        for made in self._made:
+            await made.stop_all()
+
+
+class DockerRig(Rig):
+    """Containers of the engine here, of a prefix of their own."""
+
+    def __init__(self, engine_url: str = DEFAULT_ENGINE_URL, **changes: Any) -> None:
+        self.config = replace(
+            DockerConfig(
+                engine_url=engine_url,
+                image=built_image(),
+                network="bridge",
+                prefix=f"test-{uuid.uuid4().hex[:8]}",
+                environment="live",
+                variables={"CELL_HANDLER": "cell_worker.handlers.security:SecurityMonitor", **VARIABLES},
+                labels={},
+                memory_mb=256,
+                cpus=1,
+                pids=64,
+                stop_grace_s=GRACE_S,
+            ),
+            **changes,
+        )
+        self._made: list[DockerProvisioner] = []
+
+    async def provisioner(self, **changes: Any) -> DockerProvisioner:
+        self._made.append(DockerProvisioner(replace(self.config, **changes)))
+        return self._made[-1]
+
+    async def broken(self) -> Provisioner:
+        return await self.provisioner(image="cellrouter:of-nowhere")
+
+    def name(self, cell_id: str, generation: int) -> str:
+        """The container's."""
+        return f"{self.config.prefix}-live-{cell_id}-g{generation}"
+
+    def log(self, cell_id: str, generation: int) -> str:
+        return docker("logs", self.name(cell_id, generation), both=True)
+
+    def kill(self, cell_id: str, generation: int) -> None:
+        docker("kill", self.name(cell_id, generation))
+
+    def freeze(self, cell_id: str, generation: int) -> None:
+        docker("kill", "--signal", "STOP", self.name(cell_id, generation))
+
+    async def close(self) -> None:
+        for made in self._made:
+            await made.close()
+        ours = ("--quiet", "--filter", f"label=cellrouter.prefix={self.config.prefix}")
+        if containers := docker("ps", "--all", *ours).split():
+            docker("rm", "--force", *containers)
+        if volumes := docker("volume", "ls", *ours).split():
+            docker("volume", "rm", *volumes)
