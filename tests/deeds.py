@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ CANARY_S = 0.04
 
 
 async def handle(event: Event, cell: Cell) -> None:
-    """`{"sleep": s, "do": "fail" | "reject" | "die", "until": file, "once": file}`.
+    """`{"sleep": s, "do": "fail" | "reject" | "die" | "freeze", "until": file, "once": file}`.
 
     No deed any more once the file `until` is there; `once` is made before the deed, and no deed is done after that.
     """
@@ -33,10 +34,19 @@ async def handle(event: Event, cell: Cell) -> None:
                 raise RejectEvent("told to reject")
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "freeze":
+                freeze_in_a_transaction()
     at_ms = time.time_ns() // 1_000_000
     line = {"event": event.event_id, "key": event.partition_key, "cell": cell.cell_id, "generation": cell.generation}
     with open(os.environ[FILE], "a") as file:  # noqa: ASYNC230, PTH123 - one short line
         file.write(json.dumps(line | {"attempt": event.attempt, "at_ms": at_ms}) + "\n")
+
+
+def freeze_in_a_transaction() -> None:
+    """SIGSTOP while the cell's store is locked: nobody else can write to it as long as this process is there."""
+    store = sqlite3.connect(Path(os.environ["CELL_DATA_DIR"]) / "store.db", isolation_level=None)
+    store.execute("BEGIN IMMEDIATE")
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class Steady:

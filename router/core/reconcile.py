@@ -75,6 +75,7 @@ def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Itera
     if record.launching and left_alone:
         failure = "the cell is frozen by hand"
     yield from _evicted(desired, observed, record)
+    yield from _in_the_way(observed, record)
     if failure is not None:
         yield GiveUpLaunch(record.cell_id, record.launching, failure)
     elif newest is not None:
@@ -93,6 +94,15 @@ def _evicted(desired: Desired, observed: Observed, record: CellRecord) -> Iterat
     runs = instance.running if instance is not None else not desired.can_launch and observed.serving(record.cell_id)
     if runs and observed.policy.order_for(record) == "evict":
         yield Stop(record.cell_id, record.generation, "evicted by hand")
+
+
+def _in_the_way(observed: Observed, record: CellRecord) -> Iterator[Action]:
+    """What has lost its lease, and runs, may be what keeps others from starting: frozen, it has the store locked."""
+    instance = observed.instance(record.cell_id, record.generation)
+    if not record.launch_failures or instance is None or not instance.running or _left_alone(observed, record):
+        return
+    if why := _death(observed, record):
+        yield Stop(record.cell_id, record.generation, f"{why}, and nothing has started beside it")
 
 
 def _another(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:

@@ -109,6 +109,23 @@ def test_one_bad_cell_of_four_takes_nothing_from_the_others(
     on_system(story, cells=4)
 
 
+def test_an_instance_that_freezes_with_its_store_locked_is_replaced(
+    on_system: Callable[..., System], tmp_path: Path
+) -> None:
+    """Nobody can start beside it: it is ended, though it hears no SIGTERM, and the next one does all of its events."""
+
+    async def story(system: System) -> None:
+        await system.router()
+        await system.send([{"key": f"k{i}"} for i in range(12)])
+        await system.done(set(system.sent))
+        await system.send([{"key": "k0", "do": "freeze", "once": str(tmp_path / "frozen")}])
+        await system.send([{"key": f"k{i}"} for i in range(12)])
+        await system.done(set(system.sent), 60)
+
+    system = on_system(story)
+    assert {deed["key"] for deed in system.deeds() if deed["generation"] > 1} >= {"k0"}
+
+
 def test_one_slow_event_of_a_batch_delays_no_other(on_system: Callable[..., System]) -> None:
     """5 s among 50 quick ones: the others are acknowledged long before."""
 

@@ -23,6 +23,7 @@ from router.core.models import InstanceView
 from router.ports import Clock
 
 KILL_WAIT_S: Final = 5.0  # for the kernel to take the process away
+STOPPED_GRACE_S: Final = 3.0  # for one that SIGSTOP has stopped: it hears no SIGTERM, and may hold a lock of the store
 _KEEP_ENDED: Final = 100  # ended instances that observe() still tells of
 _NOTE_AND_BECOME: Final = """
 printf '{"cell_id":"%s","generation":%s,"pid":%s}' "$CELL_ID" "$CELL_GENERATION" $$ >"$0" && exec "$@"
@@ -72,7 +73,7 @@ class SubprocessProvisioner:
         self._running[cell_id, generation] = child
 
     async def stop(self, cell_id: str, generation: int) -> None:
-        """SIGTERM, then SIGKILL after the grace."""
+        """SIGTERM, then SIGKILL after the grace, which is short for a process that is stopped."""
         key = (cell_id, generation)
         process = self._running.get(key)
         if process is not None and key not in self._stopping:
@@ -96,7 +97,10 @@ class SubprocessProvisioner:
     async def _end(self, process: psutil.Process) -> None:
         try:
             process.terminate()
-            if not await self._ended_within(process, self._config.stop_grace_s):
+            grace_s = self._config.stop_grace_s
+            if process.status() == psutil.STATUS_STOPPED:
+                grace_s = min(grace_s, STOPPED_GRACE_S)
+            if not await self._ended_within(process, grace_s):
                 process.kill()
                 await self._ended_within(process, KILL_WAIT_S)
         except psutil.NoSuchProcess:

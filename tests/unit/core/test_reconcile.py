@@ -176,6 +176,24 @@ def test_a_hung_instance_is_replaced_and_then_stopped() -> None:
     assert world.running == {("cell-0000", 1), ("cell-0001", 2), ("cell-0002", 1)}
 
 
+def test_a_hung_instance_that_keeps_others_from_starting_is_ended_first() -> None:
+    """Frozen, it may have the store locked: once a launch beside it has failed, it goes. Not one that only is slow."""
+    world = settled()
+    world.broken.add("cell-0001")
+    record = world.cells["cell-0001"]
+    world.cells["cell-0001"] = replace(record, launch_failures=1, launched_at_ms=world.now)
+    world.step()
+    assert ("cell-0001", 1) in world.running
+    world.log.clear()
+    world.hung.add(("cell-0001", 1))
+    world.now += TTL_MS
+    world.step()
+    assert Stop("cell-0001", 1, "generation 1 lost its lease, and nothing has started beside it") in world.log
+    world.broken.clear()
+    world.rest(80)
+    assert world.running == {("cell-0000", 1), ("cell-0001", world.cells["cell-0001"].generation), ("cell-0002", 1)}
+
+
 def test_missing_leases_mean_nothing_while_the_registry_cannot_be_trusted() -> None:
     """After an outage all leases look ended: launch nothing."""
     world = settled()
