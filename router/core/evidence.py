@@ -24,7 +24,7 @@ EVENT_SPREAD: Final = 0.6  # of one tenant's log latencies, at least: few events
 WORK_SPREAD: Final = 1.3  # of the cost of an event, to the mean one
 SURE_SIGMA: Final = 2.0  # standard errors below the limit: then it is
 ENOUGH_EVENTS: Final = 10  # of a tenant; with more, what varies is its ways
-LEAST_PLACES: Final = 0.9  # of its cell, that work must keep busy to be in the way of other work
+LEAST_PLACES: Final = 0.5  # of its cell, that work must keep busy to be in the way of other work
 NEW_TIMES: Final = 5.0  # its usual share: a tenant that has so much more has been there for two minutes at most
 
 
