@@ -24,7 +24,7 @@ EVENT_SPREAD: Final = 0.6  # of one tenant's log latencies, at least: few events
 WORK_SPREAD: Final = 1.3  # of the cost of an event, to the mean one
 SURE_SIGMA: Final = 2.0  # standard errors below the limit: then it is
 ENOUGH_EVENTS: Final = 10  # of a tenant; with more, what varies is its ways
-LEAST_PLACES: Final = 0.5  # of its cell, that work must keep busy to be in the way of other work
+LEAST_PLACES: Final = 0.7  # of its cell, that work must keep busy to be in the way of other work
 NEW_TIMES: Final = 5.0  # its usual share: a tenant that has so much more has been there for two minutes at most
 
 
@@ -55,7 +55,7 @@ class DetectorConfig:
     min_tenants: int = 5  # fewer say nothing about their cell
     min_peers: int = 2  # cells to compare with; with fewer, a cell is compared with itself too
     min_sigma: float = 5.0  # the difference must be so many standard errors, unless the canary says the same
-    workload_share: float = 0.3  # of the time that used to be others', that a tenant, or all new ones, take now
+    workload_share: float = 0.25  # of the time that used to be others', that a tenant, or all new ones, take now
     max_surge: float = 2.0  # times the usual number of events
     max_growth: float = 1.15  # times the usual work, by what it would take if the cell weren't slow
     consecutive_failures: int = 5
