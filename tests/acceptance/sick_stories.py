@@ -14,7 +14,6 @@ TO_BE_SAFE_S = 60.0  # three times the promise: the machine may be busy
 TO_SERVE_S = 90.0
 RUNGS = {
     "treat",
-    "hold back",
     "restart components",
     "restart instance",
     "replace",
@@ -27,7 +26,7 @@ RUNGS = {
 
 
 def ladder(audit: Sequence[AuditEntry]) -> list[str]:
-    """What was done about sick cells, in order; each with its evidence."""
+    """What was done about sick cells, in order; each with its evidence. Not what a guard held back for a while."""
     rungs = [entry for entry in audit if entry.action in RUNGS]
     assert all(entry.why for entry in rungs)
     return [entry.action for entry in rungs]
