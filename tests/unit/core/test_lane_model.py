@@ -1,0 +1,263 @@
+"""A lane against a model: bounded, fair, nothing lost, nothing twice, suspects alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from router.core.lane import LAST_RETRY_S, Lane, LaneLimits
+from router.core.models import Target
+
+LIMITS = LaneLimits(share_events=12, share_bytes=1000, batch_events=5, batch_bytes=300)
+CAPS = {"a": 0, "b": 1, "c": 2}
+CONCURRENCY = {1: 8, 2: 3, 3: 1}  # by generation
+
+
+def target(generation: int) -> Target:
+    """An instance of the lane's cell."""
+    return Target("cell-0000", generation, f"127.0.0.1:{9000 + generation}", CONCURRENCY[generation], 1)
+
+
+@dataclass(frozen=True)
+class Item:
+    """An event. Numbers grow in the order of arrival."""
+
+    number: int
+    key: str
+    size: int
+    held: bool
+    suspect: bool
+
+    def rank(self) -> tuple[bool, bool, int]:
+        """Where it stands when everything is given back."""
+        return not self.suspect, not (self.held or self.suspect), self.number
+
+
+class LaneModel(RuleBasedStateMachine):
+    """Every item offered is refused, waits, is in flight, or was handed out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lane: Lane[Item] = Lane(LIMITS)
+        self.lane.retarget(target(1))
+        self.now = 0.0
+        self.offered = 0
+        self.waiting: set[Item] = set()
+        self.flying: dict[Item, int] = {}  # item → generation
+        self.last = 1  # the generation that it had
+        self.probing = False
+
+    def bytes(self) -> int:
+        """Of all that it has."""
+        return sum(item.size for item in (*self.waiting, *self.flying))
+
+    def room(self) -> int:
+        """What is left of its share."""
+        left = LIMITS.share_events - len(self.waiting) - len(self.flying)
+        return max(0, left) if self.bytes() < LIMITS.share_bytes else 0
+
+    def at_target(self) -> list[Item]:
+        """What is in flight at the present instance."""
+        assert self.lane.target is not None
+        return [item for item, generation in self.flying.items() if generation == self.lane.target.generation]
+
+    def flying_of(self, key: str) -> int:
+        """How many of a key, suspects aside, are in flight at any instance."""
+        return sum(item.key == key and not item.suspect for item in self.flying)
+
+    def passable_keys(self) -> set[str]:
+        """The keys with waiting items, and no cap in the way."""
+        keys = {item.key for item in self.waiting if not item.suspect}
+        return {key for key in keys if not CAPS[key] or self.flying_of(key) < CAPS[key]}
+
+    def suspects(self) -> list[Item]:
+        """Waiting ones, oldest first."""
+        return sorted((item for item in self.waiting if item.suspect), key=Item.rank)
+
+    @rule(
+        keys=st.lists(st.sampled_from("abc"), min_size=1, max_size=10),
+        size=st.integers(0, 400) | st.integers(0, 9),
+        kind=st.sampled_from(["new", "new", "held", "suspect", "held suspect"]),
+    )
+    def offer(self, keys: list[str], size: int, kind: str) -> None:
+        """Taken in only when passable, and then always."""
+        for key in keys:
+            item = Item(self.offered, key, size, "held" in kind, "suspect" in kind)
+            self.offered += 1
+            expected = self.lane.passable(self.now)
+            taken = self.lane.offer(key, item, size, held=item.held, now=self.now, cap=CAPS[key], suspect=item.suspect)
+            assert taken == expected
+            if taken:
+                self.waiting.add(item)
+
+    @rule()
+    def take(self) -> None:
+        """As much as may pass, and no more; in the order of each key; a suspect alone, and before others."""
+        lane, passable = self.lane, self.passable_keys()
+        suspects = self.suspects()
+        batch = lane.take(self.now)
+        if lane.target is None or not lane.passable(self.now):
+            assert not batch
+            return
+        flying = self.at_target()
+        room = min(lane.window, lane.target.concurrency) - len(flying)
+        assert lane.window <= (1 if self.probing else lane.target.concurrency)
+        if room <= 0:
+            assert not batch
+        elif suspects and not any(item.suspect for item in flying):
+            assert [item for item, _ in batch] == suspects[:1]
+            self.left(batch)
+        else:
+            assert bool(batch) == bool(passable)
+            self.left(batch)
+            self.is_full(batch, room)
+
+    def left(self, batch: list[tuple[Item, int]]) -> None:
+        """They are in flight from now on."""
+        for item, size in batch:
+            assert item in self.waiting
+            assert size == item.size
+            first = min((i for i in self.waiting if (i.key, i.suspect) == (item.key, item.suspect)), key=Item.rank)
+            assert item is first
+            assert item.suspect or item.key in self.passable_keys()
+            self.waiting.remove(item)
+            assert self.lane.target is not None
+            self.flying[item] = self.lane.target.generation
+
+    def is_full(self, batch: list[tuple[Item, int]], room: int) -> None:
+        """Within all limits, and ended by one of them."""
+        size = sum(size for _, size in batch)
+        assert len(batch) <= min(room, LIMITS.batch_events)
+        assert len(batch) <= 1 or size <= LIMITS.batch_bytes
+        if len(batch) < min(room, LIMITS.batch_events):
+            next_size = self.lane._queue.next_size()
+            assert next_size is None or size + next_size > LIMITS.batch_bytes
+            assert (next_size is None) == (not self.passable_keys())
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), latency=st.floats(0, 10) | st.none())
+    def settle(self, data: st.DataObject, latency: float | None) -> None:
+        """One in flight has its result; with a latency: the instance answered it."""
+        item = data.draw(st.sampled_from(sorted(self.flying, key=Item.rank)))
+        generation = self.flying[item]
+        if latency is not None:
+            self.lane.timed(latency, generation)
+        del self.flying[item]
+        self.lane.settled(item.key, item.size, generation, suspect=item.suspect)
+
+    @rule()
+    def answered(self) -> None:
+        """A batch came to its end: no more probing."""
+        self.lane.answered()
+        self.probing = False
+
+    @rule(most=st.integers(1, 20))
+    def shed(self, most: int) -> None:
+        """The newest, no more than it takes or is asked for; what was held stays, and suspects up to half a share."""
+        shed = self.lane.shed(most)
+        assert len(shed) <= most
+        for item in shed:
+            assert self.room() == 0
+            waiting = self.suspects()
+            if item.suspect:
+                assert len(waiting) > LIMITS.share_events // 2
+                assert item is waiting[-1]
+            else:
+                assert not item.held
+                assert len(waiting) <= LIMITS.share_events // 2
+                new = [i for i in self.waiting if not i.held and not i.suspect]
+                backlog = max(sum(i.key == key for i in new) for key in CAPS)
+                assert sum(i.key == item.key for i in new) == backlog
+                assert item.number == max(i.number for i in new if i.key == item.key)
+            self.waiting.remove(item)
+        if self.room() == 0 and len(shed) < most:
+            assert all(item.held or item.suspect for item in self.waiting)
+            assert len(self.suspects()) <= LIMITS.share_events // 2
+
+    @rule()
+    def fail(self) -> None:
+        """Shut: all that waits comes back, suspects first, then held ones, then the rest."""
+        assert self.lane.failed(self.now) == sorted(self.waiting, key=Item.rank)
+        self.waiting.clear()
+        self.probing = True
+        assert not self.lane.passable(self.now)
+
+    @rule()
+    def clear(self) -> None:
+        """All that waits comes back, and the path stays as it is."""
+        passable = self.lane.passable(self.now)
+        assert self.lane.clear() == sorted(self.waiting, key=Item.rank)
+        self.waiting.clear()
+        assert self.lane.passable(self.now) == passable
+
+    @rule(wanted=st.sets(st.sampled_from(sorted(CAPS))))
+    def take_out(self, wanted: set[str]) -> None:
+        """All that waits of those keys comes back."""
+        expected = [item for item in sorted(self.waiting, key=Item.rank) if item.key in wanted]
+        assert self.lane.take_out(lambda key: key in wanted) == expected
+        self.waiting.difference_update(expected)
+
+    @rule(generation=st.none() | st.sampled_from(sorted(CONCURRENCY)))
+    def retarget(self, generation: int | None) -> None:
+        """A changed instance is tried at once, and with more than one event; the same one is not."""
+        before, passable = self.lane.target, self.lane.passable(self.now)
+        self.lane.retarget(target(generation) if generation else None)
+        if generation is None:
+            self.probing = False
+            assert self.lane.window == 0
+            assert not self.lane.passable(self.now)
+        elif before is None or before.generation != generation:
+            self.probing = False
+            again = generation == self.last
+            assert self.lane.window == (CONCURRENCY[generation] if again else max(1, CONCURRENCY[generation] // 8))
+            self.last = generation
+            assert self.lane.passable(self.now)
+        else:
+            assert self.lane.passable(self.now) == passable
+
+    @rule(seconds=st.floats(0, LAST_RETRY_S))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @invariant()
+    def knows_what_it_has(self) -> None:
+        """Counts and bytes are those of the model."""
+        lane = self.lane
+        assert lane.waiting == len(self.waiting)
+        assert lane.in_flight == len(self.flying)
+        assert lane.bytes == self.bytes()
+        for key in CAPS:
+            assert lane.waiting_of(key) == sum(item.key == key and not item.suspect for item in self.waiting)
+
+    @invariant()
+    def says_how_much_room_there_is(self) -> None:
+        """New events get what is left of the share; held ones at least half a share, and never more than a whole."""
+        lane = self.lane
+        assert lane.room() == self.room()
+        assert lane.hungry(self.now) == (lane.passable(self.now) and self.room() > 9)
+        held = sum(item.held or item.suspect for item in self.waiting)
+        if self.bytes() >= 2 * LIMITS.share_bytes:
+            assert lane.room_for_held() == 0
+        else:
+            assert lane.room_for_held() >= max(self.room(), LIMITS.share_events // 2 - held)
+            assert lane.room_for_held() <= max(0, LIMITS.share_events - held)
+
+    def teardown(self) -> None:
+        """Nothing is left of what is gone."""
+        for item, generation in self.flying.items():
+            self.lane.settled(item.key, item.size, generation, suspect=item.suspect)
+        self.lane.clear()
+        assert not self.lane._flying
+        assert not self.lane._suspect_at
+        assert not self.lane._queue._turns
+
+    @invariant()
+    def knows_whether_it_probes(self) -> None:
+        """From a failure on to an answer."""
+        assert self.lane.probing == self.probing
+
+
+TestLane = LaneModel.TestCase
