@@ -110,8 +110,9 @@ def _places(snapshot: Snapshot, by: By) -> dict[str, str]:
     """Cell → itself, its zone or its region."""
     if by is By.CELL:
         return {cell_id: cell_id for cell_id, record in snapshot.cells.items() if not record.retired}
-    leases = {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
-    admitted = {cell_id: leases.get((cell_id, record.generation)) for cell_id, record in snapshot.cells.items()}
+    admitted = {
+        cell_id: snapshot.lease(record.cell_id, record.generation) for cell_id, record in snapshot.cells.items()
+    }
     return {cell_id: getattr(lease, by.value) for cell_id, lease in admitted.items() if lease is not None}
 
 

@@ -14,8 +14,7 @@ import typer
 import uvloop
 
 from router.cli_edits import CellId, Edit
-from router.cli_policy import look, put_in_force
-from router.core.errors import RegistryUnavailableError
+from router.cli_policy import follow, look, put_in_force
 from router.core.policy import Policy
 from router.settings import Settings, load
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from router.core.models import CellRecord
     from router.ports import Snapshot
 
-FOLLOW_S: Final = 0.25
 MOST_NAMES: Final = 12
 
 
@@ -121,8 +119,8 @@ def readmitted(policy: Policy, record: CellRecord) -> Policy:
 
 def serves(cell_id: str, generation: int, snapshot: Snapshot) -> bool:
     """Whether this instance is alive and ready."""
-    instances = [lease for lease in snapshot.leases if (lease.cell_id, lease.generation) == (cell_id, generation)]
-    return any(lease.live and lease.ready for lease in instances)
+    lease = snapshot.lease(cell_id, generation)
+    return lease is not None and lease.live and lease.ready
 
 
 def progress(record: CellRecord, ordered: int, snapshot: Snapshot) -> str:
@@ -157,7 +155,7 @@ def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
     if not wait:
         return
     try:
-        generation = uvloop.run(_follow(load(os.environ), cell_id, ordered, wait))
+        generation = uvloop.run(_taken_over(load(os.environ), cell_id, ordered, wait))
     except KeyboardInterrupt:
         typer.echo(f"It goes on without you; cellrouter explain {cell_id} tells how far it is")
         return
@@ -171,24 +169,14 @@ def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
     typer.echo(f"{cell_id} is served by generation {generation}")
 
 
-async def _follow(settings: Settings, cell_id: str, ordered: int, wait: float) -> int:
+async def _taken_over(settings: Settings, cell_id: str, ordered: int, wait: float) -> int:
     """Tell what is done until a later generation has the traffic: which. Raises TimeoutError."""
-    from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
 
-    said = ""
-    async with asyncio.timeout(wait), open_registry(settings) as registry:
-        while True:
-            await asyncio.sleep(FOLLOW_S)  # noqa: TID251 - a person watches
-            try:
-                snapshot = await registry.snapshot()
-            except RegistryUnavailableError:
-                continue
-            record = snapshot.cells.get(cell_id)
-            if record is None:  # the registry is being put back
-                continue
-            if record.generation > ordered:
-                return record.generation
-            now = progress(record, ordered, snapshot)
-            if now != said:
-                said = now
-                typer.echo(now)
+    def seen(snapshot: Snapshot) -> tuple[str, int]:
+        record = snapshot.cells.get(cell_id)
+        if record is None:  # the registry is being put back
+            return "", 0
+        return ("", record.generation) if record.generation > ordered else (progress(record, ordered, snapshot), 0)
+
+    async with asyncio.timeout(wait):
+        return await follow(settings, seen)

@@ -104,10 +104,9 @@ def _end(fault: Fault) -> str:
 
 def _admitted(cell_id: str, snapshot: Snapshot) -> LeaseView:
     """The lease of the instance that gets the cell's traffic."""
-    generation = record_of(cell_id, snapshot).generation
-    for lease in snapshot.leases:
-        if (lease.cell_id, lease.generation) == (cell_id, generation) and lease.live:
-            return lease
+    lease = snapshot.lease(cell_id, record_of(cell_id, snapshot).generation)
+    if lease is not None and lease.live:
+        return lease
     raise CellUnavailableError(f"{cell_id} has no instance that serves now; cellrouter where KEY shows its state")
 
 

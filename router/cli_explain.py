@@ -67,11 +67,10 @@ def explanation(
 ) -> Explanation:
     """What the registry holds. Raises typer.BadParameter when there is no such cell."""
     record, condition = record_of(cell_id, snapshot), conditions.get(cell_id)
-    leases = {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
     others = sorted((name, found.assessment) for name, found in conditions.items() if name != cell_id)
     return Explanation(
         cell_id=cell_id,
-        state=state_of(record, leases, snapshot.policy),
+        state=state_of(record, snapshot.lease(record.cell_id, record.generation), snapshot.policy),
         generation=record.generation,
         launching=record.launching,
         admitted_at_ms=record.admitted_at_ms,
@@ -160,7 +159,7 @@ def evidence(found: Assessment) -> list[tuple[str, str]]:
     share = f"{found.heaviest!r}, {found.heaviest_share:.0%} of the cell's time" if found.heaviest else "-"
     peers = f"{_log(found.peers_off)}, the median of {found.peers}" if found.peers else "there are none"
     return [
-        ("S: its tenants beside their usual", f"{_log(found.off)}, the median of {found.tenants} tenants"),
+        ("S: its tenants beside their usual", f"{_log(found.off)}, of {found.tenants} tenants"),
         ("the other cells' S", peers),
         ("D: the difference", f"{_log(found.shift, error)}" if found.shift is not None else "too few tenants to say"),
         ("latency, mean", f"{_ms(found.latency_s or None)}, {_ms(max(0.0, found.excess_s))} of it too much"),
@@ -170,6 +169,9 @@ def evidence(found: Assessment) -> list[tuple[str, str]]:
         ("failures in a row", str(found.failing)),
         ("oldest in flight", f"{found.oldest_s:.1f} s" if found.oldest_s else "-"),
         ("heaviest tenant", share),
+        ("new tenants", f"{found.new_share:.0%} of the cell's time" if found.new_share else "-"),
+        ("events", f"{found.surge:.2f} times the usual" if found.surge else "-"),
+        ("work", f"{found.growth:.2f} times the usual, at least" if found.growth else "-"),
     ]
 
 

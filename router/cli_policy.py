@@ -26,7 +26,7 @@ from router.settings import Settings, load
 if TYPE_CHECKING:
     from router.ports import PolicyVersion, Snapshot
 
-FOLLOW_S = 0.5
+FOLLOW_S = 0.25
 
 policy = typer.Typer(help="Show what is decided about keys and cells, and what was.", no_args_is_help=True)
 
@@ -107,7 +107,7 @@ def scale(
         return
     changed = _change("scale", f"{text}. {why}" if why else text, lambda policy, _: policy.with_cells(cells, now))
     try:
-        reached = uvloop.run(_follow(settings, changed.version + 1))
+        reached = uvloop.run(follow(settings, lambda snapshot: _scaled(snapshot, changed.version + 1)))
     except KeyboardInterrupt:
         typer.echo("It goes on without you; cellrouter policy show and the controller's dashboard tell how far it is")
         return
@@ -191,26 +191,30 @@ async def _history(settings: Settings) -> list[PolicyVersion]:
         return await registry.history()
 
 
-async def _follow(settings: Settings, version: int) -> int:
-    """Tell what is done until all is in its place; how many cells there are then."""
+async def follow(settings: Settings, seen: Callable[[Snapshot], tuple[str, int]]) -> int:
+    """Tell what is done until something has come of it: which number. Both are what `seen` says of the registry."""
     from router.bootstrap import open_registry  # noqa: PLC0415 - --help stays quick
 
-    said = ""
+    said, came_of_it = "", 0
     async with open_registry(settings) as registry:
-        while True:
+        while not came_of_it:
             await asyncio.sleep(FOLLOW_S)  # noqa: TID251 - a person watches
             try:
-                snapshot = await registry.snapshot()
+                now, came_of_it = seen(await registry.snapshot())
             except RegistryUnavailableError:
                 continue
-            if snapshot.policy.version < version:
-                continue
-            now = _progress(snapshot, snapshot.policy.cells)
-            if now != said:
+            if now and now != said:
                 said = now
                 typer.echo(now)
-            if _settled(snapshot, snapshot.policy.cells):
-                return snapshot.policy.cells
+    return came_of_it
+
+
+def _scaled(snapshot: Snapshot, version: int) -> tuple[str, int]:
+    """How far the policy of that version is; how many cells there are when all is in its place."""
+    wanted = snapshot.policy.cells
+    if snapshot.policy.version < version:
+        return "", 0
+    return _progress(snapshot, wanted), wanted if _settled(snapshot, wanted) else 0
 
 
 def _progress(snapshot: Snapshot, wanted: int) -> str:

@@ -48,8 +48,7 @@ def place_of(key: str, snapshot: Snapshot) -> Place:
         raise RegistryUnavailableError("there is no slot map yet: see whether a controller leads")
     cell_id = slot_map.cell_of(key)
     record, policy = snapshot.cells.get(cell_id), snapshot.policy
-    leases = {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
-    lease = leases.get((cell_id, record.generation)) if record is not None else None
+    lease = snapshot.lease(record.cell_id, record.generation) if record is not None else None
     limit, quarantine = policy.limit_of(key), policy.in_quarantine(key, snapshot.now_ms)
     return Place(
         key=key,
@@ -57,7 +56,7 @@ def place_of(key: str, snapshot: Snapshot) -> Place:
         cell=cell_id,
         pinned=key in slot_map.pins,
         moving_to=slot_map.destination_of(key) or "",
-        state=state_of(record, leases, policy) if record is not None else "unknown",
+        state=state_of(record, lease, policy) if record is not None else "unknown",
         by_hand=by_hand(snapshot, cell_id),
         generation=record.generation if record is not None else 0,
         address=lease.address if lease is not None else "",

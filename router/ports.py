@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Protocol
 
 from router.core.evidence import Assessment
@@ -108,7 +109,7 @@ class AuditEntry:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """All of the registry at one moment."""
 
@@ -119,6 +120,14 @@ class Snapshot:
     leader: str  # the owner of the live leader lease; empty for none
     policy: Policy = NO_POLICY
     routers: tuple[RouterView, ...] = ()
+
+    def lease(self, cell_id: str, generation: int) -> LeaseView | None:
+        """The lease of one instance."""
+        return self._leases.get((cell_id, generation))
+
+    @cached_property
+    def _leases(self) -> Mapping[tuple[str, int], LeaseView]:
+        return {(lease.cell_id, lease.generation): lease for lease in self.leases}
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,8 +102,9 @@ class Infirmary:
     async def lease(self, cell_id: str) -> LeaseView:
         """Of the admitted instance."""
         snapshot = await self.snapshot()
-        admitted = (cell_id, snapshot.cells[cell_id].generation)
-        return next(lease for lease in snapshot.leases if (lease.cell_id, lease.generation) == admitted)
+        lease = snapshot.lease(cell_id, snapshot.cells[cell_id].generation)
+        assert lease is not None, f"{cell_id} has none"
+        return lease
 
     async def audit(self, since_ms: int, cell_id: str = "") -> list[AuditEntry]:
         """Since then, of one cell or of all."""

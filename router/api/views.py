@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from router.core.models import CellRecord, CellState, LeaseView
+from router.core.models import CellRecord, CellState
 from router.core.reconcile import state_of
 from router.ports import CONDITION_FRESH_MS, Condition, Snapshot
 from router.services.dispatcher import CellPath, Dispatcher
@@ -94,26 +94,19 @@ def lane_views(dispatcher: Dispatcher) -> list[LaneView]:
 def cell_views(snapshot: Snapshot, conditions: Mapping[str, Condition]) -> list[CellView]:
     """What the registry holds."""
     slots = snapshot.slot_map.counts() if snapshot.slot_map else {}
-    leases = {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
     return [
-        _cell_view(cell, snapshot, leases, slots.get(cell.cell_id, 0), conditions.get(cell.cell_id))
+        _cell_view(cell, snapshot, slots.get(cell.cell_id, 0), conditions.get(cell.cell_id))
         for cell in sorted(snapshot.cells.values(), key=lambda cell: cell.cell_id)
     ]
 
 
-def _cell_view(
-    cell: CellRecord,
-    snapshot: Snapshot,
-    leases: Mapping[tuple[str, int], LeaseView],
-    slots: int,
-    said: Condition | None,
-) -> CellView:
+def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, said: Condition | None) -> CellView:
     policy, condition = snapshot.policy, fresh(said, cell, snapshot.now_ms)
-    lease = leases.get((cell.cell_id, cell.generation))
+    lease = snapshot.lease(cell.cell_id, cell.generation)
     found = condition.assessment if condition is not None else None
     return CellView(
         cell_id=cell.cell_id,
-        state=state_of(cell, leases, policy),
+        state=state_of(cell, lease, policy),
         generation=cell.generation,
         launching=cell.launching,
         address=lease.address if lease is not None else "",
@@ -140,7 +133,10 @@ def _state(path: CellPath) -> CellState:
 
 def scrape_targets(snapshot: Snapshot) -> list[ScrapeTarget]:
     """The admitted instances, those that have lost their lease too: Prometheus shall see that they are gone."""
-    leases = {(lease.cell_id, lease.generation): lease.address for lease in snapshot.leases}
-    admitted = sorted((cell.cell_id, cell.generation) for cell in snapshot.cells.values() if not cell.retired)
+    admitted = sorted((cell for cell in snapshot.cells.values() if not cell.retired), key=lambda cell: cell.cell_id)
     # The label is as on the routers' own series, so that the two can be joined.
-    return [ScrapeTarget([leases[key]], {"cell": key[0]}) for key in admitted if key in leases]
+    return [
+        ScrapeTarget([lease.address], {"cell": cell.cell_id})
+        for cell in admitted
+        if (lease := snapshot.lease(cell.cell_id, cell.generation))
+    ]

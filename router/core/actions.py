@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
 
 from router.core.evidence import Assessment
+from router.core.guards import are_many, shared_trouble
 from router.core.models import Care, CellRecord, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slots import SlotMap
+
+_View = TypeVar("_View", LeaseView, InstanceView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,9 @@ class Health:
     well_ms: int  # for how long nothing has been wrong with it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Observed:
-    """What is there, by the registry's clock."""
+    """What is there, by the registry's clock. What follows from it is worked out once, when it is first asked for."""
 
     now_ms: int
     cells: Mapping[str, CellRecord]
@@ -50,23 +56,57 @@ class Observed:
 
     def lease(self, cell_id: str, generation: int) -> LeaseView | None:
         """The lease of one instance."""
-        for lease in self.leases:
-            if lease.cell_id == cell_id and lease.generation == generation:
-                return lease
-        return None
+        return next((lease for lease in self.leases_of(cell_id) if lease.generation == generation), None)
 
     def instance(self, cell_id: str, generation: int) -> InstanceView | None:
         """The same as its provisioner sees it."""
-        for instance in self.instances:
-            if instance.cell_id == cell_id and instance.generation == generation:
-                return instance
-        return None
+        return next((found for found in self.instances_of(cell_id) if found.generation == generation), None)
+
+    def leases_of(self, cell_id: str) -> Sequence[LeaseView]:
+        """All of the cell's."""
+        return self._leases.get(cell_id, ())
+
+    def instances_of(self, cell_id: str) -> Sequence[InstanceView]:
+        """All of the cell's."""
+        return self._instances.get(cell_id, ())
 
     def serving(self, cell_id: str) -> LeaseView | None:
         """The lease of the cell's admitted instance while it takes events."""
         record = self.cells.get(cell_id)
         lease = self.lease(cell_id, record.generation) if record is not None else None
         return lease if lease is not None and lease.live and lease.ready else None
+
+    def silent(self, record: CellRecord) -> bool:
+        """Whether the cell's admitted instance has no live lease."""
+        lease = self.lease(record.cell_id, record.generation)
+        return lease is None or not lease.live
+
+    @cached_property
+    def many_silent(self) -> bool:
+        """Whether many instances that run have no live lease: their machine sleeps, starves or is cut off."""
+        cells = [cell for cell in self.cells.values() if cell.generation and not cell.retired]
+        run = [cell for cell in cells if (i := self.instance(cell.cell_id, cell.generation)) and i.running]
+        return are_many(sum(map(self.silent, run)), len(cells))
+
+    @cached_property
+    def trouble(self) -> str:
+        """Why nothing may be done about any sick cell; empty when something may."""
+        return self.blind or shared_trouble({cell_id: health.assessment for cell_id, health in self.health.items()})
+
+    @cached_property
+    def _leases(self) -> Mapping[str, list[LeaseView]]:
+        return _by_cell(self.leases)
+
+    @cached_property
+    def _instances(self) -> Mapping[str, list[InstanceView]]:
+        return _by_cell(self.instances)
+
+
+def _by_cell(views: Iterable[_View]) -> Mapping[str, list[_View]]:
+    found: defaultdict[str, list[_View]] = defaultdict(list)
+    for view in views:
+        found[view.cell_id].append(view)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ The middle of deviations, not a quantile of latencies: in simulation p95 against
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from math import exp, log
 from statistics import median
@@ -66,7 +66,7 @@ class Detector:
             if (seen := self._seen(cell_id, cell.generation)) is not None:
                 seen.window.add(router_id, cell, now)
 
-    def forget_routers(self, alive: frozenset[str]) -> None:
+    def forget_routers(self, alive: Collection[str]) -> None:
         """Those that are gone say nothing more."""
         self._numbers = {router: number for router, number in self._numbers.items() if router in alive}
 

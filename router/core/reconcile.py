@@ -6,7 +6,7 @@ generation of the same cell and never touches the slot map: no key moves. What m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from router.core.actions import (
@@ -23,7 +23,6 @@ from router.core.actions import (
     Treat,
     Verify,
 )
-from router.core.guards import are_many
 from router.core.models import CellRecord, CellState, LeaseView, Phase
 from router.core.moves import MAX_FAILURES, left, map_steps
 from router.core.policy import NO_POLICY, Policy
@@ -57,11 +56,10 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
     return sorted(actions, key=lambda action: isinstance(action, (Verify, Treat)))  # what asks instances may take long
 
 
-def state_of(record: CellRecord, leases: Mapping[tuple[str, int], LeaseView], policy: Policy = NO_POLICY) -> CellState:
-    """The cell as people see it."""
+def state_of(record: CellRecord, lease: LeaseView | None, policy: Policy = NO_POLICY) -> CellState:
+    """The cell as people see it; `lease`: of its admitted instance."""
     if record.retired:
         return CellState.RETIRED
-    lease = leases.get((record.cell_id, record.generation))
     if lease is not None and lease.live and lease.ready:
         return CellState.EJECTED if policy.ejects(record) else CellState.SERVING
     return CellState.DOWN if record.generation else CellState.STARTING
@@ -137,23 +135,21 @@ def _left_alone(observed: Observed, record: CellRecord) -> bool:
 
 def _unknown_instance(observed: Observed, record: CellRecord) -> int:
     """The newest that runs with a generation above all that are known: the registry has lost some; 0 for none."""
-    running = (i.generation for i in observed.instances if i.cell_id == record.cell_id and i.running)
-    newest = max(running, default=0)
+    newest = max((i.generation for i in observed.instances_of(record.cell_id) if i.running), default=0)
     return newest if newest > max(record.generation, record.launched) else 0
 
 
 def _highest_seen(observed: Observed, record: CellRecord) -> int:
-    started = [i.generation for i in observed.instances if i.cell_id == record.cell_id]
-    leased = [lease.generation for lease in observed.leases if lease.cell_id == record.cell_id]
-    return max([record.generation, *started, *leased])
+    started, leased = observed.instances_of(record.cell_id), observed.leases_of(record.cell_id)
+    return max([record.generation, *(i.generation for i in started), *(lease.generation for lease in leased)])
 
 
 def _newest_ready(observed: Observed, record: CellRecord) -> int | None:
     """The highest generation above the admitted one that is alive and ready."""
     ready = [
         lease.generation
-        for lease in observed.leases
-        if lease.cell_id == record.cell_id and lease.live and lease.ready and lease.generation > record.generation
+        for lease in observed.leases_of(record.cell_id)
+        if lease.live and lease.ready and lease.generation > record.generation
     ]
     return max(ready, default=None)
 
@@ -163,28 +159,13 @@ def _death(observed: Observed, record: CellRecord) -> str:
     instance = observed.instance(record.cell_id, record.generation)
     if instance is not None and not instance.running:
         return f"generation {record.generation} exited: {instance.detail}"
-    if not observed.leases_trusted or not _is_silent(observed, record) or _all_starve(observed, record):
+    if not observed.leases_trusted or not observed.silent(record):
+        return ""
+    lease = observed.lease(record.cell_id, record.generation)
+    # Launching as many more would make it worse. Those that don't come back by themselves are replaced all the same.
+    if lease is not None and lease.ended_ms < STARVED_MS and observed.many_silent:
         return ""
     return f"generation {record.generation} lost its lease"
-
-
-def _is_silent(observed: Observed, record: CellRecord) -> bool:
-    lease = observed.lease(record.cell_id, record.generation)
-    return lease is None or not lease.live
-
-
-def _all_starve(observed: Observed, record: CellRecord) -> bool:
-    """Whether many instances that run fell silent a moment ago: the machine sleeps or starves, or is cut off.
-
-    Launching as many more would make it worse. Those that don't come back by themselves are replaced all the same.
-    """
-    lease = observed.lease(record.cell_id, record.generation)
-    if lease is None or lease.ended_ms >= STARVED_MS:
-        return False
-    cells = [cell for cell in observed.cells.values() if cell.generation and not cell.retired]
-    runs = [i for cell in cells if (i := observed.instance(cell.cell_id, cell.generation)) and i.running]
-    silent = [i for i in runs if _is_silent(observed, observed.cells[i.cell_id])]
-    return are_many(len(silent), len(cells))
 
 
 def _launch_failure(desired: Desired, observed: Observed, record: CellRecord) -> str | None:

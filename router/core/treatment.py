@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from router.core.actions import Desired, Observed, Treat
-from router.core.evidence import SICK, Verdict
-from router.core.guards import shared_trouble, waits
+from router.core.evidence import SICK, Assessment, Verdict
+from router.core.guards import waits
 from router.core.lifecycle import ON_THE_LADDER, Case, next_care
 from router.core.models import CellRecord
 
@@ -17,9 +17,9 @@ WATCHED: Final = SICK | {Verdict.WATCHED}
 def treatments(desired: Desired, observed: Observed) -> Iterator[Treat]:
     """At most one cell gets on the ladder, and each that is on it goes on."""
     cells = [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
-    frozen, begun = everywhere(observed), False
+    begun = False
     for record in sorted(cells, key=lambda record: (record.care.phase not in ON_THE_LADDER, record.cell_id)):
-        treat = _one(desired, observed, record, cells, frozen)
+        treat = _one(desired, observed, record, cells)
         if treat is None or (begun and treat.care.phase in ON_THE_LADDER and record.care.phase not in ON_THE_LADDER):
             continue
         begun = begun or treat.care.phase in ON_THE_LADDER
@@ -28,24 +28,18 @@ def treatments(desired: Desired, observed: Observed) -> Iterator[Treat]:
 
 def frozen_by(observed: Observed) -> str:
     """In a word, what says that nothing may be done about any cell: blind, shared; empty when something may."""
-    return "blind" if observed.blind else "shared" if everywhere(observed) else ""
-
-
-def everywhere(observed: Observed) -> str:
-    """Why nothing may be done about any cell; empty when something may."""
-    assessments = {cell_id: health.assessment for cell_id, health in observed.health.items()}
-    return observed.blind or shared_trouble(assessments)
+    return "blind" if observed.blind else "shared" if observed.trouble else ""
 
 
 def held_back(desired: Desired, observed: Observed, record: CellRecord) -> str:
     """What holds the controller back from doing anything about this cell; empty for nothing."""
     health = observed.health.get(record.cell_id)
-    if why := by_hand(observed, record) or everywhere(observed):
+    if why := by_hand(observed, record) or observed.trouble:
         return why
     if health is None or health.assessment.verdict not in WATCHED:
         return ""
     cells = [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
-    return waits(health.assessment, record, [c for c in cells if c is not record], observed.now_ms, desired.warm_up_s)
+    return _waits(desired, observed, record, cells, health.assessment)
 
 
 def by_hand(observed: Observed, record: CellRecord) -> str:
@@ -60,21 +54,19 @@ def by_hand(observed: Observed, record: CellRecord) -> str:
     return ""
 
 
-def _one(
-    desired: Desired, observed: Observed, record: CellRecord, cells: list[CellRecord], frozen: str
-) -> Treat | None:
+def _one(desired: Desired, observed: Observed, record: CellRecord, cells: list[CellRecord]) -> Treat | None:
     health = observed.health.get(record.cell_id)
     if health is None or not record.generation:
         return None
-    others = [other for other in cells if other.cell_id != record.cell_id]
+    frozen = by_hand(observed, record) or observed.trouble
     sick = health.assessment.verdict in SICK
     case = Case(
         record=record,
         assessment=health.assessment,
         now_ms=observed.now_ms,
         well_ms=health.well_ms,
-        frozen=by_hand(observed, record) or frozen,
-        waits=waits(health.assessment, record, others, observed.now_ms, desired.warm_up_s) if sick else "",
+        frozen=frozen,
+        waits=_waits(desired, observed, record, cells, health.assessment) if sick and not frozen else "",
         can_launch=desired.can_launch,
     )
     care = next_care(case)
@@ -82,3 +74,8 @@ def _one(
         return None
     ejected = "ejected: " if care.ejected and not record.care.ejected else ""
     return Treat(record.cell_id, care, f"{ejected}{care.why}" or "nothing is wrong with it any more")
+
+
+def _waits(desired: Desired, observed: Observed, record: CellRecord, cells: list[CellRecord], found: Assessment) -> str:
+    others = [other for other in cells if other is not record]
+    return waits(found, record, others, observed.now_ms, desired.warm_up_s)

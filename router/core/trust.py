@@ -6,8 +6,6 @@ only after the registry has been read without a gap for as long as a lease lives
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from router.core.models import InstanceView, LeaseView
 
 
@@ -31,14 +29,14 @@ class LeaseTrust:
         return self._since is not None and now - self._since >= self._ttl_s
 
 
-def contradiction(lease: LeaseView, instances: Mapping[tuple[str, int], InstanceView]) -> str:
+def contradiction(lease: LeaseView, instance: InstanceView | None) -> str:
     """Why a live lease isn't that of the instance which was started for it, in one word; empty: nothing is against it.
 
-    The provisioner knows where it has put an instance. One that says it is elsewhere, or was never started, is none.
+    A provisioner that has addresses knows where it has put an instance. One that says it is elsewhere, or was never
+    started, is none.
     """
-    if not lease.live or not any(instance.address for instance in instances.values()):
-        return ""  # such a provisioner doesn't know addresses
-    instance = instances.get((lease.cell_id, lease.generation))
+    if not lease.live:
+        return ""
     if instance is None:
         return "unknown"
     return "address" if instance.address not in ("", lease.address) else ""

@@ -19,8 +19,7 @@ def canary_through(client: CellClient) -> Callable[[CellRecord, Snapshot, float]
     """Sends one to the instance of the record's generation; what is wrong, nothing when it was answered well."""
 
     async def send(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
-        leases = [lease for lease in snapshot.leases if lease.cell_id == cell.cell_id]
-        lease = next((lease for lease in leases if lease.generation == cell.generation), None)
+        lease = snapshot.lease(cell.cell_id, cell.generation)
         if lease is None:
             return "it has no lease"
         epoch = max(cell.fence, snapshot.slot_map.epoch if snapshot.slot_map else 0)

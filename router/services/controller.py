@@ -82,13 +82,12 @@ class Controller:
     ) -> None:
         self._config = config
         self._registry = registry
-        self._provisioner = provisioner
         self._clock = clock
         self._observer = observer
         self._lag = LoopLag(clock)
         self._eyes = HealthMonitor(registry, canary, self._lag, clock)
         self._fleet = Fleet(provisioner, observer)
-        ward = Ward(instances, resources, can_launch=provisioner.can_launch)
+        ward = Ward(instances, resources, can_launch=self._fleet.can_launch)
         self._hands = Executor(config.owner, registry, self._fleet, resources, canary, ward, clock, observer)
         self._trust = LeaseTrust(config.lease_ttl_s)
         self._highest_epoch = 0  # ever seen, so that an emptied registry can't turn the epoch back
@@ -194,7 +193,7 @@ class Controller:
             await self._registry.write(epoch, Change(verdicts=[Verdict(proposal.proposal_id, accepted=False)]))
             return current
         faults = new_faults(wanted, current, self._cells(wanted), self._cells(current))
-        faults += impossible_orders(wanted, current) if not self._provisioner.can_launch else ()
+        faults += impossible_orders(wanted, current) if not self._fleet.can_launch else ()
         if faults:
             verdict = Verdict(proposal.proposal_id, accepted=False, faults=faults)
             await self._registry.write(epoch, Change(verdicts=[verdict]))
@@ -209,9 +208,7 @@ class Controller:
 
     def _desired(self, policy: Policy) -> Desired:
         config = self._config
-        return Desired(
-            self._cells(policy), self._provisioner.can_launch, config.launch_timeout_s, warm_up_s=config.warm_up_s
-        )
+        return Desired(self._cells(policy), self._fleet.can_launch, config.launch_timeout_s, warm_up_s=config.warm_up_s)
 
     def _observed(self, snapshot: Snapshot, instances: tuple[InstanceView, ...]) -> Observed:
         now, moved_at = self._clock.monotonic(), self._hands.moved_at

@@ -60,8 +60,9 @@ class Fleet:
     def believed(self, leases: Iterable[LeaseView]) -> tuple[LeaseView, ...]:
         """Without those that the provisioner contradicts."""
         found, refused = [], {}
+        knows = any(instance.address for instance in self._seen.values())
         for lease in leases:
-            if why := contradiction(lease, self._seen):
+            if knows and (why := contradiction(lease, self._seen.get((lease.cell_id, lease.generation)))):
                 refused[lease.cell_id, lease.generation, lease.address] = why
             else:
                 found.append(lease)

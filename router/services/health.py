@@ -79,9 +79,14 @@ class HealthMonitor:
 
     def _follow(self, snapshot: Snapshot, now: float) -> None:
         """Look at the instances that have the traffic, and have a lease: of others it is known that they are gone."""
-        live = {(lease.cell_id, lease.generation) for lease in snapshot.leases if lease.live and lease.ready}
-        cells = [cell for cell in snapshot.cells.values() if not cell.retired]
-        admitted = {c.cell_id: c.generation for c in cells if (c.cell_id, c.generation) in live}
+        admitted = {
+            cell.cell_id: cell.generation
+            for cell in snapshot.cells.values()
+            if not cell.retired
+            and (lease := snapshot.lease(cell.cell_id, cell.generation))
+            and lease.live
+            and lease.ready
+        }
         for cell_id, watched in list(self._watched.items()):
             if admitted.get(cell_id) != watched.generation:
                 _cancel(self._watched.pop(cell_id))
@@ -92,6 +97,7 @@ class HealthMonitor:
 
     async def _read(self, now: float) -> None:
         samples = await self._registry.samples()
+        self._detector.forget_routers(samples.keys())
         for router_id, sample in samples.items():
             if sample.lag_s > TOO_LATE_S:
                 self._late[router_id] = now

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final
 
 from router.core.errors import RegistryUnavailableError
-from router.core.observations import MAX_TENANTS, CellSample, RouterSample
+from router.core.observations import INTERVAL_S, MAX_TENANTS, CellSample, RouterSample
 from router.ports import Clock, RouterRegistry
 from router.services.loop_lag import LoopLag
-
-INTERVAL_S: Final = 1.0
 
 
 class Reporter:

@@ -52,10 +52,9 @@ def routing_of(snapshot: Snapshot, last: Routing | None, *, trusted: bool) -> Ro
     """The routing that a snapshot says; None without a slot map. `trusted`: leases that ended or are gone count."""
     if snapshot.slot_map is None:
         return None
-    leases = {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
     targets: dict[str, Target] = {}
     for cell in snapshot.cells.values():
-        lease = leases.get((cell.cell_id, cell.generation))
+        lease = snapshot.lease(cell.cell_id, cell.generation)
         if lease is not None and (lease.live or not trusted):
             targets[cell.cell_id] = _target(lease, snapshot.slot_map.epoch)
         elif lease is None and not trusted and (before := _before(last, cell)):

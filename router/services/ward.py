@@ -99,7 +99,6 @@ class Ward:
 
 def _address(record: CellRecord, snapshot: Snapshot) -> str:
     """Where the admitted instance is. Raises CellUnavailableError."""
-    for lease in snapshot.leases:
-        if (lease.cell_id, lease.generation) == (record.cell_id, record.generation):
-            return lease.address
+    if lease := snapshot.lease(record.cell_id, record.generation):
+        return lease.address
     raise CellUnavailableError(f"{record.cell_id} generation {record.generation} has no lease")

@@ -18,7 +18,7 @@ from router.adapters.aws_resources import AwsCellResources, Names
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis_registry import RedisRegistry, connect
-from router.core.models import CellRecord, CellState, LeaseView, cell_ids
+from router.core.models import CellRecord, CellState, cell_ids
 from router.core.reconcile import state_of
 from router.ports import Snapshot
 from router.services.controller import Controller, ControllerConfig
@@ -58,7 +58,7 @@ class Plane:
         async def all_serving() -> bool:
             snapshot = await self.registry.snapshot()
             return snapshot.slot_map is not None and all(
-                state_of(cell, leases(snapshot)) is CellState.SERVING
+                state_of(cell, snapshot.lease(cell.cell_id, cell.generation)) is CellState.SERVING
                 and cell.generation == wanted.get(cell.cell_id, cell.generation)
                 for cell in snapshot.cells.values()
             )
@@ -68,11 +68,6 @@ class Plane:
     def process(self, cell_id: str, generation: int) -> psutil.Process:
         """The worker's process."""
         return next(p._running[cell_id, generation] for p in self.provisioners if (cell_id, generation) in p._running)
-
-
-def leases(snapshot: Snapshot) -> dict[tuple[str, int], LeaseView]:
-    """By cell and generation."""
-    return {(lease.cell_id, lease.generation): lease for lease in snapshot.leases}
 
 
 async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:

@@ -66,8 +66,8 @@ async def serving(system: System, cell_id: str, generation: int) -> None:
 
     async def serves() -> bool:
         snapshot = await look(system)
-        live = {(lease.cell_id, lease.generation) for lease in snapshot.leases if lease.live and lease.ready}
-        return snapshot.cells[cell_id].generation == generation and (cell_id, generation) in live
+        lease = snapshot.lease(cell_id, generation)
+        return snapshot.cells[cell_id].generation == generation and lease is not None and lease.live and lease.ready
 
     await until(serves, f"{cell_id} is served by generation {generation}")
 
@@ -78,8 +78,8 @@ async def unserved(system: System, cell_id: str, stop: asyncio.Event) -> int:
     async with registry(system) as found:
         while not stop.is_set():
             snapshot = await found.snapshot()
-            admitted = (cell_id, snapshot.cells[cell_id].generation)
-            gaps += admitted not in {(lease.cell_id, lease.generation) for lease in snapshot.leases if lease.live}
+            lease = snapshot.lease(cell_id, snapshot.cells[cell_id].generation)
+            gaps += lease is None or not lease.live
             await asyncio.sleep(0.05)  # noqa: TID251 - real processes
     return gaps
 

@@ -142,9 +142,15 @@ def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
     """Logarithms as times; a tenant's name can't steer a terminal; what is not known is a dash."""
     shown = dict(evidence(SLOW))
     assert shown["D: the difference"] == "+1.10 ± 0.05, 3.00 times"
-    assert shown["S: its tenants beside their usual"] == "+1.13, 3.10 times, the median of 12 tenants"
+    assert shown["S: its tenants beside their usual"] == "+1.13, 3.10 times, of 12 tenants"
     assert shown["latency, mean"] == "300.0 ms, 200.0 ms of it too much"
     assert shown["heaviest tenant"] == "'acme\\x1b[31m', 25% of the cell's time"
+    grown = dict(evidence(replace(SLOW, surge=1.5, growth=1.125, new_share=0.3)))
+    assert [grown[name] for name in ("new tenants", "events", "work")] == [
+        "30% of the cell's time",
+        "1.50 times the usual",
+        "1.12 times the usual, at least",
+    ]
     nothing = dict(evidence(Assessment(CELL)))
     assert nothing["D: the difference"] == "too few tenants to say"
     assert nothing["canary"] == nothing["heaviest tenant"] == "-"

@@ -98,10 +98,9 @@ def test_a_frozen_cell_gets_its_events_though_automation_had_ejected_it() -> Non
     assert NO_POLICY.ejects(USELESS)
     assert not FROZEN.ejects(USELESS)
     assert FROZEN.with_ejected(CELL, ejected=True).ejects(USELESS)
-    leases = {(CELL, 3): lease(3)}
-    assert state_of(USELESS, leases) is CellState.EJECTED
-    assert state_of(USELESS, leases, FROZEN) is CellState.SERVING
-    assert state_of(USELESS, {}) is CellState.DOWN
+    assert state_of(USELESS, lease(3)) is CellState.EJECTED
+    assert state_of(USELESS, lease(3), FROZEN) is CellState.SERVING
+    assert state_of(USELESS, None) is CellState.DOWN
 
 
 def test_what_holds_automation_back_is_named() -> None:

@@ -134,8 +134,8 @@ class World:
         raise AssertionError(f"no rest: {self.log[-5:]}")
 
     def state(self, cell: str) -> CellState:
-        leases = {(lease.cell_id, lease.generation): lease for lease in self.observed().leases}
-        return state_of(self.cells[cell], leases)
+        record = self.cells[cell]
+        return state_of(record, self.observed().lease(cell, record.generation))
 
 
 def settled() -> World:

@@ -303,7 +303,7 @@ class TestGuards:
                     cell.sick.clear()
 
         if not guarded:
-            monkeypatch.setattr(treatment, "shared_trouble", lambda _: "")
+            monkeypatch.setattr("router.core.actions.shared_trouble", lambda _: "")
         on_hospital(story)
 
     @pytest.mark.parametrize("guarded", [True, False])
