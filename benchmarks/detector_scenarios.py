@@ -82,9 +82,9 @@ def flood(cells: Cells, at: float, draw: Random) -> None:
 
 
 def newcomers(cells: Cells, at: float, draw: Random) -> None:
-    """A quarter as many tenants as there are come within half a minute; one in ten is heavy, in number or cost."""
+    """Half as many tenants as there are come within half a minute; one in ten is heavy, in number or cost."""
     for cell in cells if at < 30 else ():
-        if draw.random() < 1 / 6:
+        if draw.random() < 1 / 3:
             usual = sum(tenant.rate for tenant in cell.tenants) / max(1, len(cell.tenants))
             tenant = new_tenant(draw, f"new-{cell.cell_id}-{at}", usual)
             if draw.random() < 0.1:
@@ -110,14 +110,14 @@ def _busy_tenant(cell: SimulatedCell, draw: Random) -> Tenant:
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "healthy": Scenario(nothing, seconds=180),
     "slow x3": Scenario(slower, slow=1),
-    "heavy tenant": Scenario(costly),
-    "saturating tenant": Scenario(flood),
+    "heavy tenant": Scenario(costly, seconds=180),
+    "saturating tenant": Scenario(flood, seconds=120),
     "creep x1 to x5": Scenario(creep, slow=1, seconds=90),
     "two slow of five": Scenario(two_slower, slow=2, shapes=FIVE),
     "all slow x5": Scenario(all_slower),
     "low traffic": Scenario(nothing, shapes=LOW, seconds=180),
     "low traffic, slow x3": Scenario(slower, slow=1, shapes=LOW),
-    "new tenants": Scenario(newcomers),
+    "new tenants": Scenario(newcomers, seconds=180),
     "deploy warm-up": Scenario(deploy, seconds=90),
     "S3 x10 in one cell": Scenario(storage, slow=1),
 }

@@ -19,12 +19,12 @@ from benchmarks.detector_world import Canary, Done, Shape, SimulatedCell, cells_
 from benchmarks.rival_detectors import RULES, Rival
 from benchmarks.world import Options
 from router.core.detector import Detector
-from router.core.evidence import SICK, WELL, Assessment
+from router.core.evidence import SICK, Assessment
 from router.core.guards import shared_trouble, waits
 from router.core.models import CellRecord
 from router.core.observations import CellSample, CellWatch, RouterSample
 
-CANARY: Final = Canary(0.04, real_path=True)
+CANARY: Final = Canary(0.03, real_path=True)
 CHEAP_CANARY: Final = Canary(0.003, real_path=False)
 LOST: Final = 0.05  # of the routers' reports, overwritten before they are read
 REPORT_S: Final = 0.3  # they take so long to the leader
@@ -71,21 +71,23 @@ class Ours:
     _number: int = 0
 
     def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
-        self._admit(now, cells)
-        for router in range(self.routers):
-            self._samples(router, now, cells, done)
+        self._see(now, cells, done)
+        self._detector.assess(now)
 
     def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> set[str]:
+        self._see(now, cells, done)
+        for cell in cells:
+            latency_s = cell.canary_s(self.canary)
+            self._detector.canary_answered(cell.cell_id, cell.generation, latency_s, now + REPORT_S)
+        return self._convicted(now + ASSESS_S)
+
+    def _see(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
         self._admit(now, cells)
         self._number += 1
         for router in range(self.routers):
             sample = RouterSample(self._number, 0.0, self._samples(router, now, cells, done))
             if self.draw.random() >= LOST:
                 self._detector.sampled(f"router-{router}", sample, now + REPORT_S)
-        for cell in cells:
-            latency_s = cell.canary_s(self.canary)
-            self._detector.canary_answered(cell.cell_id, cell.generation, latency_s, now + REPORT_S)
-        return self._convicted(now + ASSESS_S)
 
     def _samples(
         self, router: int, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]
@@ -109,7 +111,7 @@ class Ours:
 
     def _convicted(self, now: float) -> set[str]:
         found = self._detector.assess(now)
-        self._suspects = {cell_id for cell_id, each in found.items() if each.verdict not in WELL}
+        self._suspects = {cell_id for cell_id, each in found.items() if each.verdict in SICK}
         if shared_trouble(found):
             return set()
         return {cell_id for cell_id, each in found.items() if each.verdict in SICK and not self._waits(each, now)}

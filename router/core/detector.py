@@ -22,7 +22,6 @@ from typing import Final
 
 from router.core.evidence import (
     EVENT_SPREAD,
-    WELL,
     Assessment,
     DetectorConfig,
     Seen,
@@ -32,6 +31,7 @@ from router.core.evidence import (
     has_recovered,
 )
 from router.core.observations import LEAST_S, PATIENCE_S, RouterSample
+from router.core.usual import Usual
 
 AT_ONCE: Final = frozenset({Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
 """Their rules count in a row, or time, themselves."""
@@ -43,19 +43,18 @@ class Detector:
     def __init__(self, config: DetectorConfig | None = None) -> None:
         self.config = config or DetectorConfig()
         self._cells: dict[str, Seen] = {}
-        self._usual_canary_s: dict[str, float] = {}  # of cells without an instance
+        self._usual: dict[str, Usual] = {}
+        self._assessed_at: float | None = None
         self._numbers: dict[str, int] = {}  # router → its last interval
 
     def admitted(self, generations: Mapping[str, int]) -> None:
         """Which cells there are, and which generation of each has the traffic. What was seen of others is forgotten."""
-        for cell_id in [
-            cell_id for cell_id, seen in self._cells.items() if generations.get(cell_id) != seen.generation
-        ]:
-            usual_s = self._cells.pop(cell_id).usual_canary_s
-            if usual_s is not None:
-                self._usual_canary_s[cell_id] = usual_s
+        for cell_id, seen in list(self._cells.items()):
+            if generations.get(cell_id) != seen.generation:
+                del self._cells[cell_id]
         for cell_id in generations.keys() - self._cells.keys():
-            self._cells[cell_id] = Seen(generations[cell_id], usual_canary_s=self._usual_canary_s.pop(cell_id, None))
+            usual = self._usual.setdefault(cell_id, Usual())
+            self._cells[cell_id] = Seen(generations[cell_id], usual)
 
     def sampled(self, router_id: str, sample: RouterSample, now: float) -> None:
         """One router's interval; what has been seen already, and what is of another generation, doesn't count."""
@@ -64,7 +63,7 @@ class Detector:
         self._numbers[router_id] = sample.number
         for cell_id, cell in sample.cells.items():
             if (seen := self._seen(cell_id, cell.generation)) is not None:
-                seen.window.add(router_id, cell, now)
+                seen.add(router_id, cell, now)
 
     def forget_routers(self, alive: Collection[str]) -> None:
         """Those that are gone say nothing more."""
@@ -100,9 +99,13 @@ class Detector:
             for cell_id, seen in self._cells.items()
         }
         spread = median([EVENT_SPREAD, *(each.spread for each in standings.values() if each.spread is not None)])
-        return {cell_id: self._assess(cell_id, standings, spread, now) for cell_id in self._cells}
+        step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
+        self._assessed_at = now
+        return {cell_id: self._assess(cell_id, standings, spread, now, step_s) for cell_id in self._cells}
 
-    def _assess(self, cell_id: str, standings: Mapping[str, Standing], spread: float, now: float) -> Assessment:
+    def _assess(
+        self, cell_id: str, standings: Mapping[str, Standing], spread: float, now: float, step_s: float
+    ) -> Assessment:
         seen = self._cells[cell_id]
         peers = [standing for peer_id, standing in standings.items() if peer_id != cell_id]
         evidence = beside(cell_id, seen, standings[cell_id], peers, max(spread, EVENT_SPREAD), now, self.config)
@@ -111,24 +114,30 @@ class Detector:
         if verdict is not was and not (over and seen.over):
             seen.since = now
         held_s = now - seen.since
-        if verdict in WELL or held_s > PATIENCE_S:
-            self._learn_canary(seen, evidence, now)
+        seen.looked_at(evidence.off or 0.0, step_s, now)
+        self._learn(seen, evidence, now, step_s, usual=verdict is Verdict.HEALTHY or held_s > PATIENCE_S)
         if verdict is Verdict.HEALTHY:
             return evidence
         if verdict not in AT_ONCE and held_s < self.config.confirm_s:
             verdict = Verdict.WATCHED
         return replace(evidence, verdict=verdict, rule=rule, held_s=held_s)
 
-    def _learn_canary(self, seen: Seen, evidence: Assessment, now: float) -> None:
-        """What is usual, once a second, slowly; at first what is like the others', or has been for long."""
-        seen.first_at = now if seen.first_at is None else seen.first_at
-        canary_s, usual_s, peers_s = evidence.canary_s, seen.usual_canary_s, evidence.peers_canary_s
-        if canary_s is None:
+    def _learn(self, seen: Seen, evidence: Assessment, now: float, step_s: float, *, usual: bool) -> None:
+        """What is usual, slowly. Work counts only when it leaves the window: what makes a cell slow shows by then.
+
+        A canary's time is usual at first when it is like the others', or when it has been so for long.
+        """
+        config, known, first_at = self.config, seen.usual, now if seen.first_at is None else seen.first_at
+        while seen.done and seen.done[0].at <= now - config.window_s:
+            done = seen.done.popleft()
+            if usual:
+                known.learn(done, config.memory_s)
+        canary_s, peers_s = evidence.canary_s, evidence.peers_canary_s
+        if canary_s is None or not usual:
             return
-        if usual_s is not None:
-            seen.usual_canary_s = usual_s + (canary_s - usual_s) / self.config.canary_memory_s
-        elif canary_s <= self.config.max_ratio * (peers_s or 0.0) or now - seen.first_at >= self.config.warm_up_s:
-            seen.usual_canary_s = canary_s
+        like_others = canary_s <= config.max_ratio * (peers_s or 0.0)
+        if known.canary_s is not None or like_others or now - first_at >= config.warm_up_s:
+            known.learn_canary(canary_s, step_s, config.memory_s)
 
     def _seen(self, cell_id: str, generation: int) -> Seen | None:
         seen = self._cells.get(cell_id)
@@ -157,8 +166,12 @@ def _hung(evidence: Assessment, seen: Seen, now: float, config: DetectorConfig) 
     waited_s, silent_s = seen.canaries.waited_s(now), seen.window.silent_s(now)
     if waited_s >= config.hang_s and not seen.window.succeeded(now - config.hang_s):
         return f"the canary has had no answer for {waited_s:.0f} s, and no event either"
-    limit_s = max(config.max_age_s, 3 * seen.window.slowest_s())
-    if silent_s > limit_s and seen.window.waiting_tenants(now) >= config.min_failing_tenants:
+    slowest_s = seen.window.slowest_s()  # 0: nothing has been answered yet, and nobody knows how long it takes
+    if (
+        slowest_s
+        and silent_s > max(config.max_age_s, 3 * slowest_s)
+        and seen.window.waiting_tenants(now) >= config.min_failing_tenants
+    ):
         return (
             f"the oldest event has waited for {evidence.oldest_s:.0f} s, and nothing was answered for {silent_s:.0f} s"
         )
@@ -210,7 +223,7 @@ def _slow_for_tenants(evidence: Assessment, seen: Seen, config: DetectorConfig) 
 
 def _slow_for_canaries(evidence: Assessment, config: DetectorConfig) -> str:
     ratio, canary_s = _canary_ratio(evidence), evidence.canary_s or 0.0
-    if ratio <= config.max_ratio or canary_s * (1 - 1 / ratio) < config.min_excess_s:
+    if ratio <= config.max_ratio or canary_s * (1 - 1 / ratio) < config.min_canary_excess_s:
         return ""
     return f"its canary takes {canary_s * 1000:.0f} ms, {ratio:.1f} times the others' and its usual one"
 

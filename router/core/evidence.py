@@ -13,6 +13,7 @@ from typing import Final
 
 from router.core.observations import INTERVAL_S, CellSample, TenantSample
 from router.core.robust import evened, middle_mean
+from router.core.usual import Done, Usual
 
 _MAD_TO_SIGMA: Final = 1.4826  # of a normal distribution
 _MEDIAN_TO_MEAN: Final = 1.2533  # how much more a median varies than a mean
@@ -40,8 +41,6 @@ class Verdict(StrEnum):
 
 
 SICK: Final = frozenset({Verdict.SLOW, Verdict.FAILING, Verdict.HUNG})
-WELL: Final = frozenset({Verdict.HEALTHY, Verdict.WORKLOAD})
-"""What is seen of these is usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,8 @@ class DetectorConfig:
     window_s: float = 15.0  # samples and canaries of so long are looked at together
     confirm_s: float = 5.0  # over the limit all the while
     max_ratio: float = 2.0  # to the usual latency and the peers' (tenants, canary)
-    min_excess_s: float = 0.05  # whatever the ratio, less is not worth a replacement
+    min_excess_s: float = 0.05  # of an event, whatever the ratio: less is not worth a replacement
+    min_canary_excess_s: float = 0.025  # of a canary, likewise: less is noise
     min_tenants: int = 5  # fewer say nothing about their cell
     min_peers: int = 2  # cells to compare with; with fewer, a cell is compared with itself too
     min_sigma: float = 5.0  # the difference must be so many standard errors, unless the canary says the same
@@ -63,7 +63,7 @@ class DetectorConfig:
     hang_s: float = 5.0  # neither canary nor event was answered for so long
     max_age_s: float = 8.0  # of the oldest event in flight, while nothing is answered; or 3 times the longest of late
     warm_up_s: float = 60.0  # so long a new cell's canary may be unlike the others' before that is its usual one
-    canary_memory_s: float = 600.0  # over which a cell's usual canary forgets
+    memory_s: float = 600.0  # over which what is usual for a cell, canary, events and work, forgets
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Window:
         self._latest: dict[str, tuple[float, CellSample]] = {}  # by router
         self._ok = 0
         self._ok_at = -inf
-        self._log_s = self._busy_s = 0.0
+        self._log_s = self._work_s = self._new_s = 0.0
 
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
         """One router's interval."""
@@ -205,18 +205,16 @@ class Window:
                 found = max(found, (key, share, (share - usual) / (1 - usual)), key=lambda each: each[2])
         return *found, new_s / busy_s if new_s > least_s else 0.0
 
-    def growth(self, window_s: float, off: float) -> float:
+    def growth(self, usual: Usual, window_s: float, off: float) -> float:
         """How many times the usual work there is, two standard errors less; what is due to being slow taken out."""
-        usual = sum(sample.usual_busy for _, sample in self._latest.values()) * window_s
-        work_s = self._busy_s / exp(max(0.0, off))
-        if not usual or work_s <= LEAST_PLACES * window_s:
+        work_s = self._work_s + self._new_s / exp(max(0.0, off))
+        if not usual.known or not usual.work or work_s <= LEAST_PLACES * window_s:
             return 0.0
-        return work_s / usual * (1 - SURE_SIGMA * WORK_SPREAD / sqrt(self._ok))
+        return work_s / (usual.work * window_s) * (1 - SURE_SIGMA * WORK_SPREAD / sqrt(self._ok))
 
-    def surge(self, window_s: float) -> float:
+    def surge(self, usual: Usual, window_s: float) -> float:
         """How many times the usual number of events there are."""
-        usual = sum(sample.usual_rate for _, sample in self._latest.values()) * window_s
-        return self._ok / usual if usual else 0.0
+        return self._ok / (usual.rate * window_s) if usual.known and usual.rate else 0.0
 
     def failing(self, now: float) -> tuple[int, int]:
         """Failures in a row and the tenants among them, of the router that has seen most, while none got a success."""
@@ -254,7 +252,8 @@ class Window:
     def _count(self, sample: CellSample, sign: int) -> None:
         self._ok += sign * sample.ok
         self._log_s = self._log_s + sign * sample.log_s if self._ok else 0.0
-        self._busy_s = self._busy_s + sign * sample.busy_s if self._ok else 0.0
+        self._work_s = self._work_s + sign * sample.work_s if self._ok else 0.0
+        self._new_s = self._new_s + sign * sample.new_s if self._ok else 0.0
         for key, seen in sample.tenants.items():
             tenant = self._tenants.get(key)
             if tenant is None:
@@ -266,13 +265,17 @@ class Window:
 
 @dataclass(slots=True)
 class Seen:
-    """Of one cell. All but the usual canary is of one generation."""
+    """Of one cell's instance."""
 
     generation: int = 0
+    usual: Usual = field(default_factory=Usual)
     window: Window = field(default_factory=Window)
     canaries: Canaries = field(default_factory=Canaries)
-    usual_canary_s: float | None = None
-    first_at: float | None = None  # looked at
+    ok: int = 0  # answered well since the last look
+    work_s: float = 0.0  # what that usually takes
+    new_s: float = 0.0  # what those of tenants took of which that isn't known
+    done: deque[Done] = field(default_factory=deque)  # between looks, within the window
+    first_at: float | None = None  # looked at for the first time
     verdict: Verdict = Verdict.HEALTHY  # that the rules give now
     since: float = 0.0  # it has been the same; watched and slow are
 
@@ -280,6 +283,20 @@ class Seen:
     def over(self) -> bool:
         """Whether it was over a limit of slowness, when last looked at."""
         return self.verdict in (Verdict.WATCHED, Verdict.SLOW)
+
+    def add(self, router_id: str, sample: CellSample, now: float) -> None:
+        """One router's interval."""
+        self.window.add(router_id, sample, now)
+        self.ok += sample.ok
+        self.work_s += sample.work_s
+        self.new_s += sample.new_s
+
+    def looked_at(self, off: float, step_s: float, now: float) -> None:
+        """All that came since the last look was done `off` slower than usual."""
+        self.first_at = now if self.first_at is None else self.first_at
+        if step_s > 0:
+            self.done.append(Done(now, step_s, self.ok, self.work_s + self.new_s / exp(max(0.0, off))))
+        self.ok, self.work_s, self.new_s = 0, 0.0, 0.0
 
     def forget_before(self, then: float) -> None:
         """What is older is in no window any more."""
@@ -337,7 +354,7 @@ def beside(
         latency_s=seen.window.latency_s(),
         canary_s=own.canary_s,
         recent_canary_s=seen.canaries.median_s(now, now - config.confirm_s),
-        usual_canary_s=seen.usual_canary_s,
+        usual_canary_s=seen.usual.canary_s,
         peers_canary_s=median(canaries) if canaries else None,
         failing=max(seen.window.failing(now)[0], seen.canaries.failures),
         oldest_s=seen.window.oldest_s(now),
@@ -345,8 +362,8 @@ def beside(
         heaviest_share=share,
         taken=taken,
         new_share=new_share,
-        surge=seen.window.surge(config.window_s),
-        growth=seen.window.growth(config.window_s, own.off or 0.0),
+        surge=seen.window.surge(seen.usual, config.window_s),
+        growth=seen.window.growth(seen.usual, config.window_s, own.off or 0.0),
     )
 
 

@@ -43,9 +43,8 @@ class CellSample:
     events: int = 0  # answered, well or not
     ok: int = 0
     log_s: float = 0.0  # sum of the logarithms of the latencies of those answered well
-    busy_s: float = 0.0  # sum of those latencies
-    usual_rate: float = 0.0  # events a second
-    usual_busy: float = 0.0  # seconds of latency a second
+    work_s: float = 0.0  # what those events usually take, of tenants of which that is known
+    new_s: float = 0.0  # what those of all others took
     tenants: Mapping[str, TenantSample] = field(default_factory=dict)  # REPORTED_TENANTS and the busiest
     failing: int = 0  # failures in a row, up to now
     failing_tenants: int = 0  # different keys in that row
@@ -65,41 +64,32 @@ class RouterSample:
     cells: Mapping[str, CellSample]
 
 
-class Rate:
-    """Of something a second, usually. All begin at nothing: what is new is unusual, and shares are right at once."""
+class Busy:
+    """Seconds of latency a second, usually. All begin at nothing: new is unusual, and shares are right at once."""
 
-    __slots__ = ("_at", "_value", "_weight")
+    __slots__ = ("_at", "value")
 
     def __init__(self, now: float) -> None:
-        self._value = self._weight = 0.0
+        self.value = 0.0
         self._at = now - INTERVAL_S
 
-    def learn(self, amount: float, now: float) -> None:
+    def learn(self, busy_s: float, now: float) -> None:
         """So much since the last time."""
         if (step_s := now - self._at) > 0:
-            step = 1 - exp(-step_s / MEMORY_S)
-            self._value += step * (amount / step_s - self._value)
-            self._weight += step * (1 - self._weight)
+            self.value += (1 - exp(-step_s / MEMORY_S)) * (busy_s / step_s - self.value)
             self._at = now
-
-    def since_begin(self) -> float:
-        """As if it had been nothing before."""
-        return self._value
-
-    def unbiased(self) -> float:
-        """As if there had been nothing before."""
-        return self._value / self._weight if self._weight else 0.0
 
 
 class _Tenant:
     """What is usual for one tenant."""
 
-    __slots__ = ("busy", "events", "log_s", "seen_at", "since")
+    __slots__ = ("busy", "events", "log_s", "mean_s", "seen_at", "since")
 
     def __init__(self, now: float) -> None:
         self.events = 0
         self.log_s = 0.0
-        self.busy = Rate(now)
+        self.mean_s = 0.0
+        self.busy = Busy(now)
         self.since = now
         self.seen_at = now
 
@@ -112,6 +102,7 @@ class _Tenant:
         if self.events < YOUNG_EVENTS:
             weight = max(weight, events / (self.events + events))
         self.log_s += weight * (log_s - self.log_s)
+        self.mean_s += weight * (busy_s / events - self.mean_s)
         self.busy.learn(busy_s, now)
         self.events += events
         self.seen_at = now
@@ -122,8 +113,7 @@ class CellWatch:
 
     def __init__(self) -> None:
         self._usual: dict[str, _Tenant] = {}  # the one seen last comes last
-        self._busy: Rate | None = None
-        self._rate: Rate | None = None
+        self._busy: Busy | None = None
         self._frozen_at: float | None = None  # what is usual
         self._now: dict[str, list[float]] = {}  # tenant → events, sum of logarithms, sum of seconds
         self._refused = 0
@@ -173,6 +163,7 @@ class CellWatch:
         seen, self._now = self._now, {}
         refused, self._refused = self._refused, 0
         ok, log_s, busy_s = (sum(sums) for sums in zip(*seen.values(), strict=True)) if seen else (0, 0.0, 0.0)
+        known = {key: usual for key in seen if (usual := self._usual.get(key)) is not None and usual.known(now)}
         if not self._failing or self._failing_since is None:
             self._failing_since = now if self._failing else None
         sample = CellSample(
@@ -180,9 +171,8 @@ class CellWatch:
             events=int(ok) + refused,
             ok=int(ok),
             log_s=log_s,
-            busy_s=busy_s,
-            usual_rate=self._rate.unbiased() if self._rate is not None else 0.0,
-            usual_busy=self._busy.unbiased() if self._busy is not None else 0.0,
+            work_s=sum(seen[key][0] * usual.mean_s for key, usual in known.items()),
+            new_s=busy_s - sum(seen[key][2] for key in known),
             tenants={key: self._tenant(key, seen[key], now) for key in _reported(seen)},
             failing=self._failing,
             failing_tenants=len(self._failing_tenants) if self._failing else 0,
@@ -193,7 +183,7 @@ class CellWatch:
             slowest_s=self._slowest_s,
         )
         if self._learns(now, learning=learning):
-            self._learn(seen, ok, busy_s, now, tenants)
+            self._learn(seen, busy_s, now, tenants)
             self._slowest_s *= 1 - 1 / MEMORY_S
         return sample
 
@@ -216,8 +206,8 @@ class CellWatch:
         if usual is None:
             return TenantSample(round(events), busy_s, 0.0)
         off = log_s / events - usual.log_s if usual.known(now) else None
-        whole = self._busy.since_begin() if self._busy is not None else 0.0
-        share = usual.busy.since_begin() / whole if whole else 0.0
+        whole = self._busy.value if self._busy is not None else 0.0
+        share = usual.busy.value / whole if whole else 0.0
         return TenantSample(round(events), busy_s, min(1.0, share), off)
 
     def _learns(self, now: float, *, learning: bool) -> bool:
@@ -227,10 +217,9 @@ class CellWatch:
         self._frozen_at = now if self._frozen_at is None else self._frozen_at
         return now - self._frozen_at > PATIENCE_S
 
-    def _learn(self, seen: Mapping[str, list[float]], ok: float, busy_s: float, now: float, most: int) -> None:
-        self._busy, self._rate = self._busy or Rate(now), self._rate or Rate(now)
+    def _learn(self, seen: Mapping[str, list[float]], busy_s: float, now: float, most: int) -> None:
+        self._busy = self._busy or Busy(now)
         self._busy.learn(busy_s, now)
-        self._rate.learn(ok, now)
         for key, (events, log_s, own_s) in seen.items():
             usual = self._usual.pop(key, None) or _Tenant(now)
             usual.learn(round(events), log_s / events, own_s, now)

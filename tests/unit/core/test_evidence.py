@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from router.core.evidence import Canaries, Window
 from router.core.observations import CellSample, TenantSample
 from router.core.robust import evened, middle_mean
+from router.core.usual import Usual
 
+USUAL = Usual(rate=5.0, work=1.0, learned_s=600.0)
 weights = st.lists(st.floats(0.01, 1000), min_size=1, max_size=40)
 tenant_samples = st.builds(
     TenantSample,
@@ -27,7 +29,6 @@ samples = st.builds(
     generation=st.just(1),
     ok=st.integers(0, 20),
     log_s=st.floats(-50, 50),
-    usual_rate=st.floats(0, 10),
     tenants=st.dictionaries(st.sampled_from("abcdefgh"), tenant_samples, max_size=5),
 ).map(lambda sample: sample if sample.ok else replace(sample, log_s=0.0))  # what wasn't answered took no time
 
@@ -65,7 +66,7 @@ def test_what_is_forgotten_leaves_no_trace(old: list[CellSample], new: list[Cell
     assert sorted(events for _, events in window.offs()) == sorted(events for _, events in approximately)
     assert [off for off, _ in window.offs()] == [off for off, _ in approximately]
     assert window.latency_s() == pytest.approx(fresh.latency_s(), rel=1e-6)
-    assert window.surge(15) == pytest.approx(fresh.surge(15))
+    assert window.surge(USUAL, 15) == pytest.approx(fresh.surge(USUAL, 15))
     assert window.load(0.1, 0.0)[1:] == pytest.approx(fresh.load(0.1, 0.0)[1:], abs=1e-6)
 
 
@@ -104,16 +105,19 @@ def test_a_canary_under_way_counts_once_it_is_the_slowest() -> None:
 
 
 def test_work_is_compared_with_the_usual_as_if_the_cell_were_not_slow() -> None:
-    """A cell at three times its latency does no more than ever; one that gets twice as many events does."""
+    """What tenants usually take is no slower in a slow cell; what new ones take is, and as much as the others are."""
 
-    def seen(events: int, factor: float) -> Window:
+    def seen(work_s: float, new_s: float = 0.0) -> Window:
         window = Window()
         for second in range(15):
-            busy_s = 0.1 * events * factor
-            window.add("a", CellSample(1, events, events, 0.0, busy_s, usual_busy=20.0), float(second))
+            window.add("a", CellSample(1, 200, 200, 0.0, work_s, new_s), float(second))
         return window
 
-    assert seen(200, 3.0).growth(15, log(3.0)) == pytest.approx(1, abs=0.06)
-    assert seen(400, 1.0).growth(15, 0.0) == pytest.approx(2, abs=0.1)
-    assert seen(400, 3.0).growth(15, log(3.0)) == pytest.approx(2, abs=0.1)
-    assert seen(5, 1.0).growth(15, 0.0) == 0, "too little to be in anybody's way"
+    usual = Usual(rate=200.0, work=20.0, learned_s=600.0)
+    assert seen(20.0).growth(usual, 15, log(3.0)) == pytest.approx(1, abs=0.06)
+    assert seen(40.0).growth(usual, 15, log(3.0)) == pytest.approx(2, abs=0.1)
+    assert seen(20.0, 60.0).growth(usual, 15, log(3.0)) == pytest.approx(2, abs=0.1)
+    assert seen(20.0, 20.0).growth(usual, 15, -1.0) == pytest.approx(2, abs=0.1)
+    assert seen(0.5).growth(usual, 15, 0.0) == 0, "too little to be in anybody's way"
+    young = replace(usual, learned_s=50.0)
+    assert (seen(40.0).growth(young, 15, 0.0), seen(40.0).surge(young, 15)) == (0, 0), "too little is known"

@@ -59,12 +59,12 @@ def test_a_sample_adds_up_what_was_answered(events: list[tuple[str, float]], fai
         watch.failed("a", 1.0)
     sample = watch.sample(7, 2.0)
     assert (sample.generation, sample.ok, sample.events) == (7, len(events), len(events) + failures)
-    assert sample.busy_s == pytest.approx(sum(latency_s for _, latency_s in events))
+    assert sample.new_s == pytest.approx(sum(latency_s for _, latency_s in events))
     assert sample.log_s == pytest.approx(sum(log(latency_s) for _, latency_s in events))
     assert sum(tenant.events for tenant in sample.tenants.values()) == len(events)
-    assert sum(tenant.busy_s for tenant in sample.tenants.values()) == pytest.approx(sample.busy_s)
+    assert sum(tenant.busy_s for tenant in sample.tenants.values()) == pytest.approx(sample.new_s)
     after = watch.sample(7, 3.0)
-    assert (after.events, after.ok, after.busy_s, after.tenants) == (0, 0, 0, {})
+    assert (after.events, after.ok, after.new_s, after.tenants) == (0, 0, 0, {})
 
 
 @given(st.floats(0.1, 50))
@@ -152,13 +152,17 @@ def test_the_usual_shares_are_right_from_the_first_second_on(costs: list[float],
         assert sample.tenants[key].usual_share == pytest.approx(cost / sum(costs), rel=0.01)
 
 
-def test_the_usual_number_of_events_is_known_and_not_learned_from_a_suspect() -> None:
-    """As if there had been nothing before the first second."""
+def test_work_is_what_events_usually_take() -> None:
+    """However long they take now; of a tenant of which nothing is known yet, it is what they took."""
     router = Router()
-    router.seconds(5)
-    assert router.second().usual_rate == pytest.approx(8)
-    router.second(events=4, learning=False)
-    assert router.second().usual_rate == pytest.approx(8)
+    usual = router.seconds(60)
+    assert usual.work_s == pytest.approx(sum(router.usual.values()))
+    assert usual.new_s == pytest.approx(0, abs=1e-9)
+    router.usual["new"] = 7.0
+    slow = router.second(factor=5, learning=False)
+    assert slow.work_s == pytest.approx(usual.work_s)
+    assert slow.new_s == pytest.approx(35)
+    assert router.second(events=2, learning=False).work_s == pytest.approx(2 * usual.work_s)
 
 
 def test_a_row_of_failures_has_its_length_its_tenants_and_its_age() -> None:

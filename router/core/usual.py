@@ -1,0 +1,50 @@
+"""What is usual for one cell, whichever instance it has: its canary, its events, its work. Pure.
+
+Learned only while the cell is well: what a full or a sick cell shows for minutes must not become the measure of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+LEAST_LEARNED_S: Final = 60.0  # nothing is measured by what has been learned for less
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a cell has done in so many seconds."""
+
+    at: float
+    seconds: float
+    ok: int  # answered well
+    work_s: float  # their usual latencies
+
+
+@dataclass(slots=True)
+class Usual:
+    """What is known of it."""
+
+    canary_s: float | None = None
+    canary_learned_s: float = 0.0
+    rate: float = 0.0  # events answered well a second
+    work: float = 0.0  # seconds of latency a second, if the cell isn't slow
+    learned_s: float = 0.0  # from so much of time: a mean at first, and then what forgets
+
+    @property
+    def known(self) -> bool:
+        """Whether it is from long enough to measure anything by."""
+        return self.learned_s >= LEAST_LEARNED_S
+
+    def learn_canary(self, canary_s: float, step_s: float, memory_s: float) -> None:
+        """It takes so long now. A mean at first; from then on slowly, so that a slow one doesn't soon become usual."""
+        usual_s = canary_s if self.canary_s is None else self.canary_s
+        self.canary_learned_s += step_s
+        span_s = self.canary_learned_s if self.canary_learned_s < LEAST_LEARNED_S else memory_s
+        self.canary_s = usual_s + (canary_s - usual_s) * min(1.0, step_s / span_s) if span_s else usual_s
+
+    def learn(self, done: Done, memory_s: float) -> None:
+        """So much is usual."""
+        self.learned_s = min(self.learned_s + done.seconds, memory_s)
+        self.rate += (done.ok - self.rate * done.seconds) / self.learned_s
+        self.work += (done.work_s - self.work * done.seconds) / self.learned_s

@@ -1,0 +1,78 @@
+"""A cell that is slow because of what it has to do: not sick, for as long as that lasts."""
+
+from __future__ import annotations
+
+from math import log, sqrt
+
+import pytest
+
+from router.core.evidence import Verdict
+from router.core.observations import CellSample, TenantSample
+from tests.sampled_cells import LATENCY_S, VICTIM, Fleet
+
+
+@pytest.mark.parametrize(
+    ("share", "usual", "verdict"),
+    [
+        (0.95, 0.1, Verdict.WORKLOAD),
+        (0.95, 0.8, Verdict.WORKLOAD),
+        (0.95, 0.95, Verdict.SLOW),
+        (0.3, 0.1, Verdict.SLOW),
+    ],
+)
+def test_a_tenant_that_takes_what_the_others_had_is_workload(share: float, usual: float, verdict: Verdict) -> None:
+    """All are slow because of it: another instance would be as well. One that always took it is no reason."""
+    fleet, slowness = Fleet(), 1.0
+
+    def own(cell_id: str, tenant: int) -> TenantSample | None:
+        rest = TenantSample(1, slowness * (1 - share) / 9, (1 - usual) / 9, log(slowness))
+        whale = TenantSample(9, slowness * share, usual, log(slowness))
+        return None if cell_id != VICTIM else rest if tenant else whale
+
+    fleet.own = own
+    fleet.seconds(90)
+    fleet.log_factor[VICTIM], slowness = log(3), 3.0
+    found = fleet.seconds(25)
+    assert found.verdict is verdict
+    if verdict is Verdict.WORKLOAD:
+        assert found.heaviest_share == pytest.approx(share)
+        assert "tenant 'tenant-0' takes 95% of the cell's time" in found.rule
+
+
+def test_new_tenants_that_fill_the_cell_together_are_workload() -> None:
+    """Though none of them is heavy by itself."""
+    fleet = Fleet(tenants=30)
+    fleet.seconds(90)
+    fleet.log_factor[VICTIM] = log(3)
+    new, old = TenantSample(1, 0.3, 0.0), TenantSample(1, 0.3, 0.1, log(3))
+    fleet.own = lambda cell_id, tenant: None if cell_id != VICTIM else new if tenant < 10 else old
+    found = fleet.seconds(25)
+    assert found.verdict is Verdict.WORKLOAD
+    assert found.new_share == pytest.approx(1 / 3)
+
+
+def test_twice_as_many_events_as_usual_are_workload() -> None:
+    """A hold queue that is emptied makes a cell slow, and nothing is wrong with it."""
+    fleet = Fleet()
+    fleet.seconds(90)
+    fleet.log_factor[VICTIM] = log(3)
+    found = fleet.seconds(25, cell_0=fleet.sample(VICTIM, events=3))
+    assert found.verdict is Verdict.WORKLOAD
+    assert found.surge == pytest.approx(3, rel=0.2)
+
+
+def test_work_that_has_grown_is_workload_for_as_long_as_it_lasts() -> None:
+    """Full, a cell is slow; what it gets and takes then doesn't become the usual, and so doesn't speak against it."""
+    fleet = Fleet()
+    fleet.seconds(90)
+    fleet.log_factor[VICTIM] = log(2.5)
+    more = {f"tenant-{tenant}": TenantSample(2, 2 * 2.5 * LATENCY_S, 0.1, log(2.5)) for tenant in range(8)}
+    full = CellSample(1, 16, 16, 16 * log(2.5 * LATENCY_S), 16 * LATENCY_S, tenants=more)
+    for second in range(600):
+        found = fleet.seconds(1, cell_0=full)
+        assert found.verdict is not Verdict.SLOW, second
+    assert found.verdict is Verdict.WORKLOAD
+    assert found.surge == pytest.approx(1.6, rel=0.05)
+    assert found.growth == pytest.approx(1.6 * (1 - 2.6 / sqrt(15 * 16)), rel=0.05)
+    as_ever = fleet.sample(VICTIM)
+    assert fleet.seconds(25, cell_0=as_ever).verdict is Verdict.SLOW, "and nothing has grown"
