@@ -164,7 +164,7 @@ def evidence(found: Assessment) -> list[tuple[str, str]]:
         ("D: the difference", f"{_log(found.shift, error)}" if found.shift is not None else "too few tenants to say"),
         ("latency, mean", f"{_ms(found.latency_s or None)}, {_ms(max(0.0, found.excess_s))} of it too much"),
         ("canary", _ms(found.canary_s)),
-        ("its usual canary", _ms(found.usual_canary_s)),
+        ("its usual canary", _ms(found.usual.canary_s)),
         ("the other cells' canary", _ms(found.peers_canary_s)),
         ("failures in a row", str(found.failing)),
         ("oldest in flight", f"{found.oldest_s:.1f} s" if found.oldest_s else "-"),

@@ -31,7 +31,7 @@ from router.core.evidence import (
     has_recovered,
 )
 from router.core.observations import LEAST_S, PATIENCE_S, RouterSample
-from router.core.usual import Usual
+from router.core.usual import NOTHING_USUAL, Usual
 
 AT_ONCE: Final = frozenset({Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
 """Their rules count in a row, or time, themselves."""
@@ -43,7 +43,7 @@ class Detector:
     def __init__(self, config: DetectorConfig | None = None) -> None:
         self.config = config or DetectorConfig()
         self._cells: dict[str, Seen] = {}
-        self._usual: dict[str, Usual] = {}
+        self._usual: dict[str, Usual] = {}  # of cells without an instance
         self._assessed_at: float | None = None
         self._numbers: dict[str, int] = {}  # router → its last interval
 
@@ -51,10 +51,13 @@ class Detector:
         """Which cells there are, and which generation of each has the traffic. What was seen of others is forgotten."""
         for cell_id, seen in list(self._cells.items()):
             if generations.get(cell_id) != seen.generation:
-                del self._cells[cell_id]
+                self._usual[cell_id] = self._cells.pop(cell_id).usual
         for cell_id in generations.keys() - self._cells.keys():
-            usual = self._usual.setdefault(cell_id, Usual())
-            self._cells[cell_id] = Seen(generations[cell_id], usual)
+            self._cells[cell_id] = Seen(generations[cell_id], self._usual.pop(cell_id, NOTHING_USUAL))
+
+    def recall(self, usual: Mapping[str, Usual]) -> None:
+        """What another leader knew of cells that are not known yet."""
+        self._usual = {cell_id: known for cell_id, known in usual.items() if cell_id not in self._cells} | self._usual
 
     def sampled(self, router_id: str, sample: RouterSample, now: float) -> None:
         """One router's interval; what has been seen already, and what is of another generation, doesn't count."""
@@ -127,17 +130,17 @@ class Detector:
 
         A canary's time is usual at first when it is like the others', or when it has been so for long.
         """
-        config, known, first_at = self.config, seen.usual, now if seen.first_at is None else seen.first_at
+        config, first_at = self.config, now if seen.first_at is None else seen.first_at
         while seen.done and seen.done[0].at <= now - config.window_s:
             done = seen.done.popleft()
             if usual:
-                known.learn(done, config.memory_s)
+                seen.usual = seen.usual.with_done(done, config.memory_s)
         canary_s, peers_s = evidence.canary_s, evidence.peers_canary_s
         if canary_s is None or not usual:
             return
         like_others = canary_s <= config.max_ratio * (peers_s or 0.0)
-        if known.canary_s is not None or like_others or now - first_at >= config.warm_up_s:
-            known.learn_canary(canary_s, step_s, config.memory_s)
+        if seen.usual.canary_s is not None or like_others or now - first_at >= config.warm_up_s:
+            seen.usual = seen.usual.with_canary(canary_s, step_s, config.memory_s)
 
     def _seen(self, cell_id: str, generation: int) -> Seen | None:
         seen = self._cells.get(cell_id)
@@ -230,7 +233,7 @@ def _slow_for_canaries(evidence: Assessment, config: DetectorConfig) -> str:
 
 def _canary_ratio(evidence: Assessment) -> float:
     """To its usual one and to the others', whichever is more; 0 while that isn't known. Now, not only in the window."""
-    canary_s, usual_s, peers_s = evidence.canary_s, evidence.usual_canary_s, evidence.peers_canary_s
+    canary_s, usual_s, peers_s = evidence.canary_s, evidence.usual.canary_s, evidence.peers_canary_s
     if canary_s is None or usual_s is None or (peers_s is None and evidence.peers):
         return 0.0
     if evidence.recent_canary_s is not None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from router.core.observations import INTERVAL_S, CellSample, TenantSample
 from router.core.robust import evened, middle_mean
-from router.core.usual import Done, Usual
+from router.core.usual import NOTHING_USUAL, Done, Usual
 
 _MAD_TO_SIGMA: Final = 1.4826  # of a normal distribution
 _MEDIAN_TO_MEAN: Final = 1.2533  # how much more a median varies than a mean
@@ -84,7 +84,7 @@ class Assessment:
     latency_s: float = 0.0  # geometric mean of the window
     canary_s: float | None = None  # the window's median
     recent_canary_s: float | None = None  # of its end
-    usual_canary_s: float | None = None
+    usual: Usual = NOTHING_USUAL
     peers_canary_s: float | None = None
     failing: int = 0  # in a row
     oldest_s: float = 0.0  # in flight
@@ -268,7 +268,7 @@ class Seen:
     """Of one cell's instance."""
 
     generation: int = 0
-    usual: Usual = field(default_factory=Usual)
+    usual: Usual = NOTHING_USUAL
     window: Window = field(default_factory=Window)
     canaries: Canaries = field(default_factory=Canaries)
     ok: int = 0  # answered well since the last look
@@ -354,7 +354,7 @@ def beside(
         latency_s=seen.window.latency_s(),
         canary_s=own.canary_s,
         recent_canary_s=seen.canaries.median_s(now, now - config.confirm_s),
-        usual_canary_s=seen.usual.canary_s,
+        usual=seen.usual,
         peers_canary_s=median(canaries) if canaries else None,
         failing=max(seen.window.failing(now)[0], seen.canaries.failures),
         oldest_s=seen.window.oldest_s(now),

@@ -5,7 +5,7 @@ Learned only while the cell is well: what a full or a sick cell shows for minute
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 LEAST_LEARNED_S: Final = 60.0  # nothing is measured by what has been learned for less
@@ -21,7 +21,7 @@ class Done:
     work_s: float  # their usual latencies
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Usual:
     """What is known of it."""
 
@@ -36,15 +36,20 @@ class Usual:
         """Whether it is from long enough to measure anything by."""
         return self.learned_s >= LEAST_LEARNED_S
 
-    def learn_canary(self, canary_s: float, step_s: float, memory_s: float) -> None:
+    def with_canary(self, canary_s: float, step_s: float, memory_s: float) -> Usual:
         """It takes so long now. A mean at first; from then on slowly, so that a slow one doesn't soon become usual."""
-        usual_s = canary_s if self.canary_s is None else self.canary_s
-        self.canary_learned_s += step_s
-        span_s = self.canary_learned_s if self.canary_learned_s < LEAST_LEARNED_S else memory_s
-        self.canary_s = usual_s + (canary_s - usual_s) * min(1.0, step_s / span_s) if span_s else usual_s
+        usual_s, learned_s = self.canary_s, self.canary_learned_s + step_s
+        span_s = learned_s if learned_s < LEAST_LEARNED_S else memory_s
+        if usual_s is not None and span_s:
+            canary_s = usual_s + (canary_s - usual_s) * step_s / span_s
+        return replace(self, canary_s=canary_s, canary_learned_s=learned_s)
 
-    def learn(self, done: Done, memory_s: float) -> None:
-        """So much is usual."""
-        self.learned_s = min(self.learned_s + done.seconds, memory_s)
-        self.rate += (done.ok - self.rate * done.seconds) / self.learned_s
-        self.work += (done.work_s - self.work * done.seconds) / self.learned_s
+    def with_done(self, done: Done, memory_s: float) -> Usual:
+        """So much was done."""
+        learned_s = min(self.learned_s + done.seconds, memory_s)
+        rate = self.rate + (done.ok - self.rate * done.seconds) / learned_s
+        work = self.work + (done.work_s - self.work * done.seconds) / learned_s
+        return replace(self, rate=rate, work=work, learned_s=learned_s)
+
+
+NOTHING_USUAL: Final = Usual()

@@ -50,11 +50,13 @@ class HealthMonitor:
         self._watched: dict[str, _Watched] = {}
         self._late: dict[str, float] = {}  # router → when its loop was last late
         self._read_at = self._assessed_at = 0.0
+        self._recalled = False  # what the leader before knew
         self.health: Mapping[str, Health] = {}
         self.blind = ""
 
     def close(self) -> None:
         """This controller doesn't lead: what it knows gets old, and the canaries are another's."""
+        self._recalled = False
         if self._watched:
             for watched in self._watched.values():
                 _cancel(watched)
@@ -62,6 +64,10 @@ class HealthMonitor:
 
     async def look(self, snapshot: Snapshot) -> bool:
         """Take in what is new; whether there are new verdicts."""
+        if not self._recalled:
+            found = await self._registry.conditions()
+            self._detector.recall({cell_id: condition.assessment.usual for cell_id, condition in found.items()})
+            self._recalled = True
         now = self._clock.monotonic()
         self._follow(snapshot, now)
         if now >= self._read_at:

@@ -125,7 +125,7 @@ def test_another_instance_begins_with_nothing_against_it() -> None:
     fleet.detector.admitted(fleet.generations)
     found = fleet.seconds(1)
     assert (found.verdict, found.held_s) == (Verdict.HEALTHY, 0)
-    assert found.usual_canary_s == pytest.approx(CANARY_S)
+    assert found.usual.canary_s == pytest.approx(CANARY_S)
 
 
 def test_milliseconds_are_not_worth_a_replacement() -> None:
@@ -217,7 +217,7 @@ def test_what_a_slow_cell_shows_is_not_usual_for_it() -> None:
     fleet.canary_s[VICTIM] = 0.3
     found = fleet.seconds(600)
     assert found.verdict is Verdict.SLOW
-    assert found.usual_canary_s == pytest.approx(CANARY_S, rel=0.1)
+    assert found.usual.canary_s == pytest.approx(CANARY_S, rel=0.1)
     assert fleet.seconds(3000).verdict is Verdict.HEALTHY
 
 

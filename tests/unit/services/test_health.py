@@ -1,11 +1,13 @@
-"""What the controller's eyes see of one instance never counts for another."""
+"""What the controller's eyes see of one instance never counts for another; what is usual for a cell is remembered."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from router.core.evidence import Assessment
 from router.core.models import CellRecord, LeaseView
-from router.ports import Snapshot
+from router.core.usual import Usual
+from router.ports import Condition, Snapshot
 from router.services.health import HealthMonitor
 from router.services.loop_lag import LoopLag
 from tests.fake_clock import FakeClock, play
@@ -40,5 +42,27 @@ def test_the_verdict_on_an_instance_goes_with_it() -> None:
         await clock.sleep(1)
         assert await eyes.look(after)
         assert eyes.health[CELL].assessment.verdict == "healthy"
+
+    play(clock, story())
+
+
+def test_what_is_usual_outlives_the_leader() -> None:
+    """A new one begins with what the one before knew, each time that it takes the lead."""
+    clock = FakeClock()
+
+    async def story() -> None:
+        registry = MemoryRegistry(clock)
+        epoch = await registry.lead("another", 5.0, 0)
+        assert epoch is not None
+        eyes = HealthMonitor(registry, no_canary, LoopLag(clock), clock)
+        snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, LEASES, "c")
+        for rate in (5.0, 7.0):
+            known = Usual(canary_s=0.01, canary_learned_s=900, rate=rate, work=0.5, learned_s=600)
+            await registry.note_conditions(epoch, {CELL: Condition(1, 1, Assessment(CELL, usual=known))})
+            while not await eyes.look(snapshot):
+                await clock.sleep(0.25)
+            assert eyes.health[CELL].assessment.usual == known
+            eyes.close()
+            await clock.sleep(2)
 
     play(clock, story())
