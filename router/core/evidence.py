@@ -23,6 +23,7 @@ JUST_NOW_S: Final = 1.5  # an interval, and its way to the leader
 MOST_OFF: Final = log(8.0)  # no second of a tenant counts for more: a short stall is no slow cell
 EVENT_SPREAD: Final = 0.6  # of one tenant's log latencies, at least: few events that agree by chance are no proof
 WORK_SPREAD: Final = 1.3  # of the cost of an event, to the mean one
+WORK_SIGMA: Final = 2.5  # standard errors less than it seems: so much more work is certain
 SURE_SIGMA: Final = 2.0  # standard errors below the limit: then it is
 ENOUGH_EVENTS: Final = 10  # of a tenant; with more, what varies is its ways
 LEAST_PLACES: Final = 0.7  # of its cell, that work must keep busy to be in the way of other work
@@ -54,7 +55,7 @@ class DetectorConfig:
     min_canary_excess_s: float = 0.025  # of a canary, likewise: less is noise
     min_tenants: int = 5  # fewer say nothing about their cell
     min_peers: int = 2  # cells to compare with; with fewer, a cell is compared with itself too
-    min_sigma: float = 5.0  # the difference must be so many standard errors, unless the canary says the same
+    min_sigma: float = 6.0  # the difference must be so many standard errors, unless the canary says the same
     workload_share: float = 0.25  # of the time that used to be others', that a tenant, or all new ones, take now
     max_surge: float = 2.0  # times the usual number of events
     max_growth: float = 1.15  # times the usual work, by what it would take if the cell weren't slow
@@ -206,11 +207,11 @@ class Window:
         return *found, new_s / busy_s if new_s > least_s else 0.0
 
     def growth(self, usual: Usual, window_s: float, off: float) -> float:
-        """How many times the usual work there is, two standard errors less; what is due to being slow taken out."""
+        """How many times the usual work there is, as much as is certain; what is due to being slow taken out."""
         work_s = self._work_s + self._new_s / exp(max(0.0, off))
         if not usual.known or not usual.work or work_s <= LEAST_PLACES * window_s:
             return 0.0
-        return work_s / (usual.work * window_s) * (1 - SURE_SIGMA * WORK_SPREAD / sqrt(self._ok))
+        return work_s / (usual.work * window_s) * (1 - WORK_SIGMA * WORK_SPREAD / sqrt(self._ok))
 
     def surge(self, usual: Usual, window_s: float) -> float:
         """How many times the usual number of events there are."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from math import log
+from math import log, sqrt
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.evidence import Canaries, Window
+from router.core.evidence import WORK_SIGMA, WORK_SPREAD, Canaries, Window
 from router.core.observations import CellSample, TenantSample
 from router.core.robust import evened, middle_mean
 from router.core.usual import Usual
@@ -114,10 +114,11 @@ def test_work_is_compared_with_the_usual_as_if_the_cell_were_not_slow() -> None:
         return window
 
     usual = Usual(rate=200.0, work=20.0, learned_s=600.0)
-    assert seen(20.0).growth(usual, 15, log(3.0)) == pytest.approx(1, abs=0.06)
-    assert seen(40.0).growth(usual, 15, log(3.0)) == pytest.approx(2, abs=0.1)
-    assert seen(20.0, 60.0).growth(usual, 15, log(3.0)) == pytest.approx(2, abs=0.1)
-    assert seen(20.0, 20.0).growth(usual, 15, -1.0) == pytest.approx(2, abs=0.1)
+    certain = 1 - WORK_SIGMA * WORK_SPREAD / sqrt(15 * 200)
+    assert seen(20.0).growth(usual, 15, log(3.0)) == pytest.approx(certain)
+    assert seen(40.0).growth(usual, 15, log(3.0)) == pytest.approx(2 * certain)
+    assert seen(20.0, 60.0).growth(usual, 15, log(3.0)) == pytest.approx(2 * certain)
+    assert seen(20.0, 20.0).growth(usual, 15, -1.0) == pytest.approx(2 * certain)
     assert seen(0.5).growth(usual, 15, 0.0) == 0, "too little to be in anybody's way"
     young = replace(usual, learned_s=50.0)
     assert (seen(40.0).growth(young, 15, 0.0), seen(40.0).surge(young, 15)) == (0, 0), "too little is known"

@@ -6,7 +6,7 @@ from math import log, sqrt
 
 import pytest
 
-from router.core.evidence import Verdict
+from router.core.evidence import WORK_SIGMA, WORK_SPREAD, Verdict
 from router.core.observations import CellSample, TenantSample
 from tests.sampled_cells import LATENCY_S, VICTIM, Fleet
 
@@ -73,6 +73,6 @@ def test_work_that_has_grown_is_workload_for_as_long_as_it_lasts() -> None:
         assert found.verdict is not Verdict.SLOW, second
     assert found.verdict is Verdict.WORKLOAD
     assert found.surge == pytest.approx(1.6, rel=0.05)
-    assert found.growth == pytest.approx(1.6 * (1 - 2.6 / sqrt(15 * 16)), rel=0.05)
+    assert found.growth == pytest.approx(1.6 * (1 - WORK_SIGMA * WORK_SPREAD / sqrt(15 * 16)), rel=0.05)
     as_ever = fleet.sample(VICTIM)
     assert fleet.seconds(25, cell_0=as_ever).verdict is Verdict.SLOW, "and nothing has grown"
