@@ -156,7 +156,8 @@ def ladder(care: Care, now_ms: int) -> str:
 def evidence(found: Assessment) -> list[tuple[str, str]]:
     """What the rules look at."""
     error = f" ± {found.error:.2f}" if found.error is not None else ""
-    share = f"{found.heaviest!r}, {found.heaviest_share:.0%} of the cell's time" if found.heaviest else "-"
+    load = found.load
+    share = f"{load.share:.0%} of the cell's time, usually {load.usual:.0%}"
     peers = f"{_log(found.peers_off)}, the median of {found.peers}" if found.peers else "there are none"
     return [
         ("S: its tenants beside their usual", f"{_log(found.off)}, of {found.tenants} tenants"),
@@ -168,8 +169,8 @@ def evidence(found: Assessment) -> list[tuple[str, str]]:
         ("the other cells' canary", _ms(found.peers_canary_s)),
         ("failures in a row", str(found.failing)),
         ("oldest in flight", f"{found.oldest_s:.1f} s" if found.oldest_s else "-"),
-        ("heaviest tenant", share),
-        ("new tenants", f"{found.new_share:.0%} of the cell's time" if found.new_share else "-"),
+        ("heaviest tenant", f"{load.heaviest!r}, {share}" if load.heaviest else "-"),
+        ("new tenants", f"{load.new_share:.0%} of the cell's time" if load.new_share else "-"),
         ("events", f"{found.surge:.2f} times the usual" if found.surge else "-"),
         ("work", f"{found.growth:.2f} times the usual, at least" if found.growth else "-"),
     ]

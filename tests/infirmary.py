@@ -140,7 +140,8 @@ class Infirmary:
             await striking
         except TimeoutError as error:
             audit, care = await self.audit(began_ms), (await self.snapshot()).cells[cell_id].care
-            raise AssertionError(f"not replaced within {limit_s:g} s: {care}\n{audit}") from error
+            found = (await self._registry.conditions()).get(cell_id)
+            raise AssertionError(f"not replaced within {limit_s:g} s: {care}\n{found}\n{audit}") from error
         first: list[int] = []
 
         async def served() -> bool:

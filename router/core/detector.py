@@ -31,7 +31,7 @@ from router.core.evidence import (
     has_recovered,
 )
 from router.core.observations import LEAST_S, PATIENCE_S, RouterSample
-from router.core.usual import NOTHING_USUAL, Usual
+from router.core.usual import LEAST_LEARNED_S, NOTHING_USUAL, Usual
 
 AT_ONCE: Final = frozenset({Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
 """Their rules count in a row, or time, themselves."""
@@ -117,10 +117,14 @@ class Detector:
         if verdict is not was and not (over and seen.over):
             seen.since = now
         held_s = now - seen.since
-        seen.looked_at(evidence.off or 0.0, step_s, now)
+        seen.looked_at(evidence.off or 0.0, evidence.peers_off or 0.0, step_s, now)
         self._learn(seen, evidence, now, step_s, usual=verdict is Verdict.HEALTHY or held_s > PATIENCE_S)
         if verdict is Verdict.HEALTHY:
+            if held_s >= LEAST_LEARNED_S:
+                seen.usual_shares.clear()
             return evidence
+        if evidence.load.heaviest:  # routers will learn what it takes now
+            seen.usual_shares.setdefault(evidence.load.heaviest, evidence.load.usual)
         if verdict not in AT_ONCE and held_s < self.config.confirm_s:
             verdict = Verdict.WATCHED
         return replace(evidence, verdict=verdict, rule=rule, held_s=held_s)
@@ -191,11 +195,12 @@ def _failing(seen: Seen, now: float, config: DetectorConfig) -> str:
 
 
 def _workload(evidence: Assessment, config: DetectorConfig) -> str:
-    if evidence.taken >= config.workload_share:
-        share = f"{evidence.heaviest_share:.0%} of the cell's time, {evidence.taken:.0%} of what the others had"
-        return f"tenant {evidence.heaviest!r} takes {share}"
-    if evidence.new_share >= config.workload_share:
-        return f"new tenants take {evidence.new_share:.0%} of the cell's time"
+    load = evidence.load
+    if load.taken >= config.workload_share:
+        share = f"{load.share:.0%} of the cell's time, {load.taken:.0%} of what the others had"
+        return f"tenant {load.heaviest!r} takes {share}"
+    if load.new_share >= config.workload_share:
+        return f"new tenants take {load.new_share:.0%} of the cell's time"
     if evidence.surge >= config.max_surge:
         return f"it gets {evidence.surge:.1f} times as many events as usual"
     if evidence.growth >= config.max_growth:

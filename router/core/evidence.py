@@ -6,28 +6,20 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import takewhile
 from math import exp, hypot, inf, isfinite, log, sqrt
 from statistics import median
 from typing import Final
 
-from router.core.observations import INTERVAL_S, CellSample, TenantSample
+from router.core.observations import CellSample
 from router.core.robust import evened, middle_mean
+from router.core.sample_window import NO_LOAD, Canaries, Load, Window, deflated_s
 from router.core.usual import NOTHING_USUAL, Done, Usual
 
 _MAD_TO_SIGMA: Final = 1.4826  # of a normal distribution
 _MEDIAN_TO_MEAN: Final = 1.2533  # how much more a median varies than a mean
 _MIDDLE_TO_MEAN: Final = 1.1  # how much more the mean of the middle half does
-FRESH_S: Final = 2.5  # a router's latest sample is the present state for so long
-JUST_NOW_S: Final = 1.5  # an interval, and its way to the leader
-MOST_OFF: Final = log(8.0)  # no second of a tenant counts for more: a short stall is no slow cell
 EVENT_SPREAD: Final = 0.6  # of one tenant's log latencies, at least: few events that agree by chance are no proof
-WORK_SPREAD: Final = 1.3  # of the cost of an event, to the mean one
-WORK_SIGMA: Final = 2.5  # standard errors less than it seems: so much more work is certain
 SURE_SIGMA: Final = 2.0  # standard errors below the limit: then it is
-ENOUGH_EVENTS: Final = 10  # of a tenant; with more, what varies is its ways
-LEAST_PLACES: Final = 0.7  # of its cell, that work must keep busy to be in the way of other work
-NEW_TIMES: Final = 5.0  # its usual share: a tenant that has so much more has been there for two minutes at most
 
 
 class Verdict(StrEnum):
@@ -89,10 +81,7 @@ class Assessment:
     peers_canary_s: float | None = None
     failing: int = 0  # in a row
     oldest_s: float = 0.0  # in flight
-    heaviest: str = ""  # the tenant that takes most of the time that used to be the others'
-    heaviest_share: float = 0.0  # of the cell's time, now
-    taken: float = 0.0  # of the time that used to be the others', by it
-    new_share: float = 0.0  # of the cell's time, by all tenants that hardly were there
+    load: Load = NO_LOAD
     surge: float = 0.0  # events, to the usual number
     growth: float = 0.0  # of the work, likewise: as much as is certain
 
@@ -100,168 +89,6 @@ class Assessment:
     def excess_s(self) -> float:
         """What an event takes longer than it should."""
         return self.latency_s * (1 - exp(-self.shift)) if self.shift is not None else 0.0
-
-
-@dataclass(slots=True)
-class Canaries:
-    """Of one instance."""
-
-    recent: deque[tuple[float, float]] = field(default_factory=deque)  # when it was answered, latency
-    failures: int = 0  # in a row
-    waiting_since: float | None = None
-
-    def waited_s(self, now: float) -> float:
-        """How long the one that is under way has been waiting for its answer."""
-        return now - self.waiting_since if self.waiting_since is not None else 0.0
-
-    def median_s(self, now: float, since: float = -inf) -> float | None:
-        """Of those answered since; the one under way among them, when it has waited for longer than any other took."""
-        latencies = [latency for at, latency in self.recent if at > since]
-        if (waited_s := self.waited_s(now)) > max(latencies, default=0.0):
-            latencies.append(waited_s)
-        return median(latencies) if latencies else None
-
-
-@dataclass(slots=True)
-class _Tenant:
-    """Over all routers and the window: sums, so that what is too old can be taken away again."""
-
-    samples: int = 0
-    busy_s: float = 0.0
-    usual: float = 0.0  # share, times the busy seconds
-    events: int = 0  # whose deviation is known
-    off: float = 0.0  # the sum of theirs
-
-    def shares(self, busy_s: float) -> tuple[float, float]:
-        """Of so many seconds: its own, and what it usually has."""
-        if not self.busy_s:
-            return 0.0, 0.0
-        return self.busy_s / busy_s, min(self.usual / self.busy_s, 1.0)
-
-    def count(self, sample: TenantSample, sign: int) -> None:
-        """One more, or one less."""
-        self.samples += sign
-        self.busy_s += sign * sample.busy_s
-        self.usual += sign * sample.busy_s * sample.usual_share
-        if sample.off is not None:
-            self.events += sign * sample.events
-            self.off += sign * sample.events * max(-MOST_OFF, min(sample.off, MOST_OFF))
-
-
-class Window:
-    """The samples of one instance within the window, and their sums: each is added once and taken away once."""
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[float, CellSample]] = deque()
-        self._tenants: dict[str, _Tenant] = {}
-        self._latest: dict[str, tuple[float, CellSample]] = {}  # by router
-        self._ok = 0
-        self._ok_at = -inf
-        self._log_s = self._work_s = self._new_s = 0.0
-
-    def add(self, router_id: str, sample: CellSample, now: float) -> None:
-        """One router's interval."""
-        self._samples.append((now, sample))
-        self._latest[router_id] = now, sample
-        if sample.ok:
-            self._ok_at = now
-        self._count(sample, 1)
-
-    def forget_before(self, then: float) -> None:
-        """What is older is in no window any more."""
-        while self._samples and self._samples[0][0] <= then:
-            self._count(self._samples.popleft()[1], -1)
-        if any(at <= then for at, _ in self._latest.values()):
-            self._latest = {router: last for router, last in self._latest.items() if last[0] > then}
-
-    def since(self, then: float) -> Window:
-        """Only what is newer."""
-        window = Window()
-        for at, sample in takewhile(lambda each: each[0] > then, reversed(self._samples)):
-            window.add("", sample, at)
-        return window
-
-    def offs(self) -> list[tuple[float, float]]:
-        """How far each tenant is off whose usual latency is known, and how many events say so."""
-        known = [tenant for tenant in self._tenants.values() if tenant.events]
-        return sorted((tenant.off / tenant.events, min(tenant.events, ENOUGH_EVENTS)) for tenant in known)
-
-    def latency_s(self) -> float:
-        """Geometric mean of what was answered well."""
-        return exp(self._log_s / self._ok) if self._ok else 0.0
-
-    def load(self, window_s: float, off: float) -> tuple[str, float, float, float]:
-        """Who takes most of the time that used to be others', with its share and what it takes; the new ones' share.
-
-        Only of work that would be in others' way if the cell weren't slow: it is `off` by so much.
-        """
-        least_s = LEAST_PLACES * window_s * exp(max(0.0, off))
-        busy_s = sum(tenant.busy_s for tenant in self._tenants.values())
-        new_s, found = 0.0, ("", 0.0, 0.0)
-        for key, tenant in self._tenants.items():
-            share, usual = tenant.shares(busy_s)
-            if share > NEW_TIMES * usual:
-                new_s += tenant.busy_s
-            if share > usual and tenant.busy_s > least_s:
-                found = max(found, (key, share, (share - usual) / (1 - usual)), key=lambda each: each[2])
-        return *found, new_s / busy_s if new_s > least_s else 0.0
-
-    def growth(self, usual: Usual, window_s: float, off: float) -> float:
-        """How many times the usual work there is, as much as is certain; what is due to being slow taken out."""
-        work_s = self._work_s + self._new_s / exp(max(0.0, off))
-        if not usual.known or not usual.work or work_s <= LEAST_PLACES * window_s:
-            return 0.0
-        return work_s / (usual.work * window_s) * (1 - WORK_SIGMA * WORK_SPREAD / sqrt(self._ok))
-
-    def surge(self, usual: Usual, window_s: float) -> float:
-        """How many times the usual number of events there are."""
-        return self._ok / (usual.rate * window_s) if usual.known and usual.rate else 0.0
-
-    def failing(self, now: float) -> tuple[int, int]:
-        """Failures in a row and the tenants among them, of the router that has seen most, while none got a success."""
-        if self.succeeded(now - JUST_NOW_S):
-            return 0, 0
-        rows = [(at, row) for at, row in self._latest.values() if now - at <= FRESH_S]
-        alone = [row for at, row in rows if not self.succeeded(at - row.failing_s + INTERVAL_S)]
-        return max(((row.failing, row.failing_tenants) for row in alone), default=(0, 0))
-
-    def succeeded(self, since: float) -> bool:
-        """Whether any router has got something done since then."""
-        return self._ok_at > since
-
-    def silent_s(self, now: float) -> float:
-        """For how long nothing was answered, though something is in flight; 0 when there is nothing to answer."""
-        fresh = self._fresh(now)
-        waiting = [sample.silent_s for sample in fresh if sample.oldest_s]
-        return min(waiting, default=0.0) if not any(sample.events for sample in fresh) else 0.0
-
-    def waiting_tenants(self, now: float) -> int:
-        """How many tenants have something in flight."""
-        return max((sample.waiting_tenants for sample in self._fresh(now)), default=0)
-
-    def oldest_s(self, now: float) -> float:
-        """The oldest event in flight."""
-        return max((sample.oldest_s for sample in self._fresh(now)), default=0.0)
-
-    def slowest_s(self) -> float:
-        """The longest that an event took lately."""
-        return max((sample.slowest_s for _, sample in self._latest.values()), default=0.0)
-
-    def _fresh(self, now: float) -> list[CellSample]:
-        return [sample for at, sample in self._latest.values() if now - at <= FRESH_S]
-
-    def _count(self, sample: CellSample, sign: int) -> None:
-        self._ok += sign * sample.ok
-        self._log_s = self._log_s + sign * sample.log_s if self._ok else 0.0
-        self._work_s = self._work_s + sign * sample.work_s if self._ok else 0.0
-        self._new_s = self._new_s + sign * sample.new_s if self._ok else 0.0
-        for key, seen in sample.tenants.items():
-            tenant = self._tenants.get(key)
-            if tenant is None:
-                tenant = self._tenants[key] = _Tenant()
-            tenant.count(seen, sign)
-            if not tenant.samples:
-                del self._tenants[key]
 
 
 @dataclass(slots=True)
@@ -275,6 +102,7 @@ class Seen:
     ok: int = 0  # answered well since the last look
     work_s: float = 0.0  # what that usually takes
     new_s: float = 0.0  # what those of tenants took of which that isn't known
+    usual_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
     done: deque[Done] = field(default_factory=deque)  # between looks, within the window
     first_at: float | None = None  # looked at for the first time
     verdict: Verdict = Verdict.HEALTHY  # that the rules give now
@@ -292,11 +120,11 @@ class Seen:
         self.work_s += sample.work_s
         self.new_s += sample.new_s
 
-    def looked_at(self, off: float, step_s: float, now: float) -> None:
-        """All that came since the last look was done `off` slower than usual."""
+    def looked_at(self, off: float, peers_off: float, step_s: float, now: float) -> None:
+        """All that came since the last look was done `off` slower than usual, here, and that in other cells."""
         self.first_at = now if self.first_at is None else self.first_at
         if step_s > 0:
-            self.done.append(Done(now, step_s, self.ok, self.work_s + self.new_s / exp(max(0.0, off))))
+            self.done.append(Done(now, step_s, self.ok, deflated_s(self.work_s, self.new_s, off, peers_off)))
         self.ok, self.work_s, self.new_s = 0, 0.0, 0.0
 
     def forget_before(self, then: float) -> None:
@@ -342,7 +170,6 @@ def beside(
     peers_off, peers_leverage = _of_peers(peers, config)
     canaries = [peer.canary_s for peer in peers if peer.canary_s is not None]
     error = spread * hypot(own.leverage, peers_leverage)
-    heaviest, share, taken, new_share = seen.window.load(config.window_s, own.off or 0.0)
     return Assessment(
         cell_id=cell_id,
         shift=own.off - peers_off if own.off is not None and peers_off is not None else None,
@@ -359,12 +186,9 @@ def beside(
         peers_canary_s=median(canaries) if canaries else None,
         failing=max(seen.window.failing(now)[0], seen.canaries.failures),
         oldest_s=seen.window.oldest_s(now),
-        heaviest=heaviest,
-        heaviest_share=share,
-        taken=taken,
-        new_share=new_share,
+        load=seen.window.load(config.window_s, own.off or 0.0, seen.usual_shares),
         surge=seen.window.surge(seen.usual, config.window_s),
-        growth=seen.window.growth(seen.usual, config.window_s, own.off or 0.0),
+        growth=seen.window.growth(seen.usual, config.window_s, own.off or 0.0, peers_off or 0.0),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-LEAST_LEARNED_S: Final = 60.0  # nothing is measured by what has been learned for less
+LEAST_LEARNED_S: Final = 60.0  # nothing is measured by what has been learned, or been well, for less
 
 
 @dataclass(frozen=True, slots=True)

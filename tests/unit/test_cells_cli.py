@@ -15,6 +15,7 @@ from router.cli_policy import by_hand, what_stays
 from router.core.evidence import Assessment, DetectorConfig, Verdict
 from router.core.models import NO_CARE, Care, CellRecord, LeaseView, Phase
 from router.core.policy import NO_POLICY
+from router.core.sample_window import Load
 from router.ports import AuditEntry, Condition, Snapshot
 
 CELL = "cell-0001"
@@ -33,8 +34,7 @@ SLOW = Assessment(
     peers=1,
     latency_s=0.3,
     canary_s=0.4,
-    heaviest="acme\x1b[31m",
-    heaviest_share=0.25,
+    load=Load("acme\x1b[31m", 0.25, 0.03),
 )
 
 
@@ -144,8 +144,8 @@ def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
     assert shown["D: the difference"] == "+1.10 ± 0.05, 3.00 times"
     assert shown["S: its tenants beside their usual"] == "+1.13, 3.10 times, of 12 tenants"
     assert shown["latency, mean"] == "300.0 ms, 200.0 ms of it too much"
-    assert shown["heaviest tenant"] == "'acme\\x1b[31m', 25% of the cell's time"
-    grown = dict(evidence(replace(SLOW, surge=1.5, growth=1.125, new_share=0.3)))
+    assert shown["heaviest tenant"] == "'acme\\x1b[31m', 25% of the cell's time, usually 3%"
+    grown = dict(evidence(replace(SLOW, surge=1.5, growth=1.125, load=Load(new_share=0.3))))
     assert [grown[name] for name in ("new tenants", "events", "work")] == [
         "30% of the cell's time",
         "1.50 times the usual",

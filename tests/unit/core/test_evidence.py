@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import pairwise
 from math import log, sqrt
 
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.evidence import WORK_SIGMA, WORK_SPREAD, Canaries, Window
 from router.core.observations import CellSample, TenantSample
 from router.core.robust import evened, middle_mean
+from router.core.sample_window import WORK_SIGMA, WORK_SPREAD, Canaries, Window
 from router.core.usual import Usual
 
 USUAL = Usual(rate=5.0, work=1.0, learned_s=600.0)
@@ -67,7 +67,8 @@ def test_what_is_forgotten_leaves_no_trace(old: list[CellSample], new: list[Cell
     assert [off for off, _ in window.offs()] == [off for off, _ in approximately]
     assert window.latency_s() == pytest.approx(fresh.latency_s(), rel=1e-6)
     assert window.surge(USUAL, 15) == pytest.approx(fresh.surge(USUAL, 15))
-    assert window.load(0.1, 0.0)[1:] == pytest.approx(fresh.load(0.1, 0.0)[1:], abs=1e-6)
+    loads = [astuple(each.load(0.1, 0.0, {}))[1:] for each in (window, fresh)]
+    assert loads[0] == pytest.approx(loads[1], abs=1e-6)
 
 
 def test_a_row_of_failures_counts_while_no_router_gets_a_success() -> None:
@@ -115,10 +116,13 @@ def test_work_is_compared_with_the_usual_as_if_the_cell_were_not_slow() -> None:
 
     usual = Usual(rate=200.0, work=20.0, learned_s=600.0)
     certain = 1 - WORK_SIGMA * WORK_SPREAD / sqrt(15 * 200)
-    assert seen(20.0).growth(usual, 15, log(3.0)) == pytest.approx(certain)
-    assert seen(40.0).growth(usual, 15, log(3.0)) == pytest.approx(2 * certain)
-    assert seen(20.0, 60.0).growth(usual, 15, log(3.0)) == pytest.approx(2 * certain)
-    assert seen(20.0, 20.0).growth(usual, 15, -1.0) == pytest.approx(2 * certain)
-    assert seen(0.5).growth(usual, 15, 0.0) == 0, "too little to be in anybody's way"
+    assert seen(20.0).growth(usual, 15, log(3.0), 0.0) == pytest.approx(certain)
+    assert seen(40.0).growth(usual, 15, log(3.0), 0.0) == pytest.approx(2 * certain)
+    assert seen(20.0, 60.0).growth(usual, 15, log(3.0), 0.0) == pytest.approx(2 * certain)
+    assert seen(20.0, 20.0).growth(usual, 15, -1.0, 0.0) == pytest.approx(2 * certain)
+    assert seen(40.0).growth(usual, 15, log(1.5), -log(2.0)) == pytest.approx(certain), "all seemed twice as slow"
+    assert seen(20.0, 60.0).growth(usual, 15, log(1.5), -log(2.0)) == pytest.approx(1.5 * certain)
+    assert seen(20.0).growth(usual, 15, log(3.0), log(2.0)) == pytest.approx(certain)
+    assert seen(0.5).growth(usual, 15, 0.0, 0.0) == 0, "too little to be in anybody's way"
     young = replace(usual, learned_s=50.0)
-    assert (seen(40.0).growth(young, 15, 0.0), seen(40.0).surge(young, 15)) == (0, 0), "too little is known"
+    assert (seen(40.0).growth(young, 15, 0.0, 0.0), seen(40.0).surge(young, 15)) == (0, 0), "too little is known"

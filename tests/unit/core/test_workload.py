@@ -6,8 +6,9 @@ from math import log, sqrt
 
 import pytest
 
-from router.core.evidence import WORK_SIGMA, WORK_SPREAD, Verdict
+from router.core.evidence import Verdict
 from router.core.observations import CellSample, TenantSample
+from router.core.sample_window import WORK_SIGMA, WORK_SPREAD
 from tests.sampled_cells import LATENCY_S, VICTIM, Fleet
 
 
@@ -35,8 +36,33 @@ def test_a_tenant_that_takes_what_the_others_had_is_workload(share: float, usual
     found = fleet.seconds(25)
     assert found.verdict is verdict
     if verdict is Verdict.WORKLOAD:
-        assert found.heaviest_share == pytest.approx(share)
+        assert found.load.share == pytest.approx(share)
         assert "tenant 'tenant-0' takes 95% of the cell's time" in found.rule
+
+
+def test_a_heavy_tenant_is_workload_for_as_long_as_it_is_heavy() -> None:
+    """Routers learn what it takes; that doesn't become what it used to take while the cell isn't well."""
+    fleet, slowness, usual = Fleet(), 1.0, 0.1
+
+    def own(cell_id: str, tenant: int) -> TenantSample | None:
+        rest = TenantSample(1, slowness * 0.8 / 9, (1 - usual) / 9, log(slowness))
+        whale = TenantSample(9, slowness * 1.2, usual, log(slowness))
+        return None if cell_id != VICTIM else rest if tenant else whale
+
+    fleet.own = own
+    fleet.seconds(90)
+    fleet.log_factor[VICTIM], slowness = log(3), 3.0
+    for second in range(300):
+        usual = min(0.6, 0.1 + second / 200)
+        assert fleet.seconds(1).verdict is not Verdict.SLOW, second
+    fleet.log_factor[VICTIM], slowness = 0.0, 1.0
+    assert fleet.seconds(20).verdict is Verdict.HEALTHY
+    fleet.log_factor[VICTIM], slowness = log(3), 3.0
+    assert fleet.seconds(60).verdict is Verdict.WORKLOAD, "it was well for a moment only"
+    fleet.log_factor[VICTIM], slowness = 0.0, 1.0
+    assert fleet.seconds(90).verdict is Verdict.HEALTHY
+    fleet.log_factor[VICTIM], slowness = log(3), 3.0
+    assert fleet.seconds(25).verdict is Verdict.SLOW, "it takes what it used to take"
 
 
 def test_new_tenants_that_fill_the_cell_together_are_workload() -> None:
@@ -48,7 +74,7 @@ def test_new_tenants_that_fill_the_cell_together_are_workload() -> None:
     fleet.own = lambda cell_id, tenant: None if cell_id != VICTIM else new if tenant < 10 else old
     found = fleet.seconds(25)
     assert found.verdict is Verdict.WORKLOAD
-    assert found.new_share == pytest.approx(1 / 3)
+    assert found.load.new_share == pytest.approx(1 / 3)
 
 
 def test_twice_as_many_events_as_usual_are_workload() -> None:
@@ -76,3 +102,16 @@ def test_work_that_has_grown_is_workload_for_as_long_as_it_lasts() -> None:
     assert found.growth == pytest.approx(1.6 * (1 - WORK_SIGMA * WORK_SPREAD / sqrt(15 * 16)), rel=0.05)
     as_ever = fleet.sample(VICTIM)
     assert fleet.seconds(25, cell_0=as_ever).verdict is Verdict.SLOW, "and nothing has grown"
+
+
+def test_what_all_cells_shared_is_no_growth_of_ones_work() -> None:
+    """All were slow for long enough that it became usual: one that is slow later on hasn't more to do for that."""
+    fleet = Fleet()
+    fleet.seconds(90)
+    slowed = {f"tenant-{tenant}": TenantSample(1, LATENCY_S, 0.1, -log(2)) for tenant in range(10)}
+    faster = CellSample(1, 10, 10, 10 * log(LATENCY_S), work_s=10 * 2 * LATENCY_S, tenants=slowed)
+    fleet.seconds(20, cell_0=faster, cell_1=faster, cell_2=faster)
+    slow = {f"tenant-{tenant}": TenantSample(1, 3 * LATENCY_S, 0.1, log(1.5)) for tenant in range(10)}
+    sick = CellSample(1, 10, 10, 10 * log(3 * LATENCY_S), work_s=10 * 2 * LATENCY_S, tenants=slow)
+    found = fleet.seconds(20, cell_0=sick, cell_1=faster, cell_2=faster)
+    assert (found.verdict, found.growth < 1) == (Verdict.SLOW, True)
