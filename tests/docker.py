@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import uuid
@@ -14,17 +15,32 @@ REPOSITORY: Final = Path(__file__).parents[1]
 LABEL: Final = "com.docker.compose.project"
 PORTS: Final = ("LOCALSTACK", "ROUTER", "ROUTER_1", "CONTROLLER", "CONTROLLER_1", "PROMETHEUS", "GRAFANA")
 IMAGE: Final = "cellrouter:dev"
+ENGINE: Final = ["docker", "info"]
 LIMIT_S: Final = 600.0
 """Of one command: a first build downloads everything."""
 
 
 def require_docker() -> None:
     """Skip the test where Docker or its compose isn't; with CI=true fail it instead, so that CI skips nothing."""
-    for command in (["docker", "info"], ["docker", "compose", "version"]):
-        fault = _fault(command)
-        if fault:
-            message = f"needs Docker with compose: `{' '.join(command)}` {fault}"
-            pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    require_engine()
+    _require(["docker", "compose", "version"])
+
+
+def require_engine() -> None:
+    """The same for a test that needs no compose."""
+    _require(ENGINE)
+
+
+@functools.cache
+def has_engine() -> bool:
+    """Whether one answers."""
+    return not _fault(ENGINE)
+
+
+def _require(command: list[str]) -> None:
+    if fault := _fault(command):
+        message = f"needs Docker: `{' '.join(command)}` {fault}"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
 
 
 def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool = True, both: bool = False) -> str:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from tests.acceptance.sick_stories import ladder, replaced
 from tests.infirmary import Infirmary
+
+pytestmark = pytest.mark.one_kind  # it is about sick cells
 
 Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from tests.acceptance.sick_stories import TO_SERVE_S, ladder, replaced
 from tests.aio import until
 from tests.infirmary import COST_S, Infirmary, now_ms, pause
+
+pytestmark = pytest.mark.one_kind  # it is about sick cells
 
 Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
 

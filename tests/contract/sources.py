@@ -1,12 +1,10 @@
-"""Event sources for the contract suites: the fake in memory, and SQS as MiniStack and LocalStack do it."""
+"""Event sources for the contract suites: the fake in memory, and SQS as the servers do it."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-
-import pytest
 
 from router.adapters.aws import AwsConfig, open_client
 from router.adapters.aws_resources import create_queue
@@ -19,7 +17,6 @@ from router.ports import EventSource
 from tests.aio import run
 
 Suite = Callable[[EventSource], Awaitable[None]]
-ENDPOINTS = {"ministack": "aws_endpoint", "localstack": "localstack_endpoint"}
 
 
 @asynccontextmanager
@@ -38,10 +35,8 @@ async def sqs(endpoint: str, name: str) -> AsyncIterator[EventSource]:
         yield SqsSource(name, poll, call)
 
 
-def runner(request: pytest.FixtureRequest, suffix: str = "") -> Callable[[Suite], None]:
-    """Runs a coroutine on a fresh queue of the kind that the fixture's parameter names."""
-    fixture = ENDPOINTS.get(request.param)
-    endpoint = request.getfixturevalue(fixture) if fixture else ""
+def runner(endpoint: str, suffix: str = "") -> Callable[[Suite], None]:
+    """Runs a coroutine on a fresh queue there; without an endpoint in memory."""
     name = f"contract-{uuid.uuid4().hex[:8]}{suffix}"
 
     def on(suite: Suite) -> None:

@@ -1,4 +1,4 @@
-"""EventSource, standard queues: one suite for the fake in memory, MiniStack and LocalStack."""
+"""EventSource, standard queues: one suite for the fake in memory and for every kind of servers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.aio import run
 from tests.contract.sources import Suite, runner, take
 
 
-@pytest.fixture(params=["memory", "ministack", "localstack"])
-def on_source(request: pytest.FixtureRequest) -> Callable[[Suite], None]:
+@pytest.fixture
+def on_source(aws_endpoint: str, memory_too: None) -> Callable[[Suite], None]:
     """Runs a coroutine on a fresh queue."""
-    return runner(request)
+    return runner(aws_endpoint)
 
 
 def test_what_is_sent_is_received(on_source: Callable[[Suite], None]) -> None:

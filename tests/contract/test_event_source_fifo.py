@@ -1,4 +1,4 @@
-"""EventSource, FIFO queues: one suite for the fake in memory, MiniStack and LocalStack."""
+"""EventSource, FIFO queues: one suite for the fake in memory and for every kind of servers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from router.ports import EventSource
 from tests.contract.sources import Suite, runner, take
 
 
-@pytest.fixture(params=["memory", "ministack", "localstack"])
-def on_fifo(request: pytest.FixtureRequest) -> Callable[[Suite], None]:
+@pytest.fixture
+def on_fifo(aws_endpoint: str, memory_too: None) -> Callable[[Suite], None]:
     """Runs a coroutine on a fresh FIFO queue."""
-    return runner(request, ".fifo")
+    return runner(aws_endpoint, ".fifo")
 
 
 def drafts(group: str, numbers: Sequence[int]) -> list[Draft]:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.worker_process import REPOSITORY, SECRET, WorkerProcess, body, outcomes, post
 
+pytestmark = pytest.mark.one_kind  # it is about the command
+
 
 def chaos(worker: WorkerProcess, *arguments: str, code: int = 0) -> str:
     """Run the command; it has to end with the code and without a traceback. What it says, on one line."""

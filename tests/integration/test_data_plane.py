@@ -14,6 +14,8 @@ import pytest
 from tests.aio import until
 from tests.system import System
 
+pytestmark = pytest.mark.one_kind  # whole systems: compose runs them on LocalStack and Redis 7
+
 
 def once(names: list[str]) -> Counter[str]:
     """Each exactly once."""

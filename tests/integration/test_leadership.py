@@ -31,6 +31,8 @@ from tests.servers import valkey
 from tests.system import System
 from tests.watcher import Watcher
 
+pytestmark = pytest.mark.one_kind  # it is about who leads
+
 SECRET: Final = "a-secret-for-tests"
 LIMIT_S: Final = 240
 IN_A_WRITE: Final = r"frozen at \"launch\""  # as the audit's JSON is, in the JSON of a write

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 from cell_worker import protocol
 from tests.worker_process import WorkerProcess, body, post
+
+pytestmark = pytest.mark.one_kind  # it is about the cell's store
 
 
 def test_a_generation_that_the_store_has_seen_pass_makes_the_next_one_higher(redis_url: str, tmp_path: Path) -> None:

@@ -9,12 +9,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from router.adapters.clock import SystemClock
 from router.adapters.redis_registry import RedisRegistry, connect
 from router.core.slots import NO_MOVE, SlotMap
 from router.ports import Snapshot
 from tests.aio import until
 from tests.system import System
+
+pytestmark = pytest.mark.one_kind  # it is about the controller's moves
 
 KEYS = [f"tenant-{i}" for i in range(24)]
 BURSTS = 2  # a second

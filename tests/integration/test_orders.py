@@ -12,12 +12,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from router.adapters.clock import SystemClock
 from router.adapters.redis_registry import RedisRegistry, connect
 from router.core.slots import SlotMap
 from router.ports import Snapshot
 from tests.aio import until
 from tests.system import System
+
+pytestmark = pytest.mark.one_kind  # it is about what the controller does
 
 KEYS = [f"tenant-{i}" for i in range(24)]
 

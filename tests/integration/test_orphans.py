@@ -9,10 +9,14 @@ import sys
 import uuid
 from pathlib import Path
 
+import pytest
+
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from tests.aio import run, until
 from tests.leadership_world import is_gone, logged, pid_of, workers, world
+
+pytestmark = pytest.mark.one_kind  # it is about the controllers' processes
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 240

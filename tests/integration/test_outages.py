@@ -21,6 +21,8 @@ from tests.aio import run, until
 from tests.servers import free_port
 from tests.system import System
 
+pytestmark = pytest.mark.one_kind  # it is about Redis' faults, on a server of its own
+
 KEYS = [f"tenant-{i}" for i in range(24)]
 
 

@@ -18,6 +18,8 @@ import pytest
 from tests.aio import run, until
 from tests.servers import free_port
 
+pytestmark = pytest.mark.one_kind  # it is about starting and stopping
+
 REPOSITORY = Path(__file__).parents[2]
 
 

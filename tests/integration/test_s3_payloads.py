@@ -1,4 +1,4 @@
-"""PayloadStore: one suite for the fake in memory and for S3 on MiniStack, and S3's faults over a real socket."""
+"""PayloadStore: one suite for the fake in memory and for S3, and S3's faults over a real socket."""
 
 from __future__ import annotations
 
@@ -46,14 +46,13 @@ async def s3(endpoint: str, objects: Mapping[str, bytes]) -> AsyncIterator[tuple
         yield S3PayloadStore(client), bucket
 
 
-@pytest.fixture(params=["memory", "ministack"])
-def on_store(request: pytest.FixtureRequest) -> Callable[[Suite], None]:
+@pytest.fixture
+def on_store(aws_endpoint: str, memory_too: None) -> Callable[[Suite], None]:
     """Runs a coroutine on a bucket with OBJECTS."""
-    endpoint = request.getfixturevalue("aws_endpoint") if request.param == "ministack" else ""
 
     def on(suite: Suite) -> None:
         async def story() -> None:
-            async with s3(endpoint, OBJECTS) if endpoint else memory(OBJECTS) as (store, bucket):
+            async with s3(aws_endpoint, OBJECTS) if aws_endpoint else memory(OBJECTS) as (store, bucket):
                 await suite(store, bucket)
 
         run(story())

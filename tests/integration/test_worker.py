@@ -21,6 +21,8 @@ from tests.cell_in_aws import arrived, make_cell
 from tests.servers import free_port, ministack
 from tests.worker_process import SECRET, WorkerProcess, body, get, in_parallel, outcomes, post
 
+pytestmark = pytest.mark.one_kind  # it is about the worker's process
+
 EVENTS = protocol.EVENTS_PATH
 
 

@@ -15,6 +15,8 @@ from router.adapters.clock import SystemClock
 from tests.aio import run, until
 from tests.worker_process import WorkerProcess, body, get, outcomes, post
 
+pytestmark = pytest.mark.one_kind  # it is about the worker's faults
+
 EVENTS, CHAOS = protocol.EVENTS_PATH, protocol.CHAOS_PATH
 CLOCK = SystemClock()
 

@@ -17,6 +17,8 @@ from tests.cell_in_aws import arrived, make_cell
 from tests.servers import free_port
 from tests.worker_process import WorkerProcess, body, get, outcomes, post
 
+pytestmark = pytest.mark.one_kind  # it is about the cell's store
+
 EVENTS = protocol.EVENTS_PATH
 
 
