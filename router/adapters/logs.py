@@ -40,6 +40,10 @@ class LogObserver:
     def __init__(self) -> None:
         log = structlog.get_logger("cellrouter")
         self.handlers: Mapping[type, Callable[[Any], None]] = {
+            telemetry.QueueFaulty: lambda r: log.error(
+                "queue is missing" if r.missing else "queue is out of reach", queue=r.queue, why=r.why
+            ),
+            telemetry.QueueWell: lambda r: log.warning("queue is there again", queue=r.queue),
             telemetry.LaneFailed: lambda r: log.warning("lane failed", cell=r.cell_id, error=r.error),
             telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
             telemetry.KeyQuarantined: lambda r: log.error("key quarantined", cell=r.cell_id, key=r.key, why=r.why),

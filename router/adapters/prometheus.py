@@ -118,6 +118,9 @@ class PrometheusObserver:
         self._delete_failures = counter(
             "cellrouter_message_delete_failures", "Deletes that failed and are tried again.", ["queue"]
         )
+        self._faulty = Gauge(
+            "cellrouter_queue_faulty", "1 while a queue is missing or out of reach.", ["queue"], registry=registry
+        )
         self._answered = counter("cellrouter_events_answered", "Events by their outcome.", ["cell", "outcome"])
         self._repeated = counter(
             "cellrouter_events_duplicate", "Events that their cell had processed before.", ["cell"]
@@ -142,6 +145,8 @@ class PrometheusObserver:
         self.handlers: Mapping[type, Callable[[Any], None]] = {
             telemetry.MessagesReceived: self._on_received,
             telemetry.MessagesDeleted: self._on_deleted,
+            telemetry.QueueFaulty: lambda r: self._faulty.labels(r.queue).set(1),
+            telemetry.QueueWell: lambda r: self._faulty.labels(r.queue).set(0),
             telemetry.EventAnswered: self._on_answered,
             telemetry.BatchSent: lambda r: self._batch.observe(r.cell_id, r.events),
             telemetry.EventHeld: lambda r: self._held.add(r.cell_id, r.cause),

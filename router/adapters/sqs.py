@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from router.adapters.sqs_client import SqsClient, SqsError
-from router.core.errors import SourceUnavailableError
+from router.core.errors import SourceMissingError, SourceUnavailableError
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId")
@@ -14,6 +14,9 @@ _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
 """The receipt is of no use any more: the message is gone, or will come again with another."""
 _ONE_IS_BAD: Final = {*_GONE, "InvalidMessageContents", "BatchRequestTooLong", "MissingParameter"}
 """SQS refuses a whole batch for what is wrong with one of its entries."""
+
+_MISSING: Final = {"NonExistentQueue", "QueueDoesNotExist"}
+"""The first from those that still answer as the older protocol did."""
 
 
 class SqsSource:
@@ -88,7 +91,7 @@ class SqsSource:
                 "Failed", ()
             )
         except SourceUnavailableError as error:
-            code = getattr(error.__cause__, "code", "").rpartition(".")[2]
+            code = _short(getattr(error.__cause__, "code", ""))
             if code not in _ONE_IS_BAD:
                 raise
             if len(entries) == 1:
@@ -102,7 +105,13 @@ class SqsSource:
                 self._known_url = (await self._call.call("GetQueueUrl", QueueName=self.name))["QueueUrl"]
             return await client.call(operation, QueueUrl=self._known_url, **parameters)
         except SqsError as error:
-            raise SourceUnavailableError(f"queue {self.name}: {error}") from error
+            kind = SourceMissingError if _short(error.code) in _MISSING else SourceUnavailableError
+            raise kind(f"queue {self.name}: {error}") from error
+
+
+def _short(code: str) -> str:
+    """NonExistentQueue of AWS.SimpleQueueService.NonExistentQueue."""
+    return code.rpartition(".")[2]
 
 
 def _by_size(drafts: Sequence[Draft]) -> list[list[int]]:

@@ -13,6 +13,10 @@ class SourceUnavailableError(CellRouterError):
     """A whole call to a queue failed: nothing is known to have happened."""
 
 
+class SourceMissingError(SourceUnavailableError):
+    """There is no such queue; somebody may make it anew."""
+
+
 class RegistryUnavailableError(CellRouterError):
     """The registry can't be reached or doesn't answer; what was read last stays in force."""
 

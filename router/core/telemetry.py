@@ -26,6 +26,22 @@ class MessagesDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueFaulty:
+    """A queue can't be used. Told once, and again only when it is another fault."""
+
+    queue: str
+    missing: bool  # False: it is there, or nobody knows
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueWell:
+    """A queue that could not be used can be again."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
 class EventAnswered:
     """A cell answered one event, or didn't (`retry`)."""
 
@@ -113,6 +129,8 @@ class LeaseRefused:
 Record = (
     MessagesReceived
     | MessagesDeleted
+    | QueueFaulty
+    | QueueWell
     | EventAnswered
     | BatchSent
     | EventHeld

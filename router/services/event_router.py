@@ -24,6 +24,7 @@ from router.services.quarantine import QuarantineWard, WardConfig
 from router.services.reporter import Reporter
 from router.services.routing import Applied, RoutingMemory, RoutingWatcher
 from router.services.supervisor import run_until
+from router.services.watched_queue import WatchedQueue
 
 DRAIN_POLL_S: Final = 0.02
 SWEEP_WAIT_S: Final = 1.0  # of a look into the quarantine queue
@@ -64,19 +65,23 @@ def assemble(
 ) -> EventRouter:
     """Put the parts of one router together."""
 
+    def watched(queue: EventSource) -> EventSource:
+        return WatchedQueue(queue, clock, observer)
+
     def inbox_of(queue: EventSource) -> Inbox:
         return Inbox(queue, payloads, clock, observer, config.visibility_s)
 
     def side_queue(queue: EventSource, wait_s: float) -> HoldQueue:
+        queue = watched(queue)
         return HoldQueue(inbox_of(queue), Forwarder(queue, clock), clock, wait_s)
 
     ward = QuarantineWard(config.ward, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer)
     side_queues = SideQueues(
-        dead_letters=Forwarder(queues.dead_letters, clock),
+        dead_letters=Forwarder(watched(queues.dead_letters), clock),
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
         ward=ward,
     )
-    inbox, lag = inbox_of(queues.source), LoopLag(clock)
+    inbox, lag = inbox_of(watched(queues.source)), LoopLag(clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer)
     return EventRouter(
         lag=lag,

@@ -11,7 +11,7 @@ import pytest
 from router.adapters.aws import AwsConfig
 from router.adapters.sqs import SqsSource
 from router.adapters.sqs_client import open_sqs_client
-from router.core.errors import SourceUnavailableError
+from router.core.errors import SourceMissingError
 from router.core.models import Draft
 from router.ports import EventSource
 from tests.aio import run
@@ -171,14 +171,14 @@ def test_the_longest_body_fits(on_source: Callable[[Suite], None]) -> None:
     on_source(suite)
 
 
-def test_a_queue_that_is_not_there_is_unavailable(aws_endpoint: str) -> None:
+def test_a_queue_that_is_not_there_is_missing(aws_endpoint: str) -> None:
     """One error of ours, with the queue's name and the cause."""
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
             config = AwsConfig("us-east-1", aws_endpoint)
             client = await open_sqs_client(stack, config, connections=1, read_timeout_s=10)
-            with pytest.raises(SourceUnavailableError, match="queue no-such-queue") as caught:
+            with pytest.raises(SourceMissingError, match="queue no-such-queue") as caught:
                 await SqsSource("no-such-queue", client, client).receive(1, 0, 30)
             assert caught.value.__cause__ is not None
 

@@ -1,0 +1,61 @@
+"""A queue that says when it is missing or out of reach: once, and once when it is there again.
+
+Every loop over a queue tries again by itself; without this nobody would learn why nothing comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Final, TypeVar
+
+from router.core.errors import SourceMissingError, SourceUnavailableError
+from router.core.models import Draft, Message
+from router.core.telemetry import QueueFaulty, QueueWell
+from router.ports import Clock, EventSource, Observer
+
+WELL_AFTER_S: Final = 10.0  # without a fault: where every second call fails, that is one fault and not many
+
+T = TypeVar("T")
+
+
+class WatchedQueue:
+    """An EventSource around another."""
+
+    def __init__(self, queue: EventSource, clock: Clock, observer: Observer) -> None:
+        self.name = queue.name
+        self.fifo = queue.fifo
+        self._queue = queue
+        self._clock = clock
+        self._observer = observer
+        self._told: type[SourceUnavailableError] | None = None  # the fault that is known of
+        self._failed_at = 0.0
+
+    async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
+        """As the queue does."""
+        return await self._watched(self._queue.receive(max_messages, wait_s, visibility_s))
+
+    async def delete(self, messages: Sequence[Message]) -> list[Message]:
+        """As the queue does."""
+        return await self._watched(self._queue.delete(messages))
+
+    async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
+        """As the queue does."""
+        await self._watched(self._queue.set_visibility(messages, seconds))
+
+    async def send(self, drafts: Sequence[Draft]) -> list[int]:
+        """As the queue does."""
+        return await self._watched(self._queue.send(drafts))
+
+    async def _watched(self, call: Awaitable[T]) -> T:
+        try:
+            answer = await call
+        except SourceUnavailableError as error:
+            self._failed_at = self._clock.monotonic()
+            if self._told is not type(error):
+                self._told = type(error)
+                self._observer.observe(QueueFaulty(self.name, isinstance(error, SourceMissingError), str(error)))
+            raise
+        if self._told is not None and self._clock.monotonic() - self._failed_at >= WELL_AFTER_S:
+            self._told = None
+            self._observer.observe(QueueWell(self.name))
+        return answer

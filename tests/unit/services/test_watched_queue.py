@@ -1,0 +1,160 @@
+"""A queue that can't be used is told of once, and once when it can be again."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from router.adapters.memory import MemorySource
+from router.core.errors import SourceMissingError, SourceUnavailableError
+from router.core.models import Draft
+from router.core.telemetry import QueueFaulty, QueueWell
+from router.services.watched_queue import WELL_AFTER_S, WatchedQueue
+from tests.fake_clock import FakeClock, play
+from tests.router_world import Notes, World
+
+AWAY = SourceUnavailableError("no answer")
+GONE = SourceMissingError("there is no such queue")
+
+
+class Faulty(MemorySource):
+    """Every call fails as it is told."""
+
+    fault: SourceUnavailableError | None = None
+
+    def _fail_if_down(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+
+class Rig:
+    """A watched queue, and what it tells."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.notes = Notes()
+        self.inner = Faulty("q.fifo", self.clock)
+        self.queue = WatchedQueue(self.inner, self.clock, self.notes)
+
+    async def poll(self, fault: SourceUnavailableError | None, times: int = 1) -> None:
+        """Receive so often, a second apart."""
+        self.inner.fault = fault
+        for _ in range(times):
+            with contextlib.suppress(SourceUnavailableError):
+                await self.queue.receive(10, 0, 30)
+            await self.clock.sleep(1)
+
+
+def test_it_is_the_queue_that_it_watches() -> None:
+    """In every call."""
+    rig = Rig()
+
+    async def story() -> None:
+        assert (rig.queue.name, rig.queue.fifo) == ("q.fifo", True)
+        drafts = [Draft("a", group_id="g", dedup_id="1"), Draft("b", group_id="g", dedup_id="2")]
+        assert await rig.queue.send(drafts) == []
+        received = await rig.queue.receive(10, 0, 30)
+        assert [message.body for message in received] == ["a", "b"]
+        await rig.queue.set_visibility(received, 0)
+        again = await rig.queue.receive(10, 0, 30)
+        assert [message.receive_count for message in again] == [2, 2]
+        assert await rig.queue.delete(again) == []
+        assert len(rig.inner) == 0
+
+    play(rig.clock, story())
+    assert rig.notes.records == []
+
+
+@pytest.mark.parametrize("call", ["receive", "send", "delete", "set_visibility"])
+def test_every_call_is_watched(call: str) -> None:
+    """And its error is the queue's own."""
+    rig = Rig()
+
+    async def story() -> None:
+        drafts = [Draft("a", group_id="g", dedup_id="1")]
+        await rig.inner.send(drafts)
+        received = await rig.inner.receive(1, 0, 30)
+        rig.inner.fault = GONE
+        arguments = {"receive": (1, 0, 30), "send": (drafts,), "delete": (received,), "set_visibility": (received, 0)}
+        with pytest.raises(SourceMissingError) as caught:
+            await getattr(rig.queue, call)(*arguments[call])
+        assert caught.value is GONE
+
+    play(rig.clock, story())
+    assert rig.notes.records == [QueueFaulty("q.fifo", missing=True, why=str(GONE))]
+
+
+def test_a_fault_is_told_once_and_its_end_once() -> None:
+    """The end, when it has gone well for a while."""
+    rig = Rig()
+
+    async def story() -> None:
+        await rig.poll(GONE, 20)
+        assert rig.notes.records == [QueueFaulty("q.fifo", missing=True, why=str(GONE))]
+        await rig.poll(None, round(WELL_AFTER_S) - 1)
+        assert rig.notes.count(QueueWell) == 0
+        await rig.poll(None, 20)
+        assert rig.notes.records[1:] == [QueueWell("q.fifo")]
+        await rig.poll(GONE)
+        assert rig.notes.count(QueueFaulty) == 2
+
+    play(rig.clock, story())
+
+
+def test_another_fault_is_told_too() -> None:
+    """A server that was away is there again, and has forgotten the queue."""
+    rig = Rig()
+
+    async def story() -> None:
+        await rig.poll(AWAY, 3)
+        await rig.poll(GONE, 3)
+
+    play(rig.clock, story())
+    assert rig.notes.records == [
+        QueueFaulty("q.fifo", missing=False, why=str(AWAY)),
+        QueueFaulty("q.fifo", missing=True, why=str(GONE)),
+    ]
+
+
+def test_where_every_second_call_fails_that_is_one_fault() -> None:
+    """And no end of it."""
+    rig = Rig()
+
+    async def story() -> None:
+        for _ in range(30):
+            await rig.poll(AWAY)
+            await rig.poll(None)
+
+    play(rig.clock, story())
+    assert len(rig.notes.records) == 1
+
+
+def test_every_queue_of_a_router_is_watched() -> None:
+    """Source, dead letters, quarantine and hold queues; nothing is lost by their absence."""
+    world = World(cells=2)
+    world.source, world.dead, world.quarantine = (Faulty(name, world.clock) for name in ("source", "dead", "aside"))
+    world.holds = {cell: Faulty(f"hold-{cell}", world.clock) for cell in world.cell_ids}
+    queues = [world.source, world.dead, world.quarantine, *world.holds.values()]
+
+    def fail(fault: SourceUnavailableError | None, *failing: MemorySource) -> None:
+        for queue in failing or queues:
+            queue.fault = fault  # type: ignore[attr-defined] # they are all Faulty
+
+    async def story() -> None:
+        await world.send(20)
+        await world.source.send([Draft("no json")])  # for the dead-letter queue
+        fail(GONE, *queues[1:])
+        async with world.routing():
+            await world.clock.sleep(30)
+            fail(GONE)
+            await world.clock.sleep(30)
+            fail(None)
+            await world.settled()
+            await world.clock.sleep(60)
+
+    play(world.clock, story())
+    told = [record.queue for record in world.notes.records if isinstance(record, QueueFaulty)]
+    assert sorted(told) == sorted(queue.name for queue in queues)
+    assert world.cells.effects().keys() == world.sent
+    assert len(world.dead) == 1
