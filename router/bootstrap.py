@@ -52,6 +52,7 @@ from router.services.event_router import DataPlaneConfig, Queues, assemble
 from router.services.payloads import PayloadConfig, Payloads
 from router.services.quarantine import WardConfig
 from router.services.supervisor import run_until
+from router.services.upkeep import Charge, Upkeep
 from router.settings import Settings
 
 _CLOCK = SystemClock()
@@ -145,7 +146,8 @@ async def run_controller(settings: Settings) -> None:
 
         metrics.watch_cells(sight, frozen_by)
         app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
-        await _run(stop, settings, app, _until(stop, controller.run()))
+        upkeep = Upkeep(config.owner, registry, resources, lambda: _charge_of(controller), _CLOCK, observer)
+        await _run(stop, settings, app, run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}))
 
 
 async def run_init(settings: Settings) -> None:
@@ -208,10 +210,6 @@ async def _run(stop: asyncio.Event, settings: Settings, app: FastAPI, work: Awai
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
 
 
-async def _until(stop: asyncio.Event, work: Any) -> None:
-    await run_until(stop, {"controller": work})
-
-
 class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
         """Signals are ours: uvicorn would end the process before the lanes are drained."""
@@ -252,6 +250,14 @@ def _stop_on_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)
     return stop
+
+
+def _charge_of(controller: Controller) -> Charge | None:
+    """What it is answerable for; nothing while another leads."""
+    if controller.epoch is None or controller.sight is None:
+        return None
+    cells = controller.sight.snapshot.cells.values()
+    return Charge(controller.epoch, [record.cell_id for record in cells if not record.retired])
 
 
 async def _registry(

@@ -291,8 +291,8 @@ class InstanceControl(Protocol):
 class CellResources(Protocol):
     """The durable components of cells, which outlive their instances. Raises ProvisionError."""
 
-    async def ensure(self, cell_id: str) -> None:
-        """Make the cell's hold queue, its sink's stream and its bucket where they are missing."""
+    async def ensure(self, cell_id: str) -> Sequence[str]:
+        """Make the cell's hold queue, its sink's stream and its bucket where they are missing; names what was."""
         ...
 
 

@@ -96,8 +96,9 @@ class ControlWorld(World):
             cell.finishes = True
         self.cells.on_effect = self._note_stranger
 
-    async def ensure(self, cell_id: str) -> None:
+    async def ensure(self, cell_id: str) -> Sequence[str]:
         """The CellResources port: all is there."""
+        return ()
 
     def controller(self, name: str) -> Process:
         """A running controller."""

@@ -131,6 +131,11 @@ class System:
         """Any queue of it."""
         return SqsSource(name, self._call, self._call)
 
+    async def drop(self, queue: str) -> None:
+        """Delete a queue, with all that is in it."""
+        url = (await self._call.call("GetQueueUrl", QueueName=queue))["QueueUrl"]
+        await self._call.call("DeleteQueue", QueueUrl=url)
+
     async def dead_letters(self) -> list[DeadLetter]:
         """Look at all there are; they stay."""
         queue = self.queue(f"{self.name}-dead")
@@ -230,6 +235,15 @@ class Role:
     async def lanes(self) -> list[dict[str, Any]]:
         """What it shows of its cells; nothing for no answer."""
         return list(json.loads(await asyncio.to_thread(self._get, "/cells") or "[]"))
+
+    async def audit(self) -> list[dict[str, Any]]:
+        """What the controllers did, oldest first."""
+        return list(json.loads(await asyncio.to_thread(self._get, "/audit?limit=1000") or "[]"))
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log with this word."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line.get("event") == event]
 
     async def stopping(self) -> bool:
         """Whether it has said that it stops."""

@@ -6,7 +6,7 @@ Made where it is missing, never changed where it is there: in production CloudFo
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,13 @@ from router.adapters.aws import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
+_Call = Callable[[], Awaitable[Any]]
+_MISSING: Final = {
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "QueueDoesNotExist",
+    "404",  # of HeadBucket, whose answer has no body
+    "ResourceNotFoundException",
+}
 _RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS knows: what waits must not vanish
 FIFO: Final = ".fifo"
 _FIFO_ATTRIBUTES: Final = {  # high throughput: limits and duplicates count within a group
@@ -60,21 +67,29 @@ class AwsCellResources:
         self._region = region
         self._role = firehose_role
 
-    async def ensure(self, cell_id: str) -> None:
-        """Hold queue, bucket and stream."""
-        name = self._names.cell(cell_id)
-        await _made(create_queue(self._sqs, self._names.hold_queue(cell_id)))
-        await _made(create_bucket(self._s3, name, self._region))
-        await _made(
-            self._firehose.create_delivery_stream(
-                DeliveryStreamName=name,
-                DeliveryStreamType="DirectPut",
-                ExtendedS3DestinationConfiguration={
-                    "RoleARN": self._role,
-                    "BucketARN": f"arn:aws:s3:::{name}",
-                    "BufferingHints": _FIREHOSE_BUFFER,
-                },
-            )
+    async def ensure(self, cell_id: str) -> Sequence[str]:
+        """Hold queue, bucket and stream. To find that all are there, the right to read is enough."""
+        name, hold = self._names.cell(cell_id), self._names.hold_queue(cell_id)
+        sqs, s3, firehose = self._sqs, self._s3, self._firehose
+        parts: dict[str, tuple[_Call, _Call]] = {  # the stream last: it needs the bucket
+            "hold queue": (lambda: sqs.get_queue_url(QueueName=hold), lambda: create_queue(sqs, hold)),
+            "bucket": (lambda: s3.head_bucket(Bucket=name), lambda: create_bucket(s3, name, self._region)),
+            "stream": (
+                lambda: firehose.describe_delivery_stream(DeliveryStreamName=name),
+                lambda: self._create_stream(name),
+            ),
+        }
+        return [part for part, (look, make) in parts.items() if await _was_missing(look, make)]
+
+    async def _create_stream(self, name: str) -> None:
+        await self._firehose.create_delivery_stream(
+            DeliveryStreamName=name,
+            DeliveryStreamType="DirectPut",
+            ExtendedS3DestinationConfiguration={
+                "RoleARN": self._role,
+                "BucketARN": f"arn:aws:s3:::{name}",
+                "BufferingHints": _FIREHOSE_BUFFER,
+            },
         )
 
 
@@ -119,6 +134,16 @@ def _bucket_may_send(queue_arn: str, bucket: str) -> str:
         "Condition": {"ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{bucket}"}},
     }
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+async def _was_missing(look: _Call, make: _Call) -> bool:
+    """Make it unless it is there, also when that can't be told; True: it certainly wasn't."""
+    try:
+        await look()
+    except AWS_ERRORS as error:
+        await _made(make())
+        return error_code(error) in _MISSING
+    return False
 
 
 async def _made(call: Awaitable[Any]) -> None:

@@ -6,6 +6,7 @@ The controller's lease has to be renewed meanwhile, and what is sick may not ans
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -91,10 +92,15 @@ class Ward:
         made = replace(record, reprovisioned_at_ms=snapshot.now_ms, care=after_reprovisioning(record, snapshot.now_ms))
         try:
             async with asyncio.timeout(REPROVISION_S):
-                await self._resources.ensure(record.cell_id)
+                missing = await self._resources.ensure(record.cell_id)
         except (ProvisionError, TimeoutError) as error:
             return Outcome("reprovision failed", f"{type(error).__name__}: {error}", record=made)
-        return Outcome("reprovisioned", "its queue, stream and bucket are there", record=made)
+        return Outcome("reprovisioned", made_anew(missing), record=made)
+
+
+def made_anew(missing: Sequence[str]) -> str:
+    """For the audit."""
+    return f"made anew: {', '.join(missing)}" if missing else "nothing was missing"
 
 
 def _address(record: CellRecord, snapshot: Snapshot) -> str:

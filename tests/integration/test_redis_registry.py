@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -136,8 +136,8 @@ def test_what_is_written_is_read(redis_url: str) -> None:
 class NoResources:
     """CellResources that are there already."""
 
-    async def ensure(self, cell_id: str) -> None:
-        return
+    async def ensure(self, cell_id: str) -> Sequence[str]:
+        return ()
 
 
 async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:

@@ -1,0 +1,161 @@
+"""What belongs to cells and has gone is made anew by the leader, and it says so once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from router.core.errors import ProvisionError
+from router.core.models import cell_ids
+from router.core.telemetry import ActionTaken
+from router.services.upkeep import PAUSE_S, ROUND_S, Charge, Upkeep
+from tests.control_world import actions
+from tests.fake_clock import FakeClock, play
+from tests.memory_registry import MemoryRegistry
+from tests.router_world import Notes
+
+
+class Rig:
+    """An upkeep of two cells, as the leader; it is the CellResources port too."""
+
+    def __init__(self, cells: int = 2) -> None:
+        self.clock = FakeClock()
+        self.notes = Notes()
+        self.registry = MemoryRegistry(self.clock)
+        self.cells = cell_ids(cells)
+        self.missing: dict[str, list[str]] = {}
+        self.fault = ""
+        self.looks: list[tuple[float, str]] = []
+        self.epoch: int | None = None
+        self.upkeep = Upkeep("me", self.registry, self, self.charge, self.clock, self.notes)
+
+    async def ensure(self, cell_id: str) -> Sequence[str]:
+        self.looks.append((self.clock.now, cell_id))
+        if self.fault:
+            raise ProvisionError(self.fault)
+        return self.missing.pop(cell_id, [])
+
+    def charge(self) -> Charge | None:
+        return Charge(self.epoch, self.cells) if self.epoch is not None else None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """It leads, and goes round."""
+        self.epoch = await self.registry.lead("me", 10_000, 0)
+        running = asyncio.create_task(self.upkeep.run())
+        yield
+        running.cancel()
+
+    def told(self) -> list[tuple[str, str, str]]:
+        return [(r.cell_id, r.action, r.why) for r in self.notes.records if isinstance(r, ActionTaken)]
+
+
+def test_what_has_gone_is_made_anew_and_told_once() -> None:
+    """In the log and in the audit, with what it was; of what is there, nothing is said."""
+    rig = Rig()
+
+    async def story() -> None:
+        async with rig.running():
+            await rig.clock.sleep(3 * ROUND_S)
+            assert rig.told() == []
+            rig.missing["cell-0001"] = ["hold queue", "stream"]
+            await rig.clock.sleep(3 * ROUND_S)
+
+    play(rig.clock, story())
+    assert rig.told() == [("cell-0001", "reprovisioned", "made anew: hold queue, stream")]
+    [entry] = rig.registry.contents.audit
+    assert (entry.who, entry.cell_id, entry.action, entry.why) == (
+        "me",
+        "cell-0001",
+        "reprovisioned",
+        "made anew: hold queue, stream",
+    )
+
+
+def test_who_does_not_lead_looks_at_nothing() -> None:
+    """Nor at what is left of a round, once another leads."""
+    rig = Rig(4)
+
+    async def story() -> None:
+        running = asyncio.create_task(rig.upkeep.run())
+        await rig.clock.sleep(3 * ROUND_S)
+        assert rig.looks == []
+        rig.epoch = await rig.registry.lead("me", 10_000, 0)
+        while not rig.looks:
+            await rig.clock.sleep(0.1)
+        rig.epoch = None
+        await rig.clock.sleep(3 * ROUND_S)
+        running.cancel()
+
+    play(rig.clock, story())
+    assert [cell_id for _, cell_id in rig.looks] == ["cell-0000"]
+
+
+def test_a_cell_that_left_during_a_round_is_let_be() -> None:
+    """What people remove with it is not made anew behind their back."""
+    rig = Rig(4)
+
+    async def story() -> None:
+        async with rig.running():
+            while not rig.looks:
+                await rig.clock.sleep(0.1)
+            rig.cells = rig.cells[:2]
+            await rig.clock.sleep(ROUND_S)
+
+    play(rig.clock, story())
+    assert {cell_id for _, cell_id in rig.looks} == {"cell-0000", "cell-0001"}
+
+
+def test_a_failure_is_told_once_and_tried_again() -> None:
+    """Until it is made; the next failure is told anew."""
+    rig = Rig(1)
+
+    async def story() -> None:
+        async with rig.running():
+            rig.fault = "denied"
+            await rig.clock.sleep(5 * ROUND_S)
+            assert rig.told() == [("cell-0000", "reprovision failed", "denied")]
+            rig.fault, rig.missing = "", {"cell-0000": ["bucket"]}
+            await rig.clock.sleep(2 * ROUND_S)
+            rig.fault = "denied"
+            await rig.clock.sleep(2 * ROUND_S)
+
+    play(rig.clock, story())
+    assert [action for _, action, _ in rig.told()] == ["reprovision failed", "reprovisioned", "reprovision failed"]
+    assert actions(rig.registry.contents.audit) == ["reprovisioned"]
+
+
+def test_few_cells_are_all_looked_at_in_a_round_and_many_not_all_at_once() -> None:
+    """Firehose allows few looks a second."""
+    for count in (1, 3, 200):
+        rig = Rig(count)
+
+        async def story(rig: Rig = rig) -> None:
+            async with rig.running():
+                await rig.clock.sleep(ROUND_S - 0.1)
+
+        play(rig.clock, story())
+        cells = [cell_id for _, cell_id in rig.looks]
+        assert cells == list(rig.cells[: round(ROUND_S / PAUSE_S)])
+        times = [at for at, _ in rig.looks]
+        assert all(after - before >= PAUSE_S for before, after in itertools.pairwise(times))
+
+
+def test_without_the_registry_it_is_made_anew_all_the_same() -> None:
+    """It is in the log, though not in the audit, and the next one is in both."""
+    rig = Rig(1)
+
+    async def story() -> None:
+        async with rig.running():
+            rig.registry.down = True
+            rig.missing["cell-0000"] = ["bucket"]
+            await rig.clock.sleep(2 * ROUND_S)
+            rig.registry.down = False
+            rig.missing["cell-0000"] = ["stream"]
+            await rig.clock.sleep(2 * ROUND_S)
+
+    play(rig.clock, story())
+    assert [why for *_, why in rig.told()] == ["made anew: bucket", "made anew: stream"]
+    assert [entry.why for entry in rig.registry.contents.audit] == ["made anew: stream"]
