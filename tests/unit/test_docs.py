@@ -16,6 +16,8 @@ from router import settings
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "configuration.md"
 SECURITY_PAGE = REPOSITORY / "docs" / "security-monitoring.md"
+LOCALSTACK_PAGE = REPOSITORY / "docs" / "localstack.md"
+DIFFERENCES = REPOSITORY / "tests" / "integration" / "test_localstack_differences.py"
 RULES_TABLE = re.compile(r"\| title \| level \| remedy \|\n(?:\|.*\n)+")
 LEVELS = ["critical", "high", "medium", "low", "informational"]
 HEAD = """# Configuration
@@ -72,6 +74,12 @@ def test_the_security_page_names_every_setting_and_remedy() -> None:
     page = SECURITY_PAGE.read_text()
     names = [f"CELL_SECURITY_{name.upper()}" for name in SecuritySettings.model_fields]
     assert [name for name in (*names, *REMEDIES) if f"`{name}`" not in page] == []
+
+
+def test_the_localstack_page_lists_every_difference_that_is_tested() -> None:
+    """In the same order, each with its test."""
+    tested = re.findall(r"^def (test_\w+)", DIFFERENCES.read_text(), re.MULTILINE)
+    assert re.findall(r"^\| .*?`(test_\w+)` \|", LOCALSTACK_PAGE.read_text(), re.MULTILINE) == tested
 
 
 def test_every_setting_says_what_it_is() -> None:
