@@ -30,6 +30,7 @@ from tests.aio import run, until
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "router", "dlq"]
 T = TypeVar("T")
+pytestmark = pytest.mark.one_kind  # the command: the queue's own ways are in the contract of sources
 
 
 @dataclass(frozen=True)

@@ -101,13 +101,16 @@ def keys_of(cell_id: str, slot_map: SlotMap | None) -> list[str]:
 
 
 async def interrupted(system: System, *arguments: str) -> str:
-    """Run a command that follows what it has ordered, and end that by Ctrl-C; what it says."""
+    """Run a command that follows what it has ordered, and end that by Ctrl-C before it is done; what it says."""
     command = [sys.executable, "-m", "router", *arguments]
     process = await asyncio.create_subprocess_exec(*command, env=system.environ, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    said = [await process.stdout.readline(), await process.stdout.readline()]
+    said = [await process.stdout.readline()]
+    system.leader.process.send_signal(signal.SIGSTOP)  # it has taken the order on, and goes no further for now
+    said.append(await process.stdout.readline())
     process.send_signal(signal.SIGINT)
     said.append(await process.stdout.read())
+    system.leader.process.send_signal(signal.SIGCONT)
     assert await process.wait() == 0
     return b"".join(said).decode()
 
