@@ -134,7 +134,7 @@ class Detector:
 
         A canary's time is usual at first when it is like the others', or when it has been so for long.
         """
-        config, first_at = self.config, now if seen.first_at is None else seen.first_at
+        config = self.config
         while seen.done and seen.done[0].at <= now - config.window_s:
             done = seen.done.popleft()
             if usual:
@@ -143,7 +143,7 @@ class Detector:
         if canary_s is None or not usual:
             return
         like_others = canary_s <= config.max_ratio * (peers_s or 0.0)
-        if seen.usual.canary_s is not None or like_others or now - first_at >= config.warm_up_s:
+        if seen.usual.canary_s is not None or like_others or now - seen.first_at >= config.warm_up_s:
             seen.usual = seen.usual.with_canary(canary_s, step_s, config.memory_s)
 
     def _seen(self, cell_id: str, generation: int) -> Seen | None:

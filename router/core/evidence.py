@@ -104,7 +104,7 @@ class Seen:
     new_s: float = 0.0  # what those of tenants took of which that isn't known
     usual_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
     done: deque[Done] = field(default_factory=deque)  # between looks, within the window
-    first_at: float | None = None  # looked at for the first time
+    first_at: float = inf  # looked at for the first time
     verdict: Verdict = Verdict.HEALTHY  # that the rules give now
     since: float = 0.0  # it has been the same; watched and slow are
 
@@ -122,7 +122,7 @@ class Seen:
 
     def looked_at(self, off: float, peers_off: float, step_s: float, now: float) -> None:
         """All that came since the last look was done `off` slower than usual, here, and that in other cells."""
-        self.first_at = now if self.first_at is None else self.first_at
+        self.first_at = min(self.first_at, now)
         if step_s > 0:
             self.done.append(Done(now, step_s, self.ok, deflated_s(self.work_s, self.new_s, off, peers_off)))
         self.ok, self.work_s, self.new_s = 0, 0.0, 0.0
