@@ -138,7 +138,10 @@ class FakeCells:
 
     def effects(self) -> Counter[str]:
         """Event id → effects, over all cells."""
-        return sum((cell.done for cell in self.cells.values()), Counter())
+        effects: Counter[str] = Counter()
+        for cell in self.cells.values():
+            effects.update(cell.done)
+        return effects
 
 
 class Instances:

@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_SETTLE_TURNS = 15  # turns of the event loop after which nothing can still be on its way from task to task
-
 
 class FakeClock:
     """The Clock port on virtual time."""
@@ -38,11 +36,11 @@ class FakeClock:
         return self._random.random()
 
     async def pass_time(self) -> None:
-        """Let virtual time pass until cancelled."""
+        """Let virtual time pass until cancelled: whenever nothing else is ready to go on."""
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] # what comes after this task
         while True:
-            for _ in range(_SETTLE_TURNS):
-                await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, not a wait
-            while self._sleepers:
+            await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, not a wait
+            while self._sleepers and not ready:
                 at, _, wake = heapq.heappop(self._sleepers)
                 if not wake.done():  # else nobody waits for that moment any more
                     self.now = max(self.now, at)
