@@ -119,7 +119,13 @@ class World:
         config = SubprocessConfig(data / "run", like.environ(), data / "cells", stop_grace_s=1)
         provisioner = SubprocessProvisioner(config, SystemClock())
         await provisioner.launch(cell_id, 1)
-        return provisioner._running[cell_id, 1]
+        process = provisioner._running[cell_id, 1]
+
+        async def is_worker() -> bool:
+            return "cell_worker" in process.cmdline()
+
+        await until(is_worker, "it has noted its process id, and become the worker")
+        return process
 
     async def has_two_workers(self) -> bool:
         """Whether no instance is left over."""

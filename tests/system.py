@@ -60,7 +60,6 @@ class System:
             "CELLROUTER_CELLS_COUNT": str(cells),
             "CELLROUTER_CELLS_HANDLER": "tests.deeds:handle",
             "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
-            "CELLROUTER_CELLS_LEASE_TTL_S": "1",
             "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "10",
             "CELLROUTER_RETRY_BASE_DELAY_S": "0.5",
             "CELLROUTER_RETRY_MAX_DELAY_S": "2",
