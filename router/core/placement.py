@@ -72,11 +72,13 @@ def targets(slot_map: SlotMap) -> frozenset[str]:
     return frozenset((*slot_map.move.slots.values(), *slot_map.move.keys.values()))
 
 
-def next_move(slot_map: SlotMap, owners: Sequence[str], pins: Mapping[str, str], able: Collection[str]) -> Move:
+def next_move(slot_map: SlotMap, owners: tuple[str, ...], pins: Mapping[str, str], able: Collection[str]) -> Move:
     """The next few slots and keys on the way to `owners` and `pins`, to cells that are `able` to take some."""
     keys = dict(islice(_keys_to_move(slot_map, pins, able), MOVE_SLOTS))
-    differing = (slot for slot in range(SLOTS) if slot_map.owners[slot] != owners[slot] and owners[slot] in able)
-    slots = {slot: owners[slot] for slot in islice(differing, MOVE_SLOTS)}
+    slots: dict[int, str] = {}
+    if slot_map.owners != owners:  # the usual case is quick: the controller asks four times a second
+        differing = (slot for slot in range(SLOTS) if slot_map.owners[slot] != owners[slot] and owners[slot] in able)
+        slots = {slot: owners[slot] for slot in islice(differing, MOVE_SLOTS)}
     return Move(slots, keys) if slots or keys else NO_MOVE
 
 
