@@ -17,15 +17,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from math import exp, log
-from statistics import median
 from typing import Final
 
 from router.core.evidence import (
-    EVENT_SPREAD,
     Assessment,
     DetectorConfig,
     Seen,
     Standing,
+    Standings,
     Verdict,
     beside,
     has_recovered,
@@ -97,21 +96,18 @@ class Detector:
         """Every cell's verdict."""
         for seen in self._cells.values():
             seen.forget_before(now - self.config.window_s)
-        standings = {
+        owns = {
             cell_id: Standing.of(seen.window, seen.canaries.median_s(now), self.config)
             for cell_id, seen in self._cells.items()
         }
-        spread = median([EVENT_SPREAD, *(each.spread for each in standings.values() if each.spread is not None)])
+        standings = Standings(owns.values(), self.config)
         step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
-        return {cell_id: self._assess(cell_id, standings, spread, now, step_s) for cell_id in self._cells}
+        return {cell_id: self._assess(cell_id, own, standings, now, step_s) for cell_id, own in owns.items()}
 
-    def _assess(
-        self, cell_id: str, standings: Mapping[str, Standing], spread: float, now: float, step_s: float
-    ) -> Assessment:
+    def _assess(self, cell_id: str, own: Standing, standings: Standings, now: float, step_s: float) -> Assessment:
         seen = self._cells[cell_id]
-        peers = [standing for peer_id, standing in standings.items() if peer_id != cell_id]
-        evidence = beside(cell_id, seen, standings[cell_id], peers, max(spread, EVENT_SPREAD), now, self.config)
+        evidence = beside(cell_id, seen, own, standings, now, self.config)
         verdict, rule = next(rules(evidence, seen, now, self.config), (Verdict.HEALTHY, ""))
         was, over, seen.verdict = seen.verdict, seen.over, verdict
         if verdict is not was and not (over and seen.over):

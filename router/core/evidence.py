@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import exp, hypot, inf, isfinite, log, sqrt
@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final
 
 from router.core.observations import CellSample
-from router.core.robust import evened, middle_mean
+from router.core.robust import Medians, evened, middle_mean
 from router.core.sample_window import NO_LOAD, Canaries, Load, Window, deflated_s
 from router.core.usual import NOTHING_USUAL, Done, Usual
 
@@ -156,34 +156,66 @@ class Standing:
         variance = sum(weight * weight / events for weight, (_, events) in zip(weights, offs, strict=True))
         return cls(middle, len(offs), spread, _MIDDLE_TO_MEAN * sqrt(variance) / sum(weights), canary_s)
 
+    def known(self, config: DetectorConfig) -> bool:
+        """Whether there are enough tenants for S to be of the cell."""
+        return self.off is not None and self.tenants >= config.min_tenants
+
+
+class Standings:
+    """All cells' standings, put together once: what its peers say is then looked up for each cell."""
+
+    def __init__(self, standings: Collection[Standing], config: DetectorConfig) -> None:
+        known = [each for each in standings if each.known(config)]
+        self._config = config
+        self._cells, self._known = len(standings), len(known)
+        self._known_offs = Medians(each.off for each in known)
+        self._leverages = Medians(each.leverage for each in known)
+        self._offs = Medians(each.off for each in standings)
+        self._canaries = Medians(each.canary_s for each in standings)
+        spread = Medians([EVENT_SPREAD, *(each.spread for each in standings)]).without(None)
+        self.spread = max(spread or 0.0, EVENT_SPREAD)  # of one tenant's events, all over
+
+    @property
+    def peers(self) -> int:
+        """How many others each cell has."""
+        return self._cells - 1
+
+    def canary_s(self, own: Standing) -> float | None:
+        """The others' median."""
+        return self._canaries.without(own.canary_s)
+
+    def off(self, own: Standing) -> tuple[float | None, float]:
+        """The others' S with its leverage. Where too few have one, the cell is compared with itself too."""
+        counts = own.known(self._config)
+        known = self._known - counts
+        if known >= self._config.min_peers:
+            leverage = self._leverages.without(own.leverage if counts else None) or 0.0
+            return self._known_offs.without(own.off if counts else None), _MEDIAN_TO_MEAN * leverage / sqrt(known)
+        if (some := self._offs.without(own.off)) is not None:
+            return max(0.0, some), 0.0
+        return (0.0 if self.peers < self._config.min_peers else None), 0.0
+
 
 def beside(
-    cell_id: str,
-    seen: Seen,
-    own: Standing,
-    peers: Sequence[Standing],
-    spread: float,
-    now: float,
-    config: DetectorConfig,
+    cell_id: str, seen: Seen, own: Standing, standings: Standings, now: float, config: DetectorConfig
 ) -> Assessment:
-    """The evidence, without a verdict. `spread`: of one tenant's events, all over."""
-    peers_off, peers_leverage = _of_peers(peers, config)
-    canaries = [peer.canary_s for peer in peers if peer.canary_s is not None]
-    error = spread * hypot(own.leverage, peers_leverage)
+    """The evidence, without a verdict."""
+    peers_off, peers_leverage = standings.off(own)
+    error = standings.spread * hypot(own.leverage, peers_leverage)
     return Assessment(
         cell_id=cell_id,
         shift=own.off - peers_off if own.off is not None and peers_off is not None else None,
         error=error if isfinite(error) else None,
-        spread=spread,
-        off=own.off if own.tenants >= config.min_tenants else None,
+        spread=standings.spread,
+        off=own.off if own.known(config) else None,
         tenants=own.tenants,
         peers_off=peers_off,
-        peers=len(peers),
+        peers=standings.peers,
         latency_s=seen.window.latency_s(),
         canary_s=own.canary_s,
         recent_canary_s=seen.canaries.median_s(now, now - config.confirm_s),
         usual=seen.usual,
-        peers_canary_s=median(canaries) if canaries else None,
+        peers_canary_s=standings.canary_s(own),
         failing=max(seen.window.failing(now)[0], seen.canaries.failures),
         oldest_s=seen.window.oldest_s(now),
         load=seen.window.load(config.window_s, own.off or 0.0, seen.usual_shares),
@@ -199,15 +231,3 @@ def has_recovered(seen: Seen, evidence: Assessment, now: float, config: Detector
         return False
     at_most = recent.off + SURE_SIGMA * evidence.spread * recent.leverage
     return at_most - evidence.peers_off < log(config.max_ratio)
-
-
-def _of_peers(peers: Sequence[Standing], config: DetectorConfig) -> tuple[float | None, float]:
-    """Their S with its leverage. Where too few have one, the cell is compared with itself too."""
-    known = [peer for peer in peers if peer.off is not None and peer.tenants >= config.min_tenants]
-    if len(known) >= config.min_peers:
-        leverage = _MEDIAN_TO_MEAN * median(peer.leverage for peer in known) / sqrt(len(known))
-        return median(peer.off for peer in known if peer.off is not None), leverage
-    some = [peer.off for peer in peers if peer.off is not None]
-    if some:
-        return max(0.0, median(some)), 0.0
-    return (0.0 if len(peers) < config.min_peers else None), 0.0

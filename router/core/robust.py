@@ -1,8 +1,9 @@
-"""A mean that no single voice moves. Pure."""
+"""A mean that no single voice moves, and medians of all but one. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 
 
 def evened(weights: Sequence[float], most: float) -> list[float]:
@@ -25,3 +26,19 @@ def middle_mean(values: Sequence[float], weights: Sequence[float]) -> float:
         found += value * max(0.0, min(end, 3 * quarter) - max(begin, quarter))
         begin = end
     return found / (2 * quarter)
+
+
+class Medians:
+    """Of some values: of all, or of all but one, without counting anew. `None` is no value."""
+
+    def __init__(self, values: Iterable[float | None]) -> None:
+        self._sorted = sorted(value for value in values if value is not None)
+
+    def without(self, own: float | None) -> float | None:
+        """The median of all but `own`, which is one of them or None; None when that leaves none."""
+        left = len(self._sorted) - (own is not None)
+        if not left:
+            return None
+        gap = bisect_left(self._sorted, own) if own is not None else left
+        low, high = ((left - 1) // 2, left // 2)
+        return (self._sorted[low + (low >= gap)] + self._sorted[high + (high >= gap)]) / 2

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import astuple, replace
 from itertools import pairwise
 from math import log, sqrt
+from statistics import median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.observations import CellSample, TenantSample
-from router.core.robust import evened, middle_mean
+from router.core.robust import Medians, evened, middle_mean
 from router.core.sample_window import WORK_SIGMA, WORK_SPREAD, Canaries, Window
 from router.core.usual import Usual
 
@@ -50,6 +51,15 @@ def test_one_extreme_value_among_five_says_no_more_than_that_it_is_extreme(
     found = middle_mean(sorted([*values, sign * extreme]), [1.0] * (len(values) + 1))
     assert found == pytest.approx(middle_mean(sorted([*values, sign * 1e6]), [1.0] * (len(values) + 1)), abs=1e-6)
     assert min(values) - 1e-9 <= found <= max(values) + 1e-9
+
+
+@given(st.lists(st.none() | st.floats(-5, 5) | st.integers(-2, 2).map(float), min_size=1, max_size=12))
+def test_each_ones_peers_have_the_median_of_all_others(values: list[float | None]) -> None:
+    """As counted anew; one that has no value takes none away."""
+    medians = Medians(values)
+    for index, own in enumerate(values):
+        others = [value for value in values[:index] + values[index + 1 :] if value is not None]
+        assert medians.without(own) == (median(others) if others else None)
 
 
 @given(st.lists(samples, max_size=6), st.lists(samples, max_size=6))
