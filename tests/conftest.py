@@ -21,6 +21,7 @@ from tests.docker import has_engine
 from tests.servers import ministack, valkey
 from tests.system import System
 
+ALONE: Final = "alone: nothing may run beside it, since it is about how soon something is done, or about a whole engine"
 ONE_KIND: Final = "one_kind: what the test is about is not the servers, so that the quickest kind of them is enough"
 
 
@@ -58,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """No test ever uses the credentials or the settings of who runs it."""
+    config.addinivalue_line("markers", ALONE)
     config.addinivalue_line("markers", ONE_KIND)
     for name in [name for name in os.environ if name.startswith(("AWS_", "CELLROUTER_", "CELL_"))]:
         if name != "AWS_CA_BUNDLE":

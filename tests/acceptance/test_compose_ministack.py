@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.compose_world import CELLS, PROCESSES, ComposeSystem, Load
 from tests.docker import Compose, require_docker
+
+pytestmark = pytest.mark.alone
 
 
 def test_ministack_takes_localstacks_place() -> None:

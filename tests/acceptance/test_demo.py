@@ -53,6 +53,7 @@ def processes_with(marker: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.alone
 def test_generated_files_a_cell_killed_another_slow_and_a_clean_ledger(tmp_path: Path) -> None:
     """Every file processed once, exactly the expected findings, replacements that moved no key, no process left."""
     marker = str(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.sick_stories import ladder, replaced
 from tests.infirmary import Infirmary
 
-pytestmark = pytest.mark.one_kind  # it is about sick cells
+pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells, and how soon they are found
 
 Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
 

@@ -15,7 +15,7 @@ from tests.acceptance.sick_stories import TO_SERVE_S, ladder, replaced
 from tests.aio import until
 from tests.infirmary import COST_S, Infirmary, now_ms, pause
 
-pytestmark = pytest.mark.one_kind  # it is about sick cells
+pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells, and how soon they are found
 
 Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
 

@@ -13,6 +13,8 @@ from router.demo.ledger import total
 from tests.compose_world import CELLS, CONTROLLERS, PROCESSES, ROUTERS, ComposeSystem, until
 from tests.docker import REPOSITORY, docker, require_docker
 
+pytestmark = pytest.mark.alone
+
 FILES: Final = 120
 ACCOUNTS: Final = 20
 SEED: Final = 7  # the demo's own

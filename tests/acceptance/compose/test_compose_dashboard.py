@@ -5,8 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+import pytest
+
 from tests.compose_world import ComposeSystem, Load, until
 from tests.dashboard import expressions
+
+pytestmark = pytest.mark.alone
 
 QUIET: Final = ("shift", "dead_lettered", "quarantined", "failures", "refused", "held", "duplicate")
 """What a healthy system has no figures of, or one with few tenants."""

@@ -14,6 +14,8 @@ from router.demo.ledger import Ledger
 from tests.compose_world import CELLS, ComposeSystem, Load, until
 from tests.docker import docker
 
+pytestmark = pytest.mark.alone
+
 FREEZE_S: Final = 10.0
 STARVED_S: Final = 10.0
 

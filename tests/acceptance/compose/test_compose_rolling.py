@@ -8,6 +8,8 @@ from router.demo.ledger import Ledger
 from tests.compose_world import CELLS, CONTROLLERS, PROCESSES, ROUTERS, ComposeSystem, Load, until
 from tests.docker import docker
 
+pytestmark = pytest.mark.alone
+
 
 def nothing_lost(ledger: Ledger) -> None:
     """Nor done twice, nor given up, nor moved to another cell."""

@@ -11,6 +11,8 @@ import pytest
 
 from tests.docker import REPOSITORY, built_image, docker
 
+pytestmark = pytest.mark.alone
+
 BASE: Final = "python:3.13-slim"
 MAX_BYTES: Final = 110 * 1000 * 1000
 ROLES: Final = (["cellrouter", "router"], ["cellrouter", "controller"], ["cell-worker"])
