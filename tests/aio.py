@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 END_S: Final = 10.0
 """For tasks that a story leaves behind."""
+SHORTEST_PAUSE_S: Final = 0.03
+LONGEST_PAUSE_S: Final = 0.15  # what is there for half a second only must not be missed
 
 
 def run(story: Coroutine[Any, Any, T], limit_s: float = 60, end_s: float = END_S) -> T:
@@ -38,10 +40,12 @@ async def _end_what_is_left(within_s: float) -> None:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 20) -> None:
-    """Ask again and again. Raises AssertionError with `what` when it doesn't become true."""
+    """Ask again and again, less and less often. Raises AssertionError with `what` when it doesn't become true."""
+    pause_s = SHORTEST_PAUSE_S
     try:
         async with asyncio.timeout(limit_s):
-            while not await condition():  # noqa: ASYNC110 - what is waited for is in another process
-                await asyncio.sleep(0.05)  # noqa: TID251 - a poll with a deadline, on real servers
+            while not await condition():
+                await asyncio.sleep(pause_s)  # noqa: TID251 - a poll with a deadline, on real servers
+                pause_s = min(1.1 * pause_s, LONGEST_PAUSE_S)
     except TimeoutError as error:
         raise AssertionError(f"not within {limit_s:g} s: {what}") from error

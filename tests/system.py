@@ -38,6 +38,8 @@ class System:
         self.source = f"{self.name}-events{'.fifo' if fifo else ''}"
         self.deeds_file = directory / "deeds.jsonl"
         self.deeds_file.touch()
+        self._deeds: list[dict[str, Any]] = []
+        self._deeds_end = 0  # of what was read of the file
         self.sent: list[str] = []
         self.key_of: dict[str, str] = {}  # by event
         self.sent_at_ms: dict[str, int] = {}
@@ -95,8 +97,13 @@ class System:
             assert await self.queue(self.source).send(chunk) == []
 
     def deeds(self) -> list[dict[str, Any]]:
-        """The effects so far, in the order in which they came."""
-        return [json.loads(line) for line in self.deeds_file.read_text().splitlines()]
+        """The effects so far, in the order in which they came. Asked again and again: only what is new is read."""
+        with self.deeds_file.open("rb") as file:
+            file.seek(self._deeds_end)
+            new, whole, _ = file.read().rpartition(b"\n")
+        self._deeds += map(json.loads, new.splitlines())
+        self._deeds_end += len(new) + len(whole)
+        return list(self._deeds)
 
     async def done(self, names: set[str], limit_s: float = 60) -> None:
         """Until each of these events has had its effect."""
