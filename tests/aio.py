@@ -39,7 +39,7 @@ async def _end_what_is_left(within_s: float) -> None:
         assert not still_there, f"cancelled, and still there: {still_there}"
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 20) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 40) -> None:
     """Ask again and again, less and less often. Raises AssertionError with `what` when it doesn't become true."""
     pause_s = SHORTEST_PAUSE_S
     try:

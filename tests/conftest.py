@@ -125,7 +125,7 @@ def on_system(redis_url: str, aws_endpoint: str, tmp_path: Path) -> Callable[...
             async with system.running():
                 await story(system)
 
-        run(main(), 180)
+        run(main(), 300)
         return system
 
     return on

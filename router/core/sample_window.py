@@ -22,7 +22,6 @@ ENOUGH_EVENTS: Final = 10  # of a tenant; with more, what varies is its ways
 DEAR: Final = log(2.0)  # more than the others of the cell: then it is the tenant, not the cell
 DEAR_EVENTS: Final = 10  # fewer may be by chance
 LEAST_PLACES: Final = 0.7  # of its cell, that work must keep busy to be in the way of other work
-LEAST_RISE: Final = 0.06  # of a tenant's share of its cell: who always has most of it takes the rest now and then
 NEW_TIMES: Final = 5.0  # its usual share: a tenant that has so much more has been there for two minutes at most
 
 
@@ -143,12 +142,12 @@ class Window:
         new_s, found = 0.0, NO_LOAD
         for key, tenant in self._tenants.items():
             share, usual = tenant.shares(busy_s)
-            usual = min(usual, usual_shares.get(key, usual))
-            due = usual * exp(-tenant.dear(max(0.0, off)))
-            if share > NEW_TIMES * due:
+            usual = min(usual, usual_shares.get(key, usual)) * exp(-tenant.dear(max(0.0, off)))
+            if share > NEW_TIMES * usual:
                 new_s += tenant.busy_s
-            if share - due > LEAST_RISE and tenant.busy_s > least_s:
-                found = max(found, Load(key, share, usual, (share - due) / (1 - due)), key=lambda each: each.taken)
+            if share > usual and tenant.busy_s > least_s:
+                taken = (share - usual) / (1 - usual)
+                found = max(found, Load(key, share, usual, taken), key=lambda each: each.taken)
         return replace(found, new_share=new_s / busy_s if new_s > least_s else 0.0)
 
     def growth(self, usual: Usual, window_s: float, off: float, peers_off: float) -> float:

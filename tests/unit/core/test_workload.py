@@ -18,7 +18,6 @@ from tests.sampled_cells import LATENCY_S, VICTIM, Fleet
         (0.95, 0.1, Verdict.WORKLOAD),
         (0.95, 0.8, Verdict.WORKLOAD),
         (0.95, 0.95, Verdict.SLOW),
-        (0.95, 0.91, Verdict.SLOW),
         (0.3, 0.1, Verdict.SLOW),
     ],
 )
@@ -64,24 +63,6 @@ def test_a_heavy_tenant_is_workload_for_as_long_as_it_is_heavy() -> None:
     assert fleet.seconds(90).verdict is Verdict.HEALTHY
     fleet.log_factor[VICTIM], slowness = log(3), 3.0
     assert fleet.seconds(25).verdict is Verdict.SLOW, "it takes what it used to take"
-
-
-def test_what_a_tenant_used_to_take_stays_known_when_its_events_get_dear_too() -> None:
-    """What they cost more is taken out when the cell is judged, and not of what is remembered, again and again."""
-    fleet, slowness, cost = Fleet(), 1.0, 1.0
-
-    def own(cell_id: str, tenant: int) -> TenantSample | None:
-        rest = TenantSample(1, slowness * LATENCY_S, 0.7 / 9, log(slowness))
-        whale = TenantSample(10, 10 * cost * slowness * LATENCY_S, 0.3, log(cost * slowness))
-        return None if cell_id != VICTIM else rest if tenant else whale
-
-    fleet.own = own
-    fleet.seconds(90)
-    fleet.log_factor[VICTIM], slowness, cost = log(3), 3.0, 4.0
-    found = fleet.seconds(60)
-    assert found.verdict is Verdict.WORKLOAD
-    assert found.load.usual == pytest.approx(0.3)
-    assert found.load.share == pytest.approx(40 / 49)
 
 
 def test_new_tenants_that_fill_the_cell_together_are_workload() -> None:
