@@ -96,14 +96,14 @@ class Detector:
         """Every cell's verdict."""
         for seen in self._cells.values():
             seen.forget_before(now - self.config.window_s)
-        owns = {
+        by_cell = {
             cell_id: Standing.of(seen.window, seen.canaries.median_s(now), self.config)
             for cell_id, seen in self._cells.items()
         }
-        standings = Standings(owns.values(), self.config)
+        standings = Standings(by_cell.values(), self.config)
         step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
-        return {cell_id: self._assess(cell_id, own, standings, now, step_s) for cell_id, own in owns.items()}
+        return {cell_id: self._assess(cell_id, own, standings, now, step_s) for cell_id, own in by_cell.items()}
 
     def _assess(self, cell_id: str, own: Standing, standings: Standings, now: float, step_s: float) -> Assessment:
         seen = self._cells[cell_id]

@@ -172,8 +172,8 @@ class Standings:
         self._leverages = Medians(each.leverage for each in known)
         self._offs = Medians(each.off for each in standings)
         self._canaries = Medians(each.canary_s for each in standings)
-        spread = Medians([EVENT_SPREAD, *(each.spread for each in standings)]).without(None)
-        self.spread = max(spread or 0.0, EVENT_SPREAD)  # of one tenant's events, all over
+        spreads = [EVENT_SPREAD, *(each.spread for each in standings if each.spread is not None)]
+        self.spread = max(median(spreads), EVENT_SPREAD)  # of one tenant's events, all over
 
     @property
     def peers(self) -> int:

@@ -40,5 +40,5 @@ class Medians:
         if not left:
             return None
         gap = bisect_left(self._sorted, own) if own is not None else left
-        low, high = ((left - 1) // 2, left // 2)
+        low, high = (left - 1) // 2, left // 2
         return (self._sorted[low + (low >= gap)] + self._sorted[high + (high >= gap)]) / 2

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from router.adapters.redis_registry import RedisRegistry, connect
 from router.core.slots import SlotMap
 from router.ports import Snapshot
 from tests.aio import until
-from tests.system import Role, System
+from tests.system import System
 
 pytestmark = pytest.mark.one_kind  # it is about what the controller does
 
@@ -100,19 +100,17 @@ def keys_of(cell_id: str, slot_map: SlotMap | None) -> list[str]:
     return [key for key in KEYS if slot_map.cell_of(key) == cell_id]
 
 
-async def interrupted(system: System, controllers: Sequence[Role], *arguments: str) -> str:
+async def interrupted(system: System, *arguments: str) -> str:
     """Run a command that follows what it has ordered, and end that by Ctrl-C before it is done; what it says."""
     command = [sys.executable, "-m", "router", *arguments]
     process = await asyncio.create_subprocess_exec(*command, env=system.environ, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     said = [await process.stdout.readline()]
-    for each in controllers:  # all: one that follows would soon lead, and go on
-        each.process.send_signal(signal.SIGSTOP)
+    system.leader.process.send_signal(signal.SIGSTOP)  # it has taken the order on, and goes no further for now
     said.append(await process.stdout.readline())
     process.send_signal(signal.SIGINT)
     said.append(await process.stdout.read())
-    for each in controllers:
-        each.process.send_signal(signal.SIGCONT)
+    system.leader.process.send_signal(signal.SIGCONT)
     assert await process.wait() == 0
     return b"".join(said).decode()
 
@@ -203,7 +201,7 @@ def test_a_cell_is_frozen_and_ejected_by_a_command(on_system: Callable[..., Syst
         await order(system, "unfreeze", "cell-0000")
         await serving(system, "cell-0000", 2)
         assert "Taken back: unfreeze cell-0000" in await cli(system, "undo")
-        said = await interrupted(system, [system.leader, follower], "replace", "cell-0001", "--why", "a test")
+        said = await interrupted(system, "replace", "cell-0001", "--why", "a test")
         assert said.endswith("It goes on without you; cellrouter explain cell-0001 tells how far it is\n")
         await serving(system, "cell-0001", 2)
         assert (await look(system)).policy.frozen == {"cell-0000"}
