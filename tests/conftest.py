@@ -7,6 +7,7 @@ marked `one_kind` runs on the embedded ones, unless it is told otherwise: docs/t
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -58,7 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No test ever uses the credentials or the settings of who runs it."""
+    """No test ever uses the credentials or the settings of who runs it, or is deaf because its runner is."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else no process of a test would hear Ctrl-C
     config.addinivalue_line("markers", ALONE)
     config.addinivalue_line("markers", ONE_KIND)
     for name in [name for name in os.environ if name.startswith(("AWS_", "CELLROUTER_", "CELL_"))]:

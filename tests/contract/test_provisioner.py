@@ -14,6 +14,8 @@ from router.ports import Provisioner
 from tests.aio import run, until
 from tests.provisioner_rigs import DockerRig, Rig, SubprocessRig
 
+pytestmark = pytest.mark.alone  # an instance has two seconds to end in order
+
 CELL = "cell-0000"
 Rigs = Callable[[], AbstractAsyncContextManager[Rig]]
 

@@ -84,11 +84,12 @@ async def send_steadily(system: System, seconds: float, slow: Collection[str] = 
     return system.sent[first:]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["slow", "hangs"])
 def test_one_bad_cell_of_four_takes_nothing_from_the_others(
     fault: str, on_system: Callable[..., System], record_property: Callable[[str, object], None]
 ) -> None:
-    """95 % of the others' events are done within 4 s, and all of its own in the end. How well is for script/bench."""
+    """95 % of the others' events are done within 2 s, and all of its own in the end. How well is for script/bench."""
 
     async def story(system: System) -> None:
         await system.router()
@@ -105,7 +106,7 @@ def test_one_bad_cell_of_four_takes_nothing_from_the_others(
         for phase, names in (("before", before), ("after", after)):
             times = sorted(took[name] for name in names if name in others)
             record_property(f"p99_{phase}_ms", times[round(0.99 * (len(times) - 1))])
-            assert sum(ms < 4000 for ms in times) >= 0.95 * len(times), times[-20:]
+            assert sum(ms < 2000 for ms in times) >= 0.95 * len(times), times[-20:]
         await system.done(set(system.sent), 90)
 
     on_system(story, cells=4)
