@@ -1,17 +1,15 @@
-"""Puts the parts of a process together from its settings: the one place that picks adapters."""
+"""Puts the parts of a process together from its settings; here and beside it in `bootstrap_*` adapters are picked."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import getpass
 import os
 import signal
 import socket
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from ipaddress import ip_network
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from typing import Any
 
 import aiohttp
@@ -19,34 +17,27 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import AwsCellResources, Names, ensure_intake
-from router.adapters.cell_chaos import inject
+from router.adapters.aws import open_client
+from router.adapters.aws_resources import AwsCellResources, ensure_intake
 from router.adapters.cell_client import HttpCellClient
 from router.adapters.cell_control import HttpCellControl
 from router.adapters.clock import SystemClock
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.prometheus import PrometheusObserver
-from router.adapters.redis_registry import RedisRegistry, connect
 from router.adapters.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.saved_routing import SavedRouting
-from router.adapters.sqs import SqsSource
-from router.adapters.sqs_client import open_sqs_client
 from router.api.app import Readiness, create_app
 from router.api.views import CellView, cell_views, lane_views, scrape_targets
+from router.bootstrap_queues import aws_of, names_of, queues_of
+from router.bootstrap_registry import registry_of
 from router.bootstrap_workers import provisioner_of
 from router.core.errors import RegistryUnavailableError
-from router.core.faults import Fault
 from router.core.messages import Extraction, Parser
-from router.core.policy import Policy
 from router.core.retry import RetryPolicy
-from router.core.telemetry import LeaseRefused
-from router.ports import AuditEntry, CellRegistry
-from router.services import policy
+from router.ports import CellRegistry
 from router.services.canary import canary_through
 from router.services.consumer import ConsumerConfig
 from router.services.controller import Controller, ControllerConfig
-from router.services.dead_letters import DeadLetters
 from router.services.dispatcher import DispatcherConfig
 from router.services.event_router import DataPlaneConfig, Queues, assemble
 from router.services.payloads import PayloadConfig, Payloads
@@ -58,22 +49,14 @@ from router.settings import Settings
 _CLOCK = SystemClock()
 
 
-def names_of(settings: Settings) -> Names:
-    """How everything of this environment is called."""
-    source = settings.source
-    return Names(
-        settings.aws.prefix, settings.environment, source.queue, source.dead_letter_queue, source.quarantine_queue
-    )
-
-
 async def run_router(settings: Settings) -> None:
     """The data plane, until a signal."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signal()
         metrics = PrometheusObserver()
         observer = Observers(metrics, LogObserver())
-        registry = await _registry(stack, settings, observer.observe)
-        source, queue = await _queues(stack, settings)
+        registry = registry_of(stack, settings, observer.observe)
+        source, queue = await queues_of(stack, settings)
         client = _cell_client(await _cell_session(stack), settings)
         names = names_of(settings)
         queues = Queues(
@@ -107,8 +90,8 @@ async def run_controller(settings: Settings) -> None:
         stop = _stop_on_signal()
         metrics = PrometheusObserver()
         observer = Observers(metrics, LogObserver())
-        registry = await _registry(stack, settings, observer.observe)
-        aws = _aws(settings)
+        registry = registry_of(stack, settings, observer.observe)
+        aws = aws_of(settings)
         resources = AwsCellResources(
             names_of(settings),
             *[await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")],
@@ -153,45 +136,9 @@ async def run_controller(settings: Settings) -> None:
 async def run_init(settings: Settings) -> None:
     """Make what events arrive on: queue, dead-letter queue, bucket and notification."""
     async with AsyncExitStack() as stack:
-        aws = _aws(settings)
+        aws = aws_of(settings)
         sqs, s3 = [await open_client(stack, aws, service) for service in ("sqs", "s3")]
         await ensure_intake(names_of(settings), sqs, s3, settings.aws.region)
-
-
-@asynccontextmanager
-async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
-    """The dead-letter queue of this environment, and the way back from there."""
-    names = names_of(settings)
-
-    def is_ours(queue: str, cell_id: str) -> bool:
-        return queue in (names.source_queue, names.quarantine_queue, names.hold_queue(cell_id))
-
-    async with AsyncExitStack() as stack:
-        source, queue = await _queues(stack, settings)
-        yield DeadLetters(queue(names.dead_letter_queue), source.name, is_ours, queue, _CLOCK)
-
-
-@asynccontextmanager
-async def open_registry(settings: Settings) -> AsyncIterator[RedisRegistry]:
-    """The registry of this environment, for people."""
-    async with AsyncExitStack() as stack:
-        yield await _registry(stack, settings)
-
-
-async def inject_fault(settings: Settings, address: str, fault: Fault) -> None:
-    """Have the instance at this address fail for a while. Raises ChaosRefusedError, CellUnavailableError."""
-    async with aiohttp.ClientSession() as session:
-        await inject(session, settings.secret.get_secret_value(), address, fault)
-
-
-async def change_policy(
-    settings: Settings, action: str, why: str, edit: Callable[[Policy, int], Policy], cell_id: str = ""
-) -> Policy:
-    """Have the policy of this environment changed by hand; `edit` gets it and the time in ms."""
-    now_ms, who = _CLOCK.time_ms(), f"{getpass.getuser()}@{socket.gethostname()}"
-    async with open_registry(settings) as registry:
-        audit = AuditEntry(now_ms, who, action, cell_id, why)
-        return await policy.change(registry, lambda policy: edit(policy, now_ms), audit)
 
 
 async def _run(stop: asyncio.Event, settings: Settings, app: FastAPI, work: Awaitable[None]) -> None:
@@ -260,15 +207,6 @@ def _charge_of(controller: Controller) -> Charge | None:
     return Charge(controller.epoch, [record.cell_id for record in cells if not record.retired])
 
 
-async def _registry(
-    stack: AsyncExitStack, settings: Settings, tell: Callable[[LeaseRefused], None] = lambda _: None
-) -> RedisRegistry:
-    redis = connect(settings.redis.url)
-    stack.push_async_callback(redis.aclose)
-    networks = [ip_network(part.strip()) for part in settings.cells.networks.split(",")]
-    return RedisRegistry(redis, settings.environment, settings.secret.get_secret_value(), _CLOCK, networks, tell)
-
-
 async def _cell_session(stack: AsyncExitStack) -> aiohttp.ClientSession:
     return await stack.enter_async_context(
         # The pool of kept connections is shorter-lived than uvicorn's 5 s: no request meets a closing connection.
@@ -280,18 +218,8 @@ def _cell_client(session: aiohttp.ClientSession, settings: Settings) -> HttpCell
     return HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s)
 
 
-async def _queues(stack: AsyncExitStack, settings: Settings) -> tuple[SqsSource, Callable[[str], SqsSource]]:
-    """The source, and a way to every other queue."""
-    aws = _aws(settings)
-    # 0: as many as there are polls. One of every hold queue, of the quarantine queue and of every poller may be open
-    # at once, and cells are added while the router runs.
-    poll = await open_sqs_client(stack, aws, connections=0, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK)
-    call = await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
-    return SqsSource(settings.source.queue, poll, call), lambda name: SqsSource(name, poll, call)
-
-
 async def _payloads(stack: AsyncExitStack, settings: Settings) -> Payloads:
-    client = await open_payload_client(stack, _aws(settings)) if settings.source.payload_bucket else None
+    client = await open_payload_client(stack, aws_of(settings)) if settings.source.payload_bucket else None
     return Payloads(PayloadConfig(settings.source.payload_bucket), S3PayloadStore(client))
 
 
@@ -303,10 +231,6 @@ def _audit(registry: CellRegistry) -> Callable[[int], Awaitable[Sequence[Any]]]:
             return []
 
     return audit
-
-
-def _aws(settings: Settings) -> AwsConfig:
-    return AwsConfig(settings.aws.region, settings.aws.endpoint_url)
 
 
 def _data_plane_config(settings: Settings) -> DataPlaneConfig:

@@ -1,4 +1,4 @@
-"""How workers are started: picks the provisioner of a controller, and says what a worker is told."""
+"""How workers are started, and made to fail: picks the provisioner of a controller, says what a worker is told."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
+
+from router.adapters.cell_chaos import inject
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.core.errors import ConfigError
+from router.core.faults import Fault
 from router.ports import Clock, Provisioner
 from router.settings import Settings
 
@@ -26,6 +30,12 @@ def provisioner_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> P
             provisioner = SubprocessProvisioner(_subprocess_config(settings), clock)
             stack.push_async_callback(provisioner.stop_all)
             return provisioner
+
+
+async def inject_fault(settings: Settings, address: str, fault: Fault) -> None:
+    """Have the instance at this address fail for a while. Raises ChaosRefusedError, CellUnavailableError."""
+    async with aiohttp.ClientSession() as session:
+        await inject(session, settings.secret.get_secret_value(), address, fault)
 
 
 def _docker_provisioner(stack: AsyncExitStack, settings: Settings) -> Provisioner:

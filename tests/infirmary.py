@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from router.adapters.clock import SystemClock
 from router.adapters.redis_registry import RedisRegistry
-from router.bootstrap import inject_fault, open_registry
+from router.bootstrap_registry import open_registry
+from router.bootstrap_workers import inject_fault
 from router.core.faults import Fault
 from router.core.models import LeaseView, Phase
 from router.core.slots import SlotMap

@@ -16,7 +16,7 @@ import aiohttp
 from rich.console import Console
 
 from router.adapters.aws import AWS_ERRORS, AwsConfig, open_client
-from router.bootstrap import names_of
+from router.bootstrap_queues import names_of
 from router.core.errors import CellRouterError
 from router.core.faults import Fault, FaultKind
 from router.core.models import cell_ids

@@ -101,6 +101,8 @@ async def story(world: World) -> None:
 
 async def life(world: World) -> None:
     """From the lead to its end, with a cell, a router and a change of the policy by an operator."""
+    for registry in (world.controller, world.router, world.operator):
+        await back(registry)  # its first call may be too late on a busy machine: TLS, and what the cluster is
     epoch = await world.controller.lead("a", 30, 0)
     assert epoch is not None
     given = await world.controller.next_generation(epoch, CELL)

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def ended(worker: WorkerProcess, url: str) -> None:
     assert ask(url, "after")[0] == "ok"
 
 
-FAULTS: dict[str, dict[str, object]] = {
+FAULTS: dict[str, dict[str, Any]] = {
     "slow": {"delay_s": 0.3},
     "hang": {},
     "errors": {},
