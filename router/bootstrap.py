@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from router.adapters.aws import open_client
-from router.adapters.aws_resources import AwsCellResources, ensure_intake
+from router.adapters.aws_resources import AwsCellResources
 from router.adapters.cell_client import HttpCellClient
 from router.adapters.cell_control import HttpCellControl
 from router.adapters.clock import SystemClock
@@ -131,14 +131,6 @@ async def run_controller(settings: Settings) -> None:
         app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
         upkeep = Upkeep(config.owner, registry, resources, lambda: _charge_of(controller), _CLOCK, observer)
         await _run(stop, settings, app, run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}))
-
-
-async def run_init(settings: Settings) -> None:
-    """Make what events arrive on: queue, dead-letter queue, bucket and notification."""
-    async with AsyncExitStack() as stack:
-        aws = aws_of(settings)
-        sqs, s3 = [await open_client(stack, aws, service) for service in ("sqs", "s3")]
-        await ensure_intake(names_of(settings), sqs, s3, settings.aws.region)
 
 
 async def _run(stop: asyncio.Event, settings: Settings, app: FastAPI, work: Awaitable[None]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from router.adapters.aws import AwsConfig
-from router.adapters.aws_resources import Names
+from router.adapters.aws import AwsConfig, open_client
+from router.adapters.aws_resources import Names, ensure_intake
 from router.adapters.clock import SystemClock
 from router.adapters.sqs import SqsSource
 from router.adapters.sqs_client import open_sqs_client
@@ -37,6 +37,14 @@ async def queues_of(stack: AsyncExitStack, settings: Settings) -> tuple[SqsSourc
     poll = await open_sqs_client(stack, aws, connections=0, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK)
     call = await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
     return SqsSource(settings.source.queue, poll, call), lambda name: SqsSource(name, poll, call)
+
+
+async def run_init(settings: Settings) -> None:
+    """Make what events arrive on: queue, dead-letter queue, bucket and notification."""
+    async with AsyncExitStack() as stack:
+        aws = aws_of(settings)
+        sqs, s3 = [await open_client(stack, aws, service) for service in ("sqs", "s3")]
+        await ensure_intake(names_of(settings), sqs, s3, settings.aws.region)
 
 
 @asynccontextmanager

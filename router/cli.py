@@ -70,7 +70,7 @@ def controller() -> None:
 @app.command()
 def init() -> None:
     """Make what events arrive on, where it is missing: queues, bucket, notification."""
-    from router.bootstrap import run_init  # noqa: PLC0415 - check-config and --help stay quick
+    from router.bootstrap_queues import run_init  # noqa: PLC0415 - check-config and --help stay quick
 
     settings = _ready()
     _run(run_init(settings))

@@ -20,8 +20,10 @@ from router.adapters.aws import AwsConfig
 from router.adapters.clock import SystemClock
 from router.adapters.sqs import SqsSource
 from router.adapters.sqs_client import open_sqs_client
+from router.bootstrap_queues import run_init
 from router.core.dead_letter import DeadLetter, from_body
 from router.core.models import Draft
+from router.settings import load
 from tests import deeds
 from tests.aio import until
 from tests.servers import free_port
@@ -172,7 +174,7 @@ class System:
         """Queues made, the controller and its cells up; everything ended at the end."""
         async with AsyncExitStack() as stack:
             self._call = await open_sqs_client(stack, self._aws, connections=10, read_timeout_s=30)
-            await asyncio.to_thread(self.cli, "init")
+            await run_init(load(self.environ))
             self.leader = await self._start("controller")
             try:
                 await until(self.leader.serves_all, "every cell serves")

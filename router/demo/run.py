@@ -32,7 +32,7 @@ from router.settings import Settings, load
 SEED: Final = 7
 POLL_S: Final = 0.25
 RATE_OVER_S: Final = 1.0
-REPLACED_POLL_S: Final = 0.02
+REPLACED_POLL_S: Final = 0.1  # what is measured is this much too long at most; the cells need the CPU
 SLOW: Final = Fault(FaultKind.SLOW, seconds=300, delay_s=0.5)
 LAST_WORDS: Final = "; its last words:"  # of an instance, in the audit: too many for this place
 STALL_S: Final = 45.0  # without any progress the rest counts as lost; longer than a message can stay hidden

