@@ -1,4 +1,4 @@
-"""The queues of an environment, from its settings."""
+"""The queues of an environment and what events arrive on, from its settings."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 import aiohttp
 from rich.console import Console
 
-from router.adapters.aws import AWS_ERRORS, AwsConfig, open_client
-from router.bootstrap_queues import names_of
+from router.adapters.aws import AWS_ERRORS, open_client
+from router.bootstrap_queues import aws_of, names_of
 from router.core.errors import CellRouterError
 from router.core.faults import Fault, FaultKind
 from router.core.models import cell_ids
@@ -104,7 +104,7 @@ async def _system(
 
 
 async def _far_end(stack: AsyncExitStack, settings: Settings) -> FarEnd:
-    aws = AwsConfig(settings.aws.region, settings.aws.endpoint_url)
+    aws = aws_of(settings)
     s3, sqs = [await open_client(stack, aws, service, connections=20) for service in ("s3", "sqs")]
     return FarEnd(names_of(settings), cell_ids(settings.cells.count), s3, sqs)
 

@@ -88,12 +88,9 @@ def test_real_files_have_the_same_findings_in_every_run(tmp_path: Path) -> None:
         (data / path.name).write_bytes(path.read_bytes())
     (data / "corrupt.json.gz").write_bytes(b"\x1f\x8bno gzip at all")
     count = len(list(data.iterdir()))
+    common = ("--data", str(data), "--cells", "2", "--seconds", "3")
     runs = [
-        demo(
-            tmp_path,
-            *("--data", str(data), "--files", str(count * repeats), "--accounts", accounts),
-            *("--cells", "2", "--seconds", "3"),
-        )
+        demo(tmp_path, *common, "--files", str(count * repeats), "--accounts", accounts)
         for repeats, accounts in ((1, "3"), (2, "7"))
     ]
     for repeats, (code, output, ledger) in enumerate(runs, start=1):

@@ -29,10 +29,21 @@ def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield made
 
 
-def inject(url: str, kind: str, seconds: float = 600, **more: object) -> None:
-    """It begins now, or ends when there are no seconds. A machine may be busy: nothing is to happen before an end."""
+def send(url: str, kind: str, seconds: float, **more: object) -> None:
+    """As a person would."""
     status, answer = post(f"{url}{CHAOS}", json.dumps({"kind": kind, "seconds": seconds, **more}).encode())
     assert status == 200, answer
+
+
+def inject(url: str, kind: str, **more: object) -> None:
+    """It begins now, and goes on until it is ended, however busy the machine is."""
+    send(url, kind, 600, **more)
+    assert kind in get(f"{url}/components")[1]
+
+
+def end(url: str, kind: str) -> None:
+    """By hand."""
+    send(url, kind, 0)
 
 
 def ask(url: str, name: str, *, canary: bool = False) -> tuple[str, float]:
@@ -48,7 +59,9 @@ def ask(url: str, name: str, *, canary: bool = False) -> tuple[str, float]:
 
 def ended(worker: WorkerProcess, url: str) -> None:
     """Nothing is injected any more, and all is as before."""
-    assert worker.components(url)["worker"] == (True, "takes events")
+    components = worker.components(url)
+    assert components["worker"] == (True, "takes events")
+    assert components["store"][0]
     assert ask(url, "after")[0] == "ok"
 
 
@@ -65,7 +78,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 def test_each_ends_by_itself(worker: WorkerProcess, kind: str) -> None:
     """With its time."""
     url = worker.url()
-    inject(url, kind, 0.2, **FAULTS[kind])
+    send(url, kind, 0.2, **FAULTS[kind])
 
     async def over() -> bool:
         return worker.components(url)["worker"] == (True, "takes events")
@@ -80,7 +93,7 @@ def test_each_is_ended_by_hand(worker: WorkerProcess, kind: str) -> None:
     url = worker.url()
     inject(url, kind, **FAULTS[kind])
     assert f"injected: {kind}" in worker.components(url)["worker"][1]
-    inject(url, kind, 0)
+    end(url, kind)
     ended(worker, url)
 
 
@@ -92,7 +105,7 @@ def test_slow(worker: WorkerProcess) -> None:
     for canary in (False, True):
         outcome, took = ask(url, "slow", canary=canary)
         assert (outcome, took > 0.3) == ("ok", True)
-    inject(url, "slow", 0)
+    end(url, "slow")
     ended(worker, url)
 
 
@@ -116,7 +129,7 @@ def test_hang_is_a_gray_failure(worker: WorkerProcess) -> None:
         done, _ = await asyncio.wait(asking, timeout=0.5)
         assert not done
         assert "held" not in worker.events()
-        inject(url, "hang", 0)
+        end(url, "hang")
         assert [(await asked)[0] for asked in asking] == ["ok", "ok"]
 
     run(story())
@@ -129,7 +142,7 @@ def test_errors(worker: WorkerProcess) -> None:
     inject(url, "errors")
     assert ask(url, "wrong")[0] == "failed"
     assert ask(url, "wrong", canary=True)[0] == "retry"
-    inject(url, "errors", 0)
+    end(url, "errors")
     ended(worker, url)
     assert "wrong" not in worker.events()
 
@@ -139,13 +152,12 @@ def test_garbage(worker: WorkerProcess) -> None:
     url = worker.url()
     inject(url, "garbage")
     assert ask(url, "unread")[0].startswith('{"index": "no')
-    inject(url, "garbage", 0)
+    end(url, "garbage")
     ended(worker, url)
     assert "unread" in worker.events()
 
 
-@pytest.mark.parametrize("by", ["hand", "restart"])
-def test_a_component_fault_ends_by_hand_or_with_a_restart_of_that_component(worker: WorkerProcess, by: str) -> None:
+def test_a_component_fault_ends_with_a_restart_of_that_component(worker: WorkerProcess) -> None:
     """Until then its check fails, and events and canaries are answered retry. No other's restart ends it."""
     url = worker.url()
     inject(url, "component", component="store")
@@ -153,12 +165,8 @@ def test_a_component_fault_ends_by_hand_or_with_a_restart_of_that_component(work
     assert post(f"{url}/v1/components/sink/restart", b"")[0] == 200
     for canary in (False, True):
         assert ask(url, "no store", canary=canary)[0] == "retry"
-    if by == "hand":
-        inject(url, "component", 0)
-    else:
-        assert post(f"{url}/v1/components/store/restart", b"")[0] == 200
+    assert post(f"{url}/v1/components/store/restart", b"")[0] == 200
     ended(worker, url)
-    assert worker.components(url)["store"][0]
 
 
 def test_crash(redis_url: str, tmp_path: Path) -> None:
