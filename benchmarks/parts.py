@@ -15,8 +15,8 @@ import uvloop
 
 from benchmarks.notifications import body_token
 from benchmarks.world import Options, cell_id
+from router.adapters.aws.s3_payloads import S3PayloadStore
 from router.adapters.clock import SystemClock
-from router.adapters.s3_payloads import S3PayloadStore
 from router.core.messages import Extraction, Parser
 from router.core.models import (
     CellRecord,

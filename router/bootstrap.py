@@ -17,14 +17,14 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from router.adapters.aws import open_client
-from router.adapters.aws_resources import AwsCellResources
+from router.adapters.aws.resources import AwsCellResources
+from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
+from router.adapters.aws.session import open_client
 from router.adapters.cell_client import HttpCellClient
 from router.adapters.cell_control import HttpCellControl
 from router.adapters.clock import SystemClock
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.prometheus import PrometheusObserver
-from router.adapters.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.saved_routing import SavedRouting
 from router.api.app import Readiness, create_app
 from router.api.views import CellView, cell_views, lane_views, scrape_targets

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import Names, ensure_intake
+from router.adapters.aws.resources import Names, ensure_intake
+from router.adapters.aws.session import AwsConfig, open_client
+from router.adapters.aws.sqs import SqsSource
+from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
-from router.adapters.sqs import SqsSource
-from router.adapters.sqs_client import open_sqs_client
 from router.services.dead_letters import DeadLetters
 from router.settings import Settings
 

@@ -6,8 +6,8 @@ import json
 from contextlib import AsyncExitStack
 from typing import Any
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import AwsCellResources, Names
+from router.adapters.aws.resources import AwsCellResources, Names
+from router.adapters.aws.session import AwsConfig, open_client
 
 
 async def make_cell(stack: AsyncExitStack, endpoint: str, environment: str) -> tuple[Any, str]:

@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 
 import pytest
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import Names
+from router.adapters.aws.resources import Names
+from router.adapters.aws.session import AwsConfig, open_client
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate
 from router.demo.far_end import FarEnd

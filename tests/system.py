@@ -16,10 +16,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from router.adapters.aws import AwsConfig
+from router.adapters.aws.session import AwsConfig
+from router.adapters.aws.sqs import SqsSource
+from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
-from router.adapters.sqs import SqsSource
-from router.adapters.sqs_client import open_sqs_client
 from router.bootstrap_queues import run_init
 from router.core.dead_letter import DeadLetter, from_body
 from router.core.models import Draft

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from router.adapters.aws_resources import Names
+from router.adapters.aws.resources import Names
 from router.core import dead_letter
 from router.demo.ledger import Evidence
 

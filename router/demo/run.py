@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 from rich.console import Console
 
-from router.adapters.aws import AWS_ERRORS, open_client
+from router.adapters.aws.session import AWS_ERRORS, open_client
 from router.bootstrap_queues import aws_of, names_of
 from router.core.errors import CellRouterError
 from router.core.faults import Fault, FaultKind

@@ -6,12 +6,12 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import create_queue
+from router.adapters.aws.resources import create_queue
+from router.adapters.aws.session import AwsConfig, open_client
+from router.adapters.aws.sqs import SqsSource
+from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
 from router.adapters.memory import MemorySource
-from router.adapters.sqs import SqsSource
-from router.adapters.sqs_client import open_sqs_client
 from router.core.models import Message
 from router.ports import EventSource
 from tests.aio import run

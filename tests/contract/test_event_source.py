@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from router.adapters.aws import AwsConfig
-from router.adapters.sqs import SqsSource
-from router.adapters.sqs_client import open_sqs_client
+from router.adapters.aws.session import AwsConfig
+from router.adapters.aws.sqs import SqsSource
+from router.adapters.aws.sqs_client import open_sqs_client
 from router.core.errors import SourceMissingError
 from router.core.models import Draft
 from router.ports import EventSource

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import AwsCellResources, Names
-from router.adapters.sqs_client import SqsError
+from router.adapters.aws.resources import AwsCellResources, Names
+from router.adapters.aws.session import AwsConfig, open_client
+from router.adapters.aws.sqs_client import SqsError
 from router.core.errors import ProvisionError
 from tests.aio import run, until
 from tests.servers import free_port

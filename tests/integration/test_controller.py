@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import AwsCellResources, Names
+from router.adapters.aws.resources import AwsCellResources, Names
+from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis_registry import RedisRegistry, connect

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from router.adapters.aws import AwsConfig, open_client
-from router.adapters.aws_resources import create_queue
+from router.adapters.aws.resources import create_queue
+from router.adapters.aws.session import AwsConfig, open_client
+from router.adapters.aws.sqs import SqsSource
+from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
-from router.adapters.sqs import SqsSource
-from router.adapters.sqs_client import open_sqs_client
 from router.core import dead_letter
 from router.core.messages import Extraction, Parser
 from router.core.models import Draft, Event, Message

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from router.adapters.aws import AwsConfig, error_code, open_client
-from router.adapters.aws_resources import create_queue
+from router.adapters.aws.resources import create_queue
+from router.adapters.aws.session import AwsConfig, error_code, open_client
 from router.core.messages import Extraction, Parser
 from router.core.models import Message
 from tests.aio import run

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from router.adapters.aws import AwsConfig
-from router.adapters.s3_payloads import S3PayloadStore, open_payload_client
+from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
+from router.adapters.aws.session import AwsConfig
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
 from router.ports import PayloadStore
 from tests.aio import run

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from botocore.credentials import ReadOnlyCredentials
 
-from router.adapters.aws import AwsConfig, open_client
+from router.adapters.aws.session import AwsConfig, open_client
+from router.adapters.aws.sqs_client import CREDENTIALS_KEPT_S, SqsClient, SqsError, open_sqs_client
 from router.adapters.clock import SystemClock
-from router.adapters.sqs_client import CREDENTIALS_KEPT_S, SqsClient, SqsError, open_sqs_client
 from tests.aio import run
 from tests.fake_clock import FakeClock
 from tests.servers import free_port
@@ -251,7 +251,7 @@ def test_a_closed_client() -> None:
 @pytest.mark.parametrize("answer", [silence, trickle])
 def test_a_slow_server(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     """The time is that of the whole call, not the one between two bytes."""
-    monkeypatch.setattr("router.adapters.sqs_client.CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("router.adapters.aws.sqs_client.CONNECT_TIMEOUT_S", 0.1)
     error = refusal(answer, read_timeout_s=0.3)
     assert (error.code, error.status) == ("", 0)
     assert isinstance(error.__cause__, TimeoutError)

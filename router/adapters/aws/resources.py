@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cell_worker.protocol import hold_queue_name, resource_name
-from router.adapters.aws import AWS_ERRORS, error_code
+from router.adapters.aws.session import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}

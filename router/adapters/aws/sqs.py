@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from router.adapters.sqs_client import SqsClient, SqsError
+from router.adapters.aws.sqs_client import SqsClient, SqsError
 from router.core.errors import SourceMissingError, SourceUnavailableError
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 

@@ -10,7 +10,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
-from router.adapters.aws import AWS_ERRORS, AwsConfig, error_code
+from router.adapters.aws.session import AWS_ERRORS, AwsConfig, error_code
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
 
 READ_TIMEOUT_S: Final = 60.0  # for a whole object: one that trickles in must not hold its place for ever

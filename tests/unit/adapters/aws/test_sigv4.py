@@ -11,7 +11,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from router.adapters.sigv4 import Signer, signing_key
+from router.adapters.aws.sigv4 import Signer, signing_key
 
 PRINTABLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)

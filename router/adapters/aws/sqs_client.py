@@ -22,9 +22,9 @@ from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.utils import get_environ_proxies
 from yarl import URL
 
-from router.adapters.aws import AwsConfig
+from router.adapters.aws.session import AwsConfig
+from router.adapters.aws.sigv4 import Credentials, Signer
 from router.adapters.clock import SystemClock
-from router.adapters.sigv4 import Credentials, Signer
 from router.ports import Clock
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
