@@ -20,8 +20,8 @@ from fastapi import FastAPI
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.aws.session import open_client
-from router.adapters.cell_client import HttpCellClient
-from router.adapters.cell_control import HttpCellControl
+from router.adapters.cells.client import HttpCellClient
+from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.prometheus import PrometheusObserver

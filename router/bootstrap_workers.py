@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from router.adapters.cell_chaos import inject
+from router.adapters.cells.chaos import inject
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 
 from cell_worker import protocol
-from router.adapters.cell_chaos import inject
+from router.adapters.cells.chaos import inject
 from router.core.faults import Fault
 
 

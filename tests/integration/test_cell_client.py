@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from router.adapters.cell_client import HttpCellClient
+from router.adapters.cells.client import HttpCellClient
 from router.core.models import Event, Target
 from tests.aio import run
 
