@@ -24,7 +24,7 @@ from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
 from router.adapters.logs import LogObserver, Observers
-from router.adapters.prometheus import PrometheusObserver
+from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
 from router.api.app import Readiness, create_app
 from router.api.views import CellView, cell_views, lane_views, scrape_targets

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from prometheus_client import generate_latest
 
-from router.adapters.prometheus import HELD_BY, PrometheusObserver
+from router.adapters.metrics.prometheus import HELD_BY, PrometheusObserver
 from router.api.views import CellView, cell_views
 from router.core.evidence import Assessment, Verdict
 from router.core.models import Care, CellRecord, LeaseView, Phase

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from cell_worker.metrics import WorkerMetrics
-from router.adapters.prometheus import PrometheusObserver
+from router.adapters.metrics.prometheus import PrometheusObserver
 from tests.dashboard import DASHBOARD, PROVISIONING, expressions
 
 OURS = re.compile(r"\bcell(?:router)?_[a-z_]+\b")

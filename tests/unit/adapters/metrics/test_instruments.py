@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
-from router.adapters.instruments import FastCounter, FastHistogram
 from router.adapters.logs import LogObserver
-from router.adapters.prometheus import PrometheusObserver
+from router.adapters.metrics.instruments import FastCounter, FastHistogram
+from router.adapters.metrics.prometheus import PrometheusObserver
 from router.core import telemetry
 
 BOUNDS = (0.001, 0.5, 1, 30)
