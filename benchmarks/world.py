@@ -20,7 +20,7 @@ from benchmarks.processes import BenchError, Child, Cores, child
 from cell_worker.lease import Heartbeat
 from cell_worker.protocol import InstanceRecord
 from router.adapters.clock import SystemClock
-from router.adapters.redis_registry import RedisRegistry
+from router.adapters.redis.registry import RedisRegistry
 from router.core.models import CellRecord
 from router.core.slots import SlotMap, assign
 from router.ports import Change

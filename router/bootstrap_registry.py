@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 
 from router.adapters.clock import SystemClock
-from router.adapters.redis_registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.policy import Policy
 from router.core.telemetry import LeaseRefused
 from router.ports import AuditEntry

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final
 
 from router.adapters.clock import SystemClock
-from router.adapters.redis_registry import RedisRegistry
+from router.adapters.redis.registry import RedisRegistry
 from router.bootstrap_registry import open_registry
 from router.bootstrap_workers import inject_fault
 from router.core.faults import Fault

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from cell_worker import protocol
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
-from router.adapters.redis_registry import connect
+from router.adapters.redis.registry import connect
 from router.core.models import CellRecord
 from tests.aio import until
 from tests.system import Role, System

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from cell_worker import protocol
 from cell_worker.lease import Heartbeat
 from router.adapters.clock import SystemClock
-from router.adapters.redis_registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import NotLeaderError
 from router.core.models import CellRecord
 from router.core.slots import SlotMap, assign

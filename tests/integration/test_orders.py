@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from router.adapters.clock import SystemClock
-from router.adapters.redis_registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.slots import SlotMap
 from router.ports import Snapshot
 from tests.aio import until

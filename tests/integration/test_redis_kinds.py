@@ -23,9 +23,9 @@ from cell_worker import lease as worker_lease
 from cell_worker import protocol
 from cell_worker.lease import Heartbeat, claim_generation
 from cell_worker.settings import WorkerSettings
-from router.adapters import redis_scripts
 from router.adapters.clock import SystemClock
-from router.adapters.redis_registry import RedisRegistry, connect
+from router.adapters.redis import scripts as redis_scripts
+from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport
 from router.core.policy import TenantLimit

@@ -17,7 +17,7 @@ from cell_worker import protocol
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.external import ExternalProvisioner
-from router.adapters.redis_registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord
 from router.core.policy import Policy, Quarantine, TenantLimit

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cell_worker import protocol
-from router.adapters.lease_reader import MAX_AGE_MS, LeaseReader
+from router.adapters.redis.lease_reader import MAX_AGE_MS, LeaseReader
 from router.core.telemetry import LeaseRefused
 
 SECRET = "a-secret-for-tests"

@@ -21,9 +21,9 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from cell_worker import protocol
 from cell_worker.redis_cluster import Cluster
-from router.adapters import redis_scripts as scripts
-from router.adapters.lease_reader import LeaseReader, Network
-from router.adapters.redis_notifications import Notifications
+from router.adapters.redis import scripts
+from router.adapters.redis.lease_reader import LeaseReader, Network
+from router.adapters.redis.notifications import Notifications
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport, RouterView, Traffic
 from router.core.observations import RouterSample
