@@ -52,7 +52,7 @@ def _common(
 @app.command()
 def router() -> None:
     """Run a router: the data plane."""
-    from router.bootstrap import run_router  # noqa: PLC0415 - check-config and --help stay quick
+    from router.bootstrap.processes import run_router  # noqa: PLC0415 - check-config and --help stay quick
 
     settings = _ready()
     _run(run_router(settings))
@@ -61,7 +61,7 @@ def router() -> None:
 @app.command()
 def controller() -> None:
     """Run a controller: it launches, admits and replaces cells. Several may run; one leads."""
-    from router.bootstrap import run_controller  # noqa: PLC0415 - check-config and --help stay quick
+    from router.bootstrap.processes import run_controller  # noqa: PLC0415 - check-config and --help stay quick
 
     settings = _ready()
     _run(run_controller(settings))
@@ -70,7 +70,7 @@ def controller() -> None:
 @app.command()
 def init() -> None:
     """Make what events arrive on, where it is missing: queues, bucket, notification."""
-    from router.bootstrap_queues import run_init  # noqa: PLC0415 - check-config and --help stay quick
+    from router.bootstrap.queues import run_init  # noqa: PLC0415 - check-config and --help stay quick
 
     settings = _ready()
     _run(run_init(settings))

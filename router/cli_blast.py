@@ -128,7 +128,7 @@ def _table(found: list[Radius], by: By) -> Table:
 
 
 async def _look() -> tuple[Snapshot, Mapping[str, Traffic]]:
-    from router.bootstrap_registry import open_registry  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
     async with open_registry(load(os.environ)) as registry:
         return await registry.snapshot(), together(await registry.traffic())

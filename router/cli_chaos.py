@@ -111,8 +111,8 @@ def _admitted(cell_id: str, snapshot: Snapshot) -> LeaseView:
 
 
 async def _send(cell_id: str, fault: Fault) -> LeaseView:
-    from router.bootstrap_registry import open_registry  # noqa: PLC0415 - --help stays quick
-    from router.bootstrap_workers import inject_fault  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.workers import inject_fault  # noqa: PLC0415 - --help stays quick
 
     settings = load(os.environ)
     async with open_registry(settings) as registry:

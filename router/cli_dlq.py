@@ -257,7 +257,7 @@ def _run(
 
 async def _interruptible(settings: Settings, work: Callable[[DeadLetters], Awaitable[None]]) -> None:
     """The first Ctrl-C or SIGTERM ends it in order, the second at once."""
-    from router.bootstrap_queues import open_dead_letters  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.queues import open_dead_letters  # noqa: PLC0415 - --help stays quick
 
     task = asyncio.current_task()
     assert task is not None

@@ -228,7 +228,7 @@ def _plain(text: str) -> Text:
 
 
 async def _look(cell_id: str) -> Explanation:
-    from router.bootstrap_registry import open_registry  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
     async with open_registry(load(os.environ)) as registry:
         snapshot, conditions = await registry.snapshot(), await registry.conditions()

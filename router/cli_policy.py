@@ -149,7 +149,7 @@ def history() -> None:
 
 
 def _change(action: str, why: str, make: Callable[[Policy, int], Policy], cell_id: str = "") -> Policy:
-    from router.bootstrap_registry import change_policy  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.registry import change_policy  # noqa: PLC0415 - --help stays quick
 
     return uvloop.run(change_policy(load(os.environ), action, why, make, cell_id))
 
@@ -178,14 +178,14 @@ def look() -> Snapshot:
 
 
 async def _snapshot(settings: Settings) -> Snapshot:
-    from router.bootstrap_registry import open_registry  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
     async with open_registry(settings) as registry:
         return await registry.snapshot()
 
 
 async def _history(settings: Settings) -> list[PolicyVersion]:
-    from router.bootstrap_registry import open_registry  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
     async with open_registry(settings) as registry:
         return await registry.history()
@@ -193,7 +193,7 @@ async def _history(settings: Settings) -> list[PolicyVersion]:
 
 async def follow(settings: Settings, seen: Callable[[Snapshot], tuple[str, int]]) -> int:
     """Tell what is done until something has come of it: which number. Both are what `seen` says of the registry."""
-    from router.bootstrap_registry import open_registry  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
     said, came_of_it = "", 0
     async with open_registry(settings) as registry:

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
-from router.bootstrap_registry import open_registry
-from router.bootstrap_workers import inject_fault
+from router.bootstrap.registry import open_registry
+from router.bootstrap.workers import inject_fault
 from router.core.faults import Fault
 from router.core.models import LeaseView, Phase
 from router.core.slots import SlotMap

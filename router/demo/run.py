@@ -16,7 +16,7 @@ import aiohttp
 from rich.console import Console
 
 from router.adapters.aws.session import AWS_ERRORS, open_client
-from router.bootstrap_queues import aws_of, names_of
+from router.bootstrap.queues import aws_of, names_of
 from router.core.errors import CellRouterError
 from router.core.faults import Fault, FaultKind
 from router.core.models import cell_ids

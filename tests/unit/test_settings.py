@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router.bootstrap_workers import worker_environment
+from router.bootstrap.workers import worker_environment
 from router.core.errors import ConfigError
 from router.settings import check, load
 

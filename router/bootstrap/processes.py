@@ -28,9 +28,9 @@ from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
 from router.api.app import Readiness, create_app
 from router.api.views import CellView, cell_views, lane_views, scrape_targets
-from router.bootstrap_queues import aws_of, names_of, queues_of
-from router.bootstrap_registry import registry_of
-from router.bootstrap_workers import provisioner_of
+from router.bootstrap.queues import aws_of, names_of, queues_of
+from router.bootstrap.registry import registry_of
+from router.bootstrap.workers import provisioner_of
 from router.core.errors import RegistryUnavailableError
 from router.core.messages import Extraction, Parser
 from router.core.retry import RetryPolicy
