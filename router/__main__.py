@@ -1,5 +1,5 @@
 """`python -m router`."""
 
-from router.cli import main
+from router.cli.main import main
 
 main()

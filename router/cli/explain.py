@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from router.cli_cells import record_of
-from router.cli_edits import CellId
-from router.cli_policy import by_hand, time_text
+from router.cli.cells import record_of
+from router.cli.policy import by_hand, time_text
+from router.cli.policy_edits import CellId
 from router.core.evidence import SICK, Assessment, DetectorConfig, Verdict
 from router.core.models import Care, Phase
 from router.core.reconcile import state_of

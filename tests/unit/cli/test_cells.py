@@ -9,9 +9,9 @@ from math import log
 import pytest
 import typer
 
-from router.cli_cells import progress, readmitted, record_of
-from router.cli_explain import doubts, evidence, explanation, ladder, summary, verdict
-from router.cli_policy import by_hand, what_stays
+from router.cli.cells import progress, readmitted, record_of
+from router.cli.explain import doubts, evidence, explanation, ladder, summary, verdict
+from router.cli.policy import by_hand, what_stays
 from router.core.evidence import Assessment, DetectorConfig, Verdict
 from router.core.models import NO_CARE, Care, CellRecord, LeaseView, Phase
 from router.core.policy import NO_POLICY

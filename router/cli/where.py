@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from router.cli_policy import by_hand, look
+from router.cli.policy import by_hand, look
 from router.core.errors import RegistryUnavailableError
 from router.core.reconcile import state_of
 from router.core.slots import slot_of

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 import uvloop
 
-from router.cli_edits import CellId, Edit
-from router.cli_policy import follow, look, put_in_force
+from router.cli.policy import follow, look, put_in_force
+from router.cli.policy_edits import CellId, Edit
 from router.core.policy import Policy
 from router.settings import Settings, load
 

@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from router.cli_edits import Edit, Why, commands
+from router.cli.policy_edits import Edit, Why, commands
 from router.core.errors import RegistryUnavailableError
 from router.core.forecast import Forecast, forecast
 from router.core.models import CellRecord, cell_ids

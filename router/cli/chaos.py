@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 import uvloop
 
-from router.cli_cells import record_of
-from router.cli_edits import CellId
+from router.cli.cells import record_of
+from router.cli.policy_edits import CellId
 from router.core.errors import CellUnavailableError
 from router.core.faults import Fault, FaultKind
 from router.settings import load

@@ -12,7 +12,13 @@ import typer
 import uvloop
 from rich.console import Console
 
-from router import cli_blast, cli_cells, cli_chaos, cli_dlq, cli_explain, cli_policy, cli_where
+from router.cli import blast_radius as cli_blast
+from router.cli import cells as cli_cells
+from router.cli import chaos as cli_chaos
+from router.cli import dlq as cli_dlq
+from router.cli import explain as cli_explain
+from router.cli import policy as cli_policy
+from router.cli import where as cli_where
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
 
