@@ -18,9 +18,9 @@ from benchmarks.detector_scenarios import LARGEST, SCENARIOS, SHAPES, Scenario
 from benchmarks.detector_world import Canary, Done, Shape, SimulatedCell, cells_of
 from benchmarks.rival_detectors import RULES, Rival
 from benchmarks.world import Options
+from router.core.control.guards import shared_trouble, waits
 from router.core.detector import Detector
 from router.core.evidence import SICK, Assessment
-from router.core.guards import shared_trouble, waits
 from router.core.models import CellRecord
 from router.core.observations import CellSample, CellWatch, RouterSample
 

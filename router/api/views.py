@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState
-from router.core.reconcile import state_of
 from router.ports import CONDITION_FRESH_MS, Condition, Snapshot
 from router.services.dispatcher import CellPath, Dispatcher
 

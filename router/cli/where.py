@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from router.cli.policy import by_hand, look
+from router.core.control.reconcile import state_of
 from router.core.errors import RegistryUnavailableError
-from router.core.reconcile import state_of
 from router.core.slots import slot_of
 
 if TYPE_CHECKING:

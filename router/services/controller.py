@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from router.core.actions import Desired, Observed
+from router.core.control.actions import Desired, Observed
+from router.core.control.lease_trust import LeaseTrust
+from router.core.control.recollection import Recollection
+from router.core.control.reconcile import reconcile
+from router.core.control.treatment import frozen_by, held_back
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import InstanceView, cell_ids
 from router.core.policy import Policy, impossible_orders, new_faults
-from router.core.recollection import Recollection
-from router.core.reconcile import reconcile
 from router.core.telemetry import LeadershipChanged
-from router.core.treatment import frozen_by, held_back
-from router.core.trust import LeaseTrust
 from router.ports import (
     CellRegistry,
     CellResources,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from router.core.actions import (
+from router.core.control.actions import (
     Action,
     Admit,
     Adopt,
@@ -21,8 +21,8 @@ from router.core.actions import (
     Treat,
     Verify,
 )
+from router.core.control.ladder import admitted
 from router.core.errors import ProvisionError
-from router.core.lifecycle import admitted
 from router.core.models import CellRecord, Phase
 from router.core.placement import targets
 from router.core.slots import NO_MOVE

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from router.core.control.lease_trust import contradiction
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView, LeaseView
 from router.core.telemetry import ActionTaken, LeaseRefused
-from router.core.trust import contradiction
 from router.ports import Observer, Provisioner
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from router.core.actions import Health
+from router.core.control.actions import Health
 from router.core.detector import Detector
 from router.core.evidence import Verdict
 from router.core.models import CellRecord

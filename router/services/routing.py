@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from router.core.control.lease_trust import LeaseTrust
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, Phase, RouterReport, Target, Traffic
 from router.core.policy import Policy
-from router.core.trust import LeaseTrust
 from router.ports import Clock, RouterRegistry, Snapshot
 from router.services.dispatcher import Routing
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from router.core.actions import Treat
+from router.core.control.actions import Treat
+from router.core.control.ladder import after_mending, after_reprovisioning, after_restarting
 from router.core.errors import CellRefusedError, CellUnavailableError, ProvisionError
-from router.core.lifecycle import after_mending, after_reprovisioning, after_restarting
 from router.core.models import CellRecord, Phase
 from router.ports import CellResources, InstanceControl, Snapshot
 

@@ -18,8 +18,8 @@ from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis.registry import RedisRegistry, connect
+from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState, cell_ids
-from router.core.reconcile import state_of
 from router.ports import Snapshot
 from router.services.controller import Controller, ControllerConfig
 from tests.aio import run, until

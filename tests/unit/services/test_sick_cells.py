@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from router.core import treatment
-from router.core.lifecycle import AGAIN_MS
+from router.core.control import treatment
+from router.core.control.ladder import AGAIN_MS
 from router.core.models import CellRecord, Outcome, Phase
 from router.core.policy import Policy
 from tests.control_world import ControlWorld, Process, actions
@@ -303,7 +303,7 @@ class TestGuards:
                     cell.sick.clear()
 
         if not guarded:
-            monkeypatch.setattr("router.core.actions.shared_trouble", lambda _: "")
+            monkeypatch.setattr("router.core.control.actions.shared_trouble", lambda _: "")
         on_hospital(story)
 
     @pytest.mark.parametrize("guarded", [True, False])
@@ -336,7 +336,7 @@ class TestGuards:
                 assert sorted(world.generations().values()) == ([1, 1, 2, 2, 2] if guarded else [1, 2, 2, 2, 2])
 
         if not guarded:
-            monkeypatch.setattr("router.core.guards.BUDGET", 100)
+            monkeypatch.setattr("router.core.control.guards.BUDGET", 100)
         on_hospital(story, cells=5)
 
     @pytest.mark.parametrize("guarded", [True, False])
@@ -352,7 +352,7 @@ class TestGuards:
                 assert (world.record(VICTIM).generation == 2) is guarded
 
         if not guarded:
-            monkeypatch.setattr("router.core.lifecycle.AGAIN_MS", 0)
+            monkeypatch.setattr("router.core.control.ladder.AGAIN_MS", 0)
         assert AGAIN_MS
         on_hospital(story)
 

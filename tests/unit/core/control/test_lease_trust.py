@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.core.trust import LeaseTrust
+from router.core.control.lease_trust import LeaseTrust
 
 
 def test_trust_needs_a_lease_lifetime_of_reading_without_a_gap() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.core.actions import Action, Admit, Desired, GiveUpLaunch, Launch, Observed, Stop
+from router.core.control.actions import Action, Admit, Desired, GiveUpLaunch, Launch, Observed, Stop
+from router.core.control.reconcile import reconcile, state_of
+from router.core.control.treatment import by_hand, frozen_by
 from router.core.models import Care, CellRecord, CellState, InstanceView, LeaseView, Phase
 from router.core.policy import NO_POLICY, Policy, impossible_orders
-from router.core.reconcile import reconcile, state_of
 from router.core.slots import SlotMap, assign
-from router.core.treatment import by_hand, frozen_by
 
 CELL = "cell-0000"
 RECORD = CellRecord(CELL, generation=3, launched=3, verified=3, admitted_at_ms=1)

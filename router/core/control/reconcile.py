@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from router.core.actions import (
+from router.core.control.actions import (
     Action,
     Admit,
     Adopt,
@@ -23,10 +23,10 @@ from router.core.actions import (
     Treat,
     Verify,
 )
+from router.core.control.moves import MAX_FAILURES, left, map_steps
+from router.core.control.treatment import treatments
 from router.core.models import CellRecord, CellState, LeaseView, Phase
-from router.core.moves import MAX_FAILURES, left, map_steps
 from router.core.policy import NO_POLICY, Policy
-from router.core.treatment import treatments
 
 MAX_BACKOFF_MS: Final = 60_000
 STARVED_MS: Final = 15_000  # so long many instances may be silent together

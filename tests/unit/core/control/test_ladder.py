@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.evidence import SICK, Assessment, Verdict
-from router.core.lifecycle import (
+from router.core.control.ladder import (
     AGAIN_MS,
     FOLLOWS,
     LAUNCHES,
@@ -21,6 +20,7 @@ from router.core.lifecycle import (
     after_mending,
     next_care,
 )
+from router.core.evidence import SICK, Assessment, Verdict
 from router.core.models import NO_CARE, Care, CellRecord, Phase
 
 NOW_MS = 10_000_000

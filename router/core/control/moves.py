@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from router.core.actions import Action, EndScaling, Observed, PublishMap, RaiseFence
+from router.core.control.actions import Action, EndScaling, Observed, PublishMap, RaiseFence
 from router.core.models import Phase
 from router.core.placement import after, next_move, sources, targets, wanted_owners, with_pins
 from router.core.slots import NO_MOVE, SlotMap

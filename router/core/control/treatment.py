@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from router.core.actions import Desired, Observed, Treat
+from router.core.control.actions import Desired, Observed, Treat
+from router.core.control.guards import waits
+from router.core.control.ladder import ON_THE_LADDER, Case, next_care
 from router.core.evidence import SICK, Assessment, Verdict
-from router.core.guards import waits
-from router.core.lifecycle import ON_THE_LADDER, Case, next_care
 from router.core.models import CellRecord
 
 WATCHED: Final = SICK | {Verdict.WATCHED}

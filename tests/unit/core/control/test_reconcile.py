@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.actions import (
+from router.core.control.actions import (
     Action,
     Admit,
     Adopt,
@@ -23,10 +23,10 @@ from router.core.actions import (
     Stop,
     Verify,
 )
-from router.core.lifecycle import admitted
+from router.core.control.ladder import admitted
+from router.core.control.reconcile import STARVED_MS, reconcile, state_of
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
-from router.core.reconcile import STARVED_MS, reconcile, state_of
 from router.core.slots import SlotMap, assign
 
 CELLS = ("cell-0000", "cell-0001", "cell-0002")
