@@ -19,10 +19,10 @@ from benchmarks.detector_world import Canary, Done, Shape, SimulatedCell, cells_
 from benchmarks.rival_detectors import RULES, Rival
 from benchmarks.world import Options
 from router.core.control.guards import shared_trouble, waits
-from router.core.detector import Detector
-from router.core.evidence import SICK, Assessment
+from router.core.detection.assessment import SICK, Assessment
+from router.core.detection.detector import Detector
+from router.core.detection.samples import CellSample, CellWatch, RouterSample
 from router.core.models import CellRecord
-from router.core.observations import CellSample, CellWatch, RouterSample
 
 CANARY: Final = Canary(0.03, real_path=True)
 CHEAP_CANARY: Final = Canary(0.003, real_path=False)

@@ -17,6 +17,7 @@ from benchmarks.notifications import body_token
 from benchmarks.world import Options, cell_id
 from router.adapters.aws.s3_payloads import S3PayloadStore
 from router.adapters.clock import SystemClock
+from router.core.detection.samples import RouterSample
 from router.core.messages import Extraction, Parser
 from router.core.models import (
     CellRecord,
@@ -30,7 +31,6 @@ from router.core.models import (
     Target,
     Traffic,
 )
-from router.core.observations import RouterSample
 from router.core.policy import NO_POLICY, Policy
 from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign

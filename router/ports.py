@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Protocol
 
-from router.core.evidence import Assessment
+from router.core.detection.assessment import Assessment
+from router.core.detection.samples import RouterSample
 from router.core.models import (
     CellRecord,
     ComponentView,
@@ -22,7 +23,6 @@ from router.core.models import (
     Target,
     Traffic,
 )
-from router.core.observations import RouterSample
 from router.core.policy import NO_POLICY, Policy
 from router.core.slots import SlotMap
 from router.core.telemetry import Record

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, RouterReport, RouterView, Traffic
-from router.core.observations import RouterSample
 from router.core.policy import Policy
 from router.core.slots import SlotMap
 from router.ports import AuditEntry, Change, Clock, Condition, Petitions, PolicyVersion, Proposal, Snapshot, Verdict

@@ -13,10 +13,10 @@ from typing import Any
 
 from router.adapters.memory import MemorySource
 from router.core.dead_letter import DeadLetter, from_body
+from router.core.detection.samples import RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.core.messages import Extraction, Parser
 from router.core.models import CellRecord, Draft, LeaseView, RouterReport, Traffic
-from router.core.observations import RouterSample
 from router.core.policy import Policy
 from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import log
 
-from router.core.detector import Detector
-from router.core.evidence import Assessment, DetectorConfig, Verdict
-from router.core.observations import CellSample, RouterSample, TenantSample
+from router.core.detection.assessment import Assessment, DetectorConfig, Verdict
+from router.core.detection.detector import Detector
+from router.core.detection.samples import CellSample, RouterSample, TenantSample
 
 CONFIG = DetectorConfig()
 VICTIM = "cell-0"

@@ -19,7 +19,7 @@ from router.cli.cells import record_of
 from router.cli.policy import by_hand, time_text
 from router.cli.policy_edits import CellId
 from router.core.control.reconcile import state_of
-from router.core.evidence import SICK, Assessment, DetectorConfig, Verdict
+from router.core.detection.assessment import SICK, Assessment, DetectorConfig, Verdict
 from router.core.models import Care, Phase
 from router.ports import CONDITION_FRESH_MS
 from router.settings import load

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from router.core import dead_letter, retry
 from router.core.admission import Admission, Isolate, Wait
+from router.core.detection.samples import CellSample
 from router.core.errors import MalformedMessageError
 from router.core.lane import LaneLimits
 from router.core.messages import Parser, can_be_held
 from router.core.models import Event, Evidence, Outcome, Result, Target, Traffic
-from router.core.observations import CellSample
 from router.core.policy import Policy
 from router.core.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventDeadLettered, EventHeld

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.control.actions import Health
-from router.core.detector import Detector
-from router.core.evidence import Verdict
+from router.core.detection.assessment import Verdict
+from router.core.detection.detector import Detector
 from router.core.models import CellRecord
 from router.ports import CellRegistry, Clock, Snapshot
 from router.services.loop_lag import TOO_LATE_S, LoopLag

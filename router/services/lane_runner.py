@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from router.core.detection.samples import CellSample, CellWatch
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.lane import Lane, LaneLimits
 from router.core.models import Evidence, Outcome, Result, Target
-from router.core.observations import CellSample, CellWatch
 from router.core.stats import RecentLatency
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from router.core.detection.samples import INTERVAL_S, MAX_TENANTS, CellSample, RouterSample
 from router.core.errors import RegistryUnavailableError
-from router.core.observations import INTERVAL_S, MAX_TENANTS, CellSample, RouterSample
 from router.ports import Clock, RouterRegistry
 from router.services.loop_lag import LoopLag
 

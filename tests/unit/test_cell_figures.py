@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 
 from router.adapters.metrics.prometheus import HELD_BY, PrometheusObserver
 from router.api.views import CellView, cell_views
-from router.core.evidence import Assessment, Verdict
+from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import Care, CellRecord, LeaseView, Phase
 from router.core.policy import NO_POLICY
 from router.ports import Condition, Snapshot

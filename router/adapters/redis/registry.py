@@ -24,9 +24,9 @@ from cell_worker.redis_cluster import Cluster
 from router.adapters.redis import scripts
 from router.adapters.redis.lease_reader import LeaseReader, Network
 from router.adapters.redis.notifications import Notifications
+from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport, RouterView, Traffic
-from router.core.observations import RouterSample
 from router.core.policy import Policy, from_blob, to_blob
 from router.core.slots import SlotMap
 from router.core.telemetry import LeaseRefused

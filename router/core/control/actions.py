@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from router.core.control.guards import are_many, shared_trouble
-from router.core.evidence import Assessment
+from router.core.detection.assessment import Assessment
 from router.core.models import Care, CellRecord, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slots import SlotMap

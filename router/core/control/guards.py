@@ -8,7 +8,7 @@ from statistics import median_low
 from typing import Final
 
 from router.core.control.ladder import ON_THE_LADDER
-from router.core.evidence import Assessment, Verdict
+from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord
 
 SHARED_FRACTION: Final = 0.4  # more of the cells than that, and two at least, don't fall ill each by itself

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from router.core.evidence import SICK, Assessment, Verdict
+from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import NO_CARE, Care, CellRecord, Phase
 
 RUNG_MS: Final[Mapping[Phase, int]] = {

@@ -8,7 +8,7 @@ from typing import Final
 from router.core.control.actions import Desired, Observed, Treat
 from router.core.control.guards import waits
 from router.core.control.ladder import ON_THE_LADDER, Case, next_care
-from router.core.evidence import SICK, Assessment, Verdict
+from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import CellRecord
 
 WATCHED: Final = SICK | {Verdict.WATCHED}

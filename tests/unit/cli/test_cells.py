@@ -12,10 +12,10 @@ import typer
 from router.cli.cells import progress, readmitted, record_of
 from router.cli.explain import doubts, evidence, explanation, ladder, summary, verdict
 from router.cli.policy import by_hand, what_stays
-from router.core.evidence import Assessment, DetectorConfig, Verdict
+from router.core.detection.assessment import Assessment, DetectorConfig, Verdict
+from router.core.detection.window import Load
 from router.core.models import NO_CARE, Care, CellRecord, LeaseView, Phase
 from router.core.policy import NO_POLICY
-from router.core.sample_window import Load
 from router.ports import AuditEntry, Condition, Snapshot
 
 CELL = "cell-0001"

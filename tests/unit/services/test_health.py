@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.core.evidence import Assessment
+from router.core.detection.assessment import Assessment
+from router.core.detection.baseline import Usual
 from router.core.models import CellRecord, LeaseView
-from router.core.usual import Usual
 from router.ports import Condition, Snapshot
 from router.services.health import HealthMonitor
 from router.services.loop_lag import LoopLag

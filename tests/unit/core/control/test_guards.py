@@ -16,7 +16,7 @@ from benchmarks.detector_scenarios import SCENARIOS, Change, Scenario
 from benchmarks.detector_suite import simulate
 from benchmarks.detector_world import Shape, SimulatedCell
 from router.core.control.guards import BUDGET, BUDGET_MS, shared_trouble, waits
-from router.core.evidence import Assessment, Verdict
+from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, Phase
 
 SHAPES = (Shape(3, 10), Shape(5, 5), Shape(4, 20, 1))

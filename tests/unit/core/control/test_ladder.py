@@ -20,7 +20,7 @@ from router.core.control.ladder import (
     after_mending,
     next_care,
 )
-from router.core.evidence import SICK, Assessment, Verdict
+from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import NO_CARE, Care, CellRecord, Phase
 
 NOW_MS = 10_000_000

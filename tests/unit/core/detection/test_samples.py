@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.observations import (
+from router.core.detection.samples import (
     LEAST_S,
     MATURE_EVENTS,
     MATURE_S,

@@ -10,8 +10,8 @@ from math import exp, inf, log, sqrt
 from statistics import median
 from typing import Final
 
-from router.core.observations import INTERVAL_S, CellSample, TenantSample
-from router.core.usual import Usual
+from router.core.detection.baseline import Usual
+from router.core.detection.samples import INTERVAL_S, CellSample, TenantSample
 
 FRESH_S: Final = 2.5  # a router's latest sample is the present state for so long
 JUST_NOW_S: Final = 1.5  # an interval, and its way to the leader

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.usual import LEAST_LEARNED_S, Done, Usual
+from router.core.detection.baseline import LEAST_LEARNED_S, Done, Usual
 
 MEMORY_S = 600.0
 

@@ -10,10 +10,10 @@ from math import exp, hypot, inf, isfinite, log, sqrt
 from statistics import median
 from typing import Final
 
-from router.core.observations import CellSample
-from router.core.robust import Medians, evened, middle_mean
-from router.core.sample_window import NO_LOAD, Canaries, Load, Window, deflated_s
-from router.core.usual import NOTHING_USUAL, Done, Usual
+from router.core.detection.baseline import NOTHING_USUAL, Done, Usual
+from router.core.detection.samples import CellSample
+from router.core.detection.statistics import Medians, evened, middle_mean
+from router.core.detection.window import NO_LOAD, Canaries, Load, Window, deflated_s
 
 _MAD_TO_SIGMA: Final = 1.4826  # of a normal distribution
 _MEDIAN_TO_MEAN: Final = 1.2533  # how much more a median varies than a mean

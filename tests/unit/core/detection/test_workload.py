@@ -6,9 +6,9 @@ from math import log, sqrt
 
 import pytest
 
-from router.core.evidence import Verdict
-from router.core.observations import CellSample, TenantSample
-from router.core.sample_window import WORK_SIGMA, WORK_SPREAD
+from router.core.detection.assessment import Verdict
+from router.core.detection.samples import CellSample, TenantSample
+from router.core.detection.window import WORK_SIGMA, WORK_SPREAD
 from tests.sampled_cells import LATENCY_S, VICTIM, Fleet
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.observations import CellSample, TenantSample
-from router.core.robust import Medians, evened, middle_mean
-from router.core.sample_window import WORK_SIGMA, WORK_SPREAD, Canaries, Window
-from router.core.usual import Usual
+from router.core.detection.baseline import Usual
+from router.core.detection.samples import CellSample, TenantSample
+from router.core.detection.statistics import Medians, evened, middle_mean
+from router.core.detection.window import WORK_SIGMA, WORK_SPREAD, Canaries, Window
 
 USUAL = Usual(rate=5.0, work=1.0, learned_s=600.0)
 weights = st.lists(st.floats(0.01, 1000), min_size=1, max_size=40)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from math import exp, log
 from typing import Final
 
-from router.core.evidence import (
+from router.core.detection.assessment import (
     Assessment,
     DetectorConfig,
     Seen,
@@ -29,8 +29,8 @@ from router.core.evidence import (
     beside,
     has_recovered,
 )
-from router.core.observations import LEAST_S, PATIENCE_S, RouterSample
-from router.core.usual import LEAST_LEARNED_S, NOTHING_USUAL, Usual
+from router.core.detection.baseline import LEAST_LEARNED_S, NOTHING_USUAL, Usual
+from router.core.detection.samples import LEAST_S, PATIENCE_S, RouterSample
 
 AT_ONCE: Final = frozenset({Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
 """Their rules count in a row, or time, themselves."""

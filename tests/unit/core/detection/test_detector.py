@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.detector import Detector
-from router.core.evidence import SICK, Verdict
-from router.core.observations import CellSample, RouterSample, TenantSample
+from router.core.detection.assessment import SICK, Verdict
+from router.core.detection.detector import Detector
+from router.core.detection.samples import CellSample, RouterSample, TenantSample
 from tests.sampled_cells import CANARY_S, CONFIG, LATENCY_S, VICTIM, Fleet
 
 
