@@ -18,6 +18,7 @@ from benchmarks.world import Options, cell_id
 from router.adapters.aws.s3_payloads import S3PayloadStore
 from router.adapters.clock import SystemClock
 from router.core.detection.samples import RouterSample
+from router.core.lanes.retry import RetryPolicy
 from router.core.messages import Extraction, Parser
 from router.core.models import (
     CellRecord,
@@ -32,7 +33,6 @@ from router.core.models import (
     Traffic,
 )
 from router.core.policy import NO_POLICY, Policy
-from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign
 from router.core.telemetry import Record
 from router.ports import AuditEntry, Condition, Snapshot

@@ -15,10 +15,10 @@ from router.adapters.memory import MemorySource
 from router.core.dead_letter import DeadLetter, from_body
 from router.core.detection.samples import RouterSample
 from router.core.errors import RegistryUnavailableError
+from router.core.lanes.retry import RetryPolicy
 from router.core.messages import Extraction, Parser
 from router.core.models import CellRecord, Draft, LeaseView, RouterReport, Traffic
 from router.core.policy import Policy
-from router.core.retry import RetryPolicy
 from router.core.slots import SlotMap, assign
 from router.core.telemetry import EventHeld, Record
 from router.ports import AuditEntry, Condition, Snapshot

@@ -32,8 +32,8 @@ from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import registry_of
 from router.bootstrap.workers import provisioner_of
 from router.core.errors import RegistryUnavailableError
+from router.core.lanes.retry import RetryPolicy
 from router.core.messages import Extraction, Parser
-from router.core.retry import RetryPolicy
 from router.ports import CellRegistry
 from router.services.canary import canary_through
 from router.services.consumer import ConsumerConfig

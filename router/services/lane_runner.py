@@ -13,9 +13,9 @@ from typing import Final
 
 from router.core.detection.samples import CellSample, CellWatch
 from router.core.errors import CellRefusedError, CellUnavailableError
-from router.core.lane import Lane, LaneLimits
+from router.core.lanes.lane import Lane, LaneLimits
+from router.core.lanes.latency import RecentLatency
 from router.core.models import Evidence, Outcome, Result, Target
-from router.core.stats import RecentLatency
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
 from router.services.batcher import BATCH

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import poison
-from router.core.poison import DEATHS, Poison
+from router.core.lanes import poison
+from router.core.lanes.poison import DEATHS, Poison
 
 
 def deaths(poison: Poison, generation: int, key: str = "k", unanswered: tuple[int, ...] = ()) -> int:

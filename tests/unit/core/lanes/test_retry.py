@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core.lanes.retry import DeadLetter, Hold, RetryPolicy, Settle, decide
 from router.core.models import Event, Outcome, Result
-from router.core.retry import DeadLetter, Hold, RetryPolicy, Settle, decide
 
 POLICY = RetryPolicy(max_attempts=3, base_delay_s=2, max_delay_s=10)
 

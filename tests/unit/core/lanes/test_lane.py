@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.core.lane import Lane, LaneLimits
+from router.core.lanes.lane import Lane, LaneLimits
 from router.core.models import Target
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from router.core.limits import RateLimiter
+from router.core.lanes.poison import DEATHS, Poison
+from router.core.lanes.rates import RateLimiter
 from router.core.models import Event
-from router.core.poison import DEATHS, Poison
 from router.core.policy import NO_LIMIT, Policy, TenantLimit
 
 BUSY_DELAY_S: Final = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.core.admission import BUSY_DELAY_S, Admission, Isolate, Pass, Wait
+from router.core.lanes.admission import BUSY_DELAY_S, Admission, Isolate, Pass, Wait
 from router.core.models import Event
 from router.core.policy import NO_LIMIT, Policy, Quarantine, TenantLimit
 

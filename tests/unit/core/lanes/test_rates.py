@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import limits
-from router.core.limits import LONGEST_S, RateLimiter
+from router.core.lanes import rates as limits
+from router.core.lanes.rates import LONGEST_S, RateLimiter
 from router.core.policy import TenantLimit
 
 gaps = st.lists(st.integers(0, 256).map(lambda n: n / 64), min_size=1, max_size=80)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.window import SAMPLES, Window
+from router.core.lanes.concurrency import SAMPLES, Window
 
 NORMAL_S = 0.05
 

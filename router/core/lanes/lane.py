@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from router.core.fair_queue import FairQueue
+from router.core.lanes.concurrency import Window
+from router.core.lanes.fair_queue import FairQueue
 from router.core.models import Target
-from router.core.window import Window
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from router.core.lane import LAST_RETRY_S, Lane, LaneLimits
+from router.core.lanes.lane import LAST_RETRY_S, Lane, LaneLimits
 from router.core.models import Target
 
 LIMITS = LaneLimits(share_events=12, share_bytes=1000, batch_events=5, batch_bytes=300)

@@ -7,7 +7,7 @@ from itertools import chain
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from router.core.fair_queue import FairQueue
+from router.core.lanes.fair_queue import FairQueue
 
 KEYS = "abcd"
 CAPS = {"a": 0, "b": 1, "c": 2, "d": 0}  # at the start; `recap` changes them
