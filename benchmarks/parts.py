@@ -19,7 +19,7 @@ from router.adapters.aws.s3_payloads import S3PayloadStore
 from router.adapters.clock import SystemClock
 from router.core.detection.samples import RouterSample
 from router.core.lanes.retry import RetryPolicy
-from router.core.messages import Extraction, Parser
+from router.core.messages.parser import Extraction, Parser
 from router.core.models import (
     CellRecord,
     Draft,

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from router.core.errors import ConfigError
-from router.core.messages import compile_path
+from router.core.messages.parser import compile_path
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from router.adapters.memory import MemorySource
-from router.core import dead_letter
-from router.core.dead_letter import Entry, Filter
 from router.core.errors import SourceUnavailableError
-from router.core.messages import Extraction, Parser
+from router.core.messages import dead_letter
+from router.core.messages.dead_letter import Entry, Filter
+from router.core.messages.parser import Extraction, Parser
 from router.core.models import Draft, Event, Message
 from router.ports import Clock
 from router.services.dead_letters import DeadLetters, Step, Tally

@@ -12,11 +12,11 @@ from math import inf
 from typing import Any
 
 from router.adapters.memory import MemorySource
-from router.core.dead_letter import DeadLetter, from_body
 from router.core.detection.samples import RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
-from router.core.messages import Extraction, Parser
+from router.core.messages.dead_letter import DeadLetter, from_body
+from router.core.messages.parser import Extraction, Parser
 from router.core.models import CellRecord, Draft, LeaseView, RouterReport, Traffic
 from router.core.policy import Policy
 from router.core.slots import SlotMap, assign

@@ -21,7 +21,7 @@ from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
 from router.bootstrap.queues import run_init
-from router.core.dead_letter import DeadLetter, from_body
+from router.core.messages.dead_letter import DeadLetter, from_body
 from router.core.models import Draft
 from router.settings import load
 from tests import deeds

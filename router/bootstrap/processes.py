@@ -33,7 +33,7 @@ from router.bootstrap.registry import registry_of
 from router.bootstrap.workers import provisioner_of
 from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
-from router.core.messages import Extraction, Parser
+from router.core.messages.parser import Extraction, Parser
 from router.ports import CellRegistry
 from router.services.canary import canary_through
 from router.services.consumer import ConsumerConfig

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from router.core.dead_letter import Entry, Filter, parse_duration
 from router.core.errors import CellRouterError
+from router.core.messages.dead_letter import Entry, Filter, parse_duration
 from router.services.dead_letters import HIDDEN_S, DeadLetters, Step, Tally
 from router.settings import Settings, load
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from router.adapters.aws.resources import Names
-from router.core import dead_letter
+from router.core.messages import dead_letter
 from router.demo.ledger import Evidence
 
 PARALLEL_READS: Final = 16

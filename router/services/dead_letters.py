@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, Literal, Self, TypeVar
 
-from router.core.dead_letter import Entry, Filter, destination, read, redrive_draft
 from router.core.errors import SourceUnavailableError
+from router.core.messages.dead_letter import Entry, Filter, destination, read, redrive_draft
 from router.core.models import Message
 from router.ports import Clock, EventSource
 

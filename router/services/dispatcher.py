@@ -15,13 +15,13 @@ from functools import partial
 from math import ceil
 from typing import Any, Final
 
-from router.core import dead_letter
 from router.core.detection.samples import CellSample
 from router.core.errors import MalformedMessageError
 from router.core.lanes import retry
 from router.core.lanes.admission import Admission, Isolate, Wait
 from router.core.lanes.lane import LaneLimits
-from router.core.messages import Parser, can_be_held
+from router.core.messages import dead_letter
+from router.core.messages.parser import Parser, can_be_held
 from router.core.models import Event, Evidence, Outcome, Result, Target, Traffic
 from router.core.policy import Policy
 from router.core.slots import NO_MOVE, SlotMap

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from router.core.messages import Parser
+from router.core.messages.parser import Parser
 from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
 from router.services.consumer import Consumer, ConsumerConfig
 from router.services.dispatcher import Dispatcher, DispatcherConfig, SideQueues

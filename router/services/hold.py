@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from router.core.errors import SourceUnavailableError
-from router.core.messages import held_draft
+from router.core.messages.parser import held_draft
 from router.core.models import Event
 from router.ports import Clock
 from router.services.delivery import Delivery

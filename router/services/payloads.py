@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from router.core.errors import MalformedMessageError, PayloadMissingError, PayloadTooLargeError
+from router.core.messages.pointers import S3Pointer, pointer_of
 from router.core.models import Message
-from router.core.pointers import S3Pointer, pointer_of
 from router.ports import PayloadStore
 
 MAX_READS: Final = 8  # at once: so many payloads are in memory before anyone has counted their bytes

@@ -22,8 +22,8 @@ from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
-from router.core import dead_letter
-from router.core.messages import Extraction, Parser
+from router.core.messages import dead_letter
+from router.core.messages.parser import Extraction, Parser
 from router.core.models import Draft, Event, Message
 from tests.aio import run, until
 

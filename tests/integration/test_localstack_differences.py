@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from router.adapters.aws.resources import create_queue
 from router.adapters.aws.session import AwsConfig, error_code, open_client
-from router.core.messages import Extraction, Parser
+from router.core.messages.parser import Extraction, Parser
 from router.core.models import Message
 from tests.aio import run
 from tests.conftest import Servers

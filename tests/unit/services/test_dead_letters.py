@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from router.adapters.memory import MemorySource
-from router.core.dead_letter import Entry, Filter
 from router.core.errors import SourceUnavailableError
+from router.core.messages.dead_letter import Entry, Filter
 from router.core.models import Message
 from router.services import dead_letters
 from router.services.dead_letters import HIDDEN_S, DeadLetters

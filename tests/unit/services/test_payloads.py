@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.core.errors import MalformedMessageError, SourceUnavailableError
-from router.core.messages import Extraction, Parser, held_draft
+from router.core.messages.parser import Extraction, Parser, held_draft
+from router.core.messages.pointers import S3Pointer, pointer_of
 from router.core.models import Message
-from router.core.pointers import S3Pointer, pointer_of
 from router.services.payloads import MAX_READS, PayloadConfig, Payloads
 from tests.aio import run
 from tests.memory_payloads import MemoryPayloads

@@ -25,13 +25,13 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from router.core import s3_events
 from router.core.errors import MalformedMessageError
-from router.core.key_paths import compile_path
+from router.core.messages import s3_events
+from router.core.messages.key_paths import compile_path
+from router.core.messages.pointers import pointer_in
+from router.core.messages.strict_json import check_object, decode, encode
+from router.core.messages.wrapping import certainly_one_list, look, unwrap
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
-from router.core.pointers import pointer_in
-from router.core.strict_json import check_object, decode, encode
-from router.core.wrapping import certainly_one_list, look, unwrap
 
 __all__ = ["ATTEMPT", "UNANSWERED", "Extraction", "Parser", "can_be_held", "compile_path", "held_draft"]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from cell_worker import protocol
 from router.core.errors import MalformedMessageError
-from router.core.messages import ATTEMPT, UNANSWERED, Extraction, Parser
+from router.core.messages.parser import ATTEMPT, UNANSWERED, Extraction, Parser
+from router.core.messages.strict_json import MAX_DEPTH, depth_exceeds
 from router.core.models import Event, Message
-from router.core.strict_json import MAX_DEPTH, depth_exceeds
 
 PARSER = Parser(Extraction())
 PARSERS = [

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.dead_letter import (
+from router.core.messages.dead_letter import (
     FOREIGN,
     MAX_BODY_BYTES,
     MAX_ENVELOPE_BYTES,
@@ -28,7 +28,7 @@ from router.core.dead_letter import (
     redrive_draft,
     to_draft,
 )
-from router.core.messages import ATTEMPT, Extraction, Parser
+from router.core.messages.parser import ATTEMPT, Extraction, Parser
 from router.core.models import Event, Message
 
 MESSAGE = Message("m", "r", '{"a": "b"}', 5, 1, {"trace": "t"})

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.errors import MalformedMessageError
+from router.core.messages.strict_json import decode, encode
 from router.core.models import Message
-from router.core.strict_json import decode, encode
 
 _CLASSES: Final = (".PayloadS3Pointer", ".MessageS3Pointer")
 _MAX_POINTER_BYTES: Final = 16 * 1024  # a key has 1024 bytes at most; escaped, six times that

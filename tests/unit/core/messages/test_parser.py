@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.errors import ConfigError, MalformedMessageError
-from router.core.messages import ATTEMPT, UNANSWERED, Extraction, Parser, held_draft
+from router.core.messages.parser import ATTEMPT, UNANSWERED, Extraction, Parser, held_draft
 from router.core.models import Event, Message
 
 PARSER = Parser(Extraction())

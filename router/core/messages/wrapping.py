@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.core.strict_json import decode
+from router.core.messages.strict_json import decode
 
 _NOTIFICATION: Final = "the SNS notification"
 _NAMING: Final = ("event_id", "partition_key")

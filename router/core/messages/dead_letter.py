@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.core.messages import held_draft
+from router.core.messages.parser import held_draft
 from router.core.models import Draft, Event, Message
 
 MAX_ENVELOPE_BYTES: Final = 1024 * 1024 - 4096  # SQS' limit for a message, less room for attributes

@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from router.core.errors import MalformedMessageError
-from router.core.strict_json import decode
+from router.core.messages.strict_json import decode
 
 _ACCOUNT_IN_KEY: Final = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?([0-9]{12})/")
 _UNSET: Final = msgspec.UNSET
