@@ -17,7 +17,7 @@ from random import Random  # noqa: TID251 - seeded: the same world in every run
 from typing import Final
 
 from benchmarks.world import cell_id
-from router.core.slots import SLOTS, slot_of
+from router.core.slot_map.slots import SLOTS, slot_of
 
 TENANTS_A_CELL: Final = 20
 TYPICAL_COST_S: Final = 0.08

@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Protocol, Self
 from uhashring import HashRing
 from xxhash import xxh3_64_intdigest
 
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 
 POINTS: Final = 160
 """Of a node on the ring."""

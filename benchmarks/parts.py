@@ -33,7 +33,7 @@ from router.core.models import (
     Traffic,
 )
 from router.core.policy import NO_POLICY, Policy
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import Record
 from router.ports import AuditEntry, Condition, Snapshot
 from router.services.consumer import ConsumerConfig

@@ -22,7 +22,7 @@ from cell_worker.protocol import InstanceRecord
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.models import CellRecord
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 from router.ports import Change
 from tests.servers import valkey
 

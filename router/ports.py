@@ -24,7 +24,7 @@ from router.core.models import (
     Traffic,
 )
 from router.core.policy import NO_POLICY, Policy
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import Record
 
 

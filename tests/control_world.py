@@ -10,7 +10,7 @@ from typing import Any
 
 from router.core.models import CellRecord, Event, InstanceView, LeaseView, cell_ids
 from router.core.policy import Policy
-from router.core.slots import NO_MOVE, SlotMap
+from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.ports import AuditEntry, Snapshot
 from router.services import policy
 from router.services.canary import canary_through

@@ -18,7 +18,7 @@ from router.bootstrap.registry import open_registry
 from router.bootstrap.workers import inject_fault
 from router.core.faults import Fault
 from router.core.models import LeaseView, Phase
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 from router.ports import AuditEntry, Snapshot
 from router.settings import load
 from tests.aio import until

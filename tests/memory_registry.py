@@ -11,7 +11,7 @@ from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, RouterReport, RouterView, Traffic
 from router.core.policy import Policy
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 from router.ports import AuditEntry, Change, Clock, Condition, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
 
 VERDICT_WAIT_S = 5.0

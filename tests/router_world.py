@@ -19,7 +19,7 @@ from router.core.messages.dead_letter import DeadLetter, from_body
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import CellRecord, Draft, LeaseView, RouterReport, Traffic
 from router.core.policy import Policy
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import EventHeld, Record
 from router.ports import AuditEntry, Condition, Snapshot
 from router.services.consumer import ConsumerConfig

@@ -12,7 +12,7 @@ import structlog
 
 from router.core.models import Target
 from router.core.policy import Policy
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 from router.services.dispatcher import Routing
 from router.services.routing import Known
 

@@ -15,10 +15,10 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from router.core.blast import Radius, radii, together, without
 from router.core.errors import RegistryUnavailableError
-from router.core.placement import wanted_owners
-from router.core.slots import SlotMap
+from router.core.slot_map.blast_radius import Radius, radii, together, without
+from router.core.slot_map.placement import wanted_owners
+from router.core.slot_map.slots import SlotMap
 from router.settings import load
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from router.cli.policy_edits import Edit, Why, commands
 from router.core.errors import RegistryUnavailableError
-from router.core.forecast import Forecast, forecast
 from router.core.models import CellRecord, cell_ids
 from router.core.policy import MAX_CELLS, Policy, to_blob
-from router.core.slots import SLOTS
+from router.core.slot_map.forecast import Forecast, forecast
+from router.core.slot_map.slots import SLOTS
 from router.settings import Settings, load
 
 if TYPE_CHECKING:

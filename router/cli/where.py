@@ -13,7 +13,7 @@ from rich.table import Table
 from router.cli.policy import by_hand, look
 from router.core.control.reconcile import state_of
 from router.core.errors import RegistryUnavailableError
-from router.core.slots import slot_of
+from router.core.slot_map.slots import slot_of
 
 if TYPE_CHECKING:
     from router.ports import Snapshot

@@ -24,7 +24,7 @@ from router.core.messages import dead_letter
 from router.core.messages.parser import Parser, can_be_held
 from router.core.models import Event, Evidence, Outcome, Result, Target, Traffic
 from router.core.policy import Policy
-from router.core.slots import NO_MOVE, SlotMap
+from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventDeadLettered, EventHeld
 from router.ports import CellClient, Clock, Observer
 from router.services.batcher import BATCH

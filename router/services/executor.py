@@ -24,8 +24,8 @@ from router.core.control.actions import (
 from router.core.control.ladder import admitted
 from router.core.errors import ProvisionError
 from router.core.models import CellRecord, Phase
-from router.core.placement import targets
-from router.core.slots import NO_MOVE
+from router.core.slot_map.placement import targets
+from router.core.slot_map.slots import NO_MOVE
 from router.core.telemetry import ActionTaken
 from router.ports import AuditEntry, CellRegistry, CellResources, Change, Clock, Observer, Snapshot
 from router.services.canary import QUICK_S

@@ -23,7 +23,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import NotLeaderError
 from router.core.models import CellRecord
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 from router.ports import AuditEntry, Change
 from tests.aio import run, until
 from tests.leadership_world import World, logged, pid_of, world

@@ -16,7 +16,7 @@ import pytest
 
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, connect
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 from router.ports import Snapshot
 from tests.aio import until
 from tests.system import System

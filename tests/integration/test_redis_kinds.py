@@ -29,7 +29,7 @@ from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport
 from router.core.policy import TenantLimit
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 from router.ports import AuditEntry, Change, PolicyVersion, Verdict
 from router.settings import check
 from tests import redis_kinds as kinds

@@ -21,7 +21,7 @@ from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord
 from router.core.policy import Policy, Quarantine, TenantLimit
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 from router.ports import AuditEntry, Change, PolicyVersion, Snapshot
 from router.services.controller import Controller, ControllerConfig
 from router.services.policy import change

@@ -28,7 +28,7 @@ from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport, RouterView, Traffic
 from router.core.policy import Policy, from_blob, to_blob
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import LeaseRefused
 from router.ports import AuditEntry, Change, Clock, Condition, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
 

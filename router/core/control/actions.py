@@ -12,7 +12,7 @@ from router.core.control.guards import are_many, shared_trouble
 from router.core.detection.assessment import Assessment
 from router.core.models import Care, CellRecord, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 
 _View = TypeVar("_View", LeaseView, InstanceView)
 

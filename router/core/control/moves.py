@@ -17,8 +17,8 @@ from typing import Final
 
 from router.core.control.actions import Action, EndScaling, Observed, PublishMap, RaiseFence
 from router.core.models import Phase
-from router.core.placement import after, next_move, sources, targets, wanted_owners, with_pins
-from router.core.slots import NO_MOVE, SlotMap
+from router.core.slot_map.placement import after, next_move, sources, targets, wanted_owners, with_pins
+from router.core.slot_map.slots import NO_MOVE, SlotMap
 
 MAX_FAILURES: Final = 3  # launches or canaries of a cell that is being added; then there are as many as before
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from router.core.models import CellRecord
 from router.core.policy import NO_POLICY, Policy
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 from router.core.models import Event, Outcome
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 from tests.fake_clock import play
 from tests.router_world import World
 

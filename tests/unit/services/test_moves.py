@@ -11,7 +11,7 @@ from math import inf
 import pytest
 
 from router.core.policy import Policy
-from router.core.slots import NO_MOVE, moved
+from router.core.slot_map.slots import NO_MOVE, moved
 from tests.control_world import MOST_CELLS, ControlWorld, Process, actions
 from tests.fake_clock import play
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from router.core.slots import SlotMap
+from router.core.slot_map.slots import SlotMap
 from tests.control_world import ControlWorld, Process, actions
 from tests.fake_clock import play
 from tests.memory_registry import Contents

@@ -9,7 +9,7 @@ from router.core.control.reconcile import reconcile, state_of
 from router.core.control.treatment import by_hand, frozen_by
 from router.core.models import Care, CellRecord, CellState, InstanceView, LeaseView, Phase
 from router.core.policy import NO_POLICY, Policy, impossible_orders
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 
 CELL = "cell-0000"
 RECORD = CellRecord(CELL, generation=3, launched=3, verified=3, admitted_at_ms=1)

@@ -27,7 +27,7 @@ from router.core.control.ladder import admitted
 from router.core.control.reconcile import STARVED_MS, reconcile, state_of
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
-from router.core.slots import SlotMap, assign
+from router.core.slot_map.slots import SlotMap, assign
 
 CELLS = ("cell-0000", "cell-0001", "cell-0002")
 TTL_MS = 2000

@@ -15,7 +15,7 @@ from math import ceil
 from typing import Final
 
 from router.core.policy import Policy
-from router.core.slots import NO_MOVE, SLOTS, Move, SlotMap, assign, slot_of
+from router.core.slot_map.slots import NO_MOVE, SLOTS, Move, SlotMap, assign, slot_of
 
 MOVE_SLOTS: Final = 512
 """In one move. A thirty-second of the keys waits for a second or two; a cell more of five is there in seven moves."""

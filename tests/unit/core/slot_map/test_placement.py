@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.models import cell_ids
-from router.core.placement import MOVE_SLOTS, after, next_move, sources, targets, wanted_owners, with_pins
 from router.core.policy import Policy, faults
-from router.core.slots import NO_MOVE, SLOTS, SlotMap, moved, slot_of
+from router.core.slot_map.placement import MOVE_SLOTS, after, next_move, sources, targets, wanted_owners, with_pins
+from router.core.slot_map.slots import NO_MOVE, SLOTS, SlotMap, moved, slot_of
 
 CELLS = cell_ids(6)
 POLICIES = st.builds(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from router.core.models import Traffic
-from router.core.slots import SLOTS, SlotMap
+from router.core.slot_map.slots import SLOTS, SlotMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.blast import radii, together, without
 from router.core.models import Traffic, cell_ids
-from router.core.slots import SLOTS, SlotMap, assign
+from router.core.slot_map.blast_radius import radii, together, without
+from router.core.slot_map.slots import SLOTS, SlotMap, assign
 
 MAP = SlotMap(1, assign(None, dict.fromkeys(cell_ids(4), 1.0)))
 SEEN = {"cell-0000": Traffic(700, 10), "cell-0001": Traffic(100, 10), "cell-0002": Traffic(200, 20)}

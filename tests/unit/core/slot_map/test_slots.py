@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.slots import NO_MOVE, SLOTS, Move, SlotMap, assign, moved, slot_of
+from router.core.slot_map.slots import NO_MOVE, SLOTS, Move, SlotMap, assign, moved, slot_of
 
 Weights = dict[str, Fraction]
 Owners = tuple[str, ...]

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from router.core.placement import MOVE_SLOTS, wanted_owners
 from router.core.policy import Policy, new_faults
-from router.core.slots import SLOTS, SlotMap, slot_of
+from router.core.slot_map.placement import MOVE_SLOTS, wanted_owners
+from router.core.slot_map.slots import SLOTS, SlotMap, slot_of
 
 
 @dataclass(frozen=True, slots=True)
