@@ -13,8 +13,8 @@ from router.core.policy import Policy
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.ports import AuditEntry, Snapshot
 from router.services import policy
-from router.services.canary import canary_through
-from router.services.controller import Controller, ControllerConfig
+from router.services.control_plane.canary import canary_through
+from router.services.control_plane.controller import Controller, ControllerConfig
 from tests.fake_cells import FakeCell, Instances
 from tests.memory_registry import MemoryRegistry, Wire
 from tests.router_world import LEASE_TTL_S, World

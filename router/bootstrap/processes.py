@@ -35,15 +35,15 @@ from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.ports import CellRegistry
-from router.services.canary import canary_through
 from router.services.consumer import ConsumerConfig
-from router.services.controller import Controller, ControllerConfig
+from router.services.control_plane.canary import canary_through
+from router.services.control_plane.controller import Controller, ControllerConfig
+from router.services.control_plane.upkeep import Charge, Upkeep
 from router.services.dispatcher import DispatcherConfig
 from router.services.event_router import DataPlaneConfig, Queues, assemble
 from router.services.payloads import PayloadConfig, Payloads
 from router.services.quarantine import WardConfig
 from router.services.supervisor import run_until
-from router.services.upkeep import Charge, Upkeep
 from router.settings import Settings
 
 _CLOCK = SystemClock()

@@ -21,7 +21,7 @@ from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState, cell_ids
 from router.ports import Snapshot
-from router.services.controller import Controller, ControllerConfig
+from router.services.control_plane.controller import Controller, ControllerConfig
 from tests.aio import run, until
 from tests.fake_cells import Instances
 from tests.router_world import Notes

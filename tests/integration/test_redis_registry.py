@@ -23,7 +23,7 @@ from router.core.models import CellRecord
 from router.core.policy import Policy, Quarantine, TenantLimit
 from router.core.slot_map.slots import SlotMap, assign
 from router.ports import AuditEntry, Change, PolicyVersion, Snapshot
-from router.services.controller import Controller, ControllerConfig
+from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.policy import change
 from tests.aio import run, until
 from tests.fake_cells import Instances

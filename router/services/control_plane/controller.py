@@ -34,11 +34,11 @@ from router.ports import (
     Snapshot,
     Verdict,
 )
-from router.services.executor import Executor, Tick
-from router.services.fleet import Fleet
-from router.services.health import Canary, HealthMonitor
+from router.services.control_plane.executor import Executor, Tick
+from router.services.control_plane.fleet import Fleet
+from router.services.control_plane.health import Canary, HealthMonitor
+from router.services.control_plane.treatment import Ward
 from router.services.loop_lag import LoopLag
-from router.services.ward import Ward
 
 TICK_S: Final = 0.25
 MOVE_PAUSE_S: Final = 2.0  # after a move: what is wrong with a cell that has taken slots shows by then

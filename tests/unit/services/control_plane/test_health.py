@@ -8,7 +8,7 @@ from router.core.detection.assessment import Assessment
 from router.core.detection.baseline import Usual
 from router.core.models import CellRecord, LeaseView
 from router.ports import Condition, Snapshot
-from router.services.health import HealthMonitor
+from router.services.control_plane.health import HealthMonitor
 from router.services.loop_lag import LoopLag
 from tests.fake_clock import FakeClock, play
 from tests.memory_registry import MemoryRegistry

@@ -13,7 +13,7 @@ from typing import Final
 from router.core.errors import NotLeaderError, ProvisionError, RegistryUnavailableError
 from router.core.telemetry import ActionTaken
 from router.ports import AuditEntry, CellRegistry, CellResources, Change, Clock, Observer
-from router.services.ward import made_anew
+from router.services.control_plane.treatment import made_anew
 
 ROUND_S: Final = 10.0
 PAUSE_S: Final = 0.5  # between two cells, so that a round of many takes longer: Firehose allows 5 looks a second

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from router.core.errors import ProvisionError
 from router.core.models import cell_ids
 from router.core.telemetry import ActionTaken
-from router.services.upkeep import PAUSE_S, ROUND_S, Charge, Upkeep
+from router.services.control_plane.upkeep import PAUSE_S, ROUND_S, Charge, Upkeep
 from tests.control_world import actions
 from tests.fake_clock import FakeClock, play
 from tests.memory_registry import MemoryRegistry

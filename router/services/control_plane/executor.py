@@ -28,10 +28,10 @@ from router.core.slot_map.placement import targets
 from router.core.slot_map.slots import NO_MOVE
 from router.core.telemetry import ActionTaken
 from router.ports import AuditEntry, CellRegistry, CellResources, Change, Clock, Observer, Snapshot
-from router.services.canary import QUICK_S
-from router.services.fleet import Fleet
-from router.services.health import Canary
-from router.services.ward import Ward
+from router.services.control_plane.canary import QUICK_S
+from router.services.control_plane.fleet import Fleet
+from router.services.control_plane.health import Canary
+from router.services.control_plane.treatment import Ward
 
 CREATE_AGAIN_S: Final = 5.0  # after a failure to make a cell's components
 VERIFY_AGAIN_S: Final = 2.0  # after a canary that got no good answer
