@@ -22,12 +22,12 @@ from router.core.policy import Policy
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import EventHeld, Record
 from router.ports import AuditEntry, Condition, Snapshot
-from router.services.consumer import ConsumerConfig
-from router.services.dispatcher import DispatcherConfig
-from router.services.event_router import DataPlaneConfig, EventRouter, Queues, assemble
-from router.services.payloads import PayloadConfig, Payloads
-from router.services.quarantine import WardConfig
-from router.services.routing import Known
+from router.services.data_plane.consumer import ConsumerConfig
+from router.services.data_plane.dispatcher import DispatcherConfig
+from router.services.data_plane.event_router import DataPlaneConfig, EventRouter, Queues, assemble
+from router.services.data_plane.payloads import PayloadConfig, Payloads
+from router.services.data_plane.quarantine import WardConfig
+from router.services.data_plane.routing import Known
 from tests.fake_cells import FakeCells
 from tests.fake_clock import FakeClock
 from tests.memory_payloads import MemoryPayloads

@@ -13,8 +13,8 @@ import structlog
 from router.core.models import Target
 from router.core.policy import Policy
 from router.core.slot_map.slots import SlotMap
-from router.services.dispatcher import Routing
-from router.services.routing import Known
+from router.services.data_plane.dispatcher import Routing
+from router.services.data_plane.routing import Known
 
 
 class _File(msgspec.Struct, frozen=True):

@@ -35,14 +35,14 @@ from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.ports import CellRegistry
-from router.services.consumer import ConsumerConfig
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.control_plane.upkeep import Charge, Upkeep
-from router.services.dispatcher import DispatcherConfig
-from router.services.event_router import DataPlaneConfig, Queues, assemble
-from router.services.payloads import PayloadConfig, Payloads
-from router.services.quarantine import WardConfig
+from router.services.data_plane.consumer import ConsumerConfig
+from router.services.data_plane.dispatcher import DispatcherConfig
+from router.services.data_plane.event_router import DataPlaneConfig, Queues, assemble
+from router.services.data_plane.payloads import PayloadConfig, Payloads
+from router.services.data_plane.quarantine import WardConfig
 from router.services.supervisor import run_until
 from router.settings import Settings
 

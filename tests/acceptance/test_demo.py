@@ -108,7 +108,8 @@ BROKEN_ACK_ORDER = '''
 import sys
 
 if sys.argv[0].endswith("router/__main__.py") or "router" in sys.argv:
-    from router.services import dispatcher, lane_runner
+    from router.services.data_plane import dispatcher
+    from router.services.data_plane import lane_runner
 
     _send = lane_runner.LaneRunner._send
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from router.core.errors import SourceUnavailableError
 from router.ports import Clock
-from router.services.batcher import BATCH
-from router.services.inbox import Held, Inbox
+from router.services.data_plane.batcher import BATCH
+from router.services.data_plane.inbox import Held, Inbox
 
 LAST_BACKOFF_S: Final = 10.0
 

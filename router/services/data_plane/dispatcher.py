@@ -27,14 +27,14 @@ from router.core.policy import Policy
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventDeadLettered, EventHeld
 from router.ports import CellClient, Clock, Observer
-from router.services.batcher import BATCH
-from router.services.delivery import Delivery
-from router.services.forwarder import Forwarder
-from router.services.groups import Groups
-from router.services.hold import HoldQueue
-from router.services.inbox import Held, Inbox
-from router.services.lane_runner import LaneRunner
-from router.services.quarantine import QuarantineWard
+from router.services.data_plane.batcher import BATCH
+from router.services.data_plane.delivery import Delivery
+from router.services.data_plane.forwarder import Forwarder
+from router.services.data_plane.groups import Groups
+from router.services.data_plane.hold_queue import HoldQueue
+from router.services.data_plane.inbox import Held, Inbox
+from router.services.data_plane.lane_runner import LaneRunner
+from router.services.data_plane.quarantine import QuarantineWard
 
 UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
 SHED: Final = 2 * BATCH  # events at once: more than one poll brings, and no more than others don't notice

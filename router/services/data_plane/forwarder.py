@@ -11,8 +11,8 @@ from typing import Final
 
 from router.core.models import Draft
 from router.ports import Clock, EventSource
-from router.services.batcher import Batcher
-from router.services.inbox import Held, Inbox
+from router.services.data_plane.batcher import Batcher
+from router.services.data_plane.inbox import Held, Inbox
 
 SEND_TRIES: Final = 8
 PARALLEL: Final = 2  # calls at once: what a dead cell leaves behind goes at a pace that other cells do not notice

@@ -18,8 +18,8 @@ from router.core.lanes.latency import RecentLatency
 from router.core.models import Evidence, Outcome, Result, Target
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
-from router.services.batcher import BATCH
-from router.services.delivery import Delivery
+from router.services.data_plane.batcher import BATCH
+from router.services.data_plane.delivery import Delivery
 
 MAX_TENANTS: Final = 10_000  # keys remembered of a cell: beyond that, "as many" is enough to know
 LINGER_S: Final = 0.002

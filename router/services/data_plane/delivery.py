@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from router.core.models import Event
-from router.services.inbox import Held, Inbox
+from router.services.data_plane.inbox import Held, Inbox
 
 
 @dataclass(slots=True, eq=False)

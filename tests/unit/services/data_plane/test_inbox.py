@@ -6,9 +6,9 @@ import asyncio
 
 from router.adapters.memory import MemorySource
 from router.core.models import Draft
-from router.services.consumer import Consumer, ConsumerConfig
-from router.services.inbox import Held, Inbox
-from router.services.payloads import PayloadConfig, Payloads
+from router.services.data_plane.consumer import Consumer, ConsumerConfig
+from router.services.data_plane.inbox import Held, Inbox
+from router.services.data_plane.payloads import PayloadConfig, Payloads
 from tests.fake_clock import FakeClock, play
 from tests.memory_payloads import MemoryPayloads
 from tests.router_world import Notes

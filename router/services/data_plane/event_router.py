@@ -13,18 +13,18 @@ from typing import Final
 
 from router.core.messages.parser import Parser
 from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
-from router.services.consumer import Consumer, ConsumerConfig
-from router.services.dispatcher import Dispatcher, DispatcherConfig, SideQueues
-from router.services.forwarder import Forwarder
-from router.services.hold import HoldQueue
-from router.services.inbox import Inbox
+from router.services.data_plane.consumer import Consumer, ConsumerConfig
+from router.services.data_plane.dispatcher import Dispatcher, DispatcherConfig, SideQueues
+from router.services.data_plane.forwarder import Forwarder
+from router.services.data_plane.hold_queue import HoldQueue
+from router.services.data_plane.inbox import Inbox
+from router.services.data_plane.payloads import Payloads
+from router.services.data_plane.quarantine import QuarantineWard, WardConfig
+from router.services.data_plane.reporter import Reporter
+from router.services.data_plane.routing import Applied, RoutingMemory, RoutingWatcher
+from router.services.data_plane.watched_queue import WatchedQueue
 from router.services.loop_lag import LoopLag
-from router.services.payloads import Payloads
-from router.services.quarantine import QuarantineWard, WardConfig
-from router.services.reporter import Reporter
-from router.services.routing import Applied, RoutingMemory, RoutingWatcher
 from router.services.supervisor import run_until
-from router.services.watched_queue import WatchedQueue
 
 DRAIN_POLL_S: Final = 0.02
 SWEEP_WAIT_S: Final = 1.0  # of a look into the quarantine queue

@@ -10,7 +10,7 @@ from router.adapters.memory import MemorySource
 from router.core.errors import SourceMissingError, SourceUnavailableError
 from router.core.models import Draft
 from router.core.telemetry import QueueFaulty, QueueWell
-from router.services.watched_queue import WELL_AFTER_S, WatchedQueue
+from router.services.data_plane.watched_queue import WELL_AFTER_S, WatchedQueue
 from tests.fake_clock import FakeClock, play
 from tests.router_world import Notes, World
 

@@ -14,7 +14,7 @@ from router.core.errors import MalformedMessageError, SourceUnavailableError
 from router.core.messages.parser import Extraction, Parser, held_draft
 from router.core.messages.pointers import S3Pointer, pointer_of
 from router.core.models import Message
-from router.services.payloads import MAX_READS, PayloadConfig, Payloads
+from router.services.data_plane.payloads import MAX_READS, PayloadConfig, Payloads
 from tests.aio import run
 from tests.memory_payloads import MemoryPayloads
 

@@ -15,8 +15,8 @@ from router.core.errors import MalformedMessageError, SourceUnavailableError
 from router.core.models import Message
 from router.core.telemetry import MessagesDeleted, MessagesReceived
 from router.ports import Clock, EventSource, Observer
-from router.services.batcher import BATCH, Batcher
-from router.services.payloads import Payloads
+from router.services.data_plane.batcher import BATCH, Batcher
+from router.services.data_plane.payloads import Payloads
 
 MAX_HIDDEN_S: Final = 6 * 3600  # SQS hides a message for 12 h at most, counted from its receipt
 FETCH_DELAY_S: Final = 10  # until a message is tried again whose body could not be fetched

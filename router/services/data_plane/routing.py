@@ -17,7 +17,7 @@ from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, Phase, RouterReport, Target, Traffic
 from router.core.policy import Policy
 from router.ports import Clock, RouterRegistry, Snapshot
-from router.services.dispatcher import Routing
+from router.services.data_plane.dispatcher import Routing
 
 POLL_S: Final = 0.25
 REPORT_EVERY_S: Final = 1.0
