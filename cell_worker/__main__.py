@@ -26,15 +26,15 @@ import uvloop
 from cell_worker import clock, protocol
 from cell_worker.app import CellApp, control_app
 from cell_worker.chaos import Chaos
-from cell_worker.components import Component
-from cell_worker.hold import HoldQueueComponent
+from cell_worker.components.component import Component
+from cell_worker.components.hold_queue import HoldQueueComponent
+from cell_worker.components.own import StoreComponent, WorkerComponent
+from cell_worker.components.sink import FirehoseSink, NullSink
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation, connect
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.own_components import StoreComponent, WorkerComponent
 from cell_worker.runtime import HandlerError, Identity, Runtime, load_handler, start_handler, stop_handler
 from cell_worker.settings import SettingsError, WorkerSettings, load
-from cell_worker.sink import FirehoseSink, NullSink
-from cell_worker.store import FencedError, SqliteStore, StoreError
+from cell_worker.store.sqlite import FencedError, SqliteStore, StoreError
 
 TAKE_AGAIN_S: Final = 1.0  # after the store could not be taken
 PRUNE_EVERY_S: Final = 60.0

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from cell_worker.components import Component
+from cell_worker.components.component import Component
 
 
 class RejectEvent(Exception):

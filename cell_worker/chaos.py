@@ -17,7 +17,7 @@ import structlog
 
 from cell_worker import clock
 from cell_worker.api import Cell, Event, RetryEvent
-from cell_worker.components import Component
+from cell_worker.components.component import Component
 from cell_worker.protocol import Fault, FaultKind
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from cell_worker.api import Cell, Event
-from cell_worker.components import Component
+from cell_worker.components.component import Component
 
 
 async def stuck(event: Event, cell: Cell) -> None:

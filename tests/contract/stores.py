@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from cell_worker.store import SqliteStore, Store
+from cell_worker.store.sqlite import SqliteStore, Store
 from tests.aio import run
 from tests.memory_store import MemoryStore, Volume
 

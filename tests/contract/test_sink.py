@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import structlog
 
-from cell_worker.sink import MAX_LINE_BYTES, FirehoseSink, NullSink, SinkError
-from cell_worker.store import FencedError, Store, StoreError
+from cell_worker.components.sink import MAX_LINE_BYTES, FirehoseSink, NullSink, SinkError
+from cell_worker.store.sqlite import FencedError, Store, StoreError
 from tests.aio import run
 from tests.contract.stores import Make, maker, on
 from tests.memory_store import MemoryStore

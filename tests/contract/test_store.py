@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cell_worker.store import FencedError, SqliteStore, Store, StoreError
+from cell_worker.store.sqlite import FencedError, SqliteStore, Store, StoreError
 from tests.aio import run
 from tests.contract.stores import Make, maker, on
 
@@ -303,7 +303,7 @@ def test_the_generation_of_a_store_from_before_the_marks_is_known(tmp_path: Path
 def test_another_process_of_a_higher_generation_fences_this_one(tmp_path: Path) -> None:
     """The fence is in the file: a commit that comes after it is refused, and so is the check."""
     path = tmp_path / "store.db"
-    other = "import asyncio, pathlib, sys; from cell_worker.store import SqliteStore"
+    other = "import asyncio, pathlib, sys; from cell_worker.store.sqlite import SqliteStore"
     other += "; store = SqliteStore(pathlib.Path(sys.argv[1]))"
     other += "; run = asyncio.new_event_loop().run_until_complete; run(store.open(2)); run(store.take())"
 

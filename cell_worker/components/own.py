@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cell_worker.chaos import Chaos
-from cell_worker.store import SqliteStore
+from cell_worker.store.sqlite import SqliteStore
 
 
 class StoreComponent:
