@@ -19,9 +19,9 @@ from benchmarks.figures import medians, p99, table
 from benchmarks.processes import BenchError
 from benchmarks.world import Options, pause
 from router.core.faults import Fault, FaultKind
-from tests.infirmary import Infirmary, now_ms
-from tests.servers import ministack, valkey
-from tests.system import System
+from tests.support.infirmary import Infirmary, now_ms
+from tests.support.servers import ministack, valkey
+from tests.support.system import System
 
 FAULT_S: Final = 300.0  # longer than it takes to be found
 P99_GOAL: Final = 1.2

@@ -24,7 +24,7 @@ from router.adapters.redis.registry import RedisRegistry
 from router.core.models import CellRecord
 from router.core.slot_map.slots import SlotMap, assign
 from router.ports import Change
-from tests.servers import valkey
+from tests.support.servers import valkey
 
 ENVIRONMENT: Final = "bench"
 SECRET: Final = "a-benchmark-secret"  # noqa: S105 - of nothing

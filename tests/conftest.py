@@ -16,11 +16,11 @@ from typing import Final
 
 import pytest
 
-from tests.aio import run
-from tests.containers import localstack, redis
-from tests.docker import has_engine
-from tests.servers import ministack, valkey
-from tests.system import System
+from tests.support.aio import run
+from tests.support.containers import localstack, redis
+from tests.support.docker import has_engine
+from tests.support.servers import ministack, valkey
+from tests.support.system import System
 
 ALONE: Final = "alone: nothing may run beside it, since it is about how soon something is done, or about a whole engine"
 ONE_KIND: Final = "one_kind: what the test is about is not the servers, so that the quickest kind of them is enough"

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from tests.infirmary import Infirmary
-from tests.system import System
+from tests.support.infirmary import Infirmary
+from tests.support.system import System
 
 CELLS = 4
 STORY_S = 400.0

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.compose_world import CELLS, PROCESSES, ComposeSystem, Load
-from tests.docker import Compose, require_docker
+from tests.support.compose_world import CELLS, PROCESSES, ComposeSystem, Load
+from tests.support.docker import Compose, require_docker
 
 pytestmark = pytest.mark.alone
 

@@ -16,7 +16,7 @@ import pytest
 
 from router.demo.cloudtrail import generate
 from router.demo.ledger import total
-from tests.aio import run, until
+from tests.support.aio import run, until
 
 REPOSITORY = Path(__file__).parents[2]
 CLOUDTRAIL = REPOSITORY.parent / "shared" / "data" / "cloudtrail"

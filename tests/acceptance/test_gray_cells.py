@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.acceptance.sick_stories import ladder, replaced
-from tests.infirmary import Infirmary
+from tests.support.infirmary import Infirmary
+from tests.support.sick_stories import ladder, replaced
 
 pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells, and how soon they are found
 

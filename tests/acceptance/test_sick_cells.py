@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.acceptance.sick_stories import TO_SERVE_S, ladder, replaced
-from tests.aio import until
-from tests.infirmary import COST_S, Infirmary, now_ms, pause
+from tests.support.aio import until
+from tests.support.infirmary import COST_S, Infirmary, now_ms, pause
+from tests.support.sick_stories import TO_SERVE_S, ladder, replaced
 
 pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells, and how soon they are found
 

@@ -14,8 +14,8 @@ from router.adapters.aws.sqs_client import open_sqs_client
 from router.core.errors import SourceMissingError
 from router.core.models import Draft
 from router.ports import EventSource
-from tests.aio import run
-from tests.contract.sources import Suite, runner, take
+from tests.support.aio import run
+from tests.support.sources import Suite, runner, take
 
 
 @pytest.fixture

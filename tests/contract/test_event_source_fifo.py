@@ -8,7 +8,7 @@ import pytest
 
 from router.core.models import Draft, Message
 from router.ports import EventSource
-from tests.contract.sources import Suite, runner, take
+from tests.support.sources import Suite, runner, take
 
 
 @pytest.fixture

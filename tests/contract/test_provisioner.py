@@ -11,8 +11,8 @@ import pytest
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView
 from router.ports import Provisioner
-from tests.aio import run, until
-from tests.provisioner_rigs import DockerRig, Rig, SubprocessRig
+from tests.support.aio import run, until
+from tests.support.provisioner_rigs import DockerRig, Rig, SubprocessRig
 
 pytestmark = pytest.mark.alone  # an instance has two seconds to end in order
 

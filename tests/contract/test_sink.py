@@ -12,9 +12,9 @@ import structlog
 
 from cell_worker.components.sink import MAX_LINE_BYTES, FirehoseSink, NullSink, SinkError
 from cell_worker.store.sqlite import FencedError, Store, StoreError
-from tests.aio import run
-from tests.contract.stores import Make, maker, on
-from tests.memory_store import MemoryStore
+from tests.support.aio import run
+from tests.support.memory_store import MemoryStore
+from tests.support.stores import Make, maker, on
 
 
 @pytest.fixture(params=["memory", "sqlite"])

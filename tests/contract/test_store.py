@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cell_worker.store.sqlite import FencedError, SqliteStore, Store, StoreError
-from tests.aio import run
-from tests.contract.stores import Make, maker, on
+from tests.support.aio import run
+from tests.support.stores import Make, maker, on
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -9,7 +9,7 @@ import pytest
 
 from router.adapters.cells.client import HttpCellClient
 from router.core.models import Event, Target
-from tests.aio import run
+from tests.support.aio import run
 
 
 async def waited(line: bytes) -> float:

@@ -16,9 +16,9 @@ from router.adapters.aws.resources import AwsCellResources, Names
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs_client import SqsError
 from router.core.errors import ProvisionError
-from tests.aio import run, until
-from tests.servers import free_port
-from tests.system import System
+from tests.support.aio import run, until
+from tests.support.servers import free_port
+from tests.support.system import System
 
 CELL = "cell-0000"
 ROLE = "arn:aws:iam::000000000000:role/firehose"

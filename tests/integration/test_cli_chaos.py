@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker_process import REPOSITORY, SECRET, WorkerProcess, body, outcomes, post
+from tests.support.worker_process import REPOSITORY, SECRET, WorkerProcess, body, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # it is about the command
 

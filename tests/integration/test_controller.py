@@ -22,9 +22,9 @@ from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState, cell_ids
 from router.ports import Snapshot
 from router.services.control_plane.controller import Controller, ControllerConfig
-from tests.aio import run, until
-from tests.fake_cells import Instances
-from tests.router_world import Notes
+from tests.support.aio import run, until
+from tests.support.fake_cells import Instances
+from tests.support.router_world import Notes
 
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "a-secret-for-tests"
@@ -91,7 +91,7 @@ async def plane(redis_url: str, aws_endpoint: str, directory: Path) -> AsyncIter
             "PYTHONPATH": str(REPOSITORY),
             "CELL_ENVIRONMENT": environment,
             "CELL_SECRET": SECRET,
-            "CELL_HANDLER": "tests.trivial:handle",
+            "CELL_HANDLER": "tests.support.trivial:handle",
             "CELL_REDIS_URL": redis_url,
             "CELL_SINK": "none",
             "CELL_LEASE_TTL_S": str(LEASE_TTL_S),

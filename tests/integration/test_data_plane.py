@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.aio import until
-from tests.system import System
+from tests.support.aio import until
+from tests.support.system import System
 
 pytestmark = pytest.mark.one_kind  # whole systems: compose runs them on LocalStack and Redis 7
 

@@ -25,7 +25,7 @@ from router.adapters.clock import SystemClock
 from router.core.messages import dead_letter
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Draft, Event, Message
-from tests.aio import run, until
+from tests.support.aio import run, until
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "router", "dlq"]

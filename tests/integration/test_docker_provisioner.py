@@ -16,10 +16,10 @@ from router.adapters.provisioners import docker as provisioner_module
 from router.adapters.provisioners.docker import DockerProvisioner
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView
-from tests.aio import run, until
-from tests.docker import docker
-from tests.engine_proxy import documented, engine_proxy
-from tests.provisioner_rigs import DockerRig
+from tests.support.aio import run, until
+from tests.support.docker import docker
+from tests.support.engine_proxy import documented, engine_proxy
+from tests.support.provisioner_rigs import DockerRig
 
 CELL = "cell-0000"
 MIB = 1024 * 1024

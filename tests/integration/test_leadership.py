@@ -25,11 +25,11 @@ from router.core.errors import NotLeaderError
 from router.core.models import CellRecord
 from router.core.slot_map.slots import SlotMap, assign
 from router.ports import AuditEntry, Change
-from tests.aio import run, until
-from tests.leadership_world import World, logged, pid_of, world
-from tests.servers import valkey
-from tests.system import System
-from tests.watcher import Watcher
+from tests.support.aio import run, until
+from tests.support.leadership_world import World, logged, pid_of, world
+from tests.support.servers import valkey
+from tests.support.system import System
+from tests.support.watcher import Watcher
 
 pytestmark = pytest.mark.one_kind  # it is about who leads
 

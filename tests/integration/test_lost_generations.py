@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from cell_worker import protocol
-from tests.worker_process import WorkerProcess, body, post
+from tests.support.worker_process import WorkerProcess, body, post
 
 pytestmark = pytest.mark.one_kind  # it is about the cell's store
 

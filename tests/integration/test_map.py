@@ -15,8 +15,8 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.ports import Snapshot
-from tests.aio import until
-from tests.system import System
+from tests.support.aio import until
+from tests.support.system import System
 
 pytestmark = pytest.mark.one_kind  # it is about the controller's moves
 

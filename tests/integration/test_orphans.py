@@ -13,8 +13,8 @@ import pytest
 
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
-from tests.aio import run, until
-from tests.leadership_world import is_gone, logged, pid_of, workers, world
+from tests.support.aio import run, until
+from tests.support.leadership_world import is_gone, logged, pid_of, workers, world
 
 pytestmark = pytest.mark.one_kind  # it is about the controllers' processes
 
@@ -85,7 +85,7 @@ def test_a_controller_that_is_killed_while_it_launches_leaves_no_orphan(redis_ur
         "PYTHONPATH": str(REPOSITORY),
         "CELL_ENVIRONMENT": f"t-{uuid.uuid4().hex[:8]}",
         "CELL_SECRET": "a-secret-for-tests",
-        "CELL_HANDLER": "tests.trivial:handle",
+        "CELL_HANDLER": "tests.support.trivial:handle",
         "CELL_REDIS_URL": redis_url,
         "CELL_SINK": "none",
     }

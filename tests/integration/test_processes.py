@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.aio import run, until
-from tests.servers import free_port
+from tests.support.aio import run, until
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.one_kind  # it is about starting and stopping
 

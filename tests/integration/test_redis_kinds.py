@@ -32,8 +32,8 @@ from router.core.policy import TenantLimit
 from router.core.slot_map.slots import SlotMap, assign
 from router.ports import AuditEntry, Change, PolicyVersion, Verdict
 from router.settings import check
-from tests import redis_kinds as kinds
-from tests.aio import run, until
+from tests.support import redis_kinds as kinds
+from tests.support.aio import run, until
 
 SECRET: Final = "a-secret-for-tests"
 CELL: Final = "cell-0000"
@@ -362,7 +362,7 @@ def test_no_script_needs_more_than_6_2() -> None:
 def test_both_settings_take_the_same_addresses(url: str, good: bool) -> None:
     """And a fault never shows the password."""
     router, faults = check({"CELLROUTER_SECRET": SECRET, "CELLROUTER_REDIS_URL": url})
-    worker = {"id": CELL, "secret": SECRET, "handler": "tests.trivial:handle", "redis_url": url}
+    worker = {"id": CELL, "secret": SECRET, "handler": "tests.support.trivial:handle", "redis_url": url}
     try:
         WorkerSettings.model_validate(worker)
     except ValidationError as error:

@@ -25,9 +25,9 @@ from router.core.slot_map.slots import SlotMap, assign
 from router.ports import AuditEntry, Change, PolicyVersion, Snapshot
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.policy import change
-from tests.aio import run, until
-from tests.fake_cells import Instances
-from tests.router_world import Notes
+from tests.support.aio import run, until
+from tests.support.fake_cells import Instances
+from tests.support.router_world import Notes
 
 SECRET = "a-secret-for-tests"
 

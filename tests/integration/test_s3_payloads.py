@@ -13,8 +13,8 @@ from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.aws.session import AwsConfig
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
 from router.ports import PayloadStore
-from tests.aio import run
-from tests.memory_payloads import MemoryPayloads
+from tests.support.aio import run
+from tests.support.memory_payloads import MemoryPayloads
 
 MIB = 1024 * 1024
 OBJECTS = {

@@ -19,8 +19,8 @@ from cell_worker.handlers.security.settings import SHIPPED_RULES, SettingsError
 from cell_worker.handlers.security.sigma import RuleError
 from router.demo.attacks import RULE_IDS
 from router.demo.cloudtrail import generate
-from tests.integration.security_world import ACCOUNT, World, a_cell, aws_environment, notification, record, run
-from tests.servers import free_port
+from tests.support.security_world import ACCOUNT, World, a_cell, aws_environment, notification, record, run
+from tests.support.servers import free_port
 
 __all__ = ["aws_environment"]
 

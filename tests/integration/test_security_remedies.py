@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from cell_worker.api import RetryEvent
 from router.demo.attacks import RULE_IDS
 from tests.conftest import Servers
-from tests.integration.security_world import World, aws_environment, record, run
-from tests.servers import free_port
+from tests.support.security_world import World, aws_environment, record, run
+from tests.support.servers import free_port
 
 __all__ = ["aws_environment"]
 

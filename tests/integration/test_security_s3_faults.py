@@ -18,7 +18,7 @@ from cell_worker.handlers.security.logs import LogObject
 from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SHIPPED_RULES
 from cell_worker.handlers.security.sigma import RuleSet, load_rules
-from tests.integration.security_world import a_cell, notification
+from tests.support.security_world import a_cell, notification
 
 
 def error(status: str, code: str) -> bytes:

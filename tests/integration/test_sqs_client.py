@@ -17,9 +17,9 @@ from botocore.credentials import ReadOnlyCredentials
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs_client import CREDENTIALS_KEPT_S, SqsClient, SqsError, open_sqs_client
 from router.adapters.clock import SystemClock
-from tests.aio import run
-from tests.fake_clock import FakeClock
-from tests.servers import free_port
+from tests.support.aio import run
+from tests.support.fake_clock import FakeClock
+from tests.support.servers import free_port
 
 Answer = Callable[[bytes], AsyncIterator[bytes] | bytes]
 

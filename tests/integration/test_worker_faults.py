@@ -13,8 +13,8 @@ import pytest
 
 from cell_worker import protocol
 from router.adapters.clock import SystemClock
-from tests.aio import run, until
-from tests.worker_process import WorkerProcess, body, get, outcomes, post
+from tests.support.aio import run, until
+from tests.support.worker_process import WorkerProcess, body, get, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # it is about the worker's faults
 

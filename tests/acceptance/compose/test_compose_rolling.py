@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from router.demo.ledger import Ledger
-from tests.compose_world import CELLS, CONTROLLERS, PROCESSES, ROUTERS, ComposeSystem, Load, until
-from tests.docker import docker
+from tests.support.compose_world import CELLS, CONTROLLERS, PROCESSES, ROUTERS, ComposeSystem, Load, until
+from tests.support.docker import docker
 
 pytestmark = pytest.mark.alone
 

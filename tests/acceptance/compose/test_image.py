@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.docker import REPOSITORY, built_image, docker
+from tests.support.docker import REPOSITORY, built_image, docker
 
 pytestmark = pytest.mark.alone
 

@@ -14,7 +14,7 @@ from router.core.messages.dead_letter import Entry, Filter
 from router.core.models import Message
 from router.services import dead_letters
 from router.services.dead_letters import HIDDEN_S, DeadLetters
-from tests.dead_letter_world import ALL, Queue, World, ids
+from tests.support.dead_letter_world import ALL, Queue, World, ids
 
 
 @pytest.fixture

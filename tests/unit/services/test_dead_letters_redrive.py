@@ -11,7 +11,7 @@ from router.core.errors import SourceUnavailableError
 from router.core.messages.dead_letter import Filter
 from router.core.models import Draft, Message
 from router.services import dead_letters
-from tests.dead_letter_world import CrashError, World, ids
+from tests.support.dead_letter_world import CrashError, World, ids
 
 
 @pytest.fixture

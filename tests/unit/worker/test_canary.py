@@ -10,8 +10,8 @@ import pytest
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
 from cell_worker.protocol import EventBatch, Outcome, WireEvent
 from cell_worker.runtime import HandlerError, load_handler
-from tests.handlers import Gate
-from tests.runtime_world import batch, in_loop, make, one_result, results, turns
+from tests.support.handlers import Gate
+from tests.support.runtime_world import batch, in_loop, make, one_result, results, turns
 
 
 class Tried:
@@ -157,4 +157,4 @@ async def test_an_event_says_how_long_it_waited_for_a_place() -> None:
 def test_a_canary_that_is_no_coroutine_is_explained() -> None:
     """At the start, by the handler's name."""
     with pytest.raises(HandlerError, match=r"CELL_HANDLER=tests\.handlers:PlainCanary: its canary is no coroutine"):
-        load_handler("tests.handlers:PlainCanary")
+        load_handler("tests.support.handlers:PlainCanary")

@@ -13,9 +13,9 @@ from cell_worker.api import Cell, Event
 from cell_worker.chaos import GARBAGE, Chaos
 from cell_worker.protocol import EventResult, Fault, FaultKind, Outcome
 from cell_worker.runtime import Runtime
-from tests.aio import until
-from tests.memory_store import MemoryStore
-from tests.runtime_world import Handle, batch, emit, in_loop, make, one_result, results, turns
+from tests.support.aio import until
+from tests.support.memory_store import MemoryStore
+from tests.support.runtime_world import Handle, batch, emit, in_loop, make, one_result, results, turns
 
 
 async def make_with(handler: Handle = emit) -> tuple[Runtime, Chaos, MemoryStore]:

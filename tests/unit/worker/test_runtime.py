@@ -14,9 +14,9 @@ from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
 from cell_worker.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventResult, Outcome
 from cell_worker.runtime import HandlerError, Identity, load_handler, start_handler
 from cell_worker.store.sqlite import StoreError
-from tests.aio import run
-from tests.handlers import CannotStart, Gate, Unspeakable
-from tests.runtime_world import batch, emit, in_loop, make, one_result, results, turns
+from tests.support.aio import run
+from tests.support.handlers import CannotStart, Gate, Unspeakable
+from tests.support.runtime_world import batch, emit, in_loop, make, one_result, results, turns
 
 
 @in_loop
@@ -332,10 +332,10 @@ async def test_components_are_checked_and_a_failing_one_is_shown() -> None:
     ("name", "words"),
     [
         ("no.such.module:handle", "No module named"),
-        ("tests.handlers:NeedsMore", "missing 1 required positional argument"),
-        ("tests.handlers:NotCallable", "neither a coroutine function nor a class"),
-        ("tests.trivial:nothing", "has no attribute 'nothing'"),
-        ("tests.trivial:annotations", "neither a coroutine function nor a class"),
+        ("tests.support.handlers:NeedsMore", "missing 1 required positional argument"),
+        ("tests.support.handlers:NotCallable", "neither a coroutine function nor a class"),
+        ("tests.support.trivial:nothing", "has no attribute 'nothing'"),
+        ("tests.support.trivial:annotations", "neither a coroutine function nor a class"),
     ],
 )
 def test_a_handler_that_cannot_be_used_is_explained(name: str, words: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from router.core.detection.assessment import SICK, Verdict
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CellSample, RouterSample, TenantSample
-from tests.sampled_cells import CANARY_S, CONFIG, LATENCY_S, VICTIM, Fleet
+from tests.support.sampled_cells import CANARY_S, CONFIG, LATENCY_S, VICTIM, Fleet
 
 
 def idle(failing: int = 0, tenants: int = 0) -> CellSample:

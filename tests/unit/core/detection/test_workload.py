@@ -9,7 +9,7 @@ import pytest
 from router.core.detection.assessment import Verdict
 from router.core.detection.samples import CellSample, TenantSample
 from router.core.detection.window import WORK_SIGMA, WORK_SPREAD
-from tests.sampled_cells import LATENCY_S, VICTIM, Fleet
+from tests.support.sampled_cells import LATENCY_S, VICTIM, Fleet
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from random import Random  # noqa: TID251 - seeded by the test
 import pytest
 
 from router.core.models import Event, Outcome
-from tests.fake_clock import play
-from tests.faulty_source import Faults, FaultySource
-from tests.router_world import World
+from tests.support.fake_clock import play
+from tests.support.faulty_source import Faults, FaultySource
+from tests.support.router_world import World
 
 BAD = Faults(refused=0.05, lost_reply=0.05, partial=0.05, again=0.02, shuffled=0.1)
 NONE = Faults()

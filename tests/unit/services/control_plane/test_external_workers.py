@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from router.core.errors import PolicyRefusedError
-from tests.control_world import ControlWorld
-from tests.fake_clock import play
+from tests.support.control_world import ControlWorld
+from tests.support.fake_clock import play
 
 CELL = "cell-0000"
 

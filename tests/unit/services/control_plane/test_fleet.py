@@ -7,8 +7,8 @@ from dataclasses import replace
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView, LeaseView
 from router.core.telemetry import ActionTaken, LeaseRefused
-from tests.control_world import ControlWorld, Machines
-from tests.fake_clock import play
+from tests.support.control_world import ControlWorld, Machines
+from tests.support.fake_clock import play
 
 
 class Placed(Machines):

@@ -10,8 +10,8 @@ from router.core.models import CellRecord, LeaseView
 from router.ports import Condition, Snapshot
 from router.services.control_plane.health import HealthMonitor
 from router.services.loop_lag import LoopLag
-from tests.fake_clock import FakeClock, play
-from tests.memory_registry import MemoryRegistry
+from tests.support.fake_clock import FakeClock, play
+from tests.support.memory_registry import MemoryRegistry
 
 CELL = "cell-0000"
 LEASES = tuple(LeaseView(CELL, generation, "i", "a:1", 8, ready=True, live=True) for generation in (1, 2))

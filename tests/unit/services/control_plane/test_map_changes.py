@@ -7,8 +7,8 @@ from collections import Counter
 
 from router.core.models import Event, Outcome
 from router.core.slot_map.slots import SlotMap, assign
-from tests.fake_clock import play
-from tests.router_world import World
+from tests.support.fake_clock import play
+from tests.support.router_world import World
 
 
 def own(world: World, cell_ids: list[str]) -> None:

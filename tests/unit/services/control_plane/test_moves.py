@@ -12,8 +12,8 @@ import pytest
 
 from router.core.policy import Policy
 from router.core.slot_map.slots import NO_MOVE, moved
-from tests.control_world import MOST_CELLS, ControlWorld, Process, actions
-from tests.fake_clock import play
+from tests.support.control_world import MOST_CELLS, ControlWorld, Process, actions
+from tests.support.fake_clock import play
 
 RATES = {f"tenant-{i}": 2.0 for i in range(40)}
 

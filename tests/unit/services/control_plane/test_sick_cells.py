@@ -14,9 +14,9 @@ from router.core.control import treatment
 from router.core.control.ladder import AGAIN_MS
 from router.core.models import CellRecord, Outcome, Phase
 from router.core.policy import Policy
-from tests.control_world import ControlWorld, Process, actions
-from tests.fake_cells import Sickness
-from tests.fake_clock import play
+from tests.support.control_world import ControlWorld, Process, actions
+from tests.support.fake_cells import Sickness
+from tests.support.fake_clock import play
 
 CELLS = 4
 RATES = {f"tenant-{i}": 1.0 for i in range(60)}

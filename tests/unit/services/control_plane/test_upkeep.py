@@ -11,10 +11,10 @@ from router.core.errors import ProvisionError
 from router.core.models import cell_ids
 from router.core.telemetry import ActionTaken
 from router.services.control_plane.upkeep import PAUSE_S, ROUND_S, Charge, Upkeep
-from tests.control_world import actions
-from tests.fake_clock import FakeClock, play
-from tests.memory_registry import MemoryRegistry
-from tests.router_world import Notes
+from tests.support.control_world import actions
+from tests.support.fake_clock import FakeClock, play
+from tests.support.memory_registry import MemoryRegistry
+from tests.support.router_world import Notes
 
 
 class Rig:

@@ -13,8 +13,8 @@ import pytest
 from router.adapters.memory import MemorySource
 from router.core.models import Draft, Event, Message, Outcome
 from router.core.telemetry import EventHeld
-from tests.fake_clock import FakeClock, play
-from tests.router_world import World
+from tests.support.fake_clock import FakeClock, play
+from tests.support.router_world import World
 
 
 def test_every_event_is_processed_once_and_deleted() -> None:

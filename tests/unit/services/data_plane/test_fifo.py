@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from router.core.models import Event, Outcome
-from tests.fake_clock import play
-from tests.router_world import World
+from tests.support.fake_clock import play
+from tests.support.router_world import World
 
 
 def numbers(world: World, cell_id: str, key: str, groups: int) -> list[int]:

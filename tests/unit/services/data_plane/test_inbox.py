@@ -9,9 +9,9 @@ from router.core.models import Draft
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.inbox import Held, Inbox
 from router.services.data_plane.payloads import PayloadConfig, Payloads
-from tests.fake_clock import FakeClock, play
-from tests.memory_payloads import MemoryPayloads
-from tests.router_world import Notes
+from tests.support.fake_clock import FakeClock, play
+from tests.support.memory_payloads import MemoryPayloads
+from tests.support.router_world import Notes
 
 
 def inbox_of(queue: MemorySource, clock: FakeClock) -> Inbox:

@@ -10,8 +10,8 @@ import pytest
 from router.core.models import Event, Outcome
 from router.core.policy import TenantLimit
 from router.core.telemetry import EventHeld
-from tests.fake_clock import play
-from tests.router_world import World
+from tests.support.fake_clock import play
+from tests.support.router_world import World
 
 PHASE_S = 30.0
 TENANTS = [f"tenant-{i}" for i in range(40)]

@@ -15,8 +15,8 @@ from router.core.messages.parser import Extraction, Parser, held_draft
 from router.core.messages.pointers import S3Pointer, pointer_of
 from router.core.models import Message
 from router.services.data_plane.payloads import MAX_READS, PayloadConfig, Payloads
-from tests.aio import run
-from tests.memory_payloads import MemoryPayloads
+from tests.support.aio import run
+from tests.support.memory_payloads import MemoryPayloads
 
 JAVA = '["software.amazon.payloadoffloading.PayloadS3Pointer",{"s3BucketName":"payloads","s3Key":"k"}]'
 PYTHON = '["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "payloads", "s3Key": "k"}]'

@@ -6,8 +6,8 @@ import json
 
 from router.core.errors import SourceUnavailableError
 from router.core.models import Event, Outcome
-from tests.fake_clock import play
-from tests.router_world import World
+from tests.support.fake_clock import play
+from tests.support.router_world import World
 
 
 def pointer(key: str, bucket: str = "payloads") -> str:

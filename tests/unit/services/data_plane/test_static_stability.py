@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from router.core.slot_map.slots import SlotMap
-from tests.control_world import ControlWorld, Process, actions
-from tests.fake_clock import play
-from tests.memory_registry import Contents
+from tests.support.control_world import ControlWorld, Process, actions
+from tests.support.fake_clock import play
+from tests.support.memory_registry import Contents
 
 RATES = {f"tenant-{i}": 2.0 for i in range(40)}
 WHOLE_S = 15  # P6: so long after its return the registry is what it was

@@ -11,8 +11,8 @@ from router.core.errors import SourceMissingError, SourceUnavailableError
 from router.core.models import Draft
 from router.core.telemetry import QueueFaulty, QueueWell
 from router.services.data_plane.watched_queue import WELL_AFTER_S, WatchedQueue
-from tests.fake_clock import FakeClock, play
-from tests.router_world import Notes, World
+from tests.support.fake_clock import FakeClock, play
+from tests.support.router_world import Notes, World
 
 AWAY = SourceUnavailableError("no answer")
 GONE = SourceMissingError("there is no such queue")

@@ -15,9 +15,9 @@ from router.ports import AuditEntry, Snapshot
 from router.services import policy
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
-from tests.fake_cells import FakeCell, Instances
-from tests.memory_registry import MemoryRegistry, Wire
-from tests.router_world import LEASE_TTL_S, World
+from tests.support.fake_cells import FakeCell, Instances
+from tests.support.memory_registry import MemoryRegistry, Wire
+from tests.support.router_world import LEASE_TTL_S, World
 
 MOST_CELLS = 8
 START_S = 0.5  # from its launch until an instance is ready

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from tests.docker import require_engine
+from tests.support.docker import require_engine
 
 LOCALSTACK: Final = "localstack/localstack:4.14.0"  # later ones ask for a licence token
 REDIS: Final = "redis:7-alpine"

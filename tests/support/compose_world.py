@@ -23,7 +23,7 @@ from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate
 from router.demo.far_end import FarEnd
 from router.demo.ledger import Evidence, Ledger
-from tests.docker import Compose, docker
+from tests.support.docker import Compose, docker
 
 ROUTERS: Final = ("router-0", "router-1")
 CONTROLLERS: Final = ("controller-0", "controller-1")

@@ -24,9 +24,9 @@ from router.bootstrap.queues import run_init
 from router.core.messages.dead_letter import DeadLetter, from_body
 from router.core.models import Draft
 from router.settings import load
-from tests import deeds
-from tests.aio import until
-from tests.servers import free_port
+from tests.support import deeds
+from tests.support.aio import until
+from tests.support.servers import free_port
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -62,7 +62,7 @@ class System:
             "CELLROUTER_SOURCE_QUARANTINE_QUEUE": f"{self.name}-quarantine",
             "CELLROUTER_SOURCE_WAIT_S": "1",
             "CELLROUTER_CELLS_COUNT": str(cells),
-            "CELLROUTER_CELLS_HANDLER": "tests.deeds:handle",
+            "CELLROUTER_CELLS_HANDLER": "tests.support.deeds:handle",
             "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
             "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "10",
             "CELLROUTER_RETRY_BASE_DELAY_S": "0.5",

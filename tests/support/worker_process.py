@@ -21,7 +21,7 @@ import msgspec
 from redis import Redis
 
 from cell_worker import protocol
-from tests.aio import run, until
+from tests.support.aio import run, until
 
 REPOSITORY = Path(__file__).parents[1]
 SECRET = "a-secret-for-tests"
@@ -38,7 +38,7 @@ class WorkerProcess:
             "id": "cell-0000",
             "environment": self.environment,
             "secret": SECRET,
-            "handler": "tests.trivial:handle",
+            "handler": "tests.support.trivial:handle",
             "redis_url": redis_url,
             "data_dir": directory / "volume",
             "sink": "none",

@@ -17,7 +17,7 @@ from router.adapters.provisioners.docker import DockerProvisioner
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.ports import Provisioner
-from tests.docker import built_image, docker
+from tests.support.docker import built_image, docker
 
 REPOSITORY = Path(__file__).parents[1]
 GRACE_S = 2
@@ -65,7 +65,7 @@ class SubprocessRig(Rig):
         self._made: list[SubprocessProvisioner] = []
 
     async def provisioner(self) -> Provisioner:
-        variables = {"PYTHONPATH": str(REPOSITORY), "CELL_HANDLER": "tests.trivial:handle", **VARIABLES}
+        variables = {"PYTHONPATH": str(REPOSITORY), "CELL_HANDLER": "tests.support.trivial:handle", **VARIABLES}
         config = SubprocessConfig(
             self._directory / "run", {**os.environ, **variables}, self._directory / "cells", stop_grace_s=GRACE_S
         )

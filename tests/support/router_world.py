@@ -28,9 +28,9 @@ from router.services.data_plane.event_router import DataPlaneConfig, EventRouter
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from router.services.data_plane.quarantine import WardConfig
 from router.services.data_plane.routing import Known
-from tests.fake_cells import FakeCells
-from tests.fake_clock import FakeClock
-from tests.memory_payloads import MemoryPayloads
+from tests.support.fake_cells import FakeCells
+from tests.support.fake_clock import FakeClock
+from tests.support.memory_payloads import MemoryPayloads
 
 VISIBILITY_S = 30
 LEASE_TTL_S = 2.0

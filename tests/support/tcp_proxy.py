@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final, Self
 
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 HOST: Final = "127.0.0.1"
 CHUNK_BYTES: Final = 65536

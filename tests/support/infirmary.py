@@ -21,8 +21,8 @@ from router.core.models import LeaseView, Phase
 from router.core.slot_map.slots import SlotMap
 from router.ports import AuditEntry, Snapshot
 from router.settings import load
-from tests.aio import until
-from tests.system import Role, System
+from tests.support.aio import until
+from tests.support.system import Role, System
 
 TENANTS: Final = 48
 ROUTERS: Final = 2
@@ -32,7 +32,7 @@ COST_S: Final = 0.04
 LEARN_S: Final = 15.0  # of load, until every tenant's usual latency is known
 LOOK_S: Final = 0.05
 SETTINGS: Final = {
-    "cells_handler": "tests.deeds:Steady",
+    "cells_handler": "tests.support.deeds:Steady",
     "cells_lease_ttl_s": "2",
     "cells_warm_up_s": "3",
     "retry_max_attempts": "50",  # injected errors count as attempts

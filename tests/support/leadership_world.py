@@ -20,10 +20,10 @@ from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis.registry import connect
 from router.core.models import CellRecord
-from tests.aio import until
-from tests.system import Role, System
-from tests.tcp_proxy import TcpProxy
-from tests.watcher import Leadership, Watcher, watching
+from tests.support.aio import until
+from tests.support.system import Role, System
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.watcher import Leadership, Watcher, watching
 
 
 class World:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from router.ports import AuditEntry
-from tests.infirmary import Episode, Infirmary
+from tests.support.infirmary import Episode, Infirmary
 
 TO_BE_SAFE_S = 60.0  # three times the promise: the machine may be busy
 TO_SERVE_S = 90.0

@@ -13,8 +13,8 @@ from cell_worker.api import Cell, Event
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.protocol import EventBatch, EventResult, WireEvent
 from cell_worker.runtime import Identity, Runtime
-from tests.aio import run
-from tests.memory_store import MemoryStore, Volume
+from tests.support.aio import run
+from tests.support.memory_store import MemoryStore, Volume
 
 P = ParamSpec("P")
 Handle = Callable[[Event, Cell], Awaitable[Mapping[str, object] | None]]

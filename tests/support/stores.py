@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from cell_worker.store.sqlite import SqliteStore, Store
-from tests.aio import run
-from tests.memory_store import MemoryStore, Volume
+from tests.support.aio import run
+from tests.support.memory_store import MemoryStore, Volume
 
 Make = Callable[[], Store]
 """Another instance's store on the same volume."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.aio import run
+from tests.support.aio import run
 
 
 def test_a_task_that_loses_its_cancellation_fails_the_test_instead_of_hanging_it() -> None:

@@ -13,7 +13,7 @@ from router.core.messages.parser import Extraction, Parser
 from router.core.models import Draft, Event, Message
 from router.ports import Clock
 from router.services.dead_letters import DeadLetters, Step, Tally
-from tests.fake_clock import FakeClock, play
+from tests.support.fake_clock import FakeClock, play
 
 ALL = Filter()
 HOUR_MS = 3_600_000

@@ -14,7 +14,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.memory import MemorySource
 from router.core.models import Message
 from router.ports import EventSource
-from tests.aio import run
+from tests.support.aio import run
 
 Suite = Callable[[EventSource], Awaitable[None]]
 
