@@ -33,15 +33,15 @@ from router.core.models import (
     Traffic,
 )
 from router.core.policy import NO_POLICY, Policy
+from router.core.registry import AuditEntry, Condition, Snapshot
+from router.core.slot_map.routing import Known
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import Record
-from router.ports import AuditEntry, Condition, Snapshot
 from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, Queues, assemble
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from router.services.data_plane.quarantine import WardConfig
-from router.services.data_plane.routing import Known
 
 CELLS: Final = [cell_id(index) for index in range(8)]
 CONCURRENCY: Final = 64

@@ -22,8 +22,8 @@ from cell_worker.protocol import InstanceRecord
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.models import CellRecord
+from router.core.registry import Change
 from router.core.slot_map.slots import SlotMap, assign
-from router.ports import Change
 from tests.support.servers import valkey
 
 ENVIRONMENT: Final = "bench"

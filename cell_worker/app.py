@@ -19,7 +19,7 @@ from cell_worker import protocol
 from cell_worker.chaos import Chaos
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Runtime
-from cell_worker.store.sqlite import Store
+from cell_worker.store.store import Store
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

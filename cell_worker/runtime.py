@@ -29,7 +29,7 @@ from cell_worker.components.sink import MAX_LINE_BYTES
 from cell_worker.fence import Fence
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.protocol import MAX_REASON_CHARS, ComponentHealth, EventBatch, EventResult, Outcome, WireEvent
-from cell_worker.store.sqlite import FencedError, Store, StoreError
+from cell_worker.store.store import FencedError, Store, StoreError
 
 CHECK_TIMEOUT_S = 5.0
 ENDING = "the worker is ending"

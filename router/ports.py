@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Final, Protocol
+from typing import Protocol
 
-from router.core.detection.assessment import Assessment
 from router.core.detection.samples import RouterSample
 from router.core.models import (
-    CellRecord,
     ComponentView,
     Draft,
     Event,
     InstanceView,
-    LeaseView,
     Message,
     Result,
     RouterReport,
-    RouterView,
     Target,
     Traffic,
 )
-from router.core.policy import NO_POLICY, Policy
+from router.core.policy import Policy
+from router.core.registry import AuditEntry, Change, Condition, Petitions, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import Record
 
@@ -96,97 +91,6 @@ class CellClient(Protocol):
         `retry`. Raises CellRefusedError when the cell took nothing.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """One thing that somebody did, and why."""
-
-    at_ms: int
-    who: str
-    action: str
-    cell_id: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All of the registry at one moment."""
-
-    now_ms: int  # by the registry's own clock
-    slot_map: SlotMap | None
-    cells: Mapping[str, CellRecord]
-    leases: tuple[LeaseView, ...]  # only those whose signature is right
-    leader: str  # the owner of the live leader lease; empty for none
-    policy: Policy = NO_POLICY
-    routers: tuple[RouterView, ...] = ()
-
-    def lease(self, cell_id: str, generation: int) -> LeaseView | None:
-        """The lease of one instance."""
-        return self._leases.get((cell_id, generation))
-
-    @cached_property
-    def _leases(self) -> Mapping[tuple[str, int], LeaseView]:
-        return {(lease.cell_id, lease.generation): lease for lease in self.leases}
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyVersion:
-    """A policy that is or was in force, and how it came to be."""
-
-    policy: Policy
-    audit: AuditEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A policy that somebody wants in force, instead of the one of its version."""
-
-    proposal_id: str
-    policy: Policy
-    audit: AuditEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the leader says to a proposal."""
-
-    proposal_id: str
-    accepted: bool
-    faults: tuple[str, ...] = ()  # none, when only another change came first
-
-
-@dataclass(frozen=True, slots=True)
-class Petitions:
-    """What others want of the leader."""
-
-    proposals: tuple[Proposal, ...] = ()  # the oldest first
-    slot_map: SlotMap | None = None  # the newest that a router remembers, when the registry's is older or gone
-    policy: Policy | None = None  # the same router's
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What is written at once, or not at all."""
-
-    cells: Sequence[CellRecord] = ()
-    slot_map: SlotMap | None = None
-    policy: Policy | None = None
-    verdicts: Sequence[Verdict] = ()
-    audit: Sequence[AuditEntry] = ()  # the first is the policy's
-
-
-CONDITION_FRESH_MS: Final = 5000  # the leader says it once a second; what it said longer ago says nothing of now
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """How a cell is, and what holds the controller back."""
-
-    at_ms: int  # by the registry's clock
-    generation: int
-    assessment: Assessment
-    held: str = ""  # why nothing is done about it though it is sick, or nothing would be
 
 
 class PolicyStore(Protocol):

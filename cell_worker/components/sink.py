@@ -13,7 +13,7 @@ import structlog
 
 from cell_worker import clock
 from cell_worker.aws import AWS_ERRORS, AwsClient
-from cell_worker.store.sqlite import FencedError, Store, StoreError
+from cell_worker.store.store import FencedError, Store, StoreError
 
 MAX_LINE_BYTES: Final = 1000 * 1024  # Firehose's limit for a record
 MAX_PUT_BYTES: Final = 4 * 1024 * 1024  # and for a call

@@ -15,9 +15,10 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from cell_worker import clock
+from cell_worker.store.store import MAX_OUTBOX_BYTES, FencedError, StoreError
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -25,7 +26,6 @@ Q = TypeVar("Q")
 REMEMBER_MS: Final = 15 * 24 * 3600 * 1000  # an SQS message lives 14 days at most
 PRUNE_ROWS: Final = 500  # at a time: no commit waits long for it
 MAX_GROUP: Final = 256  # commits in one transaction, look-ups in one query
-MAX_OUTBOX_BYTES: Final = 4 * 1024 * 1024  # in memory at once, but for a single line that is longer
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS processed (event_id TEXT PRIMARY KEY, generation INTEGER NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
@@ -34,64 +34,6 @@ CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, line B
 CREATE TABLE IF NOT EXISTS fence (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS instances (generation INTEGER PRIMARY KEY, writes INTEGER NOT NULL);
 """  # noqa: E501 - SQL reads best a table a line
-
-
-class StoreError(Exception):
-    """The store can't do it now: disk full, I/O error. Nothing was written."""
-
-
-class FencedError(StoreError):
-    """An instance of a higher generation has the store."""
-
-
-class Store(Protocol):
-    """What the runtime needs of a store."""
-
-    async def open(self, generation: int) -> None:
-        """Open it in standby: who has the store goes on. Raises FencedError when a higher generation has it."""
-        ...
-
-    async def take(self) -> None:
-        """Have the store from now on, alone. Raises StoreError, FencedError."""
-        ...
-
-    async def highest_generation(self) -> int:
-        """The highest generation that ever opened it; 0 for none."""
-        ...
-
-    async def seen(self, event_id: str) -> bool:
-        """Whether the event is done."""
-        ...
-
-    async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
-        """Write the event and its lines; False when it was done already. It takes the store, if that is not done.
-
-        Raises StoreError, FencedError.
-        """
-        ...
-
-    async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
-        """The oldest lines, with their numbers: one at least, then as many as fit; none in standby.
-
-        Raises StoreError, FencedError.
-        """
-        ...
-
-    async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
-        """Forget the lines up to and including `last_seq`, but not those in `keep`."""
-        ...
-
-    async def outbox_size(self) -> int:
-        """How many lines wait; none in standby."""
-        ...
-
-    async def check(self) -> None:
-        """Write something that changes nothing, in standby too. Raises StoreError, FencedError."""
-        ...
-
-    async def close(self) -> None:
-        """Release it."""
-        ...
 
 
 class SqliteStore:

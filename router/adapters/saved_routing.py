@@ -12,9 +12,8 @@ import structlog
 
 from router.core.models import Target
 from router.core.policy import Policy
+from router.core.slot_map.routing import Known, Routing
 from router.core.slot_map.slots import SlotMap
-from router.services.data_plane.dispatcher import Routing
-from router.services.data_plane.routing import Known
 
 
 class _File(msgspec.Struct, frozen=True):

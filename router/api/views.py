@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState
-from router.ports import CONDITION_FRESH_MS, Condition, Snapshot
+from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
 from router.services.data_plane.dispatcher import CellPath, Dispatcher
 
 

@@ -11,8 +11,8 @@ from ipaddress import ip_network
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.policy import Policy
+from router.core.registry import AuditEntry
 from router.core.telemetry import LeaseRefused
-from router.ports import AuditEntry
 from router.services import policy
 from router.settings import Settings
 

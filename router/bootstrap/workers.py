@@ -9,12 +9,12 @@ from pathlib import Path
 
 import aiohttp
 
+from cell_worker.protocol import Fault
 from router.adapters.cells.chaos import inject
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.core.errors import ConfigError
-from router.core.faults import Fault
 from router.ports import Clock, Provisioner
 from router.settings import Settings
 

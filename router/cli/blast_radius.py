@@ -23,7 +23,7 @@ from router.settings import load
 
 if TYPE_CHECKING:
     from router.core.models import Traffic
-    from router.ports import Snapshot
+    from router.core.registry import Snapshot
 
 
 class By(StrEnum):

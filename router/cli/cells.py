@@ -20,7 +20,7 @@ from router.settings import Settings, load
 
 if TYPE_CHECKING:
     from router.core.models import CellRecord
-    from router.ports import Snapshot
+    from router.core.registry import Snapshot
 
 MOST_NAMES: Final = 12
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 import uvloop
 
+from cell_worker.protocol import Fault, FaultKind
 from router.cli.cells import record_of
 from router.cli.policy_edits import CellId
 from router.core.errors import CellUnavailableError
-from router.core.faults import Fault, FaultKind
 from router.settings import load
 
 if TYPE_CHECKING:
     from router.core.models import LeaseView
-    from router.ports import Snapshot
+    from router.core.registry import Snapshot
 
 MAX_S: Final = 600
 

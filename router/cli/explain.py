@@ -21,11 +21,11 @@ from router.cli.policy_edits import CellId
 from router.core.control.reconcile import state_of
 from router.core.detection.assessment import SICK, Assessment, DetectorConfig, Verdict
 from router.core.models import Care, Phase
-from router.ports import CONDITION_FRESH_MS
+from router.core.registry import CONDITION_FRESH_MS
 from router.settings import load
 
 if TYPE_CHECKING:
-    from router.ports import AuditEntry, Condition, Snapshot
+    from router.core.registry import AuditEntry, Condition, Snapshot
 
 AUDIT_READ: Final = 2000  # of all cells
 AUDIT_SHOWN: Final = 8

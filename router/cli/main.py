@@ -12,13 +12,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from router.cli import blast_radius as cli_blast
-from router.cli import cells as cli_cells
-from router.cli import chaos as cli_chaos
-from router.cli import dlq as cli_dlq
-from router.cli import explain as cli_explain
-from router.cli import policy as cli_policy
-from router.cli import where as cli_where
+from router.cli import blast_radius, cells, chaos, dlq, explain, policy, where
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
 
@@ -30,18 +24,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cli_dlq.app, name="dlq")
-app.add_typer(cli_policy.plan, name="plan")
-app.add_typer(cli_policy.apply, name="apply")
-app.command()(cli_policy.undo)
-app.command()(cli_policy.scale)
-app.command()(cli_where.where)
-app.command()(cli_explain.explain)
-for _order in cli_cells.COMMANDS:
+app.add_typer(dlq.app, name="dlq")
+app.add_typer(policy.plan, name="plan")
+app.add_typer(policy.apply, name="apply")
+app.command()(policy.undo)
+app.command()(policy.scale)
+app.command()(where.where)
+app.command()(explain.explain)
+for _order in cells.COMMANDS:
     app.command()(_order)
-app.command("blast-radius")(cli_blast.blast_radius)
-app.add_typer(cli_policy.policy, name="policy")
-app.add_typer(cli_chaos.app, name="chaos")
+app.command("blast-radius")(blast_radius.blast_radius)
+app.add_typer(policy.policy, name="policy")
+app.add_typer(chaos.app, name="chaos")
 
 
 @app.callback()

@@ -24,7 +24,7 @@ from router.core.slot_map.slots import SLOTS
 from router.settings import Settings, load
 
 if TYPE_CHECKING:
-    from router.ports import PolicyVersion, Snapshot
+    from router.core.registry import PolicyVersion, Snapshot
 
 FOLLOW_S = 0.25
 

@@ -16,7 +16,7 @@ from router.core.errors import RegistryUnavailableError
 from router.core.slot_map.slots import slot_of
 
 if TYPE_CHECKING:
-    from router.ports import Snapshot
+    from router.core.registry import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from typing import Any, Final
 import aiohttp
 from rich.console import Console
 
+from cell_worker.protocol import Fault, FaultKind
 from router.adapters.aws.session import AWS_ERRORS, open_client
 from router.bootstrap.queues import aws_of, names_of
 from router.core.errors import CellRouterError
-from router.core.faults import Fault, FaultKind
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
 from router.demo.far_end import FarEnd

@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 
 from cell_worker import protocol
+from cell_worker.protocol import Fault
 from router.adapters.cells.chaos import inject
-from router.core.faults import Fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from router.core.policy import Policy
-from router.ports import AuditEntry, PolicyStore
+from router.core.registry import AuditEntry
+from router.ports import PolicyStore
 
 
 async def change(store: PolicyStore, edit: Callable[[Policy], Policy], audit: AuditEntry) -> Policy:

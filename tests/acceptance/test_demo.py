@@ -17,8 +17,8 @@ import pytest
 from router.demo.cloudtrail import generate
 from router.demo.ledger import total
 from tests.support.aio import run, until
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 CLOUDTRAIL = REPOSITORY.parent / "shared" / "data" / "cloudtrail"
 LIMIT_S = 240
 SEED = 7  # the demo's own

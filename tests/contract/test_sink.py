@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from cell_worker.components.sink import MAX_LINE_BYTES, FirehoseSink, NullSink, SinkError
-from cell_worker.store.sqlite import FencedError, Store, StoreError
+from cell_worker.store.store import FencedError, Store, StoreError
 from tests.support.aio import run
 from tests.support.memory_store import MemoryStore
 from tests.support.stores import Make, maker, on

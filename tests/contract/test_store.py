@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cell_worker.store.sqlite import FencedError, SqliteStore, Store, StoreError
+from cell_worker.store.sqlite import SqliteStore
+from cell_worker.store.store import FencedError, Store, StoreError
 from tests.support.aio import run
 from tests.support.stores import Make, maker, on
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.worker_process import REPOSITORY, SECRET, WorkerProcess, body, outcomes, post
+from tests.support.paths import REPOSITORY
+from tests.support.worker_process import SECRET, WorkerProcess, body, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # it is about the command
 

@@ -20,13 +20,13 @@ from router.adapters.provisioners.subprocess import SubprocessConfig, Subprocess
 from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState, cell_ids
-from router.ports import Snapshot
+from router.core.registry import Snapshot
 from router.services.control_plane.controller import Controller, ControllerConfig
 from tests.support.aio import run, until
 from tests.support.fake_cells import Instances
+from tests.support.paths import REPOSITORY
 from tests.support.router_world import Notes
 
-REPOSITORY = Path(__file__).parents[2]
 SECRET = "a-secret-for-tests"
 CELLS = cell_ids(2)
 LEASE_TTL_S = 1.0

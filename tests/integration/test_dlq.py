@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -26,8 +25,8 @@ from router.core.messages import dead_letter
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Draft, Event, Message
 from tests.support.aio import run, until
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "router", "dlq"]
 T = TypeVar("T")
 pytestmark = pytest.mark.one_kind  # the command: the queue's own ways are in the contract of sources

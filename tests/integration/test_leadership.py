@@ -23,8 +23,8 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import NotLeaderError
 from router.core.models import CellRecord
+from router.core.registry import AuditEntry, Change
 from router.core.slot_map.slots import SlotMap, assign
-from router.ports import AuditEntry, Change
 from tests.support.aio import run, until
 from tests.support.leadership_world import World, logged, pid_of, world
 from tests.support.servers import valkey

@@ -16,8 +16,8 @@ import pytest
 
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, connect
+from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap
-from router.ports import Snapshot
 from tests.support.aio import until
 from tests.support.system import System
 

@@ -15,10 +15,10 @@ from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from tests.support.aio import run, until
 from tests.support.leadership_world import is_gone, logged, pid_of, workers, world
+from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.one_kind  # it is about the controllers' processes
 
-REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 240
 REAPED_S = 60  # the promise
 

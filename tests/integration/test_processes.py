@@ -16,11 +16,10 @@ import msgspec
 import pytest
 
 from tests.support.aio import run, until
+from tests.support.paths import REPOSITORY
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.one_kind  # it is about starting and stopping
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @contextmanager

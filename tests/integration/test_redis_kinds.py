@@ -24,13 +24,13 @@ from cell_worker import protocol
 from cell_worker.lease import Heartbeat, claim_generation
 from cell_worker.settings import WorkerSettings
 from router.adapters.clock import SystemClock
-from router.adapters.redis import scripts as redis_scripts
+from router.adapters.redis import scripts
 from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport
 from router.core.policy import TenantLimit
+from router.core.registry import AuditEntry, Change, PolicyVersion, Ruling
 from router.core.slot_map.slots import SlotMap, assign
-from router.ports import AuditEntry, Change, PolicyVersion, Verdict
 from router.settings import check
 from tests.support import redis_kinds as kinds
 from tests.support.aio import run, until
@@ -44,7 +44,7 @@ LIMIT_S: Final = 2.5
 
 SERVERS: Final = (kinds.valkey, kinds.redis_6_2, kinds.redis_7)
 REFUSED: Final = {
-    "router": ("HSET :cells f v", "HSET :map f v", "HSET :policy f v", "HSET :leader f v", "HSET :verdicts f v"),
+    "router": ("HSET :cells f v", "HSET :map f v", "HSET :policy f v", "HSET :leader f v", "HSET :rulings f v"),
     "controller": ("HSET :leases f v", "HSET :routers f v", "HSET :proposals f v", "DEL :map", "DEL :audit"),
     "cell": ("HSET :map f v", "HSET :policy f v", "HSET :leader f v", "HSET :cells f v", "HGET :policy f"),
     "operator": ("HSET :policy f v", "HSET :cells f v", "HSET :leader f v", "XADD :audit * f v", "DEL :policy"),
@@ -161,9 +161,9 @@ async def policy_change(world: World, epoch: int) -> None:
 
     await until(asked, "the proposal is there")
     (proposal,) = (await world.controller.petitions()).proposals
-    verdict = Verdict(proposal.proposal_id, accepted=True)
+    verdict = Ruling(proposal.proposal_id, accepted=True)
     in_force = replace(proposal.policy, version=before.version + 1)
-    await world.controller.write(epoch, Change(policy=in_force, verdicts=[verdict], audit=[entry]))
+    await world.controller.write(epoch, Change(policy=in_force, rulings=[verdict], audit=[entry]))
     assert await change
     assert (await world.router.snapshot()).policy.version == in_force.version
     assert (await world.operator.history())[-1] == PolicyVersion(in_force, entry)
@@ -343,7 +343,7 @@ async def is_out_of_reach(world: World) -> None:
 def test_no_script_needs_more_than_6_2() -> None:
     """Where Redis 6.2 itself is not at hand; all of these are older."""
     old = {"TIME", "HGET", "HMGET", "HGETALL", "HKEYS", "HVALS", "HSET", "HDEL", "DEL", "XADD", "PUBLISH"}
-    called = {word for module in (redis_scripts, worker_lease) for word in CALL.findall(inspect.getsource(module))}
+    called = {word for module in (scripts, worker_lease) for word in CALL.findall(inspect.getsource(module))}
     assert called <= old
 
 

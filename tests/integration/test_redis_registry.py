@@ -21,8 +21,8 @@ from router.adapters.redis.registry import RedisRegistry, connect
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord
 from router.core.policy import Policy, Quarantine, TenantLimit
+from router.core.registry import AuditEntry, Change, PolicyVersion, Snapshot
 from router.core.slot_map.slots import SlotMap, assign
-from router.ports import AuditEntry, Change, PolicyVersion, Snapshot
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.policy import change
 from tests.support.aio import run, until

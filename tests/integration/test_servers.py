@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.docker import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 ABOUT_THEM = "tests/integration/test_redis_registry.py::test_generations_only_grow"
 NOT_ABOUT_THEM = "tests/integration/test_lost_generations.py"

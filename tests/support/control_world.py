@@ -10,8 +10,8 @@ from typing import Any
 
 from router.core.models import CellRecord, Event, InstanceView, LeaseView, cell_ids
 from router.core.policy import Policy
+from router.core.registry import AuditEntry, Snapshot
 from router.core.slot_map.slots import NO_MOVE, SlotMap
-from router.ports import AuditEntry, Snapshot
 from router.services import policy
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Final
 
-GRAFANA: Final = Path(__file__).parents[1] / "deploy" / "grafana"
+from tests.support.paths import REPOSITORY
+
+GRAFANA: Final = REPOSITORY / "deploy" / "grafana"
 PROVISIONING: Final = GRAFANA / "provisioning"
 DASHBOARD: Final[dict[str, Any]] = json.loads((GRAFANA / "dashboards" / "cellrouter.json").read_text())
 

@@ -6,12 +6,12 @@ import functools
 import os
 import subprocess
 import uuid
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-REPOSITORY: Final = Path(__file__).parents[1]
+from tests.support.paths import REPOSITORY
+
 LABEL: Final = "com.docker.compose.project"
 PORTS: Final = ("LOCALSTACK", "ROUTER", "ROUTER_1", "CONTROLLER", "CONTROLLER_1", "PROMETHEUS", "GRAFANA")
 IMAGE: Final = "cellrouter:dev"

@@ -11,8 +11,10 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
+from tests.support.paths import REPOSITORY
+
 SOCKET: Final = "/var/run/docker.sock"
-PAGE: Final = Path(__file__).parents[1] / "docs" / "containers.md"
+PAGE: Final = REPOSITORY / "docs" / "containers.md"
 
 
 def documented() -> dict[str, re.Pattern[str]]:

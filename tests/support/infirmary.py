@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
+from cell_worker.protocol import Fault
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.bootstrap.registry import open_registry
 from router.bootstrap.workers import inject_fault
-from router.core.faults import Fault
 from router.core.models import LeaseView, Phase
+from router.core.registry import AuditEntry, Snapshot
 from router.core.slot_map.slots import SlotMap
-from router.ports import AuditEntry, Snapshot
 from router.settings import load
 from tests.support.aio import until
 from tests.support.system import Role, System

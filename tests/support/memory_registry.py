@@ -11,8 +11,9 @@ from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, RouterReport, RouterView, Traffic
 from router.core.policy import Policy
+from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Proposal, Ruling, Snapshot
 from router.core.slot_map.slots import SlotMap
-from router.ports import AuditEntry, Change, Clock, Condition, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
+from router.ports import Clock
 
 VERDICT_WAIT_S = 5.0
 VERDICT_POLL_S = 0.1
@@ -31,7 +32,7 @@ class Contents:
     versions: list[PolicyVersion] = field(default_factory=list)
     routers: dict[str, tuple[RouterReport, float]] = field(default_factory=dict)
     proposals: dict[str, Proposal] = field(default_factory=dict)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    rulings: dict[str, Ruling] = field(default_factory=dict)
     offered: tuple[SlotMap, Policy] | None = None
     audit: list[AuditEntry] = field(default_factory=list)
     samples: dict[str, RouterSample] = field(default_factory=dict)
@@ -87,9 +88,9 @@ class MemoryRegistry:
         if change.policy is not None:
             has.policy = change.policy
             has.versions.append(PolicyVersion(change.policy, change.audit[0]))
-        for verdict in change.verdicts:
-            has.verdicts[verdict.proposal_id] = verdict
-            has.proposals.pop(verdict.proposal_id, None)
+        for ruling in change.rulings:
+            has.rulings[ruling.proposal_id] = ruling
+            has.proposals.pop(ruling.proposal_id, None)
         has.audit += change.audit
 
     async def petitions(self) -> Petitions:
@@ -146,10 +147,10 @@ class MemoryRegistry:
         for _ in range(round(VERDICT_WAIT_S / VERDICT_POLL_S)):
             await self._clock.sleep(VERDICT_POLL_S)
             self._now()
-            if verdict := self.contents.verdicts.pop(proposal_id, None):
-                if verdict.faults:
-                    raise PolicyRefusedError("\n".join(verdict.faults))
-                return verdict.accepted
+            if ruling := self.contents.rulings.pop(proposal_id, None):
+                if ruling.faults:
+                    raise PolicyRefusedError("\n".join(ruling.faults))
+                return ruling.accepted
         self.contents.proposals.pop(proposal_id, None)
         raise NoLeaderError("no controller leads")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from cell_worker.store.sqlite import MAX_OUTBOX_BYTES, FencedError, StoreError
+from cell_worker.store.store import MAX_OUTBOX_BYTES, FencedError, StoreError
 
 
 class Volume:

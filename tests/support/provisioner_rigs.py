@@ -18,8 +18,8 @@ from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, D
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.ports import Provisioner
 from tests.support.docker import built_image, docker
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 GRACE_S = 2
 VARIABLES = {
     "CELL_SECRET": "a-secret-for-tests",

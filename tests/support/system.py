@@ -26,9 +26,8 @@ from router.core.models import Draft
 from router.settings import load
 from tests.support import deeds
 from tests.support.aio import until
+from tests.support.paths import REPOSITORY
 from tests.support.servers import free_port
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 class System:

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from cell_worker import protocol
 from router.core.models import CellRecord
-from router.ports import AuditEntry
+from router.core.registry import AuditEntry
 
 POLL_S: Final = 0.01
 

@@ -22,8 +22,8 @@ from redis import Redis
 
 from cell_worker import protocol
 from tests.support.aio import run, until
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 SECRET = "a-secret-for-tests"
 
 

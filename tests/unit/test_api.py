@@ -13,7 +13,7 @@ from router.api.app import Readiness, create_app
 from router.api.views import scrape_targets
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView
-from router.ports import Snapshot
+from router.core.registry import Snapshot
 
 
 def get(app: Any, path: str) -> tuple[int, Any]:

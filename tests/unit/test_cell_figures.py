@@ -11,7 +11,7 @@ from router.api.views import CellView, cell_views
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import Care, CellRecord, LeaseView, Phase
 from router.core.policy import NO_POLICY
-from router.ports import Condition, Snapshot
+from router.core.registry import Condition, Snapshot
 
 CELL = "cell-0000"
 RECORD = CellRecord(CELL, generation=3, care=Care(Phase.GIVEN_UP, 1, 3, "slow", "why"))

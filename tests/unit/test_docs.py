@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
@@ -12,8 +11,8 @@ from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SHIPPED_RULES, SecuritySettings
 from cell_worker.handlers.security.sigma import load_rules
 from router import settings
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "configuration.md"
 SECURITY_PAGE = REPOSITORY / "docs" / "security-monitoring.md"
 LOCALSTACK_PAGE = REPOSITORY / "docs" / "localstack.md"

@@ -6,8 +6,8 @@ import aiohttp
 import msgspec
 
 from cell_worker import protocol
+from cell_worker.protocol import Fault, FaultKind
 from router.core.errors import CellUnavailableError, ChaosRefusedError
-from router.core.faults import Fault, FaultKind
 
 _TIMEOUT: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=10, sock_connect=2)
 _FORBIDDEN = 403
@@ -16,7 +16,7 @@ _FORBIDDEN = 403
 async def inject(session: aiohttp.ClientSession, secret: str, address: str, fault: Fault) -> None:
     """Have the instance at this address fail. Raises ChaosRefusedError, CellUnavailableError."""
     headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
-    body, url = msgspec.json.encode(_to_wire(fault)), f"http://{address}{protocol.CHAOS_PATH}"
+    body, url = msgspec.json.encode(fault), f"http://{address}{protocol.CHAOS_PATH}"
     try:
         async with session.post(url, data=body, headers=headers, timeout=_TIMEOUT) as response:
             if not response.ok:
@@ -25,11 +25,6 @@ async def inject(session: aiohttp.ClientSession, secret: str, address: str, faul
         # A process that kills itself answers nothing; one that is not there can't even be connected to.
         if fault.kind is not FaultKind.CRASH or isinstance(error, aiohttp.ClientConnectorError):
             raise CellUnavailableError(f"{address} can't be reached: {type(error).__name__}: {error}") from error
-
-
-def _to_wire(fault: Fault) -> protocol.Fault:
-    kind = protocol.FaultKind(fault.kind.value)
-    return protocol.Fault(kind, fault.seconds, fault.delay_s, fault.factor, fault.rate, fault.component)
 
 
 async def _reason(response: aiohttp.ClientResponse) -> str:

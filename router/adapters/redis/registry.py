@@ -28,9 +28,10 @@ from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport, RouterView, Traffic
 from router.core.policy import Policy, from_blob, to_blob
+from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Proposal, Ruling, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import LeaseRefused
-from router.ports import AuditEntry, Change, Clock, Condition, Petitions, PolicyVersion, Proposal, Snapshot, Verdict
+from router.ports import Clock
 
 T = TypeVar("T")
 
@@ -46,9 +47,9 @@ VERDICT_WAIT_S: Final = 5.0
 
 _NAMES: Final = (
     *("leader", "map", "cells", "leases", "generations", "audit", "policy", "history", "routers", "proposals"),
-    *("verdicts", "offers", "traffic", "samples", "conditions", "changes"),
+    *("rulings", "offers", "traffic", "samples", "conditions", "changes"),
 )
-_WRITTEN: Final = ("leader", "cells", "map", "audit", "policy", "history", "proposals", "verdicts", "offers")
+_WRITTEN: Final = ("leader", "cells", "map", "audit", "policy", "history", "proposals", "rulings", "offers")
 _SCRIPTS: Final = {
     "lead": scripts.LEAD,
     "resign": scripts.RESIGN,
@@ -206,20 +207,20 @@ class RedisRegistry:
         give_up_at = self._clock.monotonic() + VERDICT_WAIT_S
         while self._clock.monotonic() < give_up_at:
             await self._clock.sleep(_VERDICT_POLL_S)
-            if (verdict := await self._verdict(proposal_id)) is not None:
-                return _accepted(verdict)
+            if (ruling := await self._verdict(proposal_id)) is not None:
+                return _accepted(ruling)
         if await self._call(self._redis.hdel(self._key["proposals"], proposal_id)):
             raise NoLeaderError("no controller leads, so nothing was changed: see whether one runs and reaches Redis")
-        if (verdict := await self._verdict(proposal_id)) is not None:  # in the last moment
-            return _accepted(verdict)
+        if (ruling := await self._verdict(proposal_id)) is not None:  # in the last moment
+            return _accepted(ruling)
         raise RegistryUnavailableError("what became of the change is not known: see cellrouter policy")
 
-    async def _verdict(self, proposal_id: str) -> Verdict | None:
-        found = await self._call(self._redis.hget(self._key["verdicts"], proposal_id))
+    async def _verdict(self, proposal_id: str) -> Ruling | None:
+        found = await self._call(self._redis.hget(self._key["rulings"], proposal_id))
         if found is None:
             return None
-        await self._call(self._redis.hdel(self._key["verdicts"], proposal_id))
-        return msgspec.json.decode(found, type=Verdict)
+        await self._call(self._redis.hdel(self._key["rulings"], proposal_id))
+        return msgspec.json.decode(found, type=Ruling)
 
     def _decode(
         self,
@@ -292,7 +293,7 @@ def _encoded(change: Change) -> bytes:
     """As the script wants it: JSON of JSON, since the script stores the parts as they are."""
     wire: dict[str, Any] = {
         "cells": {cell.cell_id: msgspec.json.encode(cell).decode() for cell in change.cells},
-        "verdicts": {v.proposal_id: msgspec.json.encode(v).decode() for v in change.verdicts},
+        "rulings": {v.proposal_id: msgspec.json.encode(v).decode() for v in change.rulings},
         "audit": [msgspec.json.encode(entry).decode() for entry in change.audit],
     }
     if change.slot_map is not None:
@@ -305,10 +306,10 @@ def _encoded(change: Change) -> bytes:
     return msgspec.json.encode(wire)
 
 
-def _accepted(verdict: Verdict) -> bool:
-    if verdict.faults:
-        raise PolicyRefusedError("\n".join(verdict.faults))
-    return verdict.accepted
+def _accepted(ruling: Ruling) -> bool:
+    if ruling.faults:
+        raise PolicyRefusedError("\n".join(ruling.faults))
+    return ruling.accepted
 
 
 def _proposal(proposal_id: str, blob: bytes) -> Proposal | None:

@@ -35,7 +35,7 @@ _FENCE: Final = (
     "if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return redis.error_reply('NOTLEADER another leads') end\n"
 )
 
-# KEYS: leader, cells, map, audit, policy, history, proposals, verdicts, offers.
+# KEYS: leader, cells, map, audit, policy, history, proposals, rulings, offers.
 # ARGV: epoch, change, most audit entries, most versions in the history, channel.
 WRITE: Final = (
     _FENCE
@@ -51,8 +51,8 @@ if change.policy_version then
   redis.call('HSET', KEYS[6], change.policy_version, change.policy_entry)
   redis.call('HDEL', KEYS[6], string.format('%.0f', change.policy_version - ARGV[4]))
 end
-for id, verdict in pairs(change.verdicts) do
-  redis.call('HSET', KEYS[8], id, verdict)
+for id, ruling in pairs(change.rulings) do
+  redis.call('HSET', KEYS[8], id, ruling)
   redis.call('HDEL', KEYS[7], id)
 end
 for _, entry in ipairs(change.audit) do redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[3], '*', 'entry', entry) end

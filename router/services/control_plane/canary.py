@@ -8,7 +8,8 @@ from typing import Final
 
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import CellRecord, Event, Outcome, Target
-from router.ports import CellClient, Snapshot
+from router.core.registry import Snapshot
+from router.ports import CellClient
 
 QUICK_S: Final = 1.0
 """For one that decides whether an instance gets traffic: the controller waits for it."""

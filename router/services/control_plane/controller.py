@@ -19,21 +19,9 @@ from router.core.control.treatment import frozen_by, held_back
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import InstanceView, cell_ids
 from router.core.policy import Policy, impossible_orders, new_faults
+from router.core.registry import Change, Condition, Petitions, Proposal, Ruling, Snapshot
 from router.core.telemetry import LeadershipChanged
-from router.ports import (
-    CellRegistry,
-    CellResources,
-    Change,
-    Clock,
-    Condition,
-    InstanceControl,
-    Observer,
-    Petitions,
-    Proposal,
-    Provisioner,
-    Snapshot,
-    Verdict,
-)
+from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Observer, Provisioner
 from router.services.control_plane.executor import Executor, Tick
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.health import Canary, HealthMonitor
@@ -190,17 +178,17 @@ class Controller:
         """Put a proposal in force, or say why not; the policy that is in force then."""
         current, wanted = snapshot.policy, proposal.policy
         if wanted.version != current.version:
-            await self._registry.write(epoch, Change(verdicts=[Verdict(proposal.proposal_id, accepted=False)]))
+            await self._registry.write(epoch, Change(rulings=[Ruling(proposal.proposal_id, accepted=False)]))
             return current
         faults = new_faults(wanted, current, self._cells(wanted), self._cells(current))
         faults += impossible_orders(wanted, current) if not self._fleet.can_launch else ()
         if faults:
-            verdict = Verdict(proposal.proposal_id, accepted=False, faults=faults)
-            await self._registry.write(epoch, Change(verdicts=[verdict]))
+            ruling = Ruling(proposal.proposal_id, accepted=False, faults=faults)
+            await self._registry.write(epoch, Change(rulings=[ruling]))
             return current
         wanted = replace(wanted, version=current.version + 1)
-        verdict = Verdict(proposal.proposal_id, accepted=True)
-        await self._registry.write(epoch, Change(policy=wanted, verdicts=[verdict], audit=[proposal.audit]))
+        ruling = Ruling(proposal.proposal_id, accepted=True)
+        await self._registry.write(epoch, Change(policy=wanted, rulings=[ruling], audit=[proposal.audit]))
         return wanted
 
     def _cells(self, policy: Policy) -> tuple[str, ...]:

@@ -24,10 +24,11 @@ from router.core.control.actions import (
 from router.core.control.ladder import admitted
 from router.core.errors import ProvisionError
 from router.core.models import CellRecord, Phase
+from router.core.registry import AuditEntry, Change, Snapshot
 from router.core.slot_map.placement import targets
 from router.core.slot_map.slots import NO_MOVE
 from router.core.telemetry import ActionTaken
-from router.ports import AuditEntry, CellRegistry, CellResources, Change, Clock, Observer, Snapshot
+from router.ports import CellRegistry, CellResources, Clock, Observer
 from router.services.control_plane.canary import QUICK_S
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.health import Canary

@@ -15,7 +15,8 @@ from router.core.control.actions import Health
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
 from router.core.models import CellRecord
-from router.ports import CellRegistry, Clock, Snapshot
+from router.core.registry import Snapshot
+from router.ports import CellRegistry, Clock
 from router.services.loop_lag import TOO_LATE_S, LoopLag
 
 READ_EVERY_S: Final = 0.5

@@ -14,7 +14,8 @@ from router.core.control.actions import Treat
 from router.core.control.ladder import after_mending, after_reprovisioning, after_restarting
 from router.core.errors import CellRefusedError, CellUnavailableError, ProvisionError
 from router.core.models import CellRecord, Phase
-from router.ports import CellResources, InstanceControl, Snapshot
+from router.core.registry import Snapshot
+from router.ports import CellResources, InstanceControl
 
 ASK_S: Final = 0.8  # for an instance to answer
 REPROVISION_S: Final = 2.0  # for what is missing to be made; the rest is made the next time

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.errors import NotLeaderError, ProvisionError, RegistryUnavailableError
+from router.core.registry import AuditEntry, Change
 from router.core.telemetry import ActionTaken
-from router.ports import AuditEntry, CellRegistry, CellResources, Change, Clock, Observer
+from router.ports import CellRegistry, CellResources, Clock, Observer
 from router.services.control_plane.treatment import made_anew
 
 ROUND_S: Final = 10.0

@@ -9,7 +9,7 @@ hold queue: they stay in their own, and so in order; so do those that fit in no 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -22,17 +22,17 @@ from router.core.lanes.admission import Admission, Isolate, Wait
 from router.core.lanes.lane import LaneLimits
 from router.core.messages import dead_letter
 from router.core.messages.parser import Parser, can_be_held
-from router.core.models import Event, Evidence, Outcome, Result, Target, Traffic
+from router.core.models import Event, Evidence, Outcome, Result, Traffic
 from router.core.policy import Policy
+from router.core.slot_map.routing import Routing
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventDeadLettered, EventHeld
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.batcher import BATCH
-from router.services.data_plane.delivery import Delivery
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.groups import Groups
 from router.services.data_plane.hold_queue import HoldQueue
-from router.services.data_plane.inbox import Held, Inbox
+from router.services.data_plane.inbox import Delivery, Held, Inbox
 from router.services.data_plane.lane_runner import LaneRunner
 from router.services.data_plane.quarantine import QuarantineWard
 
@@ -40,18 +40,6 @@ UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
 SHED: Final = 2 * BATCH  # events at once: more than one poll brings, and no more than others don't notice
 MOVING_S: Final = 1  # how long an event of a key that moves isn't looked at: a move takes little longer
 MAX_UNANSWERED: Final = 8  # generations in an event's history: it travels in a message attribute
-
-
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """Which cell owns a key, and where each cell is now."""
-
-    slot_map: SlotMap
-    targets: Mapping[str, Target]
-    cells: frozenset[str] = frozenset()  # all that were ever there: something may lie in the hold queue of each
-    ejected: frozenset[str] = frozenset()  # cells that get no events
-    useless: frozenset[str] = frozenset()  # those of them whose answers are not waited for either
-    suspect: frozenset[str] = frozenset()  # cells that something is wrong with: what they do now is not the usual
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from router.services.data_plane.delivery import Delivery
-from router.services.data_plane.inbox import Held
+from router.services.data_plane.inbox import Delivery, Held
 
 MAX_FAILURES: Final = 10_000  # events whose failures are remembered; the oldest is forgotten first
 

@@ -14,9 +14,8 @@ from router.core.errors import SourceUnavailableError
 from router.core.messages.parser import held_draft
 from router.core.models import Event
 from router.ports import Clock
-from router.services.data_plane.delivery import Delivery
 from router.services.data_plane.forwarder import Forwarder
-from router.services.data_plane.inbox import Held, Inbox
+from router.services.data_plane.inbox import Delivery, Held, Inbox
 
 NO_DEMAND_PAUSE_S: Final = 0.2
 OUTAGE_PAUSE_S: Final = 2.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from router.core.errors import MalformedMessageError, SourceUnavailableError
-from router.core.models import Message
+from router.core.models import Event, Message
 from router.core.telemetry import MessagesDeleted, MessagesReceived
 from router.ports import Clock, EventSource, Observer
 from router.services.data_plane.batcher import BATCH, Batcher
@@ -187,3 +187,25 @@ def _chunks(helds: Sequence[Held]) -> Iterator[Sequence[Held]]:
 
 def _nothing(_: object) -> None:
     """A message that couldn't be released becomes visible by itself when its time is up."""
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """An event, and the message and queue that it came in."""
+
+    event: Event
+    held: Held
+    inbox: Inbox
+    from_hold: bool
+    suspect: bool = False  # sent alone
+    sent_at: float = 0.0  # monotonic seconds, when its batch left
+    generation: int = 0  # of the instance that it was sent to
+
+    @property
+    def size(self) -> int:
+        """Bytes that it occupies, nearly."""
+        return len(self.event.body)
+
+    def settle(self) -> None:
+        """It is done, or safe elsewhere."""
+        self.inbox.settle(self.held)

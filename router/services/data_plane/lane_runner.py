@@ -19,7 +19,7 @@ from router.core.models import Evidence, Outcome, Result, Target
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.batcher import BATCH
-from router.services.data_plane.delivery import Delivery
+from router.services.data_plane.inbox import Delivery
 
 MAX_TENANTS: Final = 10_000  # keys remembered of a cell: beyond that, "as many" is enough to know
 LINGER_S: Final = 0.002

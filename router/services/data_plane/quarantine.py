@@ -15,12 +15,12 @@ from typing import Final
 from router.core.errors import PolicyRefusedError, RegistryUnavailableError
 from router.core.models import Event
 from router.core.policy import Policy, Quarantine
+from router.core.registry import AuditEntry
 from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
-from router.ports import AuditEntry, Clock, Observer, PolicyStore
+from router.ports import Clock, Observer, PolicyStore
 from router.services.data_plane.batcher import BATCH
-from router.services.data_plane.delivery import Delivery
 from router.services.data_plane.hold_queue import HoldQueue
-from router.services.data_plane.inbox import Held, Inbox
+from router.services.data_plane.inbox import Delivery, Held, Inbox
 
 SWEEP_EVERY_S: Final = 10.0  # what another router put there meanwhile
 MAX_WAIT_S: Final = 900  # how late a released event may be at most

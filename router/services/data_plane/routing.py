@@ -16,15 +16,14 @@ from router.core.control.lease_trust import LeaseTrust
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, Phase, RouterReport, Target, Traffic
 from router.core.policy import Policy
-from router.ports import Clock, RouterRegistry, Snapshot
-from router.services.data_plane.dispatcher import Routing
+from router.core.registry import Snapshot
+from router.core.slot_map.routing import Known, Routing
+from router.ports import Clock, RouterRegistry
 
 POLL_S: Final = 0.25
 REPORT_EVERY_S: Final = 1.0
 TRAFFIC_EVERY_S: Final = 10.0
 ROUTER_TTL_S: Final = 5.0  # a planned move waits so long for a router that has died
-
-Known = tuple[Routing, Policy]
 
 
 class RoutingMemory(Protocol):

@@ -11,7 +11,8 @@ import pytest
 from router.demo.cloudtrail import generate
 from router.demo.ledger import total
 from tests.support.compose_world import CELLS, CONTROLLERS, PROCESSES, ROUTERS, ComposeSystem, until
-from tests.support.docker import REPOSITORY, docker, require_docker
+from tests.support.docker import docker, require_docker
+from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.alone
 

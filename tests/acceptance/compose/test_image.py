@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.docker import REPOSITORY, built_image, docker
+from tests.support.docker import built_image, docker
+from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.alone
 

@@ -16,7 +16,7 @@ from router.core.detection.assessment import Assessment, DetectorConfig, Verdict
 from router.core.detection.window import Load
 from router.core.models import NO_CARE, Care, CellRecord, LeaseView, Phase
 from router.core.policy import NO_POLICY
-from router.ports import AuditEntry, Condition, Snapshot
+from router.core.registry import AuditEntry, Condition, Snapshot
 
 CELL = "cell-0001"
 RECORD = CellRecord(CELL, generation=3, launched=3, admitted_at_ms=1_000_000)

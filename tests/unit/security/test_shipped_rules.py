@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,8 +15,9 @@ from cell_worker.handlers.security.settings import MIB, SHIPPED_RULES
 from cell_worker.handlers.security.sigma import load_rules
 from router.demo.attacks import ATTACKS, RULE_IDS
 from router.demo.cloudtrail import generate, real_files
+from tests.support.paths import REPOSITORY
 
-REAL_DATA = Path(__file__).parents[4] / "shared" / "data" / "cloudtrail"
+REAL_DATA = REPOSITORY.parent / "shared" / "data" / "cloudtrail"
 RULES = load_rules(SHIPPED_RULES, remedies=REMEDIES.keys())
 NAMES = {rule_id: name for name, rule_id in RULE_IDS.items()}
 COUNTED_ONLY = {"secret_read", "parameter_decrypted", "user_data_read"}

@@ -8,7 +8,7 @@ import pytest
 
 from cell_worker.api import Cell, Event
 from cell_worker.protocol import Outcome
-from cell_worker.store.sqlite import FencedError
+from cell_worker.store.store import FencedError
 from tests.support.handlers import Gate
 from tests.support.memory_store import MemoryStore, Volume
 from tests.support.runtime_world import batch, emit, in_loop, make, one_result, results, turns

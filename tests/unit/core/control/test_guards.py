@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import detector_suite
-from benchmarks.detector_scenarios import SCENARIOS, Change, Scenario
-from benchmarks.detector_suite import simulate
-from benchmarks.detector_world import Shape, SimulatedCell
+from tests.support import detector_simulation
+from tests.support.detector_scenarios import SCENARIOS, Change, Scenario
+from tests.support.detector_simulation import simulate
+from tests.support.detector_world import Shape, SimulatedCell
 from router.core.control.guards import BUDGET, BUDGET_MS, shared_trouble, waits
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, Phase
@@ -70,7 +70,7 @@ def test_without_a_guard_cells_are_evicted_that_should_not_be(
     """With it, none is: where half of the cells get slow at once, and where an instance is still warming up."""
     scenario = Scenario(change)
     assert [found for _, found in evicted(scenario)] == [{}] * RUNS
-    monkeypatch.setattr(detector_suite, guard, nothing)
+    monkeypatch.setattr(detector_simulation, guard, nothing)
     assert all(found for _, found in evicted(scenario))
 
 

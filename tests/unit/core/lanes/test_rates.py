@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.lanes import rates as limits
+from router.core.lanes import rates as rates_module
 from router.core.lanes.rates import LONGEST_S, RateLimiter
 from router.core.policy import TenantLimit
 
@@ -141,7 +141,7 @@ def test_keys_have_nothing_to_do_with_each_other(arrivals: list[tuple[str, float
 
 def test_keys_that_are_full_again_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ever new keys: as many buckets stay as are in use at a time, or the number that may."""
-    monkeypatch.setattr(limits, "MAX_KEYS", 50)
+    monkeypatch.setattr(rates_module, "MAX_KEYS", 50)
     limiter, limit = RateLimiter(), TenantLimit(1, 1)
     for number in range(5000):
         limiter.admit(f"key-{number}", limit, number / 10)
@@ -153,7 +153,7 @@ def test_keys_that_are_full_again_are_forgotten(monkeypatch: pytest.MonkeyPatch)
 
 def test_forgetting_forgets_nothing_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a token just taken nor a time that somebody was told."""
-    monkeypatch.setattr(limits, "MAX_KEYS", 2)
+    monkeypatch.setattr(rates_module, "MAX_KEYS", 2)
     limiter, limit = RateLimiter(), TenantLimit(1, 5)
     for _ in range(5):
         assert limiter.admit("a", limit, 0.0) == 0.0

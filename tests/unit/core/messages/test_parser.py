@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from router.core.errors import ConfigError, MalformedMessageError
 from router.core.messages.parser import ATTEMPT, UNANSWERED, Extraction, Parser, held_draft
 from router.core.models import Event, Message
+from tests.support.paths import REPOSITORY
 
 PARSER = Parser(Extraction())
 ACCOUNT = "123456789012"
@@ -317,7 +317,7 @@ def test_a_held_body_is_not_looked_into() -> None:
 
 def test_the_examples_of_the_users_page_are_true() -> None:
     """Message, key and id, a row each."""
-    page = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
+    page = (REPOSITORY / "docs" / "events.md").read_text()
     rows = re.findall(r"^\| `(\{.*\})` \| `(.*)` \| (.*) \|$", page, re.MULTILINE)
     assert len(rows) == 7
     for body, key, event_id in rows:

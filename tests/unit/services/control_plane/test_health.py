@@ -7,7 +7,7 @@ from dataclasses import replace
 from router.core.detection.assessment import Assessment
 from router.core.detection.baseline import Usual
 from router.core.models import CellRecord, LeaseView
-from router.ports import Condition, Snapshot
+from router.core.registry import Condition, Snapshot
 from router.services.control_plane.health import HealthMonitor
 from router.services.loop_lag import LoopLag
 from tests.support.fake_clock import FakeClock, play

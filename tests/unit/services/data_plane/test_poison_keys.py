@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from router.core.models import Event, Outcome
+from router.core.registry import AuditEntry
 from router.core.telemetry import KeyQuarantined
-from router.ports import AuditEntry
 from tests.support.fake_clock import play
 from tests.support.router_world import World
 

@@ -8,7 +8,7 @@ from math import log
 from random import Random  # noqa: TID251 - seeded: the same troubles in every run
 from typing import Final
 
-from benchmarks.detector_world import Shape, SimulatedCell, Tenant, new_tenant
+from tests.support.detector_world import Shape, SimulatedCell, Tenant, new_tenant
 
 SHAPES: Final = (
     *(Shape(5, 10), Shape(10, 5), Shape(3, 30), Shape(5, 30), Shape(2, 10), Shape(30, 2), Shape(5, 2), Shape(10, 20))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, pstdev
 from typing import Final
 
-from benchmarks.detector_world import Done, SimulatedCell
+from tests.support.detector_world import Done, SimulatedCell
 
 WINDOW_S: Final = 5
 IN_A_ROW: Final = 3

@@ -16,7 +16,6 @@ from math import exp, log
 from random import Random  # noqa: TID251 - seeded: the same world in every run
 from typing import Final
 
-from benchmarks.world import cell_id
 from router.core.slot_map.slots import SLOTS, slot_of
 
 TENANTS_A_CELL: Final = 20
@@ -155,7 +154,7 @@ def cells_of(shape: Shape, draw: Random) -> list[SimulatedCell]:
         tenant = new_tenant(draw, key, weight * scale)
         owned[slot_of(key) * shape.cells // SLOTS].append(tenant)
     cells = [
-        SimulatedCell(cell_id(index), tenants, 0, Random(draw.random()), shape.routers)
+        SimulatedCell(f"cell-{index:04d}", tenants, 0, Random(draw.random()), shape.routers)
         for index, tenants in enumerate(owned)
     ]
     places = max(8, round(PLACES_TO_LOAD * max(cell.load() for cell in cells)))

@@ -1,0 +1,303 @@
+"""Puts a worker together and runs it: `python -m cell_worker`.
+
+Ends with 0 after a SIGTERM, a SIGINT, a drain call, or when another instance has the cell; with 1 when it can't start
+or a background task dies; with 2 when it can't be configured. A second signal ends it at once. Whatever hangs (client,
+handler, Redis, Firehose), it ends in time: CELL_DRAIN_TIMEOUT_S and a few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, nullcontext, suppress
+from functools import partial
+from typing import Any, Final
+
+import structlog
+import uvicorn
+
+from cell_worker import clock, protocol
+from cell_worker.app import CellApp, control_app
+from cell_worker.chaos import Chaos
+from cell_worker.components.component import Component
+from cell_worker.components.hold_queue import HoldQueueComponent
+from cell_worker.components.own import StoreComponent, WorkerComponent
+from cell_worker.components.sink import FirehoseSink, NullSink
+from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation, connect
+from cell_worker.metrics import WorkerMetrics
+from cell_worker.runtime import Identity, Runtime, load_handler, start_handler, stop_handler
+from cell_worker.settings import WorkerSettings
+from cell_worker.store.sqlite import SqliteStore
+from cell_worker.store.store import FencedError, StoreError
+
+TAKE_AGAIN_S: Final = 1.0  # after the store could not be taken
+PRUNE_EVERY_S: Final = 60.0
+PRUNE_PAUSE_S: Final = 0.05  # between two steps of it: 10 000 events a second, more than ever come
+CLOSE_TIMEOUT_S: Final = 2.0  # for each of what is let go of at the end
+
+
+class TaskDiedError(Exception):
+    """A background task ended, which none should."""
+
+
+class ListenError(Exception):
+    """The address can't be listened on."""
+
+
+class Worker:
+    """One instance, from its start to its end."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._secret = settings.secret.get_secret_value()
+        self._stop = asyncio.Event()
+        self._given_up = False
+        self._chaos = Chaos(allowed=settings.chaos)
+        self._log = structlog.get_logger("worker").bind(cell=settings.id)
+        self._redis = connect(settings.redis_url)
+        self._store = SqliteStore(settings.data_dir / "store.db")
+        names = (settings.resource_prefix, settings.environment, settings.id)
+        self._hold = HoldQueueComponent(protocol.hold_queue_name(*names))
+        self._sink: FirehoseSink | NullSink = (
+            FirehoseSink(self._store, protocol.resource_name(*names))
+            if settings.sink == "firehose"
+            else NullSink(self._store)
+        )
+
+    async def run(self) -> None:
+        """Start, serve until stopped, drain."""
+        _on_signals(self._stop)
+        handler = load_handler(self._settings.handler)
+        async with AsyncExitStack() as stack:
+            for name, close in self._closes():
+                stack.push_async_callback(self._let_go, name, close)
+            starting, stopping = _task("start", self._start(handler, stack)), _task("stop", self._stop.wait())
+            await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await _cancelled(stopping)
+            if starting.done():
+                await self._serve(*starting.result())
+            else:
+                await _cancelled(starting)
+        self._log.info("stopped")
+        if self._given_up:
+            os._exit(0)  # what has been given up may be a thread that hangs, and Python would wait for it
+
+    def _closes(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What to let go of, the last first."""
+        return [
+            ("Redis", self._redis.aclose),
+            ("the store", self._store.close),
+            ("the hold queue", self._hold.close),
+            ("the sink", self._sink.close),
+        ]
+
+    async def _let_go(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker ends
+            self._log.warning("can't be let go of in order", what=name, error=f"{type(error).__name__}: {error}")
+
+    async def _start(
+        self, handler: Any, stack: AsyncExitStack
+    ) -> tuple[Runtime, uvicorn.Server, socket.socket, Heartbeat]:
+        identity = await self._identity()
+        self._log = self._log.bind(generation=identity.generation)
+        await self._store.open(identity.generation)
+        runtime, metrics = self._runtime(identity, handler)
+        components = await start_handler(handler, identity.cell())
+        stack.push_async_callback(self._let_go, "the handler", partial(stop_handler, handler))
+        worker = WorkerComponent(self._stop, self._chaos)
+        own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold]
+        runtime.components = {each.name: self._chaos.part(each) for each in (*own, *components)}
+        listener = stack.enter_context(_listen(self._settings))
+        heartbeat = await self._heartbeat(identity, runtime, listener)
+        return runtime, self._server(runtime, metrics, heartbeat), listener, heartbeat
+
+    async def _identity(self) -> Identity:
+        settings = self._settings
+        generation, highest = settings.generation, await self._store.highest_generation()
+        if generation is None or generation < highest:
+            # A registry that has lost its data gives out generations which the store knows already. The store refuses
+            # this one, but by claiming it the next one is above all.
+            claimed = await claim_generation(self._redis, settings.environment, settings.id, highest)
+            generation = generation or claimed
+        resources = protocol.resource_name(settings.resource_prefix, settings.environment, settings.id)
+        return Identity(settings.id, generation, settings.environment, settings.side_effects, resources)
+
+    def _runtime(self, identity: Identity, handler: Any) -> tuple[Runtime, WorkerMetrics]:
+        settings, metrics = self._settings, WorkerMetrics()
+        runtime = Runtime(
+            identity,
+            self._chaos.around(handler),
+            self._store,
+            metrics,
+            concurrency=settings.concurrency,
+            event_timeout_s=settings.event_timeout_s,
+        )
+        return runtime, metrics
+
+    async def _heartbeat(self, identity: Identity, runtime: Runtime, listener: socket.socket) -> Heartbeat:
+        settings, port = self._settings, listener.getsockname()[1]
+        record = protocol.InstanceRecord(
+            environment=identity.environment,
+            cell_id=identity.cell_id,
+            generation=identity.generation,
+            instance_id=uuid.uuid4().hex,
+            address=f"{await _resolved(settings.advertise or settings.host)}:{port}",
+            concurrency=settings.concurrency,
+            started_at_ms=clock.time_ms(),
+            zone=settings.zone,
+            region=settings.region,
+        )
+        self._log.info("started", address=record.address)
+        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence)
+
+    def _server(self, runtime: Runtime, metrics: WorkerMetrics, heartbeat: Heartbeat) -> uvicorn.Server:
+        def missing() -> list[str]:
+            return [] if heartbeat.ready and not runtime.draining else ["draining" if runtime.draining else "starting"]
+
+        control = control_app(
+            runtime,
+            self._store,
+            metrics,
+            self._secret,
+            chaos=self._chaos,
+            ready=missing,
+            drain=self._stop.set,
+        )
+        app: Any = CellApp(runtime, control, self._secret, self._chaos)
+        return _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_keep_alive=10,
+                timeout_graceful_shutdown=1,  # after the drain: only a client that doesn't send or read is left
+            )
+        )
+
+    async def _serve(
+        self, runtime: Runtime, server: uvicorn.Server, listener: socket.socket, heartbeat: Heartbeat
+    ) -> None:
+        serving, sink = _task("server", server.serve([listener])), _task("sink", self._deliver(runtime))
+        lease, tenure = _task("lease", heartbeat.run()), _task("tenure", self._take(runtime, heartbeat))
+        prune = _task("prune", self._prune(runtime))
+        stop, fence = _task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())
+        heartbeat.ready = True
+        ends = (serving, sink, lease, tenure, prune, stop, fence)
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        died = self._why(done - {stop, fence}, runtime)
+        await self._drain(runtime, heartbeat)
+        await _cancelled(sink, lease, tenure, prune, stop, fence)
+        await heartbeat.release()  # after the last heartbeat, which would bring the lease back
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        if died is not None:
+            raise died
+
+    def _why(self, done: set[asyncio.Task[Any]], runtime: Runtime) -> TaskDiedError | None:
+        """Says why it ends. A lost lease or store is an orderly end; the end of any other task isn't."""
+        for task in done:
+            error = task.exception()
+            if not isinstance(error, (LeaseLostError, FencedError)):
+                died = TaskDiedError(f"the task '{task.get_name()}' ended: {error!r}")
+                died.__cause__ = error
+                self._log.error("a task ended, which none should", task=task.get_name(), exc_info=error)
+                return died
+            self._log.warning("fenced", why=str(error))
+            runtime.fenced.set()
+        if not done:
+            self._log.info("stopping", why="fenced by the store" if runtime.fenced.is_set() else "asked to")
+        return None
+
+    async def _drain(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
+        """Finish what has begun and empty the outbox, in time; what is left lies in the store for the next instance."""
+        heartbeat.ready = False
+        self._chaos.end_all()
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await runtime.drain()
+                with suppress(FencedError):  # then what is left is its successor's to deliver
+                    await self._sink.flush()
+        except Exception as error:  # noqa: BLE001 - whatever it is, ending matters more
+            self._log.warning("drained in part", error=f"{type(error).__name__}: {error}")
+            self._given_up = runtime.give_up() > 0
+
+    async def _take(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
+        """When the cell's traffic is for this instance: what another left in the outbox goes out without any event."""
+        await heartbeat.admitted.wait()
+        while not runtime.taken.is_set():
+            try:
+                await runtime.take()
+            except FencedError:
+                raise
+            except StoreError as error:
+                self._log.warning("can't take the store", error=str(error))
+                await clock.sleep(TAKE_AGAIN_S)
+        await asyncio.Event().wait()
+
+    async def _deliver(self, runtime: Runtime) -> None:
+        """Nothing in standby: another instance may be delivering the same lines."""
+        await runtime.taken.wait()
+        await self._sink.run()
+
+    async def _prune(self, runtime: Runtime) -> None:
+        await runtime.taken.wait()
+        while True:
+            try:
+                while await self._store.prune():
+                    await clock.sleep(PRUNE_PAUSE_S)
+            except StoreError as error:
+                self._log.warning("can't prune the store", error=str(error))
+            await clock.sleep(PRUNE_EVERY_S)
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> Any:
+        """Signals are ours: uvicorn would close connections that results are streaming on."""
+        return nullcontext()
+
+
+def _task(name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.create_task(work, name=name)
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _listen(settings: WorkerSettings) -> socket.socket:
+    """Bound before the lease is written, so that its address is known."""
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=512)
+    except OSError as error:
+        raise ListenError(f"can't listen on {settings.host}:{settings.port}: {error}") from error
+
+
+async def _resolved(host: str) -> str:
+    """The host's address, as routers want it: they send to addresses of their networks only."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ListenError(f"CELL_ADVERTISE={host} has no address: {error}") from error
+    addresses = [str(address[0]) for *_, address in found]
+    return next((a for a in addresses if ":" not in a), f"[{addresses[0]}]")
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)

@@ -1,0 +1,149 @@
+"""Detectors side by side on simulated cells, ours fed as routers and the leader feed it. Virtual time, seeded.
+
+All see the same events. A run is seeded by its number and its scenario, so that it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random  # noqa: TID251 - seeded: the same runs everywhere
+from typing import Final, Protocol
+
+from router.core.control.guards import shared_trouble, waits
+from router.core.detection.assessment import SICK, Assessment
+from router.core.detection.detector import Detector
+from router.core.detection.samples import CellSample, CellWatch, RouterSample
+from router.core.models import CellRecord
+from tests.support.detector_scenarios import LARGEST, SHAPES, Scenario
+from tests.support.detector_world import Canary, Done, Shape, SimulatedCell, cells_of
+from tests.support.rival_detectors import RULES, Rival
+
+CANARY: Final = Canary(0.03, real_path=True)
+CHEAP_CANARY: Final = Canary(0.003, real_path=False)
+LOST: Final = 0.05  # of the routers' reports, overwritten before they are read
+REPORT_S: Final = 0.3  # they take so long to the leader
+ASSESS_S: Final = 0.5
+WARM_UP_S: Final = 60.0  # of the guard
+LEARN_STEP_S: Final = 5
+QUIET_S: Final = 40  # that all watch before the trouble begins
+BARE_EVERY: Final = 3  # runs, to save time
+
+
+Evictions = list[tuple[str, float]]
+"""Which cell it would evict, and when, in seconds after the trouble began; before that they are negative."""
+
+
+class Contestant(Protocol):
+    """Looks at the cells, at first to see what is usual, then once a second."""
+
+    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
+        """See LEARN_STEP_S of a time without trouble."""
+        ...
+
+    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> set[str]:
+        """The cells that it would evict now."""
+        ...
+
+
+@dataclass(slots=True)
+class Ours:
+    """The real detector, fed as the routers and the leader feed it."""
+
+    draw: Random
+    routers: int
+    canary: Canary
+    _detector: Detector = field(default_factory=Detector)
+    _watches: dict[tuple[str, int], CellWatch] = field(default_factory=dict)
+    _suspects: set[str] = field(default_factory=set)
+    _admitted: dict[str, tuple[int, float]] = field(default_factory=dict)  # generation, since when
+    _number: int = 0
+
+    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
+        self._see(now, cells, done)
+        self._detector.assess(now)
+
+    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> set[str]:
+        self._see(now, cells, done)
+        for cell in cells:
+            latency_s = cell.canary_s(self.canary)
+            self._detector.canary_answered(cell.cell_id, cell.generation, latency_s, now + REPORT_S)
+        return self._convicted(now + ASSESS_S)
+
+    def _see(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
+        self._admit(now, cells)
+        self._number += 1
+        for router in range(self.routers):
+            sample = RouterSample(self._number, 0.0, self._samples(router, now, cells, done))
+            if self.draw.random() >= LOST:
+                self._detector.sampled(f"router-{router}", sample, now + REPORT_S)
+
+    def _samples(
+        self, router: int, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]
+    ) -> dict[str, CellSample]:
+        found = {}
+        for cell in cells:
+            watch = self._watches.setdefault((cell.cell_id, router), CellWatch())
+            for at, by, key, latency_s in done[cell.cell_id]:
+                if by == router:
+                    watch.answered(key, latency_s, at)
+            learning = cell.cell_id not in self._suspects
+            found[cell.cell_id] = watch.sample(cell.generation, now, learning=learning)
+        return found
+
+    def _admit(self, now: float, cells: Sequence[SimulatedCell]) -> None:
+        for cell in cells:
+            if self._admitted.get(cell.cell_id, (0, 0))[0] != cell.generation:
+                long_ago = not self._number
+                self._admitted[cell.cell_id] = cell.generation, now - WARM_UP_S * long_ago
+        self._detector.admitted({cell.cell_id: cell.generation for cell in cells})
+
+    def _convicted(self, now: float) -> set[str]:
+        found = self._detector.assess(now)
+        self._suspects = {cell_id for cell_id, each in found.items() if each.verdict in SICK}
+        if shared_trouble(found):
+            return set()
+        return {cell_id for cell_id, each in found.items() if each.verdict in SICK and not self._waits(each, now)}
+
+    def _waits(self, assessment: Assessment, now: float) -> str:
+        records = {
+            cell_id: CellRecord(cell_id, generation, admitted_at_ms=round(1000 * since))
+            for cell_id, (generation, since) in self._admitted.items()
+        }
+        record = records.pop(assessment.cell_id)
+        return waits(assessment, record, records.values(), round(1000 * now), WARM_UP_S)
+
+
+def simulate(scenario: Scenario, number: int, seed: str) -> tuple[set[str], dict[str, Evictions]]:
+    """One run: the cells that are slow, and what each detector evicts."""
+    draw = Random(seed)
+    whole = scenario.shapes is SHAPES and number % 100 == 99
+    shape = LARGEST if whole else scenario.shapes[number % len(scenario.shapes)]
+    cells = cells_of(shape, draw)
+    draw.shuffle(cells)
+    contestants = _contestants(shape, number, draw)
+    evicted: dict[str, Evictions] = {title: [] for title in contestants}
+    begin = _learning_s(shape)
+    for now in range(LEARN_STEP_S - begin, 1, LEARN_STEP_S):
+        done = {cell.cell_id: cell.until(now, LEARN_STEP_S) for cell in cells}
+        for each in contestants.values():
+            each.learn(now, cells, done)
+    for now in range(1, QUIET_S + scenario.seconds + 1):
+        if now > QUIET_S:
+            scenario.change(cells, now - 1 - QUIET_S, draw)
+        done = {cell.cell_id: cell.until(now) for cell in cells}
+        for title, each in contestants.items():
+            evicted[title] += [(cell_id, now + ASSESS_S - QUIET_S) for cell_id in each.second(now, cells, done)]
+    return {cell.cell_id for cell in cells[: scenario.slow]}, evicted
+
+
+def _contestants(shape: Shape, number: int, draw: Random) -> dict[str, Contestant]:
+    found: dict[str, Contestant] = {"cellrouter": Ours(Random(draw.random()), shape.routers, CANARY)}
+    if number % BARE_EVERY == 0:
+        found["with a bare 3 ms canary"] = Ours(Random(draw.random()), shape.routers, CHEAP_CANARY)
+    return found | {title: Rival(rule) for title, rule in RULES.items()}
+
+
+def _learning_s(shape: Shape) -> int:
+    """Long enough to know most tenants."""
+    return 300 if shape.rate <= 5 else 120 if shape.rate <= 50 else 60
