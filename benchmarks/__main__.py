@@ -47,7 +47,7 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
     parser.add_argument("--tenants", type=int, default=40, help="spread evenly over the cells (%(default)s)")
     parser.add_argument("--service-ms", type=float, default=0, help="of an event in its cell (0: the suite's choice)")
     parser.add_argument("--sqs-ms", type=float, default=-1, help="that SQS takes to answer (-1: the suite's choice)")
-    parser.add_argument("--seconds", type=float, default=10, help="of a phase (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10, help="of a rung (%(default)s)")
     parser.add_argument("--rate", type=float, default=0, help="router: events a second, open loop (0: all at once)")
     parser.add_argument("--seed", type=int, default=1, help="detector: of its runs (%(default)s)")
     parser.add_argument("--profile", type=Path, help="run the router under cProfile and write its statistics here")

@@ -6,13 +6,12 @@ All see the same events. A run is seeded by its number and its scenario, so that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from os import cpu_count
-from random import Random  # noqa: TID251 - seeded: the same runs everywhere
 from statistics import median
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from benchmarks.world import Options
 from tests.support.detector_scenarios import SCENARIOS

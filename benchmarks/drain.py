@@ -18,7 +18,7 @@ PART_DONE: Final = 0.2
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Medians over runs."""
+    """LeaveOneOutMedians over runs."""
     options = replace(options, service_ms=options.service_ms or SERVICE_MS)
     runs: list[dict[str, float]] = []
     async with world(options) as stage:

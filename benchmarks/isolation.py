@@ -1,4 +1,4 @@
-"""One of the cells becomes 50 times slower, then dies: what the others notice of it, against the phase before.
+"""One of the cells becomes 50 times slower, then dies: what the others notice of it, against the rung before.
 
 Open loop at 40 % of what the router can do, evenly over the tenants. The victim's lease lives on: nothing but its
 answers says that it is not well. Latency is from enqueue to delete, measured by the queue.
@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from benchmarks.figures import medians, table
-from benchmarks.open_loop import LOAD, Effort, Phase, begin, phase, real_times, saturation
+from benchmarks.open_loop import LOAD, Effort, Rung, begin, real_times, rung, saturation
 from benchmarks.world import Options, World, cell_id, world
 
 SERVICE_MS: Final = 5.0
@@ -19,7 +19,7 @@ VICTIM: Final = 0
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Medians over runs, each with a router of its own."""
+    """LeaveOneOutMedians over runs, each with a router of its own."""
     options = replace(real_times(options), service_ms=options.service_ms or SERVICE_MS)
     runs: list[dict[str, dict[str, float]]] = []
     async with world(options) as stage:
@@ -44,16 +44,16 @@ async def _run(stage: World, rate: float) -> dict[str, dict[str, float]]:
     await stage.reset()
     async with stage.router() as process:
         await begin(stage, dict.fromkeys(stage.tenants, rate / len(stage.tenants)))
-        baseline = await phase(stage, process, groups)
+        baseline = await rung(stage, process, groups)
         await stage.cells("service", cell=VICTIM, seconds=SLOWER * stage.options.service_ms / 1000)
-        slow = await phase(stage, process, groups)
+        slow = await rung(stage, process, groups)
         await stage.cells("kill", cell=VICTIM)
-        dead = await phase(stage, process, groups)
-    phases = {"baseline": baseline, f"{SLOWER} x slower": slow, "dead": dead}
-    return {name: _figures(effort, found, baseline[1]["others"]) for name, (effort, found) in phases.items()}
+        dead = await rung(stage, process, groups)
+    rungs = {"baseline": baseline, f"{SLOWER} x slower": slow, "dead": dead}
+    return {name: _figures(effort, found, baseline[1]["others"]) for name, (effort, found) in rungs.items()}
 
 
-def _figures(effort: Effort, found: dict[str, Phase], baseline: Phase) -> dict[str, float]:
+def _figures(effort: Effort, found: dict[str, Rung], baseline: Rung) -> dict[str, float]:
     others = found["others"]
     return {
         **asdict(others),

@@ -1,4 +1,4 @@
-"""What the open-loop suites share: a rate well below what the router can do, and what a phase of it looked like."""
+"""What the open-loop suites share: a rate well below what the router can do, and what a rung of it looked like."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LOAD: Final = 0.4
 """Of the rate at which the router is saturated."""
 SQS_MS: Final = 10.0
 SETTLE_S: Final = 2.0
-"""Of load before the first phase."""
+"""Of load before the first rung."""
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """What became of the events of some tenants that were settled within a phase."""
+class Rung:
+    """What became of the events of some tenants that were settled within a rung."""
 
     events_per_s: float
     p50_ms: float
@@ -63,10 +63,10 @@ async def set_rates(stage: World, rates: Mapping[str, float]) -> None:
     await stage.sqs("rates", rates=[rates[account] for account in stage.tenants])
 
 
-async def phase(
+async def rung(
     stage: World, process: Child, groups: Mapping[str, Callable[[str], bool]]
-) -> tuple[Effort, dict[str, Phase]]:
-    """Let a phase pass; what it was like, for all and for each group of accounts."""
+) -> tuple[Effort, dict[str, Rung]]:
+    """Let a rung pass; what it was like, for all and for each group of accounts."""
     begun = process.cpu_s()
     await pause(stage.options.seconds)
     window = await stage.sqs("window")
@@ -79,5 +79,5 @@ async def phase(
     return effort, {name: _phase(found, seconds) for name, found in took.items()}
 
 
-def _phase(took: Sequence[float], seconds: float) -> Phase:
-    return Phase(len(took) / seconds, took[len(took) // 2] if took else 0.0, p99(took))
+def _phase(took: Sequence[float], seconds: float) -> Rung:
+    return Rung(len(took) / seconds, took[len(took) // 2] if took else 0.0, p99(took))

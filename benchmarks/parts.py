@@ -41,7 +41,7 @@ from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, Queues, assemble
 from router.services.data_plane.payloads import PayloadConfig, Payloads
-from router.services.data_plane.quarantine import WardConfig
+from router.services.data_plane.quarantine import QuarantineConfig
 
 CELLS: Final = [cell_id(index) for index in range(8)]
 CONCURRENCY: Final = 64
@@ -153,7 +153,7 @@ async def whole(count: int) -> float:
     config = DataPlaneConfig(
         ConsumerConfig(max_messages=MAX_MESSAGES),
         DispatcherConfig("bench", RetryPolicy(), MAX_MESSAGES, 64 * 1024 * 1024),
-        WardConfig("bench", 0),
+        QuarantineConfig("bench", 0),
     )
     queues = Queues(source, idle, idle, lambda _: idle)
     parser, payloads = Parser(Extraction()), Payloads(PayloadConfig(), S3PayloadStore(None))

@@ -70,7 +70,7 @@ SYSTEMS: Final[tuple[Mapping[str, Strike], ...]] = (  # each fault on another ce
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Medians over runs; every run has new systems."""
+    """LeaveOneOutMedians over runs; every run has new systems."""
     os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true"}
     runs: list[dict[str, dict[str, float]]] = []
     for number in range(options.runs):

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from benchmarks.figures import medians, table
-from benchmarks.open_loop import LOAD, Effort, Phase, begin, phase, real_times, saturation, set_rates
+from benchmarks.open_loop import LOAD, Effort, Rung, begin, real_times, rung, saturation, set_rates
 from benchmarks.world import Options, World, world
 
 TENANTS_PER_CELL: Final = 3
@@ -20,7 +20,7 @@ LOUDER: Final = 10
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Medians over runs, each with a router of its own."""
+    """LeaveOneOutMedians over runs, each with a router of its own."""
     options = replace(real_times(options), tenants=TENANTS_PER_CELL * options.cells)
     runs: list[dict[str, dict[str, float]]] = []
     async with world(options) as stage:
@@ -43,9 +43,9 @@ async def _run(stage: World, rate: float, service_s: float) -> dict[str, dict[st
     normal = dict.fromkeys(stage.tenants, rate / len(stage.tenants))
     async with stage.router() as process:
         await begin(stage, normal)
-        _, before = await phase(stage, process, groups)
+        _, before = await rung(stage, process, groups)
         await set_rates(stage, normal | {noisy: LOUDER * normal[noisy]})
-        effort, during = await phase(stage, process, groups)
+        effort, during = await rung(stage, process, groups)
     return {name: _figures(effort, before[name], during[name]) for name in groups}
 
 
@@ -59,7 +59,7 @@ def _groups(stage: World, noisy: str) -> dict[str, Callable[[str], bool]]:
     }
 
 
-def _figures(effort: Effort, before: Phase, during: Phase) -> dict[str, float]:
+def _figures(effort: Effort, before: Rung, during: Rung) -> dict[str, float]:
     return {
         "before_per_s": before.events_per_s,
         "during_per_s": during.events_per_s,

@@ -21,8 +21,6 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from cell_worker.components.component import Component
-
 
 class RejectEvent(Exception):
     """The event can never succeed: it goes to the dead-letter queue with this reason."""
@@ -64,6 +62,23 @@ class Cell:
     def emit(self, record: Mapping[str, Any]) -> None:
         """Add a JSON object to the cell's sink, committed with the event when the handler returns."""
         self.emitted.append(record)
+
+
+class Component(Protocol):
+    """What GET /components shows and POST /v1/components/{name}/restart restarts."""
+
+    @property
+    def name(self) -> str:
+        """One word, unique in the cell: worker, store, sink, and so on."""
+        ...
+
+    async def check(self) -> str:
+        """Describe a healthy state in a few words. Any exception means unhealthy, and its text is shown."""
+        ...
+
+    async def restart(self) -> None:
+        """Drop what may be broken (connections, caches) and build it anew. Loses no event. Idempotent."""
+        ...
 
 
 class Handler(Protocol):

@@ -16,8 +16,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from cell_worker import clock
-from cell_worker.api import Cell, Event, RetryEvent
-from cell_worker.components.component import Component
+from cell_worker.api import Cell, Component, Event, RetryEvent
 from cell_worker.protocol import Fault, FaultKind
 
 T = TypeVar("T")

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from cell_worker import clock, protocol
 from cell_worker.fence import Fence
-from cell_worker.redis_cluster import Cluster
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
@@ -75,21 +72,6 @@ _REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError
 
 class LeaseLostError(Exception):
     """Another instance has the cell."""
-
-
-def connect(url: str) -> Redis:
-    """Redis as a worker uses it.
-
-    No socket_timeout: redis-py would write within asyncio.wait_for, which before Python 3.12 may lose a cancellation,
-    and then a worker that stops would wait for its heartbeat for ever. `_answer` limits each call instead.
-
-    redis+cluster:// and rediss+cluster:// name any node of a Redis Cluster; its client does all that is asked here.
-    """
-    options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
-    scheme, _, rest = url.partition("://")
-    if scheme.endswith("+cluster"):
-        return cast("Redis", Cluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options))
-    return Redis.from_url(url, **options)
 
 
 async def _answer(call: Awaitable[Any]) -> Any:

@@ -23,8 +23,7 @@ import msgspec
 import structlog
 
 from cell_worker import clock
-from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
-from cell_worker.components.component import Component
+from cell_worker.api import Cell, Component, Event, RejectEvent, RetryEvent
 from cell_worker.components.sink import MAX_LINE_BYTES
 from cell_worker.fence import Fence
 from cell_worker.metrics import WorkerMetrics

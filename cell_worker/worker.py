@@ -21,14 +21,15 @@ import structlog
 import uvicorn
 
 from cell_worker import clock, protocol
+from cell_worker.api import Component
 from cell_worker.app import CellApp, control_app
 from cell_worker.chaos import Chaos
-from cell_worker.components.component import Component
 from cell_worker.components.hold_queue import HoldQueueComponent
 from cell_worker.components.own import StoreComponent, WorkerComponent
 from cell_worker.components.sink import FirehoseSink, NullSink
-from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation, connect
+from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.metrics import WorkerMetrics
+from cell_worker.redis_client import connect
 from cell_worker.runtime import Identity, Runtime, load_handler, start_handler, stop_handler
 from cell_worker.settings import WorkerSettings
 from cell_worker.store.sqlite import SqliteStore
@@ -111,7 +112,7 @@ class Worker:
         runtime, metrics = self._runtime(identity, handler)
         components = await start_handler(handler, identity.cell())
         stack.push_async_callback(self._let_go, "the handler", partial(stop_handler, handler))
-        worker = WorkerComponent(self._stop, self._chaos)
+        worker = WorkerComponent(self._stop, self._chaos.said)
         own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold]
         runtime.components = {each.name: self._chaos.part(each) for each in (*own, *components)}
         listener = stack.enter_context(_listen(self._settings))

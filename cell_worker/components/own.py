@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from cell_worker.chaos import Chaos
 from cell_worker.store.sqlite import SqliteStore
 
 
@@ -31,13 +31,13 @@ class WorkerComponent:
 
     name = "worker"
 
-    def __init__(self, stop: asyncio.Event, chaos: Chaos) -> None:
+    def __init__(self, stop: asyncio.Event, injected: Callable[[], str]) -> None:
         self._stop = stop
-        self._chaos = chaos
+        self._injected = injected
 
     async def check(self) -> str:
         """That the event loop answers is the check."""
-        injected = self._chaos.said()
+        injected = self._injected()
         return f"takes events; injected: {injected}" if injected else "takes events"
 
     async def restart(self) -> None:

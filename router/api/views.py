@@ -43,7 +43,7 @@ class CellView:
     verdict_for_s: float  # for how long it has been so
     shift: float | None  # D: the log of its latency beside the other cells'
     canary_s: float | None
-    phase: str  # on the ladder
+    rung: str  # on the ladder
     why: str  # it is there
     held: str  # what holds the controller back
     ejected: bool  # its events wait, by hand or by the ladder
@@ -116,8 +116,8 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, said: Condition
         verdict_for_s=round(found.held_s, 1) if found is not None else 0.0,
         shift=found.shift if found is not None else None,
         canary_s=found.canary_s if found is not None else None,
-        phase=cell.care.phase,
-        why=cell.care.why,
+        rung=cell.treatment.rung,
+        why=cell.treatment.why,
         held=condition.held if condition is not None else "",
         ejected=policy.ejects(cell),
         frozen=cell.cell_id in policy.frozen,

@@ -42,7 +42,7 @@ from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, Queues, assemble
 from router.services.data_plane.payloads import PayloadConfig, Payloads
-from router.services.data_plane.quarantine import WardConfig
+from router.services.data_plane.quarantine import QuarantineConfig
 from router.services.supervisor import run_until
 from router.settings import Settings
 
@@ -235,7 +235,7 @@ def _data_plane_config(settings: Settings) -> DataPlaneConfig:
             max_events=source.max_messages,
             max_bytes=source.max_bytes,
         ),
-        ward=WardConfig(_identity(), retry.quarantine_s),
+        quarantine=QuarantineConfig(_identity(), retry.quarantine_s),
         visibility_s=source.visibility_s,
         lease_ttl_s=settings.cells.lease_ttl_s,
         drain_timeout_s=settings.cells.drain_timeout_s,

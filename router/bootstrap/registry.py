@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 
+from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
-from router.adapters.redis.registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry
 from router.core.policy import Policy
 from router.core.registry import AuditEntry
 from router.core.telemetry import LeaseRefused

@@ -76,8 +76,8 @@ def readmit(cell_id: CellId, *, why: Why) -> None:
     )
     if changed and snapshot.policy.finds_useless(record):
         typer.echo(
-            f"Automation had ejected it ({record.care.verdict}: {record.care.why}). It is frozen, so that it isn't "
-            f"ejected again; cellrouter unfreeze {cell_id} gives it back to automation"
+            f"Automation had ejected it ({record.treatment.verdict}: {record.treatment.why}). It is frozen, so that it "
+            f"isn't ejected again; cellrouter unfreeze {cell_id} gives it back to automation"
         )
         _warn_of_none(record, snapshot)
 

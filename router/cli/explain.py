@@ -20,7 +20,7 @@ from router.cli.policy import by_hand, time_text
 from router.cli.policy_edits import CellId
 from router.core.control.reconcile import state_of
 from router.core.detection.assessment import SICK, Assessment, DetectorConfig, Verdict
-from router.core.models import Care, Phase
+from router.core.models import Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
 from router.settings import load
 
@@ -55,7 +55,7 @@ class Explanation:
     doubts: tuple[str, ...]  # why what follows may not be so any more
     assessment: Assessment | None  # None: nothing was ever said of it
     held: str  # what holds the controller back; empty for nothing
-    care: Care
+    treatment: Treatment
     by_hand: str
     peers: tuple[Peer, ...]
     parameters: Mapping[str, float]
@@ -78,7 +78,7 @@ def explanation(
         doubts=tuple(doubts(snapshot, condition, record.generation)),
         assessment=condition.assessment if condition is not None else None,
         held=condition.held if condition is not None else "",
-        care=record.care,
+        treatment=record.treatment,
         by_hand=by_hand(snapshot, cell_id),
         peers=tuple(Peer(name, found.off, found.canary_s, found.verdict) for name, found in others),
         parameters=asdict(DetectorConfig()),
@@ -129,7 +129,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("cell", f"{found.cell_id}, {found.state}"),
         ("instance", f"{instance}{launching}"),
         ("verdict", verdict(found.assessment)),
-        ("on the ladder", ladder(found.care, found.now_ms)),
+        ("on the ladder", ladder(found.treatment, found.now_ms)),
         ("held back by", found.held or ("a person" if found.by_hand else "nothing")),
         ("by hand", found.by_hand or "nothing"),
     ]
@@ -145,12 +145,12 @@ def verdict(assessment: Assessment | None) -> str:
     return f"{assessment.verdict}, for {assessment.held_s:.0f} s: {assessment.rule}{limit}"
 
 
-def ladder(care: Care, now_ms: int) -> str:
+def ladder(treatment: Treatment, now_ms: int) -> str:
     """The rung, since when and why."""
-    if care.phase is Phase.WELL:
+    if treatment.rung is Rung.WELL:
         return "not on it: nothing is done"
-    ejected = "; its events wait" if care.ejected else ""
-    return f"{care.phase}, since {_ago(care.since_ms, now_ms)}: {care.why}{ejected}"
+    ejected = "; its events wait" if treatment.ejected else ""
+    return f"{treatment.rung}, since {_ago(treatment.since_ms, now_ms)}: {treatment.why}{ejected}"
 
 
 def evidence(found: Assessment) -> list[tuple[str, str]]:

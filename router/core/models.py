@@ -17,8 +17,8 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
-class Evidence(Enum):
-    """What is known of an instance's part in a result."""
+class Contact(Enum):
+    """How far an event is known to have got with the instance that it was sent to."""
 
     ANSWERED = auto()  # the instance said so itself
     SILENT = auto()  # it may have begun, and never said anything
@@ -80,7 +80,7 @@ class Result:
     outcome: Outcome
     reason: str = ""
     duplicate: bool = False
-    evidence: Evidence = Evidence.ANSWERED
+    contact: Contact = Contact.ANSWERED
     waited_s: float = 0.0  # in the cell, for a place
 
 
@@ -116,11 +116,11 @@ class LeaseView:
     region: str = ""
 
 
-class Phase(StrEnum):
+class Rung(StrEnum):
     """What is being done about a sick cell: see `lifecycle`."""
 
     WELL = "well"
-    HELD = "held"  # sick, and a guard says that nothing shall be done
+    GUARDED = "guarded"  # sick, and a guard says that nothing shall be done
     MENDING = "mending"  # its sick components were restarted
     RESTARTING = "restarting"  # its instance was asked to end, for the next to come in its place
     REPLACING = "replacing"  # another instance is launched beside it
@@ -129,18 +129,18 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class Treatment:
     """Where a cell is on the ladder."""
 
-    phase: Phase = Phase.WELL
-    since_ms: int = 0  # in this phase
+    rung: Rung = Rung.WELL
+    since_ms: int = 0  # in this rung
     generation: int = 0  # the sick one
     verdict: str = ""
-    why: str = ""  # the evidence; while HELD, the guard
+    why: str = ""  # the evidence; while GUARDED, the guard
     ejected: bool = False  # it gets no events: it would not do them
 
 
-NO_CARE: Final = Care()
+NO_TREATMENT: Final = Treatment()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class CellRecord:
     admitted_at_ms: int = 0  # when its generation got the traffic
     replaced_at_ms: int = 0  # when a sick instance was last replaced
     reprovisioned_at_ms: int = 0  # when its durable components were last made anew, for instances that don't come
-    care: Care = NO_CARE
+    treatment: Treatment = NO_TREATMENT
 
 
 @dataclass(frozen=True, slots=True)

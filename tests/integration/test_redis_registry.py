@@ -12,12 +12,12 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from cell_worker import lease as worker_lease
 from cell_worker import protocol
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
+from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.external import ExternalProvisioner
-from router.adapters.redis.registry import RedisRegistry, connect
+from router.adapters.redis.registry import RedisRegistry
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord
 from router.core.policy import Policy, Quarantine, TenantLimit
@@ -381,7 +381,7 @@ def test_a_cancellation_is_never_lost(redis_url: str, who: str) -> None:
             for _ in range(1000):  # an end, should the cancellation be lost
                 await (claim_generation(redis, environment, "cell-0000", 0) if who == "worker" else registry.snapshot())
 
-        async with worker_lease.connect(redis_url) as redis:
+        async with connect(redis_url) as redis:
             for steps in range(200):
                 task = asyncio.create_task(ask())
                 for _ in range(steps):

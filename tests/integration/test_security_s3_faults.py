@@ -10,8 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from cell_worker.api import Event, RejectEvent, RetryEvent
-from cell_worker.components.component import Component
+from cell_worker.api import Component, Event, RejectEvent, RetryEvent
 from cell_worker.handlers.security import SecurityMonitor, canary
 from cell_worker.handlers.security.handler import _evaluate
 from cell_worker.handlers.security.logs import LogObject

@@ -6,8 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from cell_worker.api import Cell, Event
-from cell_worker.components.component import Component
+from cell_worker.api import Cell, Component, Event
 
 
 async def stuck(event: Event, cell: Cell) -> None:

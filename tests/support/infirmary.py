@@ -17,7 +17,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.bootstrap.registry import open_registry
 from router.bootstrap.workers import inject_fault
-from router.core.models import LeaseView, Phase
+from router.core.models import LeaseView, Rung
 from router.core.registry import AuditEntry, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.settings import load
@@ -127,7 +127,7 @@ class Infirmary:
 
         async def all_well() -> bool:
             records = (await self.snapshot()).cells.values()
-            return await self.system.leader.serves_all() and all(r.care.phase is Phase.WELL for r in records)
+            return await self.system.leader.serves_all() and all(r.treatment.rung is Rung.WELL for r in records)
 
         await until(all_well, "all cells are well", limit_s)
 
@@ -140,9 +140,9 @@ class Infirmary:
             safe_ms = await asyncio.wait_for(self._replaced(cell_id, generation), limit_s)
             await striking
         except TimeoutError as error:
-            audit, care = await self.audit(began_ms), (await self.snapshot()).cells[cell_id].care
+            audit, treatment = await self.audit(began_ms), (await self.snapshot()).cells[cell_id].treatment
             found = (await self._registry.conditions()).get(cell_id)
-            raise AssertionError(f"not replaced within {limit_s:g} s: {care}\n{found}\n{audit}") from error
+            raise AssertionError(f"not replaced within {limit_s:g} s: {treatment}\n{found}\n{audit}") from error
         first: list[int] = []
 
         async def served() -> bool:

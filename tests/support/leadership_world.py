@@ -16,9 +16,9 @@ import psutil
 from redis.asyncio import Redis
 
 from cell_worker import protocol
+from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
-from router.adapters.redis.registry import connect
 from router.core.models import CellRecord
 from tests.support.aio import until
 from tests.support.system import Role, System

@@ -27,7 +27,7 @@ from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, EventRouter, Queues, assemble
 from router.services.data_plane.payloads import PayloadConfig, Payloads
-from router.services.data_plane.quarantine import WardConfig
+from router.services.data_plane.quarantine import QuarantineConfig
 from tests.support.fake_cells import FakeCells
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_payloads import MemoryPayloads
@@ -214,7 +214,7 @@ class World:
                 max_events=self.max_messages,
                 max_bytes=64 * 1024 * 1024,
             ),
-            ward=WardConfig(name, self.quarantine_s),
+            quarantine=QuarantineConfig(name, self.quarantine_s),
             visibility_s=VISIBILITY_S,
             lease_ttl_s=LEASE_TTL_S,
             drain_timeout_s=20,

@@ -14,8 +14,7 @@ import pytest
 import structlog
 from aiobotocore.session import get_session
 
-from cell_worker.api import Cell, Event
-from cell_worker.components.component import Component
+from cell_worker.api import Cell, Component, Event
 from cell_worker.handlers.security import SecurityMonitor
 
 ACCOUNT = "123456789012"

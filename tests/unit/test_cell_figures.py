@@ -9,12 +9,12 @@ from prometheus_client import generate_latest
 from router.adapters.metrics.prometheus import HELD_BY, PrometheusObserver
 from router.api.views import CellView, cell_views
 from router.core.detection.assessment import Assessment, Verdict
-from router.core.models import Care, CellRecord, LeaseView, Phase
+from router.core.models import CellRecord, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY
 from router.core.registry import Condition, Snapshot
 
 CELL = "cell-0000"
-RECORD = CellRecord(CELL, generation=3, care=Care(Phase.GIVEN_UP, 1, 3, "slow", "why"))
+RECORD = CellRecord(CELL, generation=3, treatment=Treatment(Rung.GIVEN_UP, 1, 3, "slow", "why"))
 LEASE = LeaseView(CELL, 3, "i", "a:1", 8, ready=True, live=True)
 POLICY = NO_POLICY.with_frozen(CELL, frozen=True).with_order(CELL, 3, evict=False)
 SNAPSHOT = Snapshot(10_000, None, {CELL: RECORD}, (LEASE,), "c", POLICY)
@@ -45,7 +45,7 @@ def test_a_verdict_that_is_old_or_of_another_instance_is_not_shown() -> None:
     for condition in (replace(SLOW, at_ms=4_999), replace(SLOW, generation=2)):
         shown = view(condition)
         assert (shown.verdict, shown.held, shown.shift, shown.canary_s) == ("", "", None, None)
-        assert (shown.phase, shown.frozen) == ("given up", True)
+        assert (shown.rung, shown.frozen) == ("given up", True)
 
 
 def test_only_the_leader_has_figures_of_cells() -> None:
@@ -56,7 +56,7 @@ def test_only_the_leader_has_figures_of_cells() -> None:
     leader.watch_cells(lambda: cell_views(SNAPSHOT, {CELL: SLOW}), lambda: "shared")
     assert text(leader).splitlines() == [
         'cellrouter_cell_verdict{cell="cell-0000",verdict="slow"} 1.0',
-        'cellrouter_cell_phase{cell="cell-0000",phase="given up"} 1.0',
+        'cellrouter_cell_rung{cell="cell-0000",rung="given up"} 1.0',
         'cellrouter_cell_shift_log{cell="cell-0000"} 0.7',
         'cellrouter_cell_canary_seconds{cell="cell-0000"} 0.5',
         'cellrouter_cell_ejected{cell="cell-0000"} 0.0',

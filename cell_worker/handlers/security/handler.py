@@ -10,8 +10,7 @@ from uuid import uuid4
 
 from aiobotocore.session import AioSession, get_session
 
-from cell_worker.api import Cell, Event, RejectEvent
-from cell_worker.components.component import Component
+from cell_worker.api import Cell, Component, Event, RejectEvent
 from cell_worker.handlers.security import canary
 from cell_worker.handlers.security.components import RulesComponent, S3Component
 from cell_worker.handlers.security.findings import finding, receipt

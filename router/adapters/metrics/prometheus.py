@@ -56,7 +56,7 @@ class CellFigures(Protocol):
     @property
     def verdict(self) -> str: ...  # noqa: D102 - named for what it is
     @property
-    def phase(self) -> str: ...  # noqa: D102 - named for what it is
+    def rung(self) -> str: ...  # noqa: D102 - named for what it is
     @property
     def shift(self) -> float | None: ...  # noqa: D102 - named for what it is
     @property
@@ -77,13 +77,13 @@ class _Cells(Collector):
     def collect(self) -> Iterable[Metric]:
         gauge = partial(GaugeMetricFamily, labels=["cell"])
         verdict = GaugeMetricFamily("cellrouter_cell_verdict", "1: what is known of it.", labels=["cell", "verdict"])
-        phase = GaugeMetricFamily("cellrouter_cell_phase", "1: what is done about it.", labels=["cell", "phase"])
+        rung = GaugeMetricFamily("cellrouter_cell_rung", "1: what is done about it.", labels=["cell", "rung"])
         shift = gauge("cellrouter_cell_shift_log", "Log of its latency beside the other cells'; ln 2 is twice.")
         canary = gauge("cellrouter_cell_canary_seconds", "Median of its canaries.")
         ejected = gauge("cellrouter_cell_ejected", "1 while its events wait in its hold queue.")
         frozen = gauge("cellrouter_cell_frozen", "1 while nothing but a person's order touches its instances.")
         for cell in self._figures():
-            phase.add_metric([cell.cell_id, cell.phase], 1)
+            rung.add_metric([cell.cell_id, cell.rung], 1)
             ejected.add_metric([cell.cell_id], cell.ejected)
             frozen.add_metric([cell.cell_id], cell.frozen)
             if cell.verdict:
@@ -92,7 +92,7 @@ class _Cells(Collector):
                 shift.add_metric([cell.cell_id], cell.shift)
             if cell.canary_s is not None:
                 canary.add_metric([cell.cell_id], cell.canary_s)
-        return verdict, phase, shift, canary, ejected, frozen, self._automation()
+        return verdict, rung, shift, canary, ejected, frozen, self._automation()
 
     def _automation(self) -> Metric:
         text = "1 while nothing is done about any cell: blind (what is measured can't be trusted), shared (trouble)."

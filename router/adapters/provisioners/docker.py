@@ -41,7 +41,7 @@ _NO_CONNECTION: Final = 900  # aiodocker's status for it
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Container:
     """A container that runs."""
 
     container: aiodocker.docker.DockerContainer
@@ -61,7 +61,7 @@ class DockerProvisioner:
     def __init__(self, config: DockerConfig) -> None:
         self._config = config
         self._engine = aiodocker.Docker(url=config.engine_url)
-        self._running: dict[Key, _Found] = {}
+        self._running: dict[Key, _Container] = {}
         self._ended: dict[Key, str] = {}
         self._stopping: dict[Key, asyncio.Task[None]] = {}
 
@@ -73,7 +73,7 @@ class DockerProvisioner:
             config, name = container_config(self._config, cell_id, generation), container_name(self._config, cell_id)
             container = await self._engine.containers.create(config, name=f"{name}-g{generation}")
             await container.start()
-        self._running[cell_id, generation] = _Found(container, address="", paused=False)
+        self._running[cell_id, generation] = _Container(container, address="", paused=False)
 
     async def stop(self, cell_id: str, generation: int) -> None:
         """SIGTERM, then SIGKILL after the grace. What is paused can't be asked, and is killed."""
@@ -90,7 +90,7 @@ class DockerProvisioner:
             key = key_of(found)
             if found["State"] not in ENDED_STATES:
                 address = address_of(found, self._config.network)
-                self._running[key] = _Found(container, address, found["State"] == "paused")
+                self._running[key] = _Container(container, address, found["State"] == "paused")
             elif key in self._ended:
                 await self._remove(container)
             else:
@@ -114,7 +114,7 @@ class DockerProvisioner:
             found = await self._engine.containers.list(all=1, filters=json.dumps({"label": labels}))
         return [container for container in found if is_ours(_listed(container))]
 
-    async def _end(self, key: Key, found: _Found) -> None:
+    async def _end(self, key: Key, found: _Container) -> None:
         grace_s = self._config.stop_grace_s
         try:
             async with self._call("it can't be stopped", grace_s + LAUNCH_TIMEOUT_S):

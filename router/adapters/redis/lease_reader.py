@@ -24,7 +24,7 @@ MAX_AGE_MS: Final = 60_000  # no lease lives longer without a heartbeat: the lon
 Network = IPv4Network | IPv6Network
 
 
-class _RefusedError(Exception):
+class _LeaseRefusedError(Exception):
     """The reason, in one word."""
 
 
@@ -72,7 +72,7 @@ class LeaseReader:
             if self._values.get(field) != value:
                 try:
                     self._believed[field] = self._checked(field, value, now_ms)
-                except _RefusedError as refused:
+                except _LeaseRefusedError as refused:
                     self._tell(LeaseRefused(field, str(refused)))
         self._values = dict(values)
         self._believed = {field: found for field, found in self._believed.items() if field in values}
@@ -82,25 +82,25 @@ class LeaseReader:
         try:
             lease = msgspec.json.decode(value, type=protocol.Lease)
         except msgspec.DecodeError as error:
-            raise _RefusedError("garbage") from error
+            raise _LeaseRefusedError("garbage") from error
         before = self._believed.get(field)
         record = before.record if before and before.lease.record == lease.record else self._record(field, lease)
         if not hmac.compare_digest(lease.proof.encode(), protocol.beat_proof(lease, self._secret).encode()):
-            raise _RefusedError("unsigned")
+            raise _LeaseRefusedError("unsigned")
         if before and before.record.instance_id == record.instance_id and lease.beat <= before.lease.beat:
-            raise _RefusedError("replayed")
+            raise _LeaseRefusedError("replayed")
         return _Believed(record, lease, now_ms)
 
     def _record(self, field: str, lease: protocol.Lease) -> protocol.InstanceRecord:
         record = protocol.verify_record(lease.record, self._secret)
         if record is None:
-            raise _RefusedError("unsigned")
+            raise _LeaseRefusedError("unsigned")
         if record.environment != self._environment:
-            raise _RefusedError("foreign")
+            raise _LeaseRefusedError("foreign")
         if field != protocol.lease_field(record.cell_id, record.generation):
-            raise _RefusedError("misplaced")
+            raise _LeaseRefusedError("misplaced")
         if not self._is_ours(record.address):
-            raise _RefusedError("network")
+            raise _LeaseRefusedError("network")
         return record
 
     def _is_ours(self, address: str) -> bool:

@@ -15,12 +15,9 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from cell_worker import protocol
-from cell_worker.redis_cluster import Cluster
 from router.adapters.redis import scripts
 from router.adapters.redis.lease_reader import LeaseReader, Network
 from router.adapters.redis.notifications import Notifications
@@ -63,21 +60,6 @@ _SCRIPTS: Final = {
     "samples": scripts.SAMPLES,
     "note_conditions": scripts.NOTE_CONDITIONS,
 }
-
-
-def connect(url: str) -> Redis:
-    """Redis as the registry uses it: no retries, since the loops that ask ask again.
-
-    No socket_timeout: redis-py would write within asyncio.wait_for, which before Python 3.12 may lose a cancellation,
-    and then a process that stops would wait for that loop for ever. The registry limits each call instead.
-
-    redis+cluster:// and rediss+cluster:// name any node of a Redis Cluster; its client does all that is asked here.
-    """
-    options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
-    scheme, _, rest = url.partition("://")
-    if scheme.endswith("+cluster"):
-        return cast("Redis", Cluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options))
-    return Redis.from_url(url, **options)
 
 
 class RedisRegistry:

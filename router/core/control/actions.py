@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from router.core.control.guards import are_many, shared_trouble
 from router.core.detection.assessment import Assessment
-from router.core.models import Care, CellRecord, InstanceView, LeaseView, RouterView
+from router.core.models import CellRecord, InstanceView, LeaseView, RouterView, Treatment
 from router.core.policy import NO_POLICY, Policy
 from router.core.slot_map.slots import SlotMap
 
@@ -172,7 +172,7 @@ class Treat:
     """Put the cell on this rung, and do what the rung is for."""
 
     cell_id: str
-    care: Care
+    treatment: Treatment
     why: str
 
 

@@ -43,7 +43,7 @@ def waits(
             return "the only cell: there is nothing to compare it with"
         if now_ms - record.admitted_at_ms < 1000 * warm_up_s:
             return f"its instance is new: {warm_up_s:g} s to warm up"
-    busy = sorted(other.cell_id for other in others if other.care.phase in ON_THE_LADDER)
+    busy = sorted(other.cell_id for other in others if other.treatment.rung in ON_THE_LADDER)
     if busy:
         return f"one at a time: {', '.join(busy)} first"
     lately = sum(1 for other in (record, *others) if _within(other.replaced_at_ms, now_ms, BUDGET_MS))

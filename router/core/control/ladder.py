@@ -5,9 +5,10 @@
       │         restarted    ends first     beside it     made anew            has to look
       └── recovered, or another generation has the traffic: from everywhere
 
-A guard keeps a sick cell in HELD before the first rung. Of an instance that answers, if slowly, the traffic stays where
-it is until another is verified: RESTARTING, which leaves a gap, is only for what fails or hangs, and where nothing can
-be launched. What fails or hangs is ejected at once: its events wait, instead of failing. Each rung has its time.
+A guard keeps a sick cell in GUARDED, before the first rung. Of an instance that answers, if slowly, the traffic stays
+where it is until another is verified. RESTARTING leaves a gap, so it is only for what fails or hangs, and for where
+nothing can be launched. What fails or hangs is ejected at once: its events wait, instead of failing. Each rung has its
+time.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from router.core.detection.assessment import SICK, Assessment, Verdict
-from router.core.models import NO_CARE, Care, CellRecord, Phase
+from router.core.models import NO_TREATMENT, CellRecord, Rung, Treatment
 
-RUNG_MS: Final[Mapping[Phase, int]] = {
-    Phase.MENDING: 10_000,  # a restarted component shows within two windows whether it helped
-    Phase.RESTARTING: 20_000,  # a drain, and a start
-    Phase.REPROVISIONING: 30_000,
-    Phase.GIVEN_UP: 15 * 60_000,  # then it is tried again
+RUNG_MS: Final[Mapping[Rung, int]] = {
+    Rung.MENDING: 10_000,  # a restarted component shows within two windows whether it helped
+    Rung.RESTARTING: 20_000,  # a drain, and a start
+    Rung.REPROVISIONING: 30_000,
+    Rung.GIVEN_UP: 15 * 60_000,  # then it is tried again
 }
 RECOVERED_MS: Final = 10_000  # without any sign of sickness
 LAUNCHES: Final = 3  # that fail, until what the cell is made of is looked at, and again until it is given up
 AGAIN_MS: Final = 15 * 60_000  # sick again so soon after a replacement: it is not the instance
 
-FOLLOWS: Final[Mapping[Phase, frozenset[Phase]]] = {
-    Phase.WELL: frozenset({Phase.HELD, Phase.MENDING, Phase.GIVEN_UP}),
-    Phase.HELD: frozenset({Phase.WELL, Phase.MENDING, Phase.GIVEN_UP}),
-    Phase.MENDING: frozenset({Phase.WELL, Phase.HELD, Phase.RESTARTING, Phase.REPLACING}),
-    Phase.RESTARTING: frozenset({Phase.WELL, Phase.HELD, Phase.REPLACING, Phase.GIVEN_UP}),
-    Phase.REPLACING: frozenset({Phase.WELL, Phase.HELD, Phase.REPROVISIONING, Phase.GIVEN_UP}),
-    Phase.REPROVISIONING: frozenset({Phase.WELL, Phase.HELD, Phase.REPLACING}),
-    Phase.GIVEN_UP: frozenset({Phase.WELL, Phase.HELD, Phase.MENDING}),
+FOLLOWS: Final[Mapping[Rung, frozenset[Rung]]] = {
+    Rung.WELL: frozenset({Rung.GUARDED, Rung.MENDING, Rung.GIVEN_UP}),
+    Rung.GUARDED: frozenset({Rung.WELL, Rung.MENDING, Rung.GIVEN_UP}),
+    Rung.MENDING: frozenset({Rung.WELL, Rung.GUARDED, Rung.RESTARTING, Rung.REPLACING}),
+    Rung.RESTARTING: frozenset({Rung.WELL, Rung.GUARDED, Rung.REPLACING, Rung.GIVEN_UP}),
+    Rung.REPLACING: frozenset({Rung.WELL, Rung.GUARDED, Rung.REPROVISIONING, Rung.GIVEN_UP}),
+    Rung.REPROVISIONING: frozenset({Rung.WELL, Rung.GUARDED, Rung.REPLACING}),
+    Rung.GIVEN_UP: frozenset({Rung.WELL, Rung.GUARDED, Rung.MENDING}),
 }
-ON_THE_LADDER: Final = frozenset({Phase.MENDING, Phase.RESTARTING, Phase.REPLACING, Phase.REPROVISIONING})
+ON_THE_LADDER: Final = frozenset({Rung.MENDING, Rung.RESTARTING, Rung.REPLACING, Rung.REPROVISIONING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,47 +55,47 @@ class Case:
     can_launch: bool = True
 
 
-def next_care(case: Case) -> Care | None:
+def next_treatment(case: Case) -> Treatment | None:
     """The cell's next state; None for no change."""
-    found = _next_care(case)
-    before = case.record.care.phase
-    assert found is None or found.phase is before or found.phase in FOLLOWS[before], f"{before} → {found}"
+    found = _next_treatment(case)
+    before = case.record.treatment.rung
+    assert found is None or found.rung is before or found.rung in FOLLOWS[before], f"{before} → {found}"
     return found
 
 
-def _next_care(case: Case) -> Care | None:
-    care = case.record.care
-    if care.phase is not Phase.WELL and _is_over(case, care):
-        return NO_CARE
+def _next_treatment(case: Case) -> Treatment | None:
+    treatment = case.record.treatment
+    if treatment.rung is not Rung.WELL and _is_over(case, treatment):
+        return NO_TREATMENT
     sick = case.assessment.verdict in SICK
     if case.frozen:
-        return _held(case, case.frozen, eject=False) if sick or care.phase in ON_THE_LADDER else None
+        return _held(case, case.frozen, eject=False) if sick or treatment.rung in ON_THE_LADDER else None
     if not sick:
         return None
-    if care.phase in (Phase.WELL, Phase.HELD):
+    if treatment.rung in (Rung.WELL, Rung.GUARDED):
         return _first(case)
-    return _next(case, care)
+    return _next(case, treatment)
 
 
-def after_mending(record: CellRecord, now_ms: int, *, can_launch: bool) -> Care:
+def after_mending(record: CellRecord, now_ms: int, *, can_launch: bool) -> Treatment:
     """The rung after the first: what hangs or fails is restarted, what is slow is not, as long as another can come."""
-    restart = record.care.verdict != Verdict.SLOW or not can_launch
-    return replace(record.care, phase=Phase.RESTARTING if restart else Phase.REPLACING, since_ms=now_ms)
+    restart = record.treatment.verdict != Verdict.SLOW or not can_launch
+    return replace(record.treatment, rung=Rung.RESTARTING if restart else Rung.REPLACING, since_ms=now_ms)
 
 
-def after_restarting(record: CellRecord, now_ms: int, *, can_launch: bool) -> Care:
+def after_restarting(record: CellRecord, now_ms: int, *, can_launch: bool) -> Treatment:
     """The rung after the second, when the instance can't even be asked to end."""
-    return replace(record.care, phase=Phase.REPLACING if can_launch else Phase.GIVEN_UP, since_ms=now_ms)
+    return replace(record.treatment, rung=Rung.REPLACING if can_launch else Rung.GIVEN_UP, since_ms=now_ms)
 
 
-def after_reprovisioning(record: CellRecord, now_ms: int) -> Care:
+def after_reprovisioning(record: CellRecord, now_ms: int) -> Treatment:
     """Back to where another instance is launched."""
-    return replace(record.care, phase=Phase.REPLACING, since_ms=now_ms)
+    return replace(record.treatment, rung=Rung.REPLACING, since_ms=now_ms)
 
 
 def admitted(record: CellRecord, generation: int, now_ms: int) -> CellRecord:
     """The record once a verified instance has the traffic."""
-    replaced = record.care.phase in ON_THE_LADDER
+    replaced = record.treatment.rung in ON_THE_LADDER
     return replace(
         record,
         generation=generation,
@@ -105,53 +106,53 @@ def admitted(record: CellRecord, generation: int, now_ms: int) -> CellRecord:
         candidate_failures=0,
         admitted_at_ms=now_ms,
         replaced_at_ms=now_ms if replaced else record.replaced_at_ms,
-        care=NO_CARE,
+        treatment=NO_TREATMENT,
     )
 
 
-def _is_over(case: Case, care: Care) -> bool:
-    if case.record.generation != care.generation:
+def _is_over(case: Case, treatment: Treatment) -> bool:
+    if case.record.generation != treatment.generation:
         return True
-    if case.record.launching and care.phase is Phase.REPLACING:
+    if case.record.launching and treatment.rung is Rung.REPLACING:
         return False  # it comes anyway
     return case.assessment.verdict is Verdict.HEALTHY and case.well_ms >= RECOVERED_MS
 
 
-def _first(case: Case) -> Care | None:
+def _first(case: Case) -> Treatment | None:
     if _is_again(case):
         minutes = (case.now_ms - case.record.replaced_at_ms) // 60_000
-        return _begun(case, Phase.GIVEN_UP, f"{minutes} min after a replacement: it is not the instance")
+        return _begun(case, Rung.GIVEN_UP, f"{minutes} min after a replacement: it is not the instance")
     if case.waits:
         return _held(case, case.waits, eject=True)
-    return _begun(case, Phase.MENDING, "")
+    return _begun(case, Rung.MENDING, "")
 
 
-def _next(case: Case, care: Care) -> Care | None:
+def _next(case: Case, treatment: Treatment) -> Treatment | None:
     """What follows on a rung whose time is up."""
-    since_ms = case.now_ms - care.since_ms
-    if care.phase is Phase.REPLACING:
-        return _other_way(case, care)
-    if since_ms < RUNG_MS[care.phase]:
+    since_ms = case.now_ms - treatment.since_ms
+    if treatment.rung is Rung.REPLACING:
+        return _other_way(case, treatment)
+    if since_ms < RUNG_MS[treatment.rung]:
         return None
-    match care.phase:
-        case Phase.MENDING:
+    match treatment.rung:
+        case Rung.MENDING:
             return after_mending(case.record, case.now_ms, can_launch=case.can_launch)
-        case Phase.RESTARTING if not case.can_launch:
-            return _begun(case, Phase.GIVEN_UP, "nothing has come in its place")
-        case Phase.GIVEN_UP:
+        case Rung.RESTARTING if not case.can_launch:
+            return _begun(case, Rung.GIVEN_UP, "nothing has come in its place")
+        case Rung.GIVEN_UP:
             return _first(case)
         case _:
-            return replace(care, phase=Phase.REPLACING, since_ms=case.now_ms)
+            return replace(treatment, rung=Rung.REPLACING, since_ms=case.now_ms)
 
 
-def _other_way(case: Case, care: Care) -> Care | None:
+def _other_way(case: Case, treatment: Treatment) -> Treatment | None:
     failures = case.record.launch_failures
     if failures >= 2 * LAUNCHES:
-        return _begun(case, Phase.GIVEN_UP, f"{failures} launches in a row have failed")
+        return _begun(case, Rung.GIVEN_UP, f"{failures} launches in a row have failed")
     reprovisioned_at_ms = case.record.reprovisioned_at_ms
     reprovisioned = reprovisioned_at_ms and case.now_ms - reprovisioned_at_ms < AGAIN_MS
     if failures >= LAUNCHES and not reprovisioned:
-        return replace(care, phase=Phase.REPROVISIONING, since_ms=case.now_ms)
+        return replace(treatment, rung=Rung.REPROVISIONING, since_ms=case.now_ms)
     return None
 
 
@@ -160,17 +161,22 @@ def _is_again(case: Case) -> bool:
     return bool(replaced_at_ms) and case.now_ms - replaced_at_ms < AGAIN_MS
 
 
-def _begun(case: Case, phase: Phase, why: str) -> Care:
+def _begun(case: Case, rung: Rung, why: str) -> Treatment:
     assessment = case.assessment
     evidence = "; ".join(filter(None, [assessment.rule, why]))
-    return Care(phase, case.now_ms, case.record.generation, assessment.verdict, evidence, ejected=_is_useless(case))
+    return Treatment(rung, case.now_ms, case.record.generation, assessment.verdict, evidence, ejected=_is_useless(case))
 
 
-def _held(case: Case, why: str, *, eject: bool) -> Care | None:
+def _held(case: Case, why: str, *, eject: bool) -> Treatment | None:
     """Nothing is done. Only another guard, another verdict or an ejection is worth a record."""
-    care = case.record.care
-    held = replace(_begun(case, Phase.HELD, ""), why=why, ejected=eject and _is_useless(case))
-    same = (care.phase, care.verdict, care.why, care.ejected) == (held.phase, held.verdict, held.why, held.ejected)
+    treatment = case.record.treatment
+    held = replace(_begun(case, Rung.GUARDED, ""), why=why, ejected=eject and _is_useless(case))
+    same = (treatment.rung, treatment.verdict, treatment.why, treatment.ejected) == (
+        held.rung,
+        held.verdict,
+        held.why,
+        held.ejected,
+    )
     return None if same else held
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from router.core.control.actions import Action, EndScaling, Observed, PublishMap, RaiseFence
-from router.core.models import Phase
+from router.core.models import Rung
 from router.core.slot_map.placement import after, next_move, sources, targets, wanted_owners, with_pins
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 
@@ -74,7 +74,7 @@ def _undo(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> str:
     gone = sorted(cell_id for cell_id in targets(current) if observed.serving(cell_id) is None)
     if gone and observed.leases_trusted:
         return f"{', '.join(gone)} doesn't serve"
-    sick = sorted(cell_id for cell_id in targets(current) if observed.cells[cell_id].care.phase is not Phase.WELL)
+    sick = sorted(cell_id for cell_id in targets(current) if observed.cells[cell_id].treatment.rung is not Rung.WELL)
     return f"{', '.join(sick)} is sick" if sick else ""
 
 
@@ -104,7 +104,7 @@ def _is_well(observed: Observed, cell_id: str) -> bool:
     record = observed.cells.get(cell_id)
     if record is None or record.canary_failures or record.verified != record.generation:
         return False
-    if record.care.phase is not Phase.WELL or cell_id in observed.policy.ejected:
+    if record.treatment.rung is not Rung.WELL or cell_id in observed.policy.ejected:
         return False
     return observed.serving(cell_id) is not None
 

@@ -25,7 +25,7 @@ from router.core.control.actions import (
 )
 from router.core.control.moves import MAX_FAILURES, left, map_steps
 from router.core.control.treatment import treatments
-from router.core.models import CellRecord, CellState, LeaseView, Phase
+from router.core.models import CellRecord, CellState, LeaseView, Rung
 from router.core.policy import NO_POLICY, Policy
 
 MAX_BACKOFF_MS: Final = 60_000
@@ -122,8 +122,8 @@ def _need(observed: Observed, record: CellRecord) -> str:
         return "first instance"
     if order := observed.policy.order_for(record):
         return f"a person wants to {order} generation {record.generation}"
-    if record.care.phase is Phase.REPLACING:
-        return f"generation {record.generation} is {record.care.verdict}: {record.care.why}"
+    if record.treatment.rung is Rung.REPLACING:
+        return f"generation {record.generation} is {record.treatment.verdict}: {record.treatment.why}"
     return _death(observed, record)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from router.core.control.actions import Desired, Observed, Treat
 from router.core.control.guards import waits
-from router.core.control.ladder import ON_THE_LADDER, Case, next_care
+from router.core.control.ladder import ON_THE_LADDER, Case, next_treatment
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import CellRecord
 
@@ -18,11 +18,13 @@ def treatments(desired: Desired, observed: Observed) -> Iterator[Treat]:
     """At most one cell gets on the ladder, and each that is on it goes on."""
     cells = [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
     begun = False
-    for record in sorted(cells, key=lambda record: (record.care.phase not in ON_THE_LADDER, record.cell_id)):
+    for record in sorted(cells, key=lambda record: (record.treatment.rung not in ON_THE_LADDER, record.cell_id)):
         treat = _one(desired, observed, record, cells)
-        if treat is None or (begun and treat.care.phase in ON_THE_LADDER and record.care.phase not in ON_THE_LADDER):
+        if treat is None or (
+            begun and treat.treatment.rung in ON_THE_LADDER and record.treatment.rung not in ON_THE_LADDER
+        ):
             continue
-        begun = begun or treat.care.phase in ON_THE_LADDER
+        begun = begun or treat.treatment.rung in ON_THE_LADDER
         yield treat
 
 
@@ -69,11 +71,11 @@ def _one(desired: Desired, observed: Observed, record: CellRecord, cells: list[C
         waits=_waits(desired, observed, record, cells, health.assessment) if sick and not frozen else "",
         can_launch=desired.can_launch,
     )
-    care = next_care(case)
-    if care is None:
+    treatment = next_treatment(case)
+    if treatment is None:
         return None
-    ejected = "ejected: " if care.ejected and not record.care.ejected else ""
-    return Treat(record.cell_id, care, f"{ejected}{care.why}" or "nothing is wrong with it any more")
+    ejected = "ejected: " if treatment.ejected and not record.treatment.ejected else ""
+    return Treat(record.cell_id, treatment, f"{ejected}{treatment.why}" or "nothing is wrong with it any more")
 
 
 def _waits(desired: Desired, observed: Observed, record: CellRecord, cells: list[CellRecord], found: Assessment) -> str:

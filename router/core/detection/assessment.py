@@ -10,10 +10,10 @@ from math import exp, hypot, inf, isfinite, log, sqrt
 from statistics import median
 from typing import Final
 
-from router.core.detection.baseline import NOTHING_USUAL, Done, Usual
+from router.core.detection.baseline import NO_BASELINE, Baseline, Done
 from router.core.detection.samples import CellSample
-from router.core.detection.statistics import Medians, evened, middle_mean
-from router.core.detection.window import NO_LOAD, Canaries, Load, Window, deflated_s
+from router.core.detection.statistics import LeaveOneOutMedians, capped_weights, interquartile_mean
+from router.core.detection.window import NO_LOAD, Canaries, Load, SampleWindow, deflated_s
 
 _MAD_TO_SIGMA: Final = 1.4826  # of a normal distribution
 _MEDIAN_TO_MEAN: Final = 1.2533  # how much more a median varies than a mean
@@ -77,7 +77,7 @@ class Assessment:
     latency_s: float = 0.0  # geometric mean of the window
     canary_s: float | None = None  # the window's median
     recent_canary_s: float | None = None  # of its end
-    usual: Usual = NOTHING_USUAL
+    usual: Baseline = NO_BASELINE
     peers_canary_s: float | None = None
     failing: int = 0  # in a row
     oldest_s: float = 0.0  # in flight
@@ -96,8 +96,8 @@ class Seen:
     """Of one cell's instance."""
 
     generation: int = 0
-    usual: Usual = NOTHING_USUAL
-    window: Window = field(default_factory=Window)
+    usual: Baseline = NO_BASELINE
+    window: SampleWindow = field(default_factory=SampleWindow)
     canaries: Canaries = field(default_factory=Canaries)
     ok: int = 0  # answered well since the last look
     work_s: float = 0.0  # what that usually takes
@@ -145,13 +145,13 @@ class Standing:
     canary_s: float | None
 
     @classmethod
-    def of(cls, window: Window, canary_s: float | None, config: DetectorConfig) -> Standing:
+    def of(cls, window: SampleWindow, canary_s: float | None, config: DetectorConfig) -> Standing:
         """From all that was seen in the window. No tenant weighs more than one of `min_tenants` equals."""
         offs = window.offs()
         if not offs:
             return cls(None, 0, None, inf, canary_s)
-        weights = evened([events for _, events in offs], 1 / config.min_tenants)
-        middle = middle_mean([off for off, _ in offs], weights)
+        weights = capped_weights([events for _, events in offs], 1 / config.min_tenants)
+        middle = interquartile_mean([off for off, _ in offs], weights)
         spread = _MAD_TO_SIGMA * median([abs(off - middle) * sqrt(events) for off, events in offs])
         variance = sum(weight * weight / events for weight, (_, events) in zip(weights, offs, strict=True))
         return cls(middle, len(offs), spread, _MIDDLE_TO_MEAN * sqrt(variance) / sum(weights), canary_s)
@@ -168,10 +168,10 @@ class Standings:
         known = [each for each in standings if each.known(config)]
         self._config = config
         self._cells, self._known = len(standings), len(known)
-        self._known_offs = Medians(each.off for each in known)
-        self._leverages = Medians(each.leverage for each in known)
-        self._offs = Medians(each.off for each in standings)
-        self._canaries = Medians(each.canary_s for each in standings)
+        self._known_offs = LeaveOneOutMedians(each.off for each in known)
+        self._leverages = LeaveOneOutMedians(each.leverage for each in known)
+        self._offs = LeaveOneOutMedians(each.off for each in standings)
+        self._canaries = LeaveOneOutMedians(each.canary_s for each in standings)
         spreads = [EVENT_SPREAD, *(each.spread for each in standings if each.spread is not None)]
         self.spread = max(median(spreads), EVENT_SPREAD)  # of one tenant's events, all over
 

@@ -22,7 +22,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class Baseline:
     """What is known of it."""
 
     canary_s: float | None = None
@@ -36,7 +36,7 @@ class Usual:
         """Whether it is from long enough to measure anything by."""
         return self.learned_s >= LEAST_LEARNED_S
 
-    def with_canary(self, canary_s: float, step_s: float, memory_s: float) -> Usual:
+    def with_canary(self, canary_s: float, step_s: float, memory_s: float) -> Baseline:
         """It takes so long now. A mean at first; from then on slowly, so that a slow one doesn't soon become usual."""
         usual_s, learned_s = self.canary_s, self.canary_learned_s + step_s
         span_s = learned_s if learned_s < LEAST_LEARNED_S else memory_s
@@ -44,7 +44,7 @@ class Usual:
             canary_s = usual_s + (canary_s - usual_s) * step_s / span_s
         return replace(self, canary_s=canary_s, canary_learned_s=learned_s)
 
-    def with_done(self, done: Done, memory_s: float) -> Usual:
+    def with_done(self, done: Done, memory_s: float) -> Baseline:
         """So much was done."""
         learned_s = min(self.learned_s + done.seconds, memory_s)
         rate = self.rate + (done.ok - self.rate * done.seconds) / learned_s
@@ -52,4 +52,4 @@ class Usual:
         return replace(self, rate=rate, work=work, learned_s=learned_s)
 
 
-NOTHING_USUAL: Final = Usual()
+NO_BASELINE: Final = Baseline()

@@ -29,7 +29,7 @@ from router.core.detection.assessment import (
     beside,
     has_recovered,
 )
-from router.core.detection.baseline import LEAST_LEARNED_S, NOTHING_USUAL, Usual
+from router.core.detection.baseline import LEAST_LEARNED_S, NO_BASELINE, Baseline
 from router.core.detection.samples import LEAST_S, PATIENCE_S, RouterSample
 
 AT_ONCE: Final = frozenset({Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
@@ -42,7 +42,7 @@ class Detector:
     def __init__(self, config: DetectorConfig | None = None) -> None:
         self.config = config or DetectorConfig()
         self._cells: dict[str, Seen] = {}
-        self._usual: dict[str, Usual] = {}  # of cells without an instance
+        self._usual: dict[str, Baseline] = {}  # of cells without an instance
         self._assessed_at: float | None = None
         self._numbers: dict[str, int] = {}  # router → its last interval
 
@@ -52,9 +52,9 @@ class Detector:
             if generations.get(cell_id) != seen.generation:
                 self._usual[cell_id] = self._cells.pop(cell_id).usual
         for cell_id in generations.keys() - self._cells.keys():
-            self._cells[cell_id] = Seen(generations[cell_id], self._usual.pop(cell_id, NOTHING_USUAL))
+            self._cells[cell_id] = Seen(generations[cell_id], self._usual.pop(cell_id, NO_BASELINE))
 
-    def recall(self, usual: Mapping[str, Usual]) -> None:
+    def recall(self, usual: Mapping[str, Baseline]) -> None:
         """What another leader knew of cells that are not known yet."""
         self._usual = {cell_id: known for cell_id, known in usual.items() if cell_id not in self._cells} | self._usual
 

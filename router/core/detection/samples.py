@@ -80,7 +80,7 @@ class Busy:
             self._at = now
 
 
-class _Tenant:
+class _TenantBaseline:
     """What is usual for one tenant."""
 
     __slots__ = ("busy", "events", "log_s", "mean_s", "seen_at", "since")
@@ -112,7 +112,7 @@ class CellWatch:
     """One router's eye on one cell. `answered` is on the hot path: everything else is done once an interval."""
 
     def __init__(self) -> None:
-        self._usual: dict[str, _Tenant] = {}  # the one seen last comes last
+        self._usual: dict[str, _TenantBaseline] = {}  # the one seen last comes last
         self._busy: Busy | None = None
         self._frozen_at: float | None = None  # what is usual
         self._now: dict[str, list[float]] = {}  # tenant → events, sum of logarithms, sum of seconds
@@ -221,7 +221,7 @@ class CellWatch:
         self._busy = self._busy or Busy(now)
         self._busy.learn(busy_s, now)
         for key, (events, log_s, own_s) in seen.items():
-            usual = self._usual.pop(key, None) or _Tenant(now)
+            usual = self._usual.pop(key, None) or _TenantBaseline(now)
             usual.learn(round(events), log_s / events, own_s, now)
             self._usual[key] = usual
         while len(self._usual) > most:

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 
-def evened(weights: Sequence[float], most: float) -> list[float]:
+def capped_weights(weights: Sequence[float], most: float) -> list[float]:
     """Cut so that none is more than this share of all; equal, where there are too few for that."""
     rising, below, left = sorted(weights), 0.0, len(weights)
     cut = rising[0]
@@ -17,7 +17,7 @@ def evened(weights: Sequence[float], most: float) -> list[float]:
     return [min(weight, cut) for weight in weights]
 
 
-def middle_mean(values: Sequence[float], weights: Sequence[float]) -> float:
+def interquartile_mean(values: Sequence[float], weights: Sequence[float]) -> float:
     """The mean of the middle half, by weight. The values are sorted."""
     quarter = sum(weights) / 4
     begin = found = 0.0
@@ -28,7 +28,7 @@ def middle_mean(values: Sequence[float], weights: Sequence[float]) -> float:
     return found / (2 * quarter)
 
 
-class Medians:
+class LeaveOneOutMedians:
     """Of some values: of all, or of all but one, without counting anew. `None` is no value."""
 
     def __init__(self, values: Iterable[float | None]) -> None:

@@ -10,7 +10,7 @@ from math import exp, inf, log, sqrt
 from statistics import median
 from typing import Final
 
-from router.core.detection.baseline import Usual
+from router.core.detection.baseline import Baseline
 from router.core.detection.samples import INTERVAL_S, CellSample, TenantSample
 
 FRESH_S: Final = 2.5  # a router's latest sample is the present state for so long
@@ -60,7 +60,7 @@ class Canaries:
 
 
 @dataclass(slots=True)
-class _Tenant:
+class _TenantSums:
     """Over all routers and the window: sums, so that what is too old can be taken away again."""
 
     samples: int = 0
@@ -90,12 +90,12 @@ class _Tenant:
             self.off += sign * sample.events * max(-MOST_OFF, min(sample.off, MOST_OFF))
 
 
-class Window:
+class SampleWindow:
     """The samples of one instance within the window, and their sums: each is added once and taken away once."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, CellSample]] = deque()
-        self._tenants: dict[str, _Tenant] = {}
+        self._tenants: dict[str, _TenantSums] = {}
         self._latest: dict[str, tuple[float, CellSample]] = {}  # by router
         self._ok = 0
         self._ok_at = -inf
@@ -116,9 +116,9 @@ class Window:
         if any(at <= then for at, _ in self._latest.values()):
             self._latest = {router: last for router, last in self._latest.items() if last[0] > then}
 
-    def since(self, then: float) -> Window:
+    def since(self, then: float) -> SampleWindow:
         """Only what is newer."""
-        window = Window()
+        window = SampleWindow()
         for at, sample in takewhile(lambda each: each[0] > then, reversed(self._samples)):
             window.add("", sample, at)
         return window
@@ -150,7 +150,7 @@ class Window:
                 found = max(found, Load(key, share, usual, taken), key=lambda each: each.taken)
         return replace(found, new_share=new_s / busy_s if new_s > least_s else 0.0)
 
-    def growth(self, usual: Usual, window_s: float, off: float, peers_off: float) -> float:
+    def growth(self, usual: Baseline, window_s: float, off: float, peers_off: float) -> float:
         """How many times the usual work there is, as much as is certain; what is due to being slow taken out."""
         work_s = deflated_s(self._work_s, self._new_s, off, peers_off) + self._dearer_s(max(0.0, off))
         if not usual.known or not usual.work or work_s <= LEAST_PLACES * window_s:
@@ -161,7 +161,7 @@ class Window:
         """What tenants whose events have become dear take more than they usually would, if the cell weren't slow."""
         return sum(each.busy_s * exp(-off) * (1 - exp(-each.dear(off))) for each in self._tenants.values())
 
-    def surge(self, usual: Usual, window_s: float) -> float:
+    def surge(self, usual: Baseline, window_s: float) -> float:
         """How many times the usual number of events there are."""
         return self._ok / (usual.rate * window_s) if usual.known and usual.rate else 0.0
 
@@ -206,7 +206,7 @@ class Window:
         for key, seen in sample.tenants.items():
             tenant = self._tenants.get(key)
             if tenant is None:
-                tenant = self._tenants[key] = _Tenant()
+                tenant = self._tenants[key] = _TenantSums()
             tenant.count(seen, sign)
             if not tenant.samples:
                 del self._tenants[key]

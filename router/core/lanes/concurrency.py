@@ -22,7 +22,7 @@ LONG_RUN: Final = 60  # steps over which the long-run latency forgets
 SLOW_START: Final = 8  # the part of the window that a slow start begins with
 
 
-class Window:
+class ConcurrencyWindow:
     """One instance's window, in events. Starts wide open, for the cell itself has said what it can do; or slowly."""
 
     def __init__(self, ceiling: int, *, slow_start: bool = False) -> None:

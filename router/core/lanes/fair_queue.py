@@ -19,17 +19,17 @@ _Entry = tuple[int, T, int]  # number in the order of arrival, item, size
 class _Turn(Generic[T]):
     """One key's items."""
 
-    __slots__ = ("cap", "flying", "held", "new", "queued")
+    __slots__ = ("cap", "flying", "from_hold", "new", "queued")
 
     def __init__(self) -> None:
-        self.held: deque[_Entry[T]] = deque()
+        self.from_hold: deque[_Entry[T]] = deque()
         self.new: deque[_Entry[T]] = deque()
         self.flying = 0
         self.cap = 0  # 0: none
         self.queued = False  # has a place in the ring
 
     def may_pass(self) -> bool:
-        return bool(self.held or self.new) and not (self.cap and self.flying >= self.cap)
+        return bool(self.from_hold or self.new) and not (self.cap and self.flying >= self.cap)
 
 
 class FairQueue(Generic[T]):
@@ -39,19 +39,19 @@ class FairQueue(Generic[T]):
         self._turns: dict[str, _Turn[T]] = {}
         self._ring: deque[str] = deque()
         self._arrivals = 0
-        self.held = 0  # waiting items that came from the hold queue
+        self.from_hold = 0  # waiting items that came from the hold queue
         self.waiting = 0  # all waiting items
         self.bytes = 0  # of waiting items
 
-    def push(self, key: str, item: T, size: int, *, held: bool, cap: int = 0) -> None:
+    def push(self, key: str, item: T, size: int, *, from_hold: bool, cap: int = 0) -> None:
         """Add an item. `cap`: how many of the key may be in flight at once from now on; 0 for any number."""
         turn = self._turns.get(key)
         if turn is None:
             turn = self._turns[key] = _Turn()
         self._arrivals += 1
-        (turn.held if held else turn.new).append((self._arrivals, item, size))
+        (turn.from_hold if from_hold else turn.new).append((self._arrivals, item, size))
         turn.cap = cap
-        self.held += held
+        self.from_hold += from_hold
         self.waiting += 1
         self.bytes += size
         self._queue_up(key, turn)
@@ -59,14 +59,14 @@ class FairQueue(Generic[T]):
     def waiting_of(self, key: str) -> int:
         """How many items of the key wait."""
         turn = self._turns.get(key)
-        return len(turn.held) + len(turn.new) if turn else 0
+        return len(turn.from_hold) + len(turn.new) if turn else 0
 
     def next_size(self) -> int | None:
         """The size of what `pop` would give; None for nothing."""
         while self._ring:
             turn = self._turns[self._ring[0]]
             if turn.may_pass():
-                return (turn.held or turn.new)[0][2]
+                return (turn.from_hold or turn.new)[0][2]
             key = self._ring.popleft()
             turn.queued = False
             self._forget(key, turn)
@@ -76,8 +76,8 @@ class FairQueue(Generic[T]):
         """The next item and its size, counted as in flight. There must be one: see `next_size`."""
         key = self._ring.popleft()
         turn = self._turns[key]
-        self.held -= bool(turn.held)
-        _, item, size = (turn.held or turn.new).popleft()
+        self.from_hold -= bool(turn.from_hold)
+        _, item, size = (turn.from_hold or turn.new).popleft()
         turn.flying += 1
         turn.queued = False
         self.waiting -= 1
@@ -111,14 +111,14 @@ class FairQueue(Generic[T]):
 
     def take_out(self, wanted: Callable[[str], bool]) -> list[T]:
         """Give back all that waits of the wanted keys: what came from the hold queue first, each oldest first."""
-        out = {key: turn for key, turn in self._turns.items() if (turn.held or turn.new) and wanted(key)}
-        entries = sorted((e for t in out.values() for e in t.held), key=_arrival)
-        self.held -= len(entries)
+        out = {key: turn for key, turn in self._turns.items() if (turn.from_hold or turn.new) and wanted(key)}
+        entries = sorted((e for t in out.values() for e in t.from_hold), key=_arrival)
+        self.from_hold -= len(entries)
         entries += sorted((e for t in out.values() for e in t.new), key=_arrival)
         self.waiting -= len(entries)
         self.bytes -= sum(size for _, _, size in entries)
         for turn in out.values():
-            turn.held.clear()
+            turn.from_hold.clear()
             turn.new.clear()
         self._tidy()
         return [item for _, item, _ in entries]
@@ -130,14 +130,14 @@ class FairQueue(Generic[T]):
 
     def _tidy(self) -> None:
         """Forget the keys that something left with nothing: while nothing is sent, `next_size` doesn't."""
-        if idle := {key for key, turn in self._turns.items() if turn.queued and not (turn.held or turn.new)}:
+        if idle := {key for key, turn in self._turns.items() if turn.queued and not (turn.from_hold or turn.new)}:
             self._ring = deque(key for key in self._ring if key not in idle)
             for key in idle:
                 self._turns[key].queued = False
                 self._forget(key, self._turns[key])
 
     def _forget(self, key: str, turn: _Turn[T]) -> None:
-        if not (turn.queued or turn.flying or turn.held or turn.new):
+        if not (turn.queued or turn.flying or turn.from_hold or turn.new):
             del self._turns[key]
 
 

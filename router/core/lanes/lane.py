@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from router.core.lanes.concurrency import Window
+from router.core.lanes.concurrency import ConcurrencyWindow
 from router.core.lanes.fair_queue import FairQueue
 from router.core.models import Target
 
@@ -46,7 +46,7 @@ class Lane(Generic[T]):
         self.in_flight = 0  # at every instance; the window looks only at the present one's
         self.bytes = 0  # waiting and in flight
         self._flying: Counter[int] = Counter()  # the same by generation: one that was away may come back
-        self._window = Window(1)
+        self._window = ConcurrencyWindow(1)
         self._queue: FairQueue[T] = FairQueue()
         self._suspects: deque[tuple[str, T, int]] = deque()
         self._suspect_at: set[int] = set()  # generations that a suspect is in flight at
@@ -77,8 +77,12 @@ class Lane(Generic[T]):
 
     def room_for_held(self) -> int:
         """How many more from the hold queue: they have half a share of their own, which new events can't take."""
-        held = self._queue.held + len(self._suspects)
-        return max(self.room(), self.limits.share_events // 2 - held) if self.bytes < 2 * self.limits.share_bytes else 0
+        from_hold = self._queue.from_hold + len(self._suspects)
+        return (
+            max(self.room(), self.limits.share_events // 2 - from_hold)
+            if self.bytes < 2 * self.limits.share_bytes
+            else 0
+        )
 
     def passable(self, now: float) -> bool:
         """Whether there is an instance to send to, and neither the leader nor a recent failure says it is of no use."""
@@ -105,7 +109,7 @@ class Lane(Generic[T]):
         self.ejected = ejected
 
     def offer(
-        self, key: str, item: T, size: int, *, held: bool, now: float, cap: int = 0, suspect: bool = False
+        self, key: str, item: T, size: int, *, from_hold: bool, now: float, cap: int = 0, suspect: bool = False
     ) -> bool:
         """Take an event in; False when the path is shut and it must wait in the hold queue."""
         if not self.passable(now):
@@ -113,7 +117,7 @@ class Lane(Generic[T]):
         if suspect:
             self._suspects.append((key, item, size))
         else:
-            self._queue.push(key, item, size, held=held, cap=cap)
+            self._queue.push(key, item, size, from_hold=from_hold, cap=cap)
         self.bytes += size
         return True
 
@@ -200,7 +204,7 @@ class Lane(Generic[T]):
         return suspects + items
 
     def _begin(self, target: Target, *, slow_start: bool) -> None:
-        self._window = Window(target.concurrency, slow_start=slow_start)
+        self._window = ConcurrencyWindow(target.concurrency, slow_start=slow_start)
         self._failures = 0
         self._retry_at = 0.0
 

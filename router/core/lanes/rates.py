@@ -19,7 +19,7 @@ LONGEST_S: Final = 900.0  # told to nobody to wait for more, unless the rate is 
 
 
 @dataclass(slots=True)
-class _Bucket:
+class _TokenBucket:
     full_at: float  # monotonic seconds
     queue_end: float  # until when those told to come again will have come
 
@@ -28,7 +28,7 @@ class RateLimiter:
     """Buckets of the keys that have a rate."""
 
     def __init__(self) -> None:
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, _TokenBucket] = {}
         self._prune_at = MAX_KEYS
 
     def admit(self, key: str, limit: TenantLimit, now: float) -> float:
@@ -37,7 +37,7 @@ class RateLimiter:
         bucket = self._buckets.get(key)
         if bucket is None:
             self._prune(now)
-            bucket = self._buckets[key] = _Bucket(now, now)
+            bucket = self._buckets[key] = _TokenBucket(now, now)
         full_at = max(bucket.full_at, now)
         if full_at - now <= (limit.burst - 1) * interval + 1e-9:
             bucket.full_at = full_at + interval

@@ -33,7 +33,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class ToDeadLetters:
     """To the dead-letter queue, for people."""
 
     reason: str  # one word: rejected, max_attempts
@@ -42,15 +42,15 @@ class DeadLetter:
 
 def decide(
     policy: RetryPolicy, event: Event, result: Result, *, receives: int, jitter: float
-) -> Settle | Hold | DeadLetter:
+) -> Settle | Hold | ToDeadLetters:
     """What to do next. `receives`: how often its message was received so far; `jitter`: uniform in [0, 1)."""
     match result.outcome:
         case Outcome.OK:
             return Settle()
         case Outcome.REJECTED:
-            return DeadLetter("rejected", result.reason)
+            return ToDeadLetters("rejected", result.reason)
         case Outcome.FAILED if event.attempt >= policy.max_attempts:
-            return DeadLetter("max_attempts", result.reason)
+            return ToDeadLetters("max_attempts", result.reason)
         case Outcome.FAILED:
             return Hold(replace(event, attempt=event.attempt + 1), delay_s(policy, event.attempt, jitter))
         case Outcome.RETRY:

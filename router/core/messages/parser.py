@@ -61,7 +61,7 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Extracted:
     """A JSON object that is one event, and what it says of itself."""
 
     document: Any
@@ -120,12 +120,12 @@ class Parser:
         if count > 1 and given.get("event_id"):  # the same id for all would lose all but one
             given = {**given, "event_id": f"{given['event_id']}#{place}"}
         document = msgspec.json.decode(body) if self._by_path else None
-        return self._event(message, given, _Found(document, body, partition, identity))
+        return self._event(message, given, _Extracted(document, body, partition, identity))
 
-    def _event(self, message: Message, given: Mapping[str, str], found: _Found) -> Event:
+    def _event(self, message: Message, given: Mapping[str, str], found: _Extracted) -> Event:
         return _event(self._id_of(message, given, found), self._key_of(message, given, found), found.body)
 
-    def _key_of(self, message: Message, given: Mapping[str, str], found: _Found) -> object:
+    def _key_of(self, message: Message, given: Mapping[str, str], found: _Extracted) -> object:
         """The first that is there; the order is in this module's description."""
         if given.get("partition_key"):
             return given["partition_key"]
@@ -134,7 +134,7 @@ class Parser:
         group = message.group_id if message.dedup_id is not None else None
         return _first(found.s3_key, group, *found.keys, message.group_id)
 
-    def _id_of(self, message: Message, given: Mapping[str, str], found: _Found) -> object:
+    def _id_of(self, message: Message, given: Mapping[str, str], found: _Extracted) -> object:
         """The first that is there; the order is in this module's description."""
         if given.get("event_id"):
             return given["event_id"]
@@ -198,16 +198,16 @@ def _object(text: str, raw: bytes, what: str) -> dict[str, Any]:
     return document
 
 
-def _read(document: dict[str, Any], body: bytes) -> _Found:
+def _read(document: dict[str, Any], body: bytes) -> _Extracted:
     """A document that is one event: of EventBridge, or a producer's own."""
     if "detail-type" not in document or "detail" not in document:
-        return _Found(document, body, keys=_members(document, KEY_MEMBERS), ids=_members(document, ID_MEMBERS))
+        return _Extracted(document, body, keys=_members(document, KEY_MEMBERS), ids=_members(document, ID_MEMBERS))
     names = s3_events.names_in_bridged(document)
     if names is not None:
-        return _Found(document, body, *names)
+        return _Extracted(document, body, *names)
     detail = document["detail"]
     inner = _members(detail, KEY_MEMBERS) if isinstance(detail, dict) else ()
-    return _Found(document, body, keys=(*inner, *_members(document, KEY_MEMBERS)), ids=(document.get("id"),))
+    return _Extracted(document, body, keys=(*inner, *_members(document, KEY_MEMBERS)), ids=(document.get("id"),))
 
 
 def _members(document: Mapping[str, Any], names: Sequence[str]) -> tuple[object, ...]:

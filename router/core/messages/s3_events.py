@@ -20,20 +20,20 @@ _UNSET: Final = msgspec.UNSET
 _CREATED: Final = "ObjectCreated:"
 
 
-class _Object(msgspec.Struct, gc=False):
+class _S3Object(msgspec.Struct, gc=False):
     key: str
     versionId: str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815 - S3's own spelling
     sequencer: str | msgspec.UnsetType | None = msgspec.UNSET
     eTag: str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815 - S3's own spelling
 
 
-class _Bucket(msgspec.Struct, gc=False):
+class _S3Bucket(msgspec.Struct, gc=False):
     name: str
 
 
 class _S3(msgspec.Struct, gc=False):
-    bucket: _Bucket
-    object: _Object
+    bucket: _S3Bucket
+    object: _S3Object
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -67,7 +67,7 @@ def names_of(raw: bytes, place: int, count: int) -> tuple[str, str]:
     return _partition(bucket, key), _identity(bucket, key, entity, happening)
 
 
-def _may_be_ambiguous(raw: bytes, entity: _Object) -> bool:
+def _may_be_ambiguous(raw: bytes, entity: _S3Object) -> bool:
     """Whether a member that routing depends on may be there twice: a fraction of the time that an exact look takes.
 
     `s3`, `bucket` and `object` need no count: each of two would have to have a name or a key, or not be decoded.
@@ -97,7 +97,7 @@ def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     match document["detail"]:
         case {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as found} if bucket:
-            entity = _Object(key, *(_text(found.get(name)) for name in ("version-id", "sequencer", "etag")))
+            entity = _S3Object(key, *(_text(found.get(name)) for name in ("version-id", "sequencer", "etag")))
             happening = "" if kind == "Object Created" else f"@{kind}@{document.get('time', '')}"
             return _partition(bucket, key), _identity(bucket, key, entity, happening)
         case _:
@@ -115,7 +115,7 @@ def _partition(bucket: str, key: str) -> str:
     return found.group(1) if found else bucket
 
 
-def _identity(bucket: str, key: str, entity: _Object, happening: str) -> str:
+def _identity(bucket: str, key: str, entity: _S3Object, happening: str) -> str:
     """An id that every delivery has that tells of this version of the object.
 
     A bucket whose versioning is suspended calls every version "null".

@@ -25,11 +25,11 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(_OPEN + _CLOSE))
 _any: Final = msgspec.json.Decoder()
 
 
-class _Object(msgspec.Struct):
+class _StrictObject(msgspec.Struct):
     """Any object; its members are skipped, which checks the syntax and no more."""
 
 
-_object: Final = msgspec.json.Decoder(_Object)
+_object: Final = msgspec.json.Decoder(_StrictObject)
 
 
 class _DuplicateError(ValueError):

@@ -25,7 +25,7 @@ from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Ob
 from router.services.control_plane.executor import Executor, Tick
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.health import Canary, HealthMonitor
-from router.services.control_plane.treatment import Ward
+from router.services.control_plane.treatment import Treater
 from router.services.loop_lag import LoopLag
 
 TICK_S: Final = 0.25
@@ -73,10 +73,10 @@ class Controller:
         self._clock = clock
         self._observer = observer
         self._lag = LoopLag(clock)
-        self._eyes = HealthMonitor(registry, canary, self._lag, clock)
+        self._health = HealthMonitor(registry, canary, self._lag, clock)
         self._fleet = Fleet(provisioner, observer)
-        ward = Ward(instances, resources, can_launch=self._fleet.can_launch)
-        self._hands = Executor(config.owner, registry, self._fleet, resources, canary, ward, clock, observer)
+        treater = Treater(instances, resources, can_launch=self._fleet.can_launch)
+        self._executor = Executor(config.owner, registry, self._fleet, resources, canary, treater, clock, observer)
         self._trust = LeaseTrust(config.lease_ttl_s)
         self._highest_epoch = 0  # ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
@@ -93,7 +93,7 @@ class Controller:
                 group.create_task(self._lag.run())
                 group.create_task(self._ticks())
         finally:
-            self._eyes.close()
+            self._health.close()
             await self._resign()
 
     async def _ticks(self) -> None:
@@ -122,7 +122,7 @@ class Controller:
 
     def _lead(self, epoch: int | None) -> None:
         if epoch is None:
-            self._eyes.close()
+            self._health.close()
             self.sight = None
         if epoch != self.epoch:
             self._observer.observe(LeadershipChanged(leads=epoch is not None, epoch=epoch or 0))
@@ -143,7 +143,7 @@ class Controller:
         snapshot = replace(snapshot, cells=records, leases=self._fleet.believed(snapshot.leases))
         for proposal in petitions.proposals:
             snapshot = replace(snapshot, policy=await self._judge(epoch, proposal, snapshot))
-        news = await self._eyes.look(snapshot)
+        news = await self._health.look(snapshot)
         desired, observed = self._desired(snapshot.policy), self._observed(snapshot, instances)
         if news:
             self.sight = Sight(snapshot, _conditions(desired, observed), frozen_by(observed))
@@ -151,11 +151,11 @@ class Controller:
         tick = Tick(epoch, snapshot, records)
         for ended in self._fleet.ended():
             why = f"generation {ended.generation} was stopped: {ended.detail}"
-            await self._hands.write(tick, Change(), ended.cell_id, "end", why)
+            await self._executor.write(tick, Change(), ended.cell_id, "end", why)
         for action in reconcile(desired, observed):
             if self._clock.monotonic() >= deadline:
                 return  # the lease must be renewed before anything more is done
-            await self._hands.do(tick, action)
+            await self._executor.do(tick, action)
 
     async def _restored(self, epoch: int, snapshot: Snapshot, petitions: Petitions) -> bool:
         """Put back what the registry has lost, from our memory or a router's."""
@@ -171,7 +171,7 @@ class Controller:
         lost = [f"{len(cells)} cells"] * bool(cells) + ["the map"] * bool(slot_map) + ["the policy"] * bool(policy)
         why = f"the registry had lost {', '.join(lost)}"
         tick = Tick(epoch, snapshot, dict(snapshot.cells))
-        await self._hands.write(tick, Change(cells, slot_map, policy), "", "restore", why)
+        await self._executor.write(tick, Change(cells, slot_map, policy), "", "restore", why)
         return True
 
     async def _judge(self, epoch: int, proposal: Proposal, snapshot: Snapshot) -> Policy:
@@ -199,7 +199,7 @@ class Controller:
         return Desired(self._cells(policy), self._fleet.can_launch, config.launch_timeout_s, warm_up_s=config.warm_up_s)
 
     def _observed(self, snapshot: Snapshot, instances: tuple[InstanceView, ...]) -> Observed:
-        now, moved_at = self._clock.monotonic(), self._hands.moved_at
+        now, moved_at = self._clock.monotonic(), self._executor.moved_at
         if snapshot.slot_map is not None:
             self._empty_since = None
         elif self._empty_since is None:
@@ -215,8 +215,8 @@ class Controller:
             routers=snapshot.routers,
             may_found=self._empty_since is not None and now - self._empty_since >= FOUND_AFTER_S,
             rested=moved_at is None or now - moved_at >= MOVE_PAUSE_S,
-            health=self._eyes.health,
-            blind=self._eyes.blind,
+            health=self._health.health,
+            blind=self._health.blind,
         )
 
     async def _resign(self) -> None:

@@ -23,7 +23,7 @@ from router.core.control.actions import (
 )
 from router.core.control.ladder import admitted
 from router.core.errors import ProvisionError
-from router.core.models import CellRecord, Phase
+from router.core.models import CellRecord, Rung
 from router.core.registry import AuditEntry, Change, Snapshot
 from router.core.slot_map.placement import targets
 from router.core.slot_map.slots import NO_MOVE
@@ -32,20 +32,20 @@ from router.ports import CellRegistry, CellResources, Clock, Observer
 from router.services.control_plane.canary import QUICK_S
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.health import Canary
-from router.services.control_plane.treatment import Ward
+from router.services.control_plane.treatment import Treater
 
 CREATE_AGAIN_S: Final = 5.0  # after a failure to make a cell's components
 VERIFY_AGAIN_S: Final = 2.0  # after a canary that got no good answer
 END_AGAIN_S: Final = 5.0  # after an instance was asked to end
 
-NAMES: Final[Mapping[Phase, str]] = {  # of the audit
-    Phase.WELL: "recovered",
-    Phase.HELD: "hold back",
-    Phase.MENDING: "treat",
-    Phase.RESTARTING: "restart instance",
-    Phase.REPLACING: "replace",
-    Phase.REPROVISIONING: "reprovision",
-    Phase.GIVEN_UP: "give up",
+NAMES: Final[Mapping[Rung, str]] = {  # of the audit
+    Rung.WELL: "recovered",
+    Rung.GUARDED: "hold back",
+    Rung.MENDING: "treat",
+    Rung.RESTARTING: "restart instance",
+    Rung.REPLACING: "replace",
+    Rung.REPROVISIONING: "reprovision",
+    Rung.GIVEN_UP: "give up",
 }
 
 
@@ -68,7 +68,7 @@ class Executor:
         fleet: Fleet,
         resources: CellResources,
         canary: Canary,
-        ward: Ward,
+        treater: Treater,
         clock: Clock,
         observer: Observer,
     ) -> None:
@@ -77,7 +77,7 @@ class Executor:
         self._fleet = fleet
         self._resources = resources
         self._canary = canary
-        self._ward = ward
+        self._treater = treater
         self._clock = clock
         self._observer = observer
         self._not_before: dict[tuple[str, str], float] = {}  # what failed for a cell isn't tried again at once
@@ -120,7 +120,7 @@ class Executor:
         elif not self._too_soon("end", action.cell_id):  # it ends itself, and what has started it starts it again
             self._put_off("end", action.cell_id, END_AGAIN_S)
             record = replace(tick.records[action.cell_id], generation=action.generation)
-            fault = await self._ward.end(record, tick.snapshot)
+            fault = await self._treater.end(record, tick.snapshot)
             self._observer.observe(ActionTaken(action.cell_id, "stop", "; ".join(filter(None, [action.why, fault]))))
 
     async def _note(self, tick: Tick, action: Adopt | GiveUpLaunch | Retire | RaiseFence, record: CellRecord) -> None:
@@ -209,9 +209,9 @@ class Executor:
         """Write the rung down first: whoever leads next goes on from there. Rungs that can't help are passed over."""
         treat: Treat | None = action
         while treat is not None:
-            record = replace(tick.records[treat.cell_id], care=treat.care)
-            await self.write(tick, Change(cells=[record]), record.cell_id, NAMES[treat.care.phase], treat.why)
-            outcome = await self._ward.treat(record, tick.snapshot)
+            record = replace(tick.records[treat.cell_id], treatment=treat.treatment)
+            await self.write(tick, Change(cells=[record]), record.cell_id, NAMES[treat.treatment.rung], treat.why)
+            outcome = await self._treater.treat(record, tick.snapshot)
             if outcome.done:
                 changed = outcome.record if outcome.record is not None else record
                 await self.write(tick, Change(cells=[changed]), record.cell_id, outcome.action, outcome.done)

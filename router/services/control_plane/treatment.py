@@ -13,7 +13,7 @@ from typing import Final
 from router.core.control.actions import Treat
 from router.core.control.ladder import after_mending, after_reprovisioning, after_restarting
 from router.core.errors import CellRefusedError, CellUnavailableError, ProvisionError
-from router.core.models import CellRecord, Phase
+from router.core.models import CellRecord, Rung
 from router.core.registry import Snapshot
 from router.ports import CellResources, InstanceControl
 
@@ -23,7 +23,7 @@ WORKER: Final = "worker"  # the component that is the instance itself
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TreatmentResult:
     """What was done, for the audit, and the next rung when this one is of no use."""
 
     action: str = ""
@@ -32,7 +32,7 @@ class Outcome:
     record: CellRecord | None = None  # the record with what is to be remembered of it
 
 
-class Ward:
+class Treater:
     """Where sick cells are treated."""
 
     def __init__(self, instances: InstanceControl, resources: CellResources, *, can_launch: bool) -> None:
@@ -40,17 +40,17 @@ class Ward:
         self._resources = resources
         self._can_launch = can_launch
 
-    async def treat(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
-        """Do what the record's phase is for."""
-        match record.care.phase:
-            case Phase.MENDING:
+    async def treat(self, record: CellRecord, snapshot: Snapshot) -> TreatmentResult:
+        """Do what the record's rung is for."""
+        match record.treatment.rung:
+            case Rung.MENDING:
                 return await self._mend(record, snapshot)
-            case Phase.RESTARTING:
+            case Rung.RESTARTING:
                 return await self._restart(record, snapshot)
-            case Phase.REPROVISIONING:
+            case Rung.REPROVISIONING:
                 return await self._reprovision(record, snapshot)
             case _:
-                return Outcome()
+                return TreatmentResult()
 
     async def end(self, record: CellRecord, snapshot: Snapshot) -> str:
         """Ask the record's instance to end in order; what was wrong with that, nothing when it will."""
@@ -60,20 +60,20 @@ class Ward:
             return str(error) or type(error).__name__
         return ""
 
-    async def _mend(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
+    async def _mend(self, record: CellRecord, snapshot: Snapshot) -> TreatmentResult:
         """Restart the components that say of themselves that they are sick; without any, this rung is of no use."""
         then = Treat(
-            record.cell_id, after_mending(record, snapshot.now_ms, can_launch=self._can_launch), record.care.why
+            record.cell_id, after_mending(record, snapshot.now_ms, can_launch=self._can_launch), record.treatment.why
         )
         try:
             components = await self._instances.components(_address(record, snapshot), ASK_S)
         except (CellUnavailableError, CellRefusedError) as error:
-            return Outcome("ask for components", f"no answer: {error}", then)
+            return TreatmentResult("ask for components", f"no answer: {error}", then)
         sick = [component for component in components if not component.healthy and component.name != WORKER]
         if not sick:
-            return Outcome(then=then)
+            return TreatmentResult(then=then)
         said = await asyncio.gather(*(self._restart_component(record, snapshot, c.name, c.detail) for c in sick))
-        return Outcome("restart components", "; ".join(said))
+        return TreatmentResult("restart components", "; ".join(said))
 
     async def _restart_component(self, record: CellRecord, snapshot: Snapshot, name: str, detail: str) -> str:
         try:
@@ -82,21 +82,23 @@ class Ward:
             return f"{name} ({detail}): {error}"
         return f"{name} ({detail})"
 
-    async def _restart(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
+    async def _restart(self, record: CellRecord, snapshot: Snapshot) -> TreatmentResult:
         fault = await self.end(record, snapshot)
         if not fault:
-            return Outcome()
-        care = after_restarting(record, snapshot.now_ms, can_launch=self._can_launch)
-        return Outcome("restart failed", fault, Treat(record.cell_id, care, record.care.why))
+            return TreatmentResult()
+        treatment = after_restarting(record, snapshot.now_ms, can_launch=self._can_launch)
+        return TreatmentResult("restart failed", fault, Treat(record.cell_id, treatment, record.treatment.why))
 
-    async def _reprovision(self, record: CellRecord, snapshot: Snapshot) -> Outcome:
-        made = replace(record, reprovisioned_at_ms=snapshot.now_ms, care=after_reprovisioning(record, snapshot.now_ms))
+    async def _reprovision(self, record: CellRecord, snapshot: Snapshot) -> TreatmentResult:
+        made = replace(
+            record, reprovisioned_at_ms=snapshot.now_ms, treatment=after_reprovisioning(record, snapshot.now_ms)
+        )
         try:
             async with asyncio.timeout(REPROVISION_S):
                 missing = await self._resources.ensure(record.cell_id)
         except (ProvisionError, TimeoutError) as error:
-            return Outcome("reprovision failed", f"{type(error).__name__}: {error}", record=made)
-        return Outcome("reprovisioned", made_anew(missing), record=made)
+            return TreatmentResult("reprovision failed", f"{type(error).__name__}: {error}", record=made)
+        return TreatmentResult("reprovisioned", made_anew(missing), record=made)
 
 
 def made_anew(missing: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 from router.core.errors import SourceUnavailableError
 from router.ports import Clock
 from router.services.data_plane.batcher import BATCH
-from router.services.data_plane.inbox import Held, Inbox
+from router.services.data_plane.inbox import Inbox, Received
 
 LAST_BACKOFF_S: Final = 10.0
 
@@ -37,7 +37,7 @@ class Consumer:
         self,
         config: ConsumerConfig,
         inbox: Inbox,
-        accept: Callable[[Inbox, list[Held]], None],
+        accept: Callable[[Inbox, list[Received]], None],
         relieve: Callable[[], None],
         clock: Clock,
     ) -> None:
@@ -65,13 +65,13 @@ class Consumer:
         while await self._permitted():
             self._asked_for += BATCH
             try:
-                helds = await self._inbox.receive(BATCH, self._config.wait_s)
+                received = await self._inbox.receive(BATCH, self._config.wait_s)
             except SourceUnavailableError:
                 failures = min(failures + 1, 16)
                 await self._clock.sleep(min(LAST_BACKOFF_S, 0.2 * 2**failures) * self._clock.jitter())
             else:
                 failures = 0
-                self._accept(self._inbox, helds)
+                self._accept(self._inbox, received)
             finally:
                 self._asked_for -= BATCH
 

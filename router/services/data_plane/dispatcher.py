@@ -22,7 +22,7 @@ from router.core.lanes.admission import Admission, Isolate, Wait
 from router.core.lanes.lane import LaneLimits
 from router.core.messages import dead_letter
 from router.core.messages.parser import Parser, can_be_held
-from router.core.models import Event, Evidence, Outcome, Result, Traffic
+from router.core.models import Contact, Event, Outcome, Result, Traffic
 from router.core.policy import Policy
 from router.core.slot_map.routing import Routing
 from router.core.slot_map.slots import NO_MOVE, SlotMap
@@ -32,9 +32,9 @@ from router.services.data_plane.batcher import BATCH
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.groups import Groups
 from router.services.data_plane.hold_queue import HoldQueue
-from router.services.data_plane.inbox import Delivery, Held, Inbox
+from router.services.data_plane.inbox import Delivery, Inbox, Received
 from router.services.data_plane.lane_runner import LaneRunner
-from router.services.data_plane.quarantine import QuarantineWard
+from router.services.data_plane.quarantine import QuarantineQueue
 
 UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
 SHED: Final = 2 * BATCH  # events at once: more than one poll brings, and no more than others don't notice
@@ -58,7 +58,7 @@ class SideQueues:
 
     dead_letters: Forwarder
     hold_of: Callable[[str], HoldQueue]
-    ward: QuarantineWard
+    quarantine: QuarantineQueue
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +105,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Run every lane until cancelled."""
         async with self._group:
-            self._group.create_task(self._queues.ward.run(partial(self._accept, from_hold=True)))
+            self._group.create_task(self._queues.quarantine.run(partial(self._accept, from_hold=True)))
             await self._queues.dead_letters.run()
 
     def apply(self, routing: Routing, policy: Policy) -> None:
@@ -115,7 +115,7 @@ class Dispatcher:
         cell waits in that one's.
         """
         self._routing = routing
-        self._admission.policy = self._queues.ward.apply(policy)
+        self._admission.policy = self._queues.quarantine.apply(policy)
         self._cells = routing.slot_map.cells()
         if not self._stopping:
             for cell_id in sorted((self._cells | routing.cells) - self.paths.keys()):
@@ -132,9 +132,9 @@ class Dispatcher:
             self._to_hold(path.lane, unsent, "ejected")
         self.routed.set()
 
-    def accept(self, inbox: Inbox, helds: Sequence[Held]) -> None:
+    def accept(self, inbox: Inbox, batch: Sequence[Received]) -> None:
         """Take messages of the source in. There must be a slot map: see `routed`."""
-        self._accept(inbox, helds, from_hold=False)
+        self._accept(inbox, batch, from_hold=False)
 
     def relieve(self) -> None:
         """There is no room for more: when a cell lacks events, others' lanes shed what is over their share."""
@@ -146,11 +146,11 @@ class Dispatcher:
     def stop(self) -> None:
         """Send nothing more, and let go of what has not been sent, so that it is at once free for another router."""
         self._stopping = True
-        self._queues.ward.stop()
+        self._queues.quarantine.stop()
         for path in self.paths.values():
             path.hold.stop()
             for delivery in path.lane.clear():
-                delivery.inbox.let_go(delivery.held, 0)
+                delivery.inbox.let_go(delivery.received, 0)
 
     def quiet(self) -> bool:
         """Whether nothing of what the map moves is on its way to a cell."""
@@ -178,7 +178,7 @@ class Dispatcher:
 
     async def drained(self) -> None:
         """After `stop`: wait until every answer has had its effect on the queues."""
-        holds = [self._queues.ward.hold, *(path.hold for path in self.paths.values())]
+        holds = [self._queues.quarantine.hold, *(path.hold for path in self.paths.values())]
         for hold in holds:
             await hold.stopped()
         for hold in holds:
@@ -200,33 +200,33 @@ class Dispatcher:
             return 0
         return path.lane.demand() if path.lane.cell_id in self._cells else BATCH
 
-    def _accept(self, inbox: Inbox, helds: Sequence[Held], *, from_hold: bool) -> None:
-        deliveries = [delivery for held in helds for delivery in self._opened(inbox, held, from_hold=from_hold)]
+    def _accept(self, inbox: Inbox, batch: Sequence[Received], *, from_hold: bool) -> None:
+        deliveries = [delivery for received in batch for delivery in self._opened(inbox, received, from_hold=from_hold)]
         if inbox.fifo and not self._stopping:
             self._groups.add(deliveries)
         else:
             for delivery in deliveries:
                 self._route(delivery)
 
-    def _opened(self, inbox: Inbox, held: Held, *, from_hold: bool) -> list[Delivery]:
-        events, fault = self._parsed(held)
-        inbox.opened(held, 1 if fault else len(events))
+    def _opened(self, inbox: Inbox, received: Received, *, from_hold: bool) -> list[Delivery]:
+        events, fault = self._parsed(received)
+        inbox.opened(received, 1 if fault else len(events))
         if fault:
-            letter = dead_letter.of_message(held.message, **self._circumstances("malformed", fault))
-            self._bury(letter, inbox, held)
+            letter = dead_letter.of_message(received.message, **self._circumstances("malformed", fault))
+            self._bury(letter, inbox, received)
             return []
-        return [Delivery(self._counted(event, held), held, inbox, from_hold) for event in events]
+        return [Delivery(self._counted(event, received), received, inbox, from_hold) for event in events]
 
-    def _counted(self, event: Event, held: Held) -> Event:
-        failures = self._groups.failures_of(held.message.message_id, event.event_id)
+    def _counted(self, event: Event, received: Received) -> Event:
+        failures = self._groups.failures_of(received.message.message_id, event.event_id)
         return replace(event, attempt=failures + 1) if failures else event
 
-    def _parsed(self, held: Held) -> tuple[list[Event], str]:
+    def _parsed(self, received: Received) -> tuple[list[Event], str]:
         """The events, or why there are none."""
-        if held.fault:
-            return [], held.fault
+        if received.fault:
+            return [], received.fault
         try:
-            return self._parser.parse(held.message), ""
+            return self._parser.parse(received.message), ""
         except MalformedMessageError as error:
             return [], str(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
@@ -235,7 +235,7 @@ class Dispatcher:
     def _route(self, delivery: Delivery) -> None:
         assert self._routing is not None, "accept before the first apply"
         if self._stopping:
-            delivery.inbox.let_go(delivery.held, 0)
+            delivery.inbox.let_go(delivery.received, 0)
             return
         event, slot_map = delivery.event, self._routing.slot_map
         path = self.paths[slot_map.cell_of(event.partition_key)]
@@ -265,33 +265,33 @@ class Dispatcher:
             self._quarantine_key(path, delivery.event.partition_key, isolate.why)
         event = replace(delivery.event, unanswered=())  # a fresh start once it is released
         if self._stays(delivery):
-            delivery.inbox.let_go(delivery.held, self._queues.ward.wait_s(isolate.left_s))
+            delivery.inbox.let_go(delivery.received, self._queues.quarantine.wait_s(isolate.left_s))
         else:
-            self._queues.ward.put(path.lane.cell_id, delivery, event, isolate.left_s)
+            self._queues.quarantine.put(path.lane.cell_id, delivery, event, isolate.left_s)
 
     def _quarantine_key(self, path: CellPath, key: str, why: str) -> None:
         self._admission.poison.forget(key)
-        self._admission.policy = self._queues.ward.quarantine(key, path.lane.cell_id, why)
+        self._admission.policy = self._queues.quarantine.quarantine(key, path.lane.cell_id, why)
 
     def _on_result(self, lane: LaneRunner, delivery: Delivery, result: Result) -> None:
         path, event = self.paths[lane.cell_id], self._judged(lane, delivery, result)
-        receives, jitter = delivery.held.message.receive_count, self._clock.jitter()
+        receives, jitter = delivery.received.message.receive_count, self._clock.jitter()
         match retry.decide(self._config.retry, event, result, receives=receives, jitter=jitter):
             case retry.Settle():
                 delivery.settle()
             case retry.Hold(event, delay_s):
                 self._hold(path, delivery, event, delay_s, result.outcome.value)
-            case retry.DeadLetter(reason, error):
+            case retry.ToDeadLetters(reason, error):
                 circumstances = self._circumstances(reason, error, cell_id=lane.cell_id, generation=delivery.generation)
-                letter = dead_letter.of_event(delivery.event, delivery.held.message, **circumstances)
-                self._bury(letter, delivery.inbox, delivery.held)
+                letter = dead_letter.of_event(delivery.event, delivery.received.message, **circumstances)
+                self._bury(letter, delivery.inbox, delivery.received)
 
     def _judged(self, lane: LaneRunner, delivery: Delivery, result: Result) -> Event:
         """Note what the result says of the key; the event as it goes on."""
         event, poison = delivery.event, self._admission.poison
-        if result.evidence is Evidence.NOT_REACHED:
+        if result.contact is Contact.NOT_REACHED:
             return event
-        if result.evidence is Evidence.SILENT:
+        if result.contact is Contact.SILENT:
             poison.unanswered(event.partition_key, delivery.generation)
             seen = (*(g for g in event.unanswered if g != delivery.generation), delivery.generation)
             return replace(event, unanswered=seen[-MAX_UNANSWERED:])
@@ -318,11 +318,11 @@ class Dispatcher:
         if not self._stays(delivery):
             self._owner(event, path).hold.put(delivery, event, delay_s)
             return
-        message = delivery.held.message
+        message = delivery.received.message
         if event.attempt > delivery.event.attempt:
             self._groups.failed(message.message_id, event.event_id)
         pause = delay_s or retry.delay_s(self._config.retry, message.receive_count, self._clock.jitter())
-        delivery.inbox.let_go(delivery.held, max(1, pause))
+        delivery.inbox.let_go(delivery.received, max(1, pause))
 
     def _owner(self, event: Event, path: CellPath) -> CellPath:
         """The path of the key's owner, or of the one to come: the cell that the event was for may have left the map."""
@@ -338,9 +338,9 @@ class Dispatcher:
         """Whether an event that has to wait does so in its own queue: for its order, or for its size."""
         return delivery.inbox.fifo or not can_be_held(delivery.event)
 
-    def _bury(self, letter: dead_letter.DeadLetter, inbox: Inbox, held: Held) -> None:
+    def _bury(self, letter: dead_letter.DeadLetter, inbox: Inbox, received: Received) -> None:
         self._observer.observe(EventDeadLettered(letter.reason))
-        self._queues.dead_letters.put(dead_letter.to_draft(letter), inbox, held)
+        self._queues.dead_letters.put(dead_letter.to_draft(letter), inbox, received)
 
     def _circumstances(self, reason: str, error: str, **more: Any) -> dict[str, Any]:
         source, now_ms = self._config.source_name, self._clock.time_ms()

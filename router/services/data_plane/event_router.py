@@ -19,7 +19,7 @@ from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Inbox
 from router.services.data_plane.payloads import Payloads
-from router.services.data_plane.quarantine import QuarantineWard, WardConfig
+from router.services.data_plane.quarantine import QuarantineConfig, QuarantineQueue
 from router.services.data_plane.reporter import Reporter
 from router.services.data_plane.routing import Applied, RoutingMemory, RoutingWatcher
 from router.services.data_plane.watched_queue import WatchedQueue
@@ -36,7 +36,7 @@ class DataPlaneConfig:
 
     consumer: ConsumerConfig
     dispatcher: DispatcherConfig
-    ward: WardConfig
+    quarantine: QuarantineConfig
     visibility_s: int = 30
     lease_ttl_s: float = 2.0
     drain_timeout_s: float = 15.0  # from the signal to the end
@@ -75,22 +75,24 @@ def assemble(
         queue = watched(queue)
         return HoldQueue(inbox_of(queue), Forwarder(queue, clock), clock, wait_s)
 
-    ward = QuarantineWard(config.ward, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer)
+    quarantine = QuarantineQueue(
+        config.quarantine, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
+    )
     side_queues = SideQueues(
         dead_letters=Forwarder(watched(queues.dead_letters), clock),
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
-        ward=ward,
+        quarantine=quarantine,
     )
     inbox, lag = inbox_of(watched(queues.source)), LoopLag(clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer)
     return EventRouter(
         lag=lag,
-        reporter=Reporter(config.ward.who, registry, dispatcher.samples, lag, clock),
+        reporter=Reporter(config.quarantine.who, registry, dispatcher.samples, lag, clock),
         inbox=inbox,
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
         dispatcher=dispatcher,
         watcher=RoutingWatcher(
-            config.ward.who,
+            config.quarantine.who,
             registry,
             memory,
             Applied(dispatcher.apply, dispatcher.quiet, dispatcher.traffic),

@@ -12,7 +12,7 @@ from typing import Final
 from router.core.models import Draft
 from router.ports import Clock, EventSource
 from router.services.data_plane.batcher import Batcher
-from router.services.data_plane.inbox import Held, Inbox
+from router.services.data_plane.inbox import Inbox, Received
 
 SEND_TRIES: Final = 8
 PARALLEL: Final = 2  # calls at once: what a dead cell leaves behind goes at a pace that other cells do not notice
@@ -28,9 +28,9 @@ class Forwarder:
             self._send, self._give_up, clock, max_tries=SEND_TRIES, parallel=PARALLEL
         )
 
-    def put(self, draft: Draft, inbox: Inbox, held: Held) -> None:
+    def put(self, draft: Draft, inbox: Inbox, received: Received) -> None:
         """Send the draft, then settle one event of the message."""
-        self._batcher.put((draft, inbox, held))
+        self._batcher.put((draft, inbox, received))
 
     async def drained(self) -> None:
         """Wait until everything put so far is sent or given up."""
@@ -42,14 +42,14 @@ class Forwarder:
 
     async def _send(self, batch: Sequence[_Item]) -> Sequence[_Item]:
         failed = set(await self._queue.send([draft for draft, _, _ in batch]))
-        for position, (_, inbox, held) in enumerate(batch):
+        for position, (_, inbox, received) in enumerate(batch):
             if position not in failed:
-                inbox.settle(held)
+                inbox.settle(received)
         return [item for position, item in enumerate(batch) if position in failed]
 
     def _give_up(self, item: _Item) -> None:
-        _, inbox, held = item
-        inbox.let_go(held, RELEASE_DELAY_S)
+        _, inbox, received = item
+        inbox.let_go(received, RELEASE_DELAY_S)
 
 
-_Item = tuple[Draft, Inbox, Held]
+_Item = tuple[Draft, Inbox, Received]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from router.services.data_plane.inbox import Delivery, Held
+from router.services.data_plane.inbox import Delivery, Received
 
 MAX_FAILURES: Final = 10_000  # events whose failures are remembered; the oldest is forgotten first
 
@@ -29,8 +29,8 @@ class Groups:
         """Take one receive's events in, in the order of the queue; begin what may begin."""
         first: dict[str, Delivery] = {}
         for delivery in deliveries:
-            group = delivery.held.message.group_id or delivery.held.message.message_id
-            delivery.held.after = partial(self._after, group)
+            group = delivery.received.message.group_id or delivery.received.message.message_id
+            delivery.received.after = partial(self._after, group)
             if group in self._behind:
                 self._behind[group].append(delivery)
             else:
@@ -50,7 +50,7 @@ class Groups:
         if len(self._failures) > MAX_FAILURES:
             self._failures.popitem(last=False)
 
-    def _after(self, group: str, held: Held, let_go_s: int | None) -> None:
+    def _after(self, group: str, received: Received, let_go_s: int | None) -> None:
         behind = self._behind.get(group)
         if behind is None:
             return
@@ -59,7 +59,7 @@ class Groups:
             return
         del self._behind[group]
         for delivery in behind:
-            if delivery.held is not held:
-                delivery.held.after = None
+            if delivery.received is not received:
+                delivery.received.after = None
                 # Not sooner than the one before them: SQS would keep them back anyway, other servers don't.
-                delivery.inbox.let_go(delivery.held, let_go_s or 0)
+                delivery.inbox.let_go(delivery.received, let_go_s or 0)

@@ -15,7 +15,7 @@ from router.core.messages.parser import held_draft
 from router.core.models import Event
 from router.ports import Clock
 from router.services.data_plane.forwarder import Forwarder
-from router.services.data_plane.inbox import Delivery, Held, Inbox
+from router.services.data_plane.inbox import Delivery, Inbox, Received
 
 NO_DEMAND_PAUSE_S: Final = 0.2
 OUTAGE_PAUSE_S: Final = 2.0
@@ -45,12 +45,12 @@ class HoldQueue:
     def put(self, delivery: Delivery, event: Event, delay_s: int) -> bool:
         """Keep the event there for at least `delay_s`. False for one that came from there, unchanged: it goes back."""
         if delivery.inbox is self._inbox and event == delivery.event:
-            self._inbox.let_go(delivery.held, delay_s)
+            self._inbox.let_go(delivery.received, delay_s)
             return False
-        self._forwarder.put(held_draft(event, min(delay_s, MAX_DELAY_S)), delivery.inbox, delivery.held)
+        self._forwarder.put(held_draft(event, min(delay_s, MAX_DELAY_S)), delivery.inbox, delivery.received)
         return True
 
-    async def run(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Held]], None]) -> None:
+    async def run(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Received]], None]) -> None:
         """Take out, delete and forward until cancelled. `demand`: how many messages are wanted now, 0 to 10."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._inbox.run())
@@ -73,7 +73,7 @@ class HoldQueue:
         """Wait until everything settled or let go is deleted or visible."""
         await self._inbox.drained()
 
-    async def _drain(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Held]], None]) -> None:
+    async def _drain(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Received]], None]) -> None:
         while not self._stopping:
             wanted = demand()
             if not wanted:

@@ -24,7 +24,7 @@ DELETE_TRIES: Final = 8  # about 15 s; then the message comes again and its cell
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class Received:
     """A message that is here."""
 
     message: Message
@@ -32,7 +32,9 @@ class Held:
     hidden_until: float  # monotonic seconds
     open_events: int = 0  # not yet settled
     fault: str = ""  # why its body can't be had at all
-    after: Callable[[Held, int | None], None] | None = None  # told when one event is settled (None), or it is let go
+    after: Callable[[Received, int | None], None] | None = (
+        None  # told when one event is settled (None), or it is let go
+    )
 
 
 class Inbox:
@@ -46,9 +48,9 @@ class Inbox:
         self._clock = clock
         self._observer = observer
         self._visibility_s = visibility_s
-        self._held: dict[str, Held] = {}
-        self._deletes: Batcher[Held] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
-        self._releases: Batcher[tuple[Held, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
+        self._received: dict[str, Received] = {}
+        self._deletes: Batcher[Received] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
+        self._releases: Batcher[tuple[Received, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
         self.bytes = 0
         self.freed = asyncio.Event()  # set whenever a message leaves
 
@@ -58,40 +60,40 @@ class Inbox:
         return self._source.fifo
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._received)
 
-    async def receive(self, max_messages: int, wait_s: float) -> list[Held]:
+    async def receive(self, max_messages: int, wait_s: float) -> list[Received]:
         """Messages that were not here yet. Raises SourceUnavailableError."""
         messages = await self._source.receive(max_messages, wait_s, self._visibility_s)
         hidden_until = self._clock.monotonic() + self._visibility_s
-        new = [held for message in messages if (held := self._take_in(message, hidden_until))]
+        new = [received for message in messages if (received := self._take_in(message, hidden_until))]
         if messages:
             self._observer.observe(MessagesReceived(self._source.name, len(messages), len(messages) - len(new)))
-        if any(held.message.body.startswith("[") for held in new):  # as every S3 pointer does
+        if any(received.message.body.startswith("[") for received in new):  # as every S3 pointer does
             await self._resolve(new)
-            new = [held for held in new if held.message.message_id in self._held]
+            new = [received for received in new if received.message.message_id in self._received]
         return new
 
-    def opened(self, held: Held, events: int) -> None:
+    def opened(self, received: Received, events: int) -> None:
         """The message turned out to hold so many events; with none it is settled."""
-        held.open_events = events
+        received.open_events = events
         if not events:
-            self._deletes.put(held)
+            self._deletes.put(received)
 
-    def settle(self, held: Held) -> None:
+    def settle(self, received: Received) -> None:
         """One of its events is done; the message is deleted with the last of them."""
-        held.open_events -= 1
-        if held.open_events == 0:
-            self._deletes.put(held)
-        if held.after is not None:
-            held.after(held, None)
+        received.open_events -= 1
+        if received.open_events == 0:
+            self._deletes.put(received)
+        if received.after is not None:
+            received.after(received, None)
 
-    def let_go(self, held: Held, delay_s: int) -> None:
+    def let_go(self, received: Received, delay_s: int) -> None:
         """Settle it no more: it becomes visible after the delay and comes again, here or at another router."""
-        if self._forget(held):
-            self._releases.put((held, min(delay_s, MAX_HIDDEN_S)))
-            if held.after is not None:
-                held.after(held, delay_s)
+        if self._forget(received):
+            self._releases.put((received, min(delay_s, MAX_HIDDEN_S)))
+            if received.after is not None:
+                received.after(received, delay_s)
 
     async def run(self) -> None:
         """Delete and keep hidden, until cancelled."""
@@ -105,64 +107,64 @@ class Inbox:
         await self._deletes.drained()
         await self._releases.drained()
 
-    def _take_in(self, message: Message, hidden_until: float) -> Held | None:
-        known = self._held.get(message.message_id)
+    def _take_in(self, message: Message, hidden_until: float) -> Received | None:
+        known = self._received.get(message.message_id)
         if known is not None:
             known.message = replace(known.message, receipt=message.receipt)
             known.hidden_until = hidden_until
             return None
-        held = Held(message, len(message.body), hidden_until)
-        self._held[message.message_id] = held
-        self.bytes += held.size
-        return held
+        received = Received(message, len(message.body), hidden_until)
+        self._received[message.message_id] = received
+        self.bytes += received.size
+        return received
 
-    async def _resolve(self, helds: Sequence[Held]) -> None:
+    async def _resolve(self, batch: Sequence[Received]) -> None:
         """Fetch bodies that lie in S3. What can't be fetched now is let go, and in a FIFO queue all behind it too."""
         late: set[str | None] = set()
-        for held, outcome in zip(helds, await asyncio.gather(*map(self._fetch, helds)), strict=True):
-            group = held.message.group_id if self.fifo else None
+        for received, outcome in zip(batch, await asyncio.gather(*map(self._fetch, batch)), strict=True):
+            group = received.message.group_id if self.fifo else None
             if not outcome or (self.fifo and group in late):
                 late.add(group)
-                self.let_go(held, FETCH_DELAY_S)
+                self.let_go(received, FETCH_DELAY_S)
 
-    async def _fetch(self, held: Held) -> bool:
+    async def _fetch(self, received: Received) -> bool:
         """False when it has to be tried later."""
         try:
-            found = await self._payloads.resolve(held.message)
+            found = await self._payloads.resolve(received.message)
         except MalformedMessageError as error:
-            held.fault = str(error)
+            received.fault = str(error)
         except SourceUnavailableError:
             return False
         except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
-            held.fault = f"its S3 pointer can't be followed, which is a bug: {type(error).__name__}: {error}"
+            received.fault = f"its S3 pointer can't be followed, which is a bug: {type(error).__name__}: {error}"
         else:
-            held.message = replace(held.message, body=found.body, pointer=found.pointer)
-            self._resize(held, len(found.body))
+            received.message = replace(received.message, body=found.body, pointer=found.pointer)
+            self._resize(received, len(found.body))
         return True
 
-    def _resize(self, held: Held, size: int) -> None:
-        self.bytes += size - held.size
-        held.size = size
+    def _resize(self, received: Received, size: int) -> None:
+        self.bytes += size - received.size
+        received.size = size
 
-    def _forget(self, held: Held) -> bool:
-        if self._held.get(held.message.message_id) is not held:
+    def _forget(self, received: Received) -> bool:
+        if self._received.get(received.message.message_id) is not received:
             return False  # let go before, and perhaps here again as another
-        del self._held[held.message.message_id]
-        self.bytes -= held.size
+        del self._received[received.message.message_id]
+        self.bytes -= received.size
         self.freed.set()
         return True
 
-    async def _delete(self, batch: Sequence[Held]) -> Sequence[Held]:
-        failed = {m.message_id for m in await self._source.delete([held.message for held in batch])}
-        for held in batch:
-            if held.message.message_id not in failed:
-                self._forget(held)
+    async def _delete(self, batch: Sequence[Received]) -> Sequence[Received]:
+        failed = {m.message_id for m in await self._source.delete([received.message for received in batch])}
+        for received in batch:
+            if received.message.message_id not in failed:
+                self._forget(received)
         self._observer.observe(MessagesDeleted(self._source.name, len(batch) - len(failed), len(failed)))
-        return [held for held in batch if held.message.message_id in failed]
+        return [received for received in batch if received.message.message_id in failed]
 
-    async def _release(self, batch: Sequence[tuple[Held, int]]) -> Sequence[tuple[Held, int]]:
+    async def _release(self, batch: Sequence[tuple[Received, int]]) -> Sequence[tuple[Received, int]]:
         for delay_s in {delay_s for _, delay_s in batch}:
-            await self._source.set_visibility([held.message for held, d in batch if d == delay_s], delay_s)
+            await self._source.set_visibility([received.message for received, d in batch if d == delay_s], delay_s)
         return ()
 
     async def _keep_hidden(self) -> None:
@@ -170,19 +172,21 @@ class Inbox:
         while True:
             await self._clock.sleep(self._visibility_s / 8)
             now = self._clock.monotonic()
-            due = [held for held in self._held.values() if held.hidden_until - now < self._visibility_s / 2]
+            due = [
+                received for received in self._received.values() if received.hidden_until - now < self._visibility_s / 2
+            ]
             for chunk in _chunks(due):
                 try:
-                    await self._source.set_visibility([held.message for held in chunk], self._visibility_s)
+                    await self._source.set_visibility([received.message for received in chunk], self._visibility_s)
                 except SourceUnavailableError:
                     break  # at the next turn again; there is time for three more
-                for held in chunk:
-                    held.hidden_until = now + self._visibility_s
+                for received in chunk:
+                    received.hidden_until = now + self._visibility_s
 
 
-def _chunks(helds: Sequence[Held]) -> Iterator[Sequence[Held]]:
-    for start in range(0, len(helds), BATCH):
-        yield helds[start : start + BATCH]
+def _chunks(batch: Sequence[Received]) -> Iterator[Sequence[Received]]:
+    for start in range(0, len(batch), BATCH):
+        yield batch[start : start + BATCH]
 
 
 def _nothing(_: object) -> None:
@@ -194,7 +198,7 @@ class Delivery:
     """An event, and the message and queue that it came in."""
 
     event: Event
-    held: Held
+    received: Received
     inbox: Inbox
     from_hold: bool
     suspect: bool = False  # sent alone
@@ -208,4 +212,4 @@ class Delivery:
 
     def settle(self) -> None:
         """It is done, or safe elsewhere."""
-        self.inbox.settle(self.held)
+        self.inbox.settle(self.received)

@@ -15,7 +15,7 @@ from router.core.detection.samples import CellSample, CellWatch
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
-from router.core.models import Evidence, Outcome, Result, Target
+from router.core.models import Contact, Outcome, Result, Target
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.batcher import BATCH
@@ -97,7 +97,7 @@ class LaneRunner:
             delivery.event.partition_key,
             delivery,
             delivery.size,
-            held=delivery.from_hold,
+            from_hold=delivery.from_hold,
             now=self._clock.monotonic(),
             cap=cap,
             suspect=delivery.suspect,
@@ -180,7 +180,7 @@ class LaneRunner:
             delivery.sent_at = sent_at
             delivery.generation = target.generation
         open_ = dict(enumerate(batch))
-        error, evidence, broke = "the cell's answer ended early", Evidence.SILENT, True
+        error, contact, broke = "the cell's answer ended early", Contact.SILENT, True
         try:
             async with asyncio.timeout(None) as patience:
                 self._flights[patience] = open_
@@ -188,9 +188,9 @@ class LaneRunner:
                     self._answer(open_.pop(result.index), result)
         except CellUnavailableError as failure:
             error = str(failure)
-            evidence = Evidence.SILENT if failure.reached else Evidence.NOT_REACHED
+            contact = Contact.SILENT if failure.reached else Contact.NOT_REACHED
         except CellRefusedError as failure:
-            error, evidence, broke = str(failure), Evidence.NOT_REACHED, False
+            error, contact, broke = str(failure), Contact.NOT_REACHED, False
         except TimeoutError:
             error, broke = "its answer is not waited for any longer", False
         finally:
@@ -202,14 +202,14 @@ class LaneRunner:
         if broke and target.same_instance(self._lane.target):
             self._watch.broke([delivery.event.partition_key for delivery in open_.values()])
         for index, delivery in open_.items():
-            self._answer(delivery, Result(index, Outcome.RETRY, error, evidence=evidence))
+            self._answer(delivery, Result(index, Outcome.RETRY, error, contact=contact))
         if target.same_instance(self._lane.target) and (waiting := self._lane.failed(self._clock.monotonic())):
             self._on_shut(self, waiting)
 
     def _answer(self, delivery: Delivery, result: Result) -> None:
         now, key = self._clock.monotonic(), delivery.event.partition_key
         latency = now - delivery.sent_at
-        if result.evidence is Evidence.ANSWERED:
+        if result.contact is Contact.ANSWERED:
             self._lane.timed(latency, delivery.generation)
             if self._lane.target is not None and self._lane.target.generation == delivery.generation:
                 self._watch_answer(key, result, latency - result.waited_s, now)

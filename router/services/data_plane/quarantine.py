@@ -20,7 +20,7 @@ from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
 from router.ports import Clock, Observer, PolicyStore
 from router.services.data_plane.batcher import BATCH
 from router.services.data_plane.hold_queue import HoldQueue
-from router.services.data_plane.inbox import Delivery, Held, Inbox
+from router.services.data_plane.inbox import Delivery, Inbox, Received
 
 SWEEP_EVERY_S: Final = 10.0  # what another router put there meanwhile
 MAX_WAIT_S: Final = 900  # how late a released event may be at most
@@ -30,18 +30,18 @@ RETRY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class WardConfig:
+class QuarantineConfig:
     """Who decides, and for how long."""
 
     who: str  # for the audit
     release_after_s: float  # 0: only by hand
 
 
-class QuarantineWard:
+class QuarantineQueue:
     """The quarantine queue and the list of who is in it."""
 
     def __init__(
-        self, config: WardConfig, hold: HoldQueue, store: PolicyStore, clock: Clock, observer: Observer
+        self, config: QuarantineConfig, hold: HoldQueue, store: PolicyStore, clock: Clock, observer: Observer
     ) -> None:
         self._config = config
         self.hold = hold
@@ -96,14 +96,14 @@ class QuarantineWard:
         """Take nothing more out."""
         self.hold.stop()
 
-    async def run(self, accept: Callable[[Inbox, list[Held]], None]) -> None:
+    async def run(self, accept: Callable[[Inbox, list[Received]], None]) -> None:
         """Sweep and write until cancelled."""
 
-        def sweep(inbox: Inbox, helds: list[Held]) -> None:
-            if not helds:
+        def sweep(inbox: Inbox, received: list[Received]) -> None:
+            if not received:
                 self._sweeping = False
                 self._swept_at = self._clock.monotonic()
-            accept(inbox, helds)
+            accept(inbox, received)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(self.hold.run(self._demand, sweep))

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from router.core.control.lease_trust import LeaseTrust
 from router.core.errors import RegistryUnavailableError
-from router.core.models import CellRecord, LeaseView, Phase, RouterReport, Target, Traffic
+from router.core.models import CellRecord, LeaseView, RouterReport, Rung, Target, Traffic
 from router.core.policy import Policy
 from router.core.registry import Snapshot
 from router.core.slot_map.routing import Known, Routing
@@ -65,7 +65,7 @@ def routing_of(snapshot: Snapshot, last: Routing | None, *, trusted: bool) -> Ro
         cells=frozenset(snapshot.cells),
         ejected=frozenset(cell_id for cell_id, record in cells.items() if policy.ejects(record)),
         useless=frozenset(cell_id for cell_id, record in cells.items() if policy.finds_useless(record)),
-        suspect=frozenset(cell_id for cell_id, record in cells.items() if record.care.phase is not Phase.WELL),
+        suspect=frozenset(cell_id for cell_id, record in cells.items() if record.treatment.rung is not Rung.WELL),
     )
 
 

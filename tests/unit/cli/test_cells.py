@@ -14,13 +14,13 @@ from router.cli.explain import doubts, evidence, explanation, ladder, summary, v
 from router.cli.policy import by_hand, what_stays
 from router.core.detection.assessment import Assessment, DetectorConfig, Verdict
 from router.core.detection.window import Load
-from router.core.models import NO_CARE, Care, CellRecord, LeaseView, Phase
+from router.core.models import NO_TREATMENT, CellRecord, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY
 from router.core.registry import AuditEntry, Condition, Snapshot
 
 CELL = "cell-0001"
 RECORD = CellRecord(CELL, generation=3, launched=3, admitted_at_ms=1_000_000)
-USELESS = replace(RECORD, care=Care(Phase.HELD, 1_090_000, 3, "failing", "one at a time", ejected=True))
+USELESS = replace(RECORD, treatment=Treatment(Rung.GUARDED, 1_090_000, 3, "failing", "one at a time", ejected=True))
 SLOW = Assessment(
     CELL,
     Verdict.SLOW,
@@ -107,8 +107,8 @@ def test_what_people_decided_about_a_cell_is_said_until_it_is_done() -> None:
 
 def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     """The rule, the guard, the rung, every parameter, the peers, and what was done with this cell only."""
-    care = Care(Phase.REPLACING, 1_096_000, 3, "slow", "its canary takes 400 ms")
-    record = replace(RECORD, care=care, launching=4)
+    treatment = Treatment(Rung.REPLACING, 1_096_000, 3, "slow", "its canary takes 400 ms")
+    record = replace(RECORD, treatment=treatment, launching=4)
     conditions = {
         CELL: Condition(1_099_000, 3, SLOW, "one at a time: cell-0000 first"),
         "cell-0000": Condition(1_099_000, 1, Assessment("cell-0000", off=0.1, canary_s=0.01)),
@@ -160,9 +160,10 @@ def test_a_verdict_and_a_rung_are_told_in_words() -> None:
     """Also those by which nothing is done."""
     assert verdict(Assessment(CELL)) == "healthy: no rule says that anything is wrong"
     assert verdict(replace(SLOW, verdict=Verdict.WATCHED)).endswith("400 ms, and nothing is done about that")
-    assert ladder(NO_CARE, 1) == "not on it: nothing is done"
+    assert ladder(NO_TREATMENT, 1) == "not on it: nothing is done"
     assert (
-        ladder(USELESS.care, 1_100_000) == "held, since 1970-01-01 00:18:10Z (10 s ago): one at a time; its events wait"
+        ladder(USELESS.treatment, 1_100_000)
+        == "guarded, since 1970-01-01 00:18:10Z (10 s ago): one at a time; its events wait"
     )
 
 

@@ -156,5 +156,7 @@ async def test_an_event_says_how_long_it_waited_for_a_place() -> None:
 
 def test_a_canary_that_is_no_coroutine_is_explained() -> None:
     """At the start, by the handler's name."""
-    with pytest.raises(HandlerError, match=r"CELL_HANDLER=tests\.handlers:PlainCanary: its canary is no coroutine"):
+    with pytest.raises(
+        HandlerError, match=r"CELL_HANDLER=tests\.support\.handlers:PlainCanary: its canary is no coroutine"
+    ):
         load_handler("tests.support.handlers:PlainCanary")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from router.core.control.actions import Action, Admit, Desired, GiveUpLaunch, Launch, Observed, Stop
 from router.core.control.reconcile import reconcile, state_of
 from router.core.control.treatment import by_hand, frozen_by
-from router.core.models import Care, CellRecord, CellState, InstanceView, LeaseView, Phase
+from router.core.models import CellRecord, CellState, InstanceView, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY, Policy, impossible_orders
 from router.core.slot_map.slots import SlotMap, assign
 
@@ -16,7 +16,7 @@ RECORD = CellRecord(CELL, generation=3, launched=3, verified=3, admitted_at_ms=1
 FROZEN = NO_POLICY.with_frozen(CELL, frozen=True)
 EVICT = NO_POLICY.with_order(CELL, 3, evict=True)
 REPLACE = NO_POLICY.with_order(CELL, 3, evict=False)
-USELESS = replace(RECORD, care=Care(Phase.HELD, 1, 3, "failing", "why", ejected=True))
+USELESS = replace(RECORD, treatment=Treatment(Rung.GUARDED, 1, 3, "failing", "why", ejected=True))
 
 
 def lease(generation: int) -> LeaseView:

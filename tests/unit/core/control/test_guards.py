@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core.control.guards import BUDGET, BUDGET_MS, shared_trouble, waits
+from router.core.detection.assessment import Assessment, Verdict
+from router.core.models import CellRecord, Rung
 from tests.support import detector_simulation
 from tests.support.detector_scenarios import SCENARIOS, Change, Scenario
 from tests.support.detector_simulation import simulate
 from tests.support.detector_world import Shape, SimulatedCell
-from router.core.control.guards import BUDGET, BUDGET_MS, shared_trouble, waits
-from router.core.detection.assessment import Assessment, Verdict
-from router.core.models import CellRecord, Phase
 
 SHAPES = (Shape(3, 10), Shape(5, 5), Shape(4, 20, 1))
 RUNS = 2
@@ -94,7 +94,7 @@ def test_a_fleet_that_is_slow_as_a_whole_is_no_cells_fault(offs: list[float], sh
 
 def ladder(record: CellRecord) -> CellRecord:
     """Another cell, being replaced."""
-    return replace(record, cell_id="other", care=replace(record.care, phase=Phase.REPLACING))
+    return replace(record, cell_id="other", treatment=replace(record.treatment, rung=Rung.REPLACING))
 
 
 def lately(record: CellRecord) -> CellRecord:

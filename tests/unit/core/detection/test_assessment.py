@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.detection.baseline import Usual
+from router.core.detection.baseline import Baseline
 from router.core.detection.samples import CellSample, TenantSample
-from router.core.detection.statistics import Medians, evened, middle_mean
-from router.core.detection.window import WORK_SIGMA, WORK_SPREAD, Canaries, Window
+from router.core.detection.statistics import LeaveOneOutMedians, capped_weights, interquartile_mean
+from router.core.detection.window import WORK_SIGMA, WORK_SPREAD, Canaries, SampleWindow
 
-USUAL = Usual(rate=5.0, work=1.0, learned_s=600.0)
+USUAL = Baseline(rate=5.0, work=1.0, learned_s=600.0)
 weights = st.lists(st.floats(0.01, 1000), min_size=1, max_size=40)
 tenant_samples = st.builds(
     TenantSample,
@@ -37,7 +37,7 @@ samples = st.builds(
 @given(weights, st.floats(0.01, 0.99))
 def test_no_weight_is_more_than_its_share_of_all(values: list[float], most: float) -> None:
     """Where there are too few for that, all are equal. None grows, and the smaller stays the smaller."""
-    cut = evened(values, most)
+    cut = capped_weights(values, most)
     assert all(new <= old for new, old in zip(cut, values, strict=True))
     assert max(cut) <= most * sum(cut) * (1 + 1e-9) or max(cut) == pytest.approx(min(cut))
     assert all(one[0] <= other[0] for one, other in pairwise(sorted(zip(cut, values, strict=True), key=lambda w: w[1])))
@@ -48,15 +48,17 @@ def test_one_extreme_value_among_five_says_no_more_than_that_it_is_extreme(
     values: list[float], sign: int, extreme: float
 ) -> None:
     """However far it is out, the middle is the same, and within the others."""
-    found = middle_mean(sorted([*values, sign * extreme]), [1.0] * (len(values) + 1))
-    assert found == pytest.approx(middle_mean(sorted([*values, sign * 1e6]), [1.0] * (len(values) + 1)), abs=1e-6)
+    found = interquartile_mean(sorted([*values, sign * extreme]), [1.0] * (len(values) + 1))
+    assert found == pytest.approx(
+        interquartile_mean(sorted([*values, sign * 1e6]), [1.0] * (len(values) + 1)), abs=1e-6
+    )
     assert min(values) - 1e-9 <= found <= max(values) + 1e-9
 
 
 @given(st.lists(st.none() | st.floats(-5, 5) | st.integers(-2, 2).map(float), min_size=1, max_size=12))
 def test_each_ones_peers_have_the_median_of_all_others(values: list[float | None]) -> None:
     """As counted anew; one that has no value takes none away."""
-    medians = Medians(values)
+    medians = LeaveOneOutMedians(values)
     for index, own in enumerate(values):
         others = [value for value in values[:index] + values[index + 1 :] if value is not None]
         assert medians.without(own) == (median(others) if others else None)
@@ -65,7 +67,7 @@ def test_each_ones_peers_have_the_median_of_all_others(values: list[float | None
 @given(st.lists(samples, max_size=6), st.lists(samples, max_size=6))
 def test_what_is_forgotten_leaves_no_trace(old: list[CellSample], new: list[CellSample]) -> None:
     """A window from which old samples were taken away says what one says that never had them."""
-    window, fresh = Window(), Window()
+    window, fresh = SampleWindow(), SampleWindow()
     for number, sample in enumerate(old):
         window.add(f"router-{number}", sample, 10.0)
     for number, sample in enumerate(new):
@@ -84,7 +86,7 @@ def test_what_is_forgotten_leaves_no_trace(old: list[CellSample], new: list[Cell
 def test_a_row_of_failures_counts_while_no_router_gets_a_success() -> None:
     """A success of another router since it began, or of any just now, says that the cell does work."""
     row = CellSample(1, events=2, failing=7, failing_tenants=4, failing_s=5.0)
-    window = Window()
+    window = SampleWindow()
     window.add("a", row, 10.0)
     assert window.failing(10.5) == (7, 4)
     window.add("b", CellSample(1, events=1, ok=1), 3.0)
@@ -96,7 +98,7 @@ def test_a_row_of_failures_counts_while_no_router_gets_a_success() -> None:
 
 def test_a_row_counts_though_it_began_in_the_second_of_the_last_success() -> None:
     """As it does when an instance breaks in the middle of its work."""
-    window = Window()
+    window = SampleWindow()
     window.add("a", CellSample(1, events=9, ok=7, failing=2, failing_tenants=2), 10.0)
     assert window.failing(10.5) == (0, 0)
     window.add("a", CellSample(1, events=4, failing=6, failing_tenants=4, failing_s=1.0), 11.0)
@@ -118,13 +120,13 @@ def test_a_canary_under_way_counts_once_it_is_the_slowest() -> None:
 def test_work_is_compared_with_the_usual_as_if_the_cell_were_not_slow() -> None:
     """What tenants usually take is no slower in a slow cell; what new ones take is, and as much as the others are."""
 
-    def seen(work_s: float, new_s: float = 0.0) -> Window:
-        window = Window()
+    def seen(work_s: float, new_s: float = 0.0) -> SampleWindow:
+        window = SampleWindow()
         for second in range(15):
             window.add("a", CellSample(1, 200, 200, 0.0, work_s, new_s), float(second))
         return window
 
-    usual = Usual(rate=200.0, work=20.0, learned_s=600.0)
+    usual = Baseline(rate=200.0, work=20.0, learned_s=600.0)
     certain = 1 - WORK_SIGMA * WORK_SPREAD / sqrt(15 * 200)
     assert seen(20.0).growth(usual, 15, log(3.0), 0.0) == pytest.approx(certain)
     assert seen(40.0).growth(usual, 15, log(3.0), 0.0) == pytest.approx(2 * certain)

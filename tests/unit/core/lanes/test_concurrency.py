@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.lanes.concurrency import SAMPLES, Window
+from router.core.lanes.concurrency import SAMPLES, ConcurrencyWindow
 
 NORMAL_S = 0.05
 
 
-def answer(window: Window, latency_s: float, count: int, *, in_flight: int | None = None) -> int:
+def answer(window: ConcurrencyWindow, latency_s: float, count: int, *, in_flight: int | None = None) -> int:
     """So many answers of that latency, with the window full if nothing else is said; the window afterwards."""
     for _ in range(count):
         window.answered(latency_s, window.size if in_flight is None else in_flight)
     return window.size
 
 
-def used_to(latency_s: float, ceiling: int) -> Window:
+def used_to(latency_s: float, ceiling: int) -> ConcurrencyWindow:
     """A window that has seen that latency for long."""
-    window = Window(ceiling)
+    window = ConcurrencyWindow(ceiling)
     answer(window, latency_s, 1000)
     return window
 
@@ -35,7 +35,7 @@ def test_it_stays_between_one_and_the_ceiling(
     ceiling: int, history: list[tuple[float, int, bool]], repeat: int
 ) -> None:
     """Whatever latencies, loads and failures it is told of, one by one or often."""
-    window = Window(ceiling)
+    window = ConcurrencyWindow(ceiling)
     assert window.size == ceiling
     for latency_s, in_flight, failed in history:
         answer(window, latency_s, repeat, in_flight=in_flight)
@@ -47,7 +47,7 @@ def test_it_stays_between_one_and_the_ceiling(
 @given(st.integers(1, 1000), st.floats(1e-6, 1e3), st.floats(0.75, 1.5))
 def test_a_latency_that_stays_what_it_is_keeps_it_open(ceiling: int, latency_s: float, factor: float) -> None:
     """However long it is: slow is not overloaded. Nor is a little more or less of it."""
-    window = Window(ceiling)
+    window = ConcurrencyWindow(ceiling)
     for _ in range(10):
         assert answer(window, latency_s, 50) == ceiling
         assert answer(window, factor * latency_s, 50) == ceiling
@@ -108,7 +108,7 @@ def test_each_failure_halves_it_down_to_one() -> None:
     assert answer(window, NORMAL_S, 1000) == 100
 
 
-def shared(ceiling: int, capacity: int, answers: int) -> list[Window]:
+def shared(ceiling: int, capacity: int, answers: int) -> list[ConcurrencyWindow]:
     """Two routers' windows after so many answers from a cell that queues what it has no capacity for.
 
     Both know its latency from a quiet time, and suddenly have endless work for it.
@@ -140,18 +140,18 @@ def test_two_routers_that_flood_a_cell_both_give_way(ceiling: int, capacity: int
 
 def test_a_slow_start_doubles_until_it_is_open() -> None:
     """An eighth first, and with each step twice as much, also while little is in flight."""
-    window = Window(64, slow_start=True)
+    window = ConcurrencyWindow(64, slow_start=True)
     sizes = [window.size] + [answer(window, NORMAL_S, SAMPLES, in_flight=1) for _ in range(4)]
     assert sizes == [8, 16, 32, 64, 64]
 
 
 def test_a_slow_start_ends_where_latency_grows_or_a_batch_fails() -> None:
     """From there on it grows as ever: no faster."""
-    late = Window(640, slow_start=True)
+    late = ConcurrencyWindow(640, slow_start=True)
     answer(late, NORMAL_S, SAMPLES)
     assert answer(late, 100 * NORMAL_S, SAMPLES) <= 160
     assert answer(late, NORMAL_S, SAMPLES) < 200
-    failed = Window(640, slow_start=True)
+    failed = ConcurrencyWindow(640, slow_start=True)
     answer(failed, NORMAL_S, 2 * SAMPLES)
     failed.failed()
     assert failed.size == 160

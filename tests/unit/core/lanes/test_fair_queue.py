@@ -24,7 +24,7 @@ class FairQueueModel(RuleBasedStateMachine):
         self.arrivals = 0
         self.size_of: dict[int, int] = {}
         self.key_of: dict[int, str] = {}
-        self.held: dict[str, list[int]] = {key: [] for key in KEYS}
+        self.from_hold: dict[str, list[int]] = {key: [] for key in KEYS}
         self.new: dict[str, list[int]] = {key: [] for key in KEYS}
         self.flying: dict[str, list[int]] = {key: [] for key in KEYS}
         self.cap = dict(CAPS)
@@ -33,26 +33,26 @@ class FairQueueModel(RuleBasedStateMachine):
 
     def passable(self) -> set[str]:
         """The keys whose turn it could be."""
-        waiting = {key for key in KEYS if self.held[key] or self.new[key]}
+        waiting = {key for key in KEYS if self.from_hold[key] or self.new[key]}
         return {key for key in waiting if not self.cap[key] or len(self.flying[key]) < self.cap[key]}
 
     def all_waiting(self) -> list[int]:
         """What a clear gives."""
-        return sorted(chain(*self.held.values())) + sorted(chain(*self.new.values()))
+        return sorted(chain(*self.from_hold.values())) + sorted(chain(*self.new.values()))
 
-    @rule(key=keys, size=st.integers(0, 9), held=st.booleans())
-    def push(self, key: str, size: int, held: bool) -> None:
+    @rule(key=keys, size=st.integers(0, 9), from_hold=st.booleans())
+    def push(self, key: str, size: int, from_hold: bool) -> None:
         """An item joins the end of its key's held or new ones."""
         item, self.arrivals = self.arrivals, self.arrivals + 1
-        self.queue.push(key, item, size, held=held, cap=self.cap[key])
+        self.queue.push(key, item, size, from_hold=from_hold, cap=self.cap[key])
         self.size_of[item], self.key_of[item] = size, key
-        (self.held if held else self.new)[key].append(item)
+        (self.from_hold if from_hold else self.new)[key].append(item)
 
     @rule(key=keys, size=st.integers(0, 9), cap=st.integers(0, 3))
     def recap(self, key: str, size: int, cap: int) -> None:
         """Another cap, with the next item."""
         self.cap[key] = cap
-        self.push(key, size, held=False)
+        self.push(key, size, from_hold=False)
 
     @precondition(lambda self: self.passable())
     @rule()
@@ -63,7 +63,7 @@ class FairQueueModel(RuleBasedStateMachine):
         key = self.key_of[item]
         assert key in self.passable()
         assert size == announced == self.size_of[item]
-        assert item == (self.held[key] or self.new[key]).pop(0)
+        assert item == (self.from_hold[key] or self.new[key]).pop(0)
         self.flying[key].append(item)
         assert not self.owed[key], f"{key} again before {self.owed[key]}"
         for owed in self.owed.values():
@@ -104,17 +104,17 @@ class FairQueueModel(RuleBasedStateMachine):
         expected = [item for item in self.all_waiting() if self.key_of[item] in wanted]
         assert self.queue.take_out(lambda key: key in wanted) == expected
         for key in wanted:
-            self.held[key], self.new[key] = [], []
+            self.from_hold[key], self.new[key] = [], []
 
     @invariant()
     def counts(self) -> None:
         """It knows what waits."""
         waiting = self.all_waiting()
         assert self.queue.waiting == len(waiting)
-        assert self.queue.held == sum(len(items) for items in self.held.values())
+        assert self.queue.from_hold == sum(len(items) for items in self.from_hold.values())
         assert self.queue.bytes == sum(self.size_of[item] for item in waiting)
         for key in KEYS:
-            assert self.queue.waiting_of(key) == len(self.held[key]) + len(self.new[key])
+            assert self.queue.waiting_of(key) == len(self.from_hold[key]) + len(self.new[key])
 
     @invariant()
     def remember_who_could_pass(self) -> None:
@@ -149,9 +149,9 @@ def test_no_key_waits_behind_anothers_backlog() -> None:
     """100 of one key are before it, and the other's first is the second to leave."""
     queue: FairQueue[str] = FairQueue()
     for _ in range(100):
-        queue.push("loud", "l", 1, held=False)
+        queue.push("loud", "l", 1, from_hold=False)
     for _ in range(3):
-        queue.push("quiet", "q", 1, held=False)
+        queue.push("quiet", "q", 1, from_hold=False)
     assert popped(queue, 8) == "lqlqlqll"
 
 
@@ -159,7 +159,7 @@ def test_what_comes_back_goes_first_within_its_key_only() -> None:
     """A key's held items pass its new ones, and nobody else's."""
     queue: FairQueue[str] = FairQueue()
     for item, key, held in [("1", "a", False), ("2", "b", False), ("3", "b", True), ("4", "b", True)]:
-        queue.push(key, item, 1, held=held)
+        queue.push(key, item, 1, from_hold=held)
     assert popped(queue, 4) == "1342"
 
 
@@ -167,8 +167,8 @@ def test_a_key_at_its_cap_is_passed_over_until_one_of_its_items_is_done() -> Non
     """It costs the others nothing, and then it takes its turn again."""
     queue: FairQueue[str] = FairQueue()
     for _ in range(3):
-        queue.push("capped", "c", 7, held=False, cap=1)
-        queue.push("free", "f", 1, held=False)
+        queue.push("capped", "c", 7, from_hold=False, cap=1)
+        queue.push("free", "f", 1, from_hold=False)
     assert popped(queue, 9) == "cfff"
     assert queue.next_size() is None
     assert queue.waiting == 2
@@ -181,11 +181,11 @@ def test_shedding_levels_the_keys() -> None:
     """Only who has most gives, and always the newest; what came from the hold queue would come straight back."""
     queue: FairQueue[str] = FairQueue()
     for item in "ABCDEF":
-        queue.push("loud", item, 1, held=False)
+        queue.push("loud", item, 1, from_hold=False)
     for item in "uvw":
-        queue.push("held", item, 1, held=True)
+        queue.push("held", item, 1, from_hold=True)
     for item in "xy":
-        queue.push("quiet", item, 1, held=False)
+        queue.push("quiet", item, 1, from_hold=False)
     candidates = queue.shed()
     assert [next(candidates) for _ in range(4)] == ["F", "E", "D", "C"]
     assert sorted(candidates) == ["A", "B", "x", "y"]
@@ -196,7 +196,7 @@ def test_keys_that_were_shed_leave_nothing_behind_while_nothing_can_be_sent() ->
     """A cell that hangs sends nothing, and gets ever new keys, which are shed: their number must not add up."""
     queue: FairQueue[int] = FairQueue()
     for item in range(1000):
-        queue.push(f"key-{item}", item, 1, held=False)
+        queue.push(f"key-{item}", item, 1, from_hold=False)
         if queue.waiting > 10:
             next(queue.shed())
     assert len(queue._turns) <= 20

@@ -18,7 +18,7 @@ def lane_of(count: int, *, concurrency: int = 8, now: float = 0.0) -> Lane[int]:
     lane: Lane[int] = Lane(LaneLimits())
     lane.retarget(target(concurrency=concurrency))
     for item in range(count):
-        assert lane.offer("k", item, 1, held=False, now=now)
+        assert lane.offer("k", item, 1, from_hold=False, now=now)
     return lane
 
 
@@ -43,8 +43,8 @@ def test_the_window_is_the_cells_concurrency() -> None:
 def test_an_instance_that_comes_back_still_has_what_was_sent_to_it() -> None:
     """Its lease was away for a moment: nothing goes beyond its concurrency, and no second suspect."""
     lane = lane_of(10, concurrency=3)
-    lane.offer("s", 90, 1, held=False, now=0, suspect=True)
-    lane.offer("s", 91, 1, held=False, now=0, suspect=True)
+    lane.offer("s", 90, 1, from_hold=False, now=0, suspect=True)
+    lane.offer("s", 91, 1, from_hold=False, now=0, suspect=True)
     assert take(lane) == [90]
     assert take(lane) == [0, 1]
     lane.retarget(None)
@@ -80,12 +80,12 @@ def test_an_ejected_lane_sends_nothing_and_then_starts_slowly() -> None:
     assert take(lane) == [0, 1, 2]
     lane.eject(ejected=True)
     assert not lane.passable(0.0)
-    assert not lane.offer("k", 9, 1, held=False, now=0)
+    assert not lane.offer("k", 9, 1, from_hold=False, now=0)
     lane.settled("k", 1, 1)
     assert lane.in_flight == 2
     lane.eject(ejected=False)
     assert lane.window == 8
-    assert lane.offer("k", 9, 1, held=False, now=0)
+    assert lane.offer("k", 9, 1, from_hold=False, now=0)
     assert take(lane) == [9]
 
 
@@ -94,7 +94,7 @@ def test_after_a_failure_one_event_goes_until_the_cell_answers() -> None:
     lane = lane_of(0)
     lane.failed(0.0)
     for item in range(5):
-        assert lane.offer("k", item, 1, held=False, now=1)
+        assert lane.offer("k", item, 1, from_hold=False, now=1)
     assert take(lane, 1) == [0]
     assert take(lane, 1) == []
     lane.settled("k", 1, 1)
@@ -130,7 +130,7 @@ def test_suspects_go_one_by_one_and_hold_up_nobody() -> None:
     """While one is in flight the others wait for it, and everybody else goes on."""
     lane = lane_of(3)
     for item in (90, 91):
-        assert lane.offer("s", item, 1, held=True, now=0, suspect=True)
+        assert lane.offer("s", item, 1, from_hold=True, now=0, suspect=True)
     assert take(lane) == [90]
     assert take(lane) == [0, 1, 2]
     assert take(lane) == []
@@ -142,7 +142,7 @@ def test_a_flood_of_suspects_gives_way_to_other_cells() -> None:
     """They leave one at a time: whatever there is beyond half a share has to go to the hold queue, not the rest."""
     lane = lane_of(10)
     for item in range(1000, 2000):
-        lane.offer("s", item, 1, held=False, now=0, suspect=True)
+        lane.offer("s", item, 1, from_hold=False, now=0, suspect=True)
     shed = [*lane.shed(10), *lane.shed(1000)]
     assert lane.room() == 1
     assert shed == list(range(1999, 1999 - len(shed), -1))
@@ -155,9 +155,9 @@ def test_new_events_leave_room_for_what_comes_from_the_hold_queue(size: int) -> 
     lane: Lane[int] = Lane(LaneLimits(share_events=20, share_bytes=100_000))
     lane.retarget(target())
     for item in range(30):
-        lane.offer("k", item, size, held=False, now=0)
+        lane.offer("k", item, size, from_hold=False, now=0)
     taken = 0
     while lane.room_for_held():
-        lane.offer("k", 1000, size, held=True, now=0)
+        lane.offer("k", 1000, size, from_hold=True, now=0)
         taken += 1
     assert taken == (10 if size == 1 else 0)

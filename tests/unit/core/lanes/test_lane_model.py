@@ -27,12 +27,12 @@ class Item:
     number: int
     key: str
     size: int
-    held: bool
+    from_hold: bool
     suspect: bool
 
     def rank(self) -> tuple[bool, bool, int]:
         """Where it stands when everything is given back."""
-        return not self.suspect, not (self.held or self.suspect), self.number
+        return not self.suspect, not (self.from_hold or self.suspect), self.number
 
 
 class LaneModel(RuleBasedStateMachine):
@@ -87,7 +87,9 @@ class LaneModel(RuleBasedStateMachine):
             item = Item(self.offered, key, size, "held" in kind, "suspect" in kind)
             self.offered += 1
             expected = self.lane.passable(self.now)
-            taken = self.lane.offer(key, item, size, held=item.held, now=self.now, cap=CAPS[key], suspect=item.suspect)
+            taken = self.lane.offer(
+                key, item, size, from_hold=item.from_hold, now=self.now, cap=CAPS[key], suspect=item.suspect
+            )
             assert taken == expected
             if taken:
                 self.waiting.add(item)
@@ -165,15 +167,15 @@ class LaneModel(RuleBasedStateMachine):
                 assert len(waiting) > LIMITS.share_events // 2
                 assert item is waiting[-1]
             else:
-                assert not item.held
+                assert not item.from_hold
                 assert len(waiting) <= LIMITS.share_events // 2
-                new = [i for i in self.waiting if not i.held and not i.suspect]
+                new = [i for i in self.waiting if not i.from_hold and not i.suspect]
                 backlog = max(sum(i.key == key for i in new) for key in CAPS)
                 assert sum(i.key == item.key for i in new) == backlog
                 assert item.number == max(i.number for i in new if i.key == item.key)
             self.waiting.remove(item)
         if self.room() == 0 and len(shed) < most:
-            assert all(item.held or item.suspect for item in self.waiting)
+            assert all(item.from_hold or item.suspect for item in self.waiting)
             assert len(self.suspects()) <= LIMITS.share_events // 2
 
     @rule()
@@ -238,7 +240,7 @@ class LaneModel(RuleBasedStateMachine):
         lane = self.lane
         assert lane.room() == self.room()
         assert lane.hungry(self.now) == (lane.passable(self.now) and self.room() > 9)
-        held = sum(item.held or item.suspect for item in self.waiting)
+        held = sum(item.from_hold or item.suspect for item in self.waiting)
         if self.bytes() >= 2 * LIMITS.share_bytes:
             assert lane.room_for_held() == 0
         else:

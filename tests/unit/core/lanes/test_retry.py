@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.lanes.retry import DeadLetter, Hold, RetryPolicy, Settle, decide
+from router.core.lanes.retry import Hold, RetryPolicy, Settle, ToDeadLetters, decide
 from router.core.models import Event, Outcome, Result
 
 POLICY = RetryPolicy(max_attempts=3, base_delay_s=2, max_delay_s=10)
@@ -23,7 +23,7 @@ def test_ok_settles() -> None:
 
 def test_rejected_is_dead_at_once() -> None:
     """It can never succeed."""
-    assert decide(POLICY, event(1), Result(0, Outcome.REJECTED, "corrupt"), receives=1, jitter=0.5) == DeadLetter(
+    assert decide(POLICY, event(1), Result(0, Outcome.REJECTED, "corrupt"), receives=1, jitter=0.5) == ToDeadLetters(
         "rejected", "corrupt"
     )
 
@@ -33,7 +33,7 @@ def test_failed_counts_and_dies_at_the_last_attempt() -> None:
     result = Result(0, Outcome.FAILED, "boom")
     assert decide(POLICY, event(1), result, receives=1, jitter=0.5) == Hold(event(2), 1)
     assert decide(POLICY, event(2), result, receives=1, jitter=0.5) == Hold(event(3), 2)
-    assert decide(POLICY, event(3), result, receives=1, jitter=0.5) == DeadLetter("max_attempts", "boom")
+    assert decide(POLICY, event(3), result, receives=1, jitter=0.5) == ToDeadLetters("max_attempts", "boom")
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))

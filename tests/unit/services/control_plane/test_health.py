@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from router.core.detection.assessment import Assessment
-from router.core.detection.baseline import Usual
+from router.core.detection.baseline import Baseline
 from router.core.models import CellRecord, LeaseView
 from router.core.registry import Condition, Snapshot
 from router.services.control_plane.health import HealthMonitor
@@ -57,7 +57,7 @@ def test_what_is_usual_outlives_the_leader() -> None:
         eyes = HealthMonitor(registry, no_canary, LoopLag(clock), clock)
         snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, LEASES, "c")
         for rate in (5.0, 7.0):
-            known = Usual(canary_s=0.01, canary_learned_s=900, rate=rate, work=0.5, learned_s=600)
+            known = Baseline(canary_s=0.01, canary_learned_s=900, rate=rate, work=0.5, learned_s=600)
             await registry.note_conditions(epoch, {CELL: Condition(1, 1, Assessment(CELL, usual=known))})
             while not await eyes.look(snapshot):
                 await clock.sleep(0.25)

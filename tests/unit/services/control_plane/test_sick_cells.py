@@ -12,7 +12,7 @@ import pytest
 
 from router.core.control import treatment
 from router.core.control.ladder import AGAIN_MS
-from router.core.models import CellRecord, Outcome, Phase
+from router.core.models import CellRecord, Outcome, Rung
 from router.core.policy import Policy
 from tests.support.control_world import ControlWorld, Process, actions
 from tests.support.fake_cells import Sickness
@@ -53,9 +53,9 @@ class Hospital(ControlWorld):
             self.cells.cells[cell_id].sick[generation] = sickness
         return self.clock.now
 
-    def phase(self, cell_id: str = VICTIM) -> Phase:
+    def rung(self, cell_id: str = VICTIM) -> Rung:
         """On the ladder."""
-        return self.record(cell_id).care.phase
+        return self.record(cell_id).treatment.rung
 
     def record(self, cell_id: str) -> CellRecord:
         """As the registry has it."""
@@ -92,7 +92,7 @@ def test_a_slow_instance_is_replaced_by_one_that_was_verified_before() -> None:
             assert world.taken() == ["treat", "replace"]
             assert world.generations() == {**dict.fromkeys(world.generations(), 1), VICTIM: 2}
             assert world.cells.generations[VICTIM, 1] > 60 * WARM_S / CELLS / 2
-        assert world.phase() is Phase.WELL
+        assert world.rung() is Rung.WELL
         assert world.notes.count_held("ejected") == 0
 
     on_hospital(story)
@@ -108,7 +108,7 @@ def test_an_instance_that_fails_or_hangs_is_ejected_at_once_and_restarted(sickne
         async with world.under_load(60):
             world.instances.on_restart = lambda address, _: world.machines.end(VICTIM, int(address.split(":")[1]))
             world.fall_ill(VICTIM, sickness)
-            await world.until(lambda: world.record(VICTIM).care.ejected, "ejected", seconds)
+            await world.until(lambda: world.record(VICTIM).treatment.ejected, "ejected", seconds)
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 20)
             assert world.taken() == ["treat", "restart instance"]
         assert world.notes.count_held("ejected") > 0
@@ -165,7 +165,7 @@ def test_launches_that_fail_leave_the_slow_instance_where_it_is() -> None:
         async with world.under_load(240):
             world.machines.broken.add(VICTIM)
             world.fall_ill(VICTIM, Sickness(factor=3))
-            await world.until(lambda: world.phase() is Phase.GIVEN_UP, "given up", 200)
+            await world.until(lambda: world.rung() is Rung.GIVEN_UP, "given up", 200)
             launches = len([launch for launch in world.machines.launches if launch[0] == VICTIM])
             assert launches == 1 + 6
             assert world.taken() == ["treat", "replace", "reprovision", "give up"]
@@ -173,7 +173,7 @@ def test_launches_that_fail_leave_the_slow_instance_where_it_is() -> None:
             await world.clock.sleep(30)
             assert world.cells.generations[VICTIM, 1] > done
             assert len([launch for launch in world.machines.launches if launch[0] == VICTIM]) == launches
-            assert world.phase() is Phase.GIVEN_UP
+            assert world.rung() is Rung.GIVEN_UP
             world.machines.broken.clear()
             world.control.contents.cells[VICTIM] = replace(world.record(VICTIM), launch_failures=0)
 
@@ -187,8 +187,8 @@ def test_a_cell_that_is_sick_again_after_a_replacement_is_left_to_a_person() -> 
         async with world.under_load(180):
             world.fall_ill(VICTIM, Sickness(factor=3), generations=9)
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 20)
-            await world.until(lambda: world.phase() is Phase.GIVEN_UP, "given up", 90)
-            assert "it is not the instance" in world.record(VICTIM).care.why
+            await world.until(lambda: world.rung() is Rung.GIVEN_UP, "given up", 90)
+            assert "it is not the instance" in world.record(VICTIM).treatment.why
             await world.clock.sleep(30)
             assert world.record(VICTIM).generation == 2
             assert world.taken("give up", "replace") == ["replace", "give up"]
@@ -220,7 +220,7 @@ def test_another_leader_goes_on_where_the_last_one_was_killed() -> None:
     async def story(world: Hospital) -> None:
         async with world.under_load(60, controllers=2) as control:
             world.fall_ill(VICTIM, Sickness(factor=3))
-            await world.until(lambda: world.phase() is Phase.REPLACING, "being replaced", 20)
+            await world.until(lambda: world.rung() is Rung.REPLACING, "being replaced", 20)
             for process in control[:1]:
                 process.kill()
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 20)
@@ -298,7 +298,7 @@ class TestGuards:
                     world.fall_ill(cell_id, Sickness(outcome=Outcome.RETRY))
                 await world.clock.sleep(25)
                 assert (set(world.generations().values()) == {1}) is guarded
-                assert any(record.care.ejected for record in world.control.contents.cells.values()) is not guarded
+                assert any(record.treatment.ejected for record in world.control.contents.cells.values()) is not guarded
                 for cell in world.cells.cells.values():
                     cell.sick.clear()
 

@@ -7,7 +7,7 @@ import asyncio
 from router.adapters.memory import MemorySource
 from router.core.models import Draft
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
-from router.services.data_plane.inbox import Held, Inbox
+from router.services.data_plane.inbox import Inbox, Received
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from tests.support.fake_clock import FakeClock, play
 from tests.support.memory_payloads import MemoryPayloads
@@ -49,17 +49,17 @@ def test_room_that_is_made_at_once_is_used_at_once() -> None:
     """The only poller must not sleep when what is shed goes straight back to its queue."""
     clock = FakeClock()
     queue = MemorySource("source", clock)
-    here: list[Held] = []
+    here: list[Received] = []
     polls: list[int] = []
     calls: list[int] = []
 
     async def story() -> None:
         inbox = inbox_of(queue, clock)
 
-        def accept(_: Inbox, helds: list[Held]) -> None:
-            polls.append(len(helds))
-            here.extend(helds)
-            for held in helds:
+        def accept(_: Inbox, received: list[Received]) -> None:
+            polls.append(len(received))
+            here.extend(received)
+            for held in received:
                 inbox.opened(held, 1)
 
         def relieve() -> None:
