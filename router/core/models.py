@@ -8,6 +8,10 @@ from enum import Enum, StrEnum, auto
 from typing import Final
 
 
+Reason = str
+"""Why something is not as it should be, in words for people. All is well: no reason, None, and never an empty text."""
+
+
 class Outcome(StrEnum):
     """What became of one event in its cell."""
 
