@@ -30,7 +30,7 @@ def rooms_of(imports: Graph, package: str | None) -> Graph:
 
     def room(module: str) -> str | None:
         if package is None:
-            return ".".join(module.split(".")[:2]) if module.startswith("router.") else module.split(".")[0]
+            return ".".join(module.split(".")[:2]) if module.startswith("router.") else module.split(".", maxsplit=1)[0]
         head, _, rest = module.removeprefix(package).partition(".")
         return f"{package}.{rest.split('.')[0]}" if module.startswith(f"{package}.") and not head else None
 
@@ -43,7 +43,7 @@ def rooms_of(imports: Graph, package: str | None) -> Graph:
 
 
 def longest_chain(imports: Graph) -> list[str]:
-    """The longest way along arrows, from its first module to its last. Raises RecursionError where there is a circle."""
+    """The longest way along arrows, from its first module to its last. A circle raises RecursionError."""
 
     @cache
     def below(module: str) -> tuple[str, ...]:
