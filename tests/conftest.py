@@ -1,4 +1,4 @@
-"""Fixtures for every ring: the real servers, started once per session and only when a test asks for them.
+"""Fixtures for every ring: the real servers, started once a run and only when a test asks for them.
 
 Whatever asks for `redis_url` or `aws_endpoint` runs on the kind of servers that `--servers` names, or on each. What is
 marked `one_kind` runs on the embedded ones, unless it is told otherwise: docs/testing.md.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,57 +17,94 @@ from typing import Final
 import pytest
 
 from tests.support.aio import run
-from tests.support.containers import localstack, redis
 from tests.support.docker import has_engine
-from tests.support.servers import ministack, valkey
+from tests.support.shared_servers import shared
 from tests.support.system import System
 
-ALONE: Final = "alone: nothing may run beside it, since it is about how soon something is done, or about a whole engine"
+ALONE: Final = (
+    "alone: it is about how soon something is done, or about a whole Docker engine, so little may run beside it"
+)
 ONE_KIND: Final = "one_kind: what the test is about is not the servers, so that the quickest kind of them is enough"
+
+
+LANES: Final = ("measured", "engine")
+"""What is `alone` runs in two lanes, one test at a time in each: what measures, and what needs the whole engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """One kind: its AWS and its Redis."""
+    """One kind: the name of its AWS, and what `shared` calls its AWS and its Redis; empty for a fake in memory."""
 
     aws_name: str
-    aws: Callable[[], AbstractContextManager[str]]
-    redis: Callable[[], AbstractContextManager[str]]
-
-
-@contextmanager
-def none() -> Iterator[str]:
-    """No server: the test has a fake of its own."""
-    yield ""
+    aws: str
+    redis: str
 
 
 KINDS: Final = {
-    "embedded": Servers("MiniStack", ministack, valkey),
-    "containers": Servers("LocalStack", localstack, redis),
-    "memory": Servers("", none, none),
+    "embedded": Servers("MiniStack", "ministack", "valkey"),
+    "containers": Servers("LocalStack", "localstack", "redis"),
+    "memory": Servers("", "", ""),
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Which servers."""
+    """Add the options that say on which servers tests run, and where failures are noted."""
     parser.addoption(
         "--servers",
         choices=["embedded", "containers", "both"],
         help="what tests of AWS and Redis run on: MiniStack and Valkey; LocalStack and Redis 7 in Docker; or each, as "
         "with CI=true. Without it: containers where Docker answers, embedded where not.",
     )
+    parser.addoption(
+        "--note-failures",
+        type=Path,
+        metavar="FILE",
+        help="append the name of every test that fails, one a line: tests/support/rings.py runs them again",
+    )
+
+
+class FailureNotes:
+    """Notes the name of every test that fails, and of every file that can't be collected."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a test whose set-up, call or tear-down failed."""
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that can't be imported."""
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.failed:
+            name, _, lane = report.nodeid.rpartition("@")  # xdist adds the lane
+            with self._file.open("a") as notes:
+                notes.write(f"{name if lane in LANES else report.nodeid}\n")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """No test ever uses the credentials or the settings of who runs it, or is deaf because its runner is."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)  # else no process of a test would hear Ctrl-C
+    notes = config.getoption("--note-failures")
+    if notes is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FailureNotes(notes))
     config.addinivalue_line("markers", ALONE)
     config.addinivalue_line("markers", ONE_KIND)
     for name in [name for name in os.environ if name.startswith(("AWS_", "CELLROUTER_", "CELL_"))]:
         if name != "AWS_CA_BUNDLE":
             del os.environ[name]
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test that is `alone` its lane."""
+    for item in items:
+        if item.get_closest_marker("alone") is not None:
+            lane = LANES["compose" in item.nodeid or "image" in item.nodeid]
+            item.add_marker(pytest.mark.xdist_group(lane))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -96,16 +133,23 @@ def servers(request: pytest.FixtureRequest) -> Servers:
 
 
 @pytest.fixture(scope="session")
-def aws_endpoint(servers: Servers) -> Iterator[str]:
-    """The endpoint URL of an AWS shared by the session: name what you make uniquely."""
-    with servers.aws() as endpoint:
+def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of pytest have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(request.config, "workerinput") else own
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint(servers: Servers, run_folder: Path) -> Iterator[str]:
+    """The endpoint URL of an AWS shared by the whole run: name what you make uniquely. Empty for a fake in memory."""
+    with shared(servers.aws, run_folder) if servers.aws else nullcontext("") as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="session")
-def redis_url(servers: Servers) -> Iterator[str]:
-    """The redis:// URL of a server shared by the session: use key names of your own."""
-    with servers.redis() as url:
+def redis_url(servers: Servers, run_folder: Path) -> Iterator[str]:
+    """The redis:// URL of a server shared by the whole run: use key names of your own. Empty for a fake in memory."""
+    with shared(servers.redis, run_folder) if servers.redis else nullcontext("") as url:
         yield url
 
 

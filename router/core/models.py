@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import Final
 
-
 Reason = str
 """Why something is not as it should be, in words for people. All is well: no reason, None, and never an empty text."""
 
