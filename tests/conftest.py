@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ import pytest
 
 from tests.support.aio import run
 from tests.support.docker import has_engine
-from tests.support.shared_servers import shared
+from tests.support.shared_servers import KINDS, Servers, shared
 from tests.support.system import System
 
 ALONE: Final = (
@@ -29,22 +28,6 @@ ONE_KIND: Final = "one_kind: what the test is about is not the servers, so that 
 
 LANES: Final = ("measured", "engine")
 """What is `alone` runs in two lanes, one test at a time in each: what measures, and what needs the whole engine."""
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """One kind: the name of its AWS, and what `shared` calls its AWS and its Redis; empty for a fake in memory."""
-
-    aws_name: str
-    aws: str
-    redis: str
-
-
-KINDS: Final = {
-    "embedded": Servers("MiniStack", "ministack", "valkey"),
-    "containers": Servers("LocalStack", "localstack", "redis"),
-    "memory": Servers("", "", ""),
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

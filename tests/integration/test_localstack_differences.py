@@ -21,9 +21,9 @@ from router.adapters.aws.resources import create_queue
 from router.adapters.aws.session import AwsConfig, error_code, open_client
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Message
-from tests.conftest import Servers
 from tests.support.aio import run
 from tests.support.containers import endpoint_of, localstack_container, restart
+from tests.support.shared_servers import Servers
 
 ROLE = "arn:aws:iam::000000000000:role/firehose"
 MISSING_QUEUE = "AWS.SimpleQueueService.NonExistentQueue"

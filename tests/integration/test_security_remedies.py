@@ -10,9 +10,9 @@ from botocore.exceptions import ClientError
 
 from cell_worker.api import RetryEvent
 from router.demo.attacks import RULE_IDS
-from tests.conftest import Servers
 from tests.support.security_world import World, aws_environment, record, run
 from tests.support.servers import free_port
+from tests.support.shared_servers import Servers
 
 __all__ = ["aws_environment"]
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
@@ -30,6 +31,25 @@ SERVERS: Final[Mapping[str, Callable[[], AbstractContextManager[str]]]] = {
     "redis": redis,
 }
 IN_DOCKER: Final = frozenset({"localstack", "redis"})
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What a test may run on: the name of its AWS, and what `shared` calls its AWS and its Redis.
+
+    Both are empty for a fake in memory.
+    """
+
+    aws_name: str
+    aws: str
+    redis: str
+
+
+KINDS: Final = {
+    "embedded": Servers("MiniStack", "ministack", "valkey"),
+    "containers": Servers("LocalStack", "localstack", "redis"),
+    "memory": Servers("", "", ""),
+}
 
 
 @contextmanager
