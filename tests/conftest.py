@@ -1,7 +1,7 @@
 """Fixtures for every ring: the real servers, started once a run and only when a test asks for them.
 
 Whatever asks for `redis_url` or `aws_endpoint` runs on the kind of servers that `--servers` names, or on each. What is
-marked `one_kind` runs on the embedded ones, unless it is told otherwise: docs/testing.md.
+marked `one_kind` runs on the embedded ones, unless it is told otherwise: docs/how-to/testing.md.
 """
 
 from __future__ import annotations

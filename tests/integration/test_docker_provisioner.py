@@ -250,7 +250,7 @@ def test_an_engine_that_is_away_or_silent_is_told_with_what_to_do(
 
 
 def test_the_documented_calls_are_enough_and_none_is_too_many(tmp_path: Path) -> None:
-    """A whole life through a proxy that refuses all that docs/containers.md doesn't list."""
+    """A whole life through a proxy that refuses all that docs/how-to/containers.md doesn't list."""
 
     async def main() -> None:
         async with engine_proxy(tmp_path) as (engine_url, used):

@@ -1,4 +1,4 @@
-"""A proxy before the Docker engine that lets through only what docs/containers.md lists, and tells what was asked."""
+"""A proxy before the Docker engine that lets through what docs/how-to/containers.md lists, and tells what was asked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.support.paths import REPOSITORY
 
 SOCKET: Final = "/var/run/docker.sock"
-PAGE: Final = REPOSITORY / "docs" / "containers.md"
+PAGE: Final = REPOSITORY / "docs" / "how-to" / "containers.md"
 
 
 def documented() -> dict[str, re.Pattern[str]]:

@@ -1,7 +1,8 @@
 """A queue message → the events in it.
 
 Understood: S3 notifications (an event for each record), EventBridge events, any other JSON object as one event, each of
-them also inside an SNS wrapping; and `s3:TestEvent`, which is no event at all. docs/events.md is the users' page.
+them also inside an SNS wrapping; and `s3:TestEvent`, which is no event at all. docs/reference/events.md is
+the users' page.
 
 The **partition key** is the first that is there of: the message attribute `partition_key`; what a configured JMESPath
 finds; the account in the key of an S3 object, else its bucket; on a FIFO queue the message group; the members

@@ -317,7 +317,7 @@ def test_a_held_body_is_not_looked_into() -> None:
 
 def test_the_examples_of_the_users_page_are_true() -> None:
     """Message, key and id, a row each."""
-    page = (REPOSITORY / "docs" / "events.md").read_text()
+    page = (REPOSITORY / "docs" / "reference" / "events.md").read_text()
     rows = re.findall(r"^\| `(\{.*\})` \| `(.*)` \| (.*) \|$", page, re.MULTILINE)
     assert len(rows) == 7
     for body, key, event_id in rows:
