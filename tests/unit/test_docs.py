@@ -90,7 +90,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 def test_links_and_scripts_that_the_documentation_names_exist() -> None:
     """In README and docs."""
-    for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
+    for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]:
         text = page.read_text()
         for link in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
