@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from router.core.control.reconcile import state_of
-from router.core.models import CellRecord, CellState
+from router.core.models import CellRecord, CellState, Reason
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
 from router.services.data_plane.dispatcher import CellPath, Dispatcher
 
@@ -45,7 +45,7 @@ class CellView:
     canary_s: float | None
     rung: str  # on the ladder
     why: str  # it is there
-    held: str  # what holds the controller back
+    why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick
     ejected: bool  # its events wait, by hand or by the ladder
     frozen: bool  # by hand
     order: str  # a person's that isn't done yet: evict, replace
@@ -118,10 +118,10 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, said: Condition
         canary_s=found.canary_s if found is not None else None,
         rung=cell.treatment.rung,
         why=cell.treatment.why,
-        held=condition.held if condition is not None else "",
+        why_untreated=condition.why_untreated if condition is not None else None,
         ejected=policy.ejects(cell),
         frozen=cell.cell_id in policy.frozen,
-        order=policy.order_for(cell),
+        order=policy.order_for(cell) or "",
     )
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from typing import Any
 
@@ -37,7 +37,7 @@ from router.core.messages.parser import Extraction, Parser
 from router.ports import CellRegistry
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
-from router.services.control_plane.upkeep import Charge, Upkeep
+from router.services.control_plane.upkeep import LedCells, Upkeep
 from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, Queues, assemble
@@ -117,19 +117,19 @@ async def run_controller(settings: Settings) -> None:
         async def cells() -> Sequence[Any]:
             return cell_views(await registry.snapshot(), await registry.conditions())
 
-        def sight() -> Sequence[CellView]:
-            seen = controller.sight
-            return cell_views(seen.snapshot, seen.conditions) if seen is not None else []
+        def led_cells() -> Sequence[CellView]:
+            view = controller.view
+            return cell_views(view.snapshot, view.conditions) if view is not None else []
 
-        def frozen_by() -> str | None:
-            return controller.sight.frozen_by if controller.sight is not None else None
+        def suspensions() -> Mapping[str, bool]:
+            return controller.view.suspensions if controller.view is not None else {}
 
         async def targets() -> Sequence[Any]:
             return scrape_targets(await registry.snapshot())
 
-        metrics.watch_cells(sight, frozen_by)
+        metrics.watch_cells(led_cells, suspensions)
         app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
-        upkeep = Upkeep(config.owner, registry, resources, lambda: _charge_of(controller), _CLOCK, observer)
+        upkeep = Upkeep(config.owner, registry, resources, lambda: _led_by(controller), _CLOCK, observer)
         await _run(stop, settings, app, run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}))
 
 
@@ -191,12 +191,12 @@ def _stop_on_signal() -> asyncio.Event:
     return stop
 
 
-def _charge_of(controller: Controller) -> Charge | None:
-    """What it is answerable for; nothing while another leads."""
-    if controller.epoch is None or controller.sight is None:
+def _led_by(controller: Controller) -> LedCells | None:
+    """The cells that the controller looks after; None while another leads."""
+    if controller.epoch is None or controller.view is None:
         return None
-    cells = controller.sight.snapshot.cells.values()
-    return Charge(controller.epoch, [record.cell_id for record in cells if not record.retired])
+    cells = controller.view.snapshot.cells.values()
+    return LedCells(controller.epoch, [record.cell_id for record in cells if not record.retired])
 
 
 async def _cell_session(stack: AsyncExitStack) -> aiohttp.ClientSession:

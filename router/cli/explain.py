@@ -20,7 +20,7 @@ from router.cli.policy import by_hand, time_text
 from router.cli.policy_edits import CellId
 from router.core.control.reconcile import state_of
 from router.core.detection.assessment import SICK, Assessment, DetectorConfig, Verdict
-from router.core.models import Rung, Treatment
+from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
 from router.settings import load
 
@@ -54,7 +54,7 @@ class Explanation:
     now_ms: int
     doubts: tuple[str, ...]  # why what follows may not be so any more
     assessment: Assessment | None  # None: nothing was ever said of it
-    held: str  # what holds the controller back; empty for nothing
+    why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick
     treatment: Treatment
     by_hand: str
     peers: tuple[Peer, ...]
@@ -77,7 +77,7 @@ def explanation(
         now_ms=snapshot.now_ms,
         doubts=tuple(doubts(snapshot, condition, record.generation)),
         assessment=condition.assessment if condition is not None else None,
-        held=condition.held if condition is not None else "",
+        why_untreated=condition.why_untreated if condition is not None else None,
         treatment=record.treatment,
         by_hand=by_hand(snapshot, cell_id),
         peers=tuple(Peer(name, found.off, found.canary_s, found.verdict) for name, found in others),
@@ -130,7 +130,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("instance", f"{instance}{launching}"),
         ("verdict", verdict(found.assessment)),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
-        ("held back by", found.held or ("a person" if found.by_hand else "nothing")),
+        ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),
         ("by hand", found.by_hand or "nothing"),
     ]
 

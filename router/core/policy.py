@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -33,6 +34,13 @@ class Quarantine:
     why: str
     since_ms: int
     until_ms: int = 0  # 0: until somebody releases it
+
+
+class Order(StrEnum):
+    """What a person can want done with a cell's instance."""
+
+    REPLACE = "replace"  # launch the next one beside it, then swap the traffic
+    EVICT = "evict"  # end it first, then launch the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +121,11 @@ class Policy:
         """The highest generation of the cell that a person wants replaced; 0 for none."""
         return max(self.to_replace.get(cell_id, 0), self.to_evict.get(cell_id, 0))
 
-    def order_for(self, record: CellRecord) -> str:
-        """What a person wants done with the cell's present instance, and isn't done yet: evict, replace or nothing."""
-        if record.generation and record.generation <= self.to_evict.get(record.cell_id, 0):
-            return "evict"
-        return "replace" if record.generation and record.generation <= self.to_replace.get(record.cell_id, 0) else ""
+    def order_for(self, record: CellRecord) -> Order | None:
+        """What a person still wants done with the cell's admitted instance; None for nothing."""
+        if not record.generation or record.generation > self.ordered_away(record.cell_id):
+            return None
+        return Order.EVICT if record.generation <= self.to_evict.get(record.cell_id, 0) else Order.REPLACE
 
     def finds_useless(self, record: CellRecord) -> bool:
         """Whether automation has ejected the cell; not while a person keeps automation away from it."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from router.core.detection.assessment import Assessment
-from router.core.models import CellRecord, LeaseView, RouterView
+from router.core.models import CellRecord, LeaseView, Reason, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slot_map.slots import SlotMap
 
@@ -101,4 +101,4 @@ class Condition:
     at_ms: int  # by the registry's clock
     generation: int
     assessment: Assessment
-    held: str = ""  # why nothing is done about it though it is sick, or nothing would be
+    why_untreated: Reason | None = None  # why nothing is done about it though it is sick, or would be if it were

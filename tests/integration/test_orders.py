@@ -193,7 +193,7 @@ def test_a_cell_is_frozen_and_ejected_by_a_command(on_system: Callable[..., Syst
         assert system.leader.metric("cellrouter_cell_ejected", cell="cell-0001") == 1
         assert system.leader.metric("cellrouter_cell_rung", cell="cell-0001", rung="well") == 1
         assert "cellrouter_cell_rung{" not in follower._get("/metrics")
-        assert "cellrouter_automation_held{" not in follower._get("/metrics")
+        assert "cellrouter_automation_suspended{" not in follower._get("/metrics")
         assert json.loads(follower._get("/cells"))[1]["verdict"] == "healthy"
         assert system.deeds() == []
         await order(system, "readmit", "cell-0001")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from random import Random  # noqa: TID251 - seeded: the same runs everywhere
 from typing import Final, Protocol
 
-from router.core.control.guards import shared_trouble, waits
+from router.core.control.guards import why_guarded, why_shared
 from router.core.detection.assessment import SICK, Assessment
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CellSample, CellWatch, RouterSample
-from router.core.models import CellRecord
+from router.core.models import CellRecord, Reason
 from tests.support.detector_scenarios import LARGEST, SHAPES, Scenario
 from tests.support.detector_world import Canary, Done, Shape, SimulatedCell, cells_of
 from tests.support.rival_detectors import RULES, Rival
@@ -101,17 +101,17 @@ class Ours:
     def _convicted(self, now: float) -> set[str]:
         found = self._detector.assess(now)
         self._suspects = {cell_id for cell_id, each in found.items() if each.verdict in SICK}
-        if shared_trouble(found):
+        if why_shared(found):
             return set()
-        return {cell_id for cell_id, each in found.items() if each.verdict in SICK and not self._waits(each, now)}
+        return {cell_id for cell_id, each in found.items() if each.verdict in SICK and not self._why_guarded(each, now)}
 
-    def _waits(self, assessment: Assessment, now: float) -> str:
+    def _why_guarded(self, assessment: Assessment, now: float) -> Reason | None:
         records = {
             cell_id: CellRecord(cell_id, generation, admitted_at_ms=round(1000 * since))
             for cell_id, (generation, since) in self._admitted.items()
         }
         record = records.pop(assessment.cell_id)
-        return waits(assessment, record, records.values(), round(1000 * now), WARM_UP_S)
+        return why_guarded(assessment, record, records.values(), round(1000 * now), WARM_UP_S)
 
 
 def simulate(scenario: Scenario, number: int, seed: str) -> tuple[set[str], dict[str, Evictions]]:

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from prometheus_client import generate_latest
 
-from router.adapters.metrics.prometheus import HELD_BY, PrometheusObserver
+from router.adapters.metrics.prometheus import PrometheusObserver
 from router.api.views import CellView, cell_views
+from router.core.control.actions import Suspension
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY
 from router.core.registry import Condition, Snapshot
+from router.services.control_plane.controller import LeaderView
 
 CELL = "cell-0000"
 RECORD = CellRecord(CELL, generation=3, treatment=Treatment(Rung.GIVEN_UP, 1, 3, "slow", "why"))
@@ -19,6 +21,11 @@ LEASE = LeaseView(CELL, 3, "i", "a:1", 8, ready=True, live=True)
 POLICY = NO_POLICY.with_frozen(CELL, frozen=True).with_order(CELL, 3, evict=False)
 SNAPSHOT = Snapshot(10_000, None, {CELL: RECORD}, (LEASE,), "c", POLICY)
 SLOW = Condition(9_000, 3, Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5), "frozen by hand")
+
+
+def view_of(suspended_by: Suspension | None) -> LeaderView:
+    """What a leader knows whose automation is suspended by this."""
+    return LeaderView(SNAPSHOT, {}, suspended_by)
 
 
 def view(condition: Condition) -> CellView:
@@ -44,16 +51,16 @@ def test_a_verdict_that_is_old_or_of_another_instance_is_not_shown() -> None:
     """The record is: it is so whoever leads."""
     for condition in (replace(SLOW, at_ms=4_999), replace(SLOW, generation=2)):
         shown = view(condition)
-        assert (shown.verdict, shown.held, shown.shift, shown.canary_s) == ("", "", None, None)
+        assert (shown.verdict, shown.why_untreated, shown.shift, shown.canary_s) == ("", None, None, None)
         assert (shown.rung, shown.frozen) == ("given up", True)
 
 
 def test_only_the_leader_has_figures_of_cells() -> None:
     """One that follows shows none, not even zeros: nothing there is could be stale."""
     follower, leader = PrometheusObserver(), PrometheusObserver()
-    follower.watch_cells(list, lambda: None)
+    follower.watch_cells(list, dict)
     assert text(follower) == ""
-    leader.watch_cells(lambda: cell_views(SNAPSHOT, {CELL: SLOW}), lambda: "shared")
+    leader.watch_cells(lambda: cell_views(SNAPSHOT, {CELL: SLOW}), lambda: view_of(Suspension.SHARED).suspensions)
     assert text(leader).splitlines() == [
         'cellrouter_cell_verdict{cell="cell-0000",verdict="slow"} 1.0',
         'cellrouter_cell_rung{cell="cell-0000",rung="given up"} 1.0',
@@ -61,7 +68,6 @@ def test_only_the_leader_has_figures_of_cells() -> None:
         'cellrouter_cell_canary_seconds{cell="cell-0000"} 0.5',
         'cellrouter_cell_ejected{cell="cell-0000"} 0.0',
         'cellrouter_cell_frozen{cell="cell-0000"} 1.0',
-        'cellrouter_automation_held{reason="blind"} 0.0',
-        'cellrouter_automation_held{reason="shared"} 1.0',
+        'cellrouter_automation_suspended{reason="blind"} 0.0',
+        'cellrouter_automation_suspended{reason="shared"} 1.0',
     ]
-    assert HELD_BY == ("blind", "shared")

@@ -15,7 +15,6 @@ from router.core import telemetry
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50)
-HELD_BY = ("blind", "shared")
 
 
 class LaneFigures(Protocol):
@@ -70,9 +69,11 @@ class CellFigures(Protocol):
 class _Cells(Collector):
     """What the leader sees; nothing at all of one that doesn't lead, so that no verdict outlives its leader."""
 
-    def __init__(self, figures: Callable[[], Iterable[CellFigures]], held: Callable[[], str | None]) -> None:
+    def __init__(
+        self, figures: Callable[[], Iterable[CellFigures]], suspensions: Callable[[], Mapping[str, bool]]
+    ) -> None:
         self._figures = figures
-        self._held = held
+        self._suspensions = suspensions
 
     def collect(self) -> Iterable[Metric]:
         gauge = partial(GaugeMetricFamily, labels=["cell"])
@@ -96,11 +97,10 @@ class _Cells(Collector):
 
     def _automation(self) -> Metric:
         text = "1 while nothing is done about any cell: blind (what is measured can't be trusted), shared (trouble)."
-        held = GaugeMetricFamily("cellrouter_automation_held", text, labels=["reason"])
-        if (by := self._held()) is not None:
-            for reason in HELD_BY:
-                held.add_metric([reason], by == reason)
-        return held
+        suspended = GaugeMetricFamily("cellrouter_automation_suspended", text, labels=["reason"])
+        for reason, lasts in self._suspensions().items():
+            suspended.add_metric([reason], lasts)
+        return suspended
 
 
 class PrometheusObserver:
@@ -163,9 +163,11 @@ class PrometheusObserver:
         """Read lanes whenever they are scraped."""
         self.registry.register(_Lanes(figures))
 
-    def watch_cells(self, figures: Callable[[], Iterable[CellFigures]], held: Callable[[], str | None]) -> None:
-        """Read cells whenever they are scraped. `held`: what freezes everything; None while another leads."""
-        self.registry.register(_Cells(figures, held))
+    def watch_cells(
+        self, figures: Callable[[], Iterable[CellFigures]], suspensions: Callable[[], Mapping[str, bool]]
+    ) -> None:
+        """Read cells, and what may suspend automation, whenever they are scraped; nothing while another leads."""
+        self.registry.register(_Cells(figures, suspensions))
 
     def _on_received(self, record: telemetry.MessagesReceived) -> None:
         self._received.add(record.source, count=record.count)

@@ -1,16 +1,17 @@
-"""What the controller sees, wants and may do: the nouns of `reconcile` and `moves`."""
+"""What the controller wants, what it observes, and the actions that it may take. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import TypeVar
 
-from router.core.control.guards import are_many, shared_trouble
+from router.core.control.guards import are_many, why_shared
 from router.core.detection.assessment import Assessment
-from router.core.models import CellRecord, InstanceView, LeaseView, RouterView, Treatment
+from router.core.models import CellRecord, InstanceView, LeaseView, Reason, RouterView, Treatment
 from router.core.policy import NO_POLICY, Policy
 from router.core.slot_map.slots import SlotMap
 
@@ -19,7 +20,7 @@ _View = TypeVar("_View", LeaseView, InstanceView)
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What should be there."""
+    """Which cells there shall be, and how long their instances may take."""
 
     cells: tuple[str, ...]
     can_launch: bool  # False: something else (compose, ECS) starts the workers; the controller only admits them
@@ -35,63 +36,75 @@ class Health:
     well_ms: int  # for how long nothing has been wrong with it
 
 
+class Suspension(StrEnum):
+    """What suspends automation: while one of these lasts, nothing is done about any sick cell."""
+
+    BLIND = "blind"  # what is measured can't be trusted
+    SHARED = "shared"  # many cells are sick at once, so the cause is something that they share
+
+
 @dataclass(frozen=True)
 class Observed:
-    """What is there, by the registry's clock. What follows from it is worked out once, when it is first asked for."""
+    """What there is at one moment by the registry's clock. What follows from it is computed once, on first use."""
 
     now_ms: int
     cells: Mapping[str, CellRecord]
     leases: tuple[LeaseView, ...]
     instances: tuple[InstanceView, ...]
     slot_map: SlotMap | None
-    leases_trusted: (
-        bool  # False: the registry was out of reach or lost its data lately, so a missing lease says nothing
-    )
+    leases_trusted: bool  # False after an outage or a loss of data: then a missing lease says nothing
     policy: Policy = NO_POLICY
     routers: tuple[RouterView, ...] = ()
-    may_found: bool = True  # nobody knows of an older map, so the first one may be made
-    health: Mapping[str, Health] = field(default_factory=dict)  # by cell; none of those that nothing is known of
-    blind: str = ""  # why what is measured can't be trusted; empty when it can
+    may_found: bool = True  # nobody remembers an older map, so the first one may be made
+    health: Mapping[str, Health] = field(default_factory=dict)  # by cell; a cell that nothing is known of is missing
+    why_blind: Reason | None = None  # why what is measured can't be trusted
     rested: bool = True  # the last move is so long ago that its cells would have shown what is wrong with them
 
     def lease(self, cell_id: str, generation: int) -> LeaseView | None:
-        """The lease of one instance."""
+        """Find the lease of one instance, live or ended."""
         return next((lease for lease in self.leases_of(cell_id) if lease.generation == generation), None)
 
     def instance(self, cell_id: str, generation: int) -> InstanceView | None:
-        """The same as its provisioner sees it."""
+        """Find one instance as its provisioner sees it, running or ended."""
         return next((found for found in self.instances_of(cell_id) if found.generation == generation), None)
 
     def leases_of(self, cell_id: str) -> Sequence[LeaseView]:
-        """All of the cell's."""
+        """List the leases of all instances of a cell."""
         return self._leases.get(cell_id, ())
 
     def instances_of(self, cell_id: str) -> Sequence[InstanceView]:
-        """All of the cell's."""
+        """List all instances of a cell that its provisioner knows."""
         return self._instances.get(cell_id, ())
 
     def serving(self, cell_id: str) -> LeaseView | None:
-        """The lease of the cell's admitted instance while it takes events."""
+        """Find the lease of the cell's admitted instance; None while it takes no events."""
         record = self.cells.get(cell_id)
         lease = self.lease(cell_id, record.generation) if record is not None else None
         return lease if lease is not None and lease.live and lease.ready else None
 
     def silent(self, record: CellRecord) -> bool:
-        """Whether the cell's admitted instance has no live lease."""
+        """Tell whether the cell's admitted instance has no live lease."""
         lease = self.lease(record.cell_id, record.generation)
         return lease is None or not lease.live
 
     @cached_property
     def many_silent(self) -> bool:
-        """Whether many instances that run have no live lease: their machine sleeps, starves or is cut off."""
+        """Tell whether many running instances have no live lease: their machine sleeps, starves or is cut off."""
         cells = [cell for cell in self.cells.values() if cell.generation and not cell.retired]
         run = [cell for cell in cells if (i := self.instance(cell.cell_id, cell.generation)) and i.running]
         return are_many(sum(map(self.silent, run)), len(cells))
 
     @cached_property
-    def trouble(self) -> str:
-        """Why nothing may be done about any sick cell; empty when something may."""
-        return self.blind or shared_trouble({cell_id: health.assessment for cell_id, health in self.health.items()})
+    def why_suspended(self) -> Reason | None:
+        """Say why nothing may be done about any sick cell; None when automation is not suspended."""
+        return self.why_blind or why_shared({cell_id: health.assessment for cell_id, health in self.health.items()})
+
+    @property
+    def suspended_by(self) -> Suspension | None:
+        """Name what suspends automation, in one word for metrics."""
+        if self.why_blind is not None:
+            return Suspension.BLIND
+        return Suspension.SHARED if self.why_suspended is not None else None
 
     @cached_property
     def _leases(self) -> Mapping[str, list[LeaseView]]:
@@ -111,7 +124,7 @@ def _by_cell(views: Iterable[_View]) -> Mapping[str, list[_View]]:
 
 @dataclass(frozen=True, slots=True)
 class CreateCell:
-    """Make the cell's durable components and its record; or take a retired one back."""
+    """Make the cell's durable components and its record, or take a retired cell back."""
 
     cell_id: str
 
@@ -121,7 +134,7 @@ class Launch:
     """Start an instance with the cell's next generation, above all that were ever seen."""
 
     cell_id: str
-    why: str
+    why: Reason
     above: int = 0
 
 
@@ -143,16 +156,16 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class GiveUpLaunch:
-    """The instance being launched won't come; count it and back off."""
+    """Count the instance being launched as a failure, and wait before the next launch."""
 
     cell_id: str
     generation: int
-    why: str
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Send a canary through the instance; a cell gets its first slots only after that."""
+    """Send a canary through the admitted instance; a cell gets its first slots only after that."""
 
     cell_id: str
     generation: int
@@ -164,37 +177,36 @@ class Stop:
 
     cell_id: str
     generation: int
-    why: str
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Treat:
-    """Put the cell on this rung, and do what the rung is for."""
+    """Put the cell on the treatment's rung, and do what the rung is for."""
 
     cell_id: str
     treatment: Treatment
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """The cell is none any more: it owns nothing, and its instances are ended."""
+    """Take a cell out of service that owns no slots and no keys any more; its instances are ended after that."""
 
     cell_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class PublishMap:
-    """Put this map in force, in a new epoch."""
+    """Put this slot map in force, in a new epoch."""
 
     slot_map: SlotMap  # its epoch doesn't count
-    action: str  # for the audit
-    why: str
+    action: str  # its name in the audit stream
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class RaiseFence:
-    """From now on the cell's instances take only batches of routers that know this epoch."""
+    """Let the cell's instances take only batches of routers that know this epoch."""
 
     cell_id: str
     epoch: int
@@ -202,10 +214,10 @@ class RaiseFence:
 
 @dataclass(frozen=True, slots=True)
 class EndScaling:
-    """The added cells are in their places; or they are no good, and `cells` is what there was before."""
+    """End a change of the number of cells: all have their slots, or the added cells are no good and are dropped."""
 
-    cells: int
-    why: str
+    cells: int  # how many there are from now on
+    why: Reason
 
 
 Action = (

@@ -1,34 +1,36 @@
-"""What is done about a sick cell, rung by rung. Pure: state, evidence and time in, the next state out.
+"""What is done about a sick cell, rung by rung. Pure: record, evidence and time in, the next treatment out.
 
     WELL ──► MENDING ──► RESTARTING ──► REPLACING ◄──► REPROVISIONING ──► GIVEN_UP
-      ▲         components   instance       another       what is missing      somebody
-      │         restarted    ends first     beside it     made anew            has to look
-      └── recovered, or another generation has the traffic: from everywhere
+      ▲         components   instance       another       what is missing      a person
+      │         restarted    ends first     beside it     is made anew         has to look
+      └── from every rung, when the cell has recovered or another generation has the traffic
 
-A guard keeps a sick cell in GUARDED, before the first rung. Of an instance that answers, if slowly, the traffic stays
-where it is until another is verified. RESTARTING leaves a gap, so it is only for what fails or hangs, and for where
-nothing can be launched. What fails or hangs is ejected at once: its events wait, instead of failing. Each rung has its
-time.
+A guard keeps a sick cell on GUARDED, before the first rung. An instance that answers, if slowly, keeps its traffic
+until another one is verified. RESTARTING leaves a gap, so it is only for instances that fail or hang, and for places
+where nothing can be launched. An instance that fails or hangs is ejected at once: its events wait instead of failing.
+Each rung has its time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from router.core.control.records import ON_THE_LADDER, Transition, made_anew
 from router.core.detection.assessment import SICK, Assessment, Verdict
-from router.core.models import NO_TREATMENT, CellRecord, Rung, Treatment
+from router.core.models import NO_TREATMENT, CellRecord, ComponentView, Reason, Rung, Treatment
 
 RUNG_MS: Final[Mapping[Rung, int]] = {
     Rung.MENDING: 10_000,  # a restarted component shows within two windows whether it helped
     Rung.RESTARTING: 20_000,  # a drain, and a start
     Rung.REPROVISIONING: 30_000,
-    Rung.GIVEN_UP: 15 * 60_000,  # then it is tried again
+    Rung.GIVEN_UP: 15 * 60_000,  # then treatment begins again
 }
 RECOVERED_MS: Final = 10_000  # without any sign of sickness
-LAUNCHES: Final = 3  # that fail, until what the cell is made of is looked at, and again until it is given up
-AGAIN_MS: Final = 15 * 60_000  # sick again so soon after a replacement: it is not the instance
+LAUNCHES: Final = 3  # failed ones in a row until the cell is reprovisioned; after as many more it is given up
+AGAIN_MS: Final = 15 * 60_000  # sick again so soon after a replacement: the instance is not what is wrong
+WORKER: Final = "worker"  # the component that is the instance itself: restarting it is a rung of its own
 
 FOLLOWS: Final[Mapping[Rung, frozenset[Rung]]] = {
     Rung.WELL: frozenset({Rung.GUARDED, Rung.MENDING, Rung.GIVEN_UP}),
@@ -39,147 +41,191 @@ FOLLOWS: Final[Mapping[Rung, frozenset[Rung]]] = {
     Rung.REPROVISIONING: frozenset({Rung.WELL, Rung.GUARDED, Rung.REPLACING}),
     Rung.GIVEN_UP: frozenset({Rung.WELL, Rung.GUARDED, Rung.MENDING}),
 }
-ON_THE_LADDER: Final = frozenset({Rung.MENDING, Rung.RESTARTING, Rung.REPLACING, Rung.REPROVISIONING})
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One cell, all that bears on it."""
+class Circumstances:
+    """One cell, with everything that decides which rung it gets onto."""
 
     record: CellRecord
     assessment: Assessment
     now_ms: int
-    well_ms: int  # for how long nothing has been wrong with it
-    frozen: str = ""  # why nothing may be done about any cell, or this one; empty when something may
-    waits: str = ""  # why this one has to wait before the first rung
+    well_ms: int  # for how long nothing has been wrong with the cell
+    why_suspended: Reason | None = None  # automation does nothing about any cell, or a person has this one in hand
+    why_guarded: Reason | None = None  # a guard keeps this cell from the first rung
     can_launch: bool = True
 
 
-def next_treatment(case: Case) -> Treatment | None:
-    """The cell's next state; None for no change."""
-    found = _next_treatment(case)
-    before = case.record.treatment.rung
+@dataclass(frozen=True, slots=True)
+class ComponentRestart:
+    """A sick component that its instance was asked to restart, and why that failed if it did."""
+
+    component: ComponentView
+    why_failed: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TreatmentResult:
+    """What is written once a rung's work is done, and the treatment that follows at once when the work is no use."""
+
+    written: Transition | None = None
+    then: Treatment | None = None
+
+
+def next_treatment(given: Circumstances) -> Treatment | None:
+    """Decide the cell's next treatment by the circumstances; None when nothing changes."""
+    found = _next_treatment(given)
+    before = given.record.treatment.rung
     assert found is None or found.rung is before or found.rung in FOLLOWS[before], f"{before} → {found}"
     return found
 
 
-def _next_treatment(case: Case) -> Treatment | None:
-    treatment = case.record.treatment
-    if treatment.rung is not Rung.WELL and _is_over(case, treatment):
-        return NO_TREATMENT
-    sick = case.assessment.verdict in SICK
-    if case.frozen:
-        return _held(case, case.frozen, eject=False) if sick or treatment.rung in ON_THE_LADDER else None
-    if not sick:
-        return None
-    if treatment.rung in (Rung.WELL, Rung.GUARDED):
-        return _first(case)
-    return _next(case, treatment)
-
-
 def after_mending(record: CellRecord, now_ms: int, *, can_launch: bool) -> Treatment:
-    """The rung after the first: what hangs or fails is restarted, what is slow is not, as long as another can come."""
+    """Choose the rung after MENDING: a slow instance goes on serving while another is launched, any other restarts."""
     restart = record.treatment.verdict != Verdict.SLOW or not can_launch
-    return replace(record.treatment, rung=Rung.RESTARTING if restart else Rung.REPLACING, since_ms=now_ms)
+    return _moved(record.treatment, Rung.RESTARTING if restart else Rung.REPLACING, now_ms)
 
 
 def after_restarting(record: CellRecord, now_ms: int, *, can_launch: bool) -> Treatment:
-    """The rung after the second, when the instance can't even be asked to end."""
-    return replace(record.treatment, rung=Rung.REPLACING if can_launch else Rung.GIVEN_UP, since_ms=now_ms)
+    """Choose the rung after RESTARTING when the instance can't even be asked to end."""
+    return _moved(record.treatment, Rung.REPLACING if can_launch else Rung.GIVEN_UP, now_ms)
 
 
-def after_reprovisioning(record: CellRecord, now_ms: int) -> Treatment:
-    """Back to where another instance is launched."""
-    return replace(record.treatment, rung=Rung.REPLACING, since_ms=now_ms)
+def sick_components(components: Sequence[ComponentView]) -> list[ComponentView]:
+    """Pick the components that MENDING restarts: those that say they are sick, except the instance itself."""
+    return [component for component in components if not component.healthy and component.name != WORKER]
 
 
-def admitted(record: CellRecord, generation: int, now_ms: int) -> CellRecord:
-    """The record once a verified instance has the traffic."""
-    replaced = record.treatment.rung in ON_THE_LADDER
-    return replace(
-        record,
-        generation=generation,
-        verified=generation,
-        launching=0,
-        launch_failures=0,
-        canary_failures=0,
-        candidate_failures=0,
-        admitted_at_ms=now_ms,
-        replaced_at_ms=now_ms if replaced else record.replaced_at_ms,
-        treatment=NO_TREATMENT,
-    )
+def components_unknown(record: CellRecord, why: Reason, now_ms: int, *, can_launch: bool) -> TreatmentResult:
+    """Conclude MENDING when the instance did not say how its components are: the next rung follows at once."""
+    written = Transition(record, "ask for components", f"no answer: {why}")
+    return TreatmentResult(written, after_mending(record, now_ms, can_launch=can_launch))
 
 
-def _is_over(case: Case, treatment: Treatment) -> bool:
-    if case.record.generation != treatment.generation:
+def mended(
+    record: CellRecord, restarts: Sequence[ComponentRestart], now_ms: int, *, can_launch: bool
+) -> TreatmentResult:
+    """Conclude MENDING: with no sick component it is no use, so the next rung follows at once."""
+    if not restarts:
+        return TreatmentResult(then=after_mending(record, now_ms, can_launch=can_launch))
+    return TreatmentResult(Transition(record, "restart components", "; ".join(map(_described, restarts))))
+
+
+def restarted(record: CellRecord, why_failed: Reason | None, now_ms: int, *, can_launch: bool) -> TreatmentResult:
+    """Conclude RESTARTING: when the instance could not be asked to end, the next rung follows at once."""
+    if why_failed is None:
+        return TreatmentResult()
+    written = Transition(record, "restart failed", why_failed)
+    return TreatmentResult(written, after_restarting(record, now_ms, can_launch=can_launch))
+
+
+def reprovisioned(record: CellRecord, missing: Sequence[str], now_ms: int) -> TreatmentResult:
+    """Conclude REPROVISIONING: what was `missing` has been made, and the next instance is launched."""
+    return TreatmentResult(Transition(_launched_again(record, now_ms), "reprovisioned", made_anew(missing)))
+
+
+def reprovision_failed(record: CellRecord, why: Reason, now_ms: int) -> TreatmentResult:
+    """Conclude REPROVISIONING that failed: the next instance is launched all the same, with what there is."""
+    return TreatmentResult(Transition(_launched_again(record, now_ms), "reprovision failed", why))
+
+
+def _launched_again(record: CellRecord, now_ms: int) -> CellRecord:
+    treatment = _moved(record.treatment, Rung.REPLACING, now_ms)
+    return replace(record, reprovisioned_at_ms=now_ms, treatment=treatment)
+
+
+def _moved(treatment: Treatment, rung: Rung, now_ms: int) -> Treatment:
+    """The same treatment, with its evidence, on another rung from now on."""
+    return replace(treatment, rung=rung, since_ms=now_ms)
+
+
+def _described(restart: ComponentRestart) -> str:
+    named = f"{restart.component.name} ({restart.component.detail})"
+    return f"{named}: {restart.why_failed}" if restart.why_failed is not None else named
+
+
+def _next_treatment(given: Circumstances) -> Treatment | None:
+    treatment = given.record.treatment
+    if treatment.rung is not Rung.WELL and _is_over(given, treatment):
+        return NO_TREATMENT
+    sick = given.assessment.verdict in SICK
+    if given.why_suspended is not None:
+        return _guarded(given, given.why_suspended, eject=False) if sick or treatment.rung in ON_THE_LADDER else None
+    if not sick:
+        return None
+    if treatment.rung in (Rung.WELL, Rung.GUARDED):
+        return _first(given)
+    return _next(given, treatment)
+
+
+def _is_over(given: Circumstances, treatment: Treatment) -> bool:
+    if given.record.generation != treatment.generation:
         return True
-    if case.record.launching and treatment.rung is Rung.REPLACING:
-        return False  # it comes anyway
-    return case.assessment.verdict is Verdict.HEALTHY and case.well_ms >= RECOVERED_MS
+    if given.record.launching and treatment.rung is Rung.REPLACING:
+        return False  # the replacement is on its way, and is not thrown away
+    return given.assessment.verdict is Verdict.HEALTHY and given.well_ms >= RECOVERED_MS
 
 
-def _first(case: Case) -> Treatment | None:
-    if _is_again(case):
-        minutes = (case.now_ms - case.record.replaced_at_ms) // 60_000
-        return _begun(case, Rung.GIVEN_UP, f"{minutes} min after a replacement: it is not the instance")
-    if case.waits:
-        return _held(case, case.waits, eject=True)
-    return _begun(case, Rung.MENDING, "")
+def _first(given: Circumstances) -> Treatment | None:
+    if _is_again(given):
+        minutes = (given.now_ms - given.record.replaced_at_ms) // 60_000
+        return _begun(given, Rung.GIVEN_UP, f"{minutes} min after a replacement: it is not the instance")
+    if given.why_guarded is not None:
+        return _guarded(given, given.why_guarded, eject=True)
+    return _begun(given, Rung.MENDING)
 
 
-def _next(case: Case, treatment: Treatment) -> Treatment | None:
+def _next(given: Circumstances, treatment: Treatment) -> Treatment | None:
     """What follows on a rung whose time is up."""
-    since_ms = case.now_ms - treatment.since_ms
     if treatment.rung is Rung.REPLACING:
-        return _other_way(case, treatment)
-    if since_ms < RUNG_MS[treatment.rung]:
+        return _after_launches(given, treatment)
+    if given.now_ms - treatment.since_ms < RUNG_MS[treatment.rung]:
         return None
     match treatment.rung:
         case Rung.MENDING:
-            return after_mending(case.record, case.now_ms, can_launch=case.can_launch)
-        case Rung.RESTARTING if not case.can_launch:
-            return _begun(case, Rung.GIVEN_UP, "nothing has come in its place")
+            return after_mending(given.record, given.now_ms, can_launch=given.can_launch)
+        case Rung.RESTARTING if not given.can_launch:
+            return _begun(given, Rung.GIVEN_UP, "nothing has come in its place")
         case Rung.GIVEN_UP:
-            return _first(case)
+            return _first(given)
         case _:
-            return replace(treatment, rung=Rung.REPLACING, since_ms=case.now_ms)
+            return _moved(treatment, Rung.REPLACING, given.now_ms)
 
 
-def _other_way(case: Case, treatment: Treatment) -> Treatment | None:
-    failures = case.record.launch_failures
+def _after_launches(given: Circumstances, treatment: Treatment) -> Treatment | None:
+    """What follows on REPLACING: it lasts until a new instance is admitted or too many launches have failed."""
+    failures = given.record.launch_failures
     if failures >= 2 * LAUNCHES:
-        return _begun(case, Rung.GIVEN_UP, f"{failures} launches in a row have failed")
-    reprovisioned_at_ms = case.record.reprovisioned_at_ms
-    reprovisioned = reprovisioned_at_ms and case.now_ms - reprovisioned_at_ms < AGAIN_MS
-    if failures >= LAUNCHES and not reprovisioned:
-        return replace(treatment, rung=Rung.REPROVISIONING, since_ms=case.now_ms)
+        return _begun(given, Rung.GIVEN_UP, f"{failures} launches in a row have failed")
+    reprovisioned_at_ms = given.record.reprovisioned_at_ms
+    lately = reprovisioned_at_ms and given.now_ms - reprovisioned_at_ms < AGAIN_MS
+    if failures >= LAUNCHES and not lately:
+        return _moved(treatment, Rung.REPROVISIONING, given.now_ms)
     return None
 
 
-def _is_again(case: Case) -> bool:
-    replaced_at_ms = case.record.replaced_at_ms
-    return bool(replaced_at_ms) and case.now_ms - replaced_at_ms < AGAIN_MS
+def _is_again(given: Circumstances) -> bool:
+    replaced_at_ms = given.record.replaced_at_ms
+    return bool(replaced_at_ms) and given.now_ms - replaced_at_ms < AGAIN_MS
 
 
-def _begun(case: Case, rung: Rung, why: str) -> Treatment:
-    assessment = case.assessment
+def _begun(given: Circumstances, rung: Rung, why: str = "") -> Treatment:
+    """A treatment of the present instance, with the detector's rule as its evidence."""
+    assessment = given.assessment
     evidence = "; ".join(filter(None, [assessment.rule, why]))
-    return Treatment(rung, case.now_ms, case.record.generation, assessment.verdict, evidence, ejected=_is_useless(case))
-
-
-def _held(case: Case, why: str, *, eject: bool) -> Treatment | None:
-    """Nothing is done. Only another guard, another verdict or an ejection is worth a record."""
-    treatment = case.record.treatment
-    held = replace(_begun(case, Rung.GUARDED, ""), why=why, ejected=eject and _is_useless(case))
-    same = (treatment.rung, treatment.verdict, treatment.why, treatment.ejected) == (
-        held.rung,
-        held.verdict,
-        held.why,
-        held.ejected,
+    return Treatment(
+        rung, given.now_ms, given.record.generation, assessment.verdict, evidence, ejected=_is_useless(given)
     )
-    return None if same else held
 
 
-def _is_useless(case: Case) -> bool:
-    """Whether its events had better wait: what is slow still does them."""
-    return case.assessment.verdict in (Verdict.FAILING, Verdict.HUNG)
+def _guarded(given: Circumstances, why: Reason, *, eject: bool) -> Treatment | None:
+    """Nothing is done. Only another reason, another verdict or an ejection is worth a new record."""
+    before = given.record.treatment
+    guarded = replace(_begun(given, Rung.GUARDED), why=why, ejected=eject and _is_useless(given))
+    unchanged = replace(guarded, since_ms=before.since_ms, generation=before.generation) == before
+    return None if unchanged else guarded
+
+
+def _is_useless(given: Circumstances) -> bool:
+    """Whether the instance's events had better wait: a slow instance still does them."""
+    return given.assessment.verdict in (Verdict.FAILING, Verdict.HUNG)

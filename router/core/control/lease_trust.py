@@ -1,16 +1,25 @@
-"""When a missing lease says something, when it only says that the registry was away, and which lease is no one's.
+"""When a missing lease means a dead instance, when it only means that the registry was away, and which lease is false.
 
-After an outage, a freeze or a loss of data every lease looks ended, though every cell is well. A lease's end counts
+After an outage, a hang or a loss of data every lease looks ended, though every cell is well. A lease's end counts
 only after the registry has been read without a gap for as long as a lease lives.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from router.core.models import InstanceView, LeaseView
 
 
+class LeaseFault(StrEnum):
+    """What the provisioner says against a live lease."""
+
+    UNKNOWN = "unknown"  # it never started such an instance
+    ADDRESS = "address"  # it has put the instance elsewhere
+
+
 class LeaseTrust:
-    """Fed with each attempt to read the registry; times are monotonic seconds."""
+    """Whether missing leases count, by every attempt to read the registry; times are monotonic seconds."""
 
     def __init__(self, lease_ttl_s: float) -> None:
         self._ttl_s = lease_ttl_s
@@ -18,25 +27,25 @@ class LeaseTrust:
         self._last = 0.0
 
     def read(self, now: float, *, whole: bool) -> None:
-        """The registry answered; `whole`: with all that it should hold."""
+        """Note that the registry answered; `whole` tells whether it had everything that it should hold."""
         gap = now - self._last > self._ttl_s / 2
         if self._since is None or gap or not whole:
             self._since = now
         self._last = now
 
     def trusted(self, now: float) -> bool:
-        """Whether a lease that has ended means an instance that is gone."""
+        """Tell whether a lease that has ended means an instance that is gone."""
         return self._since is not None and now - self._since >= self._ttl_s
 
 
-def contradiction(lease: LeaseView, instance: InstanceView | None) -> str:
-    """Why a live lease isn't that of the instance which was started for it, in one word; empty: nothing is against it.
+def why_refused(lease: LeaseView, instance: InstanceView | None) -> LeaseFault | None:
+    """Say why a live lease is not that of the instance which was launched for it; None when nothing is against it.
 
-    A provisioner that has addresses knows where it has put an instance. One that says it is elsewhere, or was never
-    started, is none.
+    A provisioner that has addresses knows where it has put an instance. A lease from elsewhere, or of an instance that
+    the provisioner never started, is false though its signature is right.
     """
     if not lease.live:
-        return ""
+        return None
     if instance is None:
-        return "unknown"
-    return "address" if instance.address not in ("", lease.address) else ""
+        return LeaseFault.UNKNOWN
+    return LeaseFault.ADDRESS if instance.address not in ("", lease.address) else None

@@ -1,12 +1,12 @@
 """Planned moves: how slots and pinned keys get to another cell while events flow.
 
-Pure: what is under way is in the map itself, so whichever controller leads goes on from there.
+Pure. What is under way is in the slot map itself, so whichever controller leads goes on from there.
 
-    map with a move ─► routers: nothing of it is on its way ─► old cells: nothing of it is left ─► its new owners
+    map with a move ─► routers have nothing of it under way ─► old cells have nothing of it left ─► map with new owners
 
-The second step makes the routers' connections quiet, the third makes it certain: the old cell's instance refuses what
-was decided by an older map and has finished what it had, also what a router sent that has died meanwhile.
-A move is undone when it is no longer wanted, or when a cell that takes part of it is not well.
+In the second step every live router stops sending what moves, and reports so. The third step makes it certain: the old
+cell's instance refuses what was routed by an older map, and has finished what it had, even from a router that has died.
+A move is undone when it is no longer wanted, or when a cell that takes part in it is not well.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from dataclasses import replace
 from typing import Final
 
 from router.core.control.actions import Action, EndScaling, Observed, PublishMap, RaiseFence
-from router.core.models import Rung
+from router.core.models import Reason, Rung
+from router.core.policy import Policy
 from router.core.slot_map.placement import after, next_move, sources, targets, wanted_owners, with_pins
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 
-MAX_FAILURES: Final = 3  # launches or canaries of a cell that is being added; then there are as many as before
+MAX_FAILURES: Final = 3  # failed launches or canaries in a row until a cell that is being added is dropped again
 
 
 def map_steps(cells: tuple[str, ...], observed: Observed) -> Iterator[Action]:
-    """What is to be done next so that slots and keys are where the policy wants them."""
+    """Yield the next actions that bring slots and keys to where the policy wants them."""
     current, policy = observed.slot_map, observed.policy
     if current is None:
         if observed.may_found:
@@ -46,12 +47,22 @@ def map_steps(cells: tuple[str, ...], observed: Observed) -> Iterator[Action]:
 
 
 def left(observed: Observed, cell_id: str) -> bool:
-    """Whether nothing belongs to the cell, or is on its way there."""
+    """Tell whether nothing belongs to the cell, and nothing is on its way there."""
     return observed.slot_map is not None and cell_id not in observed.slot_map.cells()
 
 
+def in_next_epoch(slot_map: SlotMap, current: SlotMap | None, leader_epoch: int) -> SlotMap:
+    """Give the map an epoch above the current map's and not below the leader's, so that epochs only grow."""
+    return replace(slot_map, epoch=max(leader_epoch, current.epoch + 1 if current is not None else 0))
+
+
+def after_scaling(policy: Policy, cells: int) -> Policy:
+    """Return the next version of the policy, with this number of cells and no change of it under way."""
+    return replace(policy.with_cells(cells, now=cells), version=policy.version + 1)
+
+
 def _go_on(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> Iterator[Action]:
-    if why := _undo(current, wanted, observed):
+    if why := _why_undone(current, wanted, observed):
         yield PublishMap(replace(current, move=NO_MOVE), "undo move", why)
         return
     if not all(r.report.epoch >= current.epoch and r.report.quiet for r in observed.routers if r.live):
@@ -64,8 +75,8 @@ def _go_on(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> Ite
         yield PublishMap(after(current), "end move", _described(current))
 
 
-def _undo(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> str:
-    """Why the move must not be ended; empty when it may."""
+def _why_undone(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> Reason | None:
+    """Why the move must not be ended; None when it may be."""
     if any(wanted[slot] != cell for slot, cell in current.move.slots.items()):
         return "no longer wanted"
     pins = observed.policy.pins
@@ -75,11 +86,11 @@ def _undo(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> str:
     if gone and observed.leases_trusted:
         return f"{', '.join(gone)} doesn't serve"
     sick = sorted(cell_id for cell_id in targets(current) if observed.cells[cell_id].treatment.rung is not Rung.WELL)
-    return f"{', '.join(sick)} is sick" if sick else ""
+    return f"{', '.join(sick)} is sick" if sick else None
 
 
 def _is_empty(observed: Observed, cell_id: str, epoch: int) -> bool:
-    """Whether the cell has nothing left of what was decided before that epoch, and takes nothing more of it."""
+    """Whether the cell has nothing left of what was routed before that epoch, and takes nothing more of it."""
     record = observed.cells[cell_id]
     if not record.generation:
         return True
@@ -91,7 +102,7 @@ def _is_empty(observed: Observed, cell_id: str, epoch: int) -> bool:
 
 
 def _able(cells: tuple[str, ...], observed: Observed) -> frozenset[str]:
-    """The cells that may take something now: of those that are being added, all or none."""
+    """The cells that may take slots now. Cells that are being added may only all together."""
     if not observed.rested:
         return frozenset()
     able = frozenset(cell_id for cell_id in cells if _is_well(observed, cell_id))
@@ -100,7 +111,7 @@ def _able(cells: tuple[str, ...], observed: Observed) -> frozenset[str]:
 
 
 def _is_well(observed: Observed, cell_id: str) -> bool:
-    """Whether the cell serves, and has passed a canary."""
+    """Whether the cell serves, its last canary was answered well, and nothing is done about it."""
     record = observed.cells.get(cell_id)
     if record is None or record.canary_failures or record.verified != record.generation:
         return False

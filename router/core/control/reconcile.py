@@ -1,7 +1,7 @@
-"""Observed, desired, now → actions: how the controller keeps one serving instance for every cell.
+"""Desired and observed state in, actions out: how the controller keeps one serving instance for every cell.
 
-Pure. Calling it again with what its actions brought about yields nothing more to do. A replacement admits a higher
-generation of the same cell and never touches the slot map: no key moves. What moves keys is in `moves`.
+Pure. Called again once its actions are done, it yields no more. A replacement admits a higher generation of the same
+cell and never touches the slot map, so no key moves. What moves keys is in `moves`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from router.core.control.actions import (
 )
 from router.core.control.moves import MAX_FAILURES, left, map_steps
 from router.core.control.treatment import treatments
-from router.core.models import CellRecord, CellState, LeaseView, Rung
-from router.core.policy import NO_POLICY, Policy
+from router.core.models import CellRecord, CellState, LeaseView, Reason, Rung
+from router.core.policy import NO_POLICY, Order, Policy
 
 MAX_BACKOFF_MS: Final = 60_000
-STARVED_MS: Final = 15_000  # so long many instances may be silent together
+STARVED_MS: Final = 15_000  # instances that fell silent together may come back for so long
 
 
 def reconcile(desired: Desired, observed: Observed) -> list[Action]:
-    """The actions that bring what is observed nearer to what is desired, in the order to take them."""
+    """Decide the actions that bring what is observed nearer to what is desired, in the order to take them."""
     actions: list[Action] = []
     for cell_id in desired.cells:
         record = observed.cells.get(cell_id)
@@ -48,16 +48,17 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
             )
     owners = observed.slot_map.cells() if observed.slot_map is not None else frozenset()
     unknown = sorted(owners - observed.cells.keys() - set(desired.cells))
-    actions += map(CreateCell, unknown)  # the registry has lost them: what they own must be moved away in order
+    actions += map(CreateCell, unknown)  # the registry has lost these cells: what they own must be moved away in order
     actions += _superfluous({*desired.cells, *owners}, observed)
     if not unknown and all(c in observed.cells and not observed.cells[c].retired for c in desired.cells):
         actions += map_steps(desired.cells, observed)
     actions += treatments(desired, observed)
-    return sorted(actions, key=lambda action: isinstance(action, (Verify, Treat)))  # what asks instances may take long
+    # Asking instances may take long, so these come last.
+    return sorted(actions, key=lambda action: isinstance(action, (Verify, Treat)))
 
 
 def state_of(record: CellRecord, lease: LeaseView | None, policy: Policy = NO_POLICY) -> CellState:
-    """The cell as people see it; `lease`: of its admitted instance."""
+    """Name the state of a cell as people see it; `lease` is that of its admitted instance."""
     if record.retired:
         return CellState.RETIRED
     if lease is not None and lease.live and lease.ready:
@@ -67,9 +68,9 @@ def state_of(record: CellRecord, lease: LeaseView | None, policy: Policy = NO_PO
 
 def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
     left_alone = _left_alone(observed, record)
-    # What was launched before its cell was frozen doesn't take over; what people start elsewhere does.
+    # An instance launched before its cell was frozen doesn't take over. One that a person has started elsewhere does.
     newest = _newest_ready(observed, record) if not (left_alone and desired.can_launch) else None
-    failure = _launch_failure(desired, observed, record) if record.launching else None
+    failure = _why_launch_failed(desired, observed, record) if record.launching else None
     if record.launching and left_alone:
         failure = "the cell is frozen by hand"
     yield from _evicted(desired, observed, record)
@@ -80,61 +81,58 @@ def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Itera
         yield Admit(record.cell_id, newest)
     elif not record.launching:
         yield from _another(desired, observed, record)
-    if (record.verified != record.generation or record.canary_failures) and observed.serving(
-        record.cell_id
-    ) is not None:
+    unverified = record.verified != record.generation or record.canary_failures
+    if unverified and observed.serving(record.cell_id) is not None:
         yield Verify(record.cell_id, record.generation)
 
 
 def _evicted(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
-    """A person wants the instance ended, whether another is there already or not."""
+    """End the instance that a person wants ended, whether another is there already or not."""
     instance = observed.instance(record.cell_id, record.generation)
     runs = instance.running if instance is not None else not desired.can_launch and observed.serving(record.cell_id)
-    if runs and observed.policy.order_for(record) == "evict":
+    if runs and observed.policy.order_for(record) is Order.EVICT:
         yield Stop(record.cell_id, record.generation, "evicted by hand")
 
 
 def _in_the_way(observed: Observed, record: CellRecord) -> Iterator[Action]:
-    """What has lost its lease, and runs, may be what keeps others from starting: frozen, it has the store locked."""
+    """End an instance that runs without a lease once a launch has failed: hung, it may have the cell's store locked."""
     instance = observed.instance(record.cell_id, record.generation)
     if not record.launch_failures or instance is None or not instance.running or _left_alone(observed, record):
         return
-    if why := _death(observed, record):
+    if why := _why_dead(observed, record):
         yield Stop(record.cell_id, record.generation, f"{why}, and nothing has started beside it")
 
 
 def _another(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
-    """Another instance, when the cell needs one."""
+    """Adopt or launch another instance when the cell needs one."""
     cell_id = record.cell_id
     if unknown := _unknown_instance(observed, record):
         yield Adopt(cell_id, unknown)
-    elif desired.can_launch and _backed_off(observed, record):
-        why = _need(observed, record)
-        if why:
-            yield Launch(cell_id, why, above=_highest_seen(observed, record))
+    elif desired.can_launch and _backed_off(observed, record) and (why := _why_another(observed, record)):
+        yield Launch(cell_id, why, above=_highest_seen(observed, record))
 
 
-def _need(observed: Observed, record: CellRecord) -> str:
-    """Why the cell needs another instance; empty when it doesn't."""
+def _why_another(observed: Observed, record: CellRecord) -> Reason | None:
+    """Why the cell needs another instance; None when it needs none."""
     if _left_alone(observed, record):
-        return ""
+        return None
     if not record.generation:
         return "first instance"
     if order := observed.policy.order_for(record):
         return f"a person wants to {order} generation {record.generation}"
     if record.treatment.rung is Rung.REPLACING:
         return f"generation {record.generation} is {record.treatment.verdict}: {record.treatment.why}"
-    return _death(observed, record)
+    return _why_dead(observed, record)
 
 
 def _left_alone(observed: Observed, record: CellRecord) -> bool:
-    """Whether nothing but a person's order, which there isn't, may touch the cell's instances."""
+    """Whether the cell is frozen, and no person's order touches its instances all the same."""
     frozen = record.cell_id in observed.policy.frozen
     return frozen and bool(record.generation) and not observed.policy.order_for(record)
 
 
 def _unknown_instance(observed: Observed, record: CellRecord) -> int:
-    """The newest that runs with a generation above all that are known: the registry has lost some; 0 for none."""
+    """The highest generation that runs above all that the registry knows, which has lost it; 0 for none."""
     newest = max((i.generation for i in observed.instances_of(record.cell_id) if i.running), default=0)
     return newest if newest > max(record.generation, record.launched) else 0
 
@@ -154,21 +152,21 @@ def _newest_ready(observed: Observed, record: CellRecord) -> int | None:
     return max(ready, default=None)
 
 
-def _death(observed: Observed, record: CellRecord) -> str:
-    """Why the serving instance is known to be dead; empty when it isn't."""
+def _why_dead(observed: Observed, record: CellRecord) -> Reason | None:
+    """Why the admitted instance is known to be dead; None when it may live."""
     instance = observed.instance(record.cell_id, record.generation)
     if instance is not None and not instance.running:
         return f"generation {record.generation} exited: {instance.detail}"
     if not observed.leases_trusted or not observed.silent(record):
-        return ""
+        return None
     lease = observed.lease(record.cell_id, record.generation)
-    # Launching as many more would make it worse. Those that don't come back by themselves are replaced all the same.
+    # Their machine starves, and as many launches would make it worse. An instance that stays silent is replaced later.
     if lease is not None and lease.ended_ms < STARVED_MS and observed.many_silent:
-        return ""
+        return None
     return f"generation {record.generation} lost its lease"
 
 
-def _launch_failure(desired: Desired, observed: Observed, record: CellRecord) -> str | None:
+def _why_launch_failed(desired: Desired, observed: Observed, record: CellRecord) -> Reason | None:
     instance = observed.instance(record.cell_id, record.launching)
     if instance is not None and not instance.running:
         return f"exited before it was ready: {instance.detail}"
@@ -190,7 +188,7 @@ def _backed_off(observed: Observed, record: CellRecord) -> bool:
 
 
 def _superfluous(cells: Collection[str], observed: Observed) -> Iterator[Action]:
-    """Running instances that are older than the admitted one, or of no cell."""
+    """End running instances that are older than the admitted one, or of no cell."""
     for instance in observed.instances:
         if not instance.running:
             continue

@@ -1,22 +1,24 @@
-"""Which sick cells get which treatment now: the ladder of `lifecycle`, held back by `guards` and by people. Pure."""
+"""Which sick cells are treated now, and why the others are not: the ladder, the guards and people's orders. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from router.core.control.actions import Desired, Observed, Treat
-from router.core.control.guards import waits
-from router.core.control.ladder import ON_THE_LADDER, Case, next_treatment
+from router.core.control.guards import why_guarded
+from router.core.control.ladder import Circumstances, next_treatment
+from router.core.control.records import ON_THE_LADDER
 from router.core.detection.assessment import SICK, Assessment, Verdict
-from router.core.models import CellRecord
+from router.core.models import CellRecord, Reason
+from router.core.registry import Condition
 
 WATCHED: Final = SICK | {Verdict.WATCHED}
 
 
 def treatments(desired: Desired, observed: Observed) -> Iterator[Treat]:
-    """At most one cell gets on the ladder, and each that is on it goes on."""
-    cells = [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
+    """Move each cell that is on the ladder to its next rung, and let at most one other cell get onto it."""
+    cells = _cells(desired, observed)
     begun = False
     for record in sorted(cells, key=lambda record: (record.treatment.rung not in ON_THE_LADDER, record.cell_id)):
         treat = _one(desired, observed, record, cells)
@@ -28,24 +30,29 @@ def treatments(desired: Desired, observed: Observed) -> Iterator[Treat]:
         yield treat
 
 
-def frozen_by(observed: Observed) -> str:
-    """In a word, what says that nothing may be done about any cell: blind, shared; empty when something may."""
-    return "blind" if observed.blind else "shared" if observed.trouble else ""
+def conditions(desired: Desired, observed: Observed) -> dict[str, Condition]:
+    """Tell, for people, how each cell is that something is measured of, and why nothing is done about it."""
+    return {
+        cell_id: Condition(
+            observed.now_ms, record.generation, health.assessment, why_untreated(desired, observed, record)
+        )
+        for cell_id, health in observed.health.items()
+        if (record := observed.cells.get(cell_id)) is not None
+    }
 
 
-def held_back(desired: Desired, observed: Observed, record: CellRecord) -> str:
-    """What holds the controller back from doing anything about this cell; empty for nothing."""
+def why_untreated(desired: Desired, observed: Observed, record: CellRecord) -> Reason | None:
+    """Say why nothing is done about this cell, or would not be if it were sick; None when nothing prevents it."""
     health = observed.health.get(record.cell_id)
-    if why := by_hand(observed, record) or observed.trouble:
+    if why := why_left_to_people(observed, record) or observed.why_suspended:
         return why
     if health is None or health.assessment.verdict not in WATCHED:
-        return ""
-    cells = [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
-    return _waits(desired, observed, record, cells, health.assessment)
+        return None
+    return _why_guarded(desired, observed, record, _cells(desired, observed), health.assessment)
 
 
-def by_hand(observed: Observed, record: CellRecord) -> str:
-    """Why this cell is left to a person; empty when it isn't."""
+def why_left_to_people(observed: Observed, record: CellRecord) -> Reason | None:
+    """Say why automation leaves this cell to a person; None when no person has decided anything about it."""
     policy = observed.policy
     if record.cell_id in policy.frozen:
         return "frozen by hand"
@@ -53,31 +60,35 @@ def by_hand(observed: Observed, record: CellRecord) -> str:
         return "ejected by hand"
     if order := policy.order_for(record):
         return f"a person wants to {order} its instance"
-    return ""
+    return None
 
 
-def _one(desired: Desired, observed: Observed, record: CellRecord, cells: list[CellRecord]) -> Treat | None:
+def _cells(desired: Desired, observed: Observed) -> list[CellRecord]:
+    return [observed.cells[cell_id] for cell_id in desired.cells if cell_id in observed.cells]
+
+
+def _one(desired: Desired, observed: Observed, record: CellRecord, cells: Sequence[CellRecord]) -> Treat | None:
     health = observed.health.get(record.cell_id)
     if health is None or not record.generation:
         return None
-    frozen = by_hand(observed, record) or observed.trouble
-    sick = health.assessment.verdict in SICK
-    case = Case(
-        record=record,
-        assessment=health.assessment,
-        now_ms=observed.now_ms,
-        well_ms=health.well_ms,
-        frozen=frozen,
-        waits=_waits(desired, observed, record, cells, health.assessment) if sick and not frozen else "",
-        can_launch=desired.can_launch,
+    why_suspended = why_left_to_people(observed, record) or observed.why_suspended
+    may_begin = health.assessment.verdict in SICK and why_suspended is None
+    treatment = next_treatment(
+        Circumstances(
+            record=record,
+            assessment=health.assessment,
+            now_ms=observed.now_ms,
+            well_ms=health.well_ms,
+            why_suspended=why_suspended,
+            why_guarded=_why_guarded(desired, observed, record, cells, health.assessment) if may_begin else None,
+            can_launch=desired.can_launch,
+        )
     )
-    treatment = next_treatment(case)
-    if treatment is None:
-        return None
-    ejected = "ejected: " if treatment.ejected and not record.treatment.ejected else ""
-    return Treat(record.cell_id, treatment, f"{ejected}{treatment.why}" or "nothing is wrong with it any more")
+    return Treat(record.cell_id, treatment) if treatment is not None else None
 
 
-def _waits(desired: Desired, observed: Observed, record: CellRecord, cells: list[CellRecord], found: Assessment) -> str:
+def _why_guarded(
+    desired: Desired, observed: Observed, record: CellRecord, cells: Sequence[CellRecord], assessment: Assessment
+) -> Reason | None:
     others = [other for other in cells if other is not record]
-    return waits(found, record, others, observed.now_ms, desired.warm_up_s)
+    return why_guarded(assessment, record, others, observed.now_ms, desired.warm_up_s)

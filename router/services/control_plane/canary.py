@@ -1,4 +1,4 @@
-"""A canary: an event of no tenant and of fixed cost, sent to a cell by the way that all others take."""
+"""A canary: an event of no tenant and of fixed cost, sent to a cell by the path that all events take."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from router.core.errors import CellRefusedError, CellUnavailableError
-from router.core.models import CellRecord, Event, Outcome, Target
+from router.core.models import CellRecord, Event, Outcome, Reason, Target
 from router.core.registry import Snapshot
 from router.ports import CellClient
 
+Canary = Callable[[CellRecord, Snapshot, float], Awaitable[Reason | None]]
+"""Sends a canary through the instance of the record's generation and waits for the answer, at most so many seconds.
+
+Returns what is wrong; None when the canary was answered well.
+"""
+
 QUICK_S: Final = 1.0
-"""For one that decides whether an instance gets traffic: the controller waits for it."""
+"""How long the controller waits for the canary that decides whether an instance gets traffic."""
 _CANARY: Final = Event("canary", "", b"null", canary=True)
 
 
-def canary_through(client: CellClient) -> Callable[[CellRecord, Snapshot, float], Awaitable[str]]:
-    """Sends one to the instance of the record's generation; what is wrong, nothing when it was answered well."""
+def canary_through(client: CellClient) -> Canary:
+    """Make the function that sends canaries by this client."""
 
-    async def send(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
+    async def send(cell: CellRecord, snapshot: Snapshot, within_s: float) -> Reason | None:
         lease = snapshot.lease(cell.cell_id, cell.generation)
         if lease is None:
             return "it has no lease"
@@ -28,7 +34,7 @@ def canary_through(client: CellClient) -> Callable[[CellRecord, Snapshot, float]
         try:
             async with asyncio.timeout(within_s):
                 async for result in client.process(target, [_CANARY]):
-                    return "" if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason}"
+                    return None if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason}"
         except (CellUnavailableError, CellRefusedError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
         return "no answer"

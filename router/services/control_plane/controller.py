@@ -1,7 +1,7 @@
-"""The control plane of one controller process: observe, let the core decide, have it done.
+"""The control plane of one controller process: observe, let core decide, have it done.
 
-Guarantees: only the leader acts; every write is fenced by its epoch; the leader takes itself for deposed before its
-lease can end.
+Guarantees: only the leader acts; every write is fenced by the leader's epoch; the leader steps down before its lease
+can end.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from router.core.control.actions import Desired, Observed
+from router.core.control.actions import Desired, Observed, Suspension
 from router.core.control.lease_trust import LeaseTrust
-from router.core.control.recollection import Recollection
+from router.core.control.recollection import Recollection, why_restored
 from router.core.control.reconcile import reconcile
-from router.core.control.treatment import frozen_by, held_back
+from router.core.control.treatment import conditions
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import InstanceView, cell_ids
 from router.core.policy import Policy, impossible_orders, new_faults
 from router.core.registry import Change, Condition, Petitions, Proposal, Ruling, Snapshot
 from router.core.telemetry import LeadershipChanged
 from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Observer, Provisioner
+from router.services.control_plane.canary import Canary
 from router.services.control_plane.executor import Executor, Tick
 from router.services.control_plane.fleet import Fleet
-from router.services.control_plane.health import Canary, HealthMonitor
-from router.services.control_plane.treatment import Treater
+from router.services.control_plane.health import HealthMonitor
+from router.services.control_plane.treater import Treater
 from router.services.loop_lag import LoopLag
 
 TICK_S: Final = 0.25
@@ -35,7 +36,7 @@ FOUND_AFTER_S: Final = 1.5  # with an empty registry: so long routers may say th
 
 @dataclass(frozen=True, slots=True)
 class ControllerConfig:
-    """What this controller wants and who it is."""
+    """Who this controller is, and what it wants of the cells."""
 
     owner: str
     cells: int  # until the policy says otherwise
@@ -46,16 +47,21 @@ class ControllerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What the leader knows of the cells."""
+class LeaderView:
+    """What the leader knows of the cells, for its API and its metrics."""
 
     snapshot: Snapshot
     conditions: Mapping[str, Condition] = field(default_factory=dict)
-    frozen_by: str = ""  # what freezes everything, in a word
+    suspended_by: Suspension | None = None
+
+    @property
+    def suspensions(self) -> dict[str, bool]:
+        """Tell of each cause that can suspend automation whether it does so now."""
+        return {cause: cause is self.suspended_by for cause in Suspension}
 
 
 class Controller:
-    """One of several; the one with the lead acts."""
+    """Keeps the cells as they should be, as long as it leads: of several controllers one acts."""
 
     def __init__(
         self,
@@ -81,13 +87,13 @@ class Controller:
         self._highest_epoch = 0  # ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
         self._leads_until = 0.0
-        self._empty_since: float | None = None  # there has been no map
-        self.epoch: int | None = None  # while it leads
+        self._empty_since: float | None = None  # since when there has been no map, in monotonic seconds
+        self.epoch: int | None = None  # of its lead; None while another leads
         self.reachable = False
-        self.sight: Sight | None = None  # while it leads
+        self.view: LeaderView | None = None  # None while another leads
 
     async def run(self) -> None:
-        """Tick until cancelled, then give the lead up."""
+        """Tick until cancelled, then give up the lead, so that another controller need not wait."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._lag.run())
@@ -123,7 +129,7 @@ class Controller:
     def _lead(self, epoch: int | None) -> None:
         if epoch is None:
             self._health.close()
-            self.sight = None
+            self.view = None
         if epoch != self.epoch:
             self._observer.observe(LeadershipChanged(leads=epoch is not None, epoch=epoch or 0))
         self.epoch = epoch
@@ -146,8 +152,8 @@ class Controller:
         news = await self._health.look(snapshot)
         desired, observed = self._desired(snapshot.policy), self._observed(snapshot, instances)
         if news:
-            self.sight = Sight(snapshot, _conditions(desired, observed), frozen_by(observed))
-            await self._registry.note_conditions(epoch, self.sight.conditions)
+            self.view = LeaderView(snapshot, conditions(desired, observed), observed.suspended_by)
+            await self._registry.note_conditions(epoch, self.view.conditions)
         tick = Tick(epoch, snapshot, records)
         for ended in self._fleet.ended():
             why = f"generation {ended.generation} was stopped: {ended.detail}"
@@ -158,20 +164,17 @@ class Controller:
             await self._executor.do(tick, action)
 
     async def _restored(self, epoch: int, snapshot: Snapshot, petitions: Petitions) -> bool:
-        """Put back what the registry has lost, from our memory or a router's."""
+        """Write again what the registry has lost and we or a router remember; whether there was anything."""
         self._known = self._known.with_map(petitions.slot_map).with_policy(petitions.policy)
         if self._known.slot_map is not None and self._known.slot_map.epoch > epoch:
             self._highest_epoch = self._known.slot_map.epoch  # the next lead is above it
             self._lead(None)
             return True
-        slot_map, policy = self._known.lost_map(snapshot.slot_map), self._known.lost_policy(snapshot.policy)
-        cells = list(self._known.lost_cells(snapshot.cells).values())
-        if not (slot_map or policy or cells):
+        lost = self._known.lost_by(snapshot)
+        if lost is None:
             return False
-        lost = [f"{len(cells)} cells"] * bool(cells) + ["the map"] * bool(slot_map) + ["the policy"] * bool(policy)
-        why = f"the registry had lost {', '.join(lost)}"
         tick = Tick(epoch, snapshot, dict(snapshot.cells))
-        await self._executor.write(tick, Change(cells, slot_map, policy), "", "restore", why)
+        await self._executor.write(tick, lost, "", "restore", why_restored(lost))
         return True
 
     async def _judge(self, epoch: int, proposal: Proposal, snapshot: Snapshot) -> Policy:
@@ -216,7 +219,7 @@ class Controller:
             may_found=self._empty_since is not None and now - self._empty_since >= FOUND_AFTER_S,
             rested=moved_at is None or now - moved_at >= MOVE_PAUSE_S,
             health=self._health.health,
-            blind=self._health.blind,
+            why_blind=self._health.why_blind,
         )
 
     async def _resign(self) -> None:
@@ -224,12 +227,3 @@ class Controller:
             await self._registry.resign(self._config.owner)
         except RegistryUnavailableError:
             return  # the lease ends by itself
-
-
-def _conditions(desired: Desired, observed: Observed) -> dict[str, Condition]:
-    """For people: how every cell is, and why nothing is done about it."""
-    return {
-        cell_id: Condition(observed.now_ms, record.generation, health.assessment, held_back(desired, observed, record))
-        for cell_id, health in observed.health.items()
-        if (record := observed.cells.get(cell_id)) is not None
-    }

@@ -1,77 +1,78 @@
-"""The controller's view of instances: what their provisioner says, and what that says of their leases."""
+"""The controller's view of instances: what their provisioner says, and which leases it contradicts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from router.core.control.lease_trust import contradiction
+from router.core.control.lease_trust import LeaseFault, why_refused
 from router.core.errors import ProvisionError
-from router.core.models import InstanceView, LeaseView
+from router.core.models import InstanceView, LeaseView, Reason
 from router.core.telemetry import ActionTaken, LeaseRefused
 from router.ports import Observer, Provisioner
 
 
 class Fleet:
-    """Looks, and stops. While the provisioner can't look, what it saw last counts: what has ended never runs again."""
+    """Looks at instances, launches and stops them. While the provisioner can't look, what it saw last counts."""
 
     def __init__(self, provisioner: Provisioner, observer: Observer) -> None:
         self._provisioner = provisioner
         self._observer = observer
         self._seen: dict[tuple[str, int], InstanceView] = {}
         self._stopping: set[tuple[str, int]] = set()
-        self._refused: dict[tuple[str, int, str], str] = {}  # what has been told of
-        self._fault = ""
+        self._refused: dict[tuple[str, int, str], LeaseFault] = {}  # (cell, generation, address) that have been told of
+        self._why_unseen: Reason | None = None  # why the provisioner failed last, until it answers again
 
     @property
     def can_launch(self) -> bool:
-        """False: something else starts the workers."""
+        """Tell whether the controller launches workers; False when something else starts them."""
         return self._provisioner.can_launch
 
     async def look(self) -> tuple[InstanceView, ...]:
-        """All that are known."""
+        """Ask the provisioner for its instances; returns all that are known, those that ended among them."""
         try:
             seen = await self._provisioner.observe()
         except ProvisionError as error:
-            self._blind(str(error))
+            self._failed(str(error))
         else:
-            self._seen, self._fault = {(i.cell_id, i.generation): i for i in seen}, ""
+            self._seen, self._why_unseen = {(i.cell_id, i.generation): i for i in seen}, None
         return tuple(self._seen.values())
 
     async def launch(self, cell_id: str, generation: int) -> None:
-        """Start an instance. Raises ProvisionError."""
+        """Start an instance without waiting for it to be ready. Raises ProvisionError."""
         await self._provisioner.launch(cell_id, generation)
 
-    async def stop(self, cell_id: str, generation: int, why: str) -> None:
-        """End an instance. It is told of once, however often it takes."""
+    async def stop(self, cell_id: str, generation: int, why: Reason) -> None:
+        """End an instance; the observer is told once, however many calls it takes."""
         if (cell_id, generation) not in self._stopping:
             self._stopping.add((cell_id, generation))
             self._observer.observe(ActionTaken(cell_id, "stop", why))
         try:
             await self._provisioner.stop(cell_id, generation)
         except ProvisionError as error:
-            self._blind(str(error))
+            self._failed(str(error))
 
     def ended(self) -> list[InstanceView]:
-        """Those that were stopped and have ended, each once."""
+        """List the instances that were stopped and have ended since the last call."""
         found = [self._seen[key] for key in sorted(self._stopping & self._seen.keys()) if not self._seen[key].running]
         self._stopping.difference_update((view.cell_id, view.generation) for view in found)
         return found
 
     def believed(self, leases: Iterable[LeaseView]) -> tuple[LeaseView, ...]:
-        """Without those that the provisioner contradicts."""
-        found, refused = [], {}
+        """Leave out the leases that the provisioner contradicts, and tell of each such lease once."""
+        found: list[LeaseView] = []
+        refused: dict[tuple[str, int, str], LeaseFault] = {}
         knows = any(instance.address for instance in self._seen.values())
         for lease in leases:
-            if knows and (why := contradiction(lease, self._seen.get((lease.cell_id, lease.generation)))):
-                refused[lease.cell_id, lease.generation, lease.address] = why
+            if knows and (fault := why_refused(lease, self._seen.get((lease.cell_id, lease.generation)))):
+                refused[lease.cell_id, lease.generation, lease.address] = fault
             else:
                 found.append(lease)
-        for (cell_id, generation, _), why in refused.items() - self._refused.items():
-            self._observer.observe(LeaseRefused(f"{cell_id}/{generation}", why))
+        for (cell_id, generation, _), fault in refused.items() - self._refused.items():
+            self._observer.observe(LeaseRefused(f"{cell_id}/{generation}", fault))
         self._refused = refused
         return tuple(found)
 
-    def _blind(self, fault: str) -> None:
-        if fault != self._fault:
-            self._observer.observe(ActionTaken("", "provisioner failed", fault))
-        self._fault = fault
+    def _failed(self, why: Reason) -> None:
+        if why != self._why_unseen:
+            self._observer.observe(ActionTaken("", "provisioner failed", why))
+        self._why_unseen = why

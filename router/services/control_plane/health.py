@@ -1,37 +1,35 @@
 """How the cells are: feeds the detector with routers' samples and with canaries, as long as its controller leads.
 
-Guarantees: what was measured while a loop was late doesn't count, neither a router's nor our own; when that is most of
-what there is, it says that it is blind. What was seen of one instance never counts for another.
+Guarantees: what was measured while an event loop was late doesn't count, neither a router's loop nor our own. When that
+is most of what there is, the monitor says that it is blind. What was seen of one instance never counts for another.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from router.core.control.actions import Health
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
-from router.core.models import CellRecord
+from router.core.models import CellRecord, Reason
 from router.core.registry import Snapshot
 from router.ports import CellRegistry, Clock
+from router.services.control_plane.canary import Canary
 from router.services.loop_lag import TOO_LATE_S, LoopLag
 
 READ_EVERY_S: Final = 0.5
 ASSESS_EVERY_S: Final = 1.0
 CANARY_EVERY_S: Final = 1.0
 CANARY_TIMEOUT_S: Final = 60.0  # the detector judges silence as it lasts; a reply that comes late still says how late
-BLIND_S: Final = 5.0  # so long after a loop was late, its word is not taken
-
-Canary = Callable[[CellRecord, Snapshot, float], Awaitable[str]]
-"""Sends one through a cell's instance, waiting at most so many seconds; what is wrong, nothing when it was answered."""
+BLIND_S: Final = 5.0  # so long after a loop was late, what it measures doesn't count
 
 
 @dataclass(slots=True)
 class _Watched:
-    """One cell's admitted instance."""
+    """A cell's admitted instance, to which canaries are sent."""
 
     generation: int
     well_since: float
@@ -40,7 +38,7 @@ class _Watched:
 
 
 class HealthMonitor:
-    """The eyes of a controller."""
+    """Knows of every cell's admitted instance how it is, and whether that can be trusted."""
 
     def __init__(self, registry: CellRegistry, canary: Canary, lag: LoopLag, clock: Clock) -> None:
         self._registry = registry
@@ -51,12 +49,12 @@ class HealthMonitor:
         self._watched: dict[str, _Watched] = {}
         self._late: dict[str, float] = {}  # router → when its loop was last late
         self._read_at = self._assessed_at = 0.0
-        self._recalled = False  # what the leader before knew
+        self._recalled = False  # whether the baselines that the last leader knew are taken over
         self.health: Mapping[str, Health] = {}
-        self.blind = ""
+        self.why_blind: Reason | None = None
 
     def close(self) -> None:
-        """This controller doesn't lead: what it knows gets old, and the canaries are another's."""
+        """Forget everything and send no more canaries, since another controller may lead now."""
         self._recalled = False
         if self._watched:
             for watched in self._watched.values():
@@ -64,7 +62,7 @@ class HealthMonitor:
             self._detector, self._watched, self.health = Detector(), {}, {}
 
     async def look(self, snapshot: Snapshot) -> bool:
-        """Take in what is new; whether there are new verdicts."""
+        """Take in what is new and send the canaries that are due; returns whether there are new verdicts."""
         if not self._recalled:
             found = await self._registry.conditions()
             self._detector.recall({cell_id: condition.assessment.usual for cell_id, condition in found.items()})
@@ -85,7 +83,7 @@ class HealthMonitor:
         return True
 
     def _follow(self, snapshot: Snapshot, now: float) -> None:
-        """Look at the instances that have the traffic, and have a lease: of others it is known that they are gone."""
+        """Watch the instances that have the traffic and a live lease: the others are known to be gone."""
         admitted = {
             cell.cell_id: cell.generation
             for cell in snapshot.cells.values()
@@ -112,11 +110,11 @@ class HealthMonitor:
                 self._detector.sampled(router_id, sample, now)
         self._late = {router_id: at for router_id, at in self._late.items() if now - at < BLIND_S}
         late_s = self._lag.worst_s(now - BLIND_S)
-        self.blind = ""
+        self.why_blind = None
         if late_s > TOO_LATE_S:
-            self.blind = f"the controller's own event loop was {late_s:.1f} s late: what it measures says nothing"
+            self.why_blind = f"the controller's own event loop was {late_s:.1f} s late: what it measures says nothing"
         elif len(self._late) > len(samples) / 2:
-            self.blind = f"the event loops of {len(self._late)} of {len(samples)} routers are late"
+            self.why_blind = f"the event loops of {len(self._late)} of {len(samples)} routers are late"
 
     def _assess(self, now: float) -> None:
         health = {}
@@ -130,11 +128,11 @@ class HealthMonitor:
     async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:
         sent, who = self._clock.monotonic(), (record.cell_id, record.generation)
         self._detector.canary_sent(*who, sent)
-        fault = await self._canary(record, snapshot, CANARY_TIMEOUT_S)
+        why_not = await self._canary(record, snapshot, CANARY_TIMEOUT_S)
         now = self._clock.monotonic()
         if self._lag.worst_s(sent) > TOO_LATE_S:
             self._detector.canary_lost(*who)
-        elif fault:
+        elif why_not is not None:
             self._detector.canary_failed(*who)
         else:
             self._detector.canary_answered(*who, now - sent, now)

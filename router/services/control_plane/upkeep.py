@@ -1,7 +1,7 @@
-"""Has what belongs to cells made anew when it has gone.
+"""Makes the durable components of cells anew when they have gone.
 
-Somebody may delete a queue, and a stand-in for AWS that is restarted has forgotten all of them. The ladder would not
-notice: what a cell can't do without its hold queue is seen by routers alone.
+Somebody may delete a queue, and an AWS emulator that is restarted has forgotten all of them. The ladder would not
+notice: only routers see that a cell has no hold queue.
 """
 
 from __future__ import annotations
@@ -10,49 +10,50 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from router.core.control.records import made_anew
 from router.core.errors import NotLeaderError, ProvisionError, RegistryUnavailableError
+from router.core.models import Reason
 from router.core.registry import AuditEntry, Change
 from router.core.telemetry import ActionTaken
 from router.ports import CellRegistry, CellResources, Clock, Observer
-from router.services.control_plane.treatment import made_anew
 
 ROUND_S: Final = 10.0
 PAUSE_S: Final = 0.5  # between two cells, so that a round of many takes longer: Firehose allows 5 looks a second
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """What a controller is answerable for while it leads."""
+class LedCells:
+    """The cells that a controller looks after while it leads, and the epoch of its lead."""
 
     epoch: int
     cells: Sequence[str]
 
 
 class Upkeep:
-    """Of the leader: `charge` gives nothing while another leads."""
+    """Looks after the leader's cells, one after the other; `led` returns None while another controller leads."""
 
     def __init__(
         self,
         who: str,
         registry: CellRegistry,
         resources: CellResources,
-        charge: Callable[[], Charge | None],
+        led: Callable[[], LedCells | None],
         clock: Clock,
         observer: Observer,
     ) -> None:
         self._who = who
         self._registry = registry
         self._resources = resources
-        self._charge = charge
+        self._led = led
         self._clock = clock
         self._observer = observer
-        self._faults: dict[str, str] = {}  # what has been told of, by cell
+        self._why_failed: dict[str, Reason] = {}  # by cell, what has been told of
 
     async def run(self) -> None:
-        """One cell after the other, again and again, until cancelled."""
+        """Look at one cell after the other, again and again, until cancelled."""
         while True:
-            charge = self._charge()
-            cells = charge.cells if charge is not None else ()
+            led = self._led()
+            cells = led.cells if led is not None else ()
             for cell_id in cells:
                 await self._look(cell_id)
                 await self._clock.sleep(max(PAUSE_S, ROUND_S / len(cells)))
@@ -60,17 +61,17 @@ class Upkeep:
                 await self._clock.sleep(ROUND_S)
 
     async def _look(self, cell_id: str) -> None:
-        charge = self._charge()
-        if charge is None or cell_id not in charge.cells:
+        led = self._led()
+        if led is None or cell_id not in led.cells:
             return
         try:
             missing = await self._resources.ensure(cell_id)
         except ProvisionError as error:
             self._failed(cell_id, str(error))
             return
-        self._faults.pop(cell_id, None)
+        self._why_failed.pop(cell_id, None)
         if missing:
-            await self._note(charge.epoch, cell_id, made_anew(missing))
+            await self._note(led.epoch, cell_id, made_anew(missing))
 
     async def _note(self, epoch: int, cell_id: str, why: str) -> None:
         self._observer.observe(ActionTaken(cell_id, "reprovisioned", why))
@@ -78,10 +79,10 @@ class Upkeep:
         try:
             await self._registry.write(epoch, Change(audit=[entry]))
         except (NotLeaderError, RegistryUnavailableError):
-            return  # it is done, and in the log
+            return  # it is done, and the observer knows
 
-    def _failed(self, cell_id: str, fault: str) -> None:
-        """Say it once: the next round tries again."""
-        if self._faults.get(cell_id) != fault:
-            self._observer.observe(ActionTaken(cell_id, "reprovision failed", fault))
-        self._faults[cell_id] = fault
+    def _failed(self, cell_id: str, why: Reason) -> None:
+        """Tell of a failure once; the next round tries again."""
+        if self._why_failed.get(cell_id) != why:
+            self._observer.observe(ActionTaken(cell_id, "reprovision failed", why))
+        self._why_failed[cell_id] = why

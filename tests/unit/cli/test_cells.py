@@ -121,7 +121,7 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
         "instance": "generation 3, admitted 1970-01-01 00:16:40Z (100 s ago); generation 4 is being launched",
         "verdict": "slow, for 14 s: its canary takes 400 ms",
         "on the ladder": "replacing, since 1970-01-01 00:18:16Z (4 s ago): its canary takes 400 ms",
-        "held back by": "one at a time: cell-0000 first",
+        "kept from treatment by": "one at a time: cell-0000 first",
         "by hand": "nothing",
     }
     assert [(peer.cell_id, peer.off, peer.canary_s, peer.verdict) for peer in found.peers] == [
@@ -132,10 +132,10 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     assert json.loads(json.dumps(asdict(found)))["assessment"]["verdict"] == "slow"
 
 
-def test_a_frozen_cell_of_which_nothing_is_known_is_held_back_by_a_person() -> None:
+def test_a_frozen_cell_of_which_nothing_is_known_is_left_to_a_person() -> None:
     """Its instance has died, so the leader says nothing of it."""
     frozen = replace(snapshot(), policy=NO_POLICY.with_frozen(CELL, frozen=True))
-    assert dict(summary(explanation(CELL, frozen, {}, [])))["held back by"] == "a person"
+    assert dict(summary(explanation(CELL, frozen, {}, [])))["kept from treatment by"] == "a person"
 
 
 def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:

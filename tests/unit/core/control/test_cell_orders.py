@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.core.control.actions import Action, Admit, Desired, GiveUpLaunch, Launch, Observed, Stop
+from router.core.control.actions import Action, Admit, Desired, GiveUpLaunch, Launch, Observed, Stop, Suspension
 from router.core.control.reconcile import reconcile, state_of
-from router.core.control.treatment import by_hand, frozen_by
+from router.core.control.treatment import why_left_to_people
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY, Policy, impossible_orders
 from router.core.slot_map.slots import SlotMap, assign
@@ -20,7 +20,7 @@ USELESS = replace(RECORD, treatment=Treatment(Rung.GUARDED, 1, 3, "failing", "wh
 
 
 def lease(generation: int) -> LeaseView:
-    """Of a live, ready instance."""
+    """The lease of a live, ready instance."""
     return LeaseView(CELL, generation, "i", "a:1", 8, ready=True, live=True)
 
 
@@ -34,7 +34,7 @@ def observed(policy: Policy, record: CellRecord, *alive: int, dead: tuple[int, .
 
 
 def actions(seen: Observed, *, can_launch: bool = True) -> list[Action]:
-    """What is done."""
+    """Reconcile the one cell with what is desired."""
     return reconcile(Desired((CELL,), can_launch), seen)
 
 
@@ -48,12 +48,12 @@ def test_nothing_is_launched_for_a_frozen_cell_whose_instance_died() -> None:
 
 
 def test_the_first_instance_of_a_frozen_cell_is_launched() -> None:
-    """There is nothing yet that could be left alone."""
+    """Until then there is no instance that could be left as it is."""
     assert [type(a) for a in actions(observed(FROZEN, CellRecord(CELL)))] == [Launch]
 
 
 def test_what_was_launched_before_its_cell_was_frozen_does_not_take_over() -> None:
-    """It is given up though it is ready, never admitted, and ended; unless a person has ordered it."""
+    """Though it is ready, it is given up, not admitted, and ended, unless a person has ordered it."""
     launching = replace(RECORD, launching=4, launched=4, launched_at_ms=99_000)
     assert actions(observed(FROZEN, launching, 3, 4)) == [GiveUpLaunch(CELL, 4, "the cell is frozen by hand")]
     assert actions(observed(FROZEN, replace(launching, launching=0), 3, 4)) == [
@@ -68,7 +68,7 @@ def test_where_others_start_the_workers_a_new_one_of_a_frozen_cell_is_admitted()
 
 
 def test_evict_ends_the_instance_at_once_and_replace_does_not() -> None:
-    """Both launch another; also when one is being launched already, and once only."""
+    """Both launch one other instance, and none when one is being launched already."""
     assert [type(action) for action in actions(observed(EVICT, RECORD, 3))] == [Stop, Launch]
     assert [type(action) for action in actions(observed(REPLACE, RECORD, 3))] == [Launch]
     launching = replace(RECORD, launching=4, launched=4, launched_at_ms=99_000)
@@ -78,7 +78,7 @@ def test_evict_ends_the_instance_at_once_and_replace_does_not() -> None:
 
 
 def test_where_others_start_the_workers_evict_ends_the_one_that_serves() -> None:
-    """For what has started it to start it again; and a replacement can't be ordered."""
+    """Whatever has started it starts it again. A replacement can't be ordered there."""
     seen = replace(observed(EVICT, RECORD, 3), instances=())
     assert actions(seen, can_launch=False) == [Stop(CELL, 3, "evicted by hand")]
     assert "none can be launched beside its instance" in impossible_orders(REPLACE, NO_POLICY)[0]
@@ -86,11 +86,11 @@ def test_where_others_start_the_workers_evict_ends_the_one_that_serves() -> None
 
 
 def test_an_order_is_done_when_a_later_generation_has_the_traffic() -> None:
-    """And an eviction counts for more than a replacement."""
-    assert [policy.order_for(RECORD) for policy in (EVICT, REPLACE, NO_POLICY)] == ["evict", "replace", ""]
+    """Until then it is to be done, and an eviction counts for more than a replacement."""
+    assert [policy.order_for(RECORD) for policy in (EVICT, REPLACE, NO_POLICY)] == ["evict", "replace", None]
     assert REPLACE.with_order(CELL, 3, evict=True).order_for(RECORD) == "evict"
-    assert EVICT.order_for(replace(RECORD, generation=4)) == ""
-    assert EVICT.order_for(CellRecord(CELL)) == ""
+    assert EVICT.order_for(replace(RECORD, generation=4)) is None
+    assert EVICT.order_for(CellRecord(CELL)) is None
 
 
 def test_a_frozen_cell_gets_its_events_though_automation_had_ejected_it() -> None:
@@ -103,15 +103,15 @@ def test_a_frozen_cell_gets_its_events_though_automation_had_ejected_it() -> Non
     assert state_of(USELESS, None) is CellState.DOWN
 
 
-def test_what_holds_automation_back_is_named() -> None:
-    """A person's order for one cell; for all of them that nothing can be seen, or that they share their trouble."""
+def test_what_keeps_automation_from_a_cell_is_named() -> None:
+    """A person's order keeps it from one cell; when it can't trust what it measures, it is suspended for all."""
     orders = (FROZEN, EVICT, REPLACE, NO_POLICY.with_ejected(CELL, ejected=True), NO_POLICY)
-    assert [by_hand(observed(policy, RECORD, 3), RECORD) for policy in orders] == [
+    assert [why_left_to_people(observed(policy, RECORD, 3), RECORD) for policy in orders] == [
         "frozen by hand",
         "a person wants to evict its instance",
         "a person wants to replace its instance",
         "ejected by hand",
-        "",
+        None,
     ]
     seen = observed(NO_POLICY, RECORD, 3)
-    assert [frozen_by(seen), frozen_by(replace(seen, blind="late"))] == ["", "blind"]
+    assert [seen.suspended_by, replace(seen, why_blind="late").suspended_by] == [None, Suspension.BLIND]

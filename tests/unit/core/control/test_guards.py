@@ -1,4 +1,4 @@
-"""What holds the controller back, and what happens where it doesn't: on simulated cells, with the real detector."""
+"""What the guards prevent, and what happens without them: on simulated cells, with the real detector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.control.guards import BUDGET, BUDGET_MS, shared_trouble, waits
+from router.core.control.guards import BUDGET, BUDGET_MS, why_guarded, why_shared
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, Rung
 from tests.support import detector_simulation
@@ -24,7 +24,7 @@ RUNS = 2
 
 
 def evicted(scenario: Scenario, runs: int = RUNS) -> list[tuple[set[str], dict[str, float]]]:
-    """By run: the cells that are slow, and those that ours evicts, with the seconds that it took."""
+    """For each run: the cells that are slow, and those that cellrouter evicts, with the seconds that it took."""
     shapes = tuple(shape for shape in SHAPES if shape.cells > 2 * scenario.slow)
     small = replace(scenario, shapes=shapes, seconds=min(scenario.seconds, 75))
     found = []
@@ -34,19 +34,18 @@ def evicted(scenario: Scenario, runs: int = RUNS) -> list[tuple[set[str], dict[s
     return found
 
 
-def nothing(*_: Any) -> str:
-    """A guard that holds nobody back."""
-    return ""
+def no_reason(*_: Any) -> None:
+    """A guard that lets every cell be treated."""
 
 
 def half_slower(cells: Sequence[SimulatedCell], at: float, draw: Random) -> None:
-    """Half of the cells: what they share is in trouble, the others come later."""
+    """Make half of the cells slow: what they share is in trouble, and has not reached the others yet."""
     for cell in cells[: (len(cells) + 1) // 2]:
         cell.slowness = 3
 
 
 def assessments(verdicts: Sequence[Verdict], off: float | None = None) -> dict[str, Assessment]:
-    """Of so many cells."""
+    """Assess as many cells as there are verdicts."""
     names = [f"cell-{number}" for number in range(len(verdicts))]
     return {name: Assessment(name, verdict=verdict, off=off) for name, verdict in zip(names, verdicts, strict=True)}
 
@@ -62,23 +61,23 @@ def test_the_slow_cell_is_found_and_no_other_evicted(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("guard", "change"),
-    [("shared_trouble", half_slower), ("waits", SCENARIOS["deploy warm-up"].change)],
+    [("why_shared", half_slower), ("why_guarded", SCENARIOS["deploy warm-up"].change)],
 )
 def test_without_a_guard_cells_are_evicted_that_should_not_be(
     monkeypatch: pytest.MonkeyPatch, guard: str, change: Change
 ) -> None:
-    """With it, none is: where half of the cells get slow at once, and where an instance is still warming up."""
+    """With the guard none is: neither when half of the cells get slow at once, nor while an instance warms up."""
     scenario = Scenario(change)
     assert [found for _, found in evicted(scenario)] == [{}] * RUNS
-    monkeypatch.setattr(detector_simulation, guard, nothing)
+    monkeypatch.setattr(detector_simulation, guard, no_reason)
     assert all(found for _, found in evicted(scenario))
 
 
 @given(st.lists(st.sampled_from(list(Verdict)), min_size=1, max_size=12))
 def test_more_than_two_fifths_of_the_cells_do_not_fall_ill_each_by_itself(verdicts: list[Verdict]) -> None:
-    """One always may. A cell with a heavy tenant is not ill."""
+    """A single cell always may be ill by itself. A cell with a heavy tenant is not ill."""
     ill = sum(verdict not in (Verdict.HEALTHY, Verdict.WORKLOAD) for verdict in verdicts)
-    assert bool(shared_trouble(assessments(verdicts))) == (ill > 1 and ill > 0.4 * len(verdicts))
+    assert bool(why_shared(assessments(verdicts))) == (ill > 1 and ill > 0.4 * len(verdicts))
 
 
 @pytest.mark.parametrize(
@@ -89,16 +88,16 @@ def test_a_fleet_that_is_slow_as_a_whole_is_no_cells_fault(offs: list[float], sh
     """More than half of the cells, at more than twice their usual latency; of two cells one alone is not a fleet."""
     found = {str(number): Assessment(str(number), off=off) for number, off in enumerate(offs)}
     found["unknown"] = Assessment("unknown")
-    assert bool(shared_trouble(found)) == shared
+    assert bool(why_shared(found)) == shared
 
 
 def ladder(record: CellRecord) -> CellRecord:
-    """Another cell, being replaced."""
+    """Turn the record into that of another cell, which is being replaced."""
     return replace(record, cell_id="other", treatment=replace(record.treatment, rung=Rung.REPLACING))
 
 
 def lately(record: CellRecord) -> CellRecord:
-    """Another cell, replaced a moment ago."""
+    """Turn the record into that of another cell, which was replaced a moment ago."""
     return replace(record, cell_id="other", replaced_at_ms=BUDGET_MS)
 
 
@@ -109,26 +108,26 @@ OTHER = CellRecord("other", 1, admitted_at_ms=1)
 @pytest.mark.parametrize(
     ("others", "admitted_at_ms", "verdict", "why"),
     [
-        ([OTHER], 1, Verdict.SLOW, ""),
+        ([OTHER], 1, Verdict.SLOW, None),
         ([], 1, Verdict.SLOW, "the only cell"),
-        ([], 1, Verdict.HUNG, ""),
+        ([], 1, Verdict.HUNG, None),
         ([OTHER], BUDGET_MS, Verdict.SLOW, "its instance is new"),
-        ([OTHER], BUDGET_MS, Verdict.FAILING, ""),
+        ([OTHER], BUDGET_MS, Verdict.FAILING, None),
         ([ladder(OTHER)], 1, Verdict.HUNG, "one at a time"),
-        ([lately(OTHER)] * (BUDGET - 1), 1, Verdict.HUNG, ""),
+        ([lately(OTHER)] * (BUDGET - 1), 1, Verdict.HUNG, None),
         ([lately(OTHER)] * BUDGET, 1, Verdict.HUNG, f"{BUDGET} replacements"),
     ],
 )
 def test_a_cell_waits_for_its_turn_its_warm_up_and_the_budget(
-    others: list[CellRecord], admitted_at_ms: int, verdict: Verdict, why: str
+    others: list[CellRecord], admitted_at_ms: int, verdict: Verdict, why: str | None
 ) -> None:
-    """What only slowness waits for, neither failures nor silence do."""
-    found = waits(
+    """A slow cell waits for more than one that fails or hangs."""
+    found = why_guarded(
         Assessment("cell-0", verdict=verdict),
         replace(RECORD, admitted_at_ms=admitted_at_ms),
         others,
         BUDGET_MS + 30_000,
         60.0,
     )
-    assert found.startswith(why)
-    assert bool(found) == bool(why)
+    assert (found is None) == (why is None)
+    assert (found or "").startswith(why or "")

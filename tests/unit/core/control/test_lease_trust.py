@@ -1,4 +1,4 @@
-"""When an ended lease counts."""
+"""When an ended lease means a dead instance, and which live lease is false."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from router.core.control.lease_trust import LeaseTrust
 
 
 def test_trust_needs_a_lease_lifetime_of_reading_without_a_gap() -> None:
-    """At the start, after a gap, after a loss of data."""
+    """Trust begins anew at the start, after a gap and after a loss of data."""
     trust = LeaseTrust(2.0)
     assert not trust.trusted(0)
     for step in range(9):

@@ -1,4 +1,4 @@
-"""The reconciler against a small world: brings up every cell, replaces what dies, moves no slot, comes to rest."""
+"""The reconciler in a small world: it brings up every cell, replaces what dies, moves no slot and comes to rest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.core.control import records
 from router.core.control.actions import (
     Action,
     Admit,
@@ -23,7 +24,6 @@ from router.core.control.actions import (
     Stop,
     Verify,
 )
-from router.core.control.ladder import admitted
 from router.core.control.reconcile import STARVED_MS, reconcile, state_of
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
@@ -86,20 +86,18 @@ class World:
     def do(self, action: Action) -> None:
         match action:
             case CreateCell(cell):
-                self.cells[cell] = CellRecord(cell)
+                self.cells[cell] = records.created(cell, None).record
             case Launch(cell, _, above):
                 generation = self.generations[cell] = max(above, self.generations.get(cell, 0)) + 1
-                record = replace(self.cells[cell], launching=generation, launched=generation)
-                self.cells[cell] = replace(record, launched_at_ms=self.now)
+                self.cells[cell] = records.launched(self.cells[cell], generation, self.now, "").record
                 if cell in self.broken:
                     self.ended[cell, generation] = "exit code 1"
                 else:
                     self.running.add((cell, generation))
             case Admit(cell, generation):
-                self.cells[cell] = admitted(self.cells[cell], generation, self.now)
-            case GiveUpLaunch(cell):
-                record = self.cells[cell]
-                self.cells[cell] = replace(record, launching=0, launch_failures=record.launch_failures + 1)
+                self.cells[cell] = records.admitted(self.cells[cell], generation, self.now).record
+            case GiveUpLaunch(cell, generation, why):
+                self.cells[cell] = records.launch_given_up(self.cells[cell], generation, why).record
             case Stop(cell, generation):
                 self.kill(cell, generation, "stopped")
             case _:
@@ -110,14 +108,14 @@ class World:
             case PublishMap(slot_map):
                 self.slot_map = replace(slot_map, epoch=self.now)
             case Adopt(cell, generation):
-                record = replace(self.cells[cell], launching=generation, launched=generation)
-                self.cells[cell] = replace(record, launched_at_ms=self.now)
-            case Verify(cell, generation):
-                self.cells[cell] = replace(self.cells[cell], verified=generation)
+                self.cells[cell] = records.adopted(self.cells[cell], generation, self.now).record
+            case Verify(cell):
+                if (transition := records.verified(self.cells[cell], None)) is not None:
+                    self.cells[cell] = transition.record
             case Retire(cell):
-                self.cells[cell] = replace(self.cells[cell], retired=True, launching=0)
+                self.cells[cell] = records.retired(self.cells[cell]).record
             case RaiseFence(cell, epoch):
-                self.cells[cell] = replace(self.cells[cell], fence=epoch)
+                self.cells[cell] = records.fenced(self.cells[cell], epoch).record
             case EndScaling(count):
                 self.policy = replace(self.policy, cells=count, scaling_from=0)
 
@@ -127,7 +125,7 @@ class World:
         self.ended[cell, generation] = why
 
     def rest(self, steps: int = 40) -> None:
-        """Until nothing more is to do."""
+        """Let time pass until nothing more is to be done."""
         for _ in range(steps):
             if not self.step() and all(self.state(cell) is CellState.SERVING for cell in CELLS):
                 return
@@ -139,14 +137,14 @@ class World:
 
 
 def settled() -> World:
-    """A world at rest."""
+    """A world whose cells all serve, at rest."""
     world = World()
     world.rest()
     return world
 
 
 def test_from_nothing_every_cell_serves_and_owns_slots() -> None:
-    """Created, launched once, admitted, mapped."""
+    """Each is created, launched once and admitted, and the slot map names all of them."""
     world = settled()
     assert world.running == {(cell, 1) for cell in CELLS}
     assert world.slot_map is not None
@@ -155,7 +153,7 @@ def test_from_nothing_every_cell_serves_and_owns_slots() -> None:
 
 
 def test_a_dead_instance_is_replaced_and_no_slot_moves() -> None:
-    """Same cell, next generation, the very same map."""
+    """The next generation serves the same cell, and the slot map is the very same."""
     world = settled()
     before = world.slot_map
     world.kill("cell-0001", 1)
@@ -177,7 +175,7 @@ def test_a_hung_instance_is_replaced_and_then_stopped() -> None:
 
 
 def test_a_hung_instance_that_keeps_others_from_starting_is_ended_first() -> None:
-    """Frozen, it may have the store locked: once a launch beside it has failed, it goes. Not one that only is slow."""
+    """It may have the store locked, so it goes once a launch beside it has failed. One with a lease stays."""
     world = settled()
     world.broken.add("cell-0001")
     record = world.cells["cell-0001"]
@@ -226,7 +224,7 @@ def test_launches_that_fail_are_backed_off() -> None:
 
 
 def test_where_others_start_the_workers_it_only_admits() -> None:
-    """Nothing is launched; what claims a higher generation is admitted."""
+    """Nothing is launched, and an instance with a higher generation is admitted."""
     desired = Desired(CELLS, can_launch=False)
     world = World()
     for cell in CELLS:
@@ -265,7 +263,7 @@ def test_an_instance_that_runs_without_our_knowledge_is_adopted_and_not_started_
 @given(st.lists(st.tuples(st.sampled_from(CELLS), st.sampled_from(["kill", "hang", "wait"])), max_size=12))
 @settings(deadline=None)
 def test_whatever_dies_it_comes_to_rest_with_one_instance_a_cell(faults: list[tuple[str, str]]) -> None:
-    """And generations only grow, and the map never changes."""
+    """The generation that serves is the one that runs, and the map never changes."""
     world = settled()
     before = world.slot_map
     for cell, fault in faults:
@@ -284,7 +282,7 @@ def test_whatever_dies_it_comes_to_rest_with_one_instance_a_cell(faults: list[tu
 
 
 def test_many_instances_that_fall_silent_together_are_waited_for() -> None:
-    """The machine starves or slept: they run, and most come back. The one that doesn't is replaced after a while."""
+    """The machine starves or slept: they run, and most come back. One that stays silent is replaced after a while."""
     world = World()
     for _ in range(8):
         world.step()
@@ -303,7 +301,7 @@ def test_many_instances_that_fall_silent_together_are_waited_for() -> None:
 
 
 def test_instances_that_ended_together_are_launched_at_once() -> None:
-    """What is known to be gone isn't waited for, however much of it there is."""
+    """However many there are, instances known to have ended are not waited for."""
     world = World()
     for _ in range(8):
         world.step()

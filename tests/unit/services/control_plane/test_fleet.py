@@ -12,7 +12,7 @@ from tests.support.fake_clock import play
 
 
 class Placed(Machines):
-    """Knows where its instances are; may be asked in vain."""
+    """A provisioner that knows where its instances are, and may be out of reach."""
 
     def __init__(self, world: ControlWorld) -> None:
         super().__init__(world)
@@ -37,24 +37,24 @@ class Placed(Machines):
 
 
 def placed(cells: int) -> tuple[ControlWorld, Placed]:
-    """A world whose instances have places."""
+    """A world whose provisioner knows the addresses of its instances."""
     world = ControlWorld(cells)
     world.machines = machines = Placed(world)
     return world, machines
 
 
 def refused(world: ControlWorld) -> list[tuple[str, str]]:
-    """What was told of leases that weren't believed."""
+    """What the observer was told of leases that weren't believed."""
     return [(r.field, r.reason) for r in world.notes.records if isinstance(r, LeaseRefused)]
 
 
 def generations(world: ControlWorld) -> dict[str, int]:
-    """Those that have their cell's traffic."""
+    """The generation of each cell that has the traffic."""
     return {cell_id: record.generation for cell_id, record in world.control.contents.cells.items()}
 
 
 def test_an_instance_that_says_it_is_elsewhere_gets_no_traffic() -> None:
-    """It is told of once, given up when its time is over, and the next one is admitted."""
+    """The observer is told once, the launch is given up in time, and the next instance is admitted."""
     world, machines = placed(2)
     machines.elsewhere.add(("cell-0001", 1))
 
@@ -71,7 +71,7 @@ def test_an_instance_that_says_it_is_elsewhere_gets_no_traffic() -> None:
 
 
 def test_an_admitted_instance_that_is_elsewhere_now_is_replaced() -> None:
-    """As if it had no lease."""
+    """Its lease counts as little as none."""
     world, machines = placed(2)
 
     async def story() -> None:
@@ -101,7 +101,7 @@ def test_a_lease_of_an_instance_that_nobody_launched_is_not_believed() -> None:
 
 
 def test_a_provisioner_that_knows_no_places_contradicts_nobody() -> None:
-    """Then the signature and the networks are all there is."""
+    """Then only signatures and networks tell whether a lease is true."""
     world = ControlWorld(2)
 
     async def story() -> None:
@@ -113,7 +113,7 @@ def test_a_provisioner_that_knows_no_places_contradicts_nobody() -> None:
 
 
 def test_while_the_engine_is_away_the_cells_go_on() -> None:
-    """Nothing is replaced; what dies meanwhile is, once the engine is back; all of it is told, the cause once."""
+    """Nothing is replaced until the engine is back; what has died is then. The cause is told once."""
     world, machines = placed(2)
 
     async def story() -> None:
@@ -135,7 +135,7 @@ def test_while_the_engine_is_away_the_cells_go_on() -> None:
 
 
 def test_the_end_of_an_instance_that_was_stopped_is_in_the_audit() -> None:
-    """With what its provisioner knows of it, once."""
+    """The entry says once what its provisioner knows of the end."""
     world, machines = placed(1)
 
     async def story() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from router.core.control import treatment
 from router.core.control.ladder import AGAIN_MS
 from router.core.models import CellRecord, Outcome, Rung
 from router.core.policy import Policy
@@ -47,22 +46,22 @@ class Hospital(ControlWorld):
             assert max(self.cells.effects().values()) == 1
 
     def fall_ill(self, cell_id: str, sickness: Sickness, generations: int = 1) -> float:
-        """The present instance, or so many from it on; when that was."""
+        """Make so many generations sick, from the present one on; returns the time."""
         first = self.record(cell_id).generation
         for generation in range(first, first + generations):
             self.cells.cells[cell_id].sick[generation] = sickness
         return self.clock.now
 
     def rung(self, cell_id: str = VICTIM) -> Rung:
-        """On the ladder."""
+        """The cell's rung on the ladder."""
         return self.record(cell_id).treatment.rung
 
     def record(self, cell_id: str) -> CellRecord:
-        """As the registry has it."""
+        """The cell's record in the registry."""
         return self.control.contents.cells[cell_id]
 
     def generations(self) -> dict[str, int]:
-        """Of each cell, the admitted one."""
+        """The admitted generation of each cell."""
         return {cell_id: record.generation for cell_id, record in self.control.contents.cells.items()}
 
     def taken(self, *names: str) -> list[str]:
@@ -74,7 +73,7 @@ class Hospital(ControlWorld):
 def on_hospital(
     story: Callable[[Hospital], Coroutine[Any, Any, None]], cells: int = CELLS, warm_up_s: float = 15
 ) -> Hospital:
-    """Run a story."""
+    """Play a story in a world of sick cells."""
     world = Hospital(cells)
     world.warm_up_s = warm_up_s
     play(world.clock, story(world))
@@ -82,7 +81,7 @@ def on_hospital(
 
 
 def test_a_slow_instance_is_replaced_by_one_that_was_verified_before() -> None:
-    """Within 20 s of getting three times as slow; it keeps its traffic until then, and no other cell notices."""
+    """Three times as slow, it is replaced within 20 s. It keeps its traffic until then, and no other cell notices."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(60):
@@ -102,7 +101,7 @@ def test_a_slow_instance_is_replaced_by_one_that_was_verified_before() -> None:
     ("sickness", "seconds"), [(Sickness(outcome=Outcome.RETRY), 6), (Sickness(hangs=True), 10)], ids=["fails", "hangs"]
 )
 def test_an_instance_that_fails_or_hangs_is_ejected_at_once_and_restarted(sickness: Sickness, seconds: float) -> None:
-    """Its events wait in the hold queue meanwhile; asked to end, it does, and the next one does them."""
+    """Its events wait in the hold queue until it has ended as it was asked to, and the next instance does them."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(60):
@@ -146,7 +145,7 @@ def test_a_sick_component_is_restarted_and_the_instance_stays() -> None:
 
 
 def test_a_component_whose_restart_does_not_help_is_followed_by_a_replacement() -> None:
-    """Each rung has its time."""
+    """The first rung has its time before the next one follows."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(60):
@@ -159,7 +158,7 @@ def test_a_component_whose_restart_does_not_help_is_followed_by_a_replacement() 
 
 
 def test_launches_that_fail_leave_the_slow_instance_where_it_is() -> None:
-    """Backed off, what the cell is made of looked after once, then given up with one word, and not for ever."""
+    """Launches are backed off, the cell is reprovisioned once and given up then, though not for ever."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(240):
@@ -181,7 +180,7 @@ def test_launches_that_fail_leave_the_slow_instance_where_it_is() -> None:
 
 
 def test_a_cell_that_is_sick_again_after_a_replacement_is_left_to_a_person() -> None:
-    """It is not the instance. A quarter of an hour later it is tried again."""
+    """The trouble is not the instance's, so another one would be no better."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(180):
@@ -197,7 +196,7 @@ def test_a_cell_that_is_sick_again_after_a_replacement_is_left_to_a_person() -> 
 
 
 def test_two_sick_cells_are_treated_one_after_the_other() -> None:
-    """The second waits, with a reason, until the first has its new instance."""
+    """A guard keeps the second from treatment until the first has its new instance."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(60):
@@ -207,15 +206,15 @@ def test_two_sick_cells_are_treated_one_after_the_other() -> None:
             assert world.generations() == {**dict.fromkeys(world.generations(), 1), "cell-0001": 2, "cell-0002": 2}
             launched = [c for c, g in world.machines.launches if g == 2]
             assert launched == ["cell-0001", "cell-0002"]
-            held = [entry for entry in world.control.contents.audit if entry.action == "hold back"]
-            assert [entry.cell_id for entry in held] == ["cell-0002"]
-            assert "one at a time" in held[0].why
+            guarded = [entry for entry in world.control.contents.audit if entry.action == "guard"]
+            assert [entry.cell_id for entry in guarded] == ["cell-0002"]
+            assert "one at a time" in guarded[0].why
 
     on_hospital(story, cells=5)
 
 
 def test_another_leader_goes_on_where_the_last_one_was_killed() -> None:
-    """In the middle of a replacement: one launch, one admission."""
+    """In the middle of a replacement there is one launch and one admission all the same."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(60, controllers=2) as control:
@@ -230,7 +229,7 @@ def test_another_leader_goes_on_where_the_last_one_was_killed() -> None:
 
 
 def test_a_heavy_tenant_is_no_reason_to_touch_its_cell() -> None:
-    """Its events take ten times as long from now on; the others' don't."""
+    """Its own events take ten times as long from now on, and the others' don't."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(60):
@@ -267,7 +266,7 @@ def test_automation_never_fights_a_persons_order(order: str) -> None:
 
 
 def test_orders_to_replace_and_to_evict_are_carried_out() -> None:
-    """Replace: the old one serves until the new one is verified. Evict: it is ended first. Both once."""
+    """Replaced, the old one serves until the new one is verified; evicted, it is ended first. Each is done once."""
 
     async def story(world: Hospital) -> None:
         async with world.under_load(60):
@@ -283,7 +282,7 @@ def test_orders_to_replace_and_to_evict_are_carried_out() -> None:
 
 
 class TestGuards:
-    """Each guard holds the controller back; without it, harm is done."""
+    """Each guard keeps the controller from treating a cell; without the guard, harm is done."""
 
     @pytest.mark.parametrize("guarded", [True, False])
     def test_cells_that_are_all_sick_share_what_makes_them_sick(
@@ -303,7 +302,7 @@ class TestGuards:
                     cell.sick.clear()
 
         if not guarded:
-            monkeypatch.setattr("router.core.control.actions.shared_trouble", lambda _: "")
+            monkeypatch.setattr("router.core.control.actions.why_shared", lambda _: None)
         on_hospital(story)
 
     @pytest.mark.parametrize("guarded", [True, False])
@@ -385,5 +384,5 @@ class TestGuards:
                 assert (world.generations() == {"cell-0000": 1}) is guarded
 
         if not guarded:
-            monkeypatch.setattr(treatment, "waits", lambda *_: "")
+            monkeypatch.setattr("router.core.control.treatment.why_guarded", lambda *_: None)
         on_hospital(story, cells=1)

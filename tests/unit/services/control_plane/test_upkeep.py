@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from router.core.errors import ProvisionError
 from router.core.models import cell_ids
 from router.core.telemetry import ActionTaken
-from router.services.control_plane.upkeep import PAUSE_S, ROUND_S, Charge, Upkeep
+from router.services.control_plane.upkeep import PAUSE_S, ROUND_S, LedCells, Upkeep
 from tests.support.control_world import actions
 from tests.support.fake_clock import FakeClock, play
 from tests.support.memory_registry import MemoryRegistry
@@ -29,7 +29,7 @@ class Rig:
         self.fault = ""
         self.looks: list[tuple[float, str]] = []
         self.epoch: int | None = None
-        self.upkeep = Upkeep("me", self.registry, self, self.charge, self.clock, self.notes)
+        self.upkeep = Upkeep("me", self.registry, self, self.led, self.clock, self.notes)
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
         self.looks.append((self.clock.now, cell_id))
@@ -37,12 +37,12 @@ class Rig:
             raise ProvisionError(self.fault)
         return self.missing.pop(cell_id, [])
 
-    def charge(self) -> Charge | None:
-        return Charge(self.epoch, self.cells) if self.epoch is not None else None
+    def led(self) -> LedCells | None:
+        return LedCells(self.epoch, self.cells) if self.epoch is not None else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """It leads, and goes round."""
+        """Let it lead and make its rounds."""
         self.epoch = await self.registry.lead("me", 10_000, 0)
         running = asyncio.create_task(self.upkeep.run())
         yield
@@ -53,7 +53,7 @@ class Rig:
 
 
 def test_what_has_gone_is_made_anew_and_told_once() -> None:
-    """In the log and in the audit, with what it was; of what is there, nothing is said."""
+    """The log and the audit say what it was; of what is there nothing is said."""
     rig = Rig()
 
     async def story() -> None:
@@ -74,8 +74,8 @@ def test_what_has_gone_is_made_anew_and_told_once() -> None:
     )
 
 
-def test_who_does_not_lead_looks_at_nothing() -> None:
-    """Nor at what is left of a round, once another leads."""
+def test_a_controller_that_does_not_lead_looks_at_nothing() -> None:
+    """Once another leads, it does not finish its round either."""
     rig = Rig(4)
 
     async def story() -> None:
@@ -94,7 +94,7 @@ def test_who_does_not_lead_looks_at_nothing() -> None:
 
 
 def test_a_cell_that_left_during_a_round_is_let_be() -> None:
-    """What people remove with it is not made anew behind their back."""
+    """What people remove together with the cell is not made anew behind their back."""
     rig = Rig(4)
 
     async def story() -> None:
@@ -109,7 +109,7 @@ def test_a_cell_that_left_during_a_round_is_let_be() -> None:
 
 
 def test_a_failure_is_told_once_and_tried_again() -> None:
-    """Until it is made; the next failure is told anew."""
+    """It is tried until it is made, and the next failure is told again."""
     rig = Rig(1)
 
     async def story() -> None:
@@ -128,7 +128,7 @@ def test_a_failure_is_told_once_and_tried_again() -> None:
 
 
 def test_few_cells_are_all_looked_at_in_a_round_and_many_not_all_at_once() -> None:
-    """Firehose allows few looks a second."""
+    """Firehose allows few calls a second."""
     for count in (1, 3, 200):
         rig = Rig(count)
 
