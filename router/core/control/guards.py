@@ -17,6 +17,19 @@ BUDGET: Final = 3  # replacements of sick instances within BUDGET_MS, in all cel
 BUDGET_MS: Final = 10 * 60_000
 
 
+def why_blind(lag_s: float, max_lag_s: float, late_routers: int, routers: int) -> Reason | None:
+    """Say why what is measured can't be trusted; None when it can.
+
+    `lag_s` is how late the controller's own event loop was. Up to half of the routers may be late: what those measure
+    is left out, and the others' samples are enough.
+    """
+    if lag_s > max_lag_s:
+        return f"the controller's own event loop was {lag_s:.1f} s late: what it measures says nothing"
+    if late_routers > routers / 2:
+        return f"the event loops of {late_routers} of {routers} routers are late"
+    return None
+
+
 def why_shared(assessments: Mapping[str, Assessment]) -> Reason | None:
     """Say why the trouble lies in something that the cells share; None when it may be one cell's own."""
     sick = sorted(a.cell_id for a in assessments.values() if a.verdict not in (Verdict.HEALTHY, Verdict.WORKLOAD))

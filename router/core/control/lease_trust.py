@@ -6,6 +6,7 @@ only after the registry has been read without a gap for as long as a lease lives
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from router.core.models import InstanceView, LeaseView
@@ -36,6 +37,19 @@ class LeaseTrust:
     def trusted(self, now: float) -> bool:
         """Tell whether a lease that has ended means an instance that is gone."""
         return self._since is not None and now - self._since >= self._ttl_s
+
+
+def refused_leases(
+    leases: Iterable[LeaseView], instances: Mapping[tuple[str, int], InstanceView]
+) -> dict[LeaseView, LeaseFault]:
+    """Pick the leases that the provisioner contradicts by its `instances`, by cell and generation.
+
+    A provisioner that knows no addresses contradicts nobody.
+    """
+    if not any(instance.address for instance in instances.values()):
+        return {}
+    found = {lease: why_refused(lease, instances.get((lease.cell_id, lease.generation))) for lease in leases}
+    return {lease: fault for lease, fault in found.items() if fault is not None}
 
 
 def why_refused(lease: LeaseView, instance: InstanceView | None) -> LeaseFault | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from router.core.control.lease_trust import LeaseFault, why_refused
+from router.core.control.lease_trust import LeaseFault, refused_leases
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView, LeaseView, Reason
 from router.core.telemetry import ActionTaken, LeaseRefused
@@ -19,7 +19,7 @@ class Fleet:
         self._observer = observer
         self._seen: dict[tuple[str, int], InstanceView] = {}
         self._stopping: set[tuple[str, int]] = set()
-        self._refused: dict[tuple[str, int, str], LeaseFault] = {}  # (cell, generation, address) that have been told of
+        self._told: set[tuple[str, int, str, LeaseFault]] = set()  # refused leases: cell, generation, address, fault
         self._why_unseen: Reason | None = None  # why the provisioner failed last, until it answers again
 
     @property
@@ -57,20 +57,14 @@ class Fleet:
         self._stopping.difference_update((view.cell_id, view.generation) for view in found)
         return found
 
-    def believed(self, leases: Iterable[LeaseView]) -> tuple[LeaseView, ...]:
+    def believed(self, leases: Sequence[LeaseView]) -> tuple[LeaseView, ...]:
         """Leave out the leases that the provisioner contradicts, and tell of each such lease once."""
-        found: list[LeaseView] = []
-        refused: dict[tuple[str, int, str], LeaseFault] = {}
-        knows = any(instance.address for instance in self._seen.values())
-        for lease in leases:
-            if knows and (fault := why_refused(lease, self._seen.get((lease.cell_id, lease.generation)))):
-                refused[lease.cell_id, lease.generation, lease.address] = fault
-            else:
-                found.append(lease)
-        for (cell_id, generation, _), fault in refused.items() - self._refused.items():
+        refused = refused_leases(leases, self._seen)
+        found = {(lease.cell_id, lease.generation, lease.address, fault) for lease, fault in refused.items()}
+        for cell_id, generation, _, fault in sorted(found - self._told):
             self._observer.observe(LeaseRefused(f"{cell_id}/{generation}", fault))
-        self._refused = refused
-        return tuple(found)
+        self._told = found
+        return tuple(lease for lease in leases if lease not in refused)
 
     def _failed(self, why: Reason) -> None:
         if why != self._why_unseen:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.control.actions import Health
+from router.core.control.guards import why_blind
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
 from router.core.models import CellRecord, Reason
@@ -109,12 +110,8 @@ class HealthMonitor:
             elif now - self._late.get(router_id, -BLIND_S) >= BLIND_S:
                 self._detector.sampled(router_id, sample, now)
         self._late = {router_id: at for router_id, at in self._late.items() if now - at < BLIND_S}
-        late_s = self._lag.worst_s(now - BLIND_S)
-        self.why_blind = None
-        if late_s > TOO_LATE_S:
-            self.why_blind = f"the controller's own event loop was {late_s:.1f} s late: what it measures says nothing"
-        elif len(self._late) > len(samples) / 2:
-            self.why_blind = f"the event loops of {len(self._late)} of {len(samples)} routers are late"
+        own_lag_s = self._lag.worst_s(now - BLIND_S)
+        self.why_blind = why_blind(own_lag_s, TOO_LATE_S, late_routers=len(self._late), routers=len(samples))
 
     def _assess(self, now: float) -> None:
         health = {}

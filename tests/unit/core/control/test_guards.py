@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.control.guards import BUDGET, BUDGET_MS, why_guarded, why_shared
+from router.core.control.guards import BUDGET, BUDGET_MS, why_blind, why_guarded, why_shared
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, Rung
 from tests.support import detector_simulation
@@ -71,6 +71,22 @@ def test_without_a_guard_cells_are_evicted_that_should_not_be(
     assert [found for _, found in evicted(scenario)] == [{}] * RUNS
     monkeypatch.setattr(detector_simulation, guard, no_reason)
     assert all(found for _, found in evicted(scenario))
+
+
+@pytest.mark.parametrize(
+    ("lag_s", "late_routers", "why"),
+    [
+        (0.2, 0, None),
+        (0.3, 0, "the controller's own event loop was 0.3 s late"),
+        (0.0, 2, None),
+        (0.0, 3, "the event loops of 3 of 4 routers are late"),
+    ],
+)
+def test_what_late_event_loops_measure_is_not_trusted(lag_s: float, late_routers: int, why: str | None) -> None:
+    """The controller's own loop counts, and those of more than half of the routers."""
+    found = why_blind(lag_s, 0.2, late_routers, 4)
+    assert (found is None) == (why is None)
+    assert (found or "").startswith(why or "")
 
 
 @given(st.lists(st.sampled_from(list(Verdict)), min_size=1, max_size=12))
