@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.core.control.actions import Action, Admit, Desired, GiveUpLaunch, Launch, Observed, Stop, Suspension
+from router.core.control.actions import Action, Admit, Desired, GiveUpLaunch, Health, Launch, Observed, Stop, Suspension
 from router.core.control.reconcile import reconcile, state_of
-from router.core.control.treatment import why_left_to_people
+from router.core.control.treatment import conditions, why_left_to_people
+from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY, Policy, impossible_orders
 from router.core.slot_map.slots import SlotMap, assign
@@ -115,3 +116,18 @@ def test_what_keeps_automation_from_a_cell_is_named() -> None:
     ]
     seen = observed(NO_POLICY, RECORD, 3)
     assert [seen.suspended_by, replace(seen, why_blind="late").suspended_by] == [None, Suspension.BLIND]
+
+
+def test_people_are_told_why_nothing_is_done_about_a_cell() -> None:
+    """A person's order comes before automation's suspension, and that before a guard; a healthy cell has no reason."""
+    desired = Desired((CELL,), can_launch=True)
+
+    def told(policy: Policy, verdict: Verdict, why_blind: str | None = None) -> str | None:
+        seen = observed(policy, RECORD, 3)
+        seen = replace(seen, health={CELL: Health(Assessment(CELL, verdict), 0)}, why_blind=why_blind)
+        return conditions(desired, seen)[CELL].why_untreated
+
+    assert told(FROZEN, Verdict.SLOW, "late") == "frozen by hand"
+    assert told(NO_POLICY, Verdict.SLOW, "late") == told(NO_POLICY, Verdict.HEALTHY, "late") == "late"
+    assert told(NO_POLICY, Verdict.SLOW) == "the only cell: there is nothing to compare it with"
+    assert told(NO_POLICY, Verdict.HEALTHY) is told(NO_POLICY, Verdict.HUNG) is None
