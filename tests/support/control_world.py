@@ -1,4 +1,4 @@
-"""Data plane and control plane in memory, on virtual time: controllers, routers and instances, all of which may die."""
+"""Data plane and control plane in memory, on virtual time: controllers, routers and instances, which may all die."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Process:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def kill(self) -> None:
-        """It says goodbye to nobody."""
+        """End it at once, without a drain and without another word to the registry."""
         self.wire.cut = True
         self.task.cancel()
 
 
 class Machines:
-    """The Provisioner port, shared by all controllers: instances that run, keep their lease and die."""
+    """The Provisioner port, shared by all controllers: its instances run, renew their leases and die."""
 
     can_launch = True
 
@@ -60,7 +60,7 @@ class Machines:
         self.end(cell_id, generation)
 
     def end(self, cell_id: str, generation: int) -> None:
-        """At once; its lease runs out by itself."""
+        """End an instance at once; its lease runs out by itself."""
         self.running.pop((cell_id, generation)).cancel()
         self.ended.add((cell_id, generation))
 
@@ -82,7 +82,7 @@ class Machines:
 
 
 class ControlWorld(World):
-    """A world whose registry is kept by controllers."""
+    """A world whose registry is kept by controllers, with routers and cells."""
 
     def __init__(self, cells: int, **options: Any) -> None:
         super().__init__(MOST_CELLS, **options)
@@ -97,11 +97,11 @@ class ControlWorld(World):
         self.cells.on_effect = self._note_stranger
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
-        """The CellResources port: all is there."""
+        """The CellResources port: nothing is ever missing."""
         return ()
 
     def controller(self, name: str) -> Process:
-        """A running controller."""
+        """Start a controller under this name."""
         wire: Any = Wire(self.control)
         config = ControllerConfig(
             name, self.first, launch_timeout_s=10, lease_ttl_s=LEASE_TTL_S, warm_up_s=self.warm_up_s
@@ -111,7 +111,7 @@ class ControlWorld(World):
         return Process(asyncio.create_task(made.run()), wire)
 
     def routing_process(self, name: str) -> Process:
-        """A running router."""
+        """Start a router under this name."""
         wire, stop = Wire(self.control), asyncio.Event()
         return Process(asyncio.create_task(self.router(name, wire).run(stop)), wire, stop)
 
@@ -119,7 +119,7 @@ class ControlWorld(World):
     async def running(
         self, controllers: int = 1, routers: int = 1
     ) -> AsyncIterator[tuple[list[Process], list[Process]]]:
-        """Those processes, with all cells serving. The routers that are left are drained at the end."""
+        """Run controllers and routers with all cells serving; the routers that are left are drained at the end."""
         control = [self.controller(f"controller-{i}") for i in range(controllers)]
         await self.until(lambda: self.serving() == self.first, "all cells serve")
         data = [self.routing_process(f"router-{i}") for i in range(routers)]
@@ -134,20 +134,20 @@ class ControlWorld(World):
                 task.cancel()
 
     def serving(self) -> int:
-        """How many cells have a verified instance, once there is a map."""
+        """Count the cells with a verified instance, once there is a slot map."""
         has = self.control.contents
         verified = sum(0 < r.generation == r.verified and not r.retired for r in has.cells.values())
         return verified if has.slot_map is not None else 0
 
     async def until(self, condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
-        """Let time pass until it is true. Raises AssertionError."""
+        """Let time pass until the condition is true. Raises AssertionError."""
         deadline = self.clock.now + seconds
         while not condition():
             assert self.clock.now < deadline, f"not within {seconds:g} s: {what}"
             await self.clock.sleep(0.1)
 
     def at_rest(self) -> bool:
-        """Whether nothing moves, and slots and pins are where the policy wants them."""
+        """Tell whether nothing moves, and slots and pins are where the policy wants them."""
         has = self.control.contents
         if has.slot_map is None or has.slot_map.move is not NO_MOVE or has.policy.scaling_from:
             return False
@@ -157,17 +157,17 @@ class ControlWorld(World):
         return set(counts) == wanted and even and dict(has.slot_map.pins) == dict(has.policy.pins)
 
     async def decide(self, edit: Callable[[Policy], Policy]) -> None:
-        """Change the policy by hand."""
+        """Change the policy as a person does."""
         audit = AuditEntry(self.clock.time_ms(), "me", "change", "", "for the test")
         await policy.change(self.control, edit, audit)
 
     def map(self) -> SlotMap:
-        """The map in force."""
+        """Return the slot map in force."""
         assert self.control.contents.slot_map is not None
         return self.control.contents.slot_map
 
     async def look(self) -> Snapshot:
-        """All of the registry."""
+        """Read everything in the registry."""
         return await self.control.snapshot()
 
     def _note_stranger(self, cell: FakeCell, event: Event) -> None:
@@ -175,7 +175,7 @@ class ControlWorld(World):
             self.strangers.append(event.event_id)
 
     def inversions(self) -> list[tuple[str, int, int]]:
-        """Of the effects of each key: those that came after the effect of a later event."""
+        """List the events whose effect came after that of a later event of their key: (key, later, this)."""
         last: dict[str, int] = {}
         found = []
         for event_id in self.cells.order:
@@ -187,5 +187,5 @@ class ControlWorld(World):
 
 
 def actions(entries: Sequence[AuditEntry]) -> list[str]:
-    """What was done, in order."""
+    """List the actions of audit entries, in order."""
     return [entry.action for entry in entries]

@@ -1,4 +1,4 @@
-"""Cells in memory, for the CellClient port: they process, dawdle, crash and refuse as told."""
+"""Cells in memory behind the CellClient port: they process events, are slow, crash and refuse as they are told."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Behaviour = Callable[[Event], Outcome]
 
 @dataclass(frozen=True)
 class Sickness:
-    """What is wrong with one instance."""
+    """What is wrong with one instance of a fake cell."""
 
     factor: float = 1.0  # on the time of every event and canary
-    extra_s: float = 0.0  # more of it
+    extra_s: float = 0.0  # seconds more for every event and canary
     hangs: bool = False  # answers nothing
-    outcome: Outcome | None = None  # of every event; canaries are answered with it too
+    outcome: Outcome | None = None  # of every event and canary; None: as the cell behaves
 
 
 WELL = Sickness()
@@ -31,11 +31,11 @@ WELL = Sickness()
 
 @dataclass
 class FakeCell:
-    """One cell: its memory of what it has done outlives a crash, as the real one's store does."""
+    """A cell whose memory of what it has done outlives a crash, as a real cell's store does."""
 
     seconds: float = 0.01  # for each event
     down: bool = False
-    dies_after: int | None = None  # results until it stops answering
+    dies_after: int | None = None  # so many results, then it stops answering
     refuses: bool = False
     kills: set[str] = field(default_factory=set)  # keys whose events end the instance
     deaths: int = 0
@@ -49,15 +49,15 @@ class FakeCell:
     fence: Fence = field(default_factory=Fence)
     sick: dict[int, Sickness] = field(default_factory=dict)  # by generation
     canary_s: float = 0.01
-    finishes: bool = False  # what it has begun, though its router has gone, as the real one does
+    finishes: bool = False  # goes on with what it has begun when its router has gone, as a real cell does
 
     def time_of(self, event: Event) -> float:
-        """Seconds that it takes."""
+        """Return the seconds that this event takes here."""
         return self.time_of_event(event) if self.time_of_event else self.seconds
 
 
 class FakeCells:
-    """The CellClient port over several cells."""
+    """The CellClient port for several fake cells."""
 
     def __init__(self, clock: Clock, cells: Sequence[str]) -> None:
         self._clock = clock
@@ -69,7 +69,7 @@ class FakeCells:
         self.keep = True  # False: remember nothing, for tests of memory
 
     async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
-        """All of a batch at once, as a cell whose concurrency is respected does; results as they finish."""
+        """Process all events of a batch at once, as real cells do within their concurrency, and yield the results."""
         cell = self.cells[target.cell_id]
         if cell.down:
             raise CellUnavailableError("connection refused", reached=False)
@@ -137,7 +137,7 @@ class FakeCells:
         finished.put_nowait(Result(index, outcome, "" if outcome is Outcome.OK else f"said {outcome}", duplicate))
 
     def effects(self) -> Counter[str]:
-        """Event id → effects, over all cells."""
+        """Count the effects of each event over all cells, by event id."""
         effects: Counter[str] = Counter()
         for cell in self.cells.values():
             effects.update(cell.done)
@@ -145,7 +145,7 @@ class FakeCells:
 
 
 class Instances:
-    """The InstanceControl port: components that are what the test says, and what was asked of them."""
+    """The InstanceControl port: its components are as the test says, and it notes what was asked of them."""
 
     def __init__(self) -> None:
         self.sick: dict[str, set[str]] = {}  # address → names of components

@@ -1,4 +1,4 @@
-"""A whole system on real processes under a steady load, whose cells are made to fail, and what came of it."""
+"""A whole system of real processes under a steady load, whose cells are made to fail, and what became of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUTERS: Final = 2
 BURST: Final = 6  # events that are sent at once
 BURSTS: Final = 10  # a second
 COST_S: Final = 0.04
-LEARN_S: Final = 15.0  # of load, until every tenant's usual latency is known
+LEARN_S: Final = 15.0  # of load, until every tenant's baseline is known
 LOOK_S: Final = 0.05
 SETTINGS: Final = {
     "cells_handler": "tests.support.deeds:Steady",
@@ -45,22 +45,22 @@ class Episode:
 
     began_ms: int
     ended_ms: int
-    safe_s: float  # since then no router has sent the sick instance anything, or waited for it
-    serving_s: float  # then the next instance did its first event
+    safe_s: float  # until no router sent the sick instance anything any more, or waited for it
+    serving_s: float  # until the next instance did its first event
     audit: list[AuditEntry]  # of the cell, meanwhile
-    moved: int  # tenants that are another cell's now
+    moved: int  # tenants whose events go to another cell now
 
     def actions(self) -> list[str]:
-        """In order."""
+        """List the actions of the audit entries, in order."""
         return [entry.action for entry in self.audit]
 
     def why(self, action: str) -> str:
-        """The first of its name."""
+        """Return the reason of the first entry with this action."""
         return next(entry.why for entry in self.audit if entry.action == action)
 
 
 class Infirmary:
-    """The same system for several faults, one after the other."""
+    """One system for several faults, one after the other."""
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -74,7 +74,7 @@ class Infirmary:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Up and loaded for long enough that everybody's usual latency is known."""
+        """Start the system and load it for long enough that every tenant's baseline is known."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.system.running())
             self.routers = [await self.system.router() for _ in range(ROUTERS)]
@@ -87,43 +87,43 @@ class Infirmary:
             assert not loading.done(), loading
 
     async def snapshot(self) -> Snapshot:
-        """All of the registry."""
+        """Read everything in the registry."""
         return await self._registry.snapshot()
 
     async def map(self) -> SlotMap:
-        """In force."""
+        """Return the slot map in force."""
         found = (await self.snapshot()).slot_map
         assert found is not None
         return found
 
     async def generations(self) -> dict[str, int]:
-        """What is admitted, by cell."""
+        """Return the admitted generation of each cell."""
         return {cell_id: record.generation for cell_id, record in (await self.snapshot()).cells.items()}
 
     async def lease(self, cell_id: str) -> LeaseView:
-        """Of the admitted instance."""
+        """Return the lease of the cell's admitted instance."""
         snapshot = await self.snapshot()
         lease = snapshot.lease(cell_id, snapshot.cells[cell_id].generation)
         assert lease is not None, f"{cell_id} has none"
         return lease
 
     async def audit(self, since_ms: int, cell_id: str = "") -> list[AuditEntry]:
-        """Since then, of one cell or of all."""
+        """Read the audit entries since then, of one cell or of all."""
         entries = await self._registry.audit(1000)
         return [entry for entry in entries if entry.at_ms >= since_ms and cell_id in ("", entry.cell_id)]
 
     async def cli(self, *arguments: str) -> str:
-        """Run a command beside the load; what it says."""
+        """Run a command beside the load, and return what it prints."""
         done = await asyncio.to_thread(self.system.cli, *arguments)
         return done.stdout + done.stderr
 
     async def inject(self, cell_id: str, fault: Fault) -> None:
-        """As `cellrouter chaos` does, without a new process' start."""
+        """Inject a fault as `cellrouter chaos` does, without starting a process for it."""
         address = (await self.lease(cell_id)).address
         await inject_fault(load(self.system.environ), address, fault)
 
     async def well(self, limit_s: float = 90) -> None:
-        """Until nothing is wrong with any cell, as the controller sees it."""
+        """Wait until nothing is wrong with any cell, as the controller sees it."""
 
         async def all_well() -> bool:
             records = (await self.snapshot()).cells.values()
@@ -132,7 +132,7 @@ class Infirmary:
         await until(all_well, "all cells are well", limit_s)
 
     async def falls_ill(self, cell_id: str, strike: Callable[[], Awaitable[object]], limit_s: float = 120) -> Episode:
-        """Make its instance fail; until another one serves at every router and has done its first event."""
+        """Make a cell's instance fail, and wait until another serves at every router and has done its first event."""
         before = await self.snapshot()
         generation, began_ms, owners = before.cells[cell_id].generation, now_ms(), await self._owners()
         striking = asyncio.ensure_future(strike())
@@ -158,7 +158,7 @@ class Infirmary:
         return Episode(began_ms, now_ms(), safe_s, serving_s, audit, moved)
 
     async def accounted(self, limit_s: float = 120) -> None:
-        """Until every event that has been sent is done. Then each was committed once, and none is a dead letter."""
+        """Wait until every sent event is done; then each must be committed once, and none be a dead letter."""
         names = set(self.system.sent)
 
         async def all_committed() -> bool:
@@ -175,7 +175,7 @@ class Infirmary:
             assert await self.system.size(f"{self.system.name}-{queue}") == 0
 
     def committed(self) -> Counter[str]:
-        """Event → in how many cells' stores it is; within one, it can't be twice."""
+        """Count for each event the cells whose stores have it; within one store it can't be twice."""
         found: Counter[str] = Counter()
         for path in (self.system.directory / "data" / "cells").glob("*/store.db"):
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as store:
@@ -183,7 +183,7 @@ class Infirmary:
         return found
 
     def look(self) -> None:
-        """Read what was done since the last look."""
+        """Read the events that were done since the last look."""
         with self.system.deeds_file.open("rb") as file:
             file.seek(self._read)
             whole = file.read().rpartition(b"\n")[0]
@@ -191,7 +191,7 @@ class Infirmary:
         self._read += len(whole) + 1 if whole else 0
 
     async def _replaced(self, cell_id: str, generation: int) -> int:
-        """Until every router has another instance of the cell; when the last one had stopped to use the sick one."""
+        """Wait until every router has another instance; returns when the last one stopped using the sick one, in ms."""
         safe_ms = 0
         while True:
             at_ms = now_ms()
@@ -210,7 +210,7 @@ class Infirmary:
         return {key: slot_map.cell_of(key) for key in self.keys}
 
     async def _load(self) -> None:
-        """Open loop, all tenants in turn: when the machine is late, what was to be sent meanwhile is sent at once."""
+        """Send open-loop, all tenants in turn: when the machine is late, what was due meanwhile is sent at once."""
         begun = SystemClock().monotonic()
         for number in count():
             await pause(max(0.0, begun + number / BURSTS - SystemClock().monotonic()))
@@ -219,17 +219,17 @@ class Infirmary:
 
 
 def now_ms() -> int:
-    """By the clock of this machine, as deeds and the audit have it."""
+    """Return the time of this machine's clock, which deeds and the audit stream use too."""
     return SystemClock().time_ms()
 
 
 async def pause(seconds: float) -> None:
-    """Real processes need real time."""
+    """Wait in real time, which real processes need."""
     await asyncio.sleep(seconds)  # noqa: TID251 - a load and looks at it in real time
 
 
 def _uses(lane: dict[str, Any], generation: int) -> bool:
-    """Whether this instance gets events, or is waited for."""
+    """Whether the lane sends events to this instance, or waits for its answers."""
     return bool(lane["generation"] == generation and (lane["state"] == "serving" or lane["in_flight"]))
 
 

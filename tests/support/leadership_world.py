@@ -1,4 +1,4 @@
-"""Several controllers for tests, on one environment and one machine: one data directory for all, as a user has it."""
+"""Several controllers on one environment, one machine and one data directory, as a user runs them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.watcher import Leadership, Watcher, watching
 
 
 class World:
-    """A system whose cells were launched by a first controller; more controllers, each behind a proxy of its own."""
+    """A system whose cells a first controller launched, and more controllers, each behind a proxy of its own."""
 
     def __init__(self, system: System, redis: Redis, watcher: Watcher, proxy: TcpProxy) -> None:
         self.system = system
@@ -37,7 +37,7 @@ class World:
         self.proxies = {system.leader.process.pid: proxy}  # by the controller's process id
 
     async def join(self, proxy: TcpProxy) -> None:
-        """Start one more controller behind this proxy."""
+        """Start one more controller, which reaches Redis through this proxy."""
         environ = self.system.environ | {"CELLROUTER_REDIS_URL": proxy.url}
         role = Role("controller", environ, self.system.directory)
         self.system._processes.append(role.process)
@@ -46,11 +46,11 @@ class World:
 
     @property
     def leader(self) -> int:
-        """The process id of the one that leads, or led last."""
+        """The process id of the controller that leads, or led last."""
         return pid_of(self.watcher.leaderships[-1])
 
     async def leads_after(self, pid: int) -> Leadership:
-        """Wait until another has taken over from this one."""
+        """Wait until another controller than this one leads."""
 
         async def another() -> bool:
             return self.leader != pid
@@ -59,7 +59,7 @@ class World:
         return self.watcher.leaderships[-1]
 
     async def serving(self, least: Mapping[str, int]) -> None:
-        """Until each of these cells serves in this generation or a higher one, as the leader shows it."""
+        """Wait until each of these cells has this verified generation, or a higher one, in its record."""
 
         async def all_serve() -> bool:
             cells = [
@@ -72,7 +72,7 @@ class World:
         await until(all_serve, f"they serve in {least}\n{self.system.logs()}", 60)
 
     async def noted(self, action: str, cell_id: str) -> None:
-        """Until the audit says that this was done to the cell, since the watcher began."""
+        """Wait until the audit stream says that this was done to the cell, since the watcher began."""
 
         async def said() -> bool:
             return any((entry.action, entry.cell_id) == (action, cell_id) for entry in self.watcher.audit)
@@ -80,7 +80,7 @@ class World:
         await until(said, f"{action} {cell_id} is in the audit", 60)
 
     async def deposed(self, pid: int) -> None:
-        """Until this controller says, in its log and its metrics, that it leads no more."""
+        """Wait until this controller says, in its log and its metrics, that it no longer leads."""
         role = self.controllers[pid]
 
         async def says_so() -> bool:
@@ -90,7 +90,7 @@ class World:
         await until(says_so, f"{pid} doesn't lead: {role.log.read_text()[-1500:]}", 60)
 
     async def follows(self, pid: int) -> None:
-        """Until this controller leads no more, and reaches Redis."""
+        """Wait until this controller no longer leads, and reaches Redis."""
         role = self.controllers[pid]
 
         async def ready() -> bool:
@@ -100,21 +100,21 @@ class World:
         await until(ready, f"{pid} reaches Redis: {role.log.read_text()[-1500:]}", 60)
 
     async def done(self, key: str) -> None:
-        """Send a few events and wait for their effects: the cells serve."""
+        """Send a few events and wait for their effects, which shows that the cells serve."""
         await self.system.send([{"key": f"{key}-{number}"} for number in range(8)])
         await self.system.done(set(self.system.sent))
 
     def kill_worker(self, cell_id: str) -> None:
-        """SIGKILL its only instance."""
+        """Kill the only instance of a cell with SIGKILL."""
         self.worker(cell_id).kill()
 
     def worker(self, cell_id: str) -> psutil.Process:
-        """Its only instance."""
+        """Find the process of a cell's only instance."""
         (found,) = [process for process in workers(self.system.name) if process.environ()["CELL_ID"] == cell_id]
         return found
 
     async def leave_behind(self, cell_id: str, like: psutil.Process) -> psutil.Process:
-        """Start one more instance as a controller does that dies then. Cell and generation: nobody knows of them."""
+        """Start an instance that no controller knows of, as one does that dies before it has written it down."""
         data = self.system.directory / "data"
         config = SubprocessConfig(data / "run", like.environ(), data / "cells", stop_grace_s=1)
         provisioner = SubprocessProvisioner(config, SystemClock())
@@ -128,34 +128,34 @@ class World:
         return process
 
     async def has_two_workers(self) -> bool:
-        """Whether no instance is left over."""
+        """Tell whether exactly two workers run, one for each cell."""
         return len(list(workers(self.system.name))) == 2
 
     def starts(self) -> Counter[str]:
-        """How often each generation of each cell was started: `cell-0000.g1` → 1. A log is appended to."""
+        """Count by its log how often each generation of each cell was started: `cell-0000.g1` → 1."""
         logs = (self.system.directory / "data" / "run").glob("*.log")
         return Counter({log.stem: log.read_text().count('"event": "started"') for log in logs})
 
 
 def pid_of(leadership: Leadership) -> int:
-    """The controller's process."""
+    """Return the process id of the controller that led."""
     return int(leadership.owner.split("/")[1])
 
 
 def logged(role: Role) -> list[dict[str, Any]]:
-    """What it has logged, each as a dict."""
+    """Read the records that a process has logged."""
     return [json.loads(line) for line in role.log.read_text().splitlines() if line.startswith("{")]
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Whether it has ended, even if nobody has taken note."""
+    """Tell whether a process has ended, even if its parent has not waited for it."""
     if isinstance(process, psutil.Popen):
         return process.poll() is not None
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def workers(environment: str) -> Iterator[psutil.Process]:
-    """The worker processes of an environment, whoever started them."""
+    """List the worker processes of an environment, whoever started them."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get("CELL_ENVIRONMENT") == environment:
@@ -164,7 +164,7 @@ def workers(environment: str) -> Iterator[psutil.Process]:
 
 @contextmanager
 def nothing_left(system: System) -> Iterator[None]:
-    """At the end everything of the system is killed, whatever state it is in."""
+    """Kill everything of the system at the end, whatever state it is in."""
     try:
         yield
     finally:
@@ -177,9 +177,9 @@ def nothing_left(system: System) -> Iterator[None]:
 
 @asynccontextmanager
 async def world(redis_url: str, aws_endpoint: str, directory: Path, *, controllers: int) -> AsyncIterator[World]:
-    """The first controller and its two cells behind one proxy, a router, and more controllers.
+    """Start a controller with two cells behind one proxy, a router, and more controllers.
 
-    At the end the cells serve, two workers run, and none was ever started with another's generation.
+    At the end the cells must serve, two workers run, and no generation have been started twice.
     """
     port = urlsplit(redis_url).port or 0
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The registry in memory, on the test's clock: what Redis' scripts guarantee, without Redis."""
+"""The registry in memory, on the test's clock: it guarantees what the Redis scripts do, without Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERDICT_POLL_S = 0.1
 
 @dataclass
 class Contents:
-    """All that is lost when the registry is emptied."""
+    """Everything that is lost when the registry is emptied."""
 
     leader: tuple[str, int, float] = ("", 0, 0.0)  # owner, epoch, until
     slot_map: SlotMap | None = None
@@ -40,7 +40,7 @@ class Contents:
 
 
 class MemoryRegistry:
-    """CellRegistry and RouterRegistry. `down` makes every call fail; `contents` may be emptied or put back."""
+    """The CellRegistry and RouterRegistry ports; `down` makes every call fail, `contents` may be emptied."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -166,7 +166,7 @@ class MemoryRegistry:
 
 
 class Wire:
-    """One process's way to the registry. Cut: every call fails, as when the process is dead or the network is."""
+    """One process's connection to the registry; when it is `cut`, every call fails, as in a dead network."""
 
     def __init__(self, registry: MemoryRegistry) -> None:
         self._registry = registry

@@ -18,7 +18,7 @@ NONE = Faults()
 
 
 def make_faulty(world: World, faults: Faults, chance: Random) -> list[FaultySource]:
-    """Every queue of a world."""
+    """List all queues of a world."""
     world.source, world.dead, world.quarantine, *holds = queues = [  # type: ignore[assignment] # as good as those
         FaultySource(queue, faults, chance)
         for queue in (world.source, world.dead, world.quarantine, *world.holds.values())
@@ -28,7 +28,7 @@ def make_faulty(world: World, faults: Faults, chance: Random) -> list[FaultySour
 
 
 async def havoc(world: World, chance: Random, seconds: float) -> None:
-    """Cells crash, hang, slow down, refuse; routers die without a drain."""
+    """Let cells crash, hang, slow down and refuse, and routers die without a drain."""
     ends_at = world.clock.now + seconds
     while world.clock.now < ends_at:
         cell_id = chance.choice(world.cell_ids)
@@ -52,7 +52,7 @@ async def havoc(world: World, chance: Random, seconds: float) -> None:
 
 
 def mend(world: World, cell_id: str) -> None:
-    """A new instance, in order."""
+    """Give a cell a new instance that has nothing wrong with it."""
     cell = world.cells.cells[cell_id]
     cell.refuses, cell.seconds = False, 0.01
     world.replace(cell_id)
@@ -98,7 +98,7 @@ def test_nothing_is_lost_and_nothing_done_twice(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_fifo_keeps_its_order_whatever_fails(seed: int) -> None:
-    """As above; each group's effects come in the order of the queue (P3)."""
+    """Under the same faults each group's effects come in the order of the queue (P3)."""
     chance = Random(seed)
     world = World(cells=3, max_attempts=3, max_messages=60, quarantine_s=30, fifo=True)
 
@@ -122,7 +122,7 @@ def test_fifo_keeps_its_order_whatever_fails(seed: int) -> None:
 
 
 def test_without_faults_hardly_anything_is_delivered_twice() -> None:
-    """At most 0.1 % (P2)."""
+    """At most 0.1 % of deliveries are duplicates (P2)."""
     world = World()
 
     async def story() -> None:

@@ -14,7 +14,7 @@ CELL = "cell-0000"
 
 
 def test_where_others_start_the_workers_evict_asks_the_instance_to_end() -> None:
-    """What has started it starts it again, and that one is admitted. A replacement is refused, and why is said."""
+    """Whatever has started it starts it again, and the new one is admitted. A replacement is refused with a reason."""
 
     async def story(world: ControlWorld) -> None:
         tasks = []

@@ -12,14 +12,14 @@ from tests.support.router_world import World
 
 
 def own(world: World, cell_ids: list[str]) -> None:
-    """Those cells own all slots from now on."""
+    """Let these cells own all slots from now on."""
     assert world.registry.slot_map is not None
     owners = assign(world.registry.slot_map.owners, dict.fromkeys(cell_ids, 1.0))
     world.registry.slot_map = SlotMap(world.registry.slot_map.epoch + 1, owners)
 
 
 def test_what_waits_for_a_cell_that_leaves_the_map_goes_to_the_new_owners() -> None:
-    """From its hold queue, from its lane and from its flights."""
+    """They come from its hold queue, from its lane and from what it had in flight."""
     world = World(cells=3)
     leaving = world.cell_ids[2]
     world.cells.cells[leaving].seconds = 2
@@ -41,7 +41,7 @@ def test_what_waits_for_a_cell_that_leaves_the_map_goes_to_the_new_owners() -> N
 
 
 def test_a_dead_letter_written_in_the_drain_is_not_written_again() -> None:
-    """Its event came from a hold queue, and must be gone from there when the router is."""
+    """Its event came from a hold queue, and is deleted there before the router ends."""
     world = World(cells=1)
     tries: Counter[str] = Counter()
     cell = world.cells.cells["cell-0000"]
@@ -72,7 +72,7 @@ def test_a_dead_letter_written_in_the_drain_is_not_written_again() -> None:
 
 
 def test_a_cell_that_is_new_while_a_router_drains_does_not_hold_the_drain_up() -> None:
-    """Its lane is opened by the next router."""
+    """The next router opens a lane for it."""
     world = World(cells=3)
     own(world, world.cell_ids[:2])
     for cell in world.cells.cells.values():

@@ -19,7 +19,7 @@ RATES = {f"tenant-{i}": 2.0 for i in range(40)}
 
 
 def each_once(world: ControlWorld) -> None:
-    """Every event had its effect, in one cell, once."""
+    """Check that every event had its effect in one cell, once."""
     assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
     assert len(world.dead) == 0
     assert world.strangers == []
@@ -27,7 +27,7 @@ def each_once(world: ControlWorld) -> None:
 
 @pytest.mark.parametrize("fifo", [False, True])
 def test_cells_are_added_under_load(fifo: bool) -> None:
-    """3 → 5: the two new ones get their even share a few slots at a time; no slot moves between those that stay."""
+    """The two new cells get an even share, a few slots at a time; no slot moves between the old ones."""
     world = ControlWorld(3, fifo=fifo)
 
     async def story() -> None:
@@ -55,7 +55,7 @@ def test_cells_are_added_under_load(fifo: bool) -> None:
 
 @pytest.mark.parametrize("fifo", [False, True])
 def test_cells_are_removed_under_load(fifo: bool) -> None:
-    """4 → 2: emptied by moves, then ended; nothing of theirs is left behind."""
+    """Two of four are emptied by moves and end after that; nothing of theirs is left behind."""
     world = ControlWorld(4, fifo=fifo)
 
     async def story() -> None:
@@ -76,7 +76,7 @@ def test_cells_are_removed_under_load(fifo: bool) -> None:
 
 
 def test_a_pin_moves_its_key_and_no_other() -> None:
-    """There and back."""
+    """Its events follow it to the other cell and back."""
     world = ControlWorld(3, fifo=True)
 
     async def story() -> None:
@@ -103,7 +103,7 @@ def test_a_pin_moves_its_key_and_no_other() -> None:
 
 
 def test_a_cell_is_drained_weighted_and_cordoned() -> None:
-    """Drained: owns nothing. Uncordoned: its share again. Of weight 3: three times the others'. Cordoned: no more."""
+    """Drained, it owns nothing; uncordoned, its share; with weight 3, three shares; cordoned, no more than before."""
     world = ControlWorld(3)
 
     async def story() -> None:
@@ -127,7 +127,7 @@ def test_a_cell_is_drained_weighted_and_cordoned() -> None:
 
 
 def test_a_cell_that_cannot_be_launched_is_given_up_and_all_goes_back() -> None:
-    """Three launches fail: there are as many cells as before, and nothing has moved."""
+    """After three failed launches there are as many cells as before, and nothing has moved."""
     world = ControlWorld(3)
 
     async def story() -> None:
@@ -146,7 +146,7 @@ def test_a_cell_that_cannot_be_launched_is_given_up_and_all_goes_back() -> None:
 
 
 def test_a_cell_that_does_not_answer_its_canary_gets_nothing() -> None:
-    """It has a lease and says that it is ready, but refuses what it is sent: there are as many cells as before."""
+    """It has a lease, but refuses every canary; then there are as many cells as before."""
     world = ControlWorld(3)
     world.cells.cells["cell-0003"].refuses = True
 
@@ -163,7 +163,7 @@ def test_a_cell_that_does_not_answer_its_canary_gets_nothing() -> None:
 
 
 def test_what_a_dead_router_has_begun_ends_before_its_key_moves() -> None:
-    """The old cell works on it for longer than anybody waits for the router: no other cell gets the key before."""
+    """The old cell works on it for longer than the router lives; no other cell gets the key before it is done."""
     world = ControlWorld(3)
     for cell in world.cells.cells.values():
         cell.time_of_event = lambda event: 0.01 if event.canary else 25
@@ -189,7 +189,7 @@ def test_what_a_dead_router_has_begun_ends_before_its_key_moves() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_moves_that_are_interrupted_at_any_step_are_finished_or_undone(seed: int) -> None:
-    """Leaders, routers and instances die at any moment of many changes; another goes on, and all comes to rest."""
+    """Leaders, routers and instances die during many changes; others go on, and all comes to rest."""
     chance = random.Random(seed)
     world = ControlWorld(3, fifo=bool(seed % 2), quarantine_s=20)
     for cell in world.cells.cells.values():

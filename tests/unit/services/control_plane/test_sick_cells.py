@@ -24,7 +24,7 @@ WARM_S = 20.0  # longer than the warm-up grace, and enough to learn what is usua
 VICTIM = "cell-0001"
 
 
-class Hospital(ControlWorld):
+class SickWorld(ControlWorld):
     """A control world under a steady load, whose instances can fall ill."""
 
     def __init__(self, cells: int = CELLS) -> None:
@@ -70,11 +70,11 @@ class Hospital(ControlWorld):
         return [action for action in actions(self.control.contents.audit) if action in ladder]
 
 
-def on_hospital(
-    story: Callable[[Hospital], Coroutine[Any, Any, None]], cells: int = CELLS, warm_up_s: float = 15
-) -> Hospital:
+def in_sick_world(
+    story: Callable[[SickWorld], Coroutine[Any, Any, None]], cells: int = CELLS, warm_up_s: float = 15
+) -> SickWorld:
     """Play a story in a world of sick cells."""
-    world = Hospital(cells)
+    world = SickWorld(cells)
     world.warm_up_s = warm_up_s
     play(world.clock, story(world))
     return world
@@ -83,7 +83,7 @@ def on_hospital(
 def test_a_slow_instance_is_replaced_by_one_that_was_verified_before() -> None:
     """Three times as slow, it is replaced within 20 s. It keeps its traffic until then, and no other cell notices."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60):
             began = world.fall_ill(VICTIM, Sickness(factor=3))
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 20)
@@ -94,7 +94,7 @@ def test_a_slow_instance_is_replaced_by_one_that_was_verified_before() -> None:
         assert world.rung() is Rung.WELL
         assert world.notes.count_held("ejected") == 0
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_slow_instance_is_replaced_by_one_that_was_verified_before() -> None:
 def test_an_instance_that_fails_or_hangs_is_ejected_at_once_and_restarted(sickness: Sickness, seconds: float) -> None:
     """Its events wait in the hold queue until it has ended as it was asked to, and the next instance does them."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60):
             world.instances.on_restart = lambda address, _: world.machines.end(VICTIM, int(address.split(":")[1]))
             world.fall_ill(VICTIM, sickness)
@@ -112,26 +112,26 @@ def test_an_instance_that_fails_or_hangs_is_ejected_at_once_and_restarted(sickne
             assert world.taken() == ["treat", "restart instance"]
         assert world.notes.count_held("ejected") > 0
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 def test_an_instance_that_cannot_be_asked_to_end_is_replaced() -> None:
     """It hangs and its other paths don't answer either: another is launched beside it."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60):
             world.instances.deaf.add(f"{VICTIM}:1")
             world.fall_ill(VICTIM, Sickness(hangs=True))
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 15)
             assert world.taken() == ["treat", "restart instance", "replace"]
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 def test_a_sick_component_is_restarted_and_the_instance_stays() -> None:
     """The first rung is enough: the cell recovers, with a record of it, and nothing else is done."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60):
             world.instances.sick[f"{VICTIM}:1"] = {"s3"}
             world.instances.on_restart = lambda _address, _component: world.cells.cells[VICTIM].sick.clear()
@@ -141,26 +141,26 @@ def test_a_sick_component_is_restarted_and_the_instance_stays() -> None:
             assert world.taken() == ["treat", "restart components"]
             assert world.record(VICTIM).generation == 1
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 def test_a_component_whose_restart_does_not_help_is_followed_by_a_replacement() -> None:
     """The first rung has its time before the next one follows."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60):
             world.instances.sick[f"{VICTIM}:1"] = {"s3"}
             world.fall_ill(VICTIM, Sickness(extra_s=0.5))
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 45)
             assert world.taken() == ["treat", "restart components", "replace"]
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 def test_launches_that_fail_leave_the_slow_instance_where_it_is() -> None:
     """Launches are backed off, the cell is reprovisioned once and given up then, though not for ever."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(240):
             world.machines.broken.add(VICTIM)
             world.fall_ill(VICTIM, Sickness(factor=3))
@@ -176,13 +176,13 @@ def test_launches_that_fail_leave_the_slow_instance_where_it_is() -> None:
             world.machines.broken.clear()
             world.control.contents.cells[VICTIM] = replace(world.record(VICTIM), launch_failures=0)
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 def test_a_cell_that_is_sick_again_after_a_replacement_is_left_to_a_person() -> None:
     """The trouble is not the instance's, so another one would be no better."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(180):
             world.fall_ill(VICTIM, Sickness(factor=3), generations=9)
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 20)
@@ -192,13 +192,13 @@ def test_a_cell_that_is_sick_again_after_a_replacement_is_left_to_a_person() -> 
             assert world.record(VICTIM).generation == 2
             assert world.taken("give up", "replace") == ["replace", "give up"]
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 def test_two_sick_cells_are_treated_one_after_the_other() -> None:
     """A guard keeps the second from treatment until the first has its new instance."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60):
             for victim in ("cell-0001", "cell-0002"):
                 world.fall_ill(victim, Sickness(factor=3))
@@ -210,13 +210,13 @@ def test_two_sick_cells_are_treated_one_after_the_other() -> None:
             assert [entry.cell_id for entry in guarded] == ["cell-0002"]
             assert "one at a time" in guarded[0].why
 
-    on_hospital(story, cells=5)
+    in_sick_world(story, cells=5)
 
 
 def test_another_leader_goes_on_where_the_last_one_was_killed() -> None:
     """In the middle of a replacement there is one launch and one admission all the same."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60, controllers=2) as control:
             world.fall_ill(VICTIM, Sickness(factor=3))
             await world.until(lambda: world.rung() is Rung.REPLACING, "being replaced", 20)
@@ -225,13 +225,13 @@ def test_another_leader_goes_on_where_the_last_one_was_killed() -> None:
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 20)
             assert len([launch for launch in world.machines.launches if launch[0] == VICTIM]) == 2
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 def test_a_heavy_tenant_is_no_reason_to_touch_its_cell() -> None:
     """Its own events take ten times as long from now on, and the others' don't."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60):
             heavy = next(tenant for tenant in RATES if world.map().cell_of(tenant) == VICTIM)
             world.cells.cells[VICTIM].time_of_event = lambda event: (
@@ -241,14 +241,14 @@ def test_a_heavy_tenant_is_no_reason_to_touch_its_cell() -> None:
             assert set(world.generations().values()) == {1}
             assert world.taken() == []
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 @pytest.mark.parametrize("order", ["frozen", "ejected"])
 def test_automation_never_fights_a_persons_order(order: str) -> None:
     """A frozen cell stays as it is, however slow or failing; an ejected one gets nothing, however well."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(90):
             edit = Policy.with_frozen if order == "frozen" else Policy.with_ejected
             await world.decide(lambda policy: edit(policy, VICTIM, **{order: True}))
@@ -262,13 +262,13 @@ def test_automation_never_fights_a_persons_order(order: str) -> None:
             await world.decide(lambda policy: edit(policy, VICTIM, **{order: False}))
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 45)
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 def test_orders_to_replace_and_to_evict_are_carried_out() -> None:
     """Replaced, the old one serves until the new one is verified; evicted, it is ended first. Each is done once."""
 
-    async def story(world: Hospital) -> None:
+    async def story(world: SickWorld) -> None:
         async with world.under_load(60):
             await world.decide(lambda policy: policy.with_order(VICTIM, 1, evict=False))
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 10)
@@ -278,7 +278,7 @@ def test_orders_to_replace_and_to_evict_are_carried_out() -> None:
             await world.clock.sleep(20)
             assert world.generations() == {"cell-0000": 1, VICTIM: 2, "cell-0002": 2, "cell-0003": 1}
 
-    on_hospital(story)
+    in_sick_world(story)
 
 
 class TestGuards:
@@ -290,7 +290,7 @@ class TestGuards:
     ) -> None:
         """Their dependency fails: replacing instances one after the other would only make it worse."""
 
-        async def story(world: Hospital) -> None:
+        async def story(world: SickWorld) -> None:
             async with world.under_load(60):
                 for cell_id in list(world.generations()):
                     world.instances.deaf.add(f"{cell_id}:1")
@@ -303,13 +303,13 @@ class TestGuards:
 
         if not guarded:
             monkeypatch.setattr("router.core.control.actions.why_shared", lambda _: None)
-        on_hospital(story)
+        in_sick_world(story)
 
     @pytest.mark.parametrize("guarded", [True, False])
     def test_a_new_instance_may_be_slow_for_a_while(self, *, guarded: bool) -> None:
         """It warms up for 40 s: replaced before that is over, the next one would have to warm up as well."""
 
-        async def story(world: Hospital) -> None:
+        async def story(world: SickWorld) -> None:
             async with world.under_load(60):
                 await world.decide(lambda policy: policy.with_order(VICTIM, 1, evict=False))
                 world.cells.cells[VICTIM].sick[2] = Sickness(factor=3)
@@ -319,7 +319,7 @@ class TestGuards:
                 await world.clock.sleep(20)
                 assert (world.record(VICTIM).generation == 2) is guarded
 
-        on_hospital(story, warm_up_s=60 if guarded else 0)
+        in_sick_world(story, warm_up_s=60 if guarded else 0)
 
     @pytest.mark.parametrize("guarded", [True, False])
     def test_no_more_than_three_replacements_in_ten_minutes(
@@ -327,7 +327,7 @@ class TestGuards:
     ) -> None:
         """Something goes through the cells: after the third it is time for a person to look."""
 
-        async def story(world: Hospital) -> None:
+        async def story(world: SickWorld) -> None:
             async with world.under_load(160):
                 for number in range(4):
                     world.fall_ill(f"cell-000{number}", Sickness(factor=3))
@@ -336,7 +336,7 @@ class TestGuards:
 
         if not guarded:
             monkeypatch.setattr("router.core.control.guards.BUDGET", 100)
-        on_hospital(story, cells=5)
+        in_sick_world(story, cells=5)
 
     @pytest.mark.parametrize("guarded", [True, False])
     def test_a_replacement_that_did_not_help_is_not_tried_again_and_again(
@@ -344,7 +344,7 @@ class TestGuards:
     ) -> None:
         """Each would cost the cell its caches, and help as little."""
 
-        async def story(world: Hospital) -> None:
+        async def story(world: SickWorld) -> None:
             async with world.under_load(170):
                 world.fall_ill(VICTIM, Sickness(factor=3), generations=9)
                 await world.clock.sleep(165)
@@ -353,7 +353,7 @@ class TestGuards:
         if not guarded:
             monkeypatch.setattr("router.core.control.ladder.AGAIN_MS", 0)
         assert AGAIN_MS
-        on_hospital(story)
+        in_sick_world(story)
 
     @pytest.mark.parametrize("guarded", [True, False])
     def test_what_a_late_event_loop_measures_says_nothing(
@@ -361,7 +361,7 @@ class TestGuards:
     ) -> None:
         """The controller starves: its canaries seem slow, one cell's most of all."""
 
-        async def story(world: Hospital) -> None:
+        async def story(world: SickWorld) -> None:
             async with world.under_load(60):
                 if guarded:
                     monkeypatch.setattr("router.services.loop_lag.LoopLag.worst_s", lambda _self, _since: 0.5)
@@ -369,7 +369,7 @@ class TestGuards:
                 await world.clock.sleep(50)
                 assert (world.record(VICTIM).generation == 1) is guarded
 
-        on_hospital(story)
+        in_sick_world(story)
 
     @pytest.mark.parametrize("guarded", [True, False])
     def test_the_only_cell_is_not_replaced_for_being_slow(
@@ -377,7 +377,7 @@ class TestGuards:
     ) -> None:
         """There is nothing that it could be compared with: its work may just have become more."""
 
-        async def story(world: Hospital) -> None:
+        async def story(world: SickWorld) -> None:
             async with world.under_load(60):
                 world.fall_ill("cell-0000", Sickness(factor=3))
                 await world.clock.sleep(50)
@@ -385,4 +385,4 @@ class TestGuards:
 
         if not guarded:
             monkeypatch.setattr("router.core.control.treatment.why_guarded", lambda *_: None)
-        on_hospital(story, cells=1)
+        in_sick_world(story, cells=1)
