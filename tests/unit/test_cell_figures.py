@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.api.views import CellView, cell_views
-from router.core.control.actions import Suspension
+from router.core.control.observed import Suspension
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY

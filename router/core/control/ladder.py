@@ -27,7 +27,7 @@ RUNG_MS: Final[Mapping[Rung, int]] = {
     Rung.REPROVISIONING: 30_000,
     Rung.GIVEN_UP: 15 * 60_000,  # then treatment begins again
 }
-RECOVERED_MS: Final = 10_000  # without any sign of sickness
+RECOVERED_MS: Final = 10_000  # without any sign of sickness, until a cell counts as well again
 LAUNCHES: Final = 3  # failed ones in a row until the cell is reprovisioned; after as many more it is given up
 AGAIN_MS: Final = 15 * 60_000  # sick again so soon after a replacement: the instance is not what is wrong
 WORKER: Final = "worker"  # the component that is the instance itself: restarting it is a rung of its own

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from router.core.control.actions import Action, EndScaling, Observed, PublishMap, RaiseFence
+from router.core.control.actions import Action, EndScaling, PublishMap, RaiseFence
+from router.core.control.observed import Observed
 from router.core.models import Reason, Rung
 from router.core.policy import Policy
 from router.core.slot_map.placement import after, next_move, sources, targets, wanted_owners, with_pins

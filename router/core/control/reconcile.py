@@ -14,16 +14,15 @@ from router.core.control.actions import (
     Admit,
     Adopt,
     CreateCell,
-    Desired,
     GiveUpLaunch,
     Launch,
-    Observed,
     Retire,
     Stop,
     Treat,
     Verify,
 )
 from router.core.control.moves import MAX_FAILURES, left, map_steps
+from router.core.control.observed import Desired, Observed
 from router.core.control.treatment import treatments
 from router.core.models import CellRecord, CellState, LeaseView, Reason, Rung
 from router.core.policy import NO_POLICY, Order, Policy

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from router.core.control.actions import Desired, Observed, Treat
+from router.core.control.actions import Treat
 from router.core.control.guards import why_guarded
 from router.core.control.ladder import Circumstances, next_treatment
+from router.core.control.observed import Desired, Observed
 from router.core.control.records import ON_THE_LADDER
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import CellRecord, Reason

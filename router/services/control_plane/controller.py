@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from router.core.control.actions import Desired, Observed, Suspension
 from router.core.control.lease_trust import LeaseTrust
+from router.core.control.observed import Desired, Observed, Suspension
 from router.core.control.recollection import Recollection, why_restored
 from router.core.control.reconcile import reconcile
 from router.core.control.treatment import conditions
@@ -30,8 +30,8 @@ from router.services.control_plane.treater import Treater
 from router.services.loop_lag import LoopLag
 
 TICK_S: Final = 0.25
-MOVE_PAUSE_S: Final = 2.0  # after a move: what is wrong with a cell that has taken slots shows by then
-FOUND_AFTER_S: Final = 1.5  # with an empty registry: so long routers may say that they remember a map
+MOVE_PAUSE_S: Final = 2.0  # between two moves, for a cell that has taken slots to show whether it is well
+FOUND_AFTER_S: Final = 1.5  # how long routers may offer a map that they remember, before a new one is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ControllerConfig:
     """Who this controller is, and what it wants of the cells."""
 
     owner: str
-    cells: int  # until the policy says otherwise
+    cells: int  # their number, until the policy says otherwise
     launch_timeout_s: float
     lease_ttl_s: float  # of instances
     leader_ttl_s: float = 5.0
@@ -84,7 +84,7 @@ class Controller:
         treater = Treater(instances, resources, can_launch=self._fleet.can_launch)
         self._executor = Executor(config.owner, registry, self._fleet, resources, canary, treater, clock, observer)
         self._trust = LeaseTrust(config.lease_ttl_s)
-        self._highest_epoch = 0  # ever seen, so that an emptied registry can't turn the epoch back
+        self._highest_epoch = 0  # that was ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
         self._leads_until = 0.0
         self._empty_since: float | None = None  # since when there has been no map, in monotonic seconds

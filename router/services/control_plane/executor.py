@@ -34,9 +34,9 @@ from router.services.control_plane.canary import QUICK_S, Canary
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.treater import Treater
 
-CREATE_AGAIN_S: Final = 5.0  # after a failure to make a cell's components
-VERIFY_AGAIN_S: Final = 2.0  # after a canary that got no good answer
-END_AGAIN_S: Final = 5.0  # after an instance was asked to end
+CREATE_AGAIN_S: Final = 5.0  # until a cell's components are made again, after that failed
+VERIFY_AGAIN_S: Final = 2.0  # until the next canary, after one that was not answered well
+END_AGAIN_S: Final = 5.0  # until an instance is asked to end again
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,9 @@ class Executor:
     async def _stop(self, tick: Tick, action: Stop) -> None:
         if self._fleet.can_launch:
             await self._fleet.stop(action.cell_id, action.generation, action.why)
-        elif not self._too_soon("end", action.cell_id):  # it ends itself, and what has started it starts it again
+        elif not self._too_soon(
+            "end", action.cell_id
+        ):  # the worker ends itself, and whatever has started it starts it again
             self._put_off("end", action.cell_id, END_AGAIN_S)
             why_not = await self._treater.end(action.cell_id, action.generation, tick.snapshot)
             why = "; ".join(filter(None, [action.why, why_not]))

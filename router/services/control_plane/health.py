@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from router.core.control.actions import Health
 from router.core.control.guards import why_blind
+from router.core.control.observed import Health
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
 from router.core.models import CellRecord, Reason
@@ -24,8 +24,8 @@ from router.services.loop_lag import TOO_LATE_S, LoopLag
 READ_EVERY_S: Final = 0.5
 ASSESS_EVERY_S: Final = 1.0
 CANARY_EVERY_S: Final = 1.0
-CANARY_TIMEOUT_S: Final = 60.0  # the detector judges silence as it lasts; a reply that comes late still says how late
-BLIND_S: Final = 5.0  # so long after a loop was late, what it measures doesn't count
+CANARY_TIMEOUT_S: Final = 60.0  # long, since the detector judges silence as it lasts, and a late answer says how late
+BLIND_S: Final = 5.0  # how long nothing counts that a process measures, after its event loop was late
 
 
 @dataclass(slots=True)

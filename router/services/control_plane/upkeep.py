@@ -17,8 +17,8 @@ from router.core.registry import AuditEntry, Change
 from router.core.telemetry import ActionTaken
 from router.ports import CellRegistry, CellResources, Clock, Observer
 
-ROUND_S: Final = 10.0
-PAUSE_S: Final = 0.5  # between two cells, so that a round of many takes longer: Firehose allows 5 looks a second
+ROUND_S: Final = 10.0  # in which each cell is looked at once, if there are few
+PAUSE_S: Final = 0.5  # between two cells at least: Firehose allows 5 calls a second
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.core.control.actions import Action, Admit, Desired, GiveUpLaunch, Health, Launch, Observed, Stop, Suspension
+from router.core.control.actions import Action, Admit, GiveUpLaunch, Launch, Stop
+from router.core.control.observed import Desired, Health, Observed, Suspension
 from router.core.control.reconcile import reconcile, state_of
 from router.core.control.treatment import conditions, why_left_to_people
 from router.core.detection.assessment import Assessment, Verdict

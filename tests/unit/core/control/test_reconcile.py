@@ -13,17 +13,16 @@ from router.core.control.actions import (
     Admit,
     Adopt,
     CreateCell,
-    Desired,
     EndScaling,
     GiveUpLaunch,
     Launch,
-    Observed,
     PublishMap,
     RaiseFence,
     Retire,
     Stop,
     Verify,
 )
+from router.core.control.observed import Desired, Observed
 from router.core.control.reconcile import STARVED_MS, reconcile, state_of
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy

@@ -302,7 +302,7 @@ class TestGuards:
                     cell.sick.clear()
 
         if not guarded:
-            monkeypatch.setattr("router.core.control.actions.why_shared", lambda _: None)
+            monkeypatch.setattr("router.core.control.observed.why_shared", lambda _: None)
         in_sick_world(story)
 
     @pytest.mark.parametrize("guarded", [True, False])
