@@ -1,4 +1,4 @@
-"""`python -m router`."""
+"""Runs the command line as `python -m router`."""
 
 from router.cli.main import main
 

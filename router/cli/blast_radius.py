@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,23 +10,23 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from router.core.errors import RegistryUnavailableError
+from router.cli.options import AsJson
+from router.cli.registry import ask, slot_map_of
 from router.core.slot_map.blast_radius import Radius, radii, together, without
 from router.core.slot_map.placement import wanted_owners
 from router.core.slot_map.slots import SlotMap
-from router.settings import load
 
 if TYPE_CHECKING:
+    from router.adapters.redis.registry import RedisRegistry
     from router.core.models import Traffic
     from router.core.registry import Snapshot
 
 
-class By(StrEnum):
-    """What may fail as a whole."""
+class FailureDomain(StrEnum):
+    """What may fail as a whole, with all that is in it."""
 
     CELL = "cell"
     ZONE = "zone"
@@ -37,28 +36,27 @@ class By(StrEnum):
 def blast_radius(
     *,
     by: Annotated[
-        By, typer.Option(help="What may fail as a whole. Workers say where they are by CELL_ZONE, CELL_REGION.")
-    ] = By.CELL,
+        FailureDomain,
+        typer.Option(help="What may fail as a whole. Workers say where they are by CELL_ZONE, CELL_REGION."),
+    ] = FailureDomain.CELL,
     what_if: Annotated[
         str, typer.Option(metavar="WHAT=NAME", help="As it would be when that is gone: cell=…, zone=… or region=….")
     ] = "",
     limit: Annotated[
         str, typer.Option("--assert", metavar="max=SHARE", help="Exit 1 when a share is larger: max=0.25.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the share of keys, events and tenants that each cell, zone or region would take with it.
 
-    Keys by the slot map; events and tenants as the routers that run have seen them since they started.
+    Keys are counted by the slot map; events and tenants as the routers that run now have seen them since their start.
     """
     most, gone = _most(limit), _gone(what_if)
-    snapshot, traffic = uvloop.run(_look())
-    if snapshot.slot_map is None:
-        raise RegistryUnavailableError("there is no slot map yet: see whether a controller leads")
-    slot_map = snapshot.slot_map
+    snapshot, traffic = ask(_snapshot_and_traffic)
+    slot_map = slot_map_of(snapshot)
     if gone is not None:
         slot_map, traffic = _without(gone, snapshot, slot_map, traffic)
-    found = radii(slot_map.counts(), traffic, _places(snapshot, by))
+    found = radii(slot_map.counts(), traffic, _domains(snapshot, by))
     if as_json:
         typer.echo(json.dumps([asdict(radius) for radius in found]))
     else:
@@ -81,34 +79,34 @@ def _most(limit: str) -> float:
     return most
 
 
-def _gone(what_if: str) -> tuple[By, str] | None:
+def _gone(what_if: str) -> tuple[FailureDomain, str] | None:
     if not what_if:
         return None
     kind, _, name = what_if.partition("=")
-    if kind not in [by.value for by in By] or not name:
+    if kind not in list(FailureDomain) or not name:
         raise typer.BadParameter("give cell=NAME, zone=NAME or region=NAME: cell=cell-0003", param_hint="--what-if")
-    return By(kind), name
+    return FailureDomain(kind), name
 
 
 def _without(
-    gone: tuple[By, str], snapshot: Snapshot, slot_map: SlotMap, traffic: Mapping[str, Traffic]
+    gone: tuple[FailureDomain, str], snapshot: Snapshot, slot_map: SlotMap, traffic: Mapping[str, Traffic]
 ) -> tuple[SlotMap, Mapping[str, Traffic]]:
-    """Map and traffic when the slots of what is gone are with the others."""
+    """The slot map and the traffic once the other cells have the slots of what is gone."""
     kind, name = gone
-    places = _places(snapshot, kind)
-    cells = [cell_id for cell_id, place in places.items() if place == name]
+    domains = _domains(snapshot, kind)
+    cells = [cell_id for cell_id, domain in domains.items() if domain == name]
     left = [cell_id for cell_id in slot_map.counts() if cell_id not in cells]
     if not cells:
-        raise typer.BadParameter(f"there is no {kind} {name}; there are {_names(places)}", param_hint="--what-if")
+        raise typer.BadParameter(f"there is no {kind} {name}; there are {_names(domains)}", param_hint="--what-if")
     if not left:
         raise typer.BadParameter(f"nothing is left without {kind} {name}", param_hint="--what-if")
     owners = wanted_owners(slot_map.owners, left, snapshot.policy)
     return SlotMap(slot_map.epoch, owners), without(slot_map, owners, traffic)
 
 
-def _places(snapshot: Snapshot, by: By) -> dict[str, str]:
-    """Cell → itself, its zone or its region."""
-    if by is By.CELL:
+def _domains(snapshot: Snapshot, by: FailureDomain) -> dict[str, str]:
+    """Cell → the cell itself, or the zone or region that its instance is in; empty where a worker names none."""
+    if by is FailureDomain.CELL:
         return {cell_id: cell_id for cell_id, record in snapshot.cells.items() if not record.retired}
     admitted = {
         cell_id: snapshot.lease(record.cell_id, record.generation) for cell_id, record in snapshot.cells.items()
@@ -116,19 +114,16 @@ def _places(snapshot: Snapshot, by: By) -> dict[str, str]:
     return {cell_id: getattr(lease, by.value) for cell_id, lease in admitted.items() if lease is not None}
 
 
-def _names(places: Mapping[str, str]) -> str:
-    return ", ".join(sorted(filter(None, Counter(places.values())))) or "none that are known"
+def _names(domains: Mapping[str, str]) -> str:
+    return ", ".join(sorted(filter(None, Counter(domains.values())))) or "none that are known"
 
 
-def _table(found: list[Radius], by: By) -> Table:
+def _table(found: list[Radius], by: FailureDomain) -> Table:
     table = Table(by.value, "keys", "events", "tenants")
     for radius in found:
         table.add_row(radius.name, f"{radius.keys:.1%}", f"{radius.events:.1%}", f"{radius.tenants:.1%}")
     return table
 
 
-async def _look() -> tuple[Snapshot, Mapping[str, Traffic]]:
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
-
-    async with open_registry(load(os.environ)) as registry:
-        return await registry.snapshot(), together(await registry.traffic())
+async def _snapshot_and_traffic(registry: RedisRegistry) -> tuple[Snapshot, Mapping[str, Traffic]]:
+    return await registry.snapshot(), together(await registry.traffic())

@@ -1,43 +1,36 @@
 """`cellrouter freeze|unfreeze|eject|readmit|evict|replace CELL`: people's orders about one cell's instances.
 
-Each is a change of the policy, as those of `cellrouter apply` are, that needs to know the cell as it is now.
+Each order is a change of the policy, as `cellrouter apply` makes them, that depends on how the cell is now.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 import uvloop
 
-from router.cli.policy import follow, look, put_in_force
-from router.cli.policy_edits import CellId, Edit
+from router.cli.options import CellId, RequiredWhy
+from router.cli.policy import put_in_force
+from router.cli.policy_edits import PolicyEdit
+from router.cli.registry import follow, look
+from router.core.models import Reason
 from router.core.policy import Policy
-from router.settings import Settings, load
 
 if TYPE_CHECKING:
     from router.core.models import CellRecord
     from router.core.registry import Snapshot
 
-MOST_NAMES: Final = 12
+MOST_NAMES: Final = 12  # of cells that an error lists
 
-
-def _reason(why: str) -> str:
-    if not why.strip():
-        raise typer.BadParameter("say why, for those who come after you")
-    return why
-
-
-Why = Annotated[str, typer.Option(help="For the audit.", callback=_reason)]
 Wait = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="Follow it for so long at most; 0: only give the order.")
 ]
 
 
-def freeze(cell_id: CellId, *, why: Why) -> None:
+def freeze(cell_id: CellId, *, why: RequiredWhy) -> None:
     """Leave a cell's instance as it is: no recovery, eviction, replacement or new launch, even when it dies.
 
     Orders by `evict` and `replace` are carried out nevertheless.
@@ -46,24 +39,24 @@ def freeze(cell_id: CellId, *, why: Why) -> None:
     record = record_of(cell_id, snapshot)
     if _put(cell_id, "freeze", f"{cell_id}: frozen", why, lambda policy: policy.with_frozen(cell_id, frozen=True)):
         typer.echo(f"Nothing but a person's order touches its instances until cellrouter unfreeze {cell_id}")
-        _warn_of_none(record, snapshot)
+        _warn_if_unserved(record, snapshot)
 
 
-def unfreeze(cell_id: CellId, *, why: Why) -> None:
+def unfreeze(cell_id: CellId, *, why: RequiredWhy) -> None:
     """Give a frozen cell back to automation."""
     record_of(cell_id, look())
-    text, unless = f"{cell_id}: looked after by automation again", f"{cell_id} is not frozen"
-    _put(cell_id, "unfreeze", text, why, lambda policy: policy.with_frozen(cell_id, frozen=False), unless)
+    text, why_unchanged = f"{cell_id}: looked after by automation again", f"{cell_id} is not frozen"
+    _put(cell_id, "unfreeze", text, why, lambda policy: policy.with_frozen(cell_id, frozen=False), why_unchanged)
 
 
-def eject(cell_id: CellId, *, why: Why) -> None:
+def eject(cell_id: CellId, *, why: RequiredWhy) -> None:
     """Send a cell no events until it is readmitted: they wait in its hold queue, or with FIFO in the source."""
     record_of(cell_id, look())
     if _put(cell_id, "eject", f"{cell_id}: ejected", why, lambda policy: policy.with_ejected(cell_id, ejected=True)):
         typer.echo(f"Its events wait until cellrouter readmit {cell_id}")
 
 
-def readmit(cell_id: CellId, *, why: Why) -> None:
+def readmit(cell_id: CellId, *, why: RequiredWhy) -> None:
     """Send an ejected cell its events again, slowly at first; those that waited too.
 
     When automation had ejected it, it is frozen too: else it would be ejected again at once.
@@ -79,10 +72,10 @@ def readmit(cell_id: CellId, *, why: Why) -> None:
             f"Automation had ejected it ({record.treatment.verdict}: {record.treatment.why}). It is frozen, so that it "
             f"isn't ejected again; cellrouter unfreeze {cell_id} gives it back to automation"
         )
-        _warn_of_none(record, snapshot)
+        _warn_if_unserved(record, snapshot)
 
 
-def evict(cell_id: CellId, *, why: Why, wait: Wait = 120) -> None:
+def evict(cell_id: CellId, *, why: RequiredWhy, wait: Wait = 120) -> None:
     """End a cell's instance now and launch another; its events wait meanwhile. Follow it until that one serves.
 
     Ctrl-C ends the following, not the eviction.
@@ -90,7 +83,7 @@ def evict(cell_id: CellId, *, why: Why, wait: Wait = 120) -> None:
     _order(cell_id, why, wait, evict=True)
 
 
-def replace(cell_id: CellId, *, why: Why, wait: Wait = 120) -> None:
+def replace(cell_id: CellId, *, why: RequiredWhy, wait: Wait = 120) -> None:
     """Launch another instance beside a cell's own, which serves until that one is verified. Follow it until then.
 
     Ctrl-C ends the following, not the replacement.
@@ -102,7 +95,7 @@ COMMANDS: Final = (freeze, unfreeze, eject, readmit, evict, replace)
 
 
 def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
-    """The cell's record. Raises typer.BadParameter that names the cells there are."""
+    """Return the cell's record. Raises typer.BadParameter, which lists the cells, when there is no such cell."""
     record = snapshot.cells.get(cell_id)
     if record is not None and not record.retired:
         return record
@@ -112,19 +105,19 @@ def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
 
 
 def readmitted(policy: Policy, record: CellRecord) -> Policy:
-    """The cell's events go to it; what automation thinks of it doesn't count then."""
+    """Return the policy by which the cell gets its events again: frozen, if automation would eject it otherwise."""
     after = policy.with_ejected(record.cell_id, ejected=False)
     return after.with_frozen(record.cell_id, frozen=True) if policy.finds_useless(record) else after
 
 
 def serves(cell_id: str, generation: int, snapshot: Snapshot) -> bool:
-    """Whether this instance is alive and ready."""
+    """Tell whether the cell's instance of this generation has a live lease and is ready."""
     lease = snapshot.lease(cell_id, generation)
     return lease is not None and lease.live and lease.ready
 
 
 def progress(record: CellRecord, ordered: int, snapshot: Snapshot) -> str:
-    """How far an order about this generation is."""
+    """Say how far an order to replace or evict the generation `ordered` is."""
     old = "serves" if serves(record.cell_id, ordered, snapshot) else "is gone, its events wait"
     if record.launching:
         new = "is ready, and tried by a canary" if serves(record.cell_id, record.launching, snapshot) else "is launched"
@@ -133,14 +126,21 @@ def progress(record: CellRecord, ordered: int, snapshot: Snapshot) -> str:
     return f"generation {ordered} {old}{failures}"
 
 
-def _warn_of_none(record: CellRecord, snapshot: Snapshot) -> None:
+def _warn_if_unserved(record: CellRecord, snapshot: Snapshot) -> None:
     if not serves(record.cell_id, record.generation, snapshot):
         text = f"It has no instance that serves, and frozen it gets none but by cellrouter replace {record.cell_id}"
         typer.echo(text, err=True)
 
 
-def _put(cell_id: str, action: str, text: str, why: str, make: Callable[[Policy], Policy], unless: str = "") -> bool:
-    return put_in_force(Edit(action, text, why, lambda policy, _: make(policy), unless, cell_id))
+def _put(
+    cell_id: str,
+    action: str,
+    text: str,
+    why: str,
+    make: Callable[[Policy], Policy],
+    why_unchanged: Reason | None = None,
+) -> bool:
+    return put_in_force(PolicyEdit(action, text, why, lambda policy, _: make(policy), why_unchanged, cell_id))
 
 
 def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
@@ -155,7 +155,7 @@ def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
     if not wait:
         return
     try:
-        generation = uvloop.run(_taken_over(load(os.environ), cell_id, ordered, wait))
+        generation = uvloop.run(_taken_over(cell_id, ordered, wait))
     except KeyboardInterrupt:
         typer.echo(f"It goes on without you; cellrouter explain {cell_id} tells how far it is")
         return
@@ -169,14 +169,17 @@ def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
     typer.echo(f"{cell_id} is served by generation {generation}")
 
 
-async def _taken_over(settings: Settings, cell_id: str, ordered: int, wait: float) -> int:
-    """Tell what is done until a later generation has the traffic: which. Raises TimeoutError."""
+async def _taken_over(cell_id: str, ordered: int, wait: float) -> int:
+    """Print progress until a generation later than `ordered` has the traffic, and return that generation.
+
+    Raises TimeoutError after `wait` seconds.
+    """
 
     def seen(snapshot: Snapshot) -> tuple[str, int]:
         record = snapshot.cells.get(cell_id)
-        if record is None:  # the registry is being put back
+        if record is None:  # the registry is being restored
             return "", 0
         return ("", record.generation) if record.generation > ordered else (progress(record, ordered, snapshot), 0)
 
     async with asyncio.timeout(wait):
-        return await follow(settings, seen)
+        return await follow(seen)

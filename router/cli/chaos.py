@@ -11,7 +11,8 @@ import uvloop
 
 from cell_worker.protocol import Fault, FaultKind
 from router.cli.cells import record_of
-from router.cli.policy_edits import CellId
+from router.cli.options import CellId
+from router.cli.registry import look
 from router.core.errors import CellUnavailableError
 from router.settings import load
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from router.core.models import LeaseView
     from router.core.registry import Snapshot
 
-MAX_S: Final = 600
+MAX_S: Final = 600  # seconds that a fault may last
 
 Seconds = Annotated[
     float, typer.Option("--for", min=0, max=MAX_S, help="Seconds, then it ends by itself; 0: end it now.")
@@ -88,7 +89,10 @@ def crash(cell_id: CellId) -> None:
 
 
 def _inject(cell_id: str, fault: Fault, text: str) -> None:
-    lease = uvloop.run(_send(cell_id, fault))
+    from router.bootstrap.workers import inject_fault  # noqa: PLC0415 - --help stays quick
+
+    lease = _admitted(cell_id, look())
+    uvloop.run(inject_fault(load(os.environ), lease.address, fault))
     instance = f"{cell_id}, generation {lease.generation} at {lease.address}"
     typer.echo(f"{instance}: {text}{_end(fault)}" if fault.seconds else f"{instance}: {fault.kind.value} is over")
 
@@ -103,19 +107,8 @@ def _end(fault: Fault) -> str:
 
 
 def _admitted(cell_id: str, snapshot: Snapshot) -> LeaseView:
-    """The lease of the instance that gets the cell's traffic."""
+    """The lease of the instance that has the cell's traffic. Raises CellUnavailableError when it has no live lease."""
     lease = snapshot.lease(cell_id, record_of(cell_id, snapshot).generation)
     if lease is not None and lease.live:
         return lease
     raise CellUnavailableError(f"{cell_id} has no instance that serves now; cellrouter where KEY shows its state")
-
-
-async def _send(cell_id: str, fault: Fault) -> LeaseView:
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
-    from router.bootstrap.workers import inject_fault  # noqa: PLC0415 - --help stays quick
-
-    settings = load(os.environ)
-    async with open_registry(settings) as registry:
-        lease = _admitted(cell_id, await registry.snapshot())
-    await inject_fault(settings, lease.address, fault)
-    return lease

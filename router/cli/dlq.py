@@ -8,7 +8,10 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import wraps
+from inspect import Signature, signature
 from json import dumps
 from typing import Annotated, Any, Final
 
@@ -19,8 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from router.cli.options import DryRun
+from router.cli.texts import printable
 from router.core.errors import CellRouterError
 from router.core.messages.dead_letter import Entry, Filter, parse_duration
+from router.core.models import Reason
 from router.services.dead_letters import HIDDEN_S, DeadLetters, Step, Tally
 from router.settings import Settings, load
 
@@ -29,9 +35,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-INTERRUPTED: Final = 130
-PROGRESS_EVERY: Final = 1000  # entries
-PAGE: Final = 10  # rows of a table that are laid out at once: nothing waits for the end of the queue
+INTERRUPTED: Final = 130  # exit code, as shells have it for SIGINT
+PROGRESS_EVERY: Final = 1000  # entries, where there is no terminal
+PAGE: Final = 10  # rows of a table that are laid out together, so that the first don't wait for the end of the queue
 COLUMNS: Final[dict[str, dict[str, Any]]] = {
     "dead at": {"width": 20},
     "reason": {"width": 12},
@@ -42,39 +48,63 @@ COLUMNS: Final[dict[str, dict[str, Any]]] = {
     "error": {"ratio": 5},
 }
 
-Reason = Annotated[str | None, typer.Option(help="malformed, rejected, max_attempts or foreign (in no envelope).")]
-Key = Annotated[str | None, typer.Option(help="The partition key.")]
-Cell = Annotated[str | None, typer.Option(help="The cell that it died in.")]
-EventId = Annotated[str | None, typer.Option("--event", help="The event id.")]
-Source = Annotated[str | None, typer.Option(help="The queue that it came from.")]
-ErrorText = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="Is somewhere in its error.")]
-OlderThan = Annotated[str | None, typer.Option(metavar="DURATION", help="Died longer ago: 90s, 30m, 2h, 7d, 1d12h.")]
-NewerThan = Annotated[str | None, typer.Option(metavar="DURATION", help="Died since.")]
-Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="So many at most.")]
+Rate = Annotated[float | None, typer.Option(min=0.001, metavar="N", help="So many a second at most.")]
 All = Annotated[bool, typer.Option("--all", help="Every entry: needed when nothing else says which.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
-@app.command("list")
-def list_(
+def _filter(
     *,
-    reason: Reason = None,
-    key: Key = None,
-    cell: Cell = None,
-    event: EventId = None,
-    source: Source = None,
-    error: ErrorText = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    limit: Limit = None,
-    json: Json = False,
-) -> None:
+    reason: Annotated[
+        str | None, typer.Option(help="malformed, rejected, max_attempts or foreign (in no envelope).")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The partition key.")] = None,
+    cell: Annotated[str | None, typer.Option(help="The cell that it died in.")] = None,
+    event: Annotated[str | None, typer.Option(help="The event id.")] = None,
+    source: Annotated[str | None, typer.Option(help="The queue that it came from.")] = None,
+    error: Annotated[str | None, typer.Option(metavar="TEXT", help="Is somewhere in its error.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Died longer ago: 90s, 30m, 2h, 7d, 1d12h.")
+    ] = None,
+    newer_than: Annotated[str | None, typer.Option(metavar="DURATION", help="Died since.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="So many at most.")] = None,
+) -> Filter:
+    """The options by which every command says which entries it means, and the filter that they make."""
+    return Filter(
+        reason=reason,
+        key=key,
+        cell=cell,
+        event=event,
+        source=source,
+        error=error,
+        older_than_s=_seconds("--older-than", older_than),
+        newer_than_s=_seconds("--newer-than", newer_than),
+        limit=limit,
+    )
+
+
+def _with_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_filter`, and as its parameter `where` the filter that they make."""
+    options, own = (dict(signature(each, eval_str=True).parameters) for each in (_filter, command))
+    del own["where"]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        where = _filter(**{name: given.pop(name) for name in options})
+        command(where=where, **given)
+
+    parameters = sorted([*options.values(), *own.values()], key=lambda parameter: parameter.kind)
+    vars(run)["__signature__"] = Signature(parameters)  # what typer reads
+    return run
+
+
+@app.command("list")
+@_with_filter
+def list_(*, where: Filter, json: Json = False) -> None:
     """List entries, a line each, without their bodies."""
-    where = _filter(reason, key, cell, event, source, error, older_than, newer_than, limit)
-    lines = _Lines(json=json)
+    printer = EntryPrinter(json=json)
     tally = Tally()
-    _run(lambda letters: letters.look(where, tally, lines.show), tally, lines.close)
+    _run(lambda letters: letters.look(where, tally, printer.show), tally, printer.close)
     nothing = "No entry is visible: the queue is empty, or another run looks at it"
     _say(f"{tally.done} of {tally.done + tally.other} entries seen match" if tally.left else nothing)
     if tally.full:
@@ -82,72 +112,43 @@ def list_(
 
 
 @app.command()
+@_with_filter
 def show(
     id_: Annotated[str, typer.Argument(metavar="ID", help="The event's id, the entry's, or the original message's.")],
     *,
-    reason: Reason = None,
-    key: Key = None,
-    cell: Cell = None,
-    event: EventId = None,
-    source: Source = None,
-    error: ErrorText = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    limit: Limit = None,
+    where: Filter,
     json: Json = False,
 ) -> None:
     """Show all of an entry, its body too. An event that died twice has two."""
-    where = _filter(reason, key, cell, event, source, error, older_than, newer_than, limit, any_id=id_)
     tally = Tally()
 
     def print_one(entry: Entry) -> None:
         typer.echo(_json(entry, body=True) if json else "\n".join(_all_of(entry)) + "\n")
 
-    _run(lambda letters: letters.look(where, tally, print_one), tally)
+    _run(lambda letters: letters.look(replace(where, any_id=id_), tally, print_one), tally)
     if not tally.done:
-        _say(f"No entry has the id {_clean(id_)}; cellrouter dlq list shows which there are.")
+        _say(f"No entry has the id {printable(id_)}; cellrouter dlq list shows which there are.")
         raise typer.Exit(1)
 
 
 @app.command()
-def redrive(
-    *,
-    reason: Reason = None,
-    key: Key = None,
-    cell: Cell = None,
-    event: EventId = None,
-    source: Source = None,
-    error: ErrorText = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    limit: Limit = None,
-    all_: All = False,
-    dry_run: DryRun = False,
-    rate: Annotated[float | None, typer.Option(min=0.001, metavar="N", help="So many a second at most.")] = None,
-) -> None:
+@_with_filter
+def redrive(*, where: Filter, all_: All = False, dry_run: DryRun = False, rate: Rate = None) -> None:
     """Send entries back to where they came from, under the same event ids; each is deleted once it was taken.
 
     Exits 0 only when all that matched was done.
     """
-    where = _filter(reason, key, cell, event, source, error, older_than, newer_than, limit)
-    _some(where, every=all_)
+    _refuse_unclear(where, every=all_)
     _change(
         lambda letters, tally, to: letters.redrive(where, tally, to, rate=rate, dry_run=dry_run), "redriven", dry_run
     )
 
 
 @app.command()
+@_with_filter
 def drop(
     *,
-    reason: Reason = None,
-    key: Key = None,
-    cell: Cell = None,
-    event: EventId = None,
-    source: Source = None,
-    error: ErrorText = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    limit: Limit = None,
+    where: Filter,
     all_: All = False,
     dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
@@ -156,27 +157,10 @@ def drop(
 
     Exits 0 only when all that matched was done.
     """
-    where = _filter(reason, key, cell, event, source, error, older_than, newer_than, limit)
-    _some(where, every=all_)
+    _refuse_unclear(where, every=all_)
     if not dry_run and not yes:
         _confirm(where)
     _change(lambda letters, tally, to: letters.drop(where, tally, to, dry_run=dry_run), "dropped", dry_run)
-
-
-def _filter(
-    reason: str | None,
-    key: str | None,
-    cell: str | None,
-    event: str | None,
-    source: str | None,
-    error: str | None,
-    older_than: str | None,
-    newer_than: str | None,
-    limit: int | None,
-    any_id: str | None = None,
-) -> Filter:
-    older_s, newer_s = _seconds("--older-than", older_than), _seconds("--newer-than", newer_than)
-    return Filter(reason, key, cell, event, source, error, older_s, newer_s, any_id, limit)
 
 
 def _seconds(option: str, text: str | None) -> int | None:
@@ -186,7 +170,7 @@ def _seconds(option: str, text: str | None) -> int | None:
         raise typer.BadParameter(str(error), param_hint=option) from error
 
 
-def _some(where: Filter, *, every: bool) -> None:
+def _refuse_unclear(where: Filter, *, every: bool) -> None:
     if where.is_empty and not every:
         raise typer.BadParameter(
             "say which entries, by --reason, --key, … (see --help), or --all for every one of them"
@@ -201,7 +185,9 @@ def _confirm(where: Filter) -> None:
             "there is no terminal to ask on: give --yes, or --dry-run to see what would be deleted"
         )
     queue = load(os.environ).source.dead_letter_queue
-    typer.confirm(f"Delete for good from {queue}: {_clean(str(where))}? (--dry-run shows them)", abort=True, err=True)
+    typer.confirm(
+        f"Delete for good from {queue}: {printable(str(where))}? (--dry-run shows them)", abort=True, err=True
+    )
 
 
 def _change(act: Callable[[DeadLetters, Tally, Callable[[Step], None]], Awaitable[None]], verb: str, dry: bool) -> None:
@@ -212,12 +198,13 @@ def _change(act: Callable[[DeadLetters, Tally, Callable[[Step], None]], Awaitabl
         if step.kind == "would":
             typer.echo(f"would be {verb}: {' '.join([*_words(step.entry), step.detail]).rstrip()}")
         elif step.kind == "failed":
-            _say(f"failed: {_clean(step.entry.name)}: {_clean(step.detail)}")
+            _say(f"failed: {printable(step.entry.name)}: {printable(step.detail)}")
         elif tally.done % (1 if sys.stderr.isatty() else PROGRESS_EVERY) == 0:
             _progress(f"{tally.done} {done}, {tally.failed} failed so far")
 
     def summary() -> None:
-        typer.echo(f"{tally.done} {done}, {tally.failed} failed, {tally.left} left{_why_left(tally, dry=dry)}")
+        why = _why_left(tally, dry=dry)
+        typer.echo(f"{tally.done} {done}, {tally.failed} failed, {tally.left} left{f' ({why})' if why else ''}")
 
     _run(lambda letters: act(letters, tally, report), tally, summary)
     if tally.failed or tally.full:
@@ -225,21 +212,21 @@ def _change(act: Callable[[DeadLetters, Tally, Callable[[Step], None]], Awaitabl
 
 
 def _progress(text: str) -> None:
-    """Each over the one before, on a terminal."""
+    """Print how far a change is; on a terminal, over what was printed before."""
     typer.echo(f"{text}\r" if sys.stderr.isatty() else text, nl=not sys.stderr.isatty(), err=True)
 
 
-def _why_left(tally: Tally, *, dry: bool) -> str:
+def _why_left(tally: Tally, *, dry: bool) -> Reason | None:
     parts = {"would not be touched": tally.other} if dry else {"failed": tally.failed, "don't match": tally.other}
     parts["came after the start"] = tally.newer
     texts = [f"{count} {what}" for what, count in parts.items() if count]
-    return f" ({', '.join(texts)})" if texts else ""
+    return ", ".join(texts) or None
 
 
 def _run(
     work: Callable[[DeadLetters], Awaitable[None]], tally: Tally, close: Callable[[], None] = lambda: None
 ) -> None:
-    """Do it; then `close`, whatever came; then say what the operator should know of the queue."""
+    """Do some work on the queue; then, even after an error, call `close` and warn of what the work leaves behind."""
     settings = load(os.environ)
     try:
         uvloop.run(_interruptible(settings, work))
@@ -256,7 +243,7 @@ def _run(
 
 
 async def _interruptible(settings: Settings, work: Callable[[DeadLetters], Awaitable[None]]) -> None:
-    """The first Ctrl-C or SIGTERM ends it in order, the second at once."""
+    """Do some work that the first Ctrl-C or SIGTERM ends in good order, and the second at once."""
     from router.bootstrap.queues import open_dead_letters  # noqa: PLC0415 - --help stays quick
 
     task = asyncio.current_task()
@@ -285,8 +272,8 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-class _Lines:
-    """Prints entries as they come: a table on a terminal, else tab-separated, or JSON."""
+class EntryPrinter:
+    """Prints entries as they come: as a table on a terminal, else tab-separated; or as JSON, a line each."""
 
     def __init__(self, *, json: bool) -> None:
         self._json = json
@@ -295,7 +282,7 @@ class _Lines:
         self._pages = 0
 
     def show(self, entry: Entry) -> None:
-        """One more."""
+        """Print one more entry, at the latest when `close` is called."""
         if self._console is None:
             typer.echo(_json(entry, body=False) if self._json else "\t".join(_cells(entry)))
             return
@@ -304,7 +291,7 @@ class _Lines:
             self.close()
 
     def close(self) -> None:
-        """Print what is not printed yet."""
+        """Print the rows that still wait for their page to be full."""
         if self._console is None or not self._page:
             return
         table = Table(box=None, expand=True, show_header=not self._pages, pad_edge=False)
@@ -320,18 +307,18 @@ class _Lines:
 def _cells(entry: Entry) -> list[str]:
     letter = entry.letter
     fields = (letter.reason, entry.name, letter.partition_key, letter.cell_id, str(letter.attempts or ""), letter.error)
-    return [_time(letter.dead_at_ms), *map(_clean, fields)]
+    return [_time(letter.dead_at_ms), *map(printable, fields)]
 
 
 def _words(entry: Entry) -> list[str]:
     letter = entry.letter
     what = "event" if entry.is_event else "message"
-    key = [f"key={_clean(letter.partition_key)}"] if entry.is_event else []
-    return [what, _clean(entry.name), f"reason={_clean(letter.reason)}", *key]
+    key = [f"key={printable(letter.partition_key)}"] if entry.is_event else []
+    return [what, printable(entry.name), f"reason={printable(letter.reason)}", *key]
 
 
 def _json(entry: Entry, *, body: bool) -> str:
-    """The envelope's fields, and of the entry itself its id and when it came."""
+    """The envelope's fields, and beside them the entry's own id, arrival and count of receives."""
     fields = {
         "entry_id": entry.message.message_id,
         "entered_at_ms": entry.message.sent_at_ms,
@@ -353,8 +340,8 @@ def _all_of(entry: Entry) -> list[str]:
     for name, value in fields.pop("attributes").items():
         fields[f"attribute {name}"] = value
     fields = {"entry_id": entry.message.message_id, "receive_count": entry.message.receive_count} | fields
-    lines = [f"{name + ':':<16} {_clean(str(value))}" for name, value in fields.items() if value not in ("", 0)]
-    return [*lines, "body:", *map(_clean, _pretty(body).split("\n"))]
+    lines = [f"{name + ':':<16} {printable(str(value))}" for name, value in fields.items() if value not in ("", 0)]
+    return [*lines, "body:", *map(printable, _pretty(body).split("\n"))]
 
 
 def _pretty(body: str) -> str:
@@ -369,8 +356,3 @@ def _time(ms: int) -> str:
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):
         return str(ms)  # in a forged envelope
-
-
-def _clean(text: str) -> str:
-    """On one line and without control characters: what others have sent must not steer the terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

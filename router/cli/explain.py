@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import exp
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
-import uvloop
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from router.cli.cells import record_of
-from router.cli.policy import by_hand, time_text
-from router.cli.policy_edits import CellId
+from router.cli.options import AsJson, CellId
+from router.cli.policy import by_hand
+from router.cli.registry import ask
+from router.cli.texts import printable, time_text
 from router.core.control.reconcile import state_of
 from router.core.detection.assessment import SICK, Assessment, DetectorConfig, Verdict
 from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
-from router.settings import load
 
 if TYPE_CHECKING:
+    from router.adapters.redis.registry import RedisRegistry
     from router.core.registry import AuditEntry, Condition, Snapshot
 
-AUDIT_READ: Final = 2000  # of all cells
-AUDIT_SHOWN: Final = 8
+AUDIT_READ: Final = 2000  # entries, about all cells
+AUDIT_SHOWN: Final = 8  # entries about the explained cell
 NOTHING_WRONG: Final = "no rule says that anything is wrong"
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another cell, to compare with."""
+    """Another cell of the environment, to compare the explained one with."""
 
     cell_id: str
     off: float | None  # S
@@ -44,7 +45,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All that bears on what is done about a cell."""
+    """All that bears on what is done about a cell: the keys of `explain --json`."""
 
     cell_id: str
     state: str
@@ -52,8 +53,8 @@ class Explanation:
     launching: int
     admitted_at_ms: int
     now_ms: int
-    doubts: tuple[str, ...]  # why what follows may not be so any more
-    assessment: Assessment | None  # None: nothing was ever said of it
+    doubts: tuple[Reason, ...]  # why what follows may be out of date
+    assessment: Assessment | None  # None: the leader has never assessed the cell
     why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick
     treatment: Treatment
     by_hand: str
@@ -65,7 +66,7 @@ class Explanation:
 def explanation(
     cell_id: str, snapshot: Snapshot, conditions: Mapping[str, Condition], audit: Sequence[AuditEntry]
 ) -> Explanation:
-    """What the registry holds. Raises typer.BadParameter when there is no such cell."""
+    """Gather what the registry holds about a cell. Raises typer.BadParameter when there is no such cell."""
     record, condition = record_of(cell_id, snapshot), conditions.get(cell_id)
     others = sorted((name, found.assessment) for name, found in conditions.items() if name != cell_id)
     return Explanation(
@@ -86,8 +87,8 @@ def explanation(
     )
 
 
-def doubts(snapshot: Snapshot, condition: Condition | None, generation: int) -> Iterator[str]:
-    """Why what the leader said may not be so any more, a sentence each."""
+def doubts(snapshot: Snapshot, condition: Condition | None, generation: int) -> Iterator[Reason]:
+    """Say, a sentence each, why what the leader said about a cell may be out of date."""
     if not snapshot.leader:
         yield "No controller leads: nothing is measured, and nothing is done about any cell."
     if condition is None:
@@ -100,11 +101,9 @@ def doubts(snapshot: Snapshot, condition: Condition | None, generation: int) -> 
         yield f"What follows is of generation {condition.generation}, and the traffic has generation {generation}."
 
 
-def explain(
-    cell_id: CellId, *, as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False
-) -> None:
+def explain(cell_id: CellId, *, as_json: AsJson = False) -> None:
     """Show why a cell is treated as it is: verdict, evidence, peers, parameters, rung, guard, and what was done."""
-    found = uvloop.run(_look(cell_id))
+    found = ask(partial(_read, cell_id))
     if as_json:
         typer.echo(json.dumps(asdict(found)))
         return
@@ -121,7 +120,7 @@ def explain(
 
 
 def summary(found: Explanation) -> list[tuple[str, str]]:
-    """How it is, and what is done about it."""
+    """Name and describe how the cell is and what is done about it, a row each."""
     launching = f"; generation {found.launching} is being launched" if found.launching else ""
     since = f", admitted {_ago(found.admitted_at_ms, found.now_ms)}" if found.admitted_at_ms else ""
     instance = f"generation {found.generation}{since}" if found.generation else "none yet"
@@ -136,7 +135,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
 
 
 def verdict(assessment: Assessment | None) -> str:
-    """With its rule in words."""
+    """Put a verdict, how long it has held and the rule that it comes from into words."""
     if assessment is None:
         return "none"
     if assessment.verdict is Verdict.HEALTHY:
@@ -146,7 +145,7 @@ def verdict(assessment: Assessment | None) -> str:
 
 
 def ladder(treatment: Treatment, now_ms: int) -> str:
-    """The rung, since when and why."""
+    """Say which rung of the ladder a cell is on, since when and why."""
     if treatment.rung is Rung.WELL:
         return "not on it: nothing is done"
     ejected = "; its events wait" if treatment.ejected else ""
@@ -154,7 +153,7 @@ def ladder(treatment: Treatment, now_ms: int) -> str:
 
 
 def evidence(found: Assessment) -> list[tuple[str, str]]:
-    """What the rules look at."""
+    """Name and describe the measurements that the detector's rules look at, a row each; "-" for an unknown one."""
     error = f" ± {found.error:.2f}" if found.error is not None else ""
     load = found.load
     share = f"{load.share:.0%} of the cell's time, usually {load.usual:.0%}"
@@ -177,7 +176,7 @@ def evidence(found: Assessment) -> list[tuple[str, str]]:
 
 
 def _log(value: float | None, error: str = "") -> str:
-    """A natural logarithm, and the ratio that it means."""
+    """A natural logarithm, and the ratio that it stands for."""
     return "-" if value is None else f"{value:+.2f}{error}, {exp(value):.2f} times"
 
 
@@ -200,12 +199,12 @@ def _span(ms: int) -> str:
 def _pairs(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     table = Table(show_header=False, title=title or None, title_justify="left")
     for name, text in rows:
-        table.add_row(name, _plain(text))
+        table.add_row(name, _text(text))
     return table
 
 
 def _peers(found: Explanation) -> Table:
-    """The cell itself among them."""
+    """The measurements of the other cells, with the cell itself marked by an arrow among them."""
     own = found.assessment
     rows = [*found.peers] + ([Peer(found.cell_id, own.off, own.canary_s, own.verdict)] if own is not None else [])
     table = Table("cell", "S", "canary", "verdict", title="Beside its peers", title_justify="left")
@@ -218,18 +217,14 @@ def _peers(found: Explanation) -> Table:
 def _audit(entries: Sequence[AuditEntry]) -> Table:
     table = Table("when", "who", "what", "why", title="What was done lately", title_justify="left")
     for entry in entries:
-        table.add_row(time_text(entry.at_ms), _plain(entry.who), entry.action, _plain(entry.why))
+        table.add_row(time_text(entry.at_ms), _text(entry.who), entry.action, _text(entry.why))
     return table
 
 
-def _plain(text: str) -> Text:
-    """Names of tenants are in it, which must not steer the terminal."""
-    return Text("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+def _text(text: str) -> Text:
+    return Text(printable(text))  # it may contain names of tenants
 
 
-async def _look(cell_id: str) -> Explanation:
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
-
-    async with open_registry(load(os.environ)) as registry:
-        snapshot, conditions = await registry.snapshot(), await registry.conditions()
-        return explanation(cell_id, snapshot, conditions, await registry.audit(AUDIT_READ))
+async def _read(cell_id: str, registry: RedisRegistry) -> Explanation:
+    snapshot, conditions = await registry.snapshot(), await registry.conditions()
+    return explanation(cell_id, snapshot, conditions, await registry.audit(AUDIT_READ))

@@ -1,12 +1,11 @@
-"""The command line."""
+"""The command line: puts the commands together, and runs the ones that are processes of the system."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import uvloop
@@ -54,8 +53,7 @@ def router() -> None:
     """Run a router: the data plane."""
     from router.bootstrap.processes import run_router  # noqa: PLC0415 - check-config and --help stay quick
 
-    settings = _ready()
-    _run(run_router(settings))
+    uvloop.run(run_router(_ready()))
 
 
 @app.command()
@@ -63,8 +61,7 @@ def controller() -> None:
     """Run a controller: it launches, admits and replaces cells. Several may run; one leads."""
     from router.bootstrap.processes import run_controller  # noqa: PLC0415 - check-config and --help stay quick
 
-    settings = _ready()
-    _run(run_controller(settings))
+    uvloop.run(run_controller(_ready()))
 
 
 @app.command()
@@ -72,8 +69,7 @@ def init() -> None:
     """Make what events arrive on, where it is missing: queues, bucket, notification."""
     from router.bootstrap.queues import run_init  # noqa: PLC0415 - check-config and --help stay quick
 
-    settings = _ready()
-    _run(run_init(settings))
+    uvloop.run(run_init(_ready()))
 
 
 @app.command("check-config")
@@ -120,10 +116,11 @@ def demo(
     from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - check-config and --help stay quick
 
     options = DemoOptions(files, accounts, cells, seconds, data, rules, keep, json_file, attach)
-    raise typer.Exit(_run(run_demo(options, os.environ, Console(), SystemClock())))
+    raise typer.Exit(uvloop.run(run_demo(options, os.environ, Console(), SystemClock())))
 
 
 def _ready() -> Settings:
+    """Load the settings and set up logging as they say."""
     from router.adapters.logs import configure  # noqa: PLC0415 - check-config and --help stay quick
 
     settings = load(os.environ)
@@ -131,12 +128,8 @@ def _ready() -> Settings:
     return settings
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    return uvloop.run(work)
-
-
 def main() -> None:
-    """The entry point: an expected error is a message and exit code 2 or 1, never a traceback."""
+    """Run the command line; an expected error becomes a message and an exit code of 1 or 2, never a traceback."""
     try:
         app()
     except ConfigError as error:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,30 +12,32 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from router.cli.policy_edits import Edit, Why, commands
-from router.core.errors import RegistryUnavailableError
+from router.cli.options import AsJson, DryRun, Why
+from router.cli.policy_edits import PolicyEdit, commands
+from router.cli.registry import ask, change_policy, follow, look, slot_map_of
+from router.cli.texts import time_text
 from router.core.models import CellRecord, cell_ids
 from router.core.policy import MAX_CELLS, Policy, to_blob
 from router.core.slot_map.forecast import Forecast, forecast
 from router.core.slot_map.slots import SLOTS
-from router.settings import Settings, load
 
 if TYPE_CHECKING:
     from router.core.registry import PolicyVersion, Snapshot
 
-FOLLOW_S = 0.25
-
 policy = typer.Typer(help="Show what is decided about keys and cells, and what was.", no_args_is_help=True)
 
 
-def _plan(edit: Edit) -> None:
+def _plan(edit: PolicyEdit) -> None:
     snapshot = look()
     wanted = edit.make(snapshot.policy, snapshot.now_ms)
     _tell(_forecast(snapshot, wanted), edit.text)
 
 
-def put_in_force(edit: Edit) -> bool:
-    """Have the leader make a change, and say so; whether it is one. Raises typer.Exit when it makes no sense."""
+def put_in_force(edit: PolicyEdit) -> bool:
+    """Have the leader make a change, and say so; return whether it changes anything.
+
+    Raises typer.Exit with code 1 when it changes nothing and the edit says that this is an error.
+    """
     changed = False
 
     def make(policy: Policy, now_ms: int) -> Policy:
@@ -47,11 +46,11 @@ def put_in_force(edit: Edit) -> bool:
         changed = wanted != policy
         return wanted
 
-    _change(edit.action, f"{edit.text}. {edit.why}" if edit.why else edit.text, make, edit.cell_id)
+    change_policy(edit.action, _audit_text(edit.text, edit.why), make, edit.cell_id)
     if changed:
         typer.echo(f"In force within a second: {edit.text}")
-    elif edit.unless:
-        typer.echo(edit.unless, err=True)
+    elif edit.why_unchanged is not None:
+        typer.echo(edit.why_unchanged, err=True)
         raise typer.Exit(1)
     else:
         typer.echo(f"Nothing to change: {edit.text} is in force already")
@@ -68,8 +67,7 @@ def undo(
     why: Why = "",
 ) -> None:
     """Take the last change of the policy back; again: that one."""
-    settings = load(os.environ)
-    versions = uvloop.run(_history(settings))
+    versions = _history()
     target = _before_last_change(versions) if to is None else to
     found = {version.policy.version: version.policy for version in versions} | {0: Policy()}
     if target not in found:
@@ -77,7 +75,7 @@ def undo(
         raise typer.Exit(1)
     text = f"back to version {target}"
     undone = [version.audit for version in versions if version.policy.version > target]
-    _change("undo", f"{text}. {why}" if why else text, lambda now, _: replace(found[target], version=now.version))
+    change_policy("undo", _audit_text(text, why), lambda now, _: replace(found[target], version=now.version))
     for entry in reversed(undone):
         typer.echo(f"Taken back: {entry.action} {entry.why} (by {entry.who}, {time_text(entry.at_ms)})")
     for line in what_stays(versions[-1].policy, found[target], look().cells):
@@ -87,14 +85,13 @@ def undo(
 def scale(
     *,
     cells: Annotated[int, typer.Option(min=1, max=MAX_CELLS, help="How many there shall be.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would move.")] = False,
+    dry_run: DryRun = False,
     why: Why = "",
 ) -> None:
     """Add cells or take some away, and follow it: launched, verified by a canary, then slots a few at a time.
 
     Ctrl-C ends the following, not the scaling. When an added cell is no good, there are as many cells as before.
     """
-    settings = load(os.environ)
     snapshot = look()
     now = len(_cells(snapshot))
     text = f"{now} → {cells} cells"
@@ -105,9 +102,9 @@ def scale(
     if cells == now:
         typer.echo(f"There are {now} cells already")
         return
-    changed = _change("scale", f"{text}. {why}" if why else text, lambda policy, _: policy.with_cells(cells, now))
+    changed = change_policy("scale", _audit_text(text, why), lambda policy, _: policy.with_cells(cells, now))
     try:
-        reached = uvloop.run(follow(settings, lambda snapshot: _scaled(snapshot, changed.version + 1)))
+        reached = uvloop.run(follow(lambda snapshot: _scaled(snapshot, changed.version + 1)))
     except KeyboardInterrupt:
         typer.echo("It goes on without you; cellrouter policy show and the controller's dashboard tell how far it is")
         return
@@ -117,11 +114,11 @@ def scale(
 
 
 @policy.command()
-def show(*, json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
+def show(*, as_json: AsJson = False) -> None:
     """Show what is in force."""
     snapshot = look()
     found = snapshot.policy
-    if json:
+    if as_json:
         typer.echo(to_blob(found).decode())
         return
     console = Console()
@@ -142,20 +139,22 @@ def show(*, json: Annotated[bool, typer.Option("--json", help="As one JSON objec
 def history() -> None:
     """Show what was decided, by whom and why."""
     table = Table("version", "when", "who", "what")
-    for version in uvloop.run(_history(load(os.environ))):
+    for version in _history():
         entry = version.audit
         table.add_row(str(version.policy.version), time_text(entry.at_ms), entry.who, f"{entry.action} {entry.why}")
     Console().print(table if table.row_count else "Nothing was ever decided.")
 
 
-def _change(action: str, why: str, make: Callable[[Policy, int], Policy], cell_id: str = "") -> Policy:
-    from router.bootstrap.registry import change_policy  # noqa: PLC0415 - --help stays quick
+def _audit_text(text: str, why: str) -> str:
+    return f"{text}. {why}" if why else text
 
-    return uvloop.run(change_policy(load(os.environ), action, why, make, cell_id))
+
+def _history() -> list[PolicyVersion]:
+    return ask(lambda registry: registry.history())
 
 
 def what_stays(before: Policy, after: Policy, cells: Mapping[str, CellRecord]) -> Iterator[str]:
-    """Of orders that are taken back: what has been done for them already."""
+    """Say, a line for each cell, what stays done of the orders that `before` holds and `after` takes back."""
     for cell_id in sorted({*before.to_evict, *before.to_replace}):
         ordered, record = before.ordered_away(cell_id), cells.get(cell_id)
         if record is None or ordered <= after.ordered_away(cell_id):
@@ -167,50 +166,13 @@ def what_stays(before: Policy, after: Policy, cells: Mapping[str, CellRecord]) -
 
 
 def _before_last_change(versions: list[PolicyVersion]) -> int:
-    """The version before the last that a person or a router made; -1 for none."""
+    """The version before the last change that a person or a router made; -1 when none was made."""
     made = [version.policy.version for version in versions if version.audit.action != "end scaling"]
     return made[-1] - 1 if made else -1
 
 
-def look() -> Snapshot:
-    """All of the registry, now."""
-    return uvloop.run(_snapshot(load(os.environ)))
-
-
-async def _snapshot(settings: Settings) -> Snapshot:
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
-
-    async with open_registry(settings) as registry:
-        return await registry.snapshot()
-
-
-async def _history(settings: Settings) -> list[PolicyVersion]:
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
-
-    async with open_registry(settings) as registry:
-        return await registry.history()
-
-
-async def follow(settings: Settings, seen: Callable[[Snapshot], tuple[str, int]]) -> int:
-    """Tell what is done until something has come of it: which number. Both are what `seen` says of the registry."""
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
-
-    said, came_of_it = "", 0
-    async with open_registry(settings) as registry:
-        while not came_of_it:
-            await asyncio.sleep(FOLLOW_S)  # noqa: TID251 - a person watches
-            try:
-                now, came_of_it = seen(await registry.snapshot())
-            except RegistryUnavailableError:
-                continue
-            if now and now != said:
-                said = now
-                typer.echo(now)
-    return came_of_it
-
-
 def _scaled(snapshot: Snapshot, version: int) -> tuple[str, int]:
-    """How far the policy of that version is; how many cells there are when all is in its place."""
+    """How far the scaling is that made this version of the policy, and its number of cells once it is done (else 0)."""
     wanted = snapshot.policy.cells
     if snapshot.policy.version < version:
         return "", 0
@@ -233,17 +195,15 @@ def _settled(snapshot: Snapshot, wanted: int) -> bool:
 
 
 def _cells(snapshot: Snapshot) -> tuple[str, ...]:
-    """The cells that there shall be, by the policy, or by the controllers' own configuration."""
+    """The cells that there shall be: the policy says how many, or else the controllers' own configuration."""
     if snapshot.policy.cells:
         return cell_ids(snapshot.policy.cells)
     return tuple(sorted(cell_id for cell_id, record in snapshot.cells.items() if not record.retired))
 
 
 def _forecast(snapshot: Snapshot, wanted: Policy) -> Forecast:
-    if snapshot.slot_map is None:
-        raise RegistryUnavailableError("there is no slot map yet: see whether a controller leads")
-    now = _cells(snapshot)
-    return forecast(snapshot.slot_map, snapshot.policy, wanted, now, cell_ids(wanted.cells) if wanted.cells else now)
+    slot_map, now = slot_map_of(snapshot), _cells(snapshot)
+    return forecast(slot_map, snapshot.policy, wanted, now, cell_ids(wanted.cells) if wanted.cells else now)
 
 
 def _tell(found: Forecast, text: str) -> None:
@@ -298,7 +258,7 @@ def _shares(found: Policy) -> Table:
 
 
 def by_hand(snapshot: Snapshot, cell_id: str) -> str:
-    """What people have decided about the cell's instances, for people; empty for nothing."""
+    """What people have decided about the cell's instances, in words; empty when they have decided nothing."""
     found, record = snapshot.policy, snapshot.cells.get(cell_id)
     said = ["frozen"] * (cell_id in found.frozen) + ["ejected"] * (cell_id in found.ejected)
     if record is not None and (order := found.order_for(record)):
@@ -307,12 +267,7 @@ def by_hand(snapshot: Snapshot, cell_id: str) -> str:
 
 
 def _by_hand(snapshot: Snapshot) -> list[tuple[str, str]]:
-    """A row for each cell that people have decided something about."""
+    """Each cell whose instances people have decided something about, and what that is in words."""
     found = snapshot.policy
     cells = sorted({*found.frozen, *found.ejected, *found.to_replace, *found.to_evict})
     return [(cell_id, said) for cell_id in cells if (said := by_hand(snapshot, cell_id))]
-
-
-def time_text(ms: int) -> str:
-    """For people."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

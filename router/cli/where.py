@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from router.cli.policy import by_hand, look
+from router.cli.options import AsJson, Key
+from router.cli.policy import by_hand
+from router.cli.registry import look, slot_map_of
 from router.core.control.reconcile import state_of
-from router.core.errors import RegistryUnavailableError
 from router.core.slot_map.slots import slot_of
 
 if TYPE_CHECKING:
@@ -20,37 +21,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a key's events go, and under which conditions."""
+class KeyRoute:
+    """Where a key's events go, and under which conditions: the keys of `where --json`."""
 
     key: str
     slot: int
     cell: str
     pinned: bool
-    moving_to: str  # empty: stays
+    moving_to: str  # a cell; empty when the key stays where it is
     state: str  # of the cell
-    by_hand: str  # what people have decided about its instances; empty for nothing
-    generation: int
-    address: str  # of the instance; empty while there is none
+    by_hand: str  # what people have decided about the cell's instances; empty for nothing
+    generation: int  # of the instance that has the traffic; 0: none yet
+    address: str  # of that instance; empty while there is none
     zone: str
     region: str
-    rate_per_s: float  # 0: no limit; likewise below
-    burst: int
-    concurrency: int
-    quarantine: str  # why; empty: not in quarantine
+    rate_per_s: float  # per router; 0: no limit
+    burst: int  # events
+    concurrency: int  # events in flight, per router; 0: no limit
+    quarantine: str  # why the key is in quarantine; empty when it is not
     epoch: int  # of the slot map
 
 
-def place_of(key: str, snapshot: Snapshot) -> Place:
-    """What the registry says. Raises RegistryUnavailableError without a slot map."""
-    slot_map = snapshot.slot_map
-    if slot_map is None:
-        raise RegistryUnavailableError("there is no slot map yet: see whether a controller leads")
+def route_of(key: str, snapshot: Snapshot) -> KeyRoute:
+    """Read from a snapshot where a key's events go. Raises RegistryUnavailableError when there is no slot map yet."""
+    slot_map = slot_map_of(snapshot)
     cell_id = slot_map.cell_of(key)
     record, policy = snapshot.cells.get(cell_id), snapshot.policy
     lease = snapshot.lease(record.cell_id, record.generation) if record is not None else None
     limit, quarantine = policy.limit_of(key), policy.in_quarantine(key, snapshot.now_ms)
-    return Place(
+    return KeyRoute(
         key=key,
         slot=slot_of(key),
         cell=cell_id,
@@ -71,33 +70,33 @@ def place_of(key: str, snapshot: Snapshot) -> Place:
 
 
 def where(
-    key: Annotated[str, typer.Argument(help="The partition key.")],
+    key: Key,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show where a key's events go: slot, cell, instance, pin, limits, quarantine."""
-    place = place_of(key, look())
+    route = route_of(key, look())
     if as_json:
-        typer.echo(json.dumps(asdict(place)))
+        typer.echo(json.dumps(asdict(route)))
         return
     table = Table(show_header=False)
-    for name, text in _lines(place):
+    for name, text in _lines(route):
         table.add_row(name, text)
     Console().print(table)
 
 
-def _lines(place: Place) -> list[tuple[str, str]]:
-    limits = [f"{place.rate_per_s:g}/s, burst {place.burst}"] * bool(place.rate_per_s)
-    limits += [f"{place.concurrency} at once"] * bool(place.concurrency)
+def _lines(route: KeyRoute) -> list[tuple[str, str]]:
+    limits = [f"{route.rate_per_s:g}/s, burst {route.burst}"] * bool(route.rate_per_s)
+    limits += [f"{route.concurrency} at once"] * bool(route.concurrency)
     return [
-        ("key", place.key),
-        ("slot", str(place.slot)),
-        ("cell", f"{place.cell}{', pinned' if place.pinned else ''}, {place.state}"),
-        ("by hand", place.by_hand or "-"),
-        ("moving to", place.moving_to or "-"),
-        ("instance", f"generation {place.generation} at {place.address}" if place.address else "none"),
-        ("zone, region", f"{place.zone or '-'}, {place.region or '-'}"),
+        ("key", route.key),
+        ("slot", str(route.slot)),
+        ("cell", f"{route.cell}{', pinned' if route.pinned else ''}, {route.state}"),
+        ("by hand", route.by_hand or "-"),
+        ("moving to", route.moving_to or "-"),
+        ("instance", f"generation {route.generation} at {route.address}" if route.address else "none"),
+        ("zone, region", f"{route.zone or '-'}, {route.region or '-'}"),
         ("limits, per router", "; ".join(limits) or "none"),
-        ("quarantine", place.quarantine or "no"),
-        ("map", f"epoch {place.epoch}"),
+        ("quarantine", route.quarantine or "no"),
+        ("map", f"epoch {route.epoch}"),
     ]
