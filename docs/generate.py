@@ -1,0 +1,80 @@
+"""Writes the parts of these pages that follow from the code, between a pair of marks in each: what script/docs runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from cell_worker.handlers.security.remedies import REMEDIES
+from cell_worker.handlers.security.settings import SHIPPED_RULES
+from cell_worker.handlers.security.sigma import load_rules
+from router.settings import Settings
+
+DOCS: Final = Path(__file__).parent
+BEGIN: Final = "<!-- script/docs writes the lines from here -->\n"
+END: Final = "<!-- to here -->\n"
+LEVELS: Final = ("critical", "high", "medium", "low", "informational")
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    """Return the sections of the settings by their names in the TOML file."""
+    kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
+def settings_tables() -> str:
+    """Describe every setting in Markdown: a heading and a table for each section."""
+    top = {name: field for name, field in Settings.model_fields.items() if name not in sections()}
+    tables = [_settings_table("Top", "Keys at the top of the file, in no section.", top)]
+    tables += [_settings_table(f"[{name}]", kind.__doc__ or "", kind.model_fields) for name, kind in sections().items()]
+    return "\n".join(tables)
+
+
+def rules_table() -> str:
+    """List the shipped Sigma rules in a Markdown table, the gravest first."""
+    loaded = load_rules(SHIPPED_RULES, remedies=REMEDIES.keys())
+    rules = [each.rule for each in loaded.rules] + [rule for rule, _ in loaded.correlations]
+    rules.sort(key=lambda rule: (LEVELS.index(rule.level), rule.title))
+    rows = ((rule.title, rule.level, f"`{rule.remedy}`" if rule.remedy else "") for rule in rules)
+    return _table(("title", "level", "remedy"), rows)
+
+
+PAGES: Final[Mapping[Path, Callable[[], str]]] = {
+    DOCS / "configuration.md": settings_tables,
+    DOCS / "security-monitoring.md": rules_table,
+}
+"""Each page that has a generated part, and what makes it."""
+
+
+def rendered(page: Path) -> str:
+    """Return a page's text with its generated part made anew. Raises ValueError when the page lacks the marks."""
+    part = f"{BEGIN}\n{PAGES[page]()}\n{END}"
+    text, count = re.subn(f"{BEGIN}.*?{END}", lambda _: part, page.read_text("utf-8"), flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"{page} must contain the marks of its generated part once: {BEGIN}{END}")
+    return text
+
+
+def _settings_table(title: str, about: str, fields: Mapping[str, FieldInfo]) -> str:
+    rows = ((f"`{key}`", _default(field), field.description or "") for key, field in fields.items())
+    return f"## {title}\n\n{about}\n\n{_table(('key', 'default', 'what'), rows)}"
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.default is PydanticUndefined or field.default in ("", None) else f"`{field.default}`"
+
+
+def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    head = f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n"
+    return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    for written in PAGES:
+        written.write_text(rendered(written), "utf-8")
