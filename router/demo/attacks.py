@@ -1,6 +1,6 @@
 """Attack patterns for the demo: what an attacker calls, and which rules have to find it.
 
-Written as data, with the findings written down beside the calls: they are known by construction, not computed.
+They are data. The expected findings are written down beside the calls, not computed from them.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ RULE_IDS: Final = {
     "user_data_mass_read": "84374278-51f8-4411-bb81-a51c6427548c",
     "windows_password_read": "22b18504-fad3-42b4-9100-41aaba45aabd",
 }
-"""Name of a shipped rule → its id, as findings have it."""
+"""Maps the name of a shipped rule to its id, which findings carry."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One API call, as CloudTrail will tell of it."""
+class ApiCall:
+    """One call of an AWS API, as CloudTrail will record it."""
 
     service: str
     name: str
@@ -65,31 +65,31 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """Calls that one actor makes from one address, some seconds apart, and what they have to be found as."""
+    """Calls that one actor makes from one address, some seconds apart, and the findings that they must lead to."""
 
     name: str
-    finds: Mapping[str, int]  # name of a rule → findings
-    calls: tuple[Call, ...]
+    finds: Mapping[str, int]  # name of a rule → how many findings
+    calls: tuple[ApiCall, ...]
     actor: Actor = "user"
 
 
-def _one(rule: str, call: Call, *, variant: str = "", actor: Actor = "user") -> Attack:
+def _one(rule: str, call: ApiCall, *, variant: str = "", actor: Actor = "user") -> Attack:
     return Attack(f"{rule}{variant}", {rule: 1}, (call,), actor)
 
 
 def _opens(variant: str, ranges: str, cidr: dict[str, str]) -> Attack:
     permission = {"ipProtocol": "tcp", "fromPort": 22, "toPort": 22, ranges: {"items": [cidr]}}
     request = {"groupId": "sg-0a1b2c3d4e5f60718", "ipPermissions": {"items": [permission]}}
-    call = Call("ec2", "AuthorizeSecurityGroupIngress", request, {"_return": True})
+    call = ApiCall("ec2", "AuthorizeSecurityGroupIngress", request, {"_return": True})
     return _one("security_group_opened", call, variant=variant)
 
 
-def _bucket(name: str, **request: Any) -> Call:
-    return Call("s3", name, {"bucketName": "customer-exports", **request})
+def _bucket(name: str, **request: Any) -> ApiCall:
+    return ApiCall("s3", name, {"bucketName": "customer-exports", **request})
 
 
-def _login(outcome: str, mfa: str) -> Call:
-    return Call(
+def _login(outcome: str, mfa: str) -> ApiCall:
+    return ApiCall(
         "signin", "ConsoleLogin", None, {"ConsoleLogin": outcome}, extra={"additionalEventData": {"MFAUsed": mfa}}
     )
 
@@ -111,15 +111,15 @@ _EVERYTHING: Final = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Ac
 _ALL_USERS: Final = "http://acs.amazonaws.com/groups/global/AllUsers"
 
 ATTACKS: Final = (
-    _one("cloudtrail_logging_stopped", Call("cloudtrail", "StopLogging", {"name": "org-trail"})),
+    _one("cloudtrail_logging_stopped", ApiCall("cloudtrail", "StopLogging", {"name": "org-trail"})),
     _one(
         "cloudtrail_logging_stopped",
-        Call("cloudtrail", "DeleteTrail", {"name": "org-trail"}, error="TrailNotFoundException"),
+        ApiCall("cloudtrail", "DeleteTrail", {"name": "org-trail"}, error="TrailNotFoundException"),
         variant=" (attempt)",
     ),
     _one(
         "cloudtrail_trail_narrowed",
-        Call(
+        ApiCall(
             "cloudtrail",
             "PutEventSelectors",
             {"trailName": "org-trail", "eventSelectors": [{"readWriteType": "All", "includeManagementEvents": False}]},
@@ -127,7 +127,7 @@ ATTACKS: Final = (
     ),
     _one(
         "cloudtrail_trail_narrowed",
-        Call("cloudtrail", "UpdateTrail", {"name": "org-trail", "isMultiRegionTrail": False}),
+        ApiCall("cloudtrail", "UpdateTrail", {"name": "org-trail", "isMultiRegionTrail": False}),
         variant=" (one region)",
     ),
     _one(
@@ -139,18 +139,20 @@ ATTACKS: Final = (
             },
         ),
     ),
-    _one("detector_disabled", Call("guardduty", "DeleteDetector", {"detectorId": "12abc34d567e8fa901bc2d34e56789f0"})),
+    _one(
+        "detector_disabled", ApiCall("guardduty", "DeleteDetector", {"detectorId": "12abc34d567e8fa901bc2d34e56789f0"})
+    ),
     _one(
         "detector_disabled",
-        Call("guardduty", "UpdateDetector", {"detectorId": "12abc34d567e8fa901bc2d34e56789f0", "enable": False}),
+        ApiCall("guardduty", "UpdateDetector", {"detectorId": "12abc34d567e8fa901bc2d34e56789f0", "enable": False}),
         variant=" (switched off)",
     ),
     _one(
         "detector_disabled",
-        Call("config", "StopConfigurationRecorder", {"configurationRecorderName": "default"}),
+        ApiCall("config", "StopConfigurationRecorder", {"configurationRecorderName": "default"}),
         variant=" (config)",
     ),
-    _one("root_used", Call("iam", "ListUsers"), actor="root"),
+    _one("root_used", ApiCall("iam", "ListUsers"), actor="root"),
     _one("console_login_without_mfa", _login("Success", "No")),
     _one("console_login_failed", _login("Failure", "No")),
     Attack("password guessing", {"console_login_failed": 7, "console_login_burst": 1}, (_login("Failure", "No"),) * 7),
@@ -175,12 +177,12 @@ ATTACKS: Final = (
         _bucket("PutBucketPublicAccessBlock", PublicAccessBlockConfiguration={"BlockPublicPolicy": False}),
         variant=" (turned off)",
     ),
-    _one("iam_access_key_for_another", Call("iam", "CreateAccessKey", {"userName": "break-glass"})),
-    _one("iam_login_profile_changed", Call("iam", "UpdateLoginProfile", {"userName": "break-glass"})),
-    _one("iam_user_created", Call("iam", "CreateUser", {"userName": "support-2"})),
+    _one("iam_access_key_for_another", ApiCall("iam", "CreateAccessKey", {"userName": "break-glass"})),
+    _one("iam_login_profile_changed", ApiCall("iam", "UpdateLoginProfile", {"userName": "break-glass"})),
+    _one("iam_user_created", ApiCall("iam", "CreateUser", {"userName": "support-2"})),
     _one(
         "iam_admin_granted",
-        Call(
+        ApiCall(
             "iam",
             "AttachUserPolicy",
             {"userName": "support-2", "policyArn": "arn:aws:iam::aws:policy/AdministratorAccess"},
@@ -188,16 +190,16 @@ ATTACKS: Final = (
     ),
     _one(
         "iam_admin_granted",
-        Call("iam", "PutRolePolicy", {"roleName": "app", "policyName": "inline", "policyDocument": _EVERYTHING}),
+        ApiCall("iam", "PutRolePolicy", {"roleName": "app", "policyName": "inline", "policyDocument": _EVERYTHING}),
         variant=" (inline)",
     ),
     _one(
         "iam_role_trusts_outsider",
-        Call("iam", "UpdateAssumeRolePolicy", {"roleName": "app", "policyDocument": _OUTSIDER}),
+        ApiCall("iam", "UpdateAssumeRolePolicy", {"roleName": "app", "policyDocument": _OUTSIDER}),
     ),
     _one(
         "snapshot_shared",
-        Call(
+        ApiCall(
             "ec2",
             "ModifySnapshotAttribute",
             {
@@ -209,7 +211,7 @@ ATTACKS: Final = (
     ),
     _one(
         "snapshot_shared",
-        Call(
+        ApiCall(
             "rds",
             "ModifyDBSnapshotAttribute",
             {"dBSnapshotIdentifier": "nightly", "attributeName": "restore", "valuesToAdd": ["all"]},
@@ -218,7 +220,7 @@ ATTACKS: Final = (
     ),
     _one(
         "image_shared",
-        Call(
+        ApiCall(
             "ec2",
             "ModifyImageAttribute",
             {"imageId": "ami-0123456789abcdef0", "launchPermission": {"add": {"items": [{"group": "all"}]}}},
@@ -227,37 +229,42 @@ ATTACKS: Final = (
     Attack(
         "secrets_mass_read",
         {"secrets_mass_read": 1},
-        tuple(Call("secretsmanager", "GetSecretValue", {"secretId": f"prod/service-{number}"}) for number in range(9)),
+        tuple(
+            ApiCall("secretsmanager", "GetSecretValue", {"secretId": f"prod/service-{number}"}) for number in range(9)
+        ),
     ),
     _one(
         "secrets_batch_read",
-        Call("secretsmanager", "BatchGetSecretValue", {"filters": [{"key": "tag-key", "values": ["env"]}]}),
+        ApiCall("secretsmanager", "BatchGetSecretValue", {"filters": [{"key": "tag-key", "values": ["env"]}]}),
     ),
     Attack(
         "parameters_mass_read",
         {"parameters_mass_read": 1},
         tuple(
-            Call("ssm", "GetParameter", {"name": f"/prod/key-{number}", "withDecryption": True}) for number in range(12)
+            ApiCall("ssm", "GetParameter", {"name": f"/prod/key-{number}", "withDecryption": True})
+            for number in range(12)
         ),
     ),
-    _one("instance_credentials_outside", Call("s3", "ListBuckets"), actor="instance"),
-    _one("windows_password_read", Call("ec2", "GetPasswordData", {"instanceId": "i-0fedcba9876543210"})),
+    _one("instance_credentials_outside", ApiCall("s3", "ListBuckets"), actor="instance"),
+    _one("windows_password_read", ApiCall("ec2", "GetPasswordData", {"instanceId": "i-0fedcba9876543210"})),
     _one(
         "flow_logs_deleted",
-        Call(
+        ApiCall(
             "ec2",
             "DeleteFlowLogs",
             {"DeleteFlowLogsRequest": {"FlowLogId": {"content": "fl-0123456789abcdef0"}}},
         ),
     ),
-    _one("log_group_deleted", Call("logs", "DeleteLogGroup", {"logGroupName": "/app/audit"})),
+    _one("log_group_deleted", ApiCall("logs", "DeleteLogGroup", {"logGroupName": "/app/audit"})),
     _one(
         "kms_key_lost",
-        Call("kms", "ScheduleKeyDeletion", {"keyId": "1234abcd-12ab-34cd-56ef-1234567890ab", "pendingWindowInDays": 7}),
+        ApiCall(
+            "kms", "ScheduleKeyDeletion", {"keyId": "1234abcd-12ab-34cd-56ef-1234567890ab", "pendingWindowInDays": 7}
+        ),
     ),
     _one(
         "user_data_changed",
-        Call(
+        ApiCall(
             "ec2",
             "ModifyInstanceAttribute",
             {"instanceId": "i-0fedcba9876543210", "userData": "<removed>"},
@@ -267,35 +274,35 @@ ATTACKS: Final = (
         "user_data_mass_read",
         {"user_data_mass_read": 1},
         tuple(
-            Call("ec2", "DescribeInstanceAttribute", {"instanceId": f"i-{number:017x}", "attribute": "userData"})
+            ApiCall("ec2", "DescribeInstanceAttribute", {"instanceId": f"i-{number:017x}", "attribute": "userData"})
             for number in range(8)
         ),
     ),
     _one(
         "imdsv1_allowed",
-        Call(
+        ApiCall(
             "ec2",
             "ModifyInstanceMetadataOptions",
             {"ModifyInstanceMetadataOptionsRequest": {"InstanceId": "i-0fedcba9876543210", "HttpTokens": "optional"}},
         ),
     ),
-    _one("organization_left", Call("organizations", "LeaveOrganization", error="AccessDenied")),
+    _one("organization_left", ApiCall("organizations", "LeaveOrganization", error="AccessDenied")),
     _one(
         "lambda_open_to_all",
-        Call(
+        ApiCall(
             "lambda",
             "AddPermission20150331v2",
             {"functionName": "export", "statementId": "web", "action": "lambda:InvokeFunction", "principal": "*"},
         ),
     ),
-    _one("roles_anywhere_trust", Call("rolesanywhere", "CreateTrustAnchor", {"name": "build", "enabled": True})),
+    _one("roles_anywhere_trust", ApiCall("rolesanywhere", "CreateTrustAnchor", {"name": "build", "enabled": True})),
     _one(
         "ssm_shell_command",
-        Call("ssm", "SendCommand", {"instanceIds": ["i-0fedcba9876543210"], "documentName": "AWS-RunShellScript"}),
+        ApiCall("ssm", "SendCommand", {"instanceIds": ["i-0fedcba9876543210"], "documentName": "AWS-RunShellScript"}),
     ),
     _one(
         "gpu_instances_started",
-        Call(
+        ApiCall(
             "ec2",
             "RunInstances",
             {"instanceType": "p3.16xlarge", "instancesSet": {"items": [{"minCount": 1, "maxCount": 10}]}},
@@ -303,4 +310,4 @@ ATTACKS: Final = (
         ),
     ),
 )
-"""At least one for every rule that is not merely counted by others."""
+"""At least one attack for every rule, but for those that are only counted by other rules."""

@@ -1,4 +1,4 @@
-"""Benign calls for the demo: everyday work, with the near misses that a careless rule would report."""
+"""Benign calls for the demo: everyday work, and calls so close to attacks that a careless rule would report them."""
 
 from __future__ import annotations
 
@@ -6,52 +6,54 @@ import random  # noqa: TID251 - only as the type of a generator that the caller 
 from dataclasses import dataclass
 from typing import Final
 
-from router.demo.attacks import Call
+from router.demo.attacks import ApiCall
 
 
 @dataclass(frozen=True, slots=True)
-class Someone:
-    """Who makes a call, and the generator for what the call says."""
+class Caller:
+    """Who makes a call, and the random generator that the call's contents come from."""
 
     rng: random.Random
     account: str
     person: str
 
     def resource(self, prefix: str) -> str:
-        """A resource's id, such as i-0123456789abcdef0."""
+        """Make up the id of a resource, such as i-0123456789abcdef0."""
         return f"{prefix}-{self.rng.getrandbits(68):017x}"
 
 
-def _assume_role(who: Someone) -> Call:
+def _assume_role(caller: Caller) -> ApiCall:
     request = {
-        "roleArn": f"arn:aws:iam::{who.account}:role/deploy",
-        "roleSessionName": who.person,
+        "roleArn": f"arn:aws:iam::{caller.account}:role/deploy",
+        "roleSessionName": caller.person,
         "durationSeconds": 3600,
     }
-    return Call("sts", "AssumeRole", request)
+    return ApiCall("sts", "AssumeRole", request)
 
 
-def _describe_instance(who: Someone) -> Call:
-    return Call("ec2", "DescribeInstanceAttribute", {"instanceId": who.resource("i"), "attribute": "instanceType"})
+def _describe_instance(caller: Caller) -> ApiCall:
+    return ApiCall(
+        "ec2", "DescribeInstanceAttribute", {"instanceId": caller.resource("i"), "attribute": "instanceType"}
+    )
 
 
-def _run_instances(who: Someone) -> Call:
-    return Call("ec2", "RunInstances", {"instanceType": who.rng.choice(("t3.micro", "m7g.large", "c7i.2xlarge"))})
+def _run_instances(caller: Caller) -> ApiCall:
+    return ApiCall("ec2", "RunInstances", {"instanceType": caller.rng.choice(("t3.micro", "m7g.large", "c7i.2xlarge"))})
 
 
-def _private_ingress(who: Someone) -> Call:
+def _private_ingress(caller: Caller) -> ApiCall:
     permission = {
         "ipProtocol": "tcp",
         "fromPort": 443,
         "toPort": 443,
-        "ipRanges": {"items": [{"cidrIp": f"10.{who.rng.randint(0, 255)}.0.0/16"}]},
+        "ipRanges": {"items": [{"cidrIp": f"10.{caller.rng.randint(0, 255)}.0.0/16"}]},
         "ipv6Ranges": {},
     }
-    request = {"groupId": who.resource("sg"), "ipPermissions": {"items": [permission]}}
-    return Call("ec2", "AuthorizeSecurityGroupIngress", request, {"_return": True})
+    request = {"groupId": caller.resource("sg"), "ipPermissions": {"items": [permission]}}
+    return ApiCall("ec2", "AuthorizeSecurityGroupIngress", request, {"_return": True})
 
 
-def _strict_policy(who: Someone) -> Call:
+def _strict_policy(caller: Caller) -> ApiCall:
     deny = {
         "Effect": "Deny",
         "Principal": "*",
@@ -61,57 +63,59 @@ def _strict_policy(who: Someone) -> Call:
     }
     allow = {
         "Effect": "Allow",
-        "Principal": {"AWS": f"arn:aws:iam::{who.account}:role/app"},
+        "Principal": {"AWS": f"arn:aws:iam::{caller.account}:role/app"},
         "Action": "s3:GetObject",
         "Resource": "*",
     }
     policy = {"Version": "2012-10-17", "Statement": [deny, allow]}
-    return Call("s3", "PutBucketPolicy", {"bucketName": "app-assets", "bucketPolicy": policy})
+    return ApiCall("s3", "PutBucketPolicy", {"bucketName": "app-assets", "bucketPolicy": policy})
 
 
-def _own_key(who: Someone) -> Call:
-    return Call("iam", "CreateAccessKey", {"userName": who.person})
+def _own_key(caller: Caller) -> ApiCall:
+    return ApiCall("iam", "CreateAccessKey", {"userName": caller.person})
 
 
-def _own_trust(who: Someone) -> Call:
+def _own_trust(caller: Caller) -> ApiCall:
     statement = (
-        f'{{"Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::{who.account}:root"}},"Action":"sts:AssumeRole"}}'
+        f'{{"Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::{caller.account}:root"}},"Action":"sts:AssumeRole"}}'
     )
-    return Call(
+    return ApiCall(
         "iam", "UpdateAssumeRolePolicy", {"roleName": "app", "policyDocument": f'{{"Statement":[{statement}]}}'}
     )
 
 
-def _secret(who: Someone) -> Call:
-    """Each person has two secrets of their own: however often they are read, that is no mass reading."""
-    return Call("secretsmanager", "GetSecretValue", {"secretId": f"{who.person}/{who.rng.choice(('database', 'api'))}"})
+def _secret(caller: Caller) -> ApiCall:
+    """Each person has only two secrets, so that reading them often is not mass reading."""
+    return ApiCall(
+        "secretsmanager", "GetSecretValue", {"secretId": f"{caller.person}/{caller.rng.choice(('database', 'api'))}"}
+    )
 
 
 _READ_ONLY: Final = '{"Statement":[{"Effect":"Allow","Action":["s3:Get*"],"Resource":"*"}]}'
 
 FIXED: Final = (
-    Call("ec2", "DescribeInstances", {"instancesSet": {}, "filterSet": {}}),
-    Call("ec2", "DescribeSecurityGroups", {"securityGroupSet": {}, "filterSet": {}}),
-    Call("ec2", "DescribeSubnets", {"subnetSet": {}, "filterSet": {}}),
-    Call("ec2", "DescribeVolumes", {"volumeSet": {}, "filterSet": {}}),
-    Call("s3", "ListBuckets", {"Host": "s3.amazonaws.com"}),
-    Call("s3", "GetBucketAcl", {"bucketName": "app-assets", "acl": ""}),
-    Call("s3", "GetBucketLocation", {"bucketName": "app-assets", "location": ""}),
-    Call("iam", "ListRoles"),
-    Call("iam", "GetUser"),
-    Call("iam", "GetRole", {"roleName": "app"}),
-    Call("sts", "GetCallerIdentity"),
-    Call("kms", "Decrypt", {"encryptionAlgorithm": "SYMMETRIC_DEFAULT"}),
-    Call("logs", "DescribeLogGroups", {"limit": 50}),
-    Call("cloudtrail", "DescribeTrails", {"trailNameList": []}),
-    Call("cloudtrail", "LookupEvents", {"maxResults": 50}),
-    Call("guardduty", "ListDetectors"),
-    Call("rds", "DescribeDBInstances"),
-    Call("lambda", "ListFunctions20150331"),
-    Call("ssm", "GetParameter", {"name": "/aws/service/ami", "withDecryption": False}),
-    Call("s3", "GetBucketPolicy", {"bucketName": "customer-exports"}, error="AccessDenied"),
-    Call("iam", "PutRolePolicy", {"roleName": "app", "policyName": "read", "policyDocument": _READ_ONLY}),
-    Call(
+    ApiCall("ec2", "DescribeInstances", {"instancesSet": {}, "filterSet": {}}),
+    ApiCall("ec2", "DescribeSecurityGroups", {"securityGroupSet": {}, "filterSet": {}}),
+    ApiCall("ec2", "DescribeSubnets", {"subnetSet": {}, "filterSet": {}}),
+    ApiCall("ec2", "DescribeVolumes", {"volumeSet": {}, "filterSet": {}}),
+    ApiCall("s3", "ListBuckets", {"Host": "s3.amazonaws.com"}),
+    ApiCall("s3", "GetBucketAcl", {"bucketName": "app-assets", "acl": ""}),
+    ApiCall("s3", "GetBucketLocation", {"bucketName": "app-assets", "location": ""}),
+    ApiCall("iam", "ListRoles"),
+    ApiCall("iam", "GetUser"),
+    ApiCall("iam", "GetRole", {"roleName": "app"}),
+    ApiCall("sts", "GetCallerIdentity"),
+    ApiCall("kms", "Decrypt", {"encryptionAlgorithm": "SYMMETRIC_DEFAULT"}),
+    ApiCall("logs", "DescribeLogGroups", {"limit": 50}),
+    ApiCall("cloudtrail", "DescribeTrails", {"trailNameList": []}),
+    ApiCall("cloudtrail", "LookupEvents", {"maxResults": 50}),
+    ApiCall("guardduty", "ListDetectors"),
+    ApiCall("rds", "DescribeDBInstances"),
+    ApiCall("lambda", "ListFunctions20150331"),
+    ApiCall("ssm", "GetParameter", {"name": "/aws/service/ami", "withDecryption": False}),
+    ApiCall("s3", "GetBucketPolicy", {"bucketName": "customer-exports"}, error="AccessDenied"),
+    ApiCall("iam", "PutRolePolicy", {"roleName": "app", "policyName": "read", "policyDocument": _READ_ONLY}),
+    ApiCall(
         "signin",
         "ConsoleLogin",
         None,
@@ -119,7 +123,7 @@ FIXED: Final = (
         extra={"additionalEventData": {"MFAUsed": "Yes", "MobileVersion": "No"}},
     ),
 )
-"""Calls that are the same whoever makes them."""
+"""Calls that are the same, whoever makes them."""
 
 PERSONAL: Final = (
     _assume_role,
@@ -134,7 +138,7 @@ PERSONAL: Final = (
 """Calls that depend on who makes them."""
 
 
-def benign_call(who: Someone) -> Call:
-    """Any of them."""
-    chosen = who.rng.choice((*FIXED, *PERSONAL))
-    return chosen if isinstance(chosen, Call) else chosen(who)
+def benign_call(caller: Caller) -> ApiCall:
+    """Choose one of the benign calls at random, all with the same probability."""
+    chosen = caller.rng.choice((*FIXED, *PERSONAL))
+    return chosen if isinstance(chosen, ApiCall) else chosen(caller)

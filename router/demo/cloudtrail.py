@@ -1,7 +1,6 @@
 """CloudTrail log files for demos, tests and benchmarks: made up, or real ones spread over many accounts.
 
-Made-up files know what has to be found in them (`LogFile.expected`), by construction. The same arguments give the same
-bytes.
+The same arguments give the same bytes. A made-up file says which findings it must lead to (`LogFile.expected`).
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from router.demo.attacks import ATTACKS, RULE_IDS, Actor, Attack, Call
-from router.demo.background import Someone, benign_call
+from router.demo.attacks import ATTACKS, RULE_IDS, Actor, ApiCall, Attack
+from router.demo.background import Caller, benign_call
 
 START: Final = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 FILE_INTERVAL: Final = timedelta(minutes=5)
@@ -29,26 +28,26 @@ RECORDS_A_FILE: Final = (5, 60)
 UNIQUE_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 ATTACKER_NET: Final = "203.0.113"
 OFFICE_NET: Final = "198.51.100"
-"""Both are reserved for documentation: they are nobody's."""
+"""The first three bytes of addresses. Both networks are reserved for documentation: they belong to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """One CloudTrail log file as it would lie in S3."""
+    """One CloudTrail log file, as CloudTrail would put it into S3."""
 
     account: str  # 12 digits
     key: str
     body: bytes  # gzipped JSON
-    expected: Counter[str] | None  # rule id → findings; None: not known, as for real files
+    expected: Counter[str] | None  # rule id → how many findings; None: not known, as for real files
 
 
 def account_id(number: int) -> str:
-    """The 12-digit id of the demo's account with this number, from 0."""
+    """Return the 12-digit id of the demo's account with this number, which starts at 0."""
     return f"{FIRST_ACCOUNT + number:012d}"
 
 
 def generate(files: int, accounts: int, seed: int, attack_share: float = 0.2) -> Iterator[LogFile]:
-    """Make up log files, round the accounts. About `attack_share` of them (0 to 1) contain one attack.
+    """Make up log files, for each account in turn. About `attack_share` of them (0 to 1) contain one attack.
 
     Attacks are dealt from a shuffled deck: each comes up once before any comes up again.
     Raises ValueError for arguments out of range.
@@ -62,13 +61,14 @@ def generate(files: int, accounts: int, seed: int, attack_share: float = 0.2) ->
         if rng.random() < attack_share:
             deck = deck or rng.sample(ATTACKS, len(ATTACKS))
             attack = deck.pop()
-        yield _Scene(rng, number, account_id(number % accounts)).file(attack)
+        yield LogFileBuilder(rng, number, account_id(number % accounts)).file(attack)
 
 
 def real_files(folder: Path, accounts: int, files: int) -> Iterator[LogFile]:
-    """Real log files (*.json, *.json.gz) under new keys, repeated up to `files`, spread over `accounts` accounts.
+    """Yield a folder's log files (*.json, *.json.gz) under new keys, again and again until there are `files` of them.
 
-    The records stay as they are: only the key carries the account. Raises FileNotFoundError when there are none.
+    The keys name `accounts` accounts in turn; the records stay as they are. Raises FileNotFoundError when the folder is
+    missing or has no such file.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of CloudTrail log files")
@@ -80,12 +80,12 @@ def real_files(folder: Path, accounts: int, files: int) -> Iterator[LogFile]:
         path = paths[number % len(paths)]
         body = path.read_bytes()
         body = body if path.name.endswith(".gz") else _compressed(body)
-        scene = _Scene(rng, number, account_id(number % accounts))
-        yield LogFile(scene.account, scene.key(), body, None)
+        builder = LogFileBuilder(rng, number, account_id(number % accounts))
+        yield LogFile(builder.account, builder.key(), body, None)
 
 
-class _Scene:
-    """One file's account, region, time and people."""
+class LogFileBuilder:
+    """Makes up one log file: fixes its account, region and time, and makes the records from calls."""
 
     def __init__(self, rng: random.Random, number: int, account: str) -> None:
         self.rng = rng
@@ -94,13 +94,13 @@ class _Scene:
         self.time = START + FILE_INTERVAL * number
 
     def key(self) -> str:
-        """Where CloudTrail would put the file."""
+        """Return the key under which CloudTrail would put the file."""
         unique = "".join(self.rng.choices(UNIQUE_CHARS, k=16))
         name = f"{self.account}_CloudTrail_{self.region}_{self.time:%Y%m%dT%H%MZ}_{unique}.json.gz"
         return f"AWSLogs/{self.account}/CloudTrail/{self.region}/{self.time:%Y/%m/%d}/{name}"
 
     def file(self, attack: Attack | None) -> LogFile:
-        """A file of benign calls with an attack, if any, somewhere among them."""
+        """Return a file of benign calls, with the attack, if there is one, somewhere among them."""
         records = [self._benign() for _ in range(self.rng.randint(*RECORDS_A_FILE))]
         if attack is not None:
             at = self.rng.randint(0, len(records))
@@ -119,12 +119,12 @@ class _Scene:
 
     def _benign(self) -> dict[str, Any]:
         person = self.rng.choice(("alice", "bob", "carol", "deploy"))
-        call = benign_call(Someone(self.rng, self.account, person))
+        call = benign_call(Caller(self.rng, self.account, person))
         address = f"{OFFICE_NET}.{self.rng.randint(1, 254)}"
         identity = self._identity("user", person)
         return self._record(call, identity, address, self.time + timedelta(seconds=self.rng.randint(0, 299)))
 
-    def _record(self, call: Call, identity: Mapping[str, Any], address: str, time: datetime) -> dict[str, Any]:
+    def _record(self, call: ApiCall, identity: Mapping[str, Any], address: str, time: datetime) -> dict[str, Any]:
         failure = {"errorCode": call.error, "errorMessage": f"{call.name} was refused"} if call.error else {}
         return {
             "eventVersion": "1.11",
@@ -175,4 +175,4 @@ class _Scene:
 
 
 def _compressed(body: bytes) -> bytes:
-    return gzip.compress(body, compresslevel=6, mtime=0)  # no time in it: the same input gives the same bytes
+    return gzip.compress(body, compresslevel=6, mtime=0)  # no present time in it: the same input gives the same bytes

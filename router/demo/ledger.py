@@ -1,7 +1,7 @@
-"""The demo's ledger, made of what lies at the far end: the cells' own buckets and the dead-letter queue.
+"""The demo's ledger: what became of every file, by what lies in the cells' buckets and in the dead-letter queue.
 
-It trusts no counter of the software under test. Each processed event left a receipt in its cell's bucket, each dead
-letter names its object; what was sent and is in neither is lost.
+It trusts no counter of the software under test. Each processed event left a receipt in its cell's bucket, and each dead
+letter names its object. A file that was sent and has neither is lost.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from router.core.models import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What came of everything sent. The keys of `--json`."""
+    """What became of all the files that were sent: the keys of `demo --json`."""
 
     sent: int
     processed: int  # objects with a receipt
@@ -23,27 +25,27 @@ class Ledger:
     lost: int
     keys_moved: int  # partition keys that more than one cell has processed
     replaced_in_s: float | None  # from the kill to the replacement serving; None: nothing was killed
-    slow_replaced_in_s: float | None  # from a cell's getting slow to its replacement serving; None: none got slow
-    first_event_s: float | None  # from the start to the first event processed
+    slow_replaced_in_s: float | None  # from the fault to the replacement serving; None: no cell was slowed down
+    first_event_s: float | None  # from the demo's start to the first processed event; None: no event was processed
     findings: Mapping[str, int]  # by rule id
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the ledger as a dictionary that JSON can hold."""
         return asdict(self)
 
 
 @dataclass(slots=True)
 class Evidence:
-    """Lines of the sinks and dead letters, as they come. A line may come twice: lines have ids, as sinks need them."""
+    """Gathers lines of the sinks and dead letters, as they come; counts a line once that a sink delivers twice."""
 
     sent: dict[str, str] = field(default_factory=dict)  # object → partition key
     titles: dict[str, str] = field(default_factory=dict)  # rule id → title
     _receipts: dict[str, dict[str, str]] = field(default_factory=dict)  # object → processing id → cell
     _findings: dict[str, str] = field(default_factory=dict)  # finding id → rule id
-    _dead: dict[str, str] = field(default_factory=dict)  # object → reason
+    _dead: dict[str, Reason] = field(default_factory=dict)  # by object
 
     def add_line(self, line: Mapping[str, Any]) -> None:
-        """One line of a sink. Lines of other runs are passed over."""
+        """Note a line of a sink, unless it is about an object that this run did not send."""
         location = line.get("object")
         if location not in self.sent:
             return
@@ -53,25 +55,25 @@ class Evidence:
             self._findings[line["id"]] = line["rule_id"]
             self.titles[line["rule_id"]] = line["rule"]
 
-    def add_dead_letter(self, location: str, reason: str) -> None:
-        """One dead letter, by the object it is about."""
+    def add_dead_letter(self, location: str, reason: Reason) -> None:
+        """Note a dead letter, unless it is about an object that this run did not send."""
         if location in self.sent:
             self._dead[location] = reason
 
     def settled(self) -> int:
-        """Objects that have a receipt or a dead letter."""
+        """Count the objects that have a receipt or a dead letter."""
         return len(self._receipts.keys() | self._dead.keys())
 
     def processed(self) -> int:
-        """Objects that have a receipt."""
+        """Count the objects that have a receipt."""
         return len(self._receipts)
 
     def missing(self) -> list[str]:
-        """Objects of which nothing is known."""
+        """List the objects that have neither a receipt nor a dead letter, in order of their locations."""
         return sorted(self.sent.keys() - self._receipts.keys() - self._dead.keys())
 
-    def dead_letters(self) -> Mapping[str, str]:
-        """Object → reason."""
+    def dead_letters(self) -> Mapping[str, Reason]:
+        """Return the reason of each object's dead letter by the object's location."""
         return self._dead
 
     def ledger(
@@ -81,7 +83,7 @@ class Evidence:
         slow_replaced_in_s: float | None = None,
         first_event_s: float | None = None,
     ) -> Ledger:
-        """The sums."""
+        """Add up what is known so far. The times are the caller's, in seconds."""
         return Ledger(
             sent=len(self.sent),
             processed=self.processed(),
@@ -103,7 +105,7 @@ class Evidence:
 
 
 def differences(expected: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
-    """Rules whose findings aren't as many as expected, a sentence each."""
+    """Name each rule that has not as many findings as expected, with both numbers, in order of the rules' ids."""
     return [
         f"{rule}: {found.get(rule, 0)} findings, {expected.get(rule, 0)} expected"
         for rule in sorted(expected.keys() | found.keys())
@@ -112,7 +114,7 @@ def differences(expected: Mapping[str, int], found: Mapping[str, int]) -> list[s
 
 
 def total(counters: Iterable[Mapping[str, int] | None]) -> Counter[str] | None:
-    """The sum, or None when one of them isn't known."""
+    """Add up the findings of several files by rule; None when those of one file are not known."""
     result: Counter[str] = Counter()
     for counter in counters:
         if counter is None:

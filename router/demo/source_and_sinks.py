@@ -1,4 +1,4 @@
-"""The demo's hands in AWS: puts log files into the source bucket, reads sinks and dead letters back."""
+"""Both ends of the system in AWS: the bucket that files go into, and what comes out in sinks and dead letters."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from router.core.messages import dead_letter
 from router.demo.ledger import Evidence
 
 PARALLEL_READS: Final = 16
-DEAD_LETTER_HIDE_S: Final = 60
+DEAD_LETTER_HIDE_S: Final = 60  # a dead letter that was read is hidden for so long, and not read again and again
 
 
-class FarEnd:
-    """Reads each sink object and each dead letter once."""
+class SourceAndSinks:
+    """Puts log files into the source bucket, and reads each object of the cells' sinks once."""
 
     def __init__(self, names: Names, cells: Sequence[str], s3: Any, sqs: Any) -> None:
         self._names = names
@@ -28,12 +28,12 @@ class FarEnd:
         self._reads = asyncio.Semaphore(PARALLEL_READS)
 
     async def put(self, key: str, body: bytes) -> str:
-        """Put a log file; returns its location."""
+        """Put a log file into the source bucket, and return its location as `s3://bucket/key`."""
         await self._s3.put_object(Bucket=self._names.source_bucket, Key=key, Body=body)
         return f"s3://{self._names.source_bucket}/{key}"
 
     async def collect(self, evidence: Evidence) -> None:
-        """Read everything that is new."""
+        """Add to the evidence every sink object that is new, and every dead letter that is visible."""
         await asyncio.gather(*(self._collect_bucket(self._names.cell(cell), evidence) for cell in self._cells))
         await self._collect_dead_letters(evidence)
 
@@ -54,7 +54,7 @@ class FarEnd:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
 
     async def _collect_dead_letters(self, evidence: Evidence) -> None:
-        """They are read, not taken: they become visible again."""
+        """Read the dead letters without taking them: they become visible again by themselves."""
         url = (await self._sqs.get_queue_url(QueueName=self._names.dead_letter_queue))["QueueUrl"]
         while found := (await self._receive(url)).get("Messages"):
             for message in found:
@@ -68,7 +68,7 @@ class FarEnd:
 
 
 def _location(body: str) -> str:
-    """The object that an S3 notification's record is about; empty for anything else."""
+    """The location of the object that an S3 notification's record is about; empty for any other body."""
     try:
         s3 = json.loads(body)["s3"]
         return f"s3://{s3['bucket']['name']}/{unquote_plus(s3['object']['key'])}"

@@ -1,4 +1,4 @@
-"""What the demo asks the running system over HTTP."""
+"""What the demo asks of the running system over HTTP."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from router.adapters.cells.chaos import inject
 
 
 @dataclass(frozen=True, slots=True)
-class System:
-    """Where router and controller answer."""
+class SystemClient:
+    """Asks the router, the controller and the workers of a running system."""
 
     session: aiohttp.ClientSession
     router_url: str
@@ -22,23 +22,23 @@ class System:
     secret: str
 
     async def lanes(self) -> list[dict[str, Any]]:
-        """The router's GET /cells; empty while it can't be reached."""
+        """Return the router's lanes, by its GET /cells; none while it can't be reached."""
         return await self._get(f"{self.router_url}/cells")
 
     async def cells(self) -> list[dict[str, Any]]:
-        """The controller's GET /cells."""
+        """Return the cells as the controller sees them, by its GET /cells; none while it can't be reached."""
         return await self._get(f"{self.controller_url}/cells")
 
     async def audit(self) -> list[dict[str, Any]]:
-        """What the controller did."""
+        """Return what the controller did lately, by its GET /audit; nothing while it can't be reached."""
         return await self._get(f"{self.controller_url}/audit")
 
     async def components(self, address: str) -> list[dict[str, Any]]:
-        """The components of the worker at this address, and what each says of itself."""
+        """Return the components of the worker at an address, and what each says of itself."""
         return await self._get(f"http://{address}{protocol.COMPONENTS_PATH}")
 
     async def inject(self, address: str, fault: Fault) -> None:
-        """Have the worker at this address fail. Raises ChaosRefusedError, CellUnavailableError."""
+        """Have the worker at an address fail. Raises ChaosRefusedError or CellUnavailableError."""
         await inject(self.session, self.secret, address, fault)
 
     async def _get(self, url: str) -> list[dict[str, Any]]:
