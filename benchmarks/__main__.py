@@ -1,4 +1,4 @@
-"""What cellrouter costs and keeps apart: script/bench. Ratios within one run count; times are this machine's."""
+"""Measures what cellrouter costs and how well it isolates. Compare ratios of one run: times depend on the machine."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]
     "drain": ("SIGTERM under full load: seconds, and what becomes of every message", drain.run),
     "promises": ("instances crash, hang, get slow, fail: seconds to safe and to served again", promises.run),
 }
-MANY_RUNS: Final = {"detector": 200}
+MANY_RUNS: Final = {"detector": 200}  # suites whose default isn't 3 runs
 
 
 def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
-    """The suite, the file for the figures, and what the suite is told."""
+    """Parse the command line: the suite's name, the file for the figures if any, and the suite's options."""
     described = "\n".join(f"  {name:10} {text}" for name, (text, _) in SUITES.items())
     parser = argparse.ArgumentParser(
         prog="script/bench",
@@ -40,16 +40,16 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("suite", nargs="?", choices=list(SUITES), default="router", help="default: router")
-    parser.add_argument("--events", type=int, default=20_000, help="in a run (%(default)s)")
-    parser.add_argument("--runs", type=int, help="the figures are their medians (3); detector: of a scenario (200)")
+    parser.add_argument("--events", type=int, default=20_000, help="events in a run (%(default)s)")
+    parser.add_argument("--runs", type=int, help="figures are medians of so many (3); detector: of each scenario (200)")
     parser.add_argument("--cells", type=int, default=4, help="stub cells (%(default)s)")
-    parser.add_argument("--concurrency", type=int, default=16, help="that each cell declares (%(default)s)")
-    parser.add_argument("--tenants", type=int, default=40, help="spread evenly over the cells (%(default)s)")
-    parser.add_argument("--service-ms", type=float, default=0, help="of an event in its cell (0: the suite's choice)")
-    parser.add_argument("--sqs-ms", type=float, default=-1, help="that SQS takes to answer (-1: the suite's choice)")
-    parser.add_argument("--seconds", type=float, default=10, help="of a rung (%(default)s)")
+    parser.add_argument("--concurrency", type=int, default=16, help="events at once that a cell declares (%(default)s)")
+    parser.add_argument("--tenants", type=int, default=40, help="tenants, spread evenly over the cells (%(default)s)")
+    parser.add_argument("--service-ms", type=float, default=0, help="an event's time in a cell (0: suite's choice)")
+    parser.add_argument("--sqs-ms", type=float, default=-1, help="time of SQS to answer (-1: the suite's choice)")
+    parser.add_argument("--seconds", type=float, default=10, help="length of a measured interval (%(default)s)")
     parser.add_argument("--rate", type=float, default=0, help="router: events a second, open loop (0: all at once)")
-    parser.add_argument("--seed", type=int, default=1, help="detector: of its runs (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="detector: seed of its random numbers (%(default)s)")
     parser.add_argument("--profile", type=Path, help="run the router under cProfile and write its statistics here")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     told = vars(parser.parse_args(arguments))
@@ -59,7 +59,7 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
 
 
 async def bench(suite: str, options: Options) -> dict[str, Any]:
-    """Run one suite; SIGTERM ends it as Ctrl-C does, with every process it has started."""
+    """Run one suite and return its figures. SIGTERM ends it, and every process it has started, as Ctrl-C does."""
     me = asyncio.current_task()
     assert me is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
@@ -67,7 +67,7 @@ async def bench(suite: str, options: Options) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the suite that the command line names, print its figures, and write them to a file if one is given."""
     suite, file, options = options_of(sys.argv[1:])
     try:
         figures = asyncio.run(bench(suite, options))

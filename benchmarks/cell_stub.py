@@ -1,9 +1,9 @@
 """Stub cells that cost little CPU: each reads a batch by the wire contract and streams a result line for each event.
 
-A cell works on `concurrency` events at once, each for its service time. Prints its own port and the cells', ends when
-stdin closes. Arguments: how many cells, their concurrency.
+A cell works on `concurrency` events at once, each for its service time. The process prints the port of its commands,
+then the cells' ports, and ends when stdin closes. Arguments: the number of cells, and their concurrency.
 
-    POST /bench/reset                     forget what was counted; every cell is well
+    POST /bench/reset                     forget what was counted; every cell is quick and listens again
     POST /bench/service  {cell, seconds}  how long an event takes there from now on
     POST /bench/kill     {cell}           close its port and its connections
     POST /bench/state                     batches, events, how many came again, and connections that were opened
@@ -37,7 +37,7 @@ _CHUNKS: Final = [_chunk(index) for index in range(protocol.MAX_BATCH_EVENTS)]
 
 
 class StubCell:
-    """One cell."""
+    """A cell that does nothing with its events but take its time."""
 
     def __init__(self, concurrency: int) -> None:
         self.port = 0
@@ -47,22 +47,22 @@ class StubCell:
         self.reset()
 
     def reset(self) -> None:
-        """Well, and nothing counted."""
+        """Make the cell quick again, and forget what was counted."""
         self.service_s = 0.0
         self.batches = 0
         self.connections = 0
         self.seen: Counter[str] = Counter()
-        self._free_at = [0.0] * self._concurrency  # a heap: when each of its workers has nothing to do
+        self._free_at = [0.0] * self._concurrency  # a heap: when each of its workers will be free
 
     async def open(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen, on the same port as before the cell was killed."""
         if self._server is None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(self._connection, "127.0.0.1", self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
     def kill(self) -> None:
-        """Refuse connections and break those that are open, as a process that has died."""
+        """Refuse connections and break the open ones, as if the process had died."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -93,14 +93,17 @@ class StubCell:
             loop.call_at(self._worked(loop.time()), self._done, connection, index, left)
 
     def _done(self, connection: Connection, index: int, left: list[int]) -> None:
-        """One more event of a batch, of which `left` were not done. The reply's end comes on its own, as a worker's."""
+        """Send one more result of a batch. The reply's end follows in a write of its own, as from a worker.
+
+        `left` holds one number: how many events of the batch are not done yet.
+        """
         left[0] -= 1
         self._write(connection, _CHUNKS[index])
         if not left[0]:
             asyncio.get_running_loop().call_soon(self._write, connection, _END)
 
     def _worked(self, now: float) -> float:
-        """When the next free worker will have done one more event."""
+        """Have the first worker that is free do one more event; when it will have done it."""
         end = max(now, self._free_at[0]) + self.service_s
         heapq.heapreplace(self._free_at, end)
         return end
@@ -111,13 +114,13 @@ class StubCell:
 
 
 class CellStubs:
-    """All cells, and the bench's commands."""
+    """All cells, and the commands by which a suite controls them."""
 
     def __init__(self, count: int, concurrency: int) -> None:
         self._cells = [StubCell(concurrency) for _ in range(count)]
 
     async def run(self) -> None:
-        """Serve until stdin closes."""
+        """Serve all cells and the commands until stdin closes."""
         loop = asyncio.get_running_loop()
         control = await loop.create_server(lambda: Connection(self._handle), "127.0.0.1", 0)
         for cell in self._cells:
@@ -126,24 +129,24 @@ class CellStubs:
         await loop.run_in_executor(None, sys.stdin.read)
 
     def bench_reset(self) -> dict[str, Any]:
-        """See the module."""
+        """Make every cell quick and listening again, and forget what was counted."""
         for cell in self._cells:
             cell.reset()
         self._reopening = [asyncio.ensure_future(cell.open()) for cell in self._cells]
         return {}
 
     def bench_service(self, cell: int, seconds: float) -> dict[str, Any]:
-        """See the module."""
+        """Set how many seconds an event takes in a cell from now on."""
         self._cells[cell].service_s = seconds
         return {}
 
     def bench_kill(self, cell: int) -> dict[str, Any]:
-        """See the module."""
+        """Close a cell's port and break its connections."""
         self._cells[cell].kill()
         return {}
 
     def bench_state(self) -> dict[str, Any]:
-        """See the module."""
+        """Count batches, events, events that came again, and connections that were opened, over all cells."""
         events = sum(cell.seen.total() for cell in self._cells)
         return {
             "batches": sum(cell.batches for cell in self._cells),

@@ -1,6 +1,6 @@
 """SIGTERM under full load: how long the router takes to end, and what becomes of what it held.
 
-A second router then takes the rest, so that every event comes to its cell: what came twice or never shows at the cells.
+A second router then takes the rest, so that every event reaches its cell. The cells know which came twice or never.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from benchmarks.world import CALL_TIMEOUT_S, Options, World, pause, world
 
 SERVICE_MS: Final = 20.0
 PART_DONE: Final = 0.2
-"""Of the events, when the signal comes."""
+"""The share of the events that is settled when the signal comes."""
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """LeaveOneOutMedians over runs."""
+    """Measure several drains, print the median of each figure, and return medians and runs."""
     options = replace(options, service_ms=options.service_ms or SERVICE_MS)
     runs: list[dict[str, float]] = []
     async with world(options) as stage:
@@ -33,7 +33,7 @@ async def run(options: Options) -> dict[str, Any]:
 async def _run(stage: World) -> dict[str, float]:
     events = stage.options.events
     await stage.reset()
-    async with stage.router({}) as process:  # {}: the product's own long polls
+    async with stage.router({}) as process:  # {}: with long polls as long as in production
         await stage.sqs("load", count=events)
         await stage.sqs("wait", settled=int(PART_DONE * events), timeout_s=CALL_TIMEOUT_S / 2)
         begun = perf_counter()

@@ -10,18 +10,18 @@ from typing import Any
 
 
 def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The median of each figure. Every run has the same figures."""
+    """Return the median of each figure over the runs, which must all have the same figures."""
     return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
 def p99(values: Sequence[float]) -> float:
-    """The 99th percentile; 0 without values."""
+    """Return the 99th percentile of the values, by nearest rank; 0 when there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] if ordered else 0.0
 
 
 def table(columns: Mapping[str, Mapping[str, float]]) -> str:
-    """A row for each figure, a column for each thing that was measured."""
+    """Lay figures out as text: a row for each figure, a column for each thing that was measured."""
     rows = list(dict.fromkeys(name for column in columns.values() for name in column))
     width = max(len(row) for row in rows)
     lines = [" " * width + "".join(f"{title:>16}" for title in columns)]
@@ -32,5 +32,5 @@ def table(columns: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def write(path: Path, suite: str, figures: Mapping[str, Any]) -> None:
-    """One JSON object."""
+    """Write the suite's name and its figures to a file as one JSON object."""
     path.write_text(json.dumps({"suite": suite, **figures}, indent=2) + "\n", "utf-8")

@@ -1,7 +1,7 @@
-"""The same job as a good engineer writes it in an afternoon, to compare the router with.
+"""The same job as a good engineer would write it in an afternoon, to compare the router with.
 
-aiobotocore as it comes, a hash ring, one POST for each cell of each received batch, then one batch of deletes.
-Arguments: the endpoint, the queue, then the address of each cell.
+It uses aiobotocore as it comes, and a hash ring. For each batch that it receives, it sends one POST to each cell, then
+one batch of deletes. Arguments: the endpoint, the queue, then the address of each cell.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ACCOUNT = re.compile(r"AWSLogs/(\d{12})/")
 
 
 async def poll(sqs: Any, url: str, http: aiohttp.ClientSession, ring: HashRing, secret: str) -> None:
-    """Receive, distribute, delete; without end."""
+    """Receive messages, send their events to the cells and delete what these confirm; never returns."""
     while True:
         answer = await sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=10)
         messages = answer.get("Messages", [])
@@ -51,7 +51,7 @@ async def poll(sqs: Any, url: str, http: aiohttp.ClientSession, ring: HashRing, 
 async def post(
     http: aiohttp.ClientSession, address: str, batch: list[tuple[dict[str, Any], dict[str, Any]]], secret: str
 ) -> list[dict[str, Any]]:
-    """The messages whose event the cell has not confirmed."""
+    """Send a cell one batch; return the messages whose event the cell has not confirmed."""
     body = {"cell_id": "", "generation": 1, "epoch": 1, "deadline_s": 60, "events": [event for _, event in batch]}
     headers = {"Authorization": protocol.bearer(secret)}
     try:
@@ -65,7 +65,7 @@ async def post(
 
 
 async def main(endpoint: str, queue: str, cells: list[str]) -> None:
-    """Run until killed."""
+    """Poll the queue with POLLERS loops until the process is killed."""
     async with get_session().create_client("sqs", endpoint_url=endpoint, region_name="us-east-1") as sqs:
         url = (await sqs.get_queue_url(QueueName=queue))["QueueUrl"]
         async with aiohttp.ClientSession() as http:

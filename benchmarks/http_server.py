@@ -1,4 +1,4 @@
-"""The least of HTTP/1.1 that the stubs need, on a raw asyncio protocol: a stub must cost less than what it measures."""
+"""As much of HTTP/1.1 as the stubs need, on a raw asyncio protocol: stubs must cost less than what they measure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Request(NamedTuple):
-    """One request that has arrived whole."""
+    """One request that has arrived as a whole."""
 
     path: str
     head: bytes  # the request line and the headers
@@ -18,7 +18,7 @@ class Request(NamedTuple):
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection. Its requests come one after another, each with a Content-Length."""
+    """One client's connection. Its requests must come one after another, and bodies with a Content-Length."""
 
     def __init__(self, handle: Callable[[Request, Connection], None]) -> None:
         self._handle = handle
@@ -26,7 +26,7 @@ class Connection(asyncio.Protocol):
         self.transport = asyncio.Transport()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are one without being derived from it
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transports don't derive from it
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -39,18 +39,18 @@ class Connection(asyncio.Protocol):
             self._handle(Request(head.split(b" ", 2)[1].decode(), head, body), self)
 
     def answer(self, body: bytes, status: bytes = b"200 OK", kind: bytes = b"application/json") -> None:
-        """A whole response."""
+        """Send a whole response with this body."""
         self.transport.write(
             b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (status, kind, len(body), body)
         )
 
     def answer_json(self, value: Any) -> None:
-        """A whole response."""
+        """Send a whole response with a value as JSON."""
         self.answer(msgspec.json.encode(value))
 
 
 def header(head: bytes, name: bytes) -> bytes:
-    """The value of a header, lower-cased, by its lower-case name; empty where there is none."""
+    """Return the value of the header with this lower-case name, in lower case; empty when there is no such header."""
     lower = head.lower()
     start = lower.find(b"\r\n" + name + b":")
     if start < 0:

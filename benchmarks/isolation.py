@@ -1,7 +1,7 @@
-"""One of the cells becomes 50 times slower, then dies: what the others notice of it, against the rung before.
+"""One cell becomes 50 times slower, then dies: what the other cells notice, compared with the interval before.
 
-Open loop at 40 % of what the router can do, evenly over the tenants. The victim's lease lives on: nothing but its
-answers says that it is not well. Latency is from enqueue to delete, measured by the queue.
+The load is open-loop, at 40 % of what the router can do, even over the tenants. The victim's lease lives on, so only
+its answers show that it is sick. Latency is from enqueue to delete, measured by the queue.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from benchmarks.figures import medians, table
-from benchmarks.open_loop import LOAD, Effort, Rung, begin, real_times, rung, saturation
+from benchmarks.open_loop import LOAD, Effort, Interval, begin, measured, real_times, saturation
 from benchmarks.world import Options, World, cell_id, world
 
 SERVICE_MS: Final = 5.0
-SLOWER: Final = 50
-VICTIM: Final = 0
+SLOWER: Final = 50  # times
+VICTIM: Final = 0  # the index of the cell
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """LeaveOneOutMedians over runs, each with a router of its own."""
+    """Measure several runs, each with a router of its own; print the median of each figure, return medians and runs."""
     options = replace(real_times(options), service_ms=options.service_ms or SERVICE_MS)
     runs: list[dict[str, dict[str, float]]] = []
     async with world(options) as stage:
@@ -44,16 +44,16 @@ async def _run(stage: World, rate: float) -> dict[str, dict[str, float]]:
     await stage.reset()
     async with stage.router() as process:
         await begin(stage, dict.fromkeys(stage.tenants, rate / len(stage.tenants)))
-        baseline = await rung(stage, process, groups)
+        baseline = await measured(stage, process, groups)
         await stage.cells("service", cell=VICTIM, seconds=SLOWER * stage.options.service_ms / 1000)
-        slow = await rung(stage, process, groups)
+        slow = await measured(stage, process, groups)
         await stage.cells("kill", cell=VICTIM)
-        dead = await rung(stage, process, groups)
-    rungs = {"baseline": baseline, f"{SLOWER} x slower": slow, "dead": dead}
-    return {name: _figures(effort, found, baseline[1]["others"]) for name, (effort, found) in rungs.items()}
+        dead = await measured(stage, process, groups)
+    intervals = {"baseline": baseline, f"{SLOWER} x slower": slow, "dead": dead}
+    return {name: _figures(effort, found, baseline[1]["others"]) for name, (effort, found) in intervals.items()}
 
 
-def _figures(effort: Effort, found: dict[str, Rung], baseline: Rung) -> dict[str, float]:
+def _figures(effort: Effort, found: dict[str, Interval], baseline: Interval) -> dict[str, float]:
     others = found["others"]
     return {
         **asdict(others),

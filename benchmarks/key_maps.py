@@ -1,6 +1,6 @@
-"""Ways from a partition key to who serves it, for comparison: the router's slot map, two hash rings and Maglev.
+"""Ways to map a partition key to the node that serves it: the router's slot map, two hash rings and Maglev.
 
-Rings and Maglev hash the nodes that they send to: their node's name is its address. Only the slot map names cells.
+Rings and Maglev hash the nodes that they send to, so a node's name is its address. Only the slot map names cells.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from xxhash import xxh3_64_intdigest
 from router.core.slot_map.slots import SlotMap, assign
 
 POINTS: Final = 160
-"""Of a node on the ring."""
+"""How many points each node has on the ring."""
 TABLE: Final = 65537
-"""Maglev's entries, as in its paper; a prime, so that every skip reaches all of them."""
+"""The size of Maglev's table, as in its paper: a prime, so that every skip reaches all entries."""
 
 
 class KeyMap(Protocol):
-    """Who serves a key."""
+    """Maps each key to the node that serves it."""
 
-    names_addresses: ClassVar[bool]  # an instance at a new address is another node
+    names_addresses: ClassVar[bool]  # if so, an instance at a new address is another node
 
     def __init__(self, nodes: Sequence[str]) -> None: ...
 
     def cell_of(self, key: str, /) -> str:
-        """The node that serves it."""
+        """Return the node that serves the key."""
 
     def changed(self, nodes: Sequence[str]) -> Self:
-        """The map after the nodes have changed to these."""
+        """Return the map after the nodes have changed to these."""
 
 
-class Slots:
-    """The router's."""
+class RouterSlotMap:
+    """The router's slot map: keys hash to slots, and each slot has a cell."""
 
     names_addresses: ClassVar = False
 
@@ -44,12 +44,12 @@ class Slots:
         self.slot_map = SlotMap(1, assign(before, dict.fromkeys(nodes, 1.0)))
         self.cell_of = self.slot_map.cell_of
 
-    def changed(self, nodes: Sequence[str]) -> Slots:
-        return Slots(nodes, self.slot_map.owners)
+    def changed(self, nodes: Sequence[str]) -> RouterSlotMap:
+        return RouterSlotMap(nodes, self.slot_map.owners)
 
 
 class Uhashring:
-    """The package of that name as it comes: 160 points a node, MD5."""
+    """The hash ring of the package uhashring as it comes: 160 points a node, by MD5."""
 
     names_addresses: ClassVar = True
 
@@ -61,7 +61,7 @@ class Uhashring:
 
 
 class Ring:
-    """160 points a node as ketama has, but by xxh3_64; a key belongs to the next point."""
+    """A hash ring with 160 points a node, as ketama has, but by xxh3_64; a key belongs to the next point."""
 
     names_addresses: ClassVar = True
 
@@ -79,7 +79,7 @@ class Ring:
 
 
 class Maglev:
-    """Eisenbud et al., NSDI 2016, section 3.4: nodes take turns to claim the next free entry of their permutation."""
+    """Maglev hashing (Eisenbud et al., NSDI 2016, section 3.4): nodes claim in turn the next free entry they prefer."""
 
     names_addresses: ClassVar = True
 

@@ -1,7 +1,7 @@
 """The slot map beside hash rings and Maglev: a look-up, a build, how even it is, and which keys a change moves.
 
 Keys and changes are the same in every run; a figure of moved keys is the mean over TRIALS changes of its kind. Times
-are CPU time, medians, taken in turns. The ring and Maglev are the bench's own plain Python: in C they would take less.
+are medians of CPU time, measured in turns. The ring and Maglev are plain Python of this bench; C would be quicker.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from statistics import fmean, median
 from time import process_time
 from typing import Any, Final
 
-from benchmarks.key_maps import KeyMap, Maglev, Ring, Slots, Uhashring
+from benchmarks.key_maps import KeyMap, Maglev, Ring, RouterSlotMap, Uhashring
 from benchmarks.world import Options, cell_id
 
 KINDS: Final[Mapping[str, type[KeyMap]]] = {
-    "slot map": Slots,
+    "slot map": RouterSlotMap,
     "uhashring": Uhashring,
     "ring of 160": Ring,
     "maglev": Maglev,
@@ -29,7 +29,7 @@ CELLS: Final = 100
 MANY_CELLS: Final = 1000
 TRIALS: Final = 10
 SEED: Final = 42
-ROWS: Final[Mapping[str, tuple[str, float, int]]] = {  # figure → what it is, factor, decimals
+ROWS: Final[Mapping[str, tuple[str, float, int]]] = {  # figure → its title, factor and decimals in the table
     "lookup_ns": ("look-up of a key, ns", 1, 0),
     "build_ms": (f"build for {CELLS} cells, ms", 1, 1),
     "build_ms_1000": (f"build for {MANY_CELLS} cells, ms", 1, 1),
@@ -50,14 +50,14 @@ goals for the slot map: look-up 300 ns or less, build 50 ms or less for {CELLS} 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The nodes afterwards; `renamed` is the same cell under its new name."""
+    """The nodes after a change; `renamed` maps the old name of a cell that stays to its new one."""
 
     nodes: Sequence[str]
     renamed: Mapping[str, str]
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Measure each and print them beside each other."""
+    """Measure each kind of map, print their figures beside each other, and return them."""
     keys, rounds = _keys(), 2 * options.runs + 1
     times = {
         "lookup_ns": await _seconds({title: _look_ups(kind, keys) for title, kind in KINDS.items()}, rounds),
@@ -74,7 +74,7 @@ async def run(options: Options) -> dict[str, Any]:
 
 
 def _keys() -> list[str]:
-    """AWS accounts, as the shipped workload has them, and named tenants."""
+    """Half of the keys are AWS accounts, as in the shipped workload, half are named tenants."""
     accounts = Random(SEED).sample(range(10**11, 10**12), KEYS // 2)
     return [*map(str, accounts), *(f"tenant-{number}" for number in range(KEYS - len(accounts)))]
 
@@ -102,7 +102,7 @@ def _build(kind: type[KeyMap], count: int) -> Callable[[], object]:
 
 
 async def _seconds(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """CPU seconds of each call, the median. They take turns: a machine that gets slower does so for all."""
+    """The median CPU seconds of each call. The calls take turns, so that a machine that gets slower does so for all."""
     found: dict[str, list[float]] = {title: [] for title in calls}
     for _ in range(rounds):
         for title, call in calls.items():
@@ -129,7 +129,7 @@ def _moves(kind: type[KeyMap], keys: Sequence[str]) -> dict[str, float]:
 
 
 def _changes(nodes: Sequence[str], new: Sequence[str], *, renaming: bool) -> dict[str, list[Change]]:
-    """One for each of the new names, by the figure that they are for."""
+    """Several changes of each kind, one for each new name, by the figure that they are for."""
     old = Random(SEED).sample(nodes, len(new))
     renames = [{gone: here} if renaming else {} for gone, here in zip(old, new, strict=True)]
     return {
@@ -140,7 +140,7 @@ def _changes(nodes: Sequence[str], new: Sequence[str], *, renaming: bool) -> dic
 
 
 def _effect(after: KeyMap, change: Change, nodes: Sequence[str], before: Mapping[str, str]) -> tuple[int, int]:
-    """How many keys change their cell, and how many of them between two cells that were and are there."""
+    """How many keys change their cell, and how many of these move between two cells that both stay."""
     stay = set(nodes).intersection(change.nodes)
     moves = [(old, new) for key, old in before.items() if (new := after.cell_of(key)) != change.renamed.get(old, old)]
     return len(moves), sum(old in stay and new in stay for old, new in moves)

@@ -1,4 +1,4 @@
-"""S3 notifications as they arrive on SQS, made on the fly: the account in the object's key is the partition key."""
+"""Makes S3 notifications as they arrive on SQS; the account in the object's key is the partition key."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ _TOKEN: Final = _TEMPLATE.encode()
 
 
 def body_token(account: bytes, number: int) -> bytes:
-    """The body of notification `number` as a JSON string, quotes included."""
+    """Return the body of notification `number` as a JSON string, with its quotes."""
     return _TOKEN % {b"account": account, b"number": b"%016X" % number}

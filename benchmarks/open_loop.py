@@ -1,4 +1,4 @@
-"""What the open-loop suites share: a rate well below what the router can do, and what a rung of it looked like."""
+"""What the open-loop suites share: a load well below what the router can do, and what it was like in an interval."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from benchmarks.whole_router import burst
 from benchmarks.world import Options, World, pause
 
 LOAD: Final = 0.4
-"""Of the rate at which the router is saturated."""
+"""The load, as a share of the rate at which the router is saturated."""
 SQS_MS: Final = 10.0
 SETTLE_S: Final = 2.0
-"""Of load before the first rung."""
+"""How long the load runs before the first interval."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """What became of the events of some tenants that were settled within a rung."""
+class Interval:
+    """The throughput and latency of some tenants' events, of those that were settled within an interval."""
 
     events_per_s: float
     p50_ms: float
@@ -29,19 +29,19 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What the router did for all of them."""
+    """What the events of all tenants cost the router within an interval."""
 
-    router_cpu_share: float
+    router_cpu_share: float  # of one core
     messages_per_receive: float
 
 
 def real_times(options: Options) -> Options:
-    """An SQS that takes as long for an answer as the real one: with none, a router would poll for single messages."""
+    """Return options with an SQS as slow as the real one: from an instant one, a router would get single messages."""
     return replace(options, sqs_ms=SQS_MS if options.sqs_ms < 0 else options.sqs_ms)
 
 
 async def saturation(stage: World) -> float:
-    """Events a second that a router alone can take from these cells."""
+    """Measure how many events a second a router can bring to these cells."""
     events = stage.options.events
     await stage.reset()
     async with stage.router():
@@ -52,21 +52,21 @@ async def saturation(stage: World) -> float:
 
 
 async def begin(stage: World, rates: Mapping[str, float]) -> None:
-    """Start the load, account → events a second, and let it settle."""
+    """Start the load, in events a second for each account, and let it settle."""
     await set_rates(stage, rates)
     await pause(SETTLE_S)
     await stage.sqs("window")
 
 
 async def set_rates(stage: World, rates: Mapping[str, float]) -> None:
-    """Account → events a second."""
+    """Change the load, in events a second for each account."""
     await stage.sqs("rates", rates=[rates[account] for account in stage.tenants])
 
 
-async def rung(
+async def measured(
     stage: World, process: Child, groups: Mapping[str, Callable[[str], bool]]
-) -> tuple[Effort, dict[str, Rung]]:
-    """Let a rung pass; what it was like, for all and for each group of accounts."""
+) -> tuple[Effort, dict[str, Interval]]:
+    """Let an interval pass; return what it cost the router, and what it was like for each group of accounts."""
     begun = process.cpu_s()
     await pause(stage.options.seconds)
     window = await stage.sqs("window")
@@ -76,8 +76,8 @@ async def rung(
         name: sorted(1000 * latency for account, latency in window["done"] if chosen(account))
         for name, chosen in groups.items()
     }
-    return effort, {name: _phase(found, seconds) for name, found in took.items()}
+    return effort, {name: _interval(found, seconds) for name, found in took.items()}
 
 
-def _phase(took: Sequence[float], seconds: float) -> Rung:
-    return Rung(len(took) / seconds, took[len(took) // 2] if took else 0.0, p99(took))
+def _interval(took: Sequence[float], seconds: float) -> Interval:
+    return Interval(len(took) / seconds, took[len(took) // 2] if took else 0.0, p99(took))

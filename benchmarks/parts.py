@@ -1,6 +1,6 @@
 """CPU time an event in the router itself: queues, cells and registry are in memory and cost next to nothing.
 
-Prints each part's share as a ratio to the whole of the same run; absolute times are this machine's.
+Prints each part's share of the whole in the same run; absolute times depend on the machine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SLOT_MAP: Final = SlotMap(1, assign(None, dict.fromkeys(CELLS, 1.0)))
 
 
 class Notifications:
-    """A queue with so many notifications, and nothing that costs time."""
+    """A queue that holds `count` notifications and costs no time."""
 
     name = "bench"
     fifo = False
@@ -82,7 +82,7 @@ class Notifications:
 
 
 class InstantCells:
-    """Cells that are done at once."""
+    """Cells that process every event at once."""
 
     async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
         await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, as a real call takes
@@ -91,7 +91,7 @@ class InstantCells:
 
 
 class SteadyRegistry:
-    """A slot map and living leases, for ever."""
+    """A registry whose slot map and leases never change."""
 
     def __init__(self) -> None:
         leases = tuple(LeaseView(cell, 1, "i", "a:1", CONCURRENCY, ready=True, live=True) for cell in CELLS)
@@ -126,7 +126,7 @@ class SteadyRegistry:
 
 
 class NoMemory:
-    """RoutingMemory that forgets."""
+    """A RoutingMemory that remembers nothing."""
 
     def load(self) -> Known | None:
         return None
@@ -135,8 +135,8 @@ class NoMemory:
         return
 
 
-class Silent:
-    """An Observer."""
+class SilentObserver:
+    """An Observer that records nothing."""
 
     def observe(self, record: Record) -> None:
         return
@@ -148,7 +148,7 @@ def _message(number: int) -> Message:
 
 
 async def whole(count: int) -> float:
-    """CPU seconds an event, from receive to delete."""
+    """Measure the CPU seconds that an event takes from its receipt to its delete, over `count` events."""
     source, idle = Notifications(count), Notifications(0)
     config = DataPlaneConfig(
         ConsumerConfig(max_messages=MAX_MESSAGES),
@@ -157,8 +157,8 @@ async def whole(count: int) -> float:
     )
     queues = Queues(source, idle, idle, lambda _: idle)
     parser, payloads = Parser(Extraction()), Payloads(PayloadConfig(), S3PayloadStore(None))
-    registry, memory = SteadyRegistry(), NoMemory()
-    router = assemble(config, queues, registry, memory, InstantCells(), parser, payloads, SystemClock(), Silent())
+    registry, memory, observer = SteadyRegistry(), NoMemory(), SilentObserver()
+    router = assemble(config, queues, registry, memory, InstantCells(), parser, payloads, SystemClock(), observer)
     begun = time.process_time()
     running = asyncio.create_task(router.run(asyncio.Event()))
     await source.settled.wait()
@@ -169,7 +169,7 @@ async def whole(count: int) -> float:
 
 
 def repeated(count: int, call: Callable[[], object]) -> float:
-    """CPU seconds a call."""
+    """Measure the CPU seconds that a call takes, over `count` calls."""
     begun = time.process_time()
     for _ in range(count):
         call()
@@ -177,7 +177,7 @@ def repeated(count: int, call: Callable[[], object]) -> float:
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Measure and print."""
+    """Measure the whole and its parts, print each with its share of the whole, and return the figures."""
     parser, message = Parser(Extraction()), _message(1)
     total = await asyncio.to_thread(uvloop.run, whole(options.events))
     parts = {

@@ -1,4 +1,4 @@
-"""Child processes of a bench: started, pinned to a core, metered, and always ended."""
+"""Starts the child processes of a bench, pins them to cores, measures their CPU time, and always ends them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _running: Final[set[subprocess.Popen[bytes]]] = set()
 
 
 class BenchError(Exception):
-    """A process of the bench did not do its part; the text ends with its log."""
+    """A process of the bench failed; the text ends with the process's log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Who runs where: the measured process has a core of its own where there are several."""
+    """Which cores the processes run on: where there are several, the measured process has one of its own."""
 
     measured: frozenset[int]
-    stubs: tuple[frozenset[int], ...]  # taken in turn
+    stubs: tuple[frozenset[int], ...]  # of the stubs, in turn
 
     @classmethod
     def of_this_machine(cls) -> Cores:
-        """The last core is the measured process's."""
+        """Give the last core of this machine to the measured process, and the others to the stubs."""
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         if len(cores) < 2:
             everything = frozenset(cores)
@@ -44,7 +44,7 @@ class Cores:
 
 
 class Child:
-    """One process. It leads a session of its own: Ctrl-C reaches only the bench, which ends its children in order."""
+    """One process, in a session of its own, so that Ctrl-C reaches only the bench, which ends its children in order."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
@@ -53,25 +53,25 @@ class Child:
         self._usage = psutil.Process(process.pid)
 
     def cpu_s(self) -> float:
-        """CPU seconds so far, in user and system mode, without children."""
+        """Return the CPU seconds that the process has used, in user and system mode, without its children."""
         times = self._usage.cpu_times()
         return float(times.user + times.system)
 
     def rss_mb(self) -> float:
-        """Resident memory."""
+        """Return the process's resident memory in MiB."""
         return float(self._usage.memory_info().rss) / 2**20
 
     def check(self) -> None:
-        """Raises BenchError when it has ended."""
+        """Raise BenchError when the process has ended."""
         if self.process.poll() is not None:
             raise BenchError(f"{self.name} ended with {self.process.returncode}:\n{self.tail()}")
 
     def tail(self) -> str:
-        """The end of its log."""
+        """Return the end of the process's log."""
         return self._log.read_text("utf-8", "replace")[-2000:]
 
     async def stop(self) -> int:
-        """SIGTERM, and SIGKILL when that does not end it; its exit code."""
+        """End the process by SIGTERM, or by SIGKILL after STOP_TIMEOUT_S seconds, and return its exit code."""
         self.process.terminate()
         try:
             return await asyncio.to_thread(self.process.wait, STOP_TIMEOUT_S)
@@ -92,15 +92,18 @@ async def child(
     *,
     prints: bool = False,
 ) -> AsyncIterator[Child]:
-    """A Python process of this project's interpreter, its output in a log. `prints`: something that is to be read."""
+    """Run Python with these arguments until the context ends, with its output in a log.
+
+    With `prints`, only stderr goes to the log, and the caller reads stdout.
+    """
     log = folder / f"{name}.log"
     with log.open("wb") as output:
-        # Not asyncio's: between its start and its answer a Ctrl-C would leave a process that nobody knows.
+        # Not by asyncio: a Ctrl-C while it starts a process would leave one that nobody knows of.
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own interpreter and modules
             [sys.executable, *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
             cwd=folder,
-            stdin=subprocess.PIPE,  # closes when the bench dies, however it dies: stubs end then
+            stdin=subprocess.PIPE,  # closes however the bench ends, and then the stubs end too
             stdout=subprocess.PIPE if prints else output,
             stderr=output,
             start_new_session=True,
@@ -120,6 +123,6 @@ async def child(
 
 
 def kill_all() -> None:
-    """What a second Ctrl-C has left running."""
+    """Kill every process that is still running, as after a second Ctrl-C."""
     for process in _running:
         process.kill()

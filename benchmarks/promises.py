@@ -1,8 +1,8 @@
 """A whole system whose instances are made to fail: seconds to safe and to served again, keys moved, what others notice.
 
-Real processes on MiniStack and Valkey under a steady load, with two routers. Safe: since then no router has sent the
-sick instance anything, or waited for it. Serving: the next instance has done its first event. Latency is from the send
-to the end of the handler.
+Real processes run on MiniStack and Valkey under a steady load, with two routers. Traffic is safe from when on no router
+has sent the sick instance anything or waited for it. The cell is served again once its next instance has done an event.
+Latency is from the send to the end of the handler.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.infirmary import Infirmary, now_ms
 from tests.support.servers import ministack, valkey
 from tests.support.system import System
 
-FAULT_S: Final = 300.0  # longer than it takes to be found
+FAULT_S: Final = 300.0  # longer than it takes to find and replace the instance
 P99_GOAL: Final = 1.2
 SAFE_GOAL_S: Final[Mapping[str, float]] = {
     "crash": 2,
@@ -35,7 +35,7 @@ SAFE_GOAL_S: Final[Mapping[str, float]] = {
     "garbage": 10,
 }
 SERVING_GOAL_S: Final = 30.0
-POLLERS: Final = 10  # of a router: MiniStack looks only every 100 ms whether there is something for a long poll
+POLLERS: Final = 10  # loops of a router: MiniStack looks for messages for a long poll only every 100 ms
 STAND_IN: Final = """Both of them hold what MiniStack takes: a long poll of it notices new messages up to 100 ms late.
 The ratio says less for it; script/bench isolation has the others' latency on a quick queue."""
 
@@ -70,7 +70,7 @@ SYSTEMS: Final[tuple[Mapping[str, Strike], ...]] = (  # each fault on another ce
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """LeaveOneOutMedians over runs; every run has new systems."""
+    """Measure several runs, each on new systems; print the median of each figure and the goals, return all."""
     os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true"}
     runs: list[dict[str, dict[str, float]]] = []
     for number in range(options.runs):
@@ -124,7 +124,7 @@ async def _measured(infirmary: Infirmary, victim: str, strike: Strike, seconds: 
 
 
 def _p99_of_others(infirmary: Infirmary, victim: str, since_ms: int, until_ms: int) -> float:
-    """Of what was sent to the other cells within a time, in milliseconds."""
+    """The p99 latency in milliseconds of the events that were sent to other cells in this time."""
     infirmary.look()
     sent_at_ms = infirmary.system.sent_at_ms
     done = {deed["event"]: deed["at_ms"] for deed in reversed(infirmary.deeds) if deed["cell"] != victim}

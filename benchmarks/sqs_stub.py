@@ -1,16 +1,16 @@
 """A stub of SQS that costs little CPU: the queue calls a router makes, by the AWS JSON 1.0 protocol.
 
-The source queue's messages are S3 notifications made on the fly, all at once (`load`) or open-loop at a rate for each
-tenant (`rates`). Every other queue exists as soon as it is asked for, empty. The clock of every latency is this
-process's. Prints its port; ends when stdin closes.
+The source queue's messages are S3 notifications, made on the fly: all at once (`load`), or open-loop at a rate for each
+tenant (`rates`). Every other queue exists as soon as it is named, and is empty then. All latencies are
+measured by this process's clock. The process prints its port, and ends when stdin closes.
 
-    POST /bench/reset   {source, accounts}    every queue empty; the tenants from now on
+    POST /bench/reset   {source, accounts}    empty every queue, and name the source and the tenants
     POST /bench/delay   {seconds}             how long each answer takes from now on
-    POST /bench/load    {count}               enqueue so many, tenants in turn
-    POST /bench/rates   {rates}               events a second, for each tenant; all zero stops
+    POST /bench/load    {count}               enqueue so many messages, of the tenants in turn
+    POST /bench/rates   {rates}               events a second for each tenant; zero for all ends the load
     POST /bench/wait    {settled, timeout_s}  answers once so many events are settled
     POST /bench/state                         counts since the reset
-    POST /bench/window                        counts and latencies since the last of these
+    POST /bench/window                        counts and latencies since the last such call
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ import msgspec
 import uvloop
 
 from benchmarks.http_server import Connection, Request, header
-from benchmarks.sqs_queue import Call, Poll, Queue, Stored, rendered
+from benchmarks.sqs_queue import Poll, Queue, SqsCall, StoredMessage, rendered
 
 TICK_S: Final = 0.002
-"""How often an open loop enqueues what is due."""
+"""How often the open loop enqueues the messages that are due."""
 SLOW_TICK_S: Final = 0.05
-"""How often hidden messages are looked through."""
+"""How often hidden messages become visible whose time is up."""
 _SEQUENCER: Final = re.compile(rb'sequencer\\*":\\*"([0-9A-F]{16})')
-_call: Final = msgspec.json.Decoder(Call)
+_call: Final = msgspec.json.Decoder(SqsCall)
 
 
 class Tenants:
-    """Who sends how much: open-loop arrivals, evenly spaced for each tenant."""
+    """Makes the messages of the tenants, at once or open-loop with even intervals for each tenant."""
 
     def __init__(self, accounts: list[str]) -> None:
         self.accounts = [account.encode() for account in accounts]
@@ -48,24 +48,24 @@ class Tenants:
         self._credit = [0.0] * len(accounts)
         self._last = perf_counter()
 
-    def burst(self, count: int) -> list[Stored]:
-        """So many at once, tenants in turn."""
+    def burst(self, count: int) -> list[StoredMessage]:
+        """Make so many messages at once, of the tenants in turn."""
         now = perf_counter()
         return [self._one(self.number % len(self.accounts), now) for _ in range(count)]
 
     def set_rates(self, rates: list[float]) -> None:
-        """Events a second; the first of each tenant comes after a part of its interval that is its own."""
+        """Set the events a second of each tenant. The tenants' first events are spread over their intervals."""
         count = len(rates)
         fresh = not any(self._rates)
         self._rates, self._last = rates, perf_counter()
         if fresh:
             self._credit = [index / count for index in range(count)]
 
-    def due(self) -> list[Stored]:
-        """What was to be sent since the last call."""
+    def due(self) -> list[StoredMessage]:
+        """Make the messages that are due since the last call."""
         now = perf_counter()
         passed, self._last = now - self._last, now
-        found: list[Stored] = []
+        found: list[StoredMessage] = []
         for tenant, rate in enumerate(self._rates):
             self._credit[tenant] += rate * passed
             while self._credit[tenant] >= 1:
@@ -73,39 +73,39 @@ class Tenants:
                 found.append(self._one(tenant, now))
         return found
 
-    def _one(self, tenant: int, now: float) -> Stored:
+    def _one(self, tenant: int, now: float) -> StoredMessage:
         self.number += 1
-        return Stored(self.number, self.number, now, self.accounts[tenant])
+        return StoredMessage(self.number, self.number, now, self.accounts[tenant])
 
 
 class Ledger:
-    """What became of the events, wherever their messages are: one is settled when the last copy of it is deleted."""
+    """Keeps count of the events over all queues. An event is settled when the last copy of its message is deleted."""
 
     def __init__(self) -> None:
         self.settled = 0
         self._copies: Counter[int] = Counter()
-        self._alive: dict[int, Stored] = {}
+        self._alive: dict[int, StoredMessage] = {}
         self.begin_window()
 
     def begin_window(self) -> None:
-        """Count anew."""
+        """Begin a new window, in which nothing is counted yet."""
         self.began = perf_counter()
         self.last_settled = self.began
         self.receives = self.received = self.deletes = 0
         self.done: list[tuple[bytes, float]] = []  # account, seconds from enqueue to its last delete
 
-    def put(self, message: Stored) -> None:
-        """It is in a queue now, the source or any other."""
+    def put(self, message: StoredMessage) -> None:
+        """Note that a message was put into a queue, the source or another one."""
         self._copies[message.number] += 1
         self._alive.setdefault(message.number, message)
 
-    def original(self, body: bytes) -> Stored | None:
-        """The event that the body of a sent message carries."""
+    def original(self, body: bytes) -> StoredMessage | None:
+        """Return the first message of the event that a body carries; None when it carries none that is known."""
         found = _SEQUENCER.search(body)
         return self._alive.get(int(found.group(1), 16)) if found else None
 
-    def deleted(self, message: Stored) -> None:
-        """It is in its queue no more."""
+    def deleted(self, message: StoredMessage) -> None:
+        """Note that a message was deleted from its queue."""
         self._copies[message.number] -= 1
         if self._copies[message.number]:
             return
@@ -116,7 +116,7 @@ class Ledger:
 
 
 class SqsStub:
-    """All queues, and the bench's commands."""
+    """All queues, and the commands by which a suite controls them."""
 
     def __init__(self) -> None:
         self._endpoint = ""
@@ -125,7 +125,7 @@ class SqsStub:
         self._reset("source", ["0" * 12])
 
     def handle(self, request: Request, connection: Connection) -> None:
-        """One request."""
+        """Answer a request: a command of the bench, or a call of SQS."""
         if request.path.startswith("/bench/"):
             self._command(request, connection)
             return
@@ -143,7 +143,7 @@ class SqsStub:
             connection.answer_json(answer)
 
     async def run(self) -> None:
-        """Serve until stdin closes."""
+        """Serve the calls and commands until stdin closes."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Connection(self.handle), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
@@ -154,34 +154,34 @@ class SqsStub:
         await loop.run_in_executor(None, sys.stdin.read)
 
     def bench_reset(self, connection: Connection, source: str, accounts: list[str]) -> dict[str, Any]:
-        """See the module."""
+        """Empty every queue, and name the source queue and the tenants."""
         self._reset(source, accounts)
         return {}
 
     def bench_delay(self, connection: Connection, seconds: float) -> dict[str, Any]:
-        """See the module."""
+        """Set how many seconds each answer takes from now on."""
         self._delay_s = seconds
         return {}
 
     def bench_load(self, connection: Connection, count: int) -> dict[str, Any]:
-        """See the module."""
+        """Enqueue so many messages at once, of the tenants in turn."""
         self._enqueue(self._tenants.burst(count))
         return {}
 
     def bench_rates(self, connection: Connection, rates: list[float]) -> dict[str, Any]:
-        """See the module."""
+        """Set the events a second of each tenant; zero for all ends the load."""
         self._tenants.set_rates(rates)
         return {}
 
     def bench_wait(self, connection: Connection, settled: int, timeout_s: float) -> None:
-        """See the module."""
+        """Answer once so many events are settled, or after `timeout_s` seconds."""
         wait = (settled, connection)
         self._waits.append(wait)
         asyncio.get_running_loop().call_later(timeout_s, self._answer_wait, wait)
         self._answer_waits()
 
     def bench_state(self, connection: Connection) -> dict[str, Any]:
-        """See the module."""
+        """Count what was sent and settled since the reset, and what the queues hold now."""
         source = self._source
         others = {queue.name: len(queue.visible) + len(queue.hidden) for queue in self._queues.values()}
         return {
@@ -194,7 +194,7 @@ class SqsStub:
         }
 
     def bench_window(self, connection: Connection) -> dict[str, Any]:
-        """See the module."""
+        """Return the counts and latencies since the last such call, and begin a new window."""
         ledger = self._ledger
         answer = {
             "seconds": perf_counter() - ledger.began,
@@ -210,7 +210,7 @@ class SqsStub:
     def _reset(self, source: str, accounts: list[str]) -> None:
         self._tenants = Tenants(accounts)
         self._ledger = Ledger()
-        self._sent = 10**9  # serials of messages that were sent to it, not made by it
+        self._sent = 10**9  # serials of messages that others send begin here
         self._source = Queue(source, self._on_deleted)
         self._queues = {source: self._source}
 
@@ -220,13 +220,13 @@ class SqsStub:
             self._queues[name] = Queue(name, self._on_deleted)
         return self._queues[name]
 
-    def _enqueue(self, messages: list[Stored]) -> None:
+    def _enqueue(self, messages: list[StoredMessage]) -> None:
         for message in messages:
             self._ledger.put(message)
             self._source.put(message)
         self._source.serve()
 
-    def _on_deleted(self, message: Stored) -> None:
+    def _on_deleted(self, message: StoredMessage) -> None:
         self._ledger.deleted(message)
         self._answer_waits()
 
@@ -249,7 +249,7 @@ class SqsStub:
             queue.tick()
         asyncio.get_running_loop().call_later(SLOW_TICK_S, self._slow_tick)
 
-    def _actions(self) -> dict[str, Callable[[Call, Connection], None]]:
+    def _actions(self) -> dict[str, Callable[[SqsCall, Connection], None]]:
         return {
             "receivemessage": self._receive,
             "deletemessagebatch": self._delete,
@@ -259,30 +259,30 @@ class SqsStub:
             "getqueueattributes": self._attributes,
         }
 
-    def _unknown(self, call: Call, connection: Connection) -> None:
+    def _unknown(self, call: SqsCall, connection: Connection) -> None:
         error = {"__type": "com.amazonaws.sqs#UnsupportedOperation", "message": "the stub does not know this call"}
         connection.answer(msgspec.json.encode(error), b"400 Bad Request", b"application/x-amz-json-1.0")
 
-    def _receive(self, call: Call, connection: Connection) -> None:
+    def _receive(self, call: SqsCall, connection: Connection) -> None:
         queue = self._queue(call.queue_url)
         reply = partial(self._reply, queue, connection)
         poll = Poll(call.max_number_of_messages, call.visibility_timeout, reply, connection.transport.is_closing)
         queue.poll(poll, call.wait_time_seconds)
 
-    def _reply(self, queue: Queue, connection: Connection, messages: list[Stored]) -> None:
+    def _reply(self, queue: Queue, connection: Connection, messages: list[StoredMessage]) -> None:
         if messages and queue is self._source:
             self._ledger.receives += 1
             self._ledger.received += len(messages)
         connection.answer(rendered(messages), kind=b"application/x-amz-json-1.0")
 
-    def _delete(self, call: Call, connection: Connection) -> None:
+    def _delete(self, call: SqsCall, connection: Connection) -> None:
         queue = self._queue(call.queue_url)
         self._ledger.deletes += queue is self._source
         for entry in call.entries:
             queue.delete(entry.receipt_handle.encode())
         _answer(connection, {"Successful": [{"Id": entry.id} for entry in call.entries], "Failed": []})
 
-    def _change_visibility(self, call: Call, connection: Connection) -> None:
+    def _change_visibility(self, call: SqsCall, connection: Connection) -> None:
         queue = self._queue(call.queue_url)
         found = [
             queue.change_visibility(entry.receipt_handle.encode(), entry.visibility_timeout) for entry in call.entries
@@ -293,7 +293,7 @@ class SqsStub:
         failed = [{"Id": entry.id, "Code": "ReceiptHandleIsInvalid", "SenderFault": True} for entry in answers[False]]
         _answer(connection, {"Successful": [{"Id": entry.id} for entry in answers[True]], "Failed": failed})
 
-    def _send(self, call: Call, connection: Connection) -> None:
+    def _send(self, call: SqsCall, connection: Connection) -> None:
         queue = self._queue(call.queue_url)
         for entry in call.entries:
             message = self._sent_message(bytes(entry.message_body), bytes(entry.message_attributes))
@@ -305,17 +305,17 @@ class SqsStub:
         ]
         _answer(connection, {"Successful": sent, "Failed": []})
 
-    def _sent_message(self, body: bytes, attributes: bytes) -> Stored:
+    def _sent_message(self, body: bytes, attributes: bytes) -> StoredMessage:
         self._sent += 1
         if original := self._ledger.original(body):
-            return Stored(self._sent, original.number, original.enqueued_at, original.account, body, attributes)
-        return Stored(self._sent, -self._sent, perf_counter(), b"", body, attributes)
+            return StoredMessage(self._sent, original.number, original.enqueued_at, original.account, body, attributes)
+        return StoredMessage(self._sent, -self._sent, perf_counter(), b"", body, attributes)
 
-    def _url(self, call: Call, connection: Connection) -> None:
+    def _url(self, call: SqsCall, connection: Connection) -> None:
         self._queue(call.queue_name)
         _answer(connection, {"QueueUrl": f"{self._endpoint}/000000000000/{call.queue_name}"})
 
-    def _attributes(self, call: Call, connection: Connection) -> None:
+    def _attributes(self, call: SqsCall, connection: Connection) -> None:
         queue = self._queue(call.queue_url)
         attributes = {
             "ApproximateNumberOfMessages": str(len(queue.visible)),

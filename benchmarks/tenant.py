@@ -1,8 +1,8 @@
 """One tenant sends ten times as much as before: what the other tenants notice of it.
 
-Open loop at 40 % of what the router can do; cells take so long for an event that each is busy to 40 % too. With three
-tenants a cell, the noisy one then sends its cell 1.6 times of what that can take. Latency is from enqueue to delete,
-measured by the queue; what waits in a hold queue is not settled.
+The load is open-loop, at 40 % of what the router can do; events take so long in their cells that each cell is busy to
+40 % too. With three tenants a cell, the noisy tenant's cell then gets 1.6 times what it can take. Latency is from
+enqueue to delete, measured by the queue; an event in a hold queue is not settled.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from benchmarks.figures import medians, table
-from benchmarks.open_loop import LOAD, Effort, Rung, begin, real_times, rung, saturation, set_rates
+from benchmarks.open_loop import LOAD, Effort, Interval, begin, measured, real_times, saturation, set_rates
 from benchmarks.world import Options, World, world
 
 TENANTS_PER_CELL: Final = 3
-LOUDER: Final = 10
+LOUDER: Final = 10  # times
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """LeaveOneOutMedians over runs, each with a router of its own."""
+    """Measure several runs, each with a router of its own; print the median of each figure, return medians and runs."""
     options = replace(real_times(options), tenants=TENANTS_PER_CELL * options.cells)
     runs: list[dict[str, dict[str, float]]] = []
     async with world(options) as stage:
@@ -43,9 +43,9 @@ async def _run(stage: World, rate: float, service_s: float) -> dict[str, dict[st
     normal = dict.fromkeys(stage.tenants, rate / len(stage.tenants))
     async with stage.router() as process:
         await begin(stage, normal)
-        _, before = await rung(stage, process, groups)
+        _, before = await measured(stage, process, groups)
         await set_rates(stage, normal | {noisy: LOUDER * normal[noisy]})
-        effort, during = await rung(stage, process, groups)
+        effort, during = await measured(stage, process, groups)
     return {name: _figures(effort, before[name], during[name]) for name in groups}
 
 
@@ -59,7 +59,7 @@ def _groups(stage: World, noisy: str) -> dict[str, Callable[[str], bool]]:
     }
 
 
-def _figures(effort: Effort, before: Rung, during: Rung) -> dict[str, float]:
+def _figures(effort: Effort, before: Interval, during: Interval) -> dict[str, float]:
     return {
         "before_per_s": before.events_per_s,
         "during_per_s": during.events_per_s,

@@ -1,6 +1,6 @@
 """CPU time an event of the whole router as a process, beside the same job hand-rolled on the same stubs.
 
-All events wait from the beginning, unless a rate is given: then they come open-loop, and neither finds full batches.
+All events are in the queue from the beginning. With a rate they come open-loop instead, and batches are not full.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from benchmarks.figures import medians, table
 from benchmarks.processes import Child
 from benchmarks.world import CALL_TIMEOUT_S, Options, World, pause, world
 
-GOAL: Final = 0.6
+GOAL: Final = 0.6  # the router's CPU an event, as a share of the hand-rolled job's
 SETTLE_S: Final = 2.0
-"""Of an open-loop load before it is measured."""
+"""How long an open-loop load runs before it is measured."""
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Alternating runs of both; prints as it goes."""
+    """Measure router and hand-rolled job in turns, print the median of each figure, return medians and runs."""
     found: dict[str, list[dict[str, float]]] = {"router": [], "hand-rolled": []}
     async with world(options) as stage:
         for number in range(options.runs):
@@ -29,22 +29,21 @@ async def run(options: Options) -> dict[str, Any]:
                 found[name].append(figures)
                 print(f"run {number + 1}, {name}: {figures['us_per_event']:.1f} us an event", flush=True)
     columns = {name: medians(runs) for name, runs in found.items()}
-    pairs = zip(
-        found["router"], found["hand-rolled"], strict=True
-    )  # of one moment: neighbours on this machine come and go
+    # Pairs are measured right after each other, because other work on the machine comes and goes.
+    pairs = zip(found["router"], found["hand-rolled"], strict=True)
     ratio = median(mine["us_per_event"] / theirs["us_per_event"] for mine, theirs in pairs)
     print(f"\n{table(columns)}\n\nRATIO of CPU an event, router to hand-rolled: {ratio:.2f} (goal {GOAL:.2f} or less)")
     return {**columns, "ratio": ratio, "runs": found}
 
 
 async def burst(stage: World, events: int, total: int) -> None:
-    """Enqueue so many at once, and wait until the total is settled."""
+    """Enqueue so many events at once, and wait until `total` events are settled since the reset."""
     await stage.sqs("load", count=events)
     await stage.sqs("wait", settled=total, timeout_s=CALL_TIMEOUT_S / 2)
 
 
 async def _at_once(stage: World, process: Child) -> dict[str, float]:
-    """Between the first and the last event, after a warm-up that is not counted."""
+    """Measure from the first to the last of the events, after a warm-up that is not counted."""
     warm_up, events = max(100, stage.options.events // 10), stage.options.events
     await burst(stage, warm_up, warm_up)
     before = await _begin(stage, process)
@@ -53,7 +52,7 @@ async def _at_once(stage: World, process: Child) -> dict[str, float]:
 
 
 async def _at_a_rate(stage: World, process: Child) -> dict[str, float]:
-    """Some seconds of an even load."""
+    """Measure some seconds of an even load."""
     tenants = len(stage.tenants)
     await stage.sqs("rates", rates=[stage.options.rate / tenants] * tenants)
     await pause(SETTLE_S)

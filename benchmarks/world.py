@@ -1,4 +1,4 @@
-"""The world around a measured router: stub of SQS, stub cells, a real Valkey with the slot map and living leases."""
+"""What a measured router works with: a stub of SQS, stub cells, and a real Valkey with the slot map and live leases."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ from router.core.slot_map.slots import SlotMap, assign
 from tests.support.servers import valkey
 
 ENVIRONMENT: Final = "bench"
-SECRET: Final = "a-benchmark-secret"  # noqa: S105 - of nothing
+SECRET: Final = "a-benchmark-secret"  # noqa: S105 - protects nothing
 QUEUE: Final = "cellrouter-events"
 LEASE_TTL_S: Final = 10.0
 START_TIMEOUT_S: Final = 30.0
 CALL_TIMEOUT_S: Final = 600.0
 QUICK_STOP: Final = {"CELLROUTER_SOURCE_WAIT_S": "2"}
-"""A stop waits for the long polls: none of a bench's figures but the drain's needs them long."""
+"""Settings with short long polls, because a stop waits for these, and only the drain's figures need them long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every suite is told."""
+    """The options of the command line, which every suite gets."""
 
-    events: int
+    events: int  # in a run
     runs: int
     cells: int
-    concurrency: int  # of each cell, as it declares it
-    tenants: int
+    concurrency: int  # events at once that each cell declares
+    tenants: int  # over all cells
     service_ms: float  # for an event in its cell; 0: the suite's own choice
     sqs_ms: float  # that SQS takes for an answer; negative: the suite's own choice
-    seconds: float  # of a phase
+    seconds: float  # length of each measured interval
     rate: float = 0  # events a second, open loop; 0: all at once
     seed: int = 1  # of simulated runs
-    profile: Path | None = None  # run the router under cProfile, and write here
+    profile: Path | None = None  # run the router under cProfile, and write its statistics here
 
 
 class Stub:
-    """The bench's side of a stub's commands."""
+    """Sends commands to a stub's process."""
 
     def __init__(self, session: aiohttp.ClientSession, process: Child, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -62,7 +62,7 @@ class Stub:
         self._process = process
 
     async def __call__(self, command: str, **arguments: Any) -> Any:
-        """Its answer."""
+        """Send a command and return the answer. Raises BenchError when the stub gives none."""
         try:
             async with self._session.post(f"{self.url}/bench/{command}", json=arguments) as response:
                 response.raise_for_status()
@@ -73,7 +73,7 @@ class Stub:
 
 @dataclass(slots=True)
 class World:
-    """Everything but the measured process. `tenants` is account → cell."""
+    """Everything but the measured process. `tenants` maps each account to its cell."""
 
     options: Options
     folder: Path
@@ -85,7 +85,7 @@ class World:
     tenants: dict[str, str] = field(default_factory=dict)
 
     async def reset(self, *, service_s: float | None = None) -> None:
-        """As new: queues empty, every cell well."""
+        """Empty the queues, and make every cell take `service_s` seconds an event, or as the options say."""
         await self.sqs("reset", source=QUEUE, accounts=list(self.tenants))
         await self.sqs("delay", seconds=max(0.0, self.options.sqs_ms) / 1000)
         await self.cells("reset")
@@ -95,14 +95,17 @@ class World:
             )
 
     def router(self, settings: Mapping[str, str] = QUICK_STOP) -> AbstractAsyncContextManager[Child]:
-        """A router that polls. `settings`: CELLROUTER_* variables beside those that say where everything is."""
+        """Run a router until the context ends, which begins when it polls.
+
+        `settings` are CELLROUTER_* variables beside those that say where everything is.
+        """
         start = ["-m", "router", "router"]
         if self.options.profile:
             start = ["-m", "cProfile", "-o", str(self.options.profile.absolute()), *start]
         return self._measured("router", start, settings)
 
     def hand_rolled(self) -> AbstractAsyncContextManager[Child]:
-        """The hand-rolled one, polling."""
+        """Run the hand-rolled job until the context ends, which begins when it polls."""
         return self._measured("hand_rolled", ["-m", "benchmarks.hand_rolled", self.sqs.url, QUEUE, *self.addresses], {})
 
     @asynccontextmanager
@@ -120,7 +123,7 @@ class World:
             await pause(0.02)
 
     def _environ(self) -> dict[str, str]:
-        """CELLROUTER_* variables of the caller reach the router, where the bench does not need them itself."""
+        """The router's variables. Those CELLROUTER_* of the caller that are not among them reach the router too."""
         return {
             "AWS_ACCESS_KEY_ID": "bench",
             "AWS_SECRET_ACCESS_KEY": "bench",
@@ -139,7 +142,7 @@ class World:
 
 @asynccontextmanager
 async def world(options: Options) -> AsyncIterator[World]:
-    """Start it, and end every process of it."""
+    """Start what a measured router works with, and end every process of it when the context ends."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellrouter-bench-")))
         cores = Cores.of_this_machine()
@@ -158,19 +161,19 @@ async def world(options: Options) -> AsyncIterator[World]:
 
 
 def cell_id(index: int) -> str:
-    """The name of a stub cell."""
+    """Return the name of the stub cell with this index."""
     return f"cell-{index:04d}"
 
 
 async def pause(seconds: float) -> None:
-    """Real time passes: a bench measures the real world."""
+    """Wait in real time, because a bench measures the real world."""
     await asyncio.sleep(seconds)  # noqa: TID251 - a benchmark's real time
 
 
 async def _stub(
     stack: AsyncExitStack, name: str, arguments: list[str], folder: Path, cores: frozenset[int]
 ) -> tuple[Child, list[int]]:
-    """The process, and the ports that it prints when it is ready."""
+    """Start a stub; its process, and the ports that it prints when it is ready."""
     start = ["-m", f"benchmarks.{name}", *arguments]
     process = await stack.enter_async_context(child(name, start, folder, cores, {}, prints=True))
     assert process.process.stdout is not None
@@ -181,7 +184,7 @@ async def _stub(
 
 
 async def _register(stack: AsyncExitStack, options: Options, redis_url: str, addresses: Sequence[str]) -> SlotMap:
-    """What a controller and the workers would write; the leases live as long as the stack."""
+    """Write to the registry what a controller and workers would; the leases live as long as the stack."""
     redis = Redis.from_url(redis_url)
     stack.push_async_callback(redis.aclose)
     registry = RedisRegistry(redis, ENVIRONMENT, SECRET, SystemClock())
@@ -200,7 +203,7 @@ async def _register(stack: AsyncExitStack, options: Options, redis_url: str, add
 
 
 def _tenants(slot_map: SlotMap, wanted: int) -> dict[str, str]:
-    """Account → cell, the same number for each cell, cells in turn."""
+    """Map accounts to their cells: as many for each cell, and the cells in turn."""
     cells = sorted(set(slot_map.owners))
     accounts: dict[str, list[str]] = {cell: [] for cell in cells}
     for number in count(100_000_000_000, 7_919):
