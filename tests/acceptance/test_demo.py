@@ -1,4 +1,4 @@
-"""The main job as a user starts it: `cellrouter demo`, whole, as its own processes."""
+"""`cellrouter demo` as a user starts it: the main job, whole, with all its processes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.support.paths import REPOSITORY
 
 CLOUDTRAIL = REPOSITORY.parent / "shared" / "data" / "cloudtrail"
 LIMIT_S = 240
-SEED = 7  # the demo's own
+SEED = 7  # the demo uses the same
 
 
 def demo(directory: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, dict[str, Any]]:
-    """Run it to its end; exit code, output and ledger."""
+    """Run the demo to its end; return its exit code, output and ledger."""
     ledger = directory / "ledger.json"
     done = subprocess.run(
         [sys.executable, "-m", "router", "demo", "--json", str(ledger), *arguments],
@@ -42,7 +42,7 @@ def demo(directory: Path, *arguments: str, environ: Mapping[str, str] | None = N
 
 
 def processes_with(marker: str) -> list[psutil.Process]:
-    """Processes whose environment carries a marker: all that one demo started."""
+    """List the processes whose environment has the marker: all that one demo has started."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -55,7 +55,7 @@ def processes_with(marker: str) -> list[psutil.Process]:
 
 @pytest.mark.alone
 def test_generated_files_a_cell_killed_another_slow_and_a_clean_ledger(tmp_path: Path) -> None:
-    """Every file processed once, exactly the expected findings, replacements that moved no key, no process left."""
+    """Each file is processed once, findings are the expected ones, no key moves, and no process is left."""
     marker = str(tmp_path)
     code, output, ledger = demo(
         tmp_path, "--files", "120", "--accounts", "20", "--seconds", "8", environ={"DEMO_TEST_MARKER": marker}
@@ -78,7 +78,7 @@ def test_generated_files_a_cell_killed_another_slow_and_a_clean_ledger(tmp_path:
 
 
 def test_real_files_have_the_same_findings_in_every_run(tmp_path: Path) -> None:
-    """Real CloudTrail logs, spread over other accounts and repeated; a corrupt one is dead-lettered with its reason."""
+    """Real logs give the same findings over other accounts, and a corrupt one is dead-lettered with its reason."""
     if not CLOUDTRAIL.is_dir():
         message = f"the real log files are not there: {CLOUDTRAIL}"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
@@ -124,7 +124,7 @@ if sys.argv[0].endswith("router/__main__.py") or "router" in sys.argv:
 
 
 def test_a_router_that_acknowledges_too_early_is_caught_by_the_ledger(tmp_path: Path) -> None:
-    """With the ack order broken on purpose, the killed cell's events are lost, and the demo says so and fails."""
+    """With the order broken on purpose, the killed cell's events are lost, and the demo says so and fails."""
     (tmp_path / "sitecustomize.py").write_text(BROKEN_ACK_ORDER)
     environ = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
     code, output, ledger = demo(
@@ -138,7 +138,7 @@ def test_a_router_that_acknowledges_too_early_is_caught_by_the_ledger(tmp_path: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_every_process(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C in the middle: exit 130 (143 for SIGTERM) and nothing goes on running."""
+    """In the middle of a run, Ctrl-C gives exit code 130 and SIGTERM 143, and no process is left."""
     marker = f"{tmp_path}-{number}"
     with subprocess.Popen(
         [sys.executable, "-m", "router", "demo", "--files", "1000", "--seconds", "100"],
@@ -162,7 +162,7 @@ def test_a_signal_ends_every_process(tmp_path: Path, number: signal.Signals) -> 
 
 @pytest.mark.parametrize("started", [2, 4, 5, 7])
 def test_a_signal_while_it_starts_ends_every_process(tmp_path: Path, started: int) -> None:
-    """Whatever is half-way up by then: as soon as so many processes are there."""
+    """Whatever has started by then ends: the signal comes once there are so many processes."""
     marker = f"{tmp_path}-{started}"
     with subprocess.Popen(
         [sys.executable, "-m", "router", "demo"],
@@ -181,7 +181,7 @@ def test_a_signal_while_it_starts_ends_every_process(tmp_path: Path, started: in
 
 
 def test_wrong_options_are_explained() -> None:
-    """What is wrong and what there is, without a traceback."""
+    """The error says what is wrong and which options there are, without a traceback."""
     for arguments, words in (
         (["demo", "--fils", "3"], "--files"),
         (["demo", "--files", "0"], "greater than or equal to 1"),

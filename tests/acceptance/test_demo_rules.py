@@ -1,4 +1,4 @@
-"""`cellrouter demo --rules DIR`: rules of one's own, and a folder that has a bad one."""
+"""`cellrouter demo --rules DIR`, with good rules and with a folder that has a bad one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 LIMIT_S: Final = 240
-QUICKLY_S: Final = 40  # less than the demo waits for cells that just don't come
+QUICKLY_S: Final = 40  # less than the demo waits for cells that don't get ready
 RULE_ID: Final = "5f1a3c00-2222-4333-8444-555555555555"
 RULE: Final = f"""
 title: Trail stopped
@@ -31,7 +31,7 @@ detection:
 
 
 def demo(*arguments: str, timeout: float = LIMIT_S) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+    """Run the demo to its end."""
     return subprocess.run(
         [sys.executable, "-m", "router", "demo", *arguments],
         capture_output=True,
@@ -42,7 +42,7 @@ def demo(*arguments: str, timeout: float = LIMIT_S) -> subprocess.CompletedProce
 
 
 def test_only_the_rules_of_the_folder_are_used(tmp_path: Path) -> None:
-    """Findings are of its one rule, nothing is expected of them, and a rule that can't be used is named with why."""
+    """All findings are of its one good rule, none are expected, and an unusable rule is named with the reason."""
     rules, ledger = tmp_path / "rules", tmp_path / "ledger.json"
     rules.mkdir()
     (rules / "stopped.yml").write_text(RULE)
@@ -60,7 +60,7 @@ def test_only_the_rules_of_the_folder_are_used(tmp_path: Path) -> None:
 
 
 def test_a_bad_rule_ends_the_demo_with_its_name(tmp_path: Path) -> None:
-    """At once: a worker that can't load its rules can't load them the next time either."""
+    """The demo ends at once, because a worker that can't load its rules can't load them the next time either."""
     (tmp_path / "good.yml").write_text(RULE)
     bad = tmp_path / "bad.yml"
     bad.write_text(
@@ -74,13 +74,13 @@ def test_a_bad_rule_ends_the_demo_with_its_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
-    """One that isn't there, and any beside --attach: a running system has its own rules."""
+    """A missing folder is refused, and so is any folder with --attach: a running system has its own rules."""
     for arguments, words in (
         (["--rules", str(tmp_path / "missing")], "does not exist"),
         (["--rules", str(tmp_path), "--attach", "http://127.0.0.1:1,http://127.0.0.1:2"], "has its own rules"),
     ):
         done = demo(*arguments, timeout=QUICKLY_S)
         assert done.returncode == 2, done.stderr
-        said = " ".join(done.stderr.replace("│", " ").split())  # it stands in a box
+        said = " ".join(done.stderr.replace("│", " ").split())  # the error is in a frame
         assert words in said
         assert "--rules" in said

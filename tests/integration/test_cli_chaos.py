@@ -1,4 +1,4 @@
-"""`cellrouter chaos …` as a person runs it: the real command, a real registry, a real worker."""
+"""`cellrouter chaos …` as a person runs it: the real command on a real registry and a real worker."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from tests.support.paths import REPOSITORY
 from tests.support.worker_process import SECRET, WorkerProcess, body, outcomes, post
 
-pytestmark = pytest.mark.one_kind  # it is about the command
+pytestmark = pytest.mark.one_kind  # about the command, which is the same on all servers
 
 
 def chaos(worker: WorkerProcess, *arguments: str, code: int = 0) -> str:
-    """Run the command; it has to end with the code and without a traceback. What it says, on one line."""
+    """Run the command, which has to end with this exit code and no traceback; return all that it prints."""
     environ = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
@@ -43,7 +43,7 @@ def chaos(worker: WorkerProcess, *arguments: str, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    """The admitted instance of cell-0000."""
+    """Run the admitted instance of cell-0000."""
     with WorkerProcess(redis_url, tmp_path_factory.mktemp("chaos"), chaos=True) as made:
         made.ready()
         made.admit(1)
@@ -63,7 +63,7 @@ def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_it_says_what_it_did_and_when_it_ends(
     worker: WorkerProcess, arguments: list[str], said: str, shown: str
 ) -> None:
-    """The instance has it, and ends it: by itself, or now with --for 0."""
+    """The instance has the fault, and ends it by itself, or at once with --for 0."""
     url = worker.url()
     kind = arguments[0]
     text = chaos(worker, kind, "cell-0000", *arguments[1:], "--for", "300")
@@ -75,7 +75,7 @@ def test_it_says_what_it_did_and_when_it_ends(
 
 
 def test_a_component_by_its_name(worker: WorkerProcess) -> None:
-    """And the names there are, when it has no such."""
+    """An unknown name is answered with the names of the components."""
     url = worker.url()
     said = chaos(worker, "component", "cell-0000", "store", "--for", "60")
     assert "its component store fails, until that is restarted. " in said
@@ -86,7 +86,7 @@ def test_a_component_by_its_name(worker: WorkerProcess) -> None:
 
 
 def test_what_makes_no_sense_is_refused(worker: WorkerProcess) -> None:
-    """With the options, or with the cells that there are; nothing is injected."""
+    """The error names the options or the cells that there are, and nothing is injected."""
     assert "give --ms, --factor or both" in chaos(worker, "slow", "cell-0000", code=2)
     assert "there is no cell cell-0009; there are: cell-0000" in chaos(worker, "hang", "cell-0009", code=2)
     assert "--for" in chaos(worker, "hang", "cell-0000", "--for", "601", code=2)
@@ -94,7 +94,7 @@ def test_what_makes_no_sense_is_refused(worker: WorkerProcess) -> None:
 
 
 def test_crash(redis_url: str, tmp_path: Path) -> None:
-    """It is gone by SIGKILL; a second one has nothing to kill."""
+    """The instance is gone by SIGKILL, and a second crash finds nothing to kill."""
     with WorkerProcess(redis_url, tmp_path, chaos=True) as doomed:
         doomed.ready()
         doomed.admit(1)
@@ -104,7 +104,7 @@ def test_crash(redis_url: str, tmp_path: Path) -> None:
 
 
 def test_an_instance_that_does_not_allow_it_says_which_setting_would(redis_url: str, tmp_path: Path) -> None:
-    """And goes on."""
+    """The instance goes on working."""
     with WorkerProcess(redis_url, tmp_path) as worker:
         url = worker.url()
         worker.admit(1)

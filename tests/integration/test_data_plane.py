@@ -1,4 +1,4 @@
-"""The data plane as it runs: real processes, a real Valkey, a real AWS stand-in."""
+"""The data plane in production form: real processes, a real Valkey, a real stand-in for AWS."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import pytest
 from tests.support.aio import until
 from tests.support.system import System
 
-pytestmark = pytest.mark.one_kind  # whole systems: compose runs them on LocalStack and Redis 7
+pytestmark = pytest.mark.one_kind  # whole systems, which the compose tests run on LocalStack and Redis 7
 
 
 def once(names: list[str]) -> Counter[str]:
-    """Each exactly once."""
+    """Count each of the events exactly once."""
     return Counter(names)
 
 
 def effects(system: System) -> Counter[str]:
-    """Event → how often it had its effect."""
+    """Count how often each event had its effect."""
     return Counter(deed["event"] for deed in system.deeds())
 
 
 def test_a_drain_under_full_load_loses_and_repeats_nothing(
     on_system: Callable[..., System], record_property: Callable[[str, object], None]
 ) -> None:
-    """SIGTERM: exit 0 within the drain's time; what it didn't do is at once visible to the next router (P8)."""
+    """SIGTERM gives exit code 0 in time, and the events left are visible to the next router at once (P8)."""
 
     async def story(system: System) -> None:
         await system.send([{"key": f"k{i % 40}", "sleep": 0.02} for i in range(1200)])
@@ -55,7 +55,7 @@ def test_a_drain_under_full_load_loses_and_repeats_nothing(
 
 
 def test_a_second_signal_forces_the_end(on_system: Callable[..., System]) -> None:
-    """At once, non-zero; nothing is lost by it: the messages come again."""
+    """The process ends at once with an error code; nothing is lost, because the messages come again."""
 
     async def story(system: System) -> None:
         await system.send([{"key": f"k{i}", "sleep": 5} for i in range(10)])
@@ -75,7 +75,7 @@ def test_a_second_signal_forces_the_end(on_system: Callable[..., System]) -> Non
 
 
 async def send_steadily(system: System, seconds: float, slow: Collection[str] = ()) -> list[str]:
-    """80 events a second of 24 keys, open loop; their names. Events of slow keys take 2 s, others 10 ms."""
+    """Send 80 events a second of 24 keys, open-loop; return their names. Slow keys' events take 2 s, others 10 ms."""
     first = len(system.sent)
     for _ in range(round(seconds * 8)):
         keys = [f"k{(len(system.sent) + i) % 24}" for i in range(10)]
@@ -89,7 +89,7 @@ async def send_steadily(system: System, seconds: float, slow: Collection[str] = 
 def test_one_bad_cell_of_four_takes_nothing_from_the_others(
     fault: str, on_system: Callable[..., System], record_property: Callable[[str, object], None]
 ) -> None:
-    """95 % of the others' events are done within 2 s, and all of its own in the end. How well is for script/bench."""
+    """95 % of the others' events are done in 2 s, and all of its own in the end. script/bench measures how well."""
 
     async def story(system: System) -> None:
         await system.router()
@@ -112,10 +112,10 @@ def test_one_bad_cell_of_four_takes_nothing_from_the_others(
     on_system(story, cells=4)
 
 
-def test_an_instance_that_freezes_with_its_store_locked_is_replaced(
+def test_an_instance_that_hangs_with_its_store_locked_is_replaced(
     on_system: Callable[..., System], tmp_path: Path
 ) -> None:
-    """Nobody can start beside it: it is ended, though it hears no SIGTERM, and the next one does all of its events."""
+    """No instance can start beside it, so it is ended though it hears no SIGTERM, and the next one does its events."""
 
     async def story(system: System) -> None:
         await system.router()
@@ -130,7 +130,7 @@ def test_an_instance_that_freezes_with_its_store_locked_is_replaced(
 
 
 def test_one_slow_event_of_a_batch_delays_no_other(on_system: Callable[..., System]) -> None:
-    """5 s among 50 quick ones: the others are acknowledged long before."""
+    """One event of 50 takes 5 s, and the 49 quick ones are acknowledged long before."""
 
     async def story(system: System) -> None:
         await system.send([{"key": "k", "sleep": 5 if i == 17 else 0} for i in range(50)])
@@ -150,7 +150,7 @@ def test_one_slow_event_of_a_batch_delays_no_other(on_system: Callable[..., Syst
 def test_a_key_that_kills_its_cell_is_quarantined_and_released(
     on_system: Callable[..., System], tmp_path: Path
 ) -> None:
-    """Two deaths, no more; the cell keeps serving its other keys; shown and released by the CLI; counted (P10)."""
+    """After two deaths the cell serves its other keys; the CLI shows and releases the key; metrics count it (P10)."""
     mended = tmp_path / "mended"
 
     async def story(system: System) -> None:
@@ -178,12 +178,12 @@ def test_a_key_that_kills_its_cell_is_quarantined_and_released(
         assert in_quarantine() == []
 
     system = on_system(story, cells=1)
-    # A deed is outside the store's transaction: what was in flight at a death may be done and not committed.
+    # A deed is outside the store's transaction, so an event in flight at a death may be done but not committed.
     assert sum(effects(system).values()) <= len(system.sent) + 2 * 16
 
 
 def test_a_failing_event_is_dead_lettered_redriven_and_done(on_system: Callable[..., System], tmp_path: Path) -> None:
-    """At max_attempts, with the reason; its cell lives on; after the mending a redrive has it done, once (P10)."""
+    """It dies at max_attempts with the reason, its cell lives on, and a redrive does it once it is mended (P10)."""
     mended = tmp_path / "mended"
 
     async def story(system: System) -> None:
@@ -220,7 +220,7 @@ def test_a_failing_event_is_dead_lettered_redriven_and_done(on_system: Callable[
 
 
 def test_fifo_keeps_order_through_a_crash_and_a_router_change(on_system: Callable[..., System]) -> None:
-    """600 events of 12 keys, a cell killed, a router drained: no inversion, none lost, none twice (P3)."""
+    """600 events of 12 keys, a killed cell and a drained router: no order broken, none lost, none done twice (P3)."""
 
     async def story(system: System) -> None:
         first = await system.router()
@@ -247,7 +247,7 @@ def test_fifo_keeps_order_through_a_crash_and_a_router_change(on_system: Callabl
 
 
 def test_a_tenant_over_its_rate_waits_and_the_others_do_not_notice(on_system: Callable[..., System]) -> None:
-    """300 events of one tenant at 5/s beside 200 of others: the others are done first; its own all in time (P11)."""
+    """The others' events are done first, and the loud tenant's own all in time (P11)."""
 
     async def story(system: System) -> None:
         system.cli("apply", "limit", "loud", "--rate", "20", "--burst", "20", "--concurrency", "2")

@@ -29,12 +29,12 @@ from tests.support.paths import REPOSITORY
 
 COMMAND = [sys.executable, "-m", "router", "dlq"]
 T = TypeVar("T")
-pytestmark = pytest.mark.one_kind  # the command: the queue's own ways are in the contract of sources
+pytestmark = pytest.mark.one_kind  # about the command; the contract of sources tests the kinds of queues
 
 
 @dataclass(frozen=True)
 class Queues:
-    """A source and a dead-letter queue of a test's own."""
+    """The source and the dead-letter queue of one test, and commands on them."""
 
     endpoint: str
     source: str
@@ -42,7 +42,7 @@ class Queues:
 
     @property
     def environ(self) -> dict[str, str]:
-        """For the command."""
+        """Return the environment variables for the command."""
         return {
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
@@ -54,7 +54,7 @@ class Queues:
         }
 
     def dlq(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run the command; it has to end with the code."""
+        """Run the command, which has to end with this exit code and without a traceback."""
         done = subprocess.run(
             [*COMMAND, *arguments],
             env=self.environ,
@@ -69,11 +69,11 @@ class Queues:
         return done
 
     def listed(self, *filters: str) -> list[dict[str, Any]]:
-        """What `list --json` says."""
+        """Return the entries that `list --json` prints."""
         return [json.loads(line) for line in self.dlq("list", "--json", *filters).stdout.splitlines()]
 
     def on(self, name: str, use: Callable[[SqsSource], Awaitable[T]]) -> T:
-        """Use a queue."""
+        """Open a queue, do something with it, and return the result."""
 
         async def story() -> T:
             async with AsyncExitStack() as stack:
@@ -84,7 +84,7 @@ class Queues:
         return run(story())
 
     async def boto(self, method: str, name: str, **arguments: Any) -> Any:
-        """A call about a queue."""
+        """Call SQS directly about a queue."""
         async with AsyncExitStack() as stack:
             client = await open_client(stack, AwsConfig("us-east-1", self.endpoint), "sqs")
             if method == "create_queue":
@@ -93,12 +93,12 @@ class Queues:
             return await getattr(client, method)(QueueUrl=url, **arguments)
 
     async def counted(self, *names: str) -> int:
-        """Of the dead-letter queue, by its own count."""
+        """Count the messages of the dead-letter queue by its own attributes."""
         attributes = (await self.boto("get_queue_attributes", self.dead, AttributeNames=["All"]))["Attributes"]
         return sum(int(attributes[f"ApproximateNumberOfMessages{name}"]) for name in names)
 
     def take(self) -> list[Message]:
-        """All that is visible at the source."""
+        """Receive all messages that are visible in the source."""
 
         async def receive(source: SqsSource) -> list[Message]:
             found: list[Message] = []
@@ -109,7 +109,7 @@ class Queues:
         return self.on(self.source, receive)
 
     def count(self, *, visible: bool = True) -> int:
-        """How many dead letters a receiver could have, or could not."""
+        """Count the dead letters that are visible, or that are hidden."""
         return run(self.counted("" if visible else "NotVisible"))
 
 
@@ -118,7 +118,7 @@ EVENT = {"source": "", "error": "ValueError: no rule", "cell_id": "cell-0001", "
 
 @pytest.fixture
 def queues(aws_endpoint: str) -> Queues:
-    """12 dead events of two keys, a malformed message, and one of somebody else."""
+    """Make queues with 12 dead events of two keys, a malformed message, and a message that is no dead letter."""
     mark = uuid.uuid4().hex[:8]
     queues = Queues(aws_endpoint, f"dlq-source-{mark}", f"dlq-dead-{mark}")
     letters = [
@@ -148,7 +148,7 @@ def queues(aws_endpoint: str) -> Queues:
 
 
 def test_list_shows_what_there_is_and_leaves_it(queues: Queues) -> None:
-    """As lines and as JSON, whole and filtered; twice the same, and everything visible between."""
+    """Lines and JSON, whole and filtered: the second list equals the first, and all is visible between them."""
     first, second = queues.listed(), queues.listed()
     assert sorted(e["entry_id"] for e in first) == sorted(e["entry_id"] for e in second)
     assert {e["event_id"] for e in first if e["reason"] == "foreign"} == {""}
@@ -166,7 +166,7 @@ def test_list_shows_what_there_is_and_leaves_it(queues: Queues) -> None:
 
 
 def test_show_prints_all_of_an_entry(queues: Queues) -> None:
-    """Its body in full and for people; nothing that others have sent steers the terminal."""
+    """The body is whole and indented, and nothing that others have sent steers the terminal."""
     text = queues.dlq("show", "e7 ü").stdout
     assert 'body:\n{\n  "n": 7\n}\n' in text
     for field in ("max_attempts", "ValueError: no rule", "cell-0001", "key-1", queues.source, "2023-11-14T22:13:20Z"):
@@ -181,7 +181,7 @@ def test_show_prints_all_of_an_entry(queues: Queues) -> None:
 
 
 def test_redrive_brings_the_same_events_to_the_source(queues: Queues) -> None:
-    """First a dry run, which changes nothing; then ids, keys, bodies and attributes are what they were."""
+    """A dry run changes nothing; a real one keeps ids, keys, bodies and attributes."""
     dry = queues.dlq("redrive", "--key", "key-1", "--dry-run").stdout
     assert dry.count(f"to {queues.source}") == 6
     assert "6 would be redriven, 0 failed, 14 left" in dry
@@ -200,7 +200,7 @@ def test_redrive_brings_the_same_events_to_the_source(queues: Queues) -> None:
 
 
 def test_a_fifo_source_takes_what_is_redriven(queues: Queues) -> None:
-    """Each in its group, and whole messages too."""
+    """Events go into their groups, and whole messages are taken too."""
     fifo = replace(queues, source=f"{queues.source}.fifo")
     foreign = queues.listed("--reason", "foreign")[0]["entry_id"]
 
@@ -225,7 +225,7 @@ def test_a_fifo_source_takes_what_is_redriven(queues: Queues) -> None:
 
 
 def test_drop_deletes_what_matches(queues: Queues) -> None:
-    """And nothing else, and sends nothing."""
+    """It deletes nothing else, and sends nothing."""
     assert "1 would be dropped" in queues.dlq("drop", "--reason", "malformed", "--dry-run").stdout
     assert queues.count() == 14
     assert "1 dropped, 0 failed, 13 left" in queues.dlq("drop", "--reason", "malformed", "--yes").stdout
@@ -244,13 +244,13 @@ def test_drop_deletes_what_matches(queues: Queues) -> None:
     ],
 )
 def test_what_is_not_said_clearly_is_not_done(queues: Queues, arguments: list[str], says: str) -> None:
-    """No filter without --all, no drop without a yes, no duration that is none."""
+    """A change needs a filter or --all, drop needs a yes, and a wrong duration is refused."""
     assert says in " ".join(queues.dlq(*arguments, code=2).stderr.split())
     assert (queues.count(), queues.take()) == (14, [])
 
 
 def test_a_redrive_that_fails_says_so(queues: Queues) -> None:
-    """A source that is gone: each is named, all stay and are visible, and the exit code is 1."""
+    """When the source is gone, each entry is named, all stay visible, and the exit code is 1."""
     run(queues.boto("delete_queue", queues.source))
     done = queues.dlq("redrive", "--reason", "max_attempts", code=1)
     assert "0 redriven, 12 failed, 14 left" in done.stdout
@@ -259,14 +259,14 @@ def test_a_redrive_that_fails_says_so(queues: Queues) -> None:
 
 
 def test_a_queue_that_is_not_there_is_said(queues: Queues) -> None:
-    """At once, in one line."""
+    """The command ends at once, and one line names the queue."""
     done = Queues(queues.endpoint, queues.source, "no-such-queue").dlq("list", code=1)
     assert "queue no-such-queue" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_makes_all_visible_again(queues: Queues, number: int) -> None:
-    """In the middle of a redrive: what was sent is gone, the rest is visible, and the summary says how many."""
+    """In the middle of a redrive: sent entries are gone, the others visible, and the summary counts both."""
     command = [*COMMAND, "redrive", "--all", "--rate", "0.1"]
     with subprocess.Popen(
         command, env=queues.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -284,7 +284,7 @@ def test_ctrl_c_makes_all_visible_again(queues: Queues, number: int) -> None:
 
 
 def test_a_reader_that_goes_away_leaves_nothing_hidden(queues: Queues) -> None:
-    """`cellrouter dlq list | head -1`."""
+    """So it is with `cellrouter dlq list | head -1`."""
     pipe = subprocess.PIPE
     with subprocess.Popen([*COMMAND, "list"], env=queues.environ, stdout=pipe, stderr=pipe) as child:
         assert child.stdout is not None
@@ -296,7 +296,7 @@ def test_a_reader_that_goes_away_leaves_nothing_hidden(queues: Queues) -> None:
 
 @contextmanager
 def on_terminal(queues: Queues, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The command with a terminal for stdin and stdout."""
+    """Run the command with a terminal for stdin, stdout and stderr; yield the process and our end of the terminal."""
     ours, theirs = pty.openpty()
     try:
         with subprocess.Popen(
@@ -309,19 +309,19 @@ def on_terminal(queues: Queues, *arguments: str) -> Iterator[tuple[subprocess.Po
 
 
 def read_until_closed(terminal: int) -> str:
-    """All that comes."""
+    """Read all that is written to a terminal until its last writer closes it."""
     text = b""
     try:
         while part := os.read(terminal, 65536):
             text += part
-    except OSError:  # how Linux says that nobody has it open any more
+    except OSError:  # on Linux: nobody has the other end open any more
         pass
     return text.decode()
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 14), ("y", 0, 13)])
 def test_on_a_terminal_drop_asks(queues: Queues, answer: str, code: int, left: int) -> None:
-    """It says what it would delete, and a no deletes nothing."""
+    """It says what it would delete, and after a no it deletes nothing."""
     with on_terminal(queues, "drop", "--reason", "foreign") as (child, terminal):
         os.write(terminal, f"{answer}\n".encode())
         text = " ".join(read_until_closed(terminal).split())
@@ -331,7 +331,7 @@ def test_on_a_terminal_drop_asks(queues: Queues, answer: str, code: int, left: i
 
 
 def test_on_a_terminal_list_is_a_table(queues: Queues) -> None:
-    """One header, a row an entry."""
+    """There is one header, and a row for each entry."""
     with on_terminal(queues, "list") as (child, terminal):
         text = read_until_closed(terminal)
         assert child.wait(30) == 0

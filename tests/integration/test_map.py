@@ -1,4 +1,4 @@
-"""The map on real processes: changes planned, made and undone by commands, under load, while processes die."""
+"""The slot map on real processes: commands plan, make and undo changes, under load and while processes die."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ from router.core.slot_map.slots import NO_MOVE, SlotMap
 from tests.support.aio import until
 from tests.support.system import System
 
-pytestmark = pytest.mark.one_kind  # it is about the controller's moves
+pytestmark = pytest.mark.one_kind  # about the controller's moves, which are the same on all servers
 
 KEYS = [f"tenant-{i}" for i in range(24)]
 BURSTS = 2  # a second
 
 
 async def load(system: System, seconds: float) -> None:
-    """A dozen events a second, over all keys in turn."""
+    """Send a dozen events a second for some seconds, over all keys in turn."""
     for number in range(round(seconds * BURSTS)):
         await system.send([{"key": KEYS[(6 * number + i) % len(KEYS)], "sleep": 0.1} for i in range(6)])
         await asyncio.sleep(1 / BURSTS)  # noqa: TID251 - real processes, open loop
 
 
 async def cli(system: System, *arguments: str, code: int = 0) -> str:
-    """Run a command beside the load; what it says."""
+    """Run a command while the load goes on; return all that it prints."""
     done = await asyncio.to_thread(system.cli, *arguments, check=False)
     assert done.returncode == code, f"{arguments}: {done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
 
 async def snapshot(system: System) -> Snapshot:
-    """All of the registry."""
+    """Read the whole registry as it is now."""
     async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
         registry = RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
         return await registry.snapshot()
 
 
 async def look(system: System) -> SlotMap:
-    """The map in force."""
+    """Return the slot map in force."""
     found = (await snapshot(system)).slot_map
     assert found is not None
     return found
 
 
 async def generations(system: System) -> dict[str, int]:
-    """What is admitted, by cell."""
+    """Return the admitted generation of each cell."""
     return {cell_id: record.generation for cell_id, record in (await snapshot(system)).cells.items()}
 
 
 async def place(system: System, key: str) -> dict[str, Any]:
-    """What `where` says."""
+    """Return what `where --json` says of a key."""
     return dict(json.loads(await cli(system, "where", key, "--json")))
 
 
 def in_order(system: System) -> bool:
-    """Whether the effects of every key came in the order in which its events were sent."""
+    """Tell whether the effects of every key came in the order in which its events were sent."""
     order = defaultdict(list)
     for deed in system.deeds():
         order[system.key_of[deed["event"]]].append(int(deed["event"][1:]))
@@ -100,7 +100,7 @@ def test_cells_are_added_and_taken_away_by_a_command(on_system: Callable[..., Sy
 
 
 def test_a_key_is_pinned_and_unpinned_and_what_makes_no_sense_is_refused(on_system: Callable[..., System]) -> None:
-    """`plan` shows it, `apply` does it, `where` sees it, `undo` takes it back; a wrong cell is refused."""
+    """`plan` shows the pin, `apply` makes it, `where` sees it, `undo` takes it back; a wrong cell is refused."""
 
     async def story(system: System) -> None:
         await system.router()
@@ -134,7 +134,7 @@ def test_a_key_is_pinned_and_unpinned_and_what_makes_no_sense_is_refused(on_syst
 
 
 def test_a_move_goes_on_when_the_leader_and_a_router_die(on_system: Callable[..., System]) -> None:
-    """FIFO: both are killed while slots move; the next leader ends it. Nothing is lost, no key's order is broken."""
+    """With FIFO and both killed, the next leader ends the move; nothing is lost, and every key's order holds."""
 
     async def story(system: System) -> None:
         doomed, _ = await system.router(), await system.router()
@@ -165,9 +165,9 @@ def test_a_move_goes_on_when_the_leader_and_a_router_die(on_system: Callable[...
 
 
 def test_a_cell_that_dies_takes_nothing_of_another_with_it(on_system: Callable[..., System]) -> None:
-    """One of four is killed under load, twice. The map stays the very same, and every cell does its own keys (P4).
+    """One of four is killed twice under load: the map stays the same, and every cell does its own keys (P4).
 
-    The others: no new generation, no event done elsewhere, none done twice, none that needed a second attempt.
+    The other cells get no new generation; none of their events is done elsewhere, twice or only at a second attempt.
     """
     victim, maps, admitted = "cell-0002", [], []
 

@@ -1,4 +1,4 @@
-"""People's orders about cells, by commands on real processes under load: obeyed at once, undone, nothing lost."""
+"""People's orders about cells, by commands on real processes under load: obeyed and undone, without a lost event."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from router.adapters.redis.registry import RedisRegistry
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap
 from tests.support.aio import until
-from tests.support.system import System
+from tests.support.system import Role, System
 
-pytestmark = pytest.mark.one_kind  # it is about what the controller does
+pytestmark = pytest.mark.one_kind  # the controller does the same whatever the servers
 
 KEYS = [f"tenant-{i}" for i in range(24)]
 
 
 async def cli(system: System, *arguments: str, code: int = 0) -> str:
-    """Run a command; what it says, on one line a sentence."""
+    """Run a command that has to end with this exit code; return all that it prints."""
     done = await asyncio.to_thread(system.cli, *arguments, check=False)
     assert done.returncode == code, f"{arguments}: {done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
 
 def in_line(text: str) -> str:
-    """Without frames and line breaks."""
+    """Return a text without frames and line breaks."""
     return " ".join(text.replace("│", " ").split())
 
 
 async def order(system: System, action: str, cell_id: str, *options: str, code: int = 0) -> str:
-    """One of the commands about a cell."""
+    """Run one of the commands about a cell, with a reason."""
     return await cli(system, action, cell_id, "--why", "a test", *options, code=code)
 
 
 @asynccontextmanager
 async def registry(system: System) -> AsyncIterator[RedisRegistry]:
-    """The system's own."""
+    """Open the system's own registry."""
     async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
         yield RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
 
 
 async def look(system: System) -> Snapshot:
-    """All of the registry."""
+    """Read the whole registry as it is now."""
     async with registry(system) as found:
         return await found.snapshot()
 
 
 async def load(system: System, stop: asyncio.Event) -> None:
-    """A dozen events a second, over all keys in turn."""
+    """Send a dozen events a second, over all keys in turn, until told to stop."""
     for number in range(1000):
         if stop.is_set():
             return
@@ -67,7 +67,7 @@ async def load(system: System, stop: asyncio.Event) -> None:
 
 
 async def serving(system: System, cell_id: str, generation: int) -> None:
-    """Until this generation has the traffic, and a live lease."""
+    """Wait until this generation has the cell's traffic, and a live lease."""
 
     async def serves() -> bool:
         snapshot = await look(system)
@@ -78,7 +78,7 @@ async def serving(system: System, cell_id: str, generation: int) -> None:
 
 
 async def unserved(system: System, cell_id: str, stop: asyncio.Event) -> int:
-    """How often, until then, the admitted instance had no live lease."""
+    """Count, until told to stop, how often the admitted instance has no live lease."""
     gaps = 0
     async with registry(system) as found:
         while not stop.is_set():
@@ -90,24 +90,24 @@ async def unserved(system: System, cell_id: str, stop: asyncio.Event) -> int:
 
 
 def kill(system: System, cell_id: str) -> None:
-    """SIGKILL its newest instance."""
+    """End the cell's newest instance by SIGKILL."""
     newest = max((system.directory / "data" / "run").glob(f"{cell_id}.*.pid"))
     os.kill(json.loads(newest.read_bytes())["pid"], signal.SIGKILL)
 
 
 def keys_of(cell_id: str, slot_map: SlotMap | None) -> list[str]:
-    """Those of ours that belong to it."""
+    """List those of KEYS that belong to the cell."""
     assert slot_map is not None
     return [key for key in KEYS if slot_map.cell_of(key) == cell_id]
 
 
 async def interrupted(system: System, *arguments: str) -> str:
-    """Run a command that follows what it has ordered, and end that by Ctrl-C before it is done; what it says."""
+    """Run a command that follows its order, and press Ctrl-C before that is done; return what it prints."""
     command = [sys.executable, "-m", "router", *arguments]
     process = await asyncio.create_subprocess_exec(*command, env=system.environ, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     said = [await process.stdout.readline()]
-    system.leader.process.send_signal(signal.SIGSTOP)  # it has taken the order on, and goes no further for now
+    system.leader.process.send_signal(signal.SIGSTOP)  # it has seen the order, and now waits with it
     said.append(await process.stdout.readline())
     process.send_signal(signal.SIGINT)
     said.append(await process.stdout.read())
@@ -117,12 +117,12 @@ async def interrupted(system: System, *arguments: str) -> str:
 
 
 async def explained(system: System, cell_id: str) -> dict[str, Any]:
-    """What `explain` says, as JSON."""
+    """Return what `explain --json` says of a cell."""
     return dict(json.loads(await cli(system, "explain", cell_id, "--json")))
 
 
 def test_an_instance_is_replaced_and_evicted_by_a_command(on_system: Callable[..., System]) -> None:
-    """`replace` leaves no gap and moves no key; `evict` ends it first; both are followed, in history, and explained."""
+    """`replace` leaves no gap, `evict` ends the old instance first; no key moves; both show in history and explain."""
 
     async def story(system: System) -> None:
         await system.router()
@@ -162,8 +162,19 @@ def test_an_instance_is_replaced_and_evicted_by_a_command(on_system: Callable[..
     assert Counter(deed["event"] for deed in system.deeds()) == Counter(system.sent)
 
 
+def controllers_show_the_orders(leader: Role, follower: Role) -> None:
+    """Assert that pages and metrics show cell-0000 frozen and cell-0001 ejected, metrics only those of the leader."""
+    assert [view["frozen"] for view in json.loads(leader._get("/cells"))] == [True, False]
+    assert leader.metric("cellrouter_cell_frozen", cell="cell-0000") == 1
+    assert leader.metric("cellrouter_cell_ejected", cell="cell-0001") == 1
+    assert leader.metric("cellrouter_cell_rung", cell="cell-0001", rung="well") == 1
+    assert "cellrouter_cell_rung{" not in follower._get("/metrics")
+    assert "cellrouter_automation_suspended{" not in follower._get("/metrics")
+    assert json.loads(follower._get("/cells"))[1]["verdict"] == "healthy"
+
+
 def test_a_cell_is_frozen_and_ejected_by_a_command(on_system: Callable[..., System]) -> None:
-    """A frozen one that dies stays dead until `unfreeze`; an ejected one's events wait for `readmit`, none is lost."""
+    """A frozen cell that dies stays dead until `unfreeze`; an ejected one's events wait for `readmit`, none is lost."""
 
     async def story(system: System) -> None:
         router, follower = await system.router(), await system.controller()
@@ -187,14 +198,7 @@ def test_a_cell_is_frozen_and_ejected_by_a_command(on_system: Callable[..., Syst
         found = await explained(system, "cell-0000")
         assert (found["state"], found["generation"], found["launching"]) == ("down", 1, 0)
         assert found["by_hand"] == "frozen"
-        shown = json.loads(system.leader._get("/cells"))
-        assert [view["frozen"] for view in shown] == [True, False]
-        assert system.leader.metric("cellrouter_cell_frozen", cell="cell-0000") == 1
-        assert system.leader.metric("cellrouter_cell_ejected", cell="cell-0001") == 1
-        assert system.leader.metric("cellrouter_cell_rung", cell="cell-0001", rung="well") == 1
-        assert "cellrouter_cell_rung{" not in follower._get("/metrics")
-        assert "cellrouter_automation_suspended{" not in follower._get("/metrics")
-        assert json.loads(follower._get("/cells"))[1]["verdict"] == "healthy"
+        controllers_show_the_orders(system.leader, follower)
         assert system.deeds() == []
         await order(system, "readmit", "cell-0001")
         await system.done(set(system.sent))

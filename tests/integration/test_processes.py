@@ -19,14 +19,14 @@ from tests.support.aio import run, until
 from tests.support.paths import REPOSITORY
 from tests.support.servers import free_port
 
-pytestmark = pytest.mark.one_kind  # it is about starting and stopping
+pytestmark = pytest.mark.one_kind  # about starting and stopping, which is the same on all servers
 
 
 @contextmanager
 def process(
     role: str, redis_url: str, aws_endpoint: str, directory: Path
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A role's process, ready; killed at the end if it still runs."""
+    """Run a router or controller that is ready; kill it at the end if it still runs."""
     port = free_port()
     environ = {
         **os.environ,
@@ -57,7 +57,7 @@ def process(
 
 
 def get(url: str) -> tuple[int, str]:
-    """Status and body; 0 for no answer."""
+    """Return the status and the body of an answer; status 0 when there is none."""
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:
             return reply.status, reply.read().decode()
@@ -71,7 +71,7 @@ def get(url: str) -> tuple[int, str]:
 def test_every_page_answers_and_a_sigterm_ends_with_0(
     role: str, redis_url: str, aws_endpoint: str, tmp_path: Path
 ) -> None:
-    """Health, metrics, cells, audit, dashboard; the log is JSON, a line an event, and says how it ended."""
+    """All pages answer; the log has a JSON object in each line, and says how the process ended."""
     with process(role, redis_url, aws_endpoint, tmp_path) as (child, url):
         assert f'"role":"{role}"' in get(f"{url}/healthz")[1]
         status, body = get(f"{url}/readyz")
@@ -89,7 +89,7 @@ def test_every_page_answers_and_a_sigterm_ends_with_0(
 
 
 def test_a_port_that_is_taken_ends_the_process(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
-    """Non-zero, and the log says why: no process limps on without its API."""
+    """The exit code is not 0, and the log says why: no process goes on without its API."""
     with process("controller", redis_url, aws_endpoint, tmp_path) as (_, url):
         environ = {
             **os.environ,

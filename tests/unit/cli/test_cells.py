@@ -1,4 +1,4 @@
-"""What the commands about one cell say, and how they change the policy; what explains a cell."""
+"""What the commands about one cell print, how they change the policy, and how `explain` explains a cell."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ SLOW = Assessment(
 
 
 def lease(generation: int) -> LeaseView:
-    """Of a live, ready instance."""
+    """Return the lease of an instance that is live and ready."""
     return LeaseView(CELL, generation, "i", "a:1", 8, ready=True, live=True)
 
 
 def snapshot(record: CellRecord = RECORD, *alive: int, leader: str = "c") -> Snapshot:
-    """One cell, and its live instances."""
+    """Return a registry with one cell, and leases of the generations that are alive."""
     leases = tuple(lease(generation) for generation in alive)
     return Snapshot(1_100_000, None, {record.cell_id: record}, leases, leader)
 
 
 def test_readmit_freezes_only_what_automation_had_ejected() -> None:
-    """So that it isn't ejected again; a cell that people ejected is automation's again."""
+    """Frozen, a cell isn't ejected by automation again; a cell that a person had ejected is left to automation."""
     ejected = NO_POLICY.with_ejected(CELL, ejected=True)
     assert readmitted(ejected, RECORD) == NO_POLICY
     assert readmitted(ejected, USELESS) == readmitted(NO_POLICY, USELESS) == NO_POLICY.with_frozen(CELL, frozen=True)
@@ -61,7 +61,7 @@ def test_readmit_freezes_only_what_automation_had_ejected() -> None:
 
 
 def test_an_order_is_followed_in_words() -> None:
-    """What has become of the old instance, and how far the new one is."""
+    """The text says what became of the old instance, and how far the new one is."""
     launching = replace(RECORD, launching=4)
     assert progress(launching, 3, snapshot(launching, 3)) == "generation 3 serves; generation 4 is launched"
     assert progress(launching, 3, snapshot(launching, 4)) == (
@@ -72,7 +72,7 @@ def test_an_order_is_followed_in_words() -> None:
 
 
 def test_undo_says_what_of_an_order_stays() -> None:
-    """What is done is done; what is launched takes over; of what has not begun nothing stays."""
+    """An instance that is gone stays gone, a launched one takes over, and of an order not begun nothing stays."""
     order = NO_POLICY.with_order(CELL, 3, evict=True)
 
     def lines(record: CellRecord) -> list[str]:
@@ -86,7 +86,7 @@ def test_undo_says_what_of_an_order_stays() -> None:
 
 
 def test_a_cell_that_there_is_not_is_answered_with_those_there_are() -> None:
-    """A retired one is none; of many only some are named."""
+    """The error doesn't list a retired cell, and of many cells it lists only some."""
     cells = {f"cell-{i:04d}": CellRecord(f"cell-{i:04d}", retired=i == 99) for i in range(100)}
     with pytest.raises(typer.BadParameter, match=r"no cell cell-0099; there are: cell-0000, .*cell-0009, …, cell-0098"):
         record_of("cell-0099", replace(snapshot(), cells=cells))
@@ -96,7 +96,7 @@ def test_a_cell_that_there_is_not_is_answered_with_those_there_are() -> None:
 
 
 def test_what_people_decided_about_a_cell_is_said_until_it_is_done() -> None:
-    """An order that is done is none any more."""
+    """An order that is carried out is not listed any more."""
     policy = NO_POLICY.with_frozen(CELL, frozen=True).with_ejected(CELL, ejected=True)
     policy = policy.with_order(CELL, 3, evict=False)
     assert by_hand(replace(snapshot(), policy=policy), CELL) == "frozen, ejected, replace generation 3"
@@ -106,7 +106,7 @@ def test_what_people_decided_about_a_cell_is_said_until_it_is_done() -> None:
 
 
 def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
-    """The rule, the guard, the rung, every parameter, the peers, and what was done with this cell only."""
+    """It shows rule, guard, rung, all parameters, the peers, and the audit of this cell only."""
     treatment = Treatment(Rung.REPLACING, 1_096_000, 3, "slow", "its canary takes 400 ms")
     record = replace(RECORD, treatment=treatment, launching=4)
     conditions = {
@@ -133,13 +133,13 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
 
 
 def test_a_frozen_cell_of_which_nothing_is_known_is_left_to_a_person() -> None:
-    """Its instance has died, so the leader says nothing of it."""
+    """Its instance has died, so the leader has no condition of it; the freeze still shows."""
     frozen = replace(snapshot(), policy=NO_POLICY.with_frozen(CELL, frozen=True))
     assert dict(summary(explanation(CELL, frozen, {}, [])))["kept from treatment by"] == "a person"
 
 
 def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
-    """Logarithms as times; a tenant's name can't steer a terminal; what is not known is a dash."""
+    """Logarithms have their ratio beside them, tenants' names are escaped, and an unknown value is a dash."""
     shown = dict(evidence(SLOW))
     assert shown["D: the difference"] == "+1.10 ± 0.05, 3.00 times"
     assert shown["S: its tenants beside their usual"] == "+1.13, 3.10 times, of 12 tenants"
@@ -157,7 +157,7 @@ def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
 
 
 def test_a_verdict_and_a_rung_are_told_in_words() -> None:
-    """Also those by which nothing is done."""
+    """So are the verdict and the rung by which nothing is done."""
     assert verdict(Assessment(CELL)) == "healthy: no rule says that anything is wrong"
     assert verdict(replace(SLOW, verdict=Verdict.WATCHED)).endswith("400 ms, and nothing is done about that")
     assert ladder(NO_TREATMENT, 1) == "not on it: nothing is done"
@@ -168,7 +168,7 @@ def test_a_verdict_and_a_rung_are_told_in_words() -> None:
 
 
 def test_what_is_old_or_of_another_instance_is_said_to_be() -> None:
-    """And that nobody leads, and that nothing is known."""
+    """`explain` also says that nobody leads, or that nothing is known of the cell."""
     now = Condition(1_099_000, 3, SLOW)
     assert list(doubts(snapshot(), now, 3)) == []
     old = list(doubts(snapshot(leader=""), replace(now, at_ms=1_000_000), 4))

@@ -1,4 +1,4 @@
-"""The ledger is only as good as what it can see: each kind of failure must show."""
+"""The ledger is only as good as what it can see, so each kind of failure must show in it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from router.demo.ledger import Evidence, differences, total
 
 
 def receipt(location: str, cell: str = "cell-0000", run: str = "run-1") -> dict[str, Any]:
-    """A receipt line."""
+    """Make the receipt of an object, as a sink has it."""
     return {"type": "receipt", "object": location, "cell_id": cell, "processing_id": run}
 
 
 def finding(location: str, number: int, rule: str = "rule-1") -> dict[str, Any]:
-    """A finding line."""
+    """Make a finding about an object, as a sink has it."""
     return {"type": "finding", "object": location, "id": f"f{number}", "rule_id": rule, "rule": "A rule"}
 
 
 def evidence(*locations: str) -> Evidence:
-    """Objects of one account, sent."""
+    """Return evidence of a run that sent these objects, all of one account."""
     return Evidence(sent=dict.fromkeys(locations, "account-1"))
 
 
 def ledger_of(found: Evidence) -> tuple[int, int, int, int, int]:
-    """Processed, duplicates, dead-lettered, lost, keys moved."""
+    """Return the counts: processed, duplicates, dead-lettered, lost, keys moved."""
     ledger = found.ledger()
     return ledger.processed, ledger.duplicates, ledger.dead_lettered, ledger.lost, ledger.keys_moved
 
 
 def test_what_has_neither_receipt_nor_dead_letter_is_lost() -> None:
-    """And named."""
+    """The lost object is counted and named."""
     found = evidence("a", "b", "c")
     found.add_line(receipt("a"))
     found.add_dead_letter("b", "rejected: corrupt")
@@ -48,7 +48,7 @@ def test_the_same_line_twice_is_no_duplicate_but_a_second_processing_is() -> Non
 
 
 def test_a_key_that_two_cells_processed_has_moved() -> None:
-    """By the receipts, not by the map."""
+    """Moved keys are found by the receipts, not by the slot map."""
     found = evidence("a", "b")
     found.add_line(receipt("a", "cell-0000"))
     found.add_line(receipt("b", "cell-0001", "run-2"))
@@ -56,7 +56,7 @@ def test_a_key_that_two_cells_processed_has_moved() -> None:
 
 
 def test_other_runs_lines_and_dead_letters_do_not_count() -> None:
-    """A system that has been used before is no trouble."""
+    """A system that was used before gives no wrong figures."""
     found = evidence("a")
     found.add_line(receipt("old"))
     found.add_line(finding("old", 1))
@@ -66,7 +66,7 @@ def test_other_runs_lines_and_dead_letters_do_not_count() -> None:
 
 
 def test_findings_are_counted_once_by_their_id() -> None:
-    """By rule, and compared with what is expected."""
+    """Findings are counted by rule, and compared with the expected numbers."""
     found = evidence("a")
     for number, rule in ((1, "r1"), (1, "r1"), (2, "r1"), (3, "r2")):
         found.add_line(finding("a", number, rule))
@@ -80,6 +80,6 @@ def test_findings_are_counted_once_by_their_id() -> None:
 
 
 def test_one_file_without_known_findings_makes_the_total_unknown() -> None:
-    """As with real files."""
+    """That is so with real files, of which nobody knows the findings."""
     assert total([{"a": 1}, {"a": 2, "b": 1}]) == {"a": 3, "b": 1}
     assert total([{"a": 1}, None]) is None
