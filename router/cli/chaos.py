@@ -40,7 +40,7 @@ def slow(
     ms: Annotated[float, typer.Option(min=0, max=MAX_S * 1000, help="Added to every event and canary.")] = 0,
     factor: Annotated[float, typer.Option(min=1, max=1000, help="Times what the handler takes.")] = 1,
 ) -> None:
-    """Let it answer, but late."""
+    """Let a cell's instance answer, but late."""
     if seconds and not ms and factor == 1:
         raise typer.BadParameter("give --ms, --factor or both")
     text = " and ".join([f"{ms:g} ms more for every event"] * bool(ms) + [f"handlers take x{factor:g}"] * (factor > 1))
@@ -49,7 +49,7 @@ def slow(
 
 @app.command()
 def hang(cell_id: CellId, *, seconds: Seconds = 60) -> None:
-    """Let it answer no event and no canary, though its lease and its health checks go on."""
+    """Let a cell's instance answer no event and no canary, though its lease and its health checks go on."""
     _inject(cell_id, Fault(FaultKind.HANG, seconds), "hangs: no event and no canary gets an answer")
 
 
@@ -60,13 +60,13 @@ def errors(
     seconds: Seconds = 60,
     rate: Annotated[float, typer.Option(min=0, max=1, help="The share of events that fail.")] = 1,
 ) -> None:
-    """Let its handler fail. Failures count as attempts: events may end in the dead-letter queue."""
+    """Let a cell's handler fail. Failures count as attempts: events may end in the dead-letter queue."""
     _inject(cell_id, Fault(FaultKind.ERRORS, seconds, rate=rate), f"{rate:.0%} of its events fail")
 
 
 @app.command()
 def garbage(cell_id: CellId, *, seconds: Seconds = 60) -> None:
-    """Let it process events and answer what no router understands."""
+    """Let a cell's instance process events and answer what no router understands."""
     _inject(cell_id, Fault(FaultKind.GARBAGE, seconds), "answers garbage")
 
 
@@ -77,14 +77,14 @@ def component(
     *,
     seconds: Seconds = 60,
 ) -> None:
-    """Let one of its components fail, until that is restarted."""
+    """Let a component of a cell's instance fail, until that is restarted."""
     fault = Fault(FaultKind.COMPONENT, seconds, component=name)
     _inject(cell_id, fault, f"its component {name} fails, until that is restarted")
 
 
 @app.command()
 def crash(cell_id: CellId) -> None:
-    """Let it end at once, by SIGKILL."""
+    """Let a cell's instance end at once, by SIGKILL."""
     _inject(cell_id, Fault(FaultKind.CRASH), "killed by SIGKILL")
 
 

@@ -1,4 +1,4 @@
-"""`cellrouter explain CELL`: what the leader knows of a cell, what it makes of that, and what holds it back."""
+"""`cellrouter explain CELL`: what the leader knows of a cell, its verdict, and what keeps it from treating the cell."""
 
 from __future__ import annotations
 

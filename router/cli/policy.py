@@ -63,10 +63,12 @@ apply = commands(put_in_force, "Change what is decided about keys and cells. The
 
 def undo(
     *,
-    to: Annotated[int | None, typer.Option(min=0, help="The version to go back to; the one before the last.")] = None,
+    to: Annotated[
+        int | None, typer.Option(min=0, help="The version to go back to; left out: the one before the last change.")
+    ] = None,
     why: Why = "",
 ) -> None:
-    """Take the last change of the policy back; again: that one."""
+    """Take the last change of the policy back. Run twice, it takes the first undo back."""
     versions = _history()
     target = _before_last_change(versions) if to is None else to
     found = {version.policy.version: version.policy for version in versions} | {0: Policy()}
