@@ -1,4 +1,4 @@
-"""The entry point of a cell worker: `python -m cell_worker`. See `worker` for how it ends."""
+"""The entry point of a cell worker, `python -m cell_worker`. The module `worker` says how it ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cell_worker.worker import ListenError, TaskDiedError, Worker
 
 
 def main() -> None:
-    """The entry point."""
+    """Run one worker until it ends. Exits with 2 for a faulty environment, and with 1 when the worker can't go on."""
     try:
         settings = load()
     except SettingsError as error:
-        print(f"{error}\ncell-worker: its environment has faults", file=sys.stderr)  # noqa: T201 - logs aren't set up
+        print(f"{error}\ncell-worker: its environment has faults", file=sys.stderr)  # noqa: T201 - no log yet
         sys.exit(2)
     configure_logs(settings.log_format)
     try:

@@ -1,15 +1,26 @@
-"""What the author of a handler imports.
+"""Everything that the author of a handler imports.
 
-A handler is named by `CELL_HANDLER=package.module:name`, where the name is either a coroutine function
-`async def handle(event, cell) -> None | dict`, or a class of the shape of `Handler` below, made once per instance.
+`CELL_HANDLER=package.module:name` names the handler. It is one of two things:
 
-The handler is called with at most the declared concurrency, may be cancelled at its deadline, and may be called again
-for an event it has not finished: what it emits is committed together with the event's id, all or nothing, when it
-returns. Effects of its own, outside `emit`, must be idempotent.
+- a coroutine function `async def handle(event: Event, cell: Cell) -> Mapping | None`, or
+- a class with the same coroutine as its `__call__`, of which the worker makes one object, without arguments. When the
+  class has `start` and `stop` too (see `Handler`), they open and close what it needs.
 
-A handler that is a class may have a coroutine method `canary(cell)`: its real way at a fixed cost, on an input of its
-own and without effects. It is asked for about once a second, beside the events and with none of their places, to see
-how well this instance is: it should be cheap, and slow when events would be. Whatever it raises says what is wrong.
+What the worker promises, and what it asks for:
+
+- **Concurrency.** At most CELL_CONCURRENCY calls run at once, in one event loop, and never two for the same event. A
+  handler must not block that loop: it hands long work on the CPU to a thread.
+- **Deadline.** A call that takes too long is cancelled, and its event counts as failed.
+- **Exactly one effect.** Records that a handler emits are committed together with the event's id when the handler
+  returns: all of them or none. A handler may be called again for an event that it has not finished, so effects of its
+  own, outside `emit`, must be idempotent.
+- **Errors.** `RejectEvent` sends the event to the dead-letter queue. `RetryEvent` has it delivered again and counts
+  nothing. Any other exception counts as a failed attempt; after the router's `max_attempts` the event is a dead letter.
+
+A class may also have a coroutine method `canary(cell)`. It goes the handler's usual way at a fixed cost: on an input of
+its own, without effects. The worker calls it about once a second, beside the events and without taking one of their
+places, to learn how well this instance is. It should be cheap, and slow whenever events would be slow. Whatever it
+raises is reported as the reason why the instance is not well.
 """
 
 from __future__ import annotations
@@ -23,24 +34,28 @@ import structlog
 
 
 class RejectEvent(Exception):
-    """The event can never succeed: it goes to the dead-letter queue with this reason."""
+    """Raise this when the event can never succeed: it goes to the dead-letter queue, with this text as the reason."""
 
 
 class RetryEvent(Exception):
-    """Infrastructure is at fault, not the event: try again later; never counts as an attempt."""
+    """Raise this when infrastructure is at fault and not the event: it is delivered again and no attempt is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One unit of work."""
+    """One unit of work, as it came from the source queue."""
 
     event_id: str
+    """The same for every delivery of this event. An event whose id is committed is not handled again."""
     partition_key: str
-    attempt: int  # from 1
-    body: bytes  # JSON
+    """The tenant, account or whatever else the event was routed to this cell by."""
+    attempt: int
+    """How often the event has been tried, this call included: 1 at first. Retries are not counted."""
+    body: bytes
+    """The body as JSON, exactly as it came."""
 
     def json(self) -> Any:
-        """The body, decoded. Raises RejectEvent when it isn't JSON."""
+        """Decode the body. Raises RejectEvent when it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -49,52 +64,63 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The cell as one event sees it."""
+    """The cell that a handler runs in, made anew for each event."""
 
     cell_id: str
     generation: int
+    """Which instance of the cell this is. It only grows: a later instance has a higher generation."""
     environment: str
-    side_effects: bool  # False: observe and report, change nothing outside the cell
+    side_effects: bool
+    """False in a cell that only observes and reports: change nothing outside the cell then."""
     log: structlog.stdlib.BoundLogger
+    """The worker's log, with the cell's id bound to it."""
     emitted: list[Mapping[str, Any]] = field(default_factory=list)
-    resources: str = ""  # the name of the cell's own bucket and Firehose stream
+    """What `emit` has collected for this event so far."""
+    resources: str = ""
+    """The name of the cell's own S3 bucket, which is also that of its Firehose stream."""
 
     def emit(self, record: Mapping[str, Any]) -> None:
-        """Add a JSON object to the cell's sink, committed with the event when the handler returns."""
+        """Send a record to the cell's sink as one line of JSON, once the handler has returned without an error."""
         self.emitted.append(record)
 
 
 class Component(Protocol):
-    """What GET /components shows and POST /v1/components/{name}/restart restarts."""
+    """A part of the cell that can be checked and restarted on its own, such as the client of a database.
+
+    `GET /components` shows each one, and `POST /v1/components/{name}/restart` restarts it.
+    """
 
     @property
     def name(self) -> str:
-        """One word, unique in the cell: worker, store, sink, and so on."""
+        """One word that no other component of the cell has. Taken are: worker, store, sink and hold."""
         ...
 
     async def check(self) -> str:
-        """Describe a healthy state in a few words. Any exception means unhealthy, and its text is shown."""
+        """Describe the healthy state in a few words. Any exception means unhealthy, and its text is shown."""
         ...
 
     async def restart(self) -> None:
-        """Drop what may be broken (connections, caches) and build it anew. Loses no event. Idempotent."""
+        """Replace what may be broken, such as connections and caches.
+
+        A restart must lose no event, and two in a row must do no more than one. An exception is shown to whoever asked.
+        """
         ...
 
 
 class Handler(Protocol):
-    """A handler with a life of its own: clients to open, components to show."""
+    """A handler that opens something when the worker starts, and closes it when the worker ends."""
 
     async def start(self, cell: Cell) -> Sequence[Component]:
-        """Open what events need and return it as components. Raising ends the worker, with the error in its log."""
+        """Open what events need, and return it as components. An exception ends the worker, and its log says why."""
         ...
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any] | None:
-        """Process one event. Raise RejectEvent or RetryEvent; any other exception counts as `failed`.
+        """Process one event. A returned mapping goes into the cell's log line for the event and nowhere else.
 
-        A returned mapping goes into the cell's log line for the event.
+        Raises RejectEvent or RetryEvent, as the module's text says; any other exception counts as a failed attempt.
         """
         ...
 
     async def stop(self) -> None:
-        """Close what start opened."""
+        """Close what `start` has opened. By then every call has ended or has been cancelled."""
         ...

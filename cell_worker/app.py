@@ -1,7 +1,8 @@
-"""The worker's HTTP: the wire contract's paths.
+"""The worker's HTTP interface: all paths of the wire contract.
 
-POST /v1/events is raw ASGI, since it is the hot path (a third of the CPU of a framework's route); the rest is FastAPI.
-GETs are open, for health checks and Prometheus; every POST needs the environment's secret.
+POST /v1/events is raw ASGI, since every event takes this path and a framework's route costs three times the CPU. All
+other paths are FastAPI's. A GET is open to everybody, for health checks and Prometheus; a POST needs the environment's
+secret.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from cell_worker import protocol
 from cell_worker.chaos import Chaos
 from cell_worker.metrics import WorkerMetrics
+from cell_worker.protocol import Reason
 from cell_worker.runtime import Runtime
 from cell_worker.store.store import Store
 
@@ -26,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_TIMEOUT_S: Final = 10.0
-"""For a request's body to arrive whole. A router sends it at once; a broken connection may never."""
+"""How long the worker waits for a whole request body. A router sends it in one go; a broken connection may never."""
 
 _batch: Final = msgspec.json.Decoder(protocol.EventBatch)
 _fault: Final = msgspec.json.Decoder(protocol.Fault)
@@ -34,7 +36,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class RefusedError(Exception):
-    """A batch that is not taken: status and reason."""
+    """A batch is refused. `code` is the HTTP status of the answer; the text says why."""
 
     def __init__(self, code: int, reason: str) -> None:
         self.code = code
@@ -42,7 +44,7 @@ class RefusedError(Exception):
 
 
 class CellApp:
-    """The ASGI application: events go straight to the runtime, everything else to FastAPI."""
+    """The ASGI application. It takes batches of events itself and gives every other request to FastAPI."""
 
     def __init__(self, runtime: Runtime, control: FastAPI, secret: str, chaos: Chaos) -> None:
         self._runtime = runtime
@@ -51,7 +53,7 @@ class CellApp:
         self._chaos = chaos
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """One request."""
+        """Answer one request, as ASGI asks."""
         if scope["type"] == "http" and scope["path"] == protocol.EVENTS_PATH and scope["method"] == "POST":
             await self._events(scope, receive, send)
         else:
@@ -71,8 +73,8 @@ class CellApp:
             return
         gone = asyncio.ensure_future(receive())  # after the body there comes only a disconnect
         try:
-            await self._chaos.hold(gone)
-            self._accept(batch)
+            await self._chaos.wait_while_hung(gone)
+            self._check(batch)
             await self._stream(batch, gone, send)
         except RefusedError as error:
             await _answer(send, error.code, str(error))
@@ -80,11 +82,11 @@ class CellApp:
             gone.cancel()
 
     async def _stream(self, batch: protocol.EventBatch, gone: asyncio.Future[Message], send: Send) -> None:
-        results = self._runtime.process(batch, gone)  # at once: nothing comes between the fence and what it lets pass
+        results = self._runtime.process(batch, gone)  # no await since the check: the fence can't rise in between
         try:
             await _start(send, status.HTTP_200_OK, b"application/x-ndjson")
             async for result in results:
-                await self._chaos.hold(gone)
+                await self._chaos.wait_while_hung(gone)
                 line = self._chaos.line(_encoder.encode(result) + b"\n")
                 await send({"type": "http.response.body", "body": line, "more_body": True})
         finally:
@@ -96,7 +98,7 @@ class CellApp:
         if not protocol.authorized(header, self._secret):
             raise RefusedError(status.HTTP_401_UNAUTHORIZED, "the environment's secret is missing or wrong")
 
-    def _accept(self, batch: protocol.EventBatch) -> None:
+    def _check(self, batch: protocol.EventBatch) -> None:
         if not self._runtime.owns(batch):
             mine = self._runtime.identity
             state = ", fenced" if self._runtime.fenced.is_set() else ""
@@ -121,10 +123,10 @@ def control_app(
     secret: str,
     *,
     chaos: Chaos,
-    ready: Callable[[], list[str]],
+    why_not_ready: Callable[[], Reason | None],
     drain: Callable[[], None],
 ) -> FastAPI:
-    """Health, components, metrics, drain, restart, chaos. `ready` names what is missing; `drain` begins to end."""
+    """Make the FastAPI application: health, components, metrics and commands. `drain` begins the worker's end."""
     app = FastAPI(title="cellrouter cell", redoc_url=None)
 
     @app.get(protocol.HEALTHZ_PATH)
@@ -134,9 +136,9 @@ def control_app(
 
     @app.get(protocol.READYZ_PATH)
     async def readyz() -> JSONResponse:
-        missing = ready()
-        code = status.HTTP_503_SERVICE_UNAVAILABLE if missing else status.HTTP_200_OK
-        return JSONResponse({"ready": not missing, "missing": missing}, code)
+        reason = why_not_ready()
+        code = status.HTTP_503_SERVICE_UNAVAILABLE if reason else status.HTTP_200_OK
+        return JSONResponse({"ready": not reason, "missing": [reason] if reason else []}, code)
 
     @app.get(protocol.COMPONENTS_PATH)
     async def components() -> Response:
@@ -212,19 +214,22 @@ def _decode(body: bytes) -> protocol.EventBatch:
 
 
 def _decode_fault(body: bytes, components: Collection[str]) -> protocol.Fault:
-    """Raises HTTPException for what would do nothing."""
-    wrong = ""
+    """Read a fault. Raises HTTPException when it is none, or when it would do nothing."""
     try:
         fault = _fault.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise HTTPException(status.HTTP_400_BAD_REQUEST, f"not a fault: {error}") from error
-    if fault.kind is protocol.FaultKind.COMPONENT and fault.seconds and fault.component not in components:
-        wrong = f"no component {fault.component!r}; there are {', '.join(components)}"
-    if fault.kind is protocol.FaultKind.SLOW and fault.seconds and not fault.delay_s and fault.factor == 1:
-        wrong = "slow by nothing: delay_s or factor is needed"
-    if wrong:
-        raise HTTPException(status.HTTP_400_BAD_REQUEST, wrong)
+    if reason := _why_useless(fault, components):
+        raise HTTPException(status.HTTP_400_BAD_REQUEST, reason)
     return fault
+
+
+def _why_useless(fault: protocol.Fault, components: Collection[str]) -> Reason | None:
+    if fault.kind is protocol.FaultKind.COMPONENT and fault.seconds and fault.component not in components:
+        return f"no component {fault.component!r}; there are {', '.join(components)}"
+    if fault.kind is protocol.FaultKind.SLOW and fault.seconds and not fault.delay_s and fault.factor == 1:
+        return "slow by nothing: delay_s or factor is needed"
+    return None
 
 
 async def _start(send: Send, code: int, content_type: bytes) -> None:

@@ -1,4 +1,4 @@
-"""AWS clients of the worker's own parts: bounded waits, no retries of botocore's (a retry is the caller's decision)."""
+"""AWS clients of the worker's own components. Their waits are bounded, and retries are left to the caller."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 AWS_ERRORS: Final = (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
+"""All that a call of AWS may raise for reasons outside this process."""
 
 
 class AwsClient:
-    """One service's client, opened when it is first needed, and anew after `close`."""
+    """The client of one AWS service. It opens when it is first needed, and again when it is needed after `close`."""
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -22,7 +23,7 @@ class AwsClient:
         self._client: Any = None
 
     async def get(self) -> Any:
-        """The client."""
+        """Return the open client, and open it first if necessary."""
         if self._client is None:
             config = AioConfig(
                 connect_timeout=5,
@@ -37,6 +38,6 @@ class AwsClient:
         return self._client
 
     async def close(self) -> None:
-        """Let go of the client."""
+        """Close the client with its connections."""
         stack, self._stack, self._client = self._stack, AsyncExitStack(), None
         await stack.aclose()

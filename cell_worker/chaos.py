@@ -1,7 +1,7 @@
-"""Fault injection: an instance that fails on purpose, so that people and tests see what the system makes of it.
+"""Fault injection: an instance fails on purpose, so that people and tests see what the system does about it.
 
-Guarantees: every fault ends by itself, at the latest when the worker drains; leases, health checks and commands go on
-as they are. While nothing is injected, an event pays for one look into an empty dict.
+Guarantees: every fault ends by itself, at the latest when the worker drains. The lease, health checks and commands go
+on as usual. While no fault is injected, an event pays no more than a look into an empty dict.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 
 from cell_worker import clock
 from cell_worker.api import Cell, Component, Event, RetryEvent
-from cell_worker.protocol import Fault, FaultKind
+from cell_worker.protocol import Fault, FaultKind, Reason
 
 T = TypeVar("T")
 Handle = Callable[[Event, Cell], Awaitable[Mapping[str, Any] | None]]
@@ -26,20 +26,20 @@ GARBAGE: Final = b'{"index": "no valid result", \n'
 
 
 class InjectedError(Exception):
-    """What a handler raises that is told to fail."""
+    """What a handler or a component raises because a fault is injected into it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
-    """A fault under way."""
+class _RunningFault:
+    """A fault that has begun and not yet ended."""
 
     fault: Fault
-    over: asyncio.Future[None]
+    over: asyncio.Future[None]  # done when the fault has ended
     timer: asyncio.TimerHandle
     ends_at: float  # by the worker's monotonic clock
 
     def text(self) -> str:
-        """For people."""
+        """Describe the fault, and how many seconds of it are left."""
         fault = self.fault
         details = {
             FaultKind.SLOW: f" (+{fault.delay_s:g} s, x{fault.factor:g})",
@@ -51,27 +51,27 @@ class _Running:
 
 
 class Chaos:
-    """What is injected now: one fault of a kind at most."""
+    """The faults that are injected into this instance now, at most one of each kind."""
 
     def __init__(self, *, allowed: bool = False) -> None:
         self.allowed = allowed
-        self._running: dict[FaultKind, _Running] = {}
+        self._running: dict[FaultKind, _RunningFault] = {}
         self._log = structlog.get_logger("chaos")
 
     def inject(self, fault: Fault) -> None:
-        """Begin it, in the place of one of its kind. Without any time it only ends that one."""
+        """Begin a fault and end a running one of its kind. A fault of 0 seconds only ends that one."""
         self.end(fault.kind)
         if fault.kind is FaultKind.CRASH:
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault.seconds:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(fault.seconds, self.end, fault.kind)
-            running = _Running(fault, loop.create_future(), timer, clock.monotonic() + fault.seconds)
+            running = _RunningFault(fault, loop.create_future(), timer, clock.monotonic() + fault.seconds)
             self._running[fault.kind] = running
             self._log.warning("a fault is injected", fault=running.text())
 
     def end(self, kind: FaultKind) -> None:
-        """Now; nothing when there is none of this kind."""
+        """End the running fault of this kind now, if there is one."""
         running = self._running.pop(kind, None)
         if running is not None:
             running.timer.cancel()
@@ -79,36 +79,36 @@ class Chaos:
             self._log.warning("an injected fault has ended", kind=kind.value)
 
     def end_all(self) -> None:
-        """Now: what waits for an end goes on."""
+        """End every running fault now. Whatever waited for their end goes on."""
         for kind in list(self._running):
             self.end(kind)
 
-    def said(self) -> str:
-        """What is injected, for people; empty when nothing is."""
-        return ", ".join(running.text() for running in self._running.values())
+    def why_failing(self) -> Reason | None:
+        """Name the injected faults. None when nothing is injected."""
+        return ", ".join(running.text() for running in self._running.values()) or None
 
-    async def hold(self, gone: asyncio.Future[Any]) -> None:
-        """While the worker hangs: until that is over, or nobody waits any more."""
+    async def wait_while_hung(self, gone: asyncio.Future[Any]) -> None:
+        """Wait while the worker is told to hang: until that fault is over, or the client is gone."""
         while (hang := self._running.get(FaultKind.HANG)) is not None and not gone.done():
             await asyncio.wait([hang.over, gone], return_when=asyncio.FIRST_COMPLETED)
 
     def line(self, line: bytes) -> bytes:
-        """A result line as it is sent."""
+        """Replace a result line by garbage while that is injected. Else return it unchanged."""
         return GARBAGE if FaultKind.GARBAGE in self._running else line
 
-    def around(self, handler: Handle) -> Handle:
-        """The handler, as what is injected makes it."""
-        return _Handler(handler, self)
+    def around_handler(self, handler: Handle) -> Handle:
+        """Wrap the handler so that injected faults act on its events and canaries."""
+        return _FaultyHandler(handler, self)
 
-    def part(self, component: Component) -> Component:
-        """The component, as what is injected makes it."""
-        return _Part(component, self)
+    def around_component(self, component: Component) -> Component:
+        """Wrap a component so that an injected fault acts on it and a restart of it ends that fault."""
+        return _FaultyComponent(component, self)
 
-    async def through(self, call: Callable[[], Awaitable[T]]) -> T:
-        """A call of the handler. Raises RetryEvent, InjectedError."""
+    async def call(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call the handler, or its canary, under what is injected. Raises RetryEvent or InjectedError."""
         if not self._running:
             return await call()
-        if broken := self._broken():
+        if broken := self._broken_component():
             raise RetryEvent(f"injected: the component {broken} fails")
         slow, errors = self._running.get(FaultKind.SLOW), self._running.get(FaultKind.ERRORS)
         if slow is not None:
@@ -122,34 +122,34 @@ class Chaos:
         return result
 
     def check(self, component: str) -> None:
-        """Raises InjectedError when this one is to fail."""
-        if self._broken() == component:
+        """Check one component under what is injected. Raises InjectedError when it is told to fail."""
+        if self._broken_component() == component:
             raise InjectedError("injected: it fails until it is restarted")
 
     def restarted(self, component: str) -> None:
-        """What was injected into it is over."""
-        if self._broken() == component:
+        """End the fault that is injected into this component, if there is one."""
+        if self._broken_component() == component:
             self.end(FaultKind.COMPONENT)
 
-    def _broken(self) -> str:
+    def _broken_component(self) -> str | None:
         running = self._running.get(FaultKind.COMPONENT)
-        return running.fault.component if running is not None else ""
+        return None if running is None else running.fault.component
 
 
-class _Handler:
+class _FaultyHandler:
     def __init__(self, handler: Handle, chaos: Chaos) -> None:
         self._handler = handler
-        self._canary: Callable[[Cell], Awaitable[None]] = getattr(handler, "canary", _nothing)
+        self._canary: Callable[[Cell], Awaitable[None]] = getattr(handler, "canary", _no_canary)
         self._chaos = chaos
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any] | None:
-        return await self._chaos.through(lambda: self._handler(event, cell))
+        return await self._chaos.call(lambda: self._handler(event, cell))
 
     async def canary(self, cell: Cell) -> None:
-        await self._chaos.through(lambda: self._canary(cell))
+        await self._chaos.call(lambda: self._canary(cell))
 
 
-class _Part:
+class _FaultyComponent:
     def __init__(self, component: Component, chaos: Chaos) -> None:
         self._component = component
         self._chaos = chaos
@@ -167,5 +167,5 @@ class _Part:
         self._chaos.restarted(self.name)
 
 
-async def _nothing(_: Cell) -> None:
-    """A handler without a canary."""
+async def _no_canary(_: Cell) -> None:
+    """Stands for the canary of a handler that has none."""

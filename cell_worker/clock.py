@@ -1,27 +1,27 @@
-"""Time, asked for in one place."""
+"""The one place where the worker asks for the time, waits, and draws random numbers."""
 
 from __future__ import annotations
 
 import asyncio
-import random  # noqa: TID251 - spreads retries; the one place in the worker
+import random  # noqa: TID251 - the one place in the worker
 import time
 
 
 def monotonic() -> float:
-    """Seconds that never go back."""
+    """The seconds since some fixed moment. This clock never goes back."""
     return time.monotonic()  # noqa: TID251 - the one place in the worker
 
 
 def time_ms() -> int:
-    """Wall time, ms since 1970."""
+    """The wall clock's time, in milliseconds since 1970 (UTC)."""
     return time.time_ns() // 1_000_000
 
 
 async def sleep(seconds: float) -> None:
-    """Wait."""
+    """Wait for that many seconds while other tasks go on."""
     await asyncio.sleep(seconds)  # noqa: TID251 - the one place in the worker
 
 
 def jitter() -> float:
-    """Uniform in [0, 1)."""
+    """A random number, uniform in [0, 1), to spread retries in time."""
     return random.random()  # noqa: S311 - nothing secret

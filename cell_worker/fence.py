@@ -1,6 +1,6 @@
-"""The epoch below which an instance takes no batch: what older maps say is its own may belong to another cell.
+"""The epoch below which an instance takes no batch: by now, what an older slot map gave it may be another cell's.
 
-Guarantees: once `reached` has said an epoch, no event of an older batch is being worked on, and none will be.
+Guarantee: once `reached` has returned an epoch, no event of an older batch is being worked on, and none ever will be.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import Counter
 
 
 class Fence:
-    """Raised by the registry's word, passed by batches, reached when what is older has ended."""
+    """The registry raises it, older batches are refused, and it is reached when the last older event has ended."""
 
     def __init__(self) -> None:
         self._epoch = 0
@@ -17,23 +17,23 @@ class Fence:
 
     @property
     def epoch(self) -> int:
-        """Batches below it are refused."""
+        """Batches whose slot map has a lower epoch are refused."""
         return self._epoch
 
     def raise_to(self, epoch: int) -> None:
-        """It never gets lower."""
+        """Raise the fence to this epoch. A lower one than now changes nothing."""
         self._epoch = max(self._epoch, epoch)
 
     def begin(self, epoch: int) -> None:
-        """An event of such a batch is taken."""
+        """Count an event of a batch of this epoch as being worked on."""
         self._working[epoch] += 1
 
     def end(self, epoch: int) -> None:
-        """It has an outcome."""
+        """End the count of one event of this epoch: it has an outcome."""
         self._working[epoch] -= 1
         if not self._working[epoch]:
             del self._working[epoch]
 
     def reached(self) -> int:
-        """The epoch below which nothing is being worked on and nothing will be."""
+        """The epoch below which no event is being worked on and none will be."""
         return min(self._epoch, min(self._working, default=self._epoch))

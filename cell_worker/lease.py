@@ -1,8 +1,8 @@
-"""The instance's lease in Redis: one round trip a heartbeat.
+"""The instance's lease in Redis, renewed by one round trip for each heartbeat.
 
-Guarantees: a lease is renewed only while no higher generation of the cell is admitted, and while no other live
-instance has the same generation. When Redis can't be reached the worker goes on: only Redis' word that it is fenced
-ends it.
+Guarantees: a lease is renewed only while no higher generation of the cell is admitted, and while no other live instance
+has the same generation. When Redis can't be reached, the worker goes on. It ends only when Redis says that another
+instance has the cell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from cell_worker.fence import Fence
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
 # KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end.
-# Returns a word; or the epoch below which the cell shall take no batch and whether this generation is the admitted one.
+# Renews a lease. Returns 'fenced' or 'taken' when another instance has the cell. Otherwise returns the epoch below
+# which it shall take no batch, and 'admitted' or 'standby': whether the cell's traffic is for this generation.
 _HEARTBEAT: Final = (
     _NOW
     + """
@@ -30,9 +31,9 @@ local cell = redis.call('HGET', KEYS[2], ARGV[1])
 cell = cell and cjson.decode(cell) or {generation = 0}
 local mine = tonumber(string.match(ARGV[2], '/(%d+)$'))
 if cell.generation > mine then return 'fenced' end
-local held = redis.call('HGET', KEYS[1], ARGV[2])
-if held then
-  local lease = cjson.decode(held)
+local stored = redis.call('HGET', KEYS[1], ARGV[2])
+if stored then
+  local lease = cjson.decode(stored)
   if lease.expires_at_ms > now and not string.find(lease.record, '"' .. ARGV[3] .. '"', 1, true) then return 'taken' end
 end
 local ends = '{"expires_at_ms":' .. string.format('%.0f', now + ARGV[4]) .. ','
@@ -60,8 +61,8 @@ return generation
 
 # KEYS: leases. ARGV: field, instance id.
 _RELEASE: Final = """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held and string.find(cjson.decode(held).record, '"' .. ARGV[2] .. '"', 1, true) then
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored and string.find(cjson.decode(stored).record, '"' .. ARGV[2] .. '"', 1, true) then
   redis.call('HDEL', KEYS[1], ARGV[1])
 end
 """
@@ -71,11 +72,11 @@ _REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError
 
 
 class LeaseLostError(Exception):
-    """Another instance has the cell."""
+    """Another instance has the cell; the text says which kind of instance."""
 
 
 async def _answer(call: Awaitable[Any]) -> Any:
-    """Raises TimeoutError when Redis doesn't answer in time."""
+    """Await a call of Redis. Raises TimeoutError when the answer takes too long."""
     async with asyncio.timeout(_CALL_TIMEOUT_S):
         return await call
 
@@ -93,7 +94,7 @@ async def claim_generation(redis: Redis, environment: str, cell_id: str, hint: i
 
 
 class _WireLease(msgspec.Struct, frozen=True):
-    """protocol.Lease as the worker sends it: Redis adds when it ends."""
+    """What the worker sends of a protocol.Lease. Redis adds the time at which the lease ends."""
 
     ready: bool
     record: str
@@ -103,7 +104,7 @@ class _WireLease(msgspec.Struct, frozen=True):
 
 
 class Heartbeat:
-    """Keeps the lease of one instance."""
+    """Keeps one instance's lease alive, and tells the fence and the worker what Redis answers."""
 
     def __init__(
         self, redis: Redis, record: protocol.InstanceRecord, secret: str, ttl_s: float, fence: Fence | None = None
@@ -119,15 +120,15 @@ class Heartbeat:
         self._beat = redis.register_script(_HEARTBEAT)
         self._release = redis.register_script(_RELEASE)
         self.ready = False
-        self.admitted = asyncio.Event()  # set once Redis has said that the cell's traffic is for this instance
+        self.admitted = asyncio.Event()  # Redis has said that the cell's traffic is for this instance
 
     async def run(self) -> None:
-        """Renew every quarter of the lease's time. Raises LeaseLostError when another instance has the cell."""
+        """Renew the lease every quarter of its time, until cancelled. Raises LeaseLostError."""
         log = structlog.get_logger("lease")
         reachable = True
         while True:
             try:
-                answer = await self._once()
+                answer = await self._renew()
             except _REDIS_ERRORS as error:
                 if reachable:
                     log.warning("Redis can't be reached; the cell goes on", error=str(error))
@@ -140,21 +141,21 @@ class Heartbeat:
             await clock.sleep(self._ttl_s / 4)
 
     def _heed(self, answer: bytes) -> None:
-        if answer in _WHY:
-            raise LeaseLostError(_WHY[answer])
+        if answer in _WHY_LOST:
+            raise LeaseLostError(_WHY_LOST[answer])
         epoch, _, state = answer.partition(b" ")
         self._fence.raise_to(int(epoch))
         if state == b"admitted":
             self.admitted.set()
 
     async def release(self) -> None:
-        """End the lease now, so that nobody waits for its time to run out."""
+        """End the lease now, so that nobody has to wait until it expires. An unreachable Redis is no error."""
         try:
             await _answer(self._release(keys=self._keys[:1], args=[self._field, self._record.instance_id]))
         except _REDIS_ERRORS:
-            return  # it ends by itself
+            return  # the lease expires by itself
 
-    async def _once(self) -> bytes:
+    async def _renew(self) -> bytes:
         self._beats += 1
         lease = protocol.Lease(0, self.ready, self._signed, self._fence.reached(), self._beats)
         wire = _WireLease(lease.ready, lease.record, lease.fenced, lease.beat, protocol.beat_proof(lease, self._secret))
@@ -170,7 +171,7 @@ class Heartbeat:
         return answer
 
 
-_WHY: Final = {
+_WHY_LOST: Final = {
     b"fenced": "a higher generation of this cell is admitted",
     b"taken": "another live instance has this cell's generation",
 }

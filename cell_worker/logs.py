@@ -1,4 +1,4 @@
-"""Where the worker's log goes, and in what form."""
+"""Where the worker's log goes, and in which form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 
 
 class _Stderr:
-    """Where the log goes. A log that can't be written (disk full, nobody reads) stops no event."""
+    """Standard error. A log that can't be written, since the disk is full or nobody reads it, must stop no event."""
 
     def write(self, text: str) -> None:
         with suppress(OSError):
@@ -23,7 +23,7 @@ class _Stderr:
 
 
 class _ToStructlog(logging.Handler):
-    """What libraries log (asyncio, uvicorn, botocore) comes in the same form as what the worker does."""
+    """Gives the log entries of libraries (asyncio, uvicorn, botocore) the form that the worker's own entries have."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""The worker's metrics. Never labelled by tenant, key or event."""
+"""The worker's Prometheus metrics. No metric has a tenant, key or event as a label: there would be too many series."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class WorkerMetrics:
-    """One registry a worker."""
+    """All metrics of one worker, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series a counter, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call] # nobody reads when a counter began
         self.registry = CollectorRegistry()
         self.events = Counter("cell_events", "Events by their outcome.", ["outcome"], registry=self.registry)
         self.duplicates = Counter("cell_events_duplicate", "Events that were done already.", registry=self.registry)
@@ -22,11 +22,11 @@ class WorkerMetrics:
         )
         self.in_flight = Gauge("cell_events_in_flight", "Events being worked on.", registry=self.registry)
         self.outbox = Gauge("cell_outbox_lines", "Lines that wait for the sink.", registry=self.registry)
-        self._of = {outcome: self.events.labels(outcome.value) for outcome in Outcome}
+        self._by_outcome = {outcome: self.events.labels(outcome.value) for outcome in Outcome}
 
     def observe(self, result: EventResult, duration_s: float) -> None:
-        """An event is finished."""
+        """Count a finished event. `duration_s` is what its handler and its commit took together."""
         self.duration.observe(duration_s)
-        self._of[result.outcome].inc()
+        self._by_outcome[result.outcome].inc()
         if result.duplicate:
             self.duplicates.inc()

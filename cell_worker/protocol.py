@@ -1,10 +1,10 @@
-"""The wire contract between routers, controllers and cells: paths, messages, records, Redis key names.
+"""The wire contract between routers, controllers and cells: paths, messages, records and Redis key names.
 
 Both sides import this module and nothing else of each other: what is written here is what is sent.
 
-A batch of events travels as one POST; its results come back as one line of JSON each (application/x-ndjson), in
-the order in which they finish. A batch is a transport unit: whatever has no result line when the reply ends
-has the outcome `retry`.
+A batch of events travels as one POST. Each event's result comes back as one line of JSON (application/x-ndjson), in the
+order in which the events finish. A batch is only a unit of transport: its events share no fate, and an event that has
+no result line when the reply ends has the outcome `retry`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+Reason = str
+"""Why something is not as it should be, in words for people. All is well: no reason, None, and never an empty text."""
+
 EVENTS_PATH: Final = "/v1/events"
 DRAIN_PATH: Final = "/v1/drain"
 COMPONENT_RESTART_PATH: Final = "/v1/components/{name}/restart"
@@ -26,41 +29,43 @@ COMPONENTS_PATH: Final = "/components"
 METRICS_PATH: Final = "/metrics"
 
 MAX_BATCH_EVENTS: Final = 50
+"""A cell refuses a batch of more events."""
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-"""A whole request body. An SQS message is at most 1 MiB, so several of the largest still fit in one batch."""
+"""A cell refuses a longer request body. An SQS message has at most 1 MiB: several of the largest fit in a batch."""
 MAX_REASON_CHARS: Final = 2000
+"""A cell cuts a longer reason."""
 MAX_RESULT_LINE_BYTES: Final = 16 * 1024
-"""No honest result line is longer: a reason is cut at MAX_REASON_CHARS."""
+"""A router takes no longer result line. An honest one is shorter, since its reason has at most MAX_REASON_CHARS."""
 MAX_FAULT_S: Final = 600.0
-"""No injected fault lasts longer."""
+"""An injected fault ends by itself after this time at the latest."""
 
 
 class Outcome(StrEnum):
     """What became of one event in the cell."""
 
     OK = "ok"
-    RETRY = "retry"  # infrastructure: try again, never counts as poison
-    FAILED = "failed"  # the handler raised: counts as an attempt
-    REJECTED = "rejected"  # can never succeed: to the dead-letter queue
+    RETRY = "retry"  # infrastructure was at fault: the event comes again and no attempt is counted
+    FAILED = "failed"  # the handler raised an exception: counts as an attempt
+    REJECTED = "rejected"  # the event can never succeed: it goes to the dead-letter queue
 
 
 class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One event in a batch. `body` is JSON, carried as it came, not decoded in between."""
+    """One event of a batch. `body` is JSON that is carried as it came, without decoding it on the way."""
 
     event_id: str
     partition_key: str
-    attempt: int  # from 1; how often the handler has been asked, this time included
+    attempt: int  # how often the event has been tried, this time included: 1 at first
     body: msgspec.Raw
-    canary: bool = False  # not handled: the store takes a write, the handler tries its way; it waits for no free place
+    canary: bool = False  # try the store and the handler's way, handle nothing, and wait for no free place
 
 
 class EventBatch(msgspec.Struct, frozen=True):
-    """The body of POST /v1/events. A cell answers 409 when cell or generation are not its own, or the epoch is old."""
+    """The body of POST /v1/events. A cell answers 409 to another cell's or generation's batch and to an old epoch."""
 
     cell_id: str
     generation: int
     epoch: int  # of the slot map that the router decided by
-    deadline_s: float  # seconds the router will wait for each event of this batch
+    deadline_s: float  # how many seconds the router waits for each event of this batch
     events: list[WireEvent]
 
 
@@ -69,28 +74,28 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
     index: int
     outcome: Outcome
-    reason: str = ""  # why, for every outcome but ok; at most MAX_REASON_CHARS
-    duplicate: bool = False  # ok, because an earlier delivery had been processed already
-    duration_s: float = 0.0
-    waited_s: float = 0.0  # for a free place in the worker, before its handler began; not part of duration_s
+    reason: Reason | None = None  # for every outcome but ok; at most MAX_REASON_CHARS
+    duplicate: bool = False  # the outcome is ok because an earlier delivery was processed
+    duration_s: float = 0.0  # from the start of the handler to the end of the commit
+    waited_s: float = 0.0  # before that, until a place in the worker was free
 
 
 class FaultKind(StrEnum):
-    """What can be injected."""
+    """The kinds of fault that can be injected into an instance."""
 
     SLOW = "slow"  # every event and canary takes delay_s longer, and its handler `factor` times as long
-    HANG = "hang"  # no event and no canary gets an answer; leases, health and commands go on
-    ERRORS = "errors"  # handlers raise at this rate: events are `failed`, canaries `retry`
-    GARBAGE = "garbage"  # replies to batches have no valid result lines, though the events are processed
-    COMPONENT = "component"  # its check fails, events and canaries are answered `retry`; a restart of it mends it
-    CRASH = "crash"  # SIGKILL, at once
+    HANG = "hang"  # no event and no canary gets an answer; lease, health checks and commands go on
+    ERRORS = "errors"  # the handler raises at this rate: events are `failed`, canaries `retry`
+    GARBAGE = "garbage"  # events are processed, but the reply to a batch has no valid result line
+    COMPONENT = "component"  # one component fails its check, events and canaries get `retry`, until it is restarted
+    CRASH = "crash"  # the worker kills itself with SIGKILL, immediately
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The body of POST /v1/chaos. Another of the same kind replaces it."""
+    """The body of POST /v1/chaos: one fault to inject. It replaces a running fault of the same kind."""
 
     kind: FaultKind
-    seconds: Annotated[float, msgspec.Meta(ge=0, le=MAX_FAULT_S)] = 60.0  # then it ends by itself; 0: ends it now
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=MAX_FAULT_S)] = 60.0  # how long it lasts; 0 ends a running one
     delay_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_FAULT_S)] = 0.0
     factor: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 1.0
     rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
@@ -98,7 +103,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class ComponentHealth(msgspec.Struct, frozen=True):
-    """One entry of GET /components."""
+    """One component in the answer to GET /components. `detail` describes its state for people."""
 
     name: str
     healthy: bool
@@ -106,38 +111,38 @@ class ComponentHealth(msgspec.Struct, frozen=True):
 
 
 class InstanceRecord(msgspec.Struct, frozen=True):
-    """What an instance says of itself in its lease. Signed: Redis' contents are not trusted."""
+    """What an instance says of itself in its lease. It is signed, since nobody trusts what lies in Redis."""
 
     environment: str
     cell_id: str
     generation: int
-    instance_id: str  # unique to one start of one worker
+    instance_id: str  # no other start of any worker has the same
     address: str  # host:port
-    concurrency: int  # events it works on at once
+    concurrency: int  # how many events it works on at once, at most
     started_at_ms: int
-    zone: str = ""  # what it shares its fate with: an availability zone, a rack
+    zone: str = ""  # what fails together: an availability zone or a rack
     region: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """An instance's lease as stored in Redis."""
+    """An instance's lease, as it lies in Redis."""
 
     expires_at_ms: int  # by the Redis server's clock
     ready: bool
-    record: str  # signed_record(...)
-    fenced: int = 0  # the epoch below which it takes no batch, and has none left
-    beat: int = 0  # counts the heartbeats of one instance: an old lease put back doesn't count on
-    proof: str = ""  # beat_proof(...)
+    record: str  # what sign_record returned
+    fenced: int = 0  # the instance takes no batch below this epoch and works on none
+    beat: int = 0  # counts the instance's heartbeats: a copy of an old lease, put back into Redis, counts no further
+    proof: str = ""  # what beat_proof returned
 
 
 def sign_record(record: InstanceRecord, secret: str) -> str:
-    """`<hex HMAC-SHA256>.<record as JSON>`."""
+    """Sign a record with the environment's secret: `<HMAC-SHA256 as hex>.<record as JSON>`."""
     payload = msgspec.json.encode(record)
     return f"{_mac(payload, secret)}.{payload.decode()}"
 
 
 def verify_record(signed: str, secret: str) -> InstanceRecord | None:
-    """The record, or None when the signature or the shape is not right."""
+    """Read a signed record. None when its signature or its shape is not right."""
     mac, _, payload = signed.partition(".")
     if not hmac.compare_digest(mac.encode(), _mac(payload.encode(), secret).encode()):
         return None
@@ -148,37 +153,37 @@ def verify_record(signed: str, secret: str) -> InstanceRecord | None:
 
 
 def beat_proof(lease: Lease, secret: str) -> str:
-    """What only the instance can say of a lease; without its end, which Redis' clock decides."""
+    """Sign what an instance says in a heartbeat (HMAC-SHA256, hex). The lease's end is left out: Redis decides it."""
     return _mac(f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}".encode(), secret)
 
 
 def bearer(secret: str) -> str:
-    """The Authorization header's value."""
+    """The value of the Authorization header that carries the environment's secret."""
     return f"Bearer {secret}"
 
 
 def authorized(header: str | None, secret: str) -> bool:
-    """Whether an Authorization header carries the environment's secret; takes the same time for every wrong one."""
+    """Whether an Authorization header carries the environment's secret. Every wrong one takes the same time."""
     return header is not None and hmac.compare_digest(header.encode(), bearer(secret).encode())
 
 
 def redis_key(environment: str, name: str) -> str:
-    """A Redis key. All of an environment share its hash tag, so that one Lua script may touch several in a cluster."""
+    """The full name of a Redis key. All keys of an environment share a hash tag, so that one script may use several."""
     return f"cellrouter:{{{environment}}}:{name}"
 
 
 def lease_field(cell_id: str, generation: int) -> str:
-    """The field of an instance's lease in the hash `leases`."""
+    """The field that an instance's lease has in the Redis hash `leases`."""
     return f"{cell_id}/{generation}"
 
 
 def resource_name(prefix: str, environment: str, cell_id: str) -> str:
-    """The name of what a cell owns in AWS: its Firehose stream and its bucket."""
+    """The name of a cell's own Firehose stream, which its own S3 bucket has too."""
     return f"{prefix}-{environment}-{cell_id}"
 
 
 def hold_queue_name(prefix: str, environment: str, cell_id: str) -> str:
-    """The name of the cell's hold queue."""
+    """The name of a cell's hold queue in SQS."""
     return f"{resource_name(prefix, environment, cell_id)}-hold"
 
 

@@ -1,12 +1,15 @@
-"""Batches → the handler → the store → results, each as soon as it is there.
+"""Processes batches: hands each event to the handler, commits it to the store, and returns its result.
 
-Guarantees: an event is answered `ok` only after its id and its lines are committed; an event that is done is not
-handled again; at most `concurrency` handlers run at once, and never two for the same event. A client that goes away
-ends nothing that has begun. Nothing begins any more once the worker drains or is fenced. What one handler raises is the
-result of its own event and of no other.
+Guarantees:
 
-A new instance is in standby: it answers canaries and touches nothing that an older one may still be working with. It
-takes the store before it begins its first event, or when the registry says that the cell's traffic is for it.
+- An event is answered `ok` only after its id and its lines are committed. A committed event is not handled again.
+- At most `concurrency` handlers run at once, and never two for the same event.
+- A client that goes away ends no event that has begun.
+- Once the worker drains or is fenced, no further event begins.
+- What a handler raises is the result of its own event and of no other.
+
+A new instance is in standby: it answers canaries and touches nothing that an older instance may still work with. It
+takes the store before it begins its first event, or as soon as the registry admits it to the cell's traffic.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from cell_worker.api import Cell, Component, Event, RejectEvent, RetryEvent
 from cell_worker.components.sink import MAX_LINE_BYTES
 from cell_worker.fence import Fence
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.protocol import MAX_REASON_CHARS, ComponentHealth, EventBatch, EventResult, Outcome, WireEvent
+from cell_worker.protocol import MAX_REASON_CHARS, ComponentHealth, EventBatch, EventResult, Outcome, Reason, WireEvent
 from cell_worker.store.store import FencedError, Store, StoreError
 
 CHECK_TIMEOUT_S = 5.0
@@ -36,12 +39,12 @@ GIVEN_UP = "given up: the worker is ending, or its client went away"
 
 
 class HandlerError(Exception):
-    """CELL_HANDLER can't be used; the text says why."""
+    """The handler that CELL_HANDLER names can't be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose events these are."""
+    """Which instance of which cell this is."""
 
     cell_id: str
     generation: int
@@ -50,27 +53,27 @@ class Identity:
     resources: str = ""
 
     def cell(self) -> Cell:
-        """What one event sees."""
+        """Make the cell that a handler is given."""
         log = structlog.get_logger("handler").bind(cell=self.cell_id)
         return Cell(self.cell_id, self.generation, self.environment, self.side_effects, log, resources=self.resources)
 
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """One event being worked on, and how often requests wait for it."""
+    """One event or canary being worked on, and how many requests wait for its result."""
 
     task: asyncio.Task[EventResult]
     epoch: int  # of the batch that began it
     waiters: int = 0
-    started: bool = False  # then nothing but its own end ends it; a canary never is
+    started: bool = False  # the handler has begun: a client that goes away cancels it no more. Never set for a canary
 
     def result(self) -> EventResult:
-        """Of the task, which is done."""
+        """The result of the task, which must be done."""
         return EventResult(0, Outcome.RETRY, GIVEN_UP) if self.task.cancelled() else self.task.result()
 
 
 class Runtime:
-    """The worker's heart. `fenced` and `draining` refuse whole batches."""
+    """Processes the batches of one instance. While `draining` or `fenced` is set, whole batches are refused."""
 
     def __init__(
         self,
@@ -92,23 +95,23 @@ class Runtime:
         self.taken = asyncio.Event()
         self._taking = asyncio.Lock()
         self._handler = handler
-        self._try_way: Callable[[Cell], Awaitable[None]] | None = getattr(handler, "canary", None)
+        self._handler_canary: Callable[[Cell], Awaitable[None]] | None = getattr(handler, "canary", None)
         self._store = store
         self._metrics = metrics
         self._places = asyncio.Semaphore(concurrency)
         self._timeout_s = event_timeout_s
-        self._work: dict[object, _Work] = {}  # by event id; a canary, which nobody else may wait for, by itself
+        self._work: dict[object, _Work] = {}  # by event id; a canary, which no other request may join, by itself
         self._idle = asyncio.Event()
         self._idle.set()
         self._log = structlog.get_logger("worker")
 
     def owns(self, batch: EventBatch) -> bool:
-        """Whether a batch is meant for this instance."""
+        """Whether a batch is for this cell and generation, and the instance is not fenced."""
         mine = (self.identity.cell_id, self.identity.generation)
         return (batch.cell_id, batch.generation) == mine and not self.fenced.is_set()
 
     def process(self, batch: EventBatch, gone: asyncio.Future[Any] | None = None) -> AsyncIterator[EventResult]:
-        """Begin the batch; yield results in the order in which they come, until nobody wants more: `gone` is done."""
+        """Begin a batch and yield its results in the order in which they come. Stops early when `gone` is done."""
         coming: asyncio.Queue[tuple[int, bool, _Work] | None] = asyncio.Queue()
         works = [self._join(index, event, batch, coming) for index, event in enumerate(batch.events)]
         if gone is not None:
@@ -131,7 +134,7 @@ class Runtime:
                 self._leave(work)
 
     async def take(self) -> None:
-        """End the standby: no older instance commits any more. Raises StoreError, FencedError."""
+        """End the standby: from now on no older instance can commit. Raises StoreError or FencedError."""
         async with self._taking:
             if not self.taken.is_set():
                 await self._store.take()
@@ -139,7 +142,7 @@ class Runtime:
                 self._log.info("has the cell's store from now on", generation=self.identity.generation)
 
     async def drain(self) -> None:
-        """Take no more, begin no more, and wait until what has begun is done."""
+        """Refuse new batches, begin no further event, and wait until every event that has begun is done."""
         self.draining = True
         for work in self._work.values():
             if not work.started:
@@ -147,19 +150,19 @@ class Runtime:
         await self._idle.wait()
 
     def give_up(self) -> int:
-        """Cancel what drain has waited for in vain, with the outcome `retry`; how many events that were."""
+        """Cancel the events that are still being worked on, with the outcome `retry`. Returns their number."""
         for work in self._work.values():
             work.task.cancel()
         return len(self._work)
 
     async def health(self) -> list[ComponentHealth]:
-        """Every component's state, checked now."""
+        """Check every component now and return their states."""
         return list(await asyncio.gather(*(_health(component) for component in self.components.values())))
 
     def _join(
         self, index: int, event: WireEvent, batch: EventBatch, coming: asyncio.Queue[tuple[int, bool, _Work] | None]
     ) -> _Work:
-        """Wait for the event's work, begun here or by another request: it will be in `coming`."""
+        """Begin the event, unless another request has begun it already, and put it in `coming` when it is done."""
         work = None if event.canary else self._work.get(event.event_id)
         come = (index, work is not None, work or self._begin(event, batch))
         come[2].waiters += 1
@@ -206,40 +209,40 @@ class Runtime:
         try:
             return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, timeout_s))
         except RejectEvent as error:
-            return EventResult(0, Outcome.REJECTED, _text(error))
+            return EventResult(0, Outcome.REJECTED, _why(error))
         except (RetryEvent, StoreError) as error:
             if isinstance(error, FencedError):
                 self.fenced.set()
             elif isinstance(error, StoreError):
-                self._log.error("the store fails", error=_text(error))
-            return EventResult(0, Outcome.RETRY, _text(error))
+                self._log.error("the store fails", error=_why(error))
+            return EventResult(0, Outcome.RETRY, _why(error))
         except BaseException as error:  # a handler may raise anything, also CancelledError or SystemExit
             if _ends_the_task(error):
                 raise
             self._log.warning("the handler failed", event_id=event.event_id, attempt=event.attempt, exc_info=error)
-            return EventResult(0, Outcome.FAILED, _text(error, f"{type(error).__name__}: "))
+            return EventResult(0, Outcome.FAILED, _why(error, f"{type(error).__name__}: "))
 
     async def _canary(self, timeout_s: float) -> EventResult:
-        """How the instance is, not how much it has to do: it waits for no place, and counts as no event."""
+        """Try the store and the handler's way. Takes no place: it shows how well the instance is, not how busy."""
         if self.draining or self.fenced.is_set():
             return EventResult(0, Outcome.RETRY, ENDING)
         begun = clock.monotonic()
         try:
             async with _in_time(timeout_s, "the canary"):
                 await self._store.check()
-                if self._try_way is not None:
-                    await self._try_way(replace(self._cell, side_effects=False, emitted=[]))
+                if self._handler_canary is not None:
+                    await self._handler_canary(replace(self._cell, side_effects=False, emitted=[]))
         except BaseException as error:  # as a handler, its canary may raise anything
             if _ends_the_task(error):
                 raise
             if isinstance(error, FencedError):
                 self.fenced.set()
             expected = isinstance(error, (RetryEvent, RejectEvent, StoreError))
-            return EventResult(0, Outcome.RETRY, _text(error, "" if expected else f"{type(error).__name__}: "))
+            return EventResult(0, Outcome.RETRY, _why(error, "" if expected else f"{type(error).__name__}: "))
         return EventResult(0, Outcome.OK, duration_s=clock.monotonic() - begun)
 
     async def _process_once(self, event: Event, timeout_s: float) -> bool:
-        """Handle and commit; False when it was done before."""
+        """Handle the event and commit it. False when it was done before."""
         if not self.taken.is_set():
             await self.take()
         if await self._store.seen(event.event_id):
@@ -251,7 +254,7 @@ class Runtime:
         return new
 
     async def _handle(self, event: Event, timeout_s: float) -> tuple[list[bytes], Mapping[str, Any] | None]:
-        """Run the handler within its time; the lines that it emitted, and what it returned."""
+        """Run the handler within its time. Returns the lines that it emitted, and what it returned for the log."""
         cell = replace(self._cell, emitted=[])
         async with _in_time(timeout_s, "the handler"):
             detail = await self._handler(event, cell)
@@ -259,13 +262,13 @@ class Runtime:
 
 
 def load_handler(name: str) -> Any:
-    """`package.module:name` → the coroutine function, or a new instance of the class. Raises HandlerError."""
+    """Import the handler `package.module:name`; of a class, make an object. Raises HandlerError."""
     module_name, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
         handler = found() if inspect.isclass(found) else found
     except Exception as error:
-        raise HandlerError(f"CELL_HANDLER={name}: {_text(error, f'{type(error).__name__}: ')}") from error
+        raise HandlerError(f"CELL_HANDLER={name}: {_why(error, f'{type(error).__name__}: ')}") from error
     if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)):
         raise HandlerError(f"CELL_HANDLER={name}: neither a coroutine function nor a class with an async __call__")
     if not inspect.iscoroutinefunction(getattr(handler, "canary", start_handler)):
@@ -274,43 +277,44 @@ def load_handler(name: str) -> Any:
 
 
 async def start_handler(handler: Any, cell: Cell) -> Sequence[Component]:
-    """Start a handler that has a life of its own; its components. Raises HandlerError, whatever it raised."""
+    """Start a handler that has `start` and `stop`. Returns its components; raises HandlerError, whatever it raises."""
     try:
-        return await handler.start(cell) if _has_a_life(handler) else ()
+        return await handler.start(cell) if _starts_and_stops(handler) else ()
     except Exception as error:
         raise HandlerError(f"the handler can't start: {type(error).__name__}: {error}") from error
 
 
 async def stop_handler(handler: Any) -> None:
-    """Stop what start_handler started."""
-    if _has_a_life(handler):
+    """Stop a handler that `start_handler` has started."""
+    if _starts_and_stops(handler):
         await handler.stop()
 
 
-def _has_a_life(handler: Any) -> bool:
+def _starts_and_stops(handler: Any) -> bool:
     return all(hasattr(handler, name) for name in ("start", "stop"))
 
 
 def _lines(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:
-    """Raises ValueError for a line that the sink could never take: it would block all after it."""
+    """Encode records as lines. Raises ValueError for one too long for the sink: it would block all lines after it."""
     lines = [msgspec.json.encode(record) + b"\n" for record in emitted]
     if longest := max((len(line) for line in lines if len(line) > MAX_LINE_BYTES), default=0):
         raise ValueError(f"an emitted record has {longest} bytes, more than the {MAX_LINE_BYTES} that the sink takes")
     return lines
 
 
-def _text(error: BaseException, prefix: str = "") -> str:
-    """What an exception says, such as every result line can carry, even if its `__str__` raises."""
+def _why(error: BaseException, prefix: str = "") -> Reason:
+    """The text of an exception, fit for a result line, even when its `__str__` raises. Its type if it has no text."""
     try:
         text = f"{prefix}{error}"
     except Exception:  # noqa: BLE001 - a handler's exceptions are the handler's code
         text = f"{prefix}(its text can't be shown)"
-    return text[:MAX_REASON_CHARS].encode(errors="replace").decode()  # JSON has no lone surrogates
+    text = text[:MAX_REASON_CHARS].encode(errors="replace").decode()  # JSON has no lone surrogates
+    return text or type(error).__name__
 
 
 @asynccontextmanager
 async def _in_time(seconds: float, what: str) -> AsyncIterator[None]:
-    """Raises TimeoutError that says what took too long; one of the body's own passes as it is."""
+    """Limit a block's time. Raises TimeoutError that says what took too long; the block's own TimeoutError passes."""
     try:
         async with asyncio.timeout(seconds) as patience:
             yield
@@ -321,7 +325,7 @@ async def _in_time(seconds: float, what: str) -> AsyncIterator[None]:
 
 
 def _ends_the_task(error: BaseException) -> bool:
-    """Whether the task has to end with it: it is being cancelled, or the process is."""
+    """Whether this exception must end the task, because the task is being cancelled or the process is ending."""
     task = asyncio.current_task()
     cancelled = task is not None and task.cancelling() > 0
     return cancelled or isinstance(error, (KeyboardInterrupt, GeneratorExit))

@@ -1,4 +1,4 @@
-"""The worker's configuration: `CELL_*` environment variables."""
+"""The worker's configuration, which it reads from the environment variables `CELL_*`."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what these mean is the po
 
 
 class WorkerSettings(BaseSettings):
-    """One variable each: CELL_ID, CELL_SECRET and so on."""
+    """What an operator may set. Each field is one variable: CELL_ID, CELL_SECRET and so on."""
 
     model_config = SettingsConfigDict(env_prefix="CELL_", frozen=True)
 
     id: Name
-    generation: int | None = Field(default=None, ge=1)  # None: claim the next one
+    generation: int | None = Field(default=None, ge=1)  # None: the worker claims the next one in Redis
     environment: Name = "live"
     secret: SecretStr = Field(min_length=16)
     handler: str = Field(pattern=r"^[\w.]+:\w+$")  # package.module:name
-    host: str = "127.0.0.1"  # to listen on
-    port: int = Field(default=0, ge=0, le=65535)  # 0: any that is free
-    advertise: str = Field(default="", validate_default=True)  # the host by which routers reach it; empty: `host`
-    zone: str = ""  # for `cellrouter blast-radius`
+    host: str = "127.0.0.1"  # where to listen
+    port: int = Field(default=0, ge=0, le=65535)  # 0: any free port
+    advertise: str = Field(default="", validate_default=True)  # where routers reach it; empty: at `host`
+    zone: str = ""  # what fails together, for `cellrouter blast-radius`
     region: str = ""
     redis_url: str = "redis://127.0.0.1:6379/0"
-    data_dir: Path = Path("cell-data")  # the cell's volume
-    concurrency: int = Field(default=16, ge=1, le=1000)
+    data_dir: Path = Path("cell-data")  # the cell's volume, where its store lies
+    concurrency: int = Field(default=16, ge=1, le=1000)  # events that it works on at once
     event_timeout_s: Seconds = 60.0
     lease_ttl_s: float = Field(default=2.0, ge=0.5, allow_inf_nan=False)
     drain_timeout_s: Seconds = 15.0
     resource_prefix: Name = "cellrouter"
     sink: Literal["firehose", "none"] = "firehose"
-    side_effects: bool = False
-    chaos: bool = False  # allows fault injection
+    side_effects: bool = False  # whether handlers may change anything outside the cell
+    chaos: bool = False  # whether faults may be injected
     log_format: Literal["json", "console"] = "json"
 
     @field_validator("advertise")
@@ -57,7 +57,7 @@ class WorkerSettings(BaseSettings):
 
 
 def load() -> WorkerSettings:
-    """From the environment. Raises SettingsError with every fault, a line each."""
+    """Read the settings from the environment. Raises SettingsError that names every fault, each on a line."""
     try:
         return WorkerSettings.model_validate({})
     except ValidationError as error:
@@ -65,7 +65,7 @@ def load() -> WorkerSettings:
 
 
 class SettingsError(Exception):
-    """Names every fault."""
+    """The environment has faults. The text names each variable and what is wrong with it, one on a line."""
 
 
 def _fault(details: object) -> str:

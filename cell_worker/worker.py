@@ -1,8 +1,13 @@
 """Puts a worker together and runs it: `python -m cell_worker`.
 
-Ends with 0 after a SIGTERM, a SIGINT, a drain call, or when another instance has the cell; with 1 when it can't start
-or a background task dies; with 2 when it can't be configured. A second signal ends it at once. Whatever hangs (client,
-handler, Redis, Firehose), it ends in time: CELL_DRAIN_TIMEOUT_S and a few seconds.
+How the process ends:
+
+- with 0 after a SIGTERM, a SIGINT or a drain call, and when another instance has the cell;
+- with 1 when it can't start, or when a background task dies;
+- with 2 when its settings have faults;
+- immediately at a second signal.
+
+Whatever hangs (a client, the handler, Redis, Firehose), it ends within CELL_DRAIN_TIMEOUT_S and a few seconds.
 """
 
 from __future__ import annotations
@@ -35,47 +40,54 @@ from cell_worker.settings import WorkerSettings
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import FencedError, StoreError
 
-TAKE_AGAIN_S: Final = 1.0  # after the store could not be taken
+TAKE_AGAIN_S: Final = 1.0
+"""How long the worker waits before it tries again to take the store."""
 PRUNE_EVERY_S: Final = 60.0
-PRUNE_PAUSE_S: Final = 0.05  # between two steps of it: 10 000 events a second, more than ever come
-CLOSE_TIMEOUT_S: Final = 2.0  # for each of what is let go of at the end
+"""How long the worker waits before it prunes the store again."""
+PRUNE_PAUSE_S: Final = 0.05
+"""The pause between two steps of pruning. It still forgets 10 000 events a second, more than ever come."""
+CLOSE_TIMEOUT_S: Final = 2.0
+"""How long the worker waits, at its end, for each thing that it closes."""
 
 
 class TaskDiedError(Exception):
-    """A background task ended, which none should."""
+    """A background task has ended, though it should run as long as the worker; the text says which and why."""
 
 
 class ListenError(Exception):
-    """The address can't be listened on."""
+    """The worker can't listen on its address, or the address to advertise can't be resolved."""
 
 
 class Worker:
-    """One instance, from its start to its end."""
+    """One instance of a cell, from its start to its end."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._secret = settings.secret.get_secret_value()
         self._stop = asyncio.Event()
-        self._given_up = False
+        self._gave_up = False
         self._chaos = Chaos(allowed=settings.chaos)
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
         self._redis = connect(settings.redis_url)
         self._store = SqliteStore(settings.data_dir / "store.db")
+        self._metrics = WorkerMetrics()
         names = (settings.resource_prefix, settings.environment, settings.id)
-        self._hold = HoldQueueComponent(protocol.hold_queue_name(*names))
+        self._resources = protocol.resource_name(*names)
+        self._hold_queue = HoldQueueComponent(protocol.hold_queue_name(*names))
         self._sink: FirehoseSink | NullSink = (
-            FirehoseSink(self._store, protocol.resource_name(*names))
-            if settings.sink == "firehose"
-            else NullSink(self._store)
+            FirehoseSink(self._store, self._resources) if settings.sink == "firehose" else NullSink(self._store)
         )
 
     async def run(self) -> None:
-        """Start, serve until stopped, drain."""
+        """Start, serve until the worker is stopped or fenced, drain, and close everything.
+
+        Raises HandlerError, ListenError or StoreError when it can't start, and TaskDiedError when a task has died.
+        """
         _on_signals(self._stop)
         handler = load_handler(self._settings.handler)
         async with AsyncExitStack() as stack:
-            for name, close in self._closes():
-                stack.push_async_callback(self._let_go, name, close)
+            for name, close in self._closers():
+                stack.push_async_callback(self._close, name, close)
             starting, stopping = _task("start", self._start(handler, stack)), _task("stop", self._stop.wait())
             await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
             await _cancelled(stopping)
@@ -84,24 +96,24 @@ class Worker:
             else:
                 await _cancelled(starting)
         self._log.info("stopped")
-        if self._given_up:
-            os._exit(0)  # what has been given up may be a thread that hangs, and Python would wait for it
+        if self._gave_up:
+            os._exit(0)  # a handler that was given up may have left a hung thread, for which Python would wait
 
-    def _closes(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
-        """What to let go of, the last first."""
+    def _closers(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What the worker closes at its end, by name. It begins with the last."""
         return [
             ("Redis", self._redis.aclose),
             ("the store", self._store.close),
-            ("the hold queue", self._hold.close),
+            ("the hold queue", self._hold_queue.close),
             ("the sink", self._sink.close),
         ]
 
-    async def _let_go(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+    async def _close(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await close()
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker ends
-            self._log.warning("can't be let go of in order", what=name, error=f"{type(error).__name__}: {error}")
+            self._log.warning("can't be closed in order", what=name, error=f"{type(error).__name__}: {error}")
 
     async def _start(
         self, handler: Any, stack: AsyncExitStack
@@ -109,38 +121,35 @@ class Worker:
         identity = await self._identity()
         self._log = self._log.bind(generation=identity.generation)
         await self._store.open(identity.generation)
-        runtime, metrics = self._runtime(identity, handler)
+        runtime = self._runtime(identity, handler)
         components = await start_handler(handler, identity.cell())
-        stack.push_async_callback(self._let_go, "the handler", partial(stop_handler, handler))
-        worker = WorkerComponent(self._stop, self._chaos.said)
-        own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold]
-        runtime.components = {each.name: self._chaos.part(each) for each in (*own, *components)}
+        stack.push_async_callback(self._close, "the handler", partial(stop_handler, handler))
+        worker = WorkerComponent(self._stop, self._chaos.why_failing)
+        own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold_queue]
+        runtime.components = {each.name: self._chaos.around_component(each) for each in (*own, *components)}
         listener = stack.enter_context(_listen(self._settings))
         heartbeat = await self._heartbeat(identity, runtime, listener)
-        return runtime, self._server(runtime, metrics, heartbeat), listener, heartbeat
+        return runtime, self._server(runtime, heartbeat), listener, heartbeat
 
     async def _identity(self) -> Identity:
         settings = self._settings
         generation, highest = settings.generation, await self._store.highest_generation()
         if generation is None or generation < highest:
-            # A registry that has lost its data gives out generations which the store knows already. The store refuses
-            # this one, but by claiming it the next one is above all.
+            # A registry that has lost its data hands out generations that the store has already seen. The store will
+            # refuse this instance. Claiming with the store's highest as a hint puts the next generation above all.
             claimed = await claim_generation(self._redis, settings.environment, settings.id, highest)
             generation = generation or claimed
-        resources = protocol.resource_name(settings.resource_prefix, settings.environment, settings.id)
-        return Identity(settings.id, generation, settings.environment, settings.side_effects, resources)
+        return Identity(settings.id, generation, settings.environment, settings.side_effects, self._resources)
 
-    def _runtime(self, identity: Identity, handler: Any) -> tuple[Runtime, WorkerMetrics]:
-        settings, metrics = self._settings, WorkerMetrics()
-        runtime = Runtime(
+    def _runtime(self, identity: Identity, handler: Any) -> Runtime:
+        return Runtime(
             identity,
-            self._chaos.around(handler),
+            self._chaos.around_handler(handler),
             self._store,
-            metrics,
-            concurrency=settings.concurrency,
-            event_timeout_s=settings.event_timeout_s,
+            self._metrics,
+            concurrency=self._settings.concurrency,
+            event_timeout_s=self._settings.event_timeout_s,
         )
-        return runtime, metrics
 
     async def _heartbeat(self, identity: Identity, runtime: Runtime, listener: socket.socket) -> Heartbeat:
         settings, port = self._settings, listener.getsockname()[1]
@@ -158,17 +167,19 @@ class Worker:
         self._log.info("started", address=record.address)
         return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence)
 
-    def _server(self, runtime: Runtime, metrics: WorkerMetrics, heartbeat: Heartbeat) -> uvicorn.Server:
-        def missing() -> list[str]:
-            return [] if heartbeat.ready and not runtime.draining else ["draining" if runtime.draining else "starting"]
+    def _server(self, runtime: Runtime, heartbeat: Heartbeat) -> uvicorn.Server:
+        def why_not_ready() -> protocol.Reason | None:
+            if runtime.draining:
+                return "draining"
+            return None if heartbeat.ready else "starting"
 
         control = control_app(
             runtime,
             self._store,
-            metrics,
+            self._metrics,
             self._secret,
             chaos=self._chaos,
-            ready=missing,
+            why_not_ready=why_not_ready,
             drain=self._stop.set,
         )
         app: Any = CellApp(runtime, control, self._secret, self._chaos)
@@ -180,7 +191,7 @@ class Worker:
                 access_log=False,
                 lifespan="off",
                 timeout_keep_alive=10,
-                timeout_graceful_shutdown=1,  # after the drain: only a client that doesn't send or read is left
+                timeout_graceful_shutdown=1,  # after the drain, only clients that neither send nor read are left
             )
         )
 
@@ -194,17 +205,17 @@ class Worker:
         heartbeat.ready = True
         ends = (serving, sink, lease, tenure, prune, stop, fence)
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        died = self._why(done - {stop, fence}, runtime)
+        died = self._dead_task(done - {stop, fence}, runtime)
         await self._drain(runtime, heartbeat)
         await _cancelled(sink, lease, tenure, prune, stop, fence)
-        await heartbeat.release()  # after the last heartbeat, which would bring the lease back
+        await heartbeat.release()  # after the last heartbeat, which would write the lease again
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
         if died is not None:
             raise died
 
-    def _why(self, done: set[asyncio.Task[Any]], runtime: Runtime) -> TaskDiedError | None:
-        """Says why it ends. A lost lease or store is an orderly end; the end of any other task isn't."""
+    def _dead_task(self, done: set[asyncio.Task[Any]], runtime: Runtime) -> TaskDiedError | None:
+        """Log why the worker ends. A lost lease or store ends it in order; the end of any other task is an error."""
         for task in done:
             error = task.exception()
             if not isinstance(error, (LeaseLostError, FencedError)):
@@ -219,20 +230,20 @@ class Worker:
         return None
 
     async def _drain(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
-        """Finish what has begun and empty the outbox, in time; what is left lies in the store for the next instance."""
+        """Finish the events that have begun and empty the outbox, while time lasts. The next instance has the rest."""
         heartbeat.ready = False
         self._chaos.end_all()
         try:
             async with asyncio.timeout(self._settings.drain_timeout_s):
                 await runtime.drain()
-                with suppress(FencedError):  # then what is left is its successor's to deliver
+                with suppress(FencedError):  # the successor delivers the rest
                     await self._sink.flush()
         except Exception as error:  # noqa: BLE001 - whatever it is, ending matters more
             self._log.warning("drained in part", error=f"{type(error).__name__}: {error}")
-            self._given_up = runtime.give_up() > 0
+            self._gave_up = runtime.give_up() > 0
 
     async def _take(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
-        """When the cell's traffic is for this instance: what another left in the outbox goes out without any event."""
+        """Take the store once the instance is admitted: lines that another one has left go out before any event."""
         await heartbeat.admitted.wait()
         while not runtime.taken.is_set():
             try:
@@ -242,14 +253,15 @@ class Worker:
             except StoreError as error:
                 self._log.warning("can't take the store", error=str(error))
                 await clock.sleep(TAKE_AGAIN_S)
-        await asyncio.Event().wait()
+        await asyncio.Event().wait()  # a task that ends, ends the worker
 
     async def _deliver(self, runtime: Runtime) -> None:
-        """Nothing in standby: another instance may be delivering the same lines."""
+        """Deliver lines, but not in standby: an older instance may be delivering the same ones."""
         await runtime.taken.wait()
         await self._sink.run()
 
     async def _prune(self, runtime: Runtime) -> None:
+        """Forget events that can't come again, but not in standby."""
         await runtime.taken.wait()
         while True:
             try:
@@ -262,7 +274,7 @@ class Worker:
 
 class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
-        """Signals are ours: uvicorn would close connections that results are streaming on."""
+        """Leave signals to the worker. Uvicorn would close connections on which results are still streaming."""
         return nullcontext()
 
 
@@ -277,7 +289,7 @@ async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
 
 
 def _listen(settings: WorkerSettings) -> socket.socket:
-    """Bound before the lease is written, so that its address is known."""
+    """Listen before the lease is written, so that the lease can tell the port."""
     try:
         return socket.create_server((settings.host, settings.port), backlog=512)
     except OSError as error:
@@ -285,7 +297,7 @@ def _listen(settings: WorkerSettings) -> socket.socket:
 
 
 async def _resolved(host: str) -> str:
-    """The host's address, as routers want it: they send to addresses of their networks only."""
+    """The host's IP address. Routers want no name, since they only send to addresses of their networks."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The cell's hold queue as a component: routers fill and drain it, the cell only shows how much waits there."""
+"""The cell's hold queue as a component. Routers fill and drain the queue; the cell only shows how much it holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COUNTS: Final = {
 
 
 class HoldQueueComponent:
-    """Healthy when the queue can be asked."""
+    """Shows how many events the hold queue holds. It is healthy when SQS answers for the queue."""
 
     name = "hold"
 
@@ -23,7 +23,7 @@ class HoldQueueComponent:
         self._client = AwsClient("sqs")
 
     async def check(self) -> str:
-        """How many events wait, as SQS knows it: roughly."""
+        """Say how many events wait, are delayed or are with a router. SQS only knows these numbers roughly."""
         client = await self._client.get()
         url = (await client.get_queue_url(QueueName=self._queue))["QueueUrl"]
         answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_COUNTS))
@@ -31,9 +31,9 @@ class HoldQueueComponent:
         return f"{self._queue}: {', '.join(counts)}"
 
     async def restart(self) -> None:
-        """A new client."""
+        """Close the client; the next check opens a new one."""
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the client."""
+        """Close the client with its connections."""
         await self._client.close()

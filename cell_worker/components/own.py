@@ -1,15 +1,16 @@
-"""What every cell has as components, whatever its handler: the worker itself and its store."""
+"""The components that every cell has, whatever its handler: the worker itself and its store."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+from cell_worker.protocol import Reason
 from cell_worker.store.sqlite import SqliteStore
 
 
 class StoreComponent:
-    """The store as a component."""
+    """The cell's store as a component, checked by a write and restarted by opening its file again."""
 
     name = "store"
 
@@ -17,29 +18,29 @@ class StoreComponent:
         self._store = store
 
     async def check(self) -> str:
-        """A write."""
+        """Write to the store, and say whether the instance is in standby. Raises StoreError."""
         await self._store.check()
         return "SQLite takes writes" if self._store.taken else "SQLite takes writes; in standby"
 
     async def restart(self) -> None:
-        """Open the file anew."""
+        """Close the store's file and open it again. Raises StoreError."""
         await self._store.reopen()
 
 
 class WorkerComponent:
-    """The worker itself as a component."""
+    """The worker itself as a component. It also shows which faults are injected."""
 
     name = "worker"
 
-    def __init__(self, stop: asyncio.Event, injected: Callable[[], str]) -> None:
+    def __init__(self, stop: asyncio.Event, why_failing: Callable[[], Reason | None]) -> None:
         self._stop = stop
-        self._injected = injected
+        self._why_failing = why_failing
 
     async def check(self) -> str:
-        """That the event loop answers is the check."""
-        injected = self._injected()
+        """Say that the worker takes events. The check is that the event loop answers at all."""
+        injected = self._why_failing()
         return f"takes events; injected: {injected}" if injected else "takes events"
 
     async def restart(self) -> None:
-        """Drain and end; who started it starts the next one."""
+        """Drain the worker and end it. Whoever started it starts the next instance."""
         self._stop.set()

@@ -1,7 +1,7 @@
-"""The way of emitted lines from the cell's outbox to its Firehose stream.
+"""Delivers emitted lines from the cell's outbox to its Firehose stream.
 
-Guarantees: no line is lost: it leaves the outbox only after Firehose has taken it. A line may arrive twice (after a
-kill between the two), byte for byte the same, so lines carry ids.
+Guarantee: no line is lost, since a line leaves the outbox only after Firehose has taken it. When the worker is killed
+between the two, the line arrives twice, byte for byte the same. Therefore lines carry ids.
 """
 
 from __future__ import annotations
@@ -13,22 +13,29 @@ import structlog
 
 from cell_worker import clock
 from cell_worker.aws import AWS_ERRORS, AwsClient
+from cell_worker.protocol import Reason
 from cell_worker.store.store import FencedError, Store, StoreError
 
-MAX_LINE_BYTES: Final = 1000 * 1024  # Firehose's limit for a record
-MAX_PUT_BYTES: Final = 4 * 1024 * 1024  # and for a call
+MAX_LINE_BYTES: Final = 1000 * 1024
+"""Firehose takes no longer record."""
+MAX_PUT_BYTES: Final = 4 * 1024 * 1024
+"""Firehose takes no larger call."""
 MAX_PUT_LINES: Final = 500
+"""Firehose takes no more records in one call."""
 IDLE_S: Final = 0.1
+"""How long the sink waits before it looks into an empty outbox again."""
 LAST_BACKOFF_S: Final = 10.0
+"""The longest wait between two failures."""
 UNHEALTHY_AFTER_S: Final = 10.0
+"""The sink is unhealthy when it has failed for so long."""
 
 
 class SinkError(Exception):
-    """Firehose did not take everything."""
+    """Firehose did not take everything; the text says what it refused and why."""
 
 
 class FirehoseSink:
-    """Empties the outbox in the background. A component of the cell."""
+    """The sink of a cell that has a Firehose stream. It empties the outbox in the background."""
 
     name = "sink"
 
@@ -39,28 +46,31 @@ class FirehoseSink:
         self._client = AwsClient("firehose")
         self._putting = asyncio.Lock()
         self._failing_since: float | None = None
-        self._last_error = ""
+        self._why_failing: Reason | None = None
 
     async def run(self) -> None:
-        """Forward until cancelled. Raises FencedError: what is left is for the successor to deliver."""
+        """Deliver lines until cancelled. Raises FencedError: the rest is for the successor to deliver."""
         failures = 0
         while True:
             try:
-                busy = await self.forward()
+                busy = await self.deliver()
             except FencedError:
                 raise
             except (StoreError, SinkError, *AWS_ERRORS) as error:
-                self._note(error)
+                self._note_failure(error)
                 failures = min(failures + 1, 16)
                 await clock.sleep(min(LAST_BACKOFF_S, 0.1 * 2**failures) * clock.jitter())
             else:
-                self._well()
+                self._note_success()
                 failures = 0
                 if not busy:
                     await clock.sleep(IDLE_S)
 
-    async def forward(self) -> bool:
-        """Put one batch; False when nothing was there. Raises when anything of it wasn't taken."""
+    async def deliver(self) -> bool:
+        """Put one batch of lines to Firehose. False when the outbox was empty.
+
+        Raises SinkError when any line of the batch was refused, one of AWS_ERRORS, or StoreError.
+        """
         async with self._putting:  # a flush beside `run` would put the same lines again
             batch = await self._store.outbox(MAX_PUT_LINES, MAX_PUT_BYTES)
             if not batch:
@@ -76,38 +86,38 @@ class FirehoseSink:
         return True
 
     async def flush(self) -> None:
-        """Until the outbox is empty, or the sink fails."""
-        while await self.forward():
+        """Deliver lines until the outbox is empty. Raises what `deliver` raises."""
+        while await self.deliver():
             pass
 
     async def check(self) -> str:
-        """Unhealthy when nothing has been taken for 10 s though it was tried."""
+        """Say how many lines wait. Raises SinkError when every try of the last UNHEALTHY_AFTER_S seconds has failed."""
         if self._failing_since is not None and clock.monotonic() - self._failing_since > UNHEALTHY_AFTER_S:
-            raise SinkError(self._last_error)
+            raise SinkError(self._why_failing)
         return f"{self._stream}, {await self._store.outbox_size()} lines wait"
 
     async def restart(self) -> None:
-        """A new client."""
+        """Close the client; the next call opens a new one."""
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the client."""
+        """Close the client with its connections."""
         await self._client.close()
 
-    def _note(self, error: Exception) -> None:
-        self._last_error = f"{type(error).__name__}: {error}"
+    def _note_failure(self, error: Exception) -> None:
+        self._why_failing = f"{type(error).__name__}: {error}"
         if self._failing_since is None:
             self._failing_since = clock.monotonic()
-            self._log.warning("the sink fails", error=self._last_error)
+            self._log.warning("the sink fails", error=self._why_failing)
 
-    def _well(self) -> None:
+    def _note_success(self) -> None:
         if self._failing_since is not None:
             self._log.info("the sink works again", failed_s=round(clock.monotonic() - self._failing_since, 1))
-        self._failing_since = None
+        self._failing_since = self._why_failing = None
 
 
 class NullSink:
-    """For cells without a sink: lines are forgotten."""
+    """The sink of a cell that has no Firehose stream. It deletes lines from the outbox without delivering them."""
 
     name = "sink"
 
@@ -116,7 +126,7 @@ class NullSink:
         self._log = structlog.get_logger("sink")
 
     async def run(self) -> None:
-        """Forget until cancelled. Raises FencedError."""
+        """Delete lines until cancelled. Raises FencedError."""
         while True:
             try:
                 await self.flush()
@@ -128,24 +138,24 @@ class NullSink:
             await clock.sleep(IDLE_S)
 
     async def flush(self) -> None:
-        """Forget all."""
+        """Delete every line of the outbox. Raises StoreError or FencedError."""
         while batch := await self._store.outbox(MAX_PUT_LINES):
             await self._store.delete(batch[-1][0])
 
     async def check(self) -> str:
-        """Always well."""
+        """Say that the cell has no sink, which is always healthy."""
         return "none"
 
     async def restart(self) -> None:
-        """Nothing to do."""
+        """Do nothing: there is no client to replace."""
 
     async def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing: there is no client to close."""
 
 
-def _errors(answer: Any, count: int) -> list[str]:
-    """The error of each record, "" for none. Raises SinkError for an answer that doesn't say so for each."""
+def _errors(answer: Any, count: int) -> list[Reason | None]:
+    """Firehose's error code for each record, None for one that it took. Raises SinkError for any other answer."""
     match answer:
         case {"RequestResponses": [*entries]} if len(entries) == count:
-            return [entry.get("ErrorCode") or "" for entry in entries]
+            return [entry.get("ErrorCode") or None for entry in entries]
     raise SinkError(f"the answer to {count} records is not one of Firehose's")

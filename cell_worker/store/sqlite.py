@@ -1,11 +1,13 @@
-"""The cell's own store, on its volume: which events are done, and the lines they emitted, in one transaction.
+"""The cell's own store in one SQLite file on its volume: which events are done, and the lines that they emitted.
 
-Guarantees: an event's id and its lines are written together or not at all; no id is written twice; once `commit` has
-returned, both survive a crash of the process and of the machine; after an instance of a higher generation has taken
-the store, no commit of a lower one succeeds and it gets no more lines to deliver.
+Guarantees:
 
-An instance that has opened the store without taking it is in standby: it disturbs the one that has it in nothing, and
-gets no lines either.
+- An event's id and its lines are written together or not at all, and no id is written twice.
+- Once `commit` has returned, both survive a crash of the process and of the machine.
+- After an instance has taken the store, no commit of a lower generation succeeds, and it gets no more lines to deliver.
+
+An instance that has opened the store without taking it is in standby. It gets no lines either, and does not disturb the
+instance that has the store.
 """
 
 from __future__ import annotations
@@ -23,9 +25,12 @@ from cell_worker.store.store import MAX_OUTBOX_BYTES, FencedError, StoreError
 T = TypeVar("T")
 Q = TypeVar("Q")
 
-REMEMBER_MS: Final = 15 * 24 * 3600 * 1000  # an SQS message lives 14 days at most
-PRUNE_ROWS: Final = 500  # at a time: no commit waits long for it
-MAX_GROUP: Final = 256  # commits in one transaction, look-ups in one query
+REMEMBER_MS: Final = 15 * 24 * 3600 * 1000
+"""How long the store remembers an event. An SQS message lives 14 days at most, so it can't come again after that."""
+PRUNE_ROWS: Final = 500
+"""How many events one step of pruning forgets: so few that no commit waits long for it."""
+MAX_GROUP: Final = 256
+"""The most commits in one transaction, and the most look-ups in one query."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS processed (event_id TEXT PRIMARY KEY, generation INTEGER NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
@@ -37,9 +42,10 @@ CREATE TABLE IF NOT EXISTS instances (generation INTEGER PRIMARY KEY, writes INT
 
 
 class SqliteStore:
-    """Store in one SQLite file. Commits that arrive while one is on its way to the disk share the next transaction.
+    """The Store port on one SQLite file, which a single thread reads and writes.
 
-    So do look-ups: a batch's events are looked up in one visit to the thread.
+    Commits that arrive while one is on its way to the disk share the next transaction (group commit). Look-ups share a
+    query in the same way.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,57 +59,56 @@ class SqliteStore:
         self.taken = False
 
     async def open(self, generation: int) -> None:
-        """Leave a mark, and the fence as it is."""
+        """Open the file in standby: write down this generation, and leave the fence as it is."""
         self._generation = generation
-        await self._do(lambda db: _leave_mark(db, generation))
+        await self._do(lambda db: _count_write(db, generation))
 
     async def take(self) -> None:
-        """Raise the fence."""
+        """Raise the fence to this generation, so that lower ones can use the store no more."""
         await self._do(lambda db: _take(db, self._generation))
         self.taken = True
         self._lines = await self._do(lambda db: _one(db, "SELECT COUNT(*) FROM outbox"))
 
     async def highest_generation(self) -> int:
-        """From the marks, and from the fence in a store that is older than they are."""
-        marks = "SELECT MAX(COALESCE(MAX(generation), 0), ?) FROM instances"
-        return await self._do(lambda db: _one(db, marks, _fence(db)))
+        """The highest generation that has opened the store or, in a store of an older version, has taken it."""
+        query = "SELECT MAX(COALESCE(MAX(generation), 0), ?) FROM instances"
+        return await self._do(lambda db: _one(db, query, _fence(db)))
 
     async def seen(self, event_id: str) -> bool:
-        """By primary key."""
+        """Look the event up by its id, together with other look-ups that wait."""
         return await self._lookups.ask(event_id)
 
     async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
-        """Join the next transaction."""
+        """Write the event in the next transaction, together with other commits that wait."""
         return await self._commits.ask((event_id, lines))
 
     async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
-        """In the order of commits."""
+        """The oldest lines in the order of their commits, at most `limit` of them and `max_bytes` in all."""
         lines = await self._do(lambda db: _oldest(db, self._generation, limit, max_bytes))
         if not lines:
             self._lines = 0  # a predecessor may have delivered some after they were counted
         return lines
 
     async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
-        """One statement."""
+        """Delete delivered lines from the outbox, in one statement."""
 
         def work(db: sqlite3.Connection) -> int:
-            marks = ",".join("?" * len(keep))
-            statement = f"DELETE FROM outbox WHERE seq <= ? AND seq NOT IN ({marks})"  # noqa: S608 - marks are ?s
+            statement = f"DELETE FROM outbox WHERE seq <= ? AND seq NOT IN ({_placeholders(keep)})"  # noqa: S608 - ?s
             with db:
                 return db.execute(statement, (last_seq, *keep)).rowcount
 
         self._lines -= await self._do(work)
 
     async def outbox_size(self) -> int:
-        """Counted along."""
+        """How many lines wait. They are counted as they come and go, without asking SQLite."""
         return self._lines
 
     async def check(self) -> None:
-        """Leave the mark again, one higher: SQLite doesn't write what is as it was."""
-        await self._do(lambda db: _leave_mark(db, self._generation))
+        """Count one more write of this generation. SQLite would not write a row that does not change."""
+        await self._do(lambda db: _count_write(db, self._generation))
 
     async def prune(self) -> bool:
-        """Forget a few events that can't come again; False when none is left."""
+        """Forget up to PRUNE_ROWS events that can't come again. False when no more of them are left."""
         before = clock.time_ms() - REMEMBER_MS
         statement = "DELETE FROM processed WHERE event_id IN (SELECT event_id FROM processed WHERE at_ms < ? LIMIT ?)"
 
@@ -114,7 +119,7 @@ class SqliteStore:
         return await self._do(work) == PRUNE_ROWS
 
     async def close(self) -> None:
-        """Finish what waits, then let go of the file; what comes later is refused."""
+        """Finish the commits that wait and close the file. Whatever comes later is refused with a StoreError."""
         await self._commits.idle()
         try:
             await self._in_thread(self._disconnect)
@@ -124,24 +129,24 @@ class SqliteStore:
             self._thread.shutdown(wait=False)
 
     async def reopen(self) -> None:
-        """Open the file anew."""
+        """Close the file and open it again. Raises StoreError."""
         await self._in_thread(self._disconnect)
         await self.check()
 
     def _disconnect(self) -> None:
-        """In the store's thread, so that no commit meets a closed connection."""
+        """Close the connection. Runs in the store's thread, so that no commit finds its connection closed."""
         db, self._db = self._db, None
         if db is not None:
             db.close()
 
     async def _look_up(self, ids: Sequence[str]) -> list[bool]:
-        query = f"SELECT event_id FROM processed WHERE event_id IN ({','.join('?' * len(ids))})"  # noqa: S608 - ?s
+        query = f"SELECT event_id FROM processed WHERE event_id IN ({_placeholders(ids)})"  # noqa: S608 - ?s
         done = {row[0] for row in await self._do(lambda db: db.execute(query, ids).fetchall())}
         return [event_id in done for event_id in ids]
 
     async def _commit_group(self, group: Sequence[tuple[str, Sequence[bytes]]]) -> list[bool]:
         if not self.taken:
-            await self.take()  # which counts the lines that are there
+            await self.take()  # this also counts the lines that are there
         written = await self._do(lambda db: _commit_group(db, self._generation, group))
         self._lines += sum(len(lines) for (_, lines), new in zip(group, written, strict=True) if new)
         return written
@@ -192,12 +197,17 @@ def _oldest(db: sqlite3.Connection, generation: int, limit: int, max_bytes: int)
     return rows
 
 
+def _placeholders(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
+
+
 def _fence(db: sqlite3.Connection) -> int:
+    """The generation that has the store; 0 when none has taken it yet."""
     return _one(db, "SELECT COALESCE(MAX(generation), 0) FROM fence")
 
 
 def _check_fence(db: sqlite3.Connection, generation: int) -> int:
-    """The generation that has the store, at most this one."""
+    """The generation that has the store. Raises FencedError when it is higher than this one."""
     highest = _fence(db)
     if highest > generation:
         raise FencedError(f"generation {highest} has the cell's store; this is {generation}")
@@ -205,7 +215,7 @@ def _check_fence(db: sqlite3.Connection, generation: int) -> int:
 
 
 def _raise_fence(db: sqlite3.Connection, generation: int) -> None:
-    """Within a transaction."""
+    """Give the store to this generation. Needs an open transaction. Raises FencedError."""
     if _check_fence(db, generation) < generation:
         db.execute("INSERT OR REPLACE INTO fence VALUES (1, ?)", (generation,))
 
@@ -215,7 +225,8 @@ def _take(db: sqlite3.Connection, generation: int) -> None:
         _raise_fence(db, generation)
 
 
-def _leave_mark(db: sqlite3.Connection, generation: int) -> None:
+def _count_write(db: sqlite3.Connection, generation: int) -> None:
+    """Write down that this generation has opened or checked the store. Raises FencedError."""
     with _transaction(db):
         _check_fence(db, generation)
         db.execute(
@@ -238,7 +249,7 @@ def _commit_group(db: sqlite3.Connection, generation: int, group: Sequence[tuple
 
 
 class _transaction:  # noqa: N801 - reads as the statement that it is
-    """BEGIN IMMEDIATE … COMMIT: the fence is read under the write lock, so no other can pass it in between."""
+    """BEGIN IMMEDIATE … COMMIT. The fence is read under the write lock, so nobody can raise it in between."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -251,12 +262,12 @@ class _transaction:  # noqa: N801 - reads as the statement that it is
             if kind is None:
                 self._db.execute("COMMIT")
         finally:
-            if self._db.in_transaction:  # not when SQLite has ended it itself, as it does when the disk is full
+            if self._db.in_transaction:  # SQLite has ended it itself when the disk is full
                 self._db.execute("ROLLBACK")
 
 
 class _Grouped(Generic[Q, T]):
-    """Questions that arrive while a group is being answered share the next group. Each gets its own answer."""
+    """Answers questions in groups: those that arrive while one group is being answered share the next group."""
 
     def __init__(self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[T]]]) -> None:
         self._answer = answer
@@ -264,7 +275,7 @@ class _Grouped(Generic[Q, T]):
         self._working: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> T:
-        """Join the next group."""
+        """Ask in the next group and wait for the answer to this question. Raises what `answer` raises."""
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
         if self._working is None or self._working.done():
@@ -272,7 +283,7 @@ class _Grouped(Generic[Q, T]):
         return await answer
 
     async def idle(self) -> None:
-        """Until nobody waits."""
+        """Wait until no question waits for its answer."""
         if self._working is not None:
             await asyncio.wait([self._working])
 
@@ -281,9 +292,9 @@ class _Grouped(Generic[Q, T]):
             group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
             try:
                 answers = await self._answer([question for question, _ in group])
-            except Exception as error:  # noqa: BLE001 - whatever it is, who waits must not wait for ever
+            except Exception as error:  # noqa: BLE001 - nobody may wait for ever
                 for _, waiting in group:
-                    if not waiting.done():  # else its handler was cancelled
+                    if not waiting.done():  # it is done when its handler was cancelled
                         waiting.set_exception(error)
             else:
                 for (_, waiting), answer in zip(group, answers, strict=True):

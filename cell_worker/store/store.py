@@ -1,66 +1,70 @@
-"""What the runtime needs of a cell's store, whatever keeps it."""
+"""The port to a cell's store: what the worker needs of it, wherever the data lies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-MAX_OUTBOX_BYTES: Final = 4 * 1024 * 1024  # in memory at once, but for a single line that is longer
+MAX_OUTBOX_BYTES: Final = 4 * 1024 * 1024
+"""How many bytes of the outbox are in memory at once, unless a single line is longer."""
 
 
 class StoreError(Exception):
-    """The store can't do it now: disk full, I/O error. Nothing was written."""
+    """The store can't do it now, since the disk is full or I/O has failed. Nothing was written."""
 
 
 class FencedError(StoreError):
-    """An instance of a higher generation has the store."""
+    """An instance of a higher generation has the store, so this one can never use it again."""
 
 
 class Store(Protocol):
-    """What the runtime needs of a store."""
+    """A cell's memory of which events are done, and its outbox: lines that the sink has not delivered yet."""
 
     async def open(self, generation: int) -> None:
-        """Open it in standby: who has the store goes on. Raises FencedError when a higher generation has it."""
+        """Open the store in standby: the instance that has it goes on.
+
+        Raises StoreError, and FencedError when a higher generation has it.
+        """
         ...
 
     async def take(self) -> None:
-        """Have the store from now on, alone. Raises StoreError, FencedError."""
+        """Take the store, so that no instance of a lower generation can use it. Raises StoreError or FencedError."""
         ...
 
     async def highest_generation(self) -> int:
-        """The highest generation that ever opened it; 0 for none."""
+        """The highest generation that has ever opened the store; 0 when none has."""
         ...
 
     async def seen(self, event_id: str) -> bool:
-        """Whether the event is done."""
+        """Whether the event was committed before, by any instance. Raises StoreError."""
         ...
 
     async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
-        """Write the event and its lines; False when it was done already. It takes the store, if that is not done.
+        """Write an event's id and its lines, both or neither. False when the event was done already.
 
-        Raises StoreError, FencedError.
+        Takes the store first if this instance has not. Raises StoreError or FencedError.
         """
         ...
 
     async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
-        """The oldest lines, with their numbers: one at least, then as many as fit; none in standby.
+        """The oldest lines of the outbox with their numbers: at least one, then as many as fit into `max_bytes`.
 
-        Raises StoreError, FencedError.
+        In standby there are none. Raises StoreError or FencedError.
         """
         ...
 
     async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:
-        """Forget the lines up to and including `last_seq`, but not those in `keep`."""
+        """Delete the lines up to and including number `last_seq`, but not those in `keep`. Raises StoreError."""
         ...
 
     async def outbox_size(self) -> int:
-        """How many lines wait; none in standby."""
+        """How many lines wait in the outbox; 0 in standby."""
         ...
 
     async def check(self) -> None:
-        """Write something that changes nothing, in standby too. Raises StoreError, FencedError."""
+        """Write something that changes nothing, also in standby. Raises StoreError or FencedError."""
         ...
 
     async def close(self) -> None:
-        """Release it."""
+        """Finish what is being written and close the store."""
         ...

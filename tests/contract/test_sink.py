@@ -59,11 +59,11 @@ def test_what_firehose_refuses_stays_and_comes_again(make: Make) -> None:
         await store.commit("a", [b"1", b"2", b"3"])
         firehose.refuses = {b"2"}
         with pytest.raises(SinkError, match="1 of 3 records were refused: Slow"):
-            await sink.forward()
+            await sink.deliver()
         assert [line for _, line in await store.outbox(10)] == [b"2"]
         firehose.refuses = set()
-        assert await sink.forward()
-        assert not await sink.forward()
+        assert await sink.deliver()
+        assert not await sink.deliver()
         assert firehose.taken == [b"1", b"3", b"2"]
 
     on(make, story)
@@ -140,7 +140,7 @@ def test_a_flush_beside_the_sinks_own_work_puts_no_line_twice(make: Make) -> Non
         sink, firehose = sink_of(store)
         await store.commit("a", [b"x" * MAX_LINE_BYTES] * 9)
         firehose.open.clear()
-        flushing = asyncio.gather(sink.forward(), sink.flush())
+        flushing = asyncio.gather(sink.deliver(), sink.flush())
         while not firehose.calls:  # noqa: ASYNC110 - a poll within the test's time
             await asyncio.sleep(0.01)  # noqa: TID251 - the store has a thread
         firehose.open.set()

@@ -70,7 +70,7 @@ async def _results(response: aiohttp.ClientResponse, count: int, patience_s: flo
         yield Result(
             found.index,
             Outcome(found.outcome.value),
-            found.reason[: protocol.MAX_REASON_CHARS],
+            (found.reason or "")[: protocol.MAX_REASON_CHARS],
             found.duplicate,
             waited_s=_believed(found.waited_s, patience_s),
         )

@@ -21,7 +21,7 @@ from tests.support.runtime_world import Handle, batch, emit, in_loop, make, one_
 async def make_with(handler: Handle = emit) -> tuple[Runtime, Chaos, MemoryStore]:
     """A runtime into whose handler faults can be injected."""
     chaos = Chaos(allowed=True)
-    runtime, store = await make(chaos.around(handler), concurrency=50)
+    runtime, store = await make(chaos.around_handler(handler), concurrency=50)
     return runtime, chaos, store
 
 
@@ -40,7 +40,7 @@ async def test_nothing_injected_changes_nothing() -> None:
     """Handlers without a canary have none all the same."""
     runtime, chaos, _ = await make_with()
     assert [result.outcome for result in await answers(runtime)] == [Outcome.OK, Outcome.OK]
-    assert chaos.said() == ""
+    assert chaos.why_failing() is None
     assert chaos.line(b"x") == b"x"
 
 
@@ -49,11 +49,11 @@ async def test_slow_adds_to_every_event_and_canary() -> None:
     """Until its time is over."""
     runtime, chaos, _ = await make_with()
     chaos.inject(Fault(FaultKind.SLOW, 0.3, delay_s=0.1))
-    assert chaos.said() == "slow (+0.1 s, x1) for 0 s more"
+    assert chaos.why_failing() == "slow (+0.1 s, x1) for 0 s more"
     assert all(took >= 0.09 for took in await times(runtime))
 
     async def over() -> bool:
-        return chaos.said() == ""
+        return chaos.why_failing() is None
 
     await until(over, "it has ended by itself")
     assert all(took < 0.09 for took in await times(runtime))
@@ -119,7 +119,7 @@ async def test_a_component_fails_until_it_is_restarted() -> None:
     runtime, chaos, store = await make_with()
     real, other = Part(), Part()
     other.name = "rules"
-    runtime.components = {each.name: chaos.part(each) for each in (real, other)}
+    runtime.components = {each.name: chaos.around_component(each) for each in (real, other)}
     chaos.inject(Fault(FaultKind.COMPONENT, component="s3"))
     await runtime.components["rules"].restart()
     assert [part.healthy for part in await runtime.health()] == [False, True]
@@ -141,11 +141,11 @@ async def test_a_restart_that_fails_mends_nothing() -> None:
             raise OSError("no")
 
     chaos = Chaos()
-    part = chaos.part(Stubborn())
+    part = chaos.around_component(Stubborn())
     chaos.inject(Fault(FaultKind.COMPONENT, component="s3"))
     with pytest.raises(OSError, match="no"):
         await part.restart()
-    assert chaos.said().startswith("component (s3)")
+    assert (chaos.why_failing() or "").startswith("component (s3)")
     chaos.end_all()
 
 
@@ -154,7 +154,7 @@ async def test_hang_holds_until_it_is_over_or_nobody_waits() -> None:
     """And a second one instead of the first goes on holding."""
     chaos, gone = Chaos(), asyncio.get_running_loop().create_future()
     chaos.inject(Fault(FaultKind.HANG))
-    holding, leaving = (asyncio.create_task(chaos.hold(f)) for f in (asyncio.Future[None](), gone))
+    holding, leaving = (asyncio.create_task(chaos.wait_while_hung(f)) for f in (asyncio.Future[None](), gone))
     await turns()
     chaos.inject(Fault(FaultKind.HANG, 0.05))
     gone.set_result(None)
@@ -171,10 +171,10 @@ async def test_a_fault_replaces_only_one_of_its_kind() -> None:
     chaos.inject(Fault(FaultKind.GARBAGE, 60))
     chaos.inject(Fault(FaultKind.ERRORS, 60, rate=0.25))
     await asyncio.sleep(0.05)  # noqa: TID251 - longer than the first one's time
-    assert chaos.said() == "garbage for 60 s more, errors (rate 0.25) for 60 s more"
+    assert chaos.why_failing() == "garbage for 60 s more, errors (rate 0.25) for 60 s more"
     assert chaos.line(b"x") == GARBAGE
     chaos.end(FaultKind.GARBAGE)
-    assert chaos.said() == "errors (rate 0.25) for 60 s more"
+    assert chaos.why_failing() == "errors (rate 0.25) for 60 s more"
     chaos.end_all()
 
 

@@ -46,6 +46,7 @@ def repr_of_type(value: object) -> str:
         (SystemExit(3), Outcome.FAILED, "SystemExit: 3"),
         (OSError("no file \udcff"), Outcome.FAILED, "OSError: no file ?"),
         (RejectEvent("\ud800"), Outcome.REJECTED, "?"),
+        (RejectEvent(), Outcome.REJECTED, "RejectEvent"),
         (Unspeakable(), Outcome.FAILED, "Unspeakable: (its text can't be shown)"),
     ],
     ids=repr_of_type,
@@ -79,7 +80,7 @@ async def test_a_handler_over_its_time_is_cancelled_and_failed() -> None:
         runtime, _ = await make(handler, timeout_s=timeout_s)
         result = await one_result(runtime, batch("a", deadline_s=deadline_s))
         assert result.outcome is Outcome.FAILED
-        assert "took longer than 0.01 s" in result.reason
+        assert "took longer than 0.01 s" in (result.reason or "")
 
 
 @in_loop
@@ -262,7 +263,7 @@ async def test_a_record_that_the_sink_could_never_take_fails_the_event() -> None
     runtime, store = await make(handler)
     result = await one_result(runtime)
     assert result.outcome is Outcome.FAILED
-    assert "bytes, more than" in result.reason
+    assert "bytes, more than" in (result.reason or "")
     assert store.volume.processed == set()
 
 
@@ -277,7 +278,7 @@ async def test_a_result_line_is_never_longer_than_the_contract_says(reason: str,
 
     runtime, _ = await make(handler)
     result = await one_result(runtime)
-    assert len(result.reason) <= MAX_REASON_CHARS
+    assert len(result.reason or "") <= MAX_REASON_CHARS
     assert len(msgspec.json.encode(result)) < MAX_RESULT_LINE_BYTES
 
 
