@@ -20,7 +20,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -33,9 +33,10 @@ from cell_worker.metrics import WorkerMetrics
 from cell_worker.protocol import MAX_REASON_CHARS, ComponentHealth, EventBatch, EventResult, Outcome, Reason, WireEvent
 from cell_worker.store.store import FencedError, Store, StoreError
 
-CHECK_TIMEOUT_S = 5.0
-ENDING = "the worker is ending"
-GIVEN_UP = "given up: the worker is ending, or its client went away"
+CHECK_TIMEOUT_S: Final = 5.0
+"""A component that takes longer to check is unhealthy."""
+ENDING: Final = "the worker is ending"
+GIVEN_UP: Final = "given up: the worker is ending, or its client went away"
 
 
 class HandlerError(Exception):
@@ -70,6 +71,15 @@ class _Work:
     def result(self) -> EventResult:
         """The result of the task, which must be done."""
         return EventResult(0, Outcome.RETRY, GIVEN_UP) if self.task.cancelled() else self.task.result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """The event at this index of a batch has its result."""
+
+    index: int
+    joined: bool  # another request, or an earlier event of the batch, had begun it
+    work: _Work
 
 
 class Runtime:
@@ -112,23 +122,20 @@ class Runtime:
 
     def process(self, batch: EventBatch, gone: asyncio.Future[Any] | None = None) -> AsyncIterator[EventResult]:
         """Begin a batch and yield its results in the order in which they come. Stops early when `gone` is done."""
-        coming: asyncio.Queue[tuple[int, bool, _Work] | None] = asyncio.Queue()
-        works = [self._join(index, event, batch, coming) for index, event in enumerate(batch.events)]
+        done: asyncio.Queue[_Done | None] = asyncio.Queue()
+        works = [self._join(index, event, batch, done) for index, event in enumerate(batch.events)]
         if gone is not None:
-            gone.add_done_callback(lambda _: coming.put_nowait(None))
-        return self._results(works, coming)
+            gone.add_done_callback(lambda _: done.put_nowait(None))
+        return self._results(works, done)
 
-    async def _results(
-        self, works: Sequence[_Work], coming: asyncio.Queue[tuple[int, bool, _Work] | None]
-    ) -> AsyncIterator[EventResult]:
+    async def _results(self, works: Sequence[_Work], done: asyncio.Queue[_Done | None]) -> AsyncIterator[EventResult]:
         try:
             for _ in works:
-                if (come := await coming.get()) is None:
+                if (found := await done.get()) is None:
                     return
-                index, joined, work = come
-                result = work.result()
-                duplicate = result.duplicate or (joined and result.outcome is Outcome.OK)
-                yield msgspec.structs.replace(result, index=index, duplicate=duplicate)
+                result = found.work.result()
+                duplicate = result.duplicate or (found.joined and result.outcome is Outcome.OK)
+                yield msgspec.structs.replace(result, index=found.index, duplicate=duplicate)
         finally:
             for work in works:
                 self._leave(work)
@@ -159,15 +166,13 @@ class Runtime:
         """Check every component now and return their states."""
         return list(await asyncio.gather(*(_health(component) for component in self.components.values())))
 
-    def _join(
-        self, index: int, event: WireEvent, batch: EventBatch, coming: asyncio.Queue[tuple[int, bool, _Work] | None]
-    ) -> _Work:
-        """Begin the event, unless another request has begun it already, and put it in `coming` when it is done."""
-        work = None if event.canary else self._work.get(event.event_id)
-        come = (index, work is not None, work or self._begin(event, batch))
-        come[2].waiters += 1
-        come[2].task.add_done_callback(lambda _: coming.put_nowait(come))
-        return come[2]
+    def _join(self, index: int, event: WireEvent, batch: EventBatch, done: asyncio.Queue[_Done | None]) -> _Work:
+        """Begin the event, unless another request has begun it already, and put it in `done` when it is done."""
+        begun = None if event.canary else self._work.get(event.event_id)
+        work = begun or self._begin(event, batch)
+        work.waiters += 1
+        work.task.add_done_callback(lambda _: done.put_nowait(_Done(index, begun is not None, work)))
+        return work
 
     def _leave(self, work: _Work) -> None:
         work.waiters -= 1
@@ -176,8 +181,8 @@ class Runtime:
 
     def _begin(self, event: WireEvent, batch: EventBatch) -> _Work:
         timeout_s = min(batch.deadline_s, self._timeout_s)
-        doing = self._canary(timeout_s) if event.canary else self._one(event, timeout_s)
-        work = _Work(asyncio.create_task(doing), batch.epoch)
+        process = self._process_canary(timeout_s) if event.canary else self._process_event(event, timeout_s)
+        work = _Work(asyncio.create_task(process), batch.epoch)
         key = work if event.canary else event.event_id
         self._work[key] = work
         self.fence.begin(batch.epoch)
@@ -190,8 +195,8 @@ class Runtime:
         if not self._work:
             self._idle.set()
 
-    async def _one(self, wire: WireEvent, timeout_s: float) -> EventResult:
-        waits_since = clock.monotonic() if self._places.locked() else None
+    async def _process_event(self, wire: WireEvent, timeout_s: float) -> EventResult:
+        waiting_since = clock.monotonic() if self._places.locked() else None
         async with self._places:
             if self.draining or self.fenced.is_set():
                 return EventResult(0, Outcome.RETRY, ENDING)
@@ -201,7 +206,7 @@ class Runtime:
                 result = await self._outcome(wire, timeout_s)
             duration = clock.monotonic() - begun
         self._metrics.observe(result, duration)
-        waited = 0.0 if waits_since is None else begun - waits_since
+        waited = 0.0 if waiting_since is None else begun - waiting_since
         return msgspec.structs.replace(result, duration_s=duration, waited_s=waited)
 
     async def _outcome(self, wire: WireEvent, timeout_s: float) -> EventResult:
@@ -222,7 +227,7 @@ class Runtime:
             self._log.warning("the handler failed", event_id=event.event_id, attempt=event.attempt, exc_info=error)
             return EventResult(0, Outcome.FAILED, _why(error, f"{type(error).__name__}: "))
 
-    async def _canary(self, timeout_s: float) -> EventResult:
+    async def _process_canary(self, timeout_s: float) -> EventResult:
         """Try the store and the handler's way. Takes no place: it shows how well the instance is, not how busy."""
         if self.draining or self.fenced.is_set():
             return EventResult(0, Outcome.RETRY, ENDING)
@@ -316,10 +321,10 @@ def _why(error: BaseException, prefix: str = "") -> Reason:
 async def _in_time(seconds: float, what: str) -> AsyncIterator[None]:
     """Limit a block's time. Raises TimeoutError that says what took too long; the block's own TimeoutError passes."""
     try:
-        async with asyncio.timeout(seconds) as patience:
+        async with asyncio.timeout(seconds) as limit:
             yield
     except TimeoutError as error:
-        if not patience.expired():
+        if not limit.expired():
             raise
         raise TimeoutError(f"{what} took longer than {seconds:g} s") from error
 

@@ -15,7 +15,7 @@ import pytest
 
 from cell_worker.api import Event, RejectEvent, RetryEvent
 from cell_worker.handlers.security import SecurityMonitor
-from cell_worker.handlers.security.settings import SHIPPED_RULES, SettingsError
+from cell_worker.handlers.security.settings import SHIPPED_RULES, SecuritySettingsError
 from cell_worker.handlers.security.sigma import RuleError
 from router.demo.attacks import RULE_IDS
 from router.demo.cloudtrail import generate
@@ -277,7 +277,7 @@ def test_a_bad_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_bad_settings_stop_the_start(name: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker ends with the variable's name and what is wrong with it, in one line."""
     monkeypatch.setenv(f"CELL_SECURITY_{name}", value)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(SecuritySettingsError) as caught:
         asyncio.run(SecurityMonitor().start(a_cell()))
     assert str(caught.value).startswith(reason)
     assert "\n" not in str(caught.value)

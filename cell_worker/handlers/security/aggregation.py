@@ -1,7 +1,7 @@
-"""Sigma's old aggregation syntax, `search | count(field) by group > n`, as the correlation that took its place.
+"""Translates Sigma's old aggregation syntax, `search | count(field) by group > n`, into a correlation of today.
 
-`count()` counts records, `count(field)` the field's different values. The time is the rule's `timeframe`; a rule
-without one means the whole of what it sees, which here is one log object.
+`count()` counts records, and `count(field)` counts the field's different values. They are counted within the rule's
+`timeframe`. A rule without one counts over all that it sees, which here is one log object.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ OPERATORS: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte", "=": "eq", "
 
 
 def compile_aggregation(rule: SigmaRule, search: Any, aggregation: str) -> Correlation:
-    """A correlation of a rule's own matches. `search`: the parsed condition before the pipe.
+    """Make a correlation of a rule's own matches. `search` is the parsed condition before the pipe.
 
-    Raises UnsupportedRule or SigmaError.
+    Raises UnsupportedRule, and SigmaError for what Sigma itself does not allow.
     """
     shape = SHAPE.fullmatch(aggregation.strip())
     if shape is None:

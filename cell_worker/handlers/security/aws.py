@@ -1,4 +1,4 @@
-"""What an answer of AWS means for an event: AWS is at fault (try again), or the request is (never works)."""
+"""Tells faults of AWS, for which an event is tried again, from faulty requests, which can never succeed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ OVERLOAD_CODES: Final = frozenset(
         "Unavailable",
     ]
 )
+"""Error codes by which AWS says that it is overloaded or broken for now."""
 CREDENTIAL_CODES: Final = frozenset(
     [
         "AuthFailure",
@@ -49,14 +50,14 @@ CREDENTIAL_CODES: Final = frozenset(
         "UnrecognizedClientException",
     ]
 )
-"""Our own credentials or clock are off: the event is innocent, and a refresh or an operator will mend it."""
+"""Error codes of faults of our own credentials or clock: a refresh or an operator mends them. No event is to blame."""
 SERVER_ERROR: Final = 500
 TOO_MANY_REQUESTS: Final = 429
 
 
 def client_config() -> AioConfig:
-    """Bounded waits and few own retries: the router retries whole events."""
-    # An emulator's host name has no bucket.host.name beside it; AWS itself keeps the default.
+    """Configure an AWS client: bounded waits, and few retries since the router retries whole events."""
+    # An emulator's host is not found under bucket.host, so the bucket goes into the path. AWS itself keeps the default.
     emulated = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return AioConfig(
         connect_timeout=5,
@@ -68,12 +69,12 @@ def client_config() -> AioConfig:
 
 
 def error_code(error: ClientError) -> str:
-    """The error's code, such as NoSuchKey; a HEAD request has the HTTP status instead."""
+    """The error code of an AWS answer, such as NoSuchKey. The answer to a HEAD request has the HTTP status instead."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def is_transient(error: ClientError) -> bool:
-    """Whether the same request may succeed later."""
+    """Whether the same request may succeed later, since AWS, our credentials or our clock are at fault."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return (
         status >= SERVER_ERROR or status == TOO_MANY_REQUESTS or error_code(error) in OVERLOAD_CODES | CREDENTIAL_CODES
@@ -82,7 +83,7 @@ def is_transient(error: ClientError) -> bool:
 
 @contextmanager
 def retry_when_transient(doing: str) -> Iterator[None]:
-    """Turn faults of the network, of AWS and of our credentials into RetryEvent; other ClientErrors pass."""
+    """Turn faults of the network, of AWS and of our credentials into RetryEvent. Other ClientErrors pass unchanged."""
     try:
         yield
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""What the security workload tries its way on when it is asked how it is: an object and a log that never change."""
+"""What the security workload's canary works on: an S3 key and a log that never change, so its cost never changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 KEY: Final = "cellrouter-canary"
-"""Asked for in the cell's own bucket. It need not be there: that S3 says so is answer enough."""
+"""The key that the canary reads in the cell's own bucket. No object need be there: any answer of S3 will do."""
 
 _RECORD: Final = {
     "eventVersion": "1.11",
@@ -23,4 +23,4 @@ _RECORD: Final = {
     "requestParameters": {"userName": "canary"},
 }
 LOG: Final = gzip.compress(msgspec.json.encode({"Records": [_RECORD]}))
-"""One of the shipped rules matches it."""
+"""A gzipped log of one record. One of the shipped rules matches it, so a match is part of the cost."""

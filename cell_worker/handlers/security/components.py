@@ -1,4 +1,4 @@
-"""The parts of the security workload that can be observed and restarted on their own: its S3 client and its rules."""
+"""The components of the security workload, each with a check and a restart of its own: its S3 client and its rules."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cell_worker.handlers.security.sigma import RuleSet
 CHECK_TIMEOUT_S: Final = 5.0
 
 
-class _Client:
-    """An S3 client that closes when it is replaced and the last reader has left it."""
+class _SharedClient:
+    """An S3 client that closes once it has been retired and its last reader has left."""
 
     def __init__(self, stack: AsyncExitStack, client: Any) -> None:
         self.client = client
@@ -45,57 +45,57 @@ class _Client:
 
 
 class S3Component:
-    """The client that reads log objects. Healthy until a read fails for want of S3; then checks ask S3 itself."""
+    """The S3 client that reads log objects. After a read that S3 failed, the checks ask S3 until it answers again."""
 
     name: Final = "s3"
 
     def __init__(self, session: AioSession) -> None:
         self._session = session
-        self._current: _Client | None = None
-        self._last_error: str | None = None
+        self._current: _SharedClient | None = None
+        self._why_failing: str | None = None
         self._last_bucket: str | None = None
 
     @asynccontextmanager
     async def reading(self, bucket: str) -> AsyncIterator[Any]:
-        """A client for one read. Notes whether the read failed for want of S3."""
+        """Lend the client for one read. Remembers for the next check whether S3 failed the read."""
         assert self._current is not None, "used before start"
         self._last_bucket = bucket
         try:
             async with self._current.reading() as client:
                 yield client
         except RetryEvent as error:
-            self._last_error = str(error)
+            self._why_failing = str(error)
             raise
-        except RejectEvent:  # S3 answered: it is the object that is at fault
-            self._last_error = None
+        except RejectEvent:  # S3 has answered, and the object is at fault
+            self._why_failing = None
             raise
-        self._last_error = None
+        self._why_failing = None
 
     async def check(self) -> str:
-        """Healthy unless the last read failed and S3 still doesn't answer. Raises RuntimeError with that failure."""
-        if self._last_error is None:
+        """Say whether S3 works. Raises RuntimeError when it failed the last read and still doesn't answer."""
+        if self._why_failing is None:
             return "reads log objects" if self._last_bucket else "no object read yet"
         if not await self._answers():
-            raise RuntimeError(self._last_error)
-        self._last_error = None
+            raise RuntimeError(self._why_failing)
+        self._why_failing = None
         return "S3 answers again"
 
     async def restart(self) -> None:
-        """Replace the client. Reads under way finish with the old one."""
+        """Replace the client. A read that has begun finishes with the old one."""
         stack = AsyncExitStack()
         client = await stack.enter_async_context(self._session.create_client("s3", config=client_config()))
-        old, self._current = self._current, _Client(stack, client)
+        old, self._current = self._current, _SharedClient(stack, client)
         if old is not None:
             await old.retire()
 
     async def close(self) -> None:
-        """Close the client; nothing may be read after."""
+        """Close the client once its last read has finished. Nothing may be read afterwards."""
         if self._current is not None:
             await self._current.retire()
             self._current = None
 
     async def _answers(self) -> bool:
-        """Any answer that isn't a fault of S3 will do: we may not be allowed to see the bucket."""
+        """Whether S3 answers. A refusal counts as an answer, since we may not be allowed to see the bucket."""
         if self._current is None:
             return False
         try:
@@ -110,17 +110,17 @@ class S3Component:
 
 
 class RulesComponent:
-    """The rules in use. A restart reloads their folder; a bad folder leaves them as they are."""
+    """The rules in use. A restart reloads their folder, and keeps the old rules when the folder has a bad file."""
 
     name: Final = "rules"
 
     def __init__(self, load: Callable[[], RuleSet]) -> None:
-        """Loads the rules at once. Raises RuleError."""
+        """Load the rules for the first time. Raises RuleError."""
         self._load = load
         self.rules = load()
 
     async def check(self) -> str:
-        """How many rules, and which are not supported and why."""
+        """Say how many rules are in use, and which ones are not supported and why."""
         skipped = self.rules.skipped
         if not skipped:
             return f"{len(self.rules)} rules"
@@ -128,5 +128,5 @@ class RulesComponent:
         return f"{len(self.rules)} rules, {len(skipped)} not supported: {named}"
 
     async def restart(self) -> None:
-        """Reload the folder. Raises RuleError and keeps the old rules when it has a bad file."""
+        """Reload the rules. Raises RuleError when a file is bad, and keeps the old rules then."""
         self.rules = await asyncio.to_thread(self._load)

@@ -1,11 +1,12 @@
-"""Sigma correlation rules, within one log object.
+"""Evaluates Sigma correlation rules within one log object.
 
-A correlation sees the records of one object and nothing else: no state is kept between objects, so its findings are
-the same whatever order the objects arrive in, how often they are redelivered and which instance gets them. The price is
-that a burst that CloudTrail happens to spread over two objects is counted in each of them alone.
+A correlation sees the records of one object and nothing else. No state is kept between objects, so the findings do not
+depend on the order of the objects, on how often they are delivered, and on the instance that gets them. The price: a
+burst that CloudTrail spreads over two objects is counted in each of them alone.
 
-Windows start at a matching record and last for the timespan. The earliest window that meets the condition is a finding
-with all records in it; the search goes on after it. Records whose time can't be read are not counted.
+A window starts at a matching record and lasts for the rule's timespan. The earliest window that meets the condition is
+a finding with all records in it, and the search goes on after that window. A record without a readable time is not
+counted.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from cell_worker.handlers.security.matching import Record, find
 from cell_worker.handlers.security.values import UnsupportedRule, time_of
 
 MAX_TIMESPAN_S: Final = 1_000_000_000
-"""Longer than any log; Python's times end soon after."""
+"""The longest timespan in use: longer than any log. Python's timedelta can't be much longer."""
 
 Group = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A record that one of the correlation's rules matched."""
+    """One record that one of the correlation's rules has matched."""
 
     time: datetime
     index: int  # in the log object
@@ -46,29 +47,30 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What meets a correlation: `count` is of records, distinct values or distinct rules, as the rule's type counts."""
+    """Records that together meet a correlation. `count` is their number, or that of their distinct values or rules."""
 
     group: Group
     count: int
-    hits: tuple[Hit, ...]  # by time
+    hits: tuple[Hit, ...]  # in the order of their times
 
 
-Counter = Callable[[Sequence[Hit]], int]
+HitCounter = Callable[[Sequence[Hit]], int]
+"""Counts hits as the rule's type says: records, distinct values of a field, or distinct rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """A compiled correlation rule."""
+    """A correlation rule, compiled for evaluation."""
 
     rule_ids: frozenset[str]
     timespan: timedelta
     group_of: Callable[[Hit], Group]
-    count: Counter
-    enough: int
-    replaces: bool  # its rules' own findings; Sigma's `generate: true` keeps them
+    count: HitCounter
+    enough: int  # a window with this count is a finding
+    replaces: bool  # its findings replace those of the rules it counts; Sigma's `generate: true` keeps both
 
     def windows(self, matches: Mapping[str, Sequence[tuple[int, Record]]]) -> list[Window]:
-        """The windows that meet the condition, by group and time. `matches`: rule id → (index, record)."""
+        """Find the windows that meet the condition, sorted by group and time. `matches`: rule id → (index, record)."""
         groups: defaultdict[Group, list[Hit]] = defaultdict(list)
         for hit in _hits(self.rule_ids, matches):
             groups[self.group_of(hit)].append(hit)
@@ -81,7 +83,7 @@ class Correlation:
             end = max(end, start)
             while end < len(hits) and hits[end].time - hits[start].time <= self.timespan:
                 end += 1
-            # Cheap bound first: counting a window costs its length, and no count exceeds that length.
+            # No count exceeds the window's length. Comparing that first saves the count, which costs that length.
             count = self.count(hits[start:end]) if end - start >= self.enough else 0
             if count >= self.enough:
                 found.append(Window(group, count, tuple(hits[start:end])))
@@ -92,7 +94,7 @@ class Correlation:
 
 
 def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
-    """Compile a correlation whose references are resolved. Raises UnsupportedRule."""
+    """Compile a correlation rule whose references are resolved. Raises UnsupportedRule."""
     referenced = [reference.rule for reference in rule.referenced_rules]
     if any(not isinstance(target, SigmaRule) for target in referenced):
         raise UnsupportedRule("a correlation of correlations is not supported")
@@ -136,7 +138,7 @@ def _enough(condition: Any) -> int:
             )
 
 
-def _counter(rule: SigmaCorrelationRule) -> Counter:
+def _counter(rule: SigmaCorrelationRule) -> HitCounter:
     match rule.type:
         case SigmaCorrelationType.EVENT_COUNT:
             return lambda hits: len({hit.index for hit in hits})
@@ -149,7 +151,7 @@ def _counter(rule: SigmaCorrelationRule) -> Counter:
             raise UnsupportedRule(f"correlation type {other.name.lower()} is not supported")
 
 
-def _distinct_values(fields: str | list[str] | None) -> Counter:
+def _distinct_values(fields: str | list[str] | None) -> HitCounter:
     names = [fields] if isinstance(fields, str) else list(fields or [])
     finders = [find(name) for name in names]
 
@@ -176,9 +178,9 @@ def _alias_fields(mapping: Mapping[Any, str]) -> dict[str, Callable[[Any], Any]]
 
 
 _NOTHING: Final = "[]"
-"""The key of a field that is missing or null: such records are a group of their own."""
+"""The key of a field that is missing or null. Such records form a group of their own."""
 
 
 def _key(values: Any) -> str:
-    """The values of a field as one text, so that groups of any JSON can be compared and sorted."""
+    """Write the values of a field as one text, so that groups of any JSON values can be compared and sorted."""
     return msgspec.json.encode([value for value in values if value is not None], order="sorted").decode()

@@ -1,4 +1,4 @@
-"""What the security workload emits: findings and receipts, as JSON objects."""
+"""Builds the JSON objects that the security workload emits: findings and receipts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cell_worker.handlers.security.matching import Record
 from cell_worker.handlers.security.sigma import Match
 
 MAX_RECORD_IDS: Final = 100
-"""Of a correlation's records, so many are named; `count` counts all."""
+"""A correlation's finding names at most so many of its records; its `count` counts them all."""
 
 
 def finding(event: Event, cell: Cell, source: LogObject, match: Match, records: Sequence[Record]) -> dict[str, Any]:
-    """One finding. Its id is the same whenever and wherever the event is processed."""
+    """Build one finding. Its id is the same whenever and wherever the event is processed."""
     record, rule = records[match.index], match.rule
     return {
         "type": "finding",
@@ -45,7 +45,7 @@ def finding(event: Event, cell: Cell, source: LogObject, match: Match, records: 
 def receipt(
     event: Event, cell: Cell, source: LogObject, record_count: int, findings: Sequence[Mapping[str, Any]], run_id: str
 ) -> dict[str, Any]:
-    """The one line that says the event was processed. `run_id` tells two runs for one event apart."""
+    """Build the one line that says that the event was processed. `run_id` tells two runs for one event apart."""
     return {
         "type": "receipt",
         "id": _stable_id(event.event_id, "receipt"),

@@ -1,4 +1,4 @@
-"""Security monitoring of AWS accounts: a CloudTrail log in S3 is read, held against Sigma rules and acted on."""
+"""The handler that monitors AWS accounts: it reads CloudTrail logs from S3, matches Sigma rules and acts on matches."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from cell_worker.handlers.security.sigma import Match, RuleSet, load_rules
 
 
 class SecurityMonitor:
-    """CELL_HANDLER=cell_worker.handlers.security:SecurityMonitor.
+    """The handler `CELL_HANDLER=cell_worker.handlers.security:SecurityMonitor`.
 
-    An event is one record of an S3 notification. Emits the findings, then one receipt, always last.
+    An event is one record of an S3 notification. For each, the handler emits all findings and then one receipt.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class SecurityMonitor:
         self._remediator: Remediator
 
     async def start(self, cell: Cell) -> Sequence[Component]:
-        """Load settings and rules and open the S3 client; calls nothing. Raises SettingsError or RuleError."""
+        """Load settings and rules, and open the S3 client. Makes no call; raises SecuritySettingsError or RuleError."""
         self._settings = load_settings()
         session: AioSession = get_session()
         self._rules = RulesComponent(self._load_rules)
@@ -46,7 +46,7 @@ class SecurityMonitor:
         return [self._s3, self._rules]
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any]:
-        """Process one log object. Raises RejectEvent or RetryEvent."""
+        """Process the log object that the event names. Raises RejectEvent or RetryEvent."""
         source = log_object(event.json())
         records, matches = await self._analyse(source)
         findings = [finding(event, cell, source, match, records) for match in matches]
@@ -59,16 +59,16 @@ class SecurityMonitor:
         return {"object": str(source), "records": len(records), "findings": len(findings)}
 
     async def canary(self, cell: Cell) -> None:
-        """S3 asked by the client that reads logs, and every rule on one record. Raises RetryEvent."""
+        """Ask S3 with the client that reads logs, and match all rules against one record. Raises RetryEvent."""
         source = LogObject(cell.resources, canary.KEY, None)
-        with suppress(RejectEvent):  # not there, or not ours to read: S3 has answered
+        with suppress(RejectEvent):  # missing or forbidden: S3 has answered all the same
             async with self._s3.reading(source.bucket) as client:
                 await fetch(client, source, self._settings.max_object_bytes)
-        # In no thread: logs may keep all of them busy, and this says how the instance is, not how much it has to do.
+        # Not in a thread: logs may keep all threads busy, and a canary measures how well the instance is, not how busy.
         _evaluate(canary.LOG, source, self._settings.max_log_bytes, self._rules.rules)
 
     async def stop(self) -> None:
-        """Close the S3 client."""
+        """Close the S3 client with its connections."""
         await self._s3.close()
 
     async def _analyse(self, source: LogObject) -> tuple[Sequence[Record], list[Match]]:
@@ -76,7 +76,7 @@ class SecurityMonitor:
             return [], []
         async with self._s3.reading(source.bucket) as client:
             stored = await fetch(client, source, self._settings.max_object_bytes)
-        # Seconds of CPU for a large log: in a thread, so that heartbeats and health checks go on.
+        # A large log takes seconds of CPU. It is read in a thread, so that heartbeats and health checks go on.
         return await asyncio.to_thread(_evaluate, stored, source, self._settings.max_log_bytes, self._rules.rules)
 
     async def _remedy(self, name: str, record: Record, cell: Cell) -> dict[str, str]:

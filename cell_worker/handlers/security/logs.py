@@ -1,7 +1,7 @@
-"""CloudTrail log objects: from an S3 notification record to a list of CloudTrail records.
+"""Reads CloudTrail log objects: from an S3 notification record to a list of CloudTrail records.
 
-Whatever a log can have wrong is a RejectEvent whose sentence names the object; what is S3's or the network's fault is a
-RetryEvent. Sizes are bounded before and while reading, compressed and not.
+Whatever is wrong with a log raises a RejectEvent whose text names the object. A fault of S3 or of the network raises a
+RetryEvent. Sizes are limited before and while reading, both compressed and decompressed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ GZIP_MAGIC: Final = b"\x1f\x8b"
 CHUNK_BYTES: Final = 256 * 1024
 WBITS_GZIP: Final = 31
 MAX_MEMBERS: Final = 1024
-"""A gzip file may be many files in a row. CloudTrail writes one; millions of tiny ones would only cost time."""
+"""A gzip file may have many members in a row. CloudTrail writes one; millions of tiny ones would only cost time."""
 DIGEST_FOLDER: Final = "/CloudTrail-Digest/"
+"""The part of a key that marks CloudTrail's integrity files."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogObject:
-    """An S3 object, or one version of it."""
+    """The name of an S3 object, or of one version of it."""
 
     bucket: str
     key: str
@@ -39,7 +40,7 @@ class LogObject:
 
     @property
     def is_digest(self) -> bool:
-        """CloudTrail's own integrity files, which lie beside the logs and have no records."""
+        """Whether it is one of CloudTrail's integrity files, which lie beside the logs and have no records."""
         return DIGEST_FOLDER in self.key
 
 
@@ -51,7 +52,7 @@ _DECODER: Final = msgspec.json.Decoder(_Log)
 
 
 def log_object(notification: Any) -> LogObject:
-    """The object that an S3 notification record, or S3's EventBridge event, tells of. Raises RejectEvent for others."""
+    """Find the object that an S3 notification names, direct or through EventBridge. Raises RejectEvent for others."""
     match notification:
         case {"source": "aws.s3", "detail-type": str(kind), "detail": detail}:
             return _bridged_object(kind, detail)
@@ -70,7 +71,7 @@ def log_object(notification: Any) -> LogObject:
 
 
 def _bridged_object(kind: str, detail: Any) -> LogObject:
-    """EventBridge has other names for the same, and its keys are not URL-encoded."""
+    """Read a notification through EventBridge. Its fields have other names, and its keys are not URL-encoded."""
     if kind != "Object Created":
         raise RejectEvent(f"the notification is of {kind}, not of an object's creation")
     match detail:
@@ -85,7 +86,7 @@ def _bridged_object(kind: str, detail: Any) -> LogObject:
 
 
 async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
-    """The object's bytes. Raises RejectEvent (gone, denied, too large) or RetryEvent."""
+    """Read an object. Raises RejectEvent when it is gone, denied or too large, and RetryEvent for other faults."""
     version = {"VersionId": source.version_id} if source.version_id else {}
     try:
         with retry_when_transient(f"reading {source}"):
@@ -101,7 +102,7 @@ async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
 
 
 def parse(stored: bytes, source: LogObject, max_bytes: int) -> list[dict[str, Any]]:
-    """The records of a log, gzipped or plain. CPU-bound. Raises RejectEvent."""
+    """Decode a log, gzipped or plain, into its records. This may take seconds of CPU. Raises RejectEvent."""
     text = _decompress(stored, source, max_bytes) if stored.startswith(GZIP_MAGIC) else stored
     if len(text) > max_bytes:
         raise RejectEvent(f"{source} is too large: more than {max_bytes} bytes of JSON")
@@ -129,7 +130,7 @@ def _check_size(source: LogObject, size: int, max_bytes: int) -> None:
 
 
 def _decompress(stored: bytes, source: LogObject, max_bytes: int) -> bytes:
-    """All members of a gzip file, stopped as soon as there is more than `max_bytes`."""
+    """Decompress all members of a gzip file. Raises RejectEvent as soon as there are more than `max_bytes`."""
     text, at = bytearray(), 0
     for _ in range(MAX_MEMBERS):
         if not stored.startswith(GZIP_MAGIC, at):
@@ -141,7 +142,7 @@ def _decompress(stored: bytes, source: LogObject, max_bytes: int) -> bytes:
 
 
 def _decompress_member(stored: bytes, at: int, text: bytearray, source: LogObject, max_bytes: int) -> int:
-    """Append a member's text; returns where the member ends."""
+    """Append one member's content to `text`, and return the position where the member ends."""
     member = zlib.decompressobj(WBITS_GZIP)
     while not member.eof:
         piece = stored[at : at + CHUNK_BYTES]

@@ -1,8 +1,8 @@
-"""A parsed Sigma condition as a Python function of a CloudTrail record.
+"""Compiles a parsed Sigma condition into a Python function of a CloudTrail record.
 
-Fields are dotted paths into nested maps. A list on the way, or at the end, stands for its elements: any that matches is
-enough. A key that itself has dots is found too. A field that is missing, null or an empty list is `null`;
-`exists` asks for the key alone.
+A field is a dotted path into nested maps. A list on the way or at the end stands for its elements, and one that matches
+is enough. A key that contains dots itself is found too. A field that is missing, null or an empty list is `null`;
+`exists` only asks for the key.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ from cell_worker.handlers.security.values import (
 Record = Mapping[str, Any]
 Predicate = Callable[[Record], bool]
 Finder = Callable[[Any], Iterator[Any]]
+"""Yields the values that a record has at one path."""
 
 
 def compile_condition(node: Any) -> Predicate:
-    """A function of a record that says whether the condition holds. Raises UnsupportedRule."""
+    """Compile a condition into a function that says whether it holds for a record. Raises UnsupportedRule."""
     match node:
         case ConditionAND():
             return _all([compile_condition(part) for part in node.args])
@@ -61,7 +62,7 @@ def compile_condition(node: Any) -> Predicate:
 
 
 def required_texts(node: Any, field: str) -> frozenset[str] | None:
-    """The lower-case texts of which `field` must be one for the condition to hold; None when it may hold without."""
+    """The lower-case texts of which `field` must have one for the condition to hold. None when it need have none."""
     match node:
         case ConditionAND():
             known = [texts for part in node.args if (texts := required_texts(part, field)) is not None]
@@ -76,7 +77,7 @@ def required_texts(node: Any, field: str) -> frozenset[str] | None:
 
 
 def find(path: str) -> Finder:
-    """A function of a record that yields the values at a dotted path."""
+    """Compile a dotted path into a function that yields the values which a record has there."""
     keys = path.split(".")
     steps = [(key, ".".join(keys[index:])) for index, key in enumerate(keys)]
     if len(steps) == 1:
@@ -85,7 +86,7 @@ def find(path: str) -> Finder:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Every scalar in a value, however deep."""
+    """Yield every scalar inside a JSON value, however deep it lies."""
     stack = [value]
     while stack:
         item = stack.pop()
@@ -112,7 +113,7 @@ def _walk(value: Any, steps: list[tuple[str, str]], at: int) -> Iterator[Any]:
 
 
 def _elements(value: Any) -> Iterator[Any]:
-    """The value, or what is in it when it is a list, of lists too. Without recursion: input decides the depth."""
+    """Yield the value or, of a list, what is in it and in its inner lists. Not recursive: input decides the depth."""
     if not isinstance(value, list):
         yield value
         return

@@ -1,8 +1,9 @@
-"""Remedies: what a rule may have done about a match, by `remedy: NAME`.
+"""Remedies: what a rule may have done about a match. It asks for one by `remedy: NAME`.
 
-Each really calls AWS, changes no more than what the record made insecure, and is idempotent: what is already gone is
-done. Without side effects nothing is called and the finding says so. Faults of AWS or the network raise RetryEvent, so
-that the whole event is tried again; a refusal (AccessDenied and the like) is recorded in the finding as failed.
+Each remedy calls AWS and changes no more than what the record made insecure. It is idempotent: when the insecure thing
+is gone already, the remedy is done. In a cell without side effects nothing is called, and the finding says so. A fault
+of AWS or of the network raises RetryEvent, so that the whole event is tried again. A refusal, such as AccessDenied, is
+recorded in the finding as a failed remedy.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from cell_worker.handlers.security.aws import client_config, error_code, retry_w
 
 Record = Mapping[str, Any]
 Status = dict[str, str]
+"""What a finding says of its remedy: name, status (done, failed or skipped), and detail or reason."""
 Remedy = Callable[[Any, Record], Awaitable[str]]
-"""Takes the service's client and the record; returns what was done. Raises ClientError or CannotRemedy."""
+"""Takes the service's client and the record, and returns what it did. Raises ClientError or CannotRemedy."""
 
 WORLD: Final = frozenset({"0.0.0.0/0", "::/0"})
+"""The address ranges that mean everybody."""
 PROTOCOLS: Final = {"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6"}
+"""The names that EC2 gives to IP protocol numbers."""
 ACCOUNT: Final = re.compile(r"\d{12}")
 ALL_BLOCKED: Final = {
     "BlockPublicAcls": True,
@@ -34,20 +38,20 @@ ALL_BLOCKED: Final = {
 
 
 class CannotRemedy(Exception):
-    """The remedy can't be applied to this record; the text says why."""
+    """A remedy can't be applied to this record; the text says why."""
 
 
 class Remediator:
-    """Runs remedies with clients for the account and region of the record."""
+    """Runs remedies, each with a client for the account and the region of the record."""
 
     def __init__(self, session: AioSession, role: str | None, session_name: str) -> None:
-        """`role`: name of the role to assume in the record's account; None: act as we are, in our account only."""
+        """`role` is assumed in the record's account. Without a role, remedies only act in the cell's own account."""
         self._session = session
         self._role = role
         self._session_name = re.sub(r"[^\w+=,.@-]", "-", session_name)[:64]
 
     async def run(self, name: str, record: Record) -> Status:
-        """Apply a remedy; returns its status for the finding. Raises RetryEvent."""
+        """Apply the named remedy, and return its status for the finding. Raises RetryEvent."""
         service, remedy = REMEDIES[name]
         try:
             with retry_when_transient(f"remedy {name}"):
@@ -75,7 +79,7 @@ class Remediator:
                 return await self._assumed(sts, account, region, self._role)
             own = (await sts.get_caller_identity())["Account"]
         if own != account:
-            # In the wrong account the resource would look as if it were gone already.
+            # In the wrong account the resource would not be found, which would look as if it were gone already.
             raise CannotRemedy(
                 f"the record is of account {account} and this cell acts in {own}: set CELL_SECURITY_REMEDY_ROLE"
             )
@@ -93,12 +97,12 @@ class Remediator:
 
 
 def skipped(name: str) -> Status:
-    """The status of a remedy in a cell that changes nothing outside itself."""
+    """The status of a remedy that was not run, since the cell may change nothing outside itself."""
     return {"name": name, "status": "skipped", "reason": "side effects are off"}
 
 
 async def revoke_world_open_ingress(ec2: Any, record: Record) -> str:
-    """Revoke the ingress from anywhere that the record authorized, as far as the group still has it."""
+    """Revoke the access from everywhere that the record has opened, as far as the security group still has it."""
     group, opened = _group_id(record), _opened(record)
     if not opened:
         raise CannotRemedy("the record opens nothing to the world")
@@ -106,7 +110,7 @@ async def revoke_world_open_ingress(ec2: Any, record: Record) -> str:
         present = await _present(ec2, group, opened)
         for kind, cidr in present:
             await _revoke(ec2, group, kind, cidr)
-        # EC2 answers "done" in a default VPC even when it has revoked nothing: believe the group alone.
+        # In a default VPC, EC2 answers with success even when it has revoked nothing. Only the group itself tells.
         if present and (left := await _present(ec2, group, opened)):
             raise CannotRemedy(f"{group} still has {_listed(left)}")
     except ClientError as error:
@@ -117,7 +121,7 @@ async def revoke_world_open_ingress(ec2: Any, record: Record) -> str:
 
 
 async def block_public_access(s3: Any, record: Record) -> str:
-    """Turn on all four public access blocks of the bucket that the record names."""
+    """Turn on all four blocks of public access for the bucket that the record names."""
     bucket = _request(record).get("bucketName")
     if not isinstance(bucket, str) or not bucket:
         raise CannotRemedy("the record names no bucket")
@@ -136,21 +140,21 @@ REMEDIES: Final[dict[str, tuple[str, Remedy]]] = {
     "ec2-revoke-ingress": ("ec2", revoke_world_open_ingress),
     "s3-block-public-access": ("s3", block_public_access),
 }
-"""Name → service of the client, and function."""
+"""Each remedy by its name: the AWS service whose client it needs, and its function."""
 
 Kind = tuple[str, int, int]
-"""Protocol as EC2 describes it, first and last port; -1 where it has none."""
+"""The protocol as EC2 names it, the first port and the last one; -1 for no port."""
 
 
 async def _present(ec2: Any, group: str, opened: set[tuple[Kind, str]]) -> list[tuple[Kind, str]]:
-    """What of `opened` the group lets in now."""
+    """The part of `opened` that the security group lets in now."""
     groups = (await ec2.describe_security_groups(GroupIds=[group]))["SecurityGroups"]
     permissions = [permission for each in groups for permission in each.get("IpPermissions", [])]
     return sorted(found for permission in permissions for found in _world_ranges(permission) if found in opened)
 
 
 async def _revoke(ec2: Any, group: str, kind: Kind, cidr: str) -> None:
-    """One at a time: of several, EC2 revokes none when one is missing."""
+    """Revoke one range. EC2 would revoke none of several when one of them is missing."""
     try:
         await ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[_permission(kind, cidr)])
     except ClientError as error:
@@ -173,7 +177,7 @@ async def _blocks(s3: Any, bucket: str) -> dict[str, bool]:
 
 
 def _group_id(record: Record) -> str:
-    """From the request, or, when that gave a name, from the rules in the response."""
+    """The security group's id: from the request or, if that has only a name, from the response."""
     candidates = [_request(record).get("groupId")]
     response = record.get("responseElements")
     created = _items(response.get("securityGroupRuleSet")) if isinstance(response, dict) else []
@@ -193,7 +197,7 @@ def _opened(record: Record) -> set[tuple[Kind, str]]:
         for part in _items(item.get(ranges))
         if (cidr := part.get(key)) in WORLD
     }
-    for key in ("cidrIp", "cidrIpv6"):  # the API's short form: one permission beside the group's id
+    for key in ("cidrIp", "cidrIpv6"):  # the API's short form: one permission, directly in the request
         if request.get(key) in WORLD:
             opened.add((_kind(request, "ipProtocol", "fromPort", "toPort"), str(request[key])))
     return opened
@@ -229,7 +233,7 @@ def _request(record: Record) -> Mapping[str, Any]:
 
 
 def _items(value: Any) -> list[dict[str, Any]]:
-    """CloudTrail writes EC2's lists as {"items": […]}."""
+    """The maps of a list, which CloudTrail writes for EC2 as {"items": […]}."""
     items = value.get("items") if isinstance(value, dict) else value
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 

@@ -1,10 +1,10 @@
-"""Sigma rules for CloudTrail: a folder of YAML files, compiled, and evaluated over the records of one log object.
+"""Loads a folder of Sigma rules for CloudTrail, and evaluates them over the records of one log object.
 
-What pySigma parses is compiled here (matching.py, correlation.py). Nothing is dropped silently: a file that is not
-right ends the load with a RuleError that names every such file; a right rule that can't be used here is in
-`RuleSet.skipped` with the reason.
+pySigma parses the rules; matching.py and correlation.py compile them. No rule is dropped silently. A faulty file ends
+the load with a RuleError that names every such file. A valid rule that can't be used here is in `RuleSet.skipped` with
+the reason.
 
-`remedy: NAME` at the top level of a rule names what to do about a match; Sigma keeps keys that it doesn't know.
+`remedy: NAME` at the top level of a rule says what to do about a match. Sigma allows keys that it doesn't know.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from cell_worker.handlers.security.values import UnsupportedRule
 
 LOGSOURCE: Final = {"product": "aws", "service": "cloudtrail", "category": None}
 PROSE: Final = ("falsepositives", "fields", "references")
-"""Lists in a rule that are for people only."""
+"""The lists of a rule that are only for people."""
 CANDIDATE_CACHE: Final = 8192
-"""Distinct (eventSource, eventName) pairs remembered. Names come from logs, so the number must be bounded."""
+"""How many pairs of eventSource and eventName are remembered. They come from logs, so their number must be limited."""
 
 AnyRule = SigmaRule | SigmaCorrelationRule
 
 
 class RuleError(Exception):
-    """Rule files that are not right, one line each: path and error."""
+    """Some rule files are faulty. The text names each one and its error, one on a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a finding says of the rule it is from."""
+    """What a finding says about its rule."""
 
     rule_id: str
     title: str
@@ -61,24 +61,24 @@ class Match:
     """A rule that matched a record, or a correlation that a window of records met."""
 
     rule: Rule
-    index: int  # of the record in the log object; of the window's first record for a correlation
+    index: int  # the record's place in the log object; for a correlation, that of the window's first record
     window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule, its condition, and what records it can possibly match."""
+    """A rule with its compiled condition, and the sources and names of records that it can match at all."""
 
     rule: Rule
     matches: Predicate
-    sources: frozenset[str] | None  # lower-case eventSource texts; None: any
-    names: frozenset[str] | None  # lower-case eventName texts; None: any
-    output: bool = True  # False: only counted by correlations
+    sources: frozenset[str] | None  # eventSource in lower case; None: any
+    names: frozenset[str] | None  # eventName in lower case; None: any
+    output: bool = True  # False: correlations count its matches, and it reports none itself
 
 
 @dataclass(frozen=True)
 class RuleSet:
-    """The rules of a folder, in the order of their paths."""
+    """All rules of a folder, in the order of their paths."""
 
     rules: tuple[CompiledRule, ...]
     correlations: tuple[tuple[Rule, Correlation], ...]
@@ -93,7 +93,7 @@ class RuleSet:
         return len(self.rules) + len(only_counting)
 
     def evaluate(self, records: Sequence[Record]) -> list[Match]:
-        """Every match, by record and rule, then the correlations'. Deterministic; raises nothing, whatever the JSON."""
+        """Find every match: first by record and rule, then the correlations'. Never raises, whatever is in a record."""
         found: list[Match] = []
         counted: defaultdict[str, list[tuple[int, Record]]] = defaultdict(list)
         for index, record in enumerate(records):
@@ -128,7 +128,7 @@ class RuleSet:
 
 
 def load_rules(folder: Path, *, remedies: AbstractSet[str] = frozenset()) -> RuleSet:
-    """Load every *.yml and *.yaml under a folder. Raises RuleError naming each file that is not right, and why.
+    """Load every *.yml and *.yaml file under a folder. Raises RuleError that names each faulty file, and why.
 
     `remedies` are the names that a rule's `remedy` may have.
     """
@@ -206,7 +206,7 @@ class _Loader:
             self.parsed.extend((name, rule) for rule in collection.rules)
 
     def _find_conflicts(self) -> None:
-        """Two rules of one id or name, or one that makes another obsolete: an error that names both files."""
+        """Note an error for two rules with one id or name, and for a rule beside one that it makes obsolete."""
         seen: dict[str, str] = {}
         for path, rule in self.parsed:
             for kind, value in (("id", rule.id), ("name", rule.name)):
@@ -253,7 +253,7 @@ class _Loader:
         return None
 
     def _conditions(self, described: Rule, rule: SigmaRule) -> list[Any]:
-        """A rule's conditions, parsed. An aggregation after a pipe becomes a correlation of what is before it."""
+        """Parse a rule's conditions. An aggregation after a pipe becomes a correlation of what stands before it."""
         texts = rule.detection.condition
         if not any("|" in text for text in texts):
             return [condition.parsed for condition in rule.detection.parsed_condition]
@@ -299,7 +299,7 @@ class _Loader:
 
 
 def _tidied(document: dict[str, Any]) -> dict[str, Any]:
-    """As pySigma wants it: public rules have a text where a list belongs, and `timeframe` in the detection."""
+    """Change what pySigma refuses in public rules: a text where a list belongs, and `timeframe` in the detection."""
     changes: dict[str, Any] = {key: [document[key]] for key in PROSE if isinstance(document.get(key), str)}
     detection = document.get("detection")
     if isinstance(detection, dict) and isinstance(detection.get("timeframe"), str):
@@ -309,7 +309,7 @@ def _tidied(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_usable(rule: SigmaRule) -> None:
-    """Raise UnsupportedRule for what is right but not for us."""
+    """Raise UnsupportedRule for a valid rule that is not for CloudTrail or asks for something unsupported."""
     _check_status(rule)
     source = rule.logsource
     for key, wanted in LOGSOURCE.items():
@@ -339,7 +339,7 @@ def _check_status(rule: AnyRule) -> None:
 
 
 def _first_of(predicates: list[Predicate]) -> Predicate:
-    """Several conditions in one rule: any of them is enough, and the rule matches once."""
+    """Combine a rule's conditions: any of them is enough, and the rule matches a record once."""
     return predicates[0] if len(predicates) == 1 else lambda record: any(matches(record) for matches in predicates)
 
 

@@ -1,9 +1,9 @@
-"""Tests of one value of a record, made from one value of a Sigma rule.
+"""Compiles one value of a Sigma rule into a test of one value of a record.
 
-Sigma compares strings without regard to case unless `cased` says otherwise; `*` stands for any text and `?` for one
-character. A number or a boolean of a record is compared by its JSON text (`443`, `true`), so that a rule need not know
-which of the two CloudTrail writes. A map or a list met where text is wanted is searched as its JSON text, once as it is
-and once with the quotes of embedded documents unescaped, as a SIEM that keeps raw JSON would.
+Sigma ignores case when it compares strings, unless `cased` says otherwise; `*` stands for any text and `?` for one
+character. A number or a boolean of a record is compared by its JSON text (`443`, `true`), so a rule need not know
+whether CloudTrail writes a number or a string. Where text is wanted, a map or a list is searched as its JSON text: once
+as it is, and once with the quotes of embedded documents unescaped, like a SIEM that keeps raw JSON.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ TextTest = Callable[[str], bool]
 
 
 class UnsupportedRule(Exception):
-    """A valid rule asks for something that can't be evaluated here; the text says what."""
+    """A valid rule asks for something that can't be evaluated here. The text says what it is."""
 
 
 def compile_value(value: SigmaType) -> ValueTest:
-    """A test of a value found in a record. Raises UnsupportedRule."""
+    """Compile a rule's value into a test of a value found in a record. Raises UnsupportedRule."""
     match value:
         case SigmaTimestampPart():
             return _timestamp_is(value)
@@ -63,7 +63,10 @@ def compile_value(value: SigmaType) -> ValueTest:
 
 
 def compile_text(value: SigmaString | SigmaRegularExpression, *, anywhere: bool = False) -> TextTest:
-    """A test of a whole text, or of any part of it when `anywhere`. Takes lower case unless the value is cased."""
+    """Compile a rule's text into a test of a whole text or, with `anywhere`, of any part of it.
+
+    The test expects its text in lower case unless the value is cased. Raises UnsupportedRule.
+    """
     if isinstance(value, SigmaRegularExpression):
         return _regex(_flags(value) + str(value.regexp))
     for part in value.s:
@@ -78,7 +81,7 @@ def compile_text(value: SigmaString | SigmaRegularExpression, *, anywhere: bool 
 
 
 def text_of(value: Any) -> str | None:
-    """A scalar as the text that rules compare with; None for null, maps and lists."""
+    """The text of a scalar, as rules compare it. None for null, maps and lists."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -87,7 +90,7 @@ def text_of(value: Any) -> str | None:
 
 
 def number_of(value: Any) -> float | int | None:
-    """A number, or a text that spells one; None for all else."""
+    """The value of a number, or of a text that spells one. None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -130,7 +133,7 @@ def _glob(parts: list[str | SpecialChars]) -> TextTest:
 
 
 def _pieces_in_order(first: str, middle: list[str], last: str) -> TextTest:
-    """Text of the shape first*middle*…*last, found greedily: linear, whatever the pattern."""
+    """Test for the shape first*middle*…*last. The greedy search takes linear time, whatever the pattern is."""
     if not first and not last and len(middle) == 1:
         (only,) = middle
         return lambda text: only in text
@@ -157,7 +160,7 @@ def _glob_regex(part: str | SpecialChars) -> str:
 
 
 def _regex(pattern: str) -> TextTest:
-    """RE2, as pySigma checks it: no pattern and no text can make it backtrack for minutes."""
+    """Compile a regular expression with RE2, as pySigma checks it. RE2 takes linear time and never backtracks."""
     compiled = _compiled(pattern)
     return lambda text: compiled.search(text) is not None
 
@@ -241,7 +244,7 @@ def _part_reader(number: SigmaNumber) -> Callable[[Any], float | int | None]:
 
 
 def time_of(value: Any) -> datetime | None:
-    """An ISO 8601 time; None for all else."""
+    """The time that an ISO 8601 text tells. None for anything else."""
     try:
         return datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
