@@ -19,7 +19,7 @@ from tests.support.stores import Make, maker, on
 
 @pytest.fixture(params=["memory", "sqlite"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Stores on one volume."""
+    """Make stores of one kind, all on the same volume."""
     return maker(str(request.param), tmp_path)
 
 
@@ -45,14 +45,14 @@ class Firehose:
 
 
 def sink_of(store: Store) -> tuple[FirehoseSink, Firehose]:
-    """A sink whose client is a fake."""
+    """Make a sink whose Firehose client is a fake."""
     sink, firehose = FirehoseSink(store, "stream"), Firehose()
     sink._client._client = firehose
     return sink, firehose
 
 
 def test_what_firehose_refuses_stays_and_comes_again(make: Make) -> None:
-    """And only that."""
+    """Only the refused lines stay in the outbox and are put again."""
 
     async def story(store: Store) -> None:
         sink, firehose = sink_of(store)
@@ -70,7 +70,7 @@ def test_what_firehose_refuses_stays_and_comes_again(make: Make) -> None:
 
 
 def test_only_the_instance_that_has_the_store_delivers(make: Make) -> None:
-    """Never both: in standby nothing is put, and the older one's sink ends with the reason."""
+    """In standby nothing is put. Once the newer instance has the store, the older one's sink ends with the reason."""
 
     async def story(older: Store) -> None:
         newer = make()
@@ -94,7 +94,7 @@ def test_only_the_instance_that_has_the_store_delivers(make: Make) -> None:
 
 
 def test_lines_that_a_predecessor_still_delivered_are_not_counted_for_ever(make: Make) -> None:
-    """It had read them before its successor took the store."""
+    """The predecessor had read the lines before its successor took the store."""
 
     async def story(older: Store) -> None:
         newer = make()
@@ -111,8 +111,8 @@ def test_lines_that_a_predecessor_still_delivered_are_not_counted_for_ever(make:
 
 
 @pytest.mark.parametrize("garbage", [{}, {"RequestResponses": []}, {"RequestResponses": [{}] * 3}, "no"])
-def test_an_answer_that_is_none_of_firehoses_loses_nothing(make: Make, garbage: object) -> None:
-    """It says nothing of the lines: they stay; and the sink goes on trying."""
+def test_an_answer_that_firehose_would_never_give_loses_nothing(make: Make, garbage: object) -> None:
+    """Such an answer says nothing about the lines, so they stay, and the sink goes on trying."""
 
     async def story(store: Store) -> None:
         sink, firehose = sink_of(store)
@@ -134,7 +134,7 @@ def test_an_answer_that_is_none_of_firehoses_loses_nothing(make: Make, garbage: 
 
 
 def test_a_flush_beside_the_sinks_own_work_puts_no_line_twice(make: Make) -> None:
-    """As at the end of every worker."""
+    """This happens at the end of every worker."""
 
     async def story(store: Store) -> None:
         sink, firehose = sink_of(store)
@@ -152,7 +152,7 @@ def test_a_flush_beside_the_sinks_own_work_puts_no_line_twice(make: Make) -> Non
 
 
 def test_a_full_disk_does_not_end_a_worker_without_a_sink(tmp_path: Path) -> None:
-    """Forgetting lines needs room too: it says so and tries again."""
+    """Deleting lines needs room too. The sink logs the failure and tries again."""
 
     class Full(MemoryStore):
         async def delete(self, last_seq: int, keep: Sequence[int] = ()) -> None:

@@ -1,4 +1,4 @@
-"""The cell's Store: one suite for the fake in memory and for SQLite."""
+"""The cell's Store port: one suite for the fake in memory and for SQLite."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.support.stores import Make, maker, on
 
 @pytest.fixture(params=["memory", "sqlite"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Stores on one volume."""
+    """Make stores of one kind, all on the same volume."""
     return maker(str(request.param), tmp_path)
 
 
 def test_an_event_and_its_lines_are_there_after_the_commit(make: Make) -> None:
-    """Seen, and the lines wait in order."""
+    """The event counts as seen, and its lines wait in their order."""
 
     async def story(store: Store) -> None:
         assert not await store.seen("a")
@@ -39,7 +39,7 @@ def test_an_event_and_its_lines_are_there_after_the_commit(make: Make) -> None:
 
 
 def test_a_second_commit_of_an_event_changes_nothing(make: Make) -> None:
-    """It says False and adds no line."""
+    """The second commit returns False and adds no line."""
 
     async def story(store: Store) -> None:
         assert await store.commit("a", [b"1\n"])
@@ -50,7 +50,7 @@ def test_a_second_commit_of_an_event_changes_nothing(make: Make) -> None:
 
 
 def test_many_commits_at_once_each_get_their_own_answer(make: Make) -> None:
-    """Also when the same event is among them twice: exactly one is new."""
+    """When the same event is among them twice, exactly one of the two is new."""
 
     async def story(store: Store) -> None:
         ids = [f"e{i % 150}" for i in range(300)]
@@ -63,7 +63,7 @@ def test_many_commits_at_once_each_get_their_own_answer(make: Make) -> None:
 
 
 def test_lines_are_forgotten_up_to_a_number_but_for_those_kept(make: Make) -> None:
-    """As after a put that was refused in part."""
+    """The sink deletes like this after a call that was refused in part."""
 
     async def story(store: Store) -> None:
         await store.commit("a", [b"1", b"2", b"3", b"4"])
@@ -76,7 +76,7 @@ def test_lines_are_forgotten_up_to_a_number_but_for_those_kept(make: Make) -> No
 
 
 def test_a_look_into_the_outbox_is_bounded_in_bytes_too(make: Make) -> None:
-    """As many lines as fit; one at least, however long, or it would never leave."""
+    """It returns as many lines as fit, but at least one, or a long line would never leave."""
 
     async def story(store: Store) -> None:
         await store.commit("a", [b"123", b"456", b"789"])
@@ -88,7 +88,7 @@ def test_a_look_into_the_outbox_is_bounded_in_bytes_too(make: Make) -> None:
 
 
 def test_many_look_ups_at_once_each_get_their_own_answer(make: Make) -> None:
-    """Though they share a query: also for one event asked twice, and more than one query takes."""
+    """They share queries. One event is looked up twice, and there are more than one query takes."""
 
     async def story(store: Store) -> None:
         for event in ("e1", "e5", "e299"):
@@ -101,7 +101,7 @@ def test_many_look_ups_at_once_each_get_their_own_answer(make: Make) -> None:
 
 
 def test_what_is_committed_outlives_the_instance(make: Make) -> None:
-    """The next generation knows the events and has the lines."""
+    """The next generation knows the events and gets the lines."""
 
     async def story(store: Store) -> None:
         await store.commit("a", [b"1"])
@@ -117,7 +117,7 @@ def test_what_is_committed_outlives_the_instance(make: Make) -> None:
 
 
 def test_an_older_generation_is_refused(make: Make) -> None:
-    """A woken zombie's late commit changes nothing, and it can neither take the store back nor open it again."""
+    """A late commit of the older instance changes nothing, and it can neither take the store back nor open it again."""
 
     async def story(zombie: Store) -> None:
         successor = make()
@@ -138,7 +138,7 @@ def test_an_older_generation_is_refused(make: Make) -> None:
 
 
 def test_an_instance_in_standby_disturbs_nobody(make: Make) -> None:
-    """The older one goes on with everything; the newer one has no lines, though it can write and is counted."""
+    """The older instance goes on. The newer one gets no lines, though it can write and its generation is known."""
 
     async def story(older: Store) -> None:
         newer = make()
@@ -165,7 +165,7 @@ def test_an_instance_in_standby_disturbs_nobody(make: Make) -> None:
 
 
 def test_taking_a_store_again_changes_nothing(make: Make) -> None:
-    """As the registry's word does after an event has taken it."""
+    """This happens when the registry admits an instance whose first event has taken the store."""
 
     async def story(store: Store) -> None:
         await store.commit("a", [b"1"])
@@ -178,7 +178,7 @@ def test_taking_a_store_again_changes_nothing(make: Make) -> None:
 
 
 def test_a_commit_takes_the_store(make: Make) -> None:
-    """There are never two that may commit, even if nobody has said a word."""
+    """Two instances can never both commit, even when nobody has admitted the newer one."""
 
     async def story(older: Store) -> None:
         newer = make()
@@ -195,7 +195,7 @@ def test_a_commit_takes_the_store(make: Make) -> None:
 
 
 def test_a_waiting_commit_that_is_cancelled_disturbs_no_other(tmp_path: Path) -> None:
-    """Its handler was cancelled; the others of the group get their answers."""
+    """Its handler was cancelled; the other commits of the group get their answers."""
 
     async def main() -> None:
         store = SqliteStore(tmp_path / "store.db")
@@ -211,8 +211,8 @@ def test_a_waiting_commit_that_is_cancelled_disturbs_no_other(tmp_path: Path) ->
     run(main())
 
 
-def test_a_full_disk_writes_nothing_by_halves_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    """StoreError with the path; the event isn't seen; afterwards it can be committed."""
+def test_a_full_disk_writes_nothing_in_part_and_works_again_when_there_is_room(tmp_path: Path) -> None:
+    """The error names the path and the event is not seen; with room again it can be committed."""
     path = tmp_path / "store.db"
 
     async def main() -> None:
@@ -232,7 +232,7 @@ def test_a_full_disk_writes_nothing_by_halves_and_goes_on_when_there_is_room(tmp
 
 
 def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
-    """Not a traceback of SQLite."""
+    """The error is a StoreError that names the file."""
     path = tmp_path / "store.db"
     path.write_bytes(b"this is no database at all, " * 100)
 
@@ -246,7 +246,7 @@ def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_store_that_has_been_closed_refuses_and_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """A handler that goes on beyond the worker's end gets an error; and closing needs no open store."""
+    """A handler that goes on after the worker's end gets an error. A store that was never open can be closed."""
 
     async def main() -> None:
         store = SqliteStore(tmp_path / "store.db")
@@ -262,7 +262,7 @@ def test_a_store_that_has_been_closed_refuses_and_keeps_nobody_waiting(tmp_path:
 
 
 def test_a_check_in_standby_really_writes(tmp_path: Path) -> None:
-    """Each is a frame in the write-ahead log; and on a volume that takes no writes it fails."""
+    """Each check adds a frame to the write-ahead log, and fails on a volume that takes no writes."""
     path = tmp_path / "store.db"
 
     async def main() -> None:
@@ -284,8 +284,8 @@ def test_a_check_in_standby_really_writes(tmp_path: Path) -> None:
     run(main())
 
 
-def test_the_generation_of_a_store_from_before_the_marks_is_known(tmp_path: Path) -> None:
-    """There was only the fence then."""
+def test_the_generation_of_a_store_of_an_older_version_is_known(tmp_path: Path) -> None:
+    """Such a store only has the fence."""
     path = tmp_path / "store.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("CREATE TABLE fence (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL)")
@@ -302,7 +302,7 @@ def test_the_generation_of_a_store_from_before_the_marks_is_known(tmp_path: Path
 
 
 def test_another_process_of_a_higher_generation_fences_this_one(tmp_path: Path) -> None:
-    """The fence is in the file: a commit that comes after it is refused, and so is the check."""
+    """The fence is in the file: a commit or a check after it is refused."""
     path = tmp_path / "store.db"
     other = "import asyncio, pathlib, sys; from cell_worker.store.sqlite import SqliteStore"
     other += "; store = SqliteStore(pathlib.Path(sys.argv[1]))"
@@ -324,7 +324,7 @@ def test_another_process_of_a_higher_generation_fences_this_one(tmp_path: Path) 
 
 
 def test_events_that_cannot_come_again_are_forgotten(tmp_path: Path) -> None:
-    """After 15 days; younger ones stay."""
+    """The store forgets events after 15 days, and keeps younger ones."""
     path = tmp_path / "store.db"
 
     async def main() -> None:
@@ -342,8 +342,8 @@ def test_events_that_cannot_come_again_are_forgotten(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_store_reopened_goes_on(tmp_path: Path) -> None:
-    """As the component's restart does, with commits under way."""
+def test_a_reopened_store_goes_on(tmp_path: Path) -> None:
+    """Commits under way still succeed while the file is reopened, as at the component's restart."""
 
     async def main() -> None:
         store = SqliteStore(tmp_path / "store.db")

@@ -121,7 +121,7 @@ def test_an_instance_that_hangs_with_its_store_locked_is_replaced(
         await system.router()
         await system.send([{"key": f"k{i}"} for i in range(12)])
         await system.done(set(system.sent))
-        await system.send([{"key": "k0", "do": "freeze", "once": str(tmp_path / "frozen")}])
+        await system.send([{"key": "k0", "do": "hang", "once": str(tmp_path / "frozen")}])
         await system.send([{"key": f"k{i}"} for i in range(12)])
         await system.done(set(system.sent), 60)
 

@@ -1,4 +1,4 @@
-"""The security handler against a real S3 (MiniStack): what it emits, rejects, retries and shows."""
+"""The security handler against a real S3 (MiniStack): what it emits, rejects, retries and reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["aws_environment"]
 
 
 def rejection(body: Any) -> str:
-    """The reason for which an event is rejected."""
+    """Process an event that must be rejected, and return the reason."""
 
     async def scenario(world: World) -> str:
         with pytest.raises(RejectEvent) as caught:
@@ -36,8 +36,8 @@ def rejection(body: Any) -> str:
     return run(scenario)
 
 
-def test_generated_logs_are_found_out_and_receipted() -> None:
-    """From bytes in S3 to findings: as many as were put in, and one receipt per event, last."""
+def test_generated_logs_give_their_findings_and_receipts() -> None:
+    """There are as many findings as attacks in the logs, and one receipt for each event, the last line."""
 
     async def scenario(world: World) -> None:
         for file in generate(files=25, accounts=3, seed=11, attack_share=0.6):
@@ -56,7 +56,7 @@ def test_generated_logs_are_found_out_and_receipted() -> None:
 
 
 def test_a_finding_says_who_did_what_where() -> None:
-    """All that the sink's reader needs, under the agreed names."""
+    """It has everything that a reader of the sink needs, under the documented names."""
     stop = record("cloudtrail", "StopLogging", {"name": "t"})
 
     async def scenario(world: World) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def test_a_finding_says_who_did_what_where() -> None:
 
 
 def test_a_correlation_counts_and_names_its_records() -> None:
-    """One finding for the window, with its count and its records' ids."""
+    """The window is one finding, with its count and the ids of its records."""
     login = [
         record("signin", "ConsoleLogin", None, responseElements={"ConsoleLogin": "Failure"}, eventTime=time)
         for time in (f"2026-01-05T12:00:0{second}Z" for second in range(6))
@@ -103,7 +103,7 @@ def test_a_correlation_counts_and_names_its_records() -> None:
 
 
 def test_processing_again_gives_the_same_ids() -> None:
-    """A redelivered event gives the same findings; only its run differs."""
+    """A redelivered event gives the same findings; only the id of the run differs."""
 
     async def scenario(world: World) -> None:
         (file,) = generate(files=1, accounts=1, seed=3, attack_share=1)
@@ -123,7 +123,7 @@ def test_processing_again_gives_the_same_ids() -> None:
 
 
 def test_encoded_keys_and_versions_are_read() -> None:
-    """The object that the notification means is read, not one whose name looks like it or that came later."""
+    """The object that the notification means is read: no similar name, and no later version."""
 
     async def scenario(world: World) -> None:
         key = "logs/a b+c/ü.json"
@@ -140,7 +140,7 @@ def test_encoded_keys_and_versions_are_read() -> None:
 
 
 def test_missing_objects_and_buckets_are_rejected() -> None:
-    """What is gone stays gone; the reason names it and S3's code."""
+    """The reason names the object and the error code of S3."""
     gone = rejection(lambda world: notification(world.bucket, "gone.json"))
     assert re.search(r"s3://logs-\w+/gone.json can't be read: NoSuchKey", gone)
     assert "s3://no-such-bucket-here/a can't be read: NoSuchBucket" in rejection(
@@ -151,12 +151,12 @@ def test_missing_objects_and_buckets_are_rejected() -> None:
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, {"hello": 1}, [1]], ids=["broken", "deep", "other", "list"])
 def test_bodies_of_another_shape_are_rejected(body: Any) -> None:
-    """Plain JSON events of other producers don't crash the handler."""
+    """JSON events of other producers don't crash the handler."""
     assert re.search("not JSON|neither an S3 notification", rejection(body))
 
 
 def test_sizes_are_bounded_as_stored_and_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a huge object nor a small one that unpacks to a huge log gets into memory."""
+    """Neither a huge object, nor a small one with a huge log inside, gets into memory."""
     monkeypatch.setenv("CELL_SECURITY_MAX_OBJECT_BYTES", "10000")
     monkeypatch.setenv("CELL_SECURITY_MAX_LOG_BYTES", "100000")
 
@@ -172,7 +172,7 @@ def test_sizes_are_bounded_as_stored_and_unpacked(monkeypatch: pytest.MonkeyPatc
 
 
 def test_digests_are_no_logs() -> None:
-    """CloudTrail's integrity files lie beside the logs: done, with a receipt, and not even read."""
+    """An event about one of CloudTrail's integrity files is done with a receipt, and the file is not read."""
 
     async def scenario(world: World) -> None:
         key = f"AWSLogs/{ACCOUNT}/CloudTrail-Digest/us-east-1/2026/01/05/x.json.gz"
@@ -184,7 +184,7 @@ def test_digests_are_no_logs() -> None:
 
 
 def test_an_unreachable_s3_is_retried_and_shows(monkeypatch: pytest.MonkeyPatch, aws_endpoint: str) -> None:
-    """The event isn't blamed; the component is unhealthy until S3 answers again, here after its restart."""
+    """The event is not to blame. The component is unhealthy until its restart finds an S3 that answers."""
 
     async def scenario() -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
@@ -210,7 +210,7 @@ def test_an_unreachable_s3_is_retried_and_shows(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_restarting_the_client_breaks_no_read() -> None:
-    """A read under way finishes with the client it began with, however often it is replaced; later ones use the new."""
+    """A read finishes with the client that it began with, however often it is replaced. Later reads use the new one."""
 
     async def scenario(world: World) -> None:
         await world.put("a.json", b'{"Records": []}')
@@ -229,14 +229,14 @@ def test_restarting_the_client_breaks_no_read() -> None:
 
 
 def copied_rules(folder: Path) -> Path:
-    """Two shipped rules in a folder of their own."""
+    """Copy two shipped rules into a folder of their own."""
     for name in ("cloudtrail_logging_stopped.yml", "root_used.yml"):
         (folder / name).write_text((SHIPPED_RULES / name).read_text())
     return folder
 
 
 def test_rules_are_reloaded_and_bad_ones_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A restart of the component takes new rules; with a bad file it raises and the old rules stay."""
+    """A restart of the component loads new rules. With a bad file it raises and keeps the old rules."""
     monkeypatch.setenv("CELL_SECURITY_RULES", str(copied_rules(tmp_path)))
 
     async def scenario(world: World) -> None:
@@ -259,7 +259,7 @@ def test_rules_are_reloaded_and_bad_ones_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_bad_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The worker ends with the file's name and its error."""
+    """The error names the file and what is wrong with it."""
     (copied_rules(tmp_path) / "bad.yml").write_text("title: only")
     monkeypatch.setenv("CELL_SECURITY_RULES", str(tmp_path))
     with pytest.raises(RuleError, match=r"bad\.yml: .*log source"):
@@ -275,7 +275,7 @@ def test_a_bad_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     ],
 )
 def test_bad_settings_stop_the_start(name: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker ends with the variable's name and what is wrong with it, in one line."""
+    """The error names the variable and what is wrong with it, in one line."""
     monkeypatch.setenv(f"CELL_SECURITY_{name}", value)
     with pytest.raises(SecuritySettingsError) as caught:
         asyncio.run(SecurityMonitor().start(a_cell()))
@@ -284,7 +284,7 @@ def test_bad_settings_stop_the_start(name: str, value: str, reason: str, monkeyp
 
 
 def test_events_of_one_batch_run_side_by_side() -> None:
-    """Many events at once each get their own findings and receipt."""
+    """Events that are processed at the same time each get their own findings and receipt."""
 
     async def scenario(world: World) -> None:
         files = list(generate(files=30, accounts=5, seed=uuid.uuid4().int, attack_share=0.5))

@@ -1,4 +1,4 @@
-"""Remedies against a real EC2, S3 and STS: what they change, leave alone, and report."""
+"""Remedies against a real EC2, S3 and STS: what they change, what they leave alone, and what they report."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ BLOCKED = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPoli
 
 
 async def a_group(ec2: Any) -> str:
-    """A group with SSH open to the world and to the office, by both protocols, and HTTPS to the world.
+    """Make a group with SSH open to the world and to the office, by both IP versions, and HTTPS to the world.
 
-    One range a permission: MiniStack can only revoke a permission as it was given; to EC2 each range is a rule.
+    Each range is a permission of its own: MiniStack only revokes a permission as it was given, EC2 each range.
     """
     made = await ec2.create_security_group(GroupName=f"g-{uuid.uuid4().hex}", Description="test")
     group = str(made["GroupId"])
@@ -50,7 +50,7 @@ async def ingress(ec2: Any, group: str) -> set[tuple[int, str]]:
 
 
 def opened(group: str, **more: Any) -> dict[str, Any]:
-    """The record of SSH being opened to the world."""
+    """The record of a call that opened SSH to the world."""
     permission = {
         "ipProtocol": "tcp",
         "fromPort": 22,
@@ -63,13 +63,13 @@ def opened(group: str, **more: Any) -> dict[str, Any]:
 
 
 async def remedy(world: World, log_record: dict[str, Any], *, side_effects: bool = True) -> dict[str, Any]:
-    """The remedy's status in the finding for a record."""
+    """Process a record, and return the remedy's status from its finding."""
     finding, _ = await world.process_log([log_record], side_effects=side_effects)
     return dict(finding["remedy"])
 
 
 def test_world_open_ingress_is_revoked_and_no_more() -> None:
-    """What the record opened to the world is closed; the office and the older HTTPS rule stay. Twice is as once."""
+    """Only what the record opened to the world is closed. A second run changes nothing."""
 
     async def scenario(world: World) -> None:
         async with world.client("ec2") as ec2:
@@ -88,7 +88,7 @@ def test_world_open_ingress_is_revoked_and_no_more() -> None:
 
 
 def test_the_short_form_and_the_response_are_understood() -> None:
-    """The API's one-permission form, and a group that only the response names by its id."""
+    """The API's form for one permission works, and a group whose id only the response has."""
 
     async def scenario(world: World) -> None:
         async with world.client("ec2") as ec2:
@@ -103,7 +103,7 @@ def test_the_short_form_and_the_response_are_understood() -> None:
 
 
 def test_a_group_that_is_gone_is_done() -> None:
-    """Nothing is left to revoke."""
+    """Nothing is left to revoke, so the remedy is done."""
 
     async def scenario(world: World) -> None:
         status = await remedy(world, opened("sg-00000000000000abc"))
@@ -114,7 +114,7 @@ def test_a_group_that_is_gone_is_done() -> None:
 
 
 def test_without_side_effects_nothing_changes() -> None:
-    """The finding says what would have been done."""
+    """The finding says which remedy was skipped."""
 
     async def scenario(world: World) -> None:
         async with world.client("ec2") as ec2:
@@ -128,7 +128,7 @@ def test_without_side_effects_nothing_changes() -> None:
 
 
 def test_public_buckets_are_blocked() -> None:
-    """All four blocks are on afterwards, whatever was set before; twice is as once; a bucket that is gone is done."""
+    """All four blocks are on afterwards, a second run changes nothing, and a bucket that is gone is done."""
 
     async def scenario(world: World) -> None:
         bucket = f"public-{uuid.uuid4().hex}"
@@ -153,7 +153,7 @@ def test_public_buckets_are_blocked() -> None:
 
 
 def test_another_account_needs_a_role() -> None:
-    """Without a role the remedy fails and says so, though a resource of that id is missing here; the event is ok."""
+    """Without a role the remedy fails and says so, although the resource does not exist here. The event is ok."""
 
     async def scenario(world: World) -> None:
         finding, receipt = await world.process_log(
@@ -167,7 +167,7 @@ def test_another_account_needs_a_role() -> None:
 
 
 def test_a_role_is_assumed_in_the_other_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a role, the group of the other account is closed, by way of STS."""
+    """With a role, the group in the other account is closed with credentials from STS."""
 
     async def scenario(world: World) -> None:
         trust = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}'
@@ -183,7 +183,7 @@ def test_a_role_is_assumed_in_the_other_account(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_refusal_is_recorded(servers: Servers) -> None:
-    """What EC2 refuses is a failed remedy with EC2's reason, not a failed event. LocalStack takes any id for one."""
+    """EC2's refusal is a failed remedy with its reason; the event is ok. LocalStack takes a malformed id as gone."""
 
     async def scenario(world: World) -> None:
         finding, receipt = await world.process_log([opened("sg-1")], side_effects=True)
@@ -198,7 +198,7 @@ def test_a_refusal_is_recorded(servers: Servers) -> None:
 
 
 def test_what_is_still_open_is_not_done(servers: Servers) -> None:
-    """EC2 may answer a revocation with success and do nothing; MiniStack does when ranges were given together."""
+    """EC2 may report success and revoke nothing, as MiniStack does for ranges that were given together."""
 
     async def scenario(world: World) -> None:
         async with world.client("ec2") as ec2:
@@ -217,7 +217,7 @@ def test_what_is_still_open_is_not_done(servers: Servers) -> None:
 
 
 def test_an_unreachable_service_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The finding isn't written without its remedy: the whole event is tried again."""
+    """No finding is written without its remedy: the whole event is tried again."""
 
     async def scenario(world: World) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", f"http://127.0.0.1:{free_port()}")
@@ -237,7 +237,7 @@ def test_an_unreachable_service_is_retried(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_records_that_name_nothing_are_failed_remedies(changes: dict[str, Any], reason: str) -> None:
-    """A log is input: what it leaves out or makes up fails the remedy and nothing else."""
+    """Whatever is missing or invented in a log fails the remedy and nothing else."""
 
     async def scenario(world: World) -> None:
         status = await remedy(world, opened("sg-1") | changes)

@@ -1,4 +1,4 @@
-"""What the security handler makes of an S3 that misbehaves: answers that MiniStack never gives, over a real socket."""
+"""How the security handler reacts to a faulty S3: answers that MiniStack never gives, over a real socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.security_world import a_cell, notification
 
 
 def error(status: str, code: str) -> bytes:
-    """An S3 error as HTTP."""
+    """An error answer of S3 as HTTP bytes."""
     body = f"<Error><Code>{code}</Code><Message>said S3</Message></Error>".encode()
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return head.encode() + body
@@ -77,7 +77,7 @@ async def monitor_of(
 def test_faults_are_retried_and_refusals_rejected(
     answer: bytes, outcome: type[Exception], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Overload, broken transfers and our own credentials are no fault of the event; a refusal of the object is."""
+    """Overload, broken transfers and faulty credentials are no fault of the event. S3's refusal of the object is."""
 
     async def scenario() -> None:
         async with monitor_of(answer, monkeypatch) as (monitor, s3, _):
@@ -101,7 +101,7 @@ def test_faults_are_retried_and_refusals_rejected(
     ids=["no object", "no bucket", "denied", "there"],
 )
 def test_a_canary_asks_s3_and_takes_any_answer(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One read, in the cell's own bucket, with the client of the logs; nothing is emitted."""
+    """It makes one read in the cell's own bucket, with the client that reads logs, and emits nothing."""
 
     async def scenario() -> None:
         cell = replace(a_cell(), resources="cellrouter-live-cell-0007")
@@ -115,7 +115,7 @@ def test_a_canary_asks_s3_and_takes_any_answer(answer: bytes, monkeypatch: pytes
 
 
 def test_a_canary_fails_when_s3_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the component shows it, as after a log that can't be read."""
+    """The component shows the failure, as it does after a log that could not be read."""
 
     async def scenario() -> None:
         async with monitor_of(error("503 Slow Down", "SlowDown"), monkeypatch) as (monitor, s3, _):
@@ -128,7 +128,7 @@ def test_a_canary_fails_when_s3_does(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_canary_goes_through_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the shipped ones matches its record, so that matching is really done."""
+    """A shipped rule matches the canary's record, so matching is part of its cost."""
     rules = load_rules(SHIPPED_RULES, remedies=REMEDIES.keys())
     records, matches = _evaluate(canary.LOG, LogObject("b", "k", None), 10_000, rules)
     assert (len(records), [match.rule.title for match in matches]) == (1, ["IAM user created"])

@@ -27,7 +27,7 @@ EVENTS = protocol.EVENTS_PATH
 
 
 def test_a_batch_is_processed_and_committed(redis_url: str, tmp_path: Path) -> None:
-    """A result line each; a second delivery is ok as a duplicate."""
+    """Every event has its result line; a second delivery is ok as a duplicate."""
     with WorkerProcess(redis_url, tmp_path) as worker:
         url = worker.url()
         for duplicate in (False, True):
@@ -55,7 +55,7 @@ def test_a_batch_is_processed_and_committed(redis_url: str, tmp_path: Path) -> N
 def test_what_is_not_a_batch_for_it_is_refused(
     shared_worker: WorkerProcess, data: bytes, headers: dict[str, str] | None, status: int, words: str
 ) -> None:
-    """With a status that says what kind of wrong, and a sentence that says what."""
+    """The status tells the kind of mistake, and the text says what is wrong."""
     before = shared_worker.events()
     answer = post(f"{shared_worker.url()}{EVENTS}", data, headers)
     assert answer[0] == status
@@ -65,14 +65,14 @@ def test_what_is_not_a_batch_for_it_is_refused(
 
 @pytest.fixture(scope="module")
 def shared_worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> object:
-    """One worker for the tests that change nothing."""
+    """One worker for all tests that change nothing."""
     with WorkerProcess(redis_url, tmp_path_factory.mktemp("shared")) as worker:
         worker.ready()
         yield worker
 
 
-def test_its_pages(shared_worker: WorkerProcess) -> None:
-    """Health and readiness, components by name, metrics; commands need the secret."""
+def test_it_serves_its_pages_and_protects_its_commands(shared_worker: WorkerProcess) -> None:
+    """It serves health, readiness, components by name, and metrics. Commands need the secret."""
     url = shared_worker.url()
     assert '"generation":1' in get(f"{url}/healthz")[1]
     assert get(f"{url}/readyz")[0] == 200
@@ -91,7 +91,7 @@ def test_its_pages(shared_worker: WorkerProcess) -> None:
     assert outcomes(post(f"{url}{EVENTS}", body(uuid.uuid4().hex))[1]) == {0: "ok"}
 
 
-def test_sigkill_in_the_middle_then_the_next_generation(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
+def test_after_a_sigkill_the_next_generation_loses_nothing(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
     """Every event is done exactly once in the store, and every line arrives in the bucket."""
     environment = f"t-{uuid.uuid4().hex[:8]}"
     batches = [[f"e{number}-{i}" for i in range(10)] for number in range(6)]
@@ -136,7 +136,7 @@ def test_sigkill_in_the_middle_then_the_next_generation(redis_url: str, aws_endp
 
 
 def test_sigterm_under_load_finishes_what_has_begun_and_exits_0(redis_url: str, tmp_path: Path) -> None:
-    """Each event that was answered ok is committed; the lease is gone at once."""
+    """Each event that was answered ok is committed, and the lease is gone immediately."""
 
     async def story() -> None:
         with WorkerProcess(redis_url, tmp_path, handler="tests.support.trivial:slow", concurrency=8) as worker:
@@ -165,7 +165,7 @@ def test_sigterm_under_load_finishes_what_has_begun_and_exits_0(redis_url: str, 
 
 
 def test_generations_are_claimed_when_none_is_given(redis_url: str, tmp_path: Path) -> None:
-    """Each start has the next one, also when Redis has forgotten all: the store remembers."""
+    """Each start gets the next generation, even when Redis has lost its data: the store remembers."""
     environment = f"t-{uuid.uuid4().hex[:8]}"
     for expected in (1, 2):
         with WorkerProcess(redis_url, tmp_path, environment=environment) as worker:
@@ -178,7 +178,7 @@ def test_generations_are_claimed_when_none_is_given(redis_url: str, tmp_path: Pa
 
 
 def test_a_second_instance_of_a_generation_ends_itself(redis_url: str, tmp_path: Path) -> None:
-    """In order, saying why; the first goes on."""
+    """It exits with 0 and says why, and the first instance goes on."""
     with WorkerProcess(redis_url, tmp_path, generation=1) as first:
         url = first.url()
         (tmp_path / "other").mkdir()
@@ -189,7 +189,7 @@ def test_a_second_instance_of_a_generation_ends_itself(redis_url: str, tmp_path:
 
 
 def test_an_older_generation_fences_itself_when_a_higher_one_is_admitted(redis_url: str, tmp_path: Path) -> None:
-    """It exits 0 and says why; and it can't come back to the store."""
+    """It exits with 0 and says why, and it can't use the store again."""
     with WorkerProcess(redis_url, tmp_path, generation=1) as old:
         old.ready()
         with Redis.from_url(redis_url) as redis:
@@ -203,8 +203,8 @@ def test_an_older_generation_fences_itself_when_a_higher_one_is_admitted(redis_u
         assert "generation 2 has the cell's store; this is 1" in back.said()
 
 
-def test_a_sink_that_is_away_loses_nothing_and_is_shown(redis_url: str, tmp_path: Path) -> None:
-    """Events go on; the lines wait in the outbox until there is a Firehose."""
+def test_an_unreachable_sink_loses_nothing_and_is_shown(redis_url: str, tmp_path: Path) -> None:
+    """Events are processed, and their lines wait in the outbox until Firehose is there."""
     with (
         pytest.MonkeyPatch().context() as patch,
         ministack() as endpoint,
@@ -231,7 +231,7 @@ def test_a_sink_that_is_away_loses_nothing_and_is_shown(redis_url: str, tmp_path
 
 
 def test_all_faults_of_the_environment_are_named_at_once(tmp_path: Path) -> None:
-    """With the variables' names, and exit code 2."""
+    """The worker names each variable, and exits with 2."""
     wrong = {"id": "NOT GOOD", "secret": "short", "concurrency": 0, "handler": "x", "environment": "a}b"}
     wrong |= {"host": "0.0.0.0", "event_timeout_s": "inf", "sink": "kafka"}
     with WorkerProcess("http://no-redis", tmp_path, **wrong) as worker:
@@ -243,7 +243,7 @@ def test_all_faults_of_the_environment_are_named_at_once(tmp_path: Path) -> None
 
 
 def test_a_handler_that_cannot_start_ends_the_worker_with_its_reason(redis_url: str, tmp_path: Path) -> None:
-    """Exit code 1 and no traceback for what is the operator's to mend."""
+    """It exits with 1 and without a traceback, since an operator must mend it."""
     with WorkerProcess(redis_url, tmp_path, handler="tests.support.trivial:nothing") as worker:
         assert worker.process.wait(20) == 1
         assert "CELL_HANDLER=tests.support.trivial:nothing" in worker.said()
@@ -251,7 +251,7 @@ def test_a_handler_that_cannot_start_ends_the_worker_with_its_reason(redis_url: 
 
 
 def test_a_bad_rule_file_ends_the_worker_and_is_named(redis_url: str, tmp_path: Path) -> None:
-    """The shipped workload's start: the file and what is wrong with it, as the log's last line."""
+    """The last line of the log names the file and its error."""
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "broken.yml").write_text("title: no detection\n")
@@ -267,7 +267,7 @@ def test_a_bad_rule_file_ends_the_worker_and_is_named(redis_url: str, tmp_path: 
 
 
 def test_a_client_that_goes_away_in_the_middle_is_no_trouble(redis_url: str, tmp_path: Path) -> None:
-    """What had begun is committed, what had not is dropped, and the log has no traceback."""
+    """Events that have begun are committed, the others are dropped, and the log has no traceback."""
     with WorkerProcess(redis_url, tmp_path, handler="tests.support.trivial:slow", concurrency=2) as worker:
         url = worker.url()
         ids = ("a", "b", *(f"e{i}" for i in range(48)))
@@ -280,7 +280,7 @@ def test_a_client_that_goes_away_in_the_middle_is_no_trouble(redis_url: str, tmp
 
 @pytest.mark.parametrize("handler", ["stuck", "stuck_thread", "HangsAtBothEnds"])
 def test_sigterm_ends_it_in_time_whatever_hangs(redis_url: str, tmp_path: Path, handler: str) -> None:
-    """Events that don't end, a client that never sends the rest, a handler that can't stop: exit 0, lease gone."""
+    """Endless events, a client that stops sending, a handler that can't stop: it exits with 0, its lease gone."""
     handler = f"tests.support.handlers:{handler}"
     with WorkerProcess(redis_url, tmp_path, handler=handler, drain_timeout_s=1) as worker:
         host, port = worker.ready().address.split(":")
@@ -298,7 +298,7 @@ def test_sigterm_ends_it_in_time_whatever_hangs(redis_url: str, tmp_path: Path, 
 
 
 def test_sigterm_ends_it_while_it_starts(tmp_path: Path) -> None:
-    """While it waits for Redis, or for what its handler opens."""
+    """It ends while it waits for Redis, and while its handler's start hangs."""
     for settings in (
         {},
         {"id": "hangs-at-start", "handler": "tests.support.handlers:HangsAtBothEnds", "generation": 1},
@@ -318,7 +318,7 @@ def test_sigterm_ends_it_while_it_starts(tmp_path: Path) -> None:
 
 
 def test_redis_may_go_and_come_back_empty(tmp_path: Path) -> None:
-    """The cell serves all the while, and its lease is back soon after; a killed worker's lease ends by itself."""
+    """The cell serves all the time, and its lease is back soon after. A killed worker's lease expires."""
     port = free_port()
     url = f"redis://127.0.0.1:{port}/0"
     with ValkeyServer(port=port) as server, WorkerProcess(url, tmp_path, generation=1) as worker:
@@ -345,7 +345,7 @@ def test_redis_may_go_and_come_back_empty(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_opened_means_retry_until_it_can(redis_url: str, tmp_path: Path) -> None:
-    """Its restart says why it fails, the page shows it, and nothing needs a restart of the worker."""
+    """A restart of the component says why it fails, the page shows it, and the worker needs no restart."""
     with WorkerProcess(redis_url, tmp_path, generation=1) as worker:
         url, volume = worker.url(), tmp_path / "volume"
         volume.rename(tmp_path / "away")
@@ -361,7 +361,7 @@ def test_a_store_that_cannot_be_opened_means_retry_until_it_can(redis_url: str, 
 
 
 def test_restarts_of_components_under_load_lose_nothing(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
-    """Every event is answered ok and every line arrives."""
+    """Every event is answered ok, and every line arrives."""
     batches = [[f"e{number}-{i}" for i in range(10)] for number in range(20)]
 
     async def story() -> None:

@@ -24,30 +24,30 @@ CLOCK = SystemClock()
 
 @pytest.fixture(scope="module")
 def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    """One that may be made to fail."""
+    """One worker for all tests, with fault injection allowed."""
     with WorkerProcess(redis_url, tmp_path_factory.mktemp("faults"), chaos=True) as made:
         yield made
 
 
 def send(url: str, kind: str, seconds: float, **more: object) -> None:
-    """As a person would."""
+    """POST a fault to the worker, as a person would."""
     status, answer = post(f"{url}{CHAOS}", json.dumps({"kind": kind, "seconds": seconds, **more}).encode())
     assert status == 200, answer
 
 
 def inject(url: str, kind: str, **more: object) -> None:
-    """It begins now, and goes on until it is ended, however busy the machine is."""
+    """Begin a fault that goes on until it is ended, however busy the machine is."""
     send(url, kind, 600, **more)
     assert kind in get(f"{url}/components")[1]
 
 
 def end(url: str, kind: str) -> None:
-    """By hand."""
+    """End a fault as a person would."""
     send(url, kind, 0)
 
 
 def ask(url: str, name: str, *, canary: bool = False) -> tuple[str, float]:
-    """The answer for one event or canary, and how long it took; the text as it came when it is none."""
+    """The outcome for one event or canary and its duration; the raw text when the answer is no result."""
     begun = CLOCK.monotonic()
     _, text = post(f"{url}{EVENTS}", body(name, canary=canary))
     took = CLOCK.monotonic() - begun
@@ -58,7 +58,7 @@ def ask(url: str, name: str, *, canary: bool = False) -> tuple[str, float]:
 
 
 def ended(worker: WorkerProcess, url: str) -> None:
-    """Nothing is injected any more, and all is as before."""
+    """Check that no fault is injected any more and that events are ok."""
     components = worker.components(url)
     assert components["worker"] == (True, "takes events")
     assert components["store"][0]
@@ -76,7 +76,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_each_ends_by_itself(worker: WorkerProcess, kind: str) -> None:
-    """With its time."""
+    """Each kind of fault ends when its time is over."""
     url = worker.url()
     send(url, kind, 0.2, **FAULTS[kind])
 
@@ -89,7 +89,7 @@ def test_each_ends_by_itself(worker: WorkerProcess, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_each_is_ended_by_hand(worker: WorkerProcess, kind: str) -> None:
-    """With 0 seconds; until then `/components` tells of it."""
+    """A fault of 0 seconds ends it; until then `/components` shows it."""
     url = worker.url()
     inject(url, kind, **FAULTS[kind])
     assert f"injected: {kind}" in worker.components(url)["worker"][1]
@@ -97,8 +97,8 @@ def test_each_is_ended_by_hand(worker: WorkerProcess, kind: str) -> None:
     ended(worker, url)
 
 
-def test_slow(worker: WorkerProcess) -> None:
-    """Events and canaries take longer by that."""
+def test_slow_delays_events_and_canaries(worker: WorkerProcess) -> None:
+    """Events and canaries take the delay longer."""
     url = worker.url()
     inject(url, "slow", delay_s=0.3)
     assert "injected: slow (+0.3 s, x1)" in worker.components(url)["worker"][1]
@@ -136,8 +136,8 @@ def test_hang_is_a_gray_failure(worker: WorkerProcess) -> None:
     ended(worker, url)
 
 
-def test_errors(worker: WorkerProcess) -> None:
-    """Events are failed, canaries say retry."""
+def test_errors_fails_events_and_canaries(worker: WorkerProcess) -> None:
+    """Events fail, and canaries are answered with retry."""
     url = worker.url()
     inject(url, "errors")
     assert ask(url, "wrong")[0] == "failed"
@@ -147,8 +147,8 @@ def test_errors(worker: WorkerProcess) -> None:
     assert "wrong" not in worker.events()
 
 
-def test_garbage(worker: WorkerProcess) -> None:
-    """The event is processed, but nobody can read it from the answer."""
+def test_garbage_makes_answers_unreadable(worker: WorkerProcess) -> None:
+    """The event is processed, but nobody can read that from the answer."""
     url = worker.url()
     inject(url, "garbage")
     assert ask(url, "unread")[0].startswith('{"index": "no')
@@ -158,7 +158,7 @@ def test_garbage(worker: WorkerProcess) -> None:
 
 
 def test_a_component_fault_ends_with_a_restart_of_that_component(worker: WorkerProcess) -> None:
-    """Until then its check fails, and events and canaries are answered retry. No other's restart ends it."""
+    """Until then its check fails, and events and canaries get retry. A restart of another one does not end it."""
     url = worker.url()
     inject(url, "component", component="store")
     assert not worker.components(url)["store"][0]
@@ -169,15 +169,15 @@ def test_a_component_fault_ends_with_a_restart_of_that_component(worker: WorkerP
     ended(worker, url)
 
 
-def test_crash(redis_url: str, tmp_path: Path) -> None:
-    """SIGKILL, with no answer."""
+def test_crash_kills_the_worker(redis_url: str, tmp_path: Path) -> None:
+    """The worker dies of SIGKILL, and the client gets no answer."""
     with WorkerProcess(redis_url, tmp_path, chaos=True) as worker:
         assert post(f"{worker.url()}{CHAOS}", b'{"kind": "crash"}')[0] == 0
         assert worker.process.wait(10) == -signal.SIGKILL
 
 
 def test_a_hanging_worker_drains_all_the_same(redis_url: str, tmp_path: Path) -> None:
-    """SIGTERM ends what is injected, and the worker in order."""
+    """SIGTERM ends the injected faults, and then the worker in order."""
     with WorkerProcess(redis_url, tmp_path, chaos=True) as worker:
         inject(worker.url(), "hang")
         worker.process.terminate()
@@ -201,7 +201,7 @@ def test_a_hanging_worker_drains_all_the_same(redis_url: str, tmp_path: Path) ->
     ids=str,
 )
 def test_what_is_no_fault_is_explained(worker: WorkerProcess, fault: object, words: str) -> None:
-    """And injects nothing."""
+    """The worker refuses it with a text, and injects nothing."""
     url = worker.url()
     status, answer = post(f"{url}{CHAOS}", json.dumps(fault).encode())
     assert status == 400

@@ -1,4 +1,4 @@
-"""Two real worker processes on one store: the newer one disturbs the older in nothing until it has its turn."""
+"""Two real worker processes on one store: the newer one does not disturb the older until it is its turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVENTS = protocol.EVENTS_PATH
 
 @contextmanager
 def two(redis_url: str, directory: Path, **settings: object) -> Iterator[tuple[WorkerProcess, WorkerProcess, str, str]]:
-    """Generations 1 and 2 of a cell, both ready, and their addresses; 1 has had an event."""
+    """Generations 1 and 2 of one cell, both ready, and their addresses. Generation 1 has processed an event."""
     with WorkerProcess(redis_url, directory, generation=1, **settings) as older:
         old_url = older.url()
         assert outcomes(post(f"{old_url}{EVENTS}", body("before"))[1]) == {0: "ok"}
@@ -34,7 +34,7 @@ def two(redis_url: str, directory: Path, **settings: object) -> Iterator[tuple[W
 
 @contextmanager
 def redis_that_goes() -> Iterator[tuple[ValkeyServer, str]]:
-    """A Redis of its own, to be ended in the middle."""
+    """A Redis server that a test may end in the middle."""
     port = free_port()
     server = ValkeyServer(port=port)
     server.start()
@@ -46,7 +46,7 @@ def redis_that_goes() -> Iterator[tuple[ValkeyServer, str]]:
 
 
 def test_the_older_goes_on_until_the_newer_has_its_first_event(redis_url: str, tmp_path: Path) -> None:
-    """The newer answers canaries in the meantime; afterwards the older commits nothing and ends itself, in order."""
+    """Until then the newer one only answers canaries. Afterwards the older one commits nothing and exits with 0."""
     with two(redis_url, tmp_path) as (older, newer, old_url, new_url):
         for number in range(3):
             assert outcomes(post(f"{new_url}{EVENTS}", body("c", generation=2, canary=True))[1]) == {0: "ok"}
@@ -62,7 +62,7 @@ def test_the_older_goes_on_until_the_newer_has_its_first_event(redis_url: str, t
 
 
 def test_a_late_commit_of_the_older_is_refused(redis_url: str, tmp_path: Path) -> None:
-    """Its handler had begun before, and ends after: the answer is retry, and nothing of it is in the store."""
+    """Its handler began before and ends after. The answer is retry, and nothing of it is in the store."""
     slow = json.dumps({"kind": "slow", "delay_s": 3}).encode()
     with two(redis_url, tmp_path, chaos=True) as (older, newer, old_url, new_url):
 
@@ -85,7 +85,7 @@ def test_a_late_commit_of_the_older_is_refused(redis_url: str, tmp_path: Path) -
 def test_an_admitted_instance_delivers_what_a_crashed_one_has_left(
     redis_url: str, aws_endpoint: str, tmp_path: Path
 ) -> None:
-    """Without any event; and not a line before it is admitted."""
+    """It needs no event for that, and delivers no line before it is admitted."""
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
@@ -115,7 +115,7 @@ def test_an_admitted_instance_delivers_what_a_crashed_one_has_left(
 
 
 def test_being_admitted_alone_fences_the_older(redis_url: str, tmp_path: Path) -> None:
-    """No event comes to the newer one: the registry's word is enough, for both."""
+    """The newer one gets no event: the registry's word is enough for both."""
     with two(redis_url, tmp_path) as (older, newer, _, new_url):
         newer.admit(2)
         newer.has_taken()
@@ -124,7 +124,7 @@ def test_being_admitted_alone_fences_the_older(redis_url: str, tmp_path: Path) -
 
 
 def test_without_redis_the_first_event_is_enough(tmp_path: Path) -> None:
-    """Nobody can be told that it is admitted; routers send by the last that they knew."""
+    """Nobody can be told that it is admitted, but routers send by what they last knew."""
     with redis_that_goes() as (server, url), two(url, tmp_path) as (older, newer, old, new):
         server.terminate()
         assert outcomes(post(f"{old}{EVENTS}", body("a"))[1]) == {0: "ok"}
@@ -134,8 +134,8 @@ def test_without_redis_the_first_event_is_enough(tmp_path: Path) -> None:
         assert newer.events() == {"before", "a", "b"}
 
 
-def test_an_older_one_without_events_ends_too_when_its_store_is_taken(tmp_path: Path) -> None:
-    """Its sink learns it, though Redis is away: it would deliver the same lines."""
+def test_an_older_instance_without_events_ends_when_its_store_is_taken(tmp_path: Path) -> None:
+    """Redis is away. The older one learns it from its sink, which would deliver the same lines."""
     with redis_that_goes() as (server, url), two(url, tmp_path) as (older, _, _, new):
         server.terminate()
         assert outcomes(post(f"{new}{EVENTS}", body("b", generation=2))[1]) == {0: "ok"}

@@ -1,4 +1,4 @@
-"""What a cell of a worker process has in AWS, and what has arrived there."""
+"""A cell's resources in AWS for a worker process, and the records that arrive there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from router.adapters.aws.session import AwsConfig, open_client
 
 
 async def make_cell(stack: AsyncExitStack, endpoint: str, environment: str) -> tuple[Any, str]:
-    """What cell-0000 has in AWS; an S3 client, and the bucket where its lines arrive."""
+    """Make the resources of cell-0000 in AWS. Returns an S3 client, and the bucket in which the cell's lines arrive."""
     aws = AwsConfig("us-east-1", endpoint)
     clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
     names = Names("cellrouter", environment, "q", "d")
@@ -21,7 +21,7 @@ async def make_cell(stack: AsyncExitStack, endpoint: str, environment: str) -> t
 
 
 async def arrived(s3: Any, bucket: str) -> list[dict[str, Any]]:
-    """Every record in a bucket."""
+    """Read every record that has arrived in a bucket."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [found["Key"] async for page in pages for found in page.get("Contents", ())]
     bodies = [await (await s3.get_object(Bucket=bucket, Key=key))["Body"].read() for key in keys]

@@ -1,4 +1,4 @@
-"""Handlers for tests that misbehave, or that wait to be let go on."""
+"""Handlers for tests that misbehave, or that wait until the test lets them go on."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from cell_worker.api import Cell, Component, Event
 
 
 async def stuck(event: Event, cell: Cell) -> None:
-    """Never ends, but can be cancelled."""
+    """Never end, but allow to be cancelled."""
     await asyncio.Event().wait()
 
 
 async def stuck_thread(event: Event, cell: Cell) -> None:
-    """Never ends, and can't be cancelled: a blocking call in a thread, as boto3's."""
+    """Never end and never be cancelled, like a blocking call of boto3 in a thread."""
     await asyncio.to_thread(threading.Event().wait)
 
 
 class Gate:
-    """A handler that notes what has begun and waits until it may go on."""
+    """A handler that notes which events have begun, and waits until it is opened."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -32,18 +32,18 @@ class Gate:
 
 
 class NeedsMore:
-    """Can't be made without an argument."""
+    """A handler class that can't be made without an argument."""
 
     def __init__(self, more: str) -> None:
         self.more = more
 
 
 class NotCallable:
-    """Has no __call__."""
+    """A class without __call__, so it is no handler."""
 
 
 class HangsAtBothEnds:
-    """Its start or its stop never returns, as `CELL_ID` says: what it opens is away."""
+    """A handler whose start or stop hangs, as `CELL_ID` says, like one whose database is unreachable."""
 
     async def start(self, cell: Cell) -> Sequence[Component]:
         if cell.cell_id == "hangs-at-start":
@@ -58,7 +58,7 @@ class HangsAtBothEnds:
 
 
 class CannotStart:
-    """A handler whose start fails."""
+    """A handler whose start raises."""
 
     async def start(self, cell: Cell) -> Sequence[Component]:
         raise ValueError("no such folder: rules")
@@ -71,14 +71,14 @@ class CannotStart:
 
 
 class Unspeakable(Exception):
-    """As real ones are whose message misses its arguments."""
+    """An exception whose text raises, as that of real ones does when arguments are missing."""
 
     def __str__(self) -> str:
         raise ValueError
 
 
 class PlainCanary:
-    """Its canary can't be awaited."""
+    """A handler whose canary is no coroutine, so it can't be used."""
 
     async def __call__(self, event: Event, cell: Cell) -> None:
         return

@@ -1,4 +1,4 @@
-"""The cell's Store port in memory."""
+"""A fake of the cell's Store port that keeps everything in memory."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from cell_worker.store.store import MAX_OUTBOX_BYTES, FencedError, StoreError
 
 
 class Volume:
-    """What outlives an instance."""
+    """What outlives an instance: the data that its successors find."""
 
     def __init__(self) -> None:
-        self.opened = 0  # the highest generation that ever opened it
-        self.highest = 0  # the one that has it
+        self.opened = 0  # the highest generation that has ever opened it
+        self.highest = 0  # the generation that has taken it
         self.processed: set[str] = set()
         self.lines: list[tuple[int, bytes]] = []
         self.next_seq = 1
 
 
 class MemoryStore:
-    """Store on a Volume. `broken` makes writes fail, as a full disk does."""
+    """The Store port on a Volume. While `broken` is set, writes fail as on a full disk."""
 
     def __init__(self, volume: Volume | None = None) -> None:
         self.volume = volume or Volume()

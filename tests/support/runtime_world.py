@@ -21,14 +21,14 @@ Handle = Callable[[Event, Cell], Awaitable[Mapping[str, object] | None]]
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A test that is a coroutine."""
+    """Make a coroutine a test, which runs in an event loop of its own."""
     return functools.wraps(test)(lambda *args, **given: run(test(*args, **given)))
 
 
 async def make(
     handler: Handle, *, concurrency: int = 4, timeout_s: float = 30, generation: int = 1, volume: Volume | None = None
 ) -> tuple[Runtime, MemoryStore]:
-    """A runtime of cell-0000, in standby."""
+    """Make a runtime of cell-0000 in standby, and its store in memory."""
     store = MemoryStore(volume)
     await store.open(generation)
     identity = Identity("cell-0000", generation, "test", side_effects=True)
@@ -37,28 +37,28 @@ async def make(
 
 
 def batch(*ids: str, deadline_s: float = 30) -> EventBatch:
-    """A batch for it; an event named `canary` is one."""
+    """A batch for cell-0000 with an event for each id. The id `canary` is a canary."""
     events = [WireEvent(name, "key", 1, msgspec.Raw(b'{"x": 1}'), canary=name == "canary") for name in ids]
     return EventBatch("cell-0000", 1, 1, deadline_s, events)
 
 
 async def results(runtime: Runtime, work: EventBatch) -> dict[int, EventResult]:
-    """Every result by its index."""
+    """Process a batch and return every result by its index."""
     return {result.index: result async for result in runtime.process(work)}
 
 
 async def one_result(runtime: Runtime, work: EventBatch | None = None) -> EventResult:
-    """The result of a batch of one."""
+    """Process a batch of one event and return its result."""
     (result,) = (await results(runtime, work or batch("a"))).values()
     return result
 
 
 async def turns(count: int = 20) -> None:
-    """Let all that can go on go on."""
+    """Give every task that can go on time to do so."""
     for _ in range(count):
         await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, no wait
 
 
 async def emit(event: Event, cell: Cell) -> None:
-    """A handler that leaves a line."""
+    """Emit one line about the event."""
     cell.emit({"id": event.event_id})

@@ -1,4 +1,4 @@
-"""What the security tests share: a monitor against a real MiniStack, and logs put into its buckets."""
+"""What the security tests share: a monitor against a real MiniStack, and the logs in its bucket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def aws_environment(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The standard variables, as an operator sets them. MiniStack takes a 12-digit access key as the account."""
+    """Set the variables that an operator sets. MiniStack takes a 12-digit access key for the account."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCOUNT)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -32,7 +32,7 @@ def aws_environment(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class World:
-    """A started monitor and what surrounds it."""
+    """A started monitor with its components, a log bucket, and AWS clients."""
 
     monitor: SecurityMonitor
     components: dict[str, Component]
@@ -45,13 +45,13 @@ class World:
             await s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
     async def process(self, body: Any, *, side_effects: bool = False) -> tuple[Mapping[str, Any], Cell]:
-        """Have an event processed; returns the handler's answer and the cell with what was emitted."""
+        """Process an event. Returns the handler's answer, and the cell with what was emitted."""
         cell = a_cell(side_effects=side_effects)
         encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await self.monitor(Event(f"event-{uuid.uuid4().hex}", ACCOUNT, 1, encoded), cell), cell
 
     async def process_log(self, records: list[Any], *, side_effects: bool = False) -> list[dict[str, Any]]:
-        """Put a log of these records and process its event; returns what was emitted."""
+        """Put a log with these records into the bucket, process its event, and return what was emitted."""
         key = f"AWSLogs/{uuid.uuid4().hex}.json"
         await self.put(key, json.dumps({"Records": records}).encode())
         _, cell = await self.process(notification(self.bucket, key), side_effects=side_effects)
@@ -59,19 +59,19 @@ class World:
 
 
 def a_cell(*, side_effects: bool = False) -> Cell:
-    """A cell whose emissions can be read."""
+    """Make a cell whose emitted records can be read."""
     return Cell("cell-0007", 3, "test", side_effects, structlog.stdlib.get_logger())
 
 
 def notification(bucket: str, key: str, **s3_object: Any) -> dict[str, Any]:
-    """One record of an S3 notification."""
+    """One record of an S3 notification about this object."""
     s3 = {"bucket": {"name": bucket}, "object": {"key": key, "size": 1, "sequencer": "00", **s3_object}}
     return {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3}
 
 
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
-    """Start a monitor and make a log bucket."""
+    """Start a monitor on a new log bucket, and stop it at the end."""
     session = get_session()
 
     def client(service: str, account: str = ACCOUNT) -> Any:
@@ -89,7 +89,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def run(scenario: Callable[[World], Awaitable[T]]) -> T:
-    """Run a scenario in a fresh world."""
+    """Run a scenario in a new world of its own."""
 
     async def inside() -> T:
         async with world() as made:

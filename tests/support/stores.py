@@ -1,4 +1,4 @@
-"""Stores for the contract suites: the fake in memory, and SQLite."""
+"""The stores that the contract suites run on: the fake in memory, and SQLite."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tests.support.aio import run
 from tests.support.memory_store import MemoryStore, Volume
 
 Make = Callable[[], Store]
-"""Another instance's store on the same volume."""
+"""Makes the store of one more instance on the same volume."""
 
 
 def maker(kind: str, directory: Path) -> Make:
-    """Stores on one volume."""
+    """Make a function that makes stores of this kind, `memory` or `sqlite`, all on one volume."""
     volume = Volume()
     return lambda: MemoryStore(volume) if kind == "memory" else SqliteStore(directory / "cell" / "store.db")
 
 
 def on(make: Make, story: Callable[[Store], Awaitable[None]]) -> None:
-    """Run a story on a store that generation 1 has taken."""
+    """Run a story on a store that generation 1 has taken, and close the store."""
 
     async def main() -> None:
         store = make()

@@ -1,4 +1,4 @@
-"""Watches an environment in Redis while a test runs, and notes what must never be."""
+"""Watches an environment in Redis while a test runs, and notes what must never happen."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ POLL_S: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """What a watcher knows of one."""
+    """What the watcher knows of one leadership."""
 
     owner: str
     epoch: int
-    since_ms: int  # it began then or earlier, by the server's clock
+    since_ms: int  # it began at this time of the server's clock, or earlier
 
 
 class Watcher:
-    """Reads all of an environment in Redis again and again, each time as of one moment; notes what must never be.
+    """Reads an environment in Redis again and again, each time at one moment, and notes violations of these rules.
 
-    At most one lease of a leader lives; epochs and generations never go back; a generation of a cell is one instance's;
-    whoever leads no more writes no line of the audit.
+    At most one leader has a live lease. Epochs and generations never go back. A generation of a cell belongs to one
+    instance. Whoever no longer leads writes no line of the audit.
     """
 
     def __init__(self, redis: Redis, environment: str, secret: str) -> None:
         self.violations: list[str] = []
         self.leaderships: list[Leadership] = []
-        self.instances: dict[str, str] = {}  # "cell/generation" → the instance that first had its lease
-        self.audit: list[AuditEntry] = []  # what came since the first look
-        self.strangers: set[str] = set()  # who is in it and never led: people, and routers, by their proposals
+        self.instances: dict[str, str] = {}  # "cell/generation" → the first instance with a lease of it
+        self.audit: list[AuditEntry] = []  # entries since the first look
+        self.strangers: set[str] = set()  # authors of entries who never led: people, and routers by their proposals
         self.looks = 0
         self.may_resign = False  # set it before a leader is asked to stop, which ends its lease early
         self._redis = redis
         self._secret = secret
         names = ("leader", "cells", "leases", "map", "generations", "audit")
         self._key = {name: protocol.redis_key(environment, name) for name in names}
-        self._highest: dict[str, int] = {}  # of each number that only grows
-        self._ends_ms = 0  # of the leader's lease, at the last look
-        self._read = "-"  # the audit, up to here
+        self._highest: dict[str, int] = {}  # the last value of each number that must only grow
+        self._ends_ms = 0  # when the leader's lease ended, as of the last look
+        self._read = "-"  # the audit is read up to this entry
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look again and again until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(POLL_S)  # noqa: TID251 - a poll of a real server
 
     async def look(self) -> None:
-        """Once."""
+        """Read the environment once, and note what is wrong."""
         key = self._key
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.time()
@@ -111,7 +111,7 @@ class Watcher:
         owners = [leadership.owner for leadership in self.leaderships]
         for name, fields in entries:
             at_ms, entry = int(name.split(b"-")[0]), msgspec.json.decode(fields[b"entry"], type=AuditEntry)
-            if self.looks:  # what was there at the first look may be of earlier leaders
+            if self.looks:  # older entries may be by earlier leaders
                 self.audit.append(entry)
                 leading = owners[-2:] if at_ms <= self.leaderships[-1].since_ms else owners[-1:]
                 if entry.who not in owners:
@@ -124,7 +124,7 @@ class Watcher:
 
 @asynccontextmanager
 async def watching(redis: Redis, environment: str, secret: str) -> AsyncIterator[Watcher]:
-    """A watcher that runs beside the block, and has seen nothing that must not be."""
+    """Watch the environment during the block, and check at its end that no rule was violated."""
     watcher = Watcher(redis, environment, secret)
     await watcher.look()
     task = asyncio.create_task(watcher.run())

@@ -1,4 +1,4 @@
-"""A real worker process for tests, and the calls a router would make."""
+"""A real worker process for tests, and the requests that a router would send to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ SECRET = "a-secret-for-tests"
 
 
 class WorkerProcess:
-    """`python -m cell_worker` of an environment of its own. Use as a context manager: it never outlives the test."""
+    """A process `python -m cell_worker` with an environment of its own.
+
+    Use it as a context manager: the process never outlives the test.
+    """
 
     def __init__(self, redis_url: str, directory: Path, **settings: object) -> None:
         self.redis_url = redis_url
@@ -64,11 +67,11 @@ class WorkerProcess:
         self.process.wait()
 
     def said(self) -> str:
-        """Its log."""
+        """The log of the process so far."""
         return self.log.read_text()
 
     def lease(self) -> tuple[protocol.Lease, protocol.InstanceRecord] | None:
-        """The newest lease of its environment, when its signature is right."""
+        """The newest lease of the environment whose signature is right, with its record."""
         with Redis.from_url(self.redis_url) as redis:
             found: Any = redis.hgetall(protocol.redis_key(self.environment, "leases"))
         leases = [msgspec.json.decode(value, type=protocol.Lease) for value in found.values()]
@@ -76,7 +79,7 @@ class WorkerProcess:
         return max(records, key=lambda pair: pair[1].generation, default=None)
 
     def ready(self) -> protocol.InstanceRecord:
-        """Wait until it has a ready lease; what it says of itself."""
+        """Wait until the worker has a ready lease, and return its record."""
 
         async def has_lease() -> bool:
             assert self.process.poll() is None, self.said()
@@ -92,7 +95,7 @@ class WorkerProcess:
         return record.address in self.said()
 
     def has_taken(self) -> None:
-        """Wait until it says that it has the cell's store."""
+        """Wait until the log says that the worker has taken the cell's store."""
 
         async def said_so() -> bool:
             assert self.process.poll() is None, self.said()
@@ -101,33 +104,33 @@ class WorkerProcess:
         run(until(said_so, "it has taken the store"))
 
     def url(self) -> str:
-        """Its address."""
+        """Wait until the worker is ready, and return its base URL."""
         return f"http://{self.ready().address}"
 
     def components(self, url: str) -> dict[str, tuple[bool, str]]:
-        """Name → whether it is healthy, and what it says of itself."""
+        """Whether each component is healthy and what it says of itself, by its name."""
         return {part["name"]: (part["healthy"], part["detail"]) for part in json.loads(get(f"{url}/components")[1])}
 
     def admit(self, generation: int) -> None:
-        """As the controller does."""
+        """Admit a generation of the cell in Redis, as the controller does."""
         record = json.dumps({"cell_id": "cell-0000", "generation": generation})
         with Redis.from_url(self.redis_url) as redis:
             redis.hset(protocol.redis_key(self.environment, "cells"), "cell-0000", record)
 
     def lines(self) -> int:
-        """How many its outbox holds."""
+        """How many lines the outbox of the cell's store has."""
         with closing(sqlite3.connect(self.directory / "volume" / "store.db")) as db:
             return int(db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
 
     def events(self) -> set[str]:
-        """What its store says is done."""
+        """The ids of the events that are done, as the cell's store says."""
         with closing(sqlite3.connect(self.directory / "volume" / "store.db")) as db:
             rows = db.execute("SELECT event_id FROM processed").fetchall()
         return {row[0] for row in rows}
 
 
 def body(*ids: str, generation: int = 1, cell_id: str = "cell-0000", canary: bool = False) -> bytes:
-    """A batch as JSON; of canaries, when they are to be that."""
+    """A batch as JSON, with an event, or a canary, for each id."""
     more = {"canary": True} if canary else {}
     events = [{"event_id": i, "partition_key": "k", "attempt": 1, "body": {"n": 1}, **more} for i in ids]
     batch = {"cell_id": cell_id, "generation": generation, "epoch": 1, "deadline_s": 30, "events": events}
@@ -135,7 +138,7 @@ def body(*ids: str, generation: int = 1, cell_id: str = "cell-0000", canary: boo
 
 
 def post(url: str, data: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Status and body; 0 when the connection ends without an answer."""
+    """POST bytes, and return status and body. The status is 0 when the connection ends without an answer."""
     given = {"Authorization": protocol.bearer(SECRET)} if headers is None else dict(headers)
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data, given), timeout=30) as reply:
@@ -149,7 +152,7 @@ def post(url: str, data: bytes, headers: Mapping[str, str] | None = None) -> tup
 
 
 def get(url: str) -> tuple[int, str]:
-    """Status and body."""
+    """GET a page, and return status and body."""
     try:
         with urllib.request.urlopen(url, timeout=10) as reply:
             return reply.status, reply.read().decode()
@@ -158,12 +161,12 @@ def get(url: str) -> tuple[int, str]:
 
 
 def outcomes(lines: str) -> dict[int, str]:
-    """Index → outcome of an answer's lines."""
+    """The outcome in each result line, by the event's index."""
     return {result["index"]: result["outcome"] for result in map(json.loads, lines.splitlines())}
 
 
 async def in_parallel(url: str, batches: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
-    """POST batches at once."""
+    """POST several batches at the same time, and return status and body of each answer."""
     return await asyncio.gather(
         *(asyncio.to_thread(post, f"{url}{protocol.EVENTS_PATH}", body(*ids)) for ids in batches)
     )

@@ -1,4 +1,4 @@
-"""Correlations within one log object: counting by group and time."""
+"""Correlations within one log object: they count records by group and time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER = BASE | {
 
 
 def evaluate(folder: Path, records: list[dict[str, Any]], **correlation: Any) -> list[Match]:
-    """The matches of the two rules above and a correlation of them."""
+    """The matches of the two rules above and of a correlation that counts them."""
     body = {"type": "event_count", "rules": ["base"], "timespan": "1m", "group-by": ["user"], "condition": {"gte": 3}}
     counted = {"title": "counted", "id": "00000003-2222-4333-8444-555555555555", "correlation": body | correlation}
     (folder / "rules.yml").write_text(yaml.safe_dump_all([BASE, OTHER, counted]))
@@ -36,12 +36,12 @@ def evaluate(folder: Path, records: list[dict[str, Any]], **correlation: Any) ->
 
 
 def counts(matches: list[Match]) -> list[tuple[tuple[str, ...], int, int]]:
-    """Group, count and number of records of each window."""
+    """The group, the count and the number of records of each window."""
     return [(match.window.group, match.window.count, len(match.window.hits)) for match in matches if match.window]
 
 
 def at(second: int, user: str = "u", name: str = "Read", **more: Any) -> dict[str, Any]:
-    """A record at a second past noon."""
+    """A record this many seconds after noon."""
     return {
         "eventName": name,
         "user": user,
@@ -51,13 +51,13 @@ def at(second: int, user: str = "u", name: str = "Read", **more: Any) -> dict[st
 
 
 def test_event_count_needs_enough_in_the_window(tmp_path: Path) -> None:
-    """Three in a minute are found once, with all of the window; spread over more they are not."""
+    """Three records in a minute are one finding with the whole window. Spread over more time they are none."""
     assert counts(evaluate(tmp_path, [at(0), at(30), at(60), at(61)])) == [(('["u"]',), 3, 3)]
     assert counts(evaluate(tmp_path, [at(0), at(31), at(62), at(93)])) == []
 
 
 def test_windows_do_not_overlap(tmp_path: Path) -> None:
-    """A long burst is one finding per timespan, not one per record."""
+    """A long burst is one finding for each timespan, not one for each record."""
     assert counts(evaluate(tmp_path, [at(10 * number) for number in range(12)])) == [
         (('["u"]',), 7, 7),
         (('["u"]',), 5, 5),
@@ -65,20 +65,20 @@ def test_windows_do_not_overlap(tmp_path: Path) -> None:
 
 
 def test_the_order_of_records_does_not_matter(tmp_path: Path) -> None:
-    """CloudTrail doesn't sort its records: time counts, not place."""
+    """CloudTrail does not sort its records, so only their times count."""
     records = [at(0), at(200), at(20), at(220), at(40), at(240)]
     assert counts(evaluate(tmp_path, records)) == counts(evaluate(tmp_path, records[::-1])) == [(('["u"]',), 3, 3)] * 2
 
 
 def test_groups_are_counted_apart(tmp_path: Path) -> None:
-    """Two users with two each are nobody with three; records without the field are a group of their own."""
+    """Two users with two records each are no user with three. Records without the field form a group."""
     assert counts(evaluate(tmp_path, [at(0, "a"), at(1, "a"), at(2, "b"), at(3, "b")])) == []
     nobody = [{key: value for key, value in at(second).items() if key != "user"} for second in range(3)]
     assert counts(evaluate(tmp_path, nobody)) == [(("[]",), 3, 3)]
 
 
 def test_value_count_counts_different_values(tmp_path: Path) -> None:
-    """The same secret read ten times is one secret; a record without one counts for nothing."""
+    """The same secret read ten times is one secret. A record without a secret counts for nothing."""
     condition = {"field": "p.secret", "gte": 3}
     same = [at(second, p={"secret": "s"}) for second in range(10)]
     different = [at(second, p={"secret": f"s{second % 3}"}) for second in range(6)]
@@ -89,7 +89,7 @@ def test_value_count_counts_different_values(tmp_path: Path) -> None:
 
 
 def test_temporal_needs_every_rule(tmp_path: Path) -> None:
-    """All of its rules have to match within the window, in any order."""
+    """All rules of the correlation must match within the window, in any order."""
     change = {"type": "temporal", "rules": ["base", "other"], "condition": {"gte": 2}}
     assert counts(evaluate(tmp_path, [at(5), at(0, name="Write")], **change)) == [(('["u"]',), 2, 2)]
     assert counts(evaluate(tmp_path, [at(5), at(6)], **change)) == []
@@ -97,7 +97,7 @@ def test_temporal_needs_every_rule(tmp_path: Path) -> None:
 
 
 def test_aliases_name_a_group_by_another_field_in_each_rule(tmp_path: Path) -> None:
-    """A group-by that is an alias reads the field that the record's rule says."""
+    """A group-by that is an alias reads the field that the alias has for the record's rule."""
     change = {
         "type": "temporal",
         "rules": ["base", "other"],
@@ -111,19 +111,19 @@ def test_aliases_name_a_group_by_another_field_in_each_rule(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("generate", "expected"), [(False, ["counted"]), (True, ["base", "base", "base", "counted"])])
 def test_generate_keeps_the_rules_own_findings(generate: bool, expected: list[str], tmp_path: Path) -> None:
-    """A correlation replaces what it counts unless it says otherwise."""
+    """A correlation's findings replace those of the rules that it counts, unless it says `generate`."""
     matches = evaluate(tmp_path, [at(0), at(1), at(2)], generate=generate)
     assert [match.rule.title for match in matches] == expected
 
 
 @pytest.mark.parametrize("time", [None, "noon", 12, "2026-01-05T12:00:00"])
 def test_records_without_a_time_are_not_counted(time: Any, tmp_path: Path) -> None:
-    """A time that can't be placed puts its record in no window."""
+    """A record whose time can't be read belongs to no window."""
     assert evaluate(tmp_path, [at(0), at(1), at(2) | {"eventTime": time}]) == []
 
 
 def test_gt_is_one_more_than_gte(tmp_path: Path) -> None:
-    """The bounds are exact."""
+    """Both bounds are exact: gt 2 means three or more."""
     three = [at(0), at(1), at(2)]
     assert len(evaluate(tmp_path, three, condition={"gt": 2})) == 1
     assert evaluate(tmp_path, three, condition={"gt": 3}) == []
@@ -151,7 +151,7 @@ def aggregate(folder: Path, records: list[dict[str, Any]], condition: str, **mor
     ],
 )
 def test_the_old_aggregation_syntax_is_a_correlation(condition: str, expected: list[Any], tmp_path: Path) -> None:
-    """count() counts records, count(field) different values; the rule's matches are reported only together."""
+    """count() counts records, count(field) its different values. The rule reports only the count."""
     records = [at(0, "a", p={"id": 1}), at(10, "a", p={"id": 2}), at(20, "a", p={"id": 1}), at(30, "bot", p={"id": 1})]
     matches = aggregate(tmp_path, records, condition, timeframe="1m")
     assert counts(matches) == expected
@@ -160,7 +160,7 @@ def test_the_old_aggregation_syntax_is_a_correlation(condition: str, expected: l
 
 
 def test_the_timeframe_stands_in_the_rule_or_in_its_detection(tmp_path: Path) -> None:
-    """Public rules have it in both places; without one the log object is the time."""
+    """Public rules have it in both places. Without one, the whole log object counts."""
     records = [at(0), at(30), at(100)]
     for place in ({"timeframe": "1m"}, {"also": {"timeframe": "1m"}}):
         assert counts(aggregate(tmp_path, records, "s | count() > 1", **place)) == [((), 2, 2)]
@@ -168,11 +168,11 @@ def test_the_timeframe_stands_in_the_rule_or_in_its_detection(tmp_path: Path) ->
 
 
 def test_a_timeframe_in_the_detection_is_no_part_of_the_condition(tmp_path: Path) -> None:
-    """`all of them` asks for the selections alone."""
+    """`all of them` means the selections and not the timeframe."""
     records = [at(0, "bot")]
     assert len(aggregate(tmp_path, records, "all of them", also={"timeframe": "1m"})) == 1
 
 
 def test_a_timespan_beyond_all_times_is_just_long(tmp_path: Path) -> None:
-    """Whatever number stands there, loading doesn't fail."""
+    """Loading a rule does not fail, however long its timespan is."""
     assert len(evaluate(tmp_path, [at(0), at(1), at(2)], timespan="99999999999y")) == 1

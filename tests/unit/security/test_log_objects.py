@@ -1,4 +1,4 @@
-"""Log objects: what a notification names, and what is in the bytes, or the sentence why not."""
+"""Log objects: the name in a notification, and the log in an object's bytes or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def notification(key: str = "a.json.gz", **changes: Any) -> dict[str, Any]:
 
 
 def test_keys_are_decoded() -> None:
-    """Notifications URL-encode keys as forms do."""
+    """A notification URL-encodes its key as a form does."""
     assert log_object(notification("AWSLogs/my+logs/caf%C3%A9%2B1.json")).key == "AWSLogs/my logs/café+1.json"
 
 
 def test_the_version_is_kept() -> None:
-    """A versioned object is read as it was when the event happened."""
+    """Of a versioned object, the version that the notification names is read."""
     s3 = {"bucket": {"name": "logs"}, "object": {"key": "a", "versionId": "v1"}}
     assert log_object(notification(s3=s3)).version_id == "v1"
     assert log_object(notification()).version_id is None
@@ -44,7 +44,7 @@ def bridged(key: str = "a.json.gz", kind: str = "Object Created", **entity: Any)
 
 
 def test_notifications_through_eventbridge_are_read() -> None:
-    """Their keys are not encoded, and the version has another name."""
+    """Their keys are not URL-encoded, and the version has another name."""
     assert log_object(bridged("AWSLogs/my+logs/100%25.json")) == LogObject("logs", "AWSLogs/my+logs/100%25.json", None)
     assert log_object(bridged(**{"version-id": "v1"})).version_id == "v1"
     assert log_object(bridged(versionId="v1")).version_id is None
@@ -71,7 +71,7 @@ def test_notifications_through_eventbridge_are_read() -> None:
     ],
 )
 def test_other_bodies_are_rejected(body: Any) -> None:
-    """Only the creation of a named object is work."""
+    """Only a notification that a named object was created is accepted."""
     with pytest.raises(RejectEvent, match=r"notification"):
         log_object(body)
 
@@ -87,7 +87,7 @@ def test_other_bodies_are_rejected(body: Any) -> None:
     ids=["plain", "gzip", "padded", "two members"],
 )
 def test_logs_are_read(stored: bytes) -> None:
-    """Gzip in all its forms, and plain JSON."""
+    """Every form of gzip is read, and plain JSON too."""
     assert parse(stored, SOURCE, MIB) == [{"eventName": "A"}]
 
 
@@ -125,7 +125,7 @@ CORRUPT[-6] ^= 0xFF
     ],
 )
 def test_what_is_no_log_is_rejected_with_a_reason(stored: bytes, reason: str) -> None:
-    """Each defect has a sentence that names the object."""
+    """The reason is a sentence that names the object and its defect."""
     with pytest.raises(RejectEvent, match=reason) as caught:
         parse(stored, SOURCE, MIB)
     assert str(caught.value).startswith("s3://logs/AWSLogs/1/a.json.gz ")
@@ -133,7 +133,7 @@ def test_what_is_no_log_is_rejected_with_a_reason(stored: bytes, reason: str) ->
 
 @given(stored=st.binary(max_size=200) | st.binary(max_size=100).map(gzip.compress))
 def test_any_bytes_are_a_log_or_rejected(stored: bytes) -> None:
-    """Nothing that can lie in a bucket ends in another exception."""
+    """No bytes in a bucket, whatever they are, raise another exception."""
     try:
         parse(stored, SOURCE, MIB)
     except RejectEvent as error:

@@ -1,4 +1,4 @@
-"""The shipped rules: each fires on its attack and on nothing else, on made-up logs and on real ones."""
+"""The shipped rules: each one finds its attack and nothing else, in generated logs and in real ones."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def named(expected: Counter[str] | None) -> Counter[str]:
 
 
 def test_all_shipped_rules_load() -> None:
-    """Every shipped file is in use, and each has what a reader of a finding needs."""
+    """Every shipped file is in use, and has what a reader of its findings needs."""
     files = sorted(SHIPPED_RULES.glob("*.yml"))
     assert RULES.skipped == []
     assert len(RULES) == len(files) >= 15
@@ -66,7 +66,7 @@ def test_all_shipped_rules_load() -> None:
 
 
 def test_every_rule_has_an_attack() -> None:
-    """The demo's table of ids is that of the shipped files, and every rule that reports has an attack pattern."""
+    """The demo's table of ids is that of the shipped files, and every rule that reports has an attack."""
     shipped = {file.stem: str(yaml.safe_load(file.read_text())["id"]) for file in SHIPPED_RULES.glob("*.yml")}
     assert {name: rule_id for name, rule_id in shipped.items() if name not in COUNTED_ONLY} == RULE_IDS
     assert {name for attack in ATTACKS for name in attack.finds} == RULE_IDS.keys()
@@ -74,7 +74,7 @@ def test_every_rule_has_an_attack() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_made_up_logs_give_exactly_what_was_put_in(seed: int) -> None:
-    """File by file, what is found is what the generator says, through every attack and much benign work."""
+    """For each file, the findings are what the generator says, through all attacks and much benign work."""
     files = list(generate(files=200, accounts=7, seed=seed, attack_share=0.5))
     wrong = [
         (file.key, named(file.expected), found(file.body)) for file in files if found(file.body) != named(file.expected)
@@ -84,7 +84,7 @@ def test_made_up_logs_give_exactly_what_was_put_in(seed: int) -> None:
 
 
 def test_benign_work_finds_nothing() -> None:
-    """Thousands of everyday calls, near misses among them, and not one finding."""
+    """Thousands of everyday calls, some of them near misses, give no finding."""
     files = list(generate(files=150, accounts=3, seed=4, attack_share=0))
     assert sum((found(file.body) for file in files), Counter()) == Counter()
 
@@ -94,7 +94,7 @@ def test_benign_work_finds_nothing() -> None:
     reason="the real CloudTrail logs are not at ../shared/data",
 )
 def test_real_logs_give_what_is_known_to_be_in_them() -> None:
-    """On logs written while known techniques were run, the findings are those techniques and no more."""
+    """Known techniques were run while these logs were written. The findings are those techniques and no more."""
     files = len([path for path in REAL_DATA.iterdir() if path.name.endswith(".json")])
     assert files > 0
     logs = real_files(REAL_DATA, accounts=3, files=files)

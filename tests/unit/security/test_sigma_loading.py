@@ -1,4 +1,4 @@
-"""Loading a folder of Sigma rules: what is wrong is an error naming every file, what is not supported is listed."""
+"""Loading a folder of Sigma rules: an error names every faulty file, and unsupported rules are listed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IDS = [f"0000000{number}-2222-4333-8444-555555555555" for number in range(9)]
 
 
 def write(folder: Path, stem: str, number: int = 0, /, **changes: Any) -> str:
-    """Write a rule that is right but for the changes (None takes a key away); returns its path."""
+    """Write a valid rule with these changes (None removes a key), and return its path."""
     rule: dict[str, Any] = {
         "title": stem,
         "id": IDS[number],
@@ -41,7 +41,7 @@ def skipped_reason(folder: Path) -> str:
 
 
 def test_every_bad_file_is_named(tmp_path: Path) -> None:
-    """One error lists all bad files with their errors, and not the good one."""
+    """One error names all bad files with their faults, and not the good file."""
     good = write(tmp_path, "good")
     broken = tmp_path / "broken.yml"
     broken.write_text("title: [\n")
@@ -72,7 +72,7 @@ def test_every_bad_file_is_named(tmp_path: Path) -> None:
 def test_two_rules_of_one_id_or_name_are_an_error_naming_both(
     number: int, name: str | None, key: str, tmp_path: Path
 ) -> None:
-    """Findings name their rule by id, and correlations by name: neither may be ambiguous."""
+    """Findings name their rule by id, and correlations by name, so neither may be ambiguous."""
     first = write(tmp_path, "first", 0, name=name)
     second = write(tmp_path, "second", number, name=name)
     with pytest.raises(RuleError, match=f"{key} .* is used by") as caught:
@@ -82,7 +82,7 @@ def test_two_rules_of_one_id_or_name_are_an_error_naming_both(
 
 
 def test_an_obsolete_rule_beside_its_successor_is_an_error_naming_both(tmp_path: Path) -> None:
-    """The two would find the same thing twice."""
+    """Both rules would find the same thing."""
     old = write(tmp_path, "old", 0)
     new = write(tmp_path, "new", 1, related=[{"id": IDS[0], "type": "obsolete"}])
     with pytest.raises(RuleError) as caught:
@@ -92,7 +92,7 @@ def test_an_obsolete_rule_beside_its_successor_is_an_error_naming_both(tmp_path:
 
 
 def test_a_folder_without_rules_is_an_error(tmp_path: Path) -> None:
-    """A cell that looks for nothing is a mistake, as is a folder that isn't there."""
+    """A cell without rules is a mistake, and so is a folder that does not exist."""
     with pytest.raises(RuleError, match=r"no \*\.yml"):
         load_rules(tmp_path)
     with pytest.raises(RuleError, match="not a folder"):
@@ -125,7 +125,7 @@ def test_a_folder_without_rules_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_rules_that_are_not_for_us_are_listed(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
-    """A right rule that can't be used is skipped with a reason, and the others load."""
+    """A valid rule that can't be used is skipped with a reason, and the other rules load."""
     write(tmp_path, "other", 1)
     path = write(tmp_path, "skipped", **changes)
     rules = load_rules(tmp_path)
@@ -148,7 +148,7 @@ def test_rules_that_are_not_for_us_are_listed(changes: dict[str, Any], reason: s
 def test_correlations_that_cant_be_evaluated_are_listed(
     kind: str, changes: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    """So are correlations, and the rules they would have replaced go on reporting by themselves."""
+    """They are skipped with a reason, and the rules that they count report by themselves."""
     write(tmp_path, "base", 1, name="base")
     write(tmp_path, "foreign", 2, name="foreign", logsource={"product": "gcp"})
     write(tmp_path, "count_of_base", 3, name="count_of_base", **correlation(generate=True))
@@ -161,7 +161,7 @@ def test_correlations_that_cant_be_evaluated_are_listed(
 
 
 def test_a_correlation_of_a_missing_rule_is_an_error(tmp_path: Path) -> None:
-    """The file that refers to a rule that isn't there is named."""
+    """The error names the file that refers to the missing rule."""
     write(tmp_path, "other", 1)
     path = write(tmp_path, "counted", **correlation())
     with pytest.raises(RuleError, match="base") as caught:
@@ -170,7 +170,7 @@ def test_a_correlation_of_a_missing_rule_is_an_error(tmp_path: Path) -> None:
 
 
 def test_remedies_must_exist(tmp_path: Path) -> None:
-    """A remedy is kept with its rule; one that nobody knows is an error that says which there are."""
+    """A rule keeps its remedy. An unknown remedy is an error that lists the known ones."""
     path = write(tmp_path, "rule", remedy="tidy-up")
     assert load_rules(tmp_path, remedies={"tidy-up"}).rules[0].rule.remedy == "tidy-up"
     with pytest.raises(RuleError, match=r"no such remedy: 'tidy-up' \(there are: other\)") as caught:
@@ -186,7 +186,7 @@ def test_remedies_must_exist(tmp_path: Path) -> None:
     ],
 )
 def test_what_counts_records_has_no_remedy(changes: dict[str, Any], tmp_path: Path) -> None:
-    """A remedy is about one record: on a correlation, new or old, it is an error."""
+    """A remedy is about one record, so it is an error in a correlation or an aggregation."""
     write(tmp_path, "base", 1, name="base")
     path = write(tmp_path, "counted", remedy="tidy-up", **changes)
     with pytest.raises(RuleError, match="about several records") as caught:
@@ -195,15 +195,15 @@ def test_what_counts_records_has_no_remedy(changes: dict[str, Any], tmp_path: Pa
 
 
 def test_prose_where_a_list_belongs_is_no_fault(tmp_path: Path) -> None:
-    """Public rules have false positives as one text; it is for people only."""
+    """Public rules have their false positives as one text, which is only for people."""
     write(tmp_path, "rule", falsepositives="Backups", references="a book", fields="eventName")
     rules = load_rules(tmp_path)
     assert (len(rules), rules.skipped) == (1, [])
 
 
 @pytest.mark.parametrize("timeframe", ["soon", "0m", 5])
-def test_a_timeframe_that_is_none_is_an_error(timeframe: Any, tmp_path: Path) -> None:
-    """The file is named."""
+def test_an_unreadable_timeframe_is_an_error(timeframe: Any, tmp_path: Path) -> None:
+    """A timeframe that can't be read is an error that names the file."""
     path = write(tmp_path, "counted", timeframe=timeframe, detection={"s": {"a": "x"}, "condition": "s | count() > 5"})
     with pytest.raises(RuleError, match="Timespan") as caught:
         load_rules(tmp_path)
@@ -211,7 +211,7 @@ def test_a_timeframe_that_is_none_is_an_error(timeframe: Any, tmp_path: Path) ->
 
 
 def test_several_rules_in_one_file(tmp_path: Path) -> None:
-    """YAML documents of one file are rules of their own."""
+    """Each YAML document of a file is a rule of its own."""
     first, second = write(tmp_path, "first", 0), write(tmp_path, "second", 1)
     text = "\n---\n".join(Path(path).read_text() for path in (first, second))
     Path(second).unlink()

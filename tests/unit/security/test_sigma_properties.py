@@ -1,4 +1,4 @@
-"""Properties of the rule engine on any input."""
+"""Properties of the rule engine that hold for any input."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def simple_glob(parts: list[Any]) -> str:
 
 @given(pattern=TEXT, text=TEXT)
 def test_wildcards_mean_what_they_say(pattern: str, text: str) -> None:
-    """`*` is any text, `?` any character, a backslash takes the meaning away; case counts only when cased."""
+    """`*` is any text and `?` any character, a backslash escapes them, and only a cased value heeds case."""
     cased = SigmaCasedString(pattern)
     expected = re.fullmatch(simple_glob(cased.s), text, re.DOTALL) is not None
     assert compile_value(cased)(text) is expected
@@ -57,13 +57,13 @@ def test_wildcards_mean_what_they_say(pattern: str, text: str) -> None:
 
 @given(pattern=st.text(alphabet="ab*?", max_size=10), text=st.text(alphabet="ab", max_size=12))
 def test_wildcards_agree_with_fnmatch(pattern: str, text: str) -> None:
-    """A second opinion, where the two languages are the same."""
+    """Where fnmatch has the same syntax, both agree."""
     assert compile_text(SigmaString(pattern))(text) is fnmatch.fnmatchcase(text, pattern)
 
 
 @given(value=JSON, path=st.lists(st.sampled_from("abc"), min_size=1, max_size=4))
 def test_a_value_is_found_where_it_was_put(value: Any, path: list[str]) -> None:
-    """Under any path, with a list at every step, each leaf of a put value is found, and nothing else."""
+    """Whatever the path, and with a list at every step, each leaf of the value is found and nothing else."""
     record: Any = value
     for key in reversed(path):
         record = {key: [record, "decoy"]}
@@ -74,13 +74,13 @@ def test_a_value_is_found_where_it_was_put(value: Any, path: list[str]) -> None:
 
 @given(records=st.lists(RECORDS, max_size=4))
 def test_evaluation_never_raises(records: list[dict[str, Any]]) -> None:
-    """Whatever JSON a log has, the shipped rules give an answer, and the same one each time."""
+    """Whatever JSON a log has, the shipped rules give an answer, and the same one every time."""
     decoded = msgspec.json.decode(msgspec.json.encode(records))
     assert SHIPPED.evaluate(decoded) == SHIPPED.evaluate(decoded)
 
 
 def test_deep_records_are_evaluated() -> None:
-    """Lists nested as deep as the JSON decoder allows don't exhaust the stack."""
+    """Lists as deep as the JSON decoder allows don't exhaust the stack."""
     depth = 900
     deep: Any = "0.0.0.0/0"
     for _ in range(depth):
@@ -117,7 +117,7 @@ RULE_KEYS = [
 def test_loading_answers_or_says_what_is_wrong(
     document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Any YAML map is a rule, a skipped rule or a RuleError that names the file: no other exception."""
+    """Any YAML map is a rule, a skipped rule, or a RuleError that names the file."""
     folder = tmp_path_factory.mktemp("rules")
     path = folder / "rule.yml"
     path.write_text(yaml.safe_dump(document))
@@ -126,7 +126,7 @@ def test_loading_answers_or_says_what_is_wrong(
 
 @given(content=st.binary(max_size=60))
 def test_loading_any_bytes(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nor do any bytes in a file end in another exception."""
+    """Any bytes in a file are rules, or a RuleError that names the file."""
     folder = tmp_path_factory.mktemp("rules")
     path = folder / "rule.yml"
     path.write_bytes(content)

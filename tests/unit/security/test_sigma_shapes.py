@@ -1,4 +1,4 @@
-"""The shapes that public Sigma rules for CloudTrail are made of, on records that do and don't match."""
+"""The forms in which public Sigma rules for CloudTrail are written, on records that match and that don't."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("fields", "record", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_field_conditions(fields: dict[str, Any], record: dict[str, Any], expected: bool, tmp_path: Path) -> None:
-    """A selection matches the records that Sigma says it matches, and no others."""
+    """A selection matches the records that Sigma's specification says, and no others."""
     assert fires(tmp_path, selection(**fields), record) is expected
 
 
@@ -149,7 +149,7 @@ condition: %s
     ],
 )
 def test_conditions(condition: str, record: dict[str, Any], expected: bool, tmp_path: Path) -> None:
-    """Quantifiers, brackets and the precedence of not, and, or are Sigma's."""
+    """Quantifiers, brackets and the precedence of not, and, or are those of Sigma."""
     assert fires(tmp_path, CONDITIONS % condition, record) is expected
 
 
@@ -168,13 +168,13 @@ def test_conditions(condition: str, record: dict[str, Any], expected: bool, tmp_
     ],
 )
 def test_keywords(keywords: Any, record: dict[str, Any], expected: bool | None, tmp_path: Path) -> None:
-    """Values without a field are looked for in every leaf of the record; what can't be looked for is not supported."""
+    """A value without a field is searched in every leaf of the record. One that can't be searched is unsupported."""
     rules = rule_set(tmp_path, {"keywords": keywords, "condition": "keywords"})
     assert (None if rules.skipped else bool(rules.evaluate([record]))) is expected
 
 
 def test_a_list_of_maps_is_or(tmp_path: Path) -> None:
-    """A selection that is a list of maps matches when one of the maps does, as a whole."""
+    """A selection that is a list of maps matches when one whole map matches."""
     detection = {"selection": [{"eventName": "A", "eventSource": "a"}, {"eventName": "B"}], "condition": "selection"}
     matched = [
         fires(tmp_path, detection, record)
@@ -184,13 +184,13 @@ def test_a_list_of_maps_is_or(tmp_path: Path) -> None:
 
 
 def test_several_conditions_match_once(tmp_path: Path) -> None:
-    """A rule with a list of conditions matches a record once when several hold."""
+    """A rule with a list of conditions matches a record once, even when several hold."""
     rules = rule_set(tmp_path, {"a": {"eventName": "A"}, "b": {"eventSource": "b"}, "condition": ["a", "b"]})
     assert len(rules.evaluate([{"eventName": "A", "eventSource": "b"}])) == 1
 
 
 def test_the_index_leaves_nothing_out(tmp_path: Path) -> None:
-    """A rule that names an eventName in one branch only is still tried on other names, of any case and type."""
+    """A rule that names an eventName in only one branch is tried on all names, of any case and type."""
     detection = {"a": {"eventName": "A"}, "b": {"userAgent": "x"}, "condition": "a or b"}
     assert fires(tmp_path, detection, {"eventName": "Z", "eventSource": "s", "userAgent": "x"})
     assert fires(tmp_path, selection(eventName="a", eventSource="S"), {"eventName": "A", "eventSource": "s"})

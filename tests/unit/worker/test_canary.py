@@ -1,4 +1,4 @@
-"""Canaries say how an instance is, waits how much it has to do."""
+"""Canaries show how well an instance is; waiting times show how busy it is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.handlers import Gate
 from tests.support.runtime_world import batch, in_loop, make, one_result, results, turns
 
 
-class Tried:
-    """A handler whose canary notes what it gets, and raises or waits as it is told."""
+class NotingCanary:
+    """A handler whose canary notes the cell that it gets, and raises or hangs as it is told."""
 
     def __init__(self, error: BaseException | None = None, *, hangs: bool = False) -> None:
         self.error = error
@@ -27,7 +27,7 @@ class Tried:
         await asyncio.Event().wait()
 
     async def canary(self, cell: Cell) -> None:
-        """The handler's way."""
+        """Note the cell, then hang or raise as told."""
         cell.emit({"never": "seen"})
         self.cells.append(cell)
         try:
@@ -41,7 +41,7 @@ class Tried:
 
 @in_loop
 async def test_a_saturated_worker_answers_a_canary() -> None:
-    """It takes no place, waits for none, and counts as no event."""
+    """A canary takes no place, waits for none, and counts as no event."""
     runtime, _ = await make(gate := Gate(), concurrency=1)
     busy = asyncio.create_task(results(runtime, batch("a", "b")))
     await turns()
@@ -54,8 +54,8 @@ async def test_a_saturated_worker_answers_a_canary() -> None:
 
 @in_loop
 async def test_a_canary_goes_the_handlers_way_and_leaves_nothing() -> None:
-    """Beside the handler's events, with no side effects; what it emits is nobody's."""
-    runtime, store = await make(handler := Tried())
+    """It runs without side effects, and what it emits is dropped."""
+    runtime, store = await make(handler := NotingCanary())
     assert (await one_result(runtime, batch("canary"))).outcome is Outcome.OK
     assert [cell.side_effects for cell in handler.cells] == [False]
     assert store.volume.lines == []
@@ -75,24 +75,24 @@ async def test_a_canary_goes_the_handlers_way_and_leaves_nothing() -> None:
 )
 @in_loop
 async def test_whatever_a_handlers_canary_raises_means_retry(error: BaseException, reason: str) -> None:
-    """With the reason: it says that the instance is not well, and of no event that it failed."""
-    runtime, _ = await make(Tried(error))
+    """The answer is retry, with the exception's text as the reason why the instance is not well."""
+    runtime, _ = await make(NotingCanary(error))
     result = await one_result(runtime, batch("canary"))
     assert (result.outcome, result.reason) == (Outcome.RETRY, reason)
 
 
 @in_loop
 async def test_a_canary_has_its_time_and_no_more() -> None:
-    """As an event."""
-    runtime, _ = await make(Tried(hangs=True), timeout_s=0.01)
+    """A canary that takes too long is cancelled and answered with retry."""
+    runtime, _ = await make(NotingCanary(hangs=True), timeout_s=0.01)
     result = await one_result(runtime, batch("canary"))
     assert (result.outcome, result.reason) == (Outcome.RETRY, "TimeoutError: the canary took longer than 0.01 s")
 
 
 @in_loop
 async def test_a_store_that_takes_no_write_fails_the_canary() -> None:
-    """And the handler isn't asked; a fenced one fences the worker."""
-    runtime, store = await make(handler := Tried())
+    """The handler's canary is not called then, and a store of a higher generation fences the worker."""
+    runtime, store = await make(handler := NotingCanary())
     store.broken = True
     assert (await one_result(runtime, batch("canary"))).reason == "disk full"
     store.broken = False
@@ -104,15 +104,15 @@ async def test_a_store_that_takes_no_write_fails_the_canary() -> None:
 
 @in_loop
 async def test_every_canary_is_one_of_its_own() -> None:
-    """Two at once are two runs, or the second would seem too fast."""
-    runtime, _ = await make(handler := Tried())
+    """Two canaries at the same time are two runs. If they shared one, the second would seem too fast."""
+    runtime, _ = await make(handler := NotingCanary())
     assert len(await results(runtime, batch("canary", "canary"))) == 2
     assert len(handler.cells) == 2
 
 
 @in_loop
 async def test_an_event_is_no_canary_whatever_its_name() -> None:
-    """It is processed, and neither gets the answer of the other."""
+    """An event whose id is `canary` is processed, and neither gets the other's answer."""
     runtime, store = await make(gate := Gate())
     named = EventBatch("cell-0000", 1, 1, 30, [WireEvent("canary", "key", 1, msgspec.Raw(b"1"))])
     event = asyncio.create_task(one_result(runtime, named))
@@ -126,8 +126,8 @@ async def test_an_event_is_no_canary_whatever_its_name() -> None:
 
 @in_loop
 async def test_a_canary_that_nobody_waits_for_ends() -> None:
-    """Its router has given it up; and a drain doesn't wait for one either."""
-    runtime, _ = await make(handler := Tried(hangs=True))
+    """It ends when its router has given it up, and a drain does not wait for one."""
+    runtime, _ = await make(handler := NotingCanary(hangs=True))
     asking = asyncio.create_task(one_result(runtime, batch("canary")))
     await turns()
     asking.cancel()
@@ -142,7 +142,7 @@ async def test_a_canary_that_nobody_waits_for_ends() -> None:
 
 @in_loop
 async def test_an_event_says_how_long_it_waited_for_a_place() -> None:
-    """Apart from the time that it took; nothing when it had not to wait."""
+    """That time is not part of its duration, and it is 0 when a place was free."""
     runtime, _ = await make(gate := Gate(), concurrency=1)
     asking = asyncio.create_task(results(runtime, batch("a", "b")))
     await asyncio.sleep(0.05)  # noqa: TID251 - the wait that is measured
@@ -155,7 +155,7 @@ async def test_an_event_says_how_long_it_waited_for_a_place() -> None:
 
 
 def test_a_canary_that_is_no_coroutine_is_explained() -> None:
-    """At the start, by the handler's name."""
+    """The worker doesn't start, and the error names the handler."""
     with pytest.raises(
         HandlerError, match=r"CELL_HANDLER=tests\.support\.handlers:PlainCanary: its canary is no coroutine"
     ):

@@ -1,4 +1,4 @@
-"""Injected faults: what each does to events, canaries and components, and that it ends."""
+"""Injected faults: what each kind does to events, canaries and components, and that every fault ends."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from tests.support.memory_store import MemoryStore
 from tests.support.runtime_world import Handle, batch, emit, in_loop, make, one_result, results, turns
 
 
-async def make_with(handler: Handle = emit) -> tuple[Runtime, Chaos, MemoryStore]:
-    """A runtime into whose handler faults can be injected."""
+async def make_with_faults(handler: Handle = emit) -> tuple[Runtime, Chaos, MemoryStore]:
+    """Make a runtime into whose handler faults can be injected."""
     chaos = Chaos(allowed=True)
     runtime, store = await make(chaos.around_handler(handler), concurrency=50)
     return runtime, chaos, store
 
 
 async def answers(runtime: Runtime) -> list[EventResult]:
-    """Of an event and of a canary."""
+    """The results of one event and of one canary, in this order."""
     return [result for _, result in sorted((await results(runtime, batch("a", "canary"))).items())]
 
 
 async def times(runtime: Runtime) -> list[float]:
-    """That an event and a canary took."""
+    """How many seconds an event and a canary took."""
     return [result.duration_s for result in await answers(runtime)]
 
 
 @in_loop
 async def test_nothing_injected_changes_nothing() -> None:
-    """Handlers without a canary have none all the same."""
-    runtime, chaos, _ = await make_with()
+    """Events and canaries are ok, also with a handler that has no canary of its own."""
+    runtime, chaos, _ = await make_with_faults()
     assert [result.outcome for result in await answers(runtime)] == [Outcome.OK, Outcome.OK]
     assert chaos.why_failing() is None
     assert chaos.line(b"x") == b"x"
@@ -46,8 +46,8 @@ async def test_nothing_injected_changes_nothing() -> None:
 
 @in_loop
 async def test_slow_adds_to_every_event_and_canary() -> None:
-    """Until its time is over."""
-    runtime, chaos, _ = await make_with()
+    """Each takes the delay longer, until the fault ends by itself."""
+    runtime, chaos, _ = await make_with_faults()
     chaos.inject(Fault(FaultKind.SLOW, 0.3, delay_s=0.1))
     assert chaos.why_failing() == "slow (+0.1 s, x1) for 0 s more"
     assert all(took >= 0.09 for took in await times(runtime))
@@ -61,22 +61,22 @@ async def test_slow_adds_to_every_event_and_canary() -> None:
 
 @in_loop
 async def test_slow_multiplies_what_the_handler_takes() -> None:
-    """A handler of 50 ms at x4 takes 200."""
+    """A handler that takes 50 ms takes 200 ms at factor 4."""
 
     async def handler(event: Event, cell: Cell) -> None:
         await asyncio.sleep(0.05)  # noqa: TID251 - the time that is multiplied
 
-    runtime, chaos, _ = await make_with(handler)
+    runtime, chaos, _ = await make_with_faults(handler)
     chaos.inject(Fault(FaultKind.SLOW, factor=4))
     assert (await times(runtime))[0] >= 0.19
     chaos.end_all()
 
 
 @in_loop
-async def test_an_end_lets_go_on_what_is_being_slowed_down() -> None:
-    """By hand (0 seconds), or because the worker drains."""
+async def test_the_end_of_slow_releases_the_events_that_it_delays() -> None:
+    """An event that is being delayed goes on when a person ends the fault (0 seconds) or the worker drains."""
     for end in (lambda chaos: chaos.inject(Fault(FaultKind.SLOW, 0)), Chaos.end_all):
-        runtime, chaos, _ = await make_with()
+        runtime, chaos, _ = await make_with_faults()
         chaos.inject(Fault(FaultKind.SLOW, delay_s=300))
         asking = asyncio.create_task(one_result(runtime))
         await turns()
@@ -87,8 +87,8 @@ async def test_an_end_lets_go_on_what_is_being_slowed_down() -> None:
 
 @in_loop
 async def test_errors_fail_events_at_their_rate() -> None:
-    """Events are failed, with nothing committed; canaries say retry."""
-    runtime, chaos, store = await make_with()
+    """Events fail at the given rate and nothing of them is committed; canaries are answered with retry."""
+    runtime, chaos, store = await make_with_faults()
     chaos.inject(Fault(FaultKind.ERRORS))
     assert [result.outcome for result in await answers(runtime)] == [Outcome.FAILED, Outcome.RETRY]
     assert store.volume.processed == set()
@@ -115,8 +115,8 @@ class Part:
 
 @in_loop
 async def test_a_component_fails_until_it_is_restarted() -> None:
-    """Its check, events and canaries; another's restart mends nothing."""
-    runtime, chaos, store = await make_with()
+    """Its check fails, and events and canaries get retry. A restart of another component changes nothing."""
+    runtime, chaos, store = await make_with_faults()
     real, other = Part(), Part()
     other.name = "rules"
     runtime.components = {each.name: chaos.around_component(each) for each in (real, other)}
@@ -134,7 +134,7 @@ async def test_a_component_fails_until_it_is_restarted() -> None:
 
 @in_loop
 async def test_a_restart_that_fails_mends_nothing() -> None:
-    """The component is as it was."""
+    """The fault goes on when the component's restart raises."""
 
     class Stubborn(Part):
         async def restart(self) -> None:
@@ -150,8 +150,8 @@ async def test_a_restart_that_fails_mends_nothing() -> None:
 
 
 @in_loop
-async def test_hang_holds_until_it_is_over_or_nobody_waits() -> None:
-    """And a second one instead of the first goes on holding."""
+async def test_hang_blocks_until_it_ends_or_nobody_waits() -> None:
+    """A hung worker answers when the fault ends. A second hang in place of the first goes on blocking."""
     chaos, gone = Chaos(), asyncio.get_running_loop().create_future()
     chaos.inject(Fault(FaultKind.HANG))
     holding, leaving = (asyncio.create_task(chaos.wait_while_hung(f)) for f in (asyncio.Future[None](), gone))
@@ -165,7 +165,7 @@ async def test_hang_holds_until_it_is_over_or_nobody_waits() -> None:
 
 @in_loop
 async def test_a_fault_replaces_only_one_of_its_kind() -> None:
-    """Several kinds may be there together; the later end counts."""
+    """Faults of several kinds run side by side. Of one kind, the later fault decides the end."""
     chaos = Chaos()
     chaos.inject(Fault(FaultKind.GARBAGE, 0.01))
     chaos.inject(Fault(FaultKind.GARBAGE, 60))
@@ -180,7 +180,7 @@ async def test_a_fault_replaces_only_one_of_its_kind() -> None:
 
 @in_loop
 async def test_crash_is_a_sigkill_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is put in order before."""
+    """The process kills itself without any cleaning up."""
     killed: list[tuple[int, int]] = []
     monkeypatch.setattr("cell_worker.chaos.os.kill", lambda pid, number: killed.append((pid, number)))
     Chaos().inject(Fault(FaultKind.CRASH))

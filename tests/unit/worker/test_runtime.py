@@ -1,4 +1,4 @@
-"""The runtime's promises, with a store in memory."""
+"""What the runtime promises, tested with a store in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.runtime_world import batch, emit, in_loop, make, one_result, 
 
 @in_loop
 async def test_ok_means_committed() -> None:
-    """Id and lines, together."""
+    """The event's id and its lines are in the store."""
     runtime, store = await make(emit)
     found = await results(runtime, batch("a", "b"))
     assert {index: result.outcome for index, result in found.items()} == {0: Outcome.OK, 1: Outcome.OK}
@@ -30,7 +30,7 @@ async def test_ok_means_committed() -> None:
 
 
 def repr_of_type(value: object) -> str:
-    """A test's name."""
+    """Name a test case by the type of its value."""
     return type(value).__name__
 
 
@@ -53,7 +53,7 @@ def repr_of_type(value: object) -> str:
 )
 @in_loop
 async def test_what_a_handler_raises_decides_the_outcome(error: BaseException, outcome: Outcome, reason: str) -> None:
-    """Of its own event and of no other; and nothing is committed, though it had emitted."""
+    """It decides the outcome of its own event and of no other. What the event had emitted is not committed."""
 
     async def handler(event: Event, cell: Cell) -> None:
         if event.event_id == "bad":
@@ -71,7 +71,7 @@ async def test_what_a_handler_raises_decides_the_outcome(error: BaseException, o
 
 @in_loop
 async def test_a_handler_over_its_time_is_cancelled_and_failed() -> None:
-    """By the shorter of the batch's deadline and the worker's own."""
+    """The shorter one counts: the batch's deadline or the worker's own limit."""
 
     async def handler(event: Event, cell: Cell) -> None:
         await asyncio.Event().wait()
@@ -85,7 +85,7 @@ async def test_a_handler_over_its_time_is_cancelled_and_failed() -> None:
 
 @in_loop
 async def test_a_store_that_fails_means_retry() -> None:
-    """Infrastructure: nothing is lost and nothing counts."""
+    """Infrastructure is at fault, so no event is lost and no attempt counts."""
     runtime, store = await make(emit)
     store.broken = True
     result = await one_result(runtime)
@@ -95,7 +95,7 @@ async def test_a_store_that_fails_means_retry() -> None:
 
 @in_loop
 async def test_a_fenced_store_fences_the_worker() -> None:
-    """Retry for the event, and no batch is its own any more."""
+    """The event is answered with retry, and from then on the worker owns no batch."""
     runtime, store = await make(emit)
     assert runtime.owns(batch("a"))
     store.volume.highest = 2
@@ -107,7 +107,7 @@ async def test_a_fenced_store_fences_the_worker() -> None:
 
 @in_loop
 async def test_an_event_that_is_done_is_not_handled_again() -> None:
-    """It is ok, as a duplicate."""
+    """Its second delivery is ok, as a duplicate."""
     calls: list[str] = []
 
     async def handler(event: Event, cell: Cell) -> None:
@@ -122,7 +122,7 @@ async def test_an_event_that_is_done_is_not_handled_again() -> None:
 
 @in_loop
 async def test_one_event_in_two_requests_at_once_is_handled_once() -> None:
-    """Both get the answer; the second as a duplicate."""
+    """Both requests get the answer, all but the first as a duplicate."""
     gate = Gate()
     runtime, _ = await make(gate)
     asking = [asyncio.create_task(results(runtime, batch("a", "a"))) for _ in range(2)]
@@ -136,7 +136,7 @@ async def test_one_event_in_two_requests_at_once_is_handled_once() -> None:
 
 @in_loop
 async def test_results_come_as_events_finish() -> None:
-    """One that is stuck holds back none of the others."""
+    """One event that is stuck delays no other result."""
     stuck = asyncio.Event()
 
     async def handler(event: Event, cell: Cell) -> None:
@@ -154,7 +154,7 @@ async def test_results_come_as_events_finish() -> None:
 @pytest.mark.parametrize("how", ["closes the stream", "is seen to be gone"])
 @in_loop
 async def test_a_client_that_goes_away_ends_what_has_not_begun_and_nothing_else(how: str) -> None:
-    """What has begun is committed; what has not is dropped and comes again from its queue."""
+    """An event that has begun is committed. One that has not is dropped, and its queue delivers it again."""
     gate, gone = Gate(), asyncio.get_running_loop().create_future()
     runtime, store = await make(gate, concurrency=2)
     coming = runtime.process(batch("a", "b", "c", "d"), gone)
@@ -175,7 +175,7 @@ async def test_a_client_that_goes_away_ends_what_has_not_begun_and_nothing_else(
 
 @in_loop
 async def test_what_another_client_waits_for_is_not_dropped() -> None:
-    """Though it has not begun, and one of its clients goes away."""
+    """An event that has not begun stays when only one of its two clients goes away."""
     runtime, _ = await make(gate := Gate(), concurrency=1)
     leaving, staying = (asyncio.create_task(results(runtime, batch("a", "b"))) for _ in range(2))
     await turns()
@@ -186,7 +186,7 @@ async def test_what_another_client_waits_for_is_not_dropped() -> None:
 
 @in_loop
 async def test_an_event_asked_for_again_in_the_moment_it_is_dropped_gets_an_answer() -> None:
-    """Retry: nobody's batch ends because another's client went away."""
+    """The answer is retry: no client's batch ends because another client went away."""
     gate = Gate()
     runtime, _ = await make(gate, concurrency=1)
     coming = runtime.process(batch("a", "b"))
@@ -201,7 +201,7 @@ async def test_an_event_asked_for_again_in_the_moment_it_is_dropped_gets_an_answ
 
 @in_loop
 async def test_drain_waits_for_what_has_begun_and_begins_nothing_more() -> None:
-    """What waits for its turn, and what comes now, is for another instance: retry, at once."""
+    """Waiting events and new ones are answered with retry immediately: another instance will process them."""
     gate = Gate()
     runtime, store = await make(gate, concurrency=1)
     coming = runtime.process(batch("a", "b"))
@@ -219,7 +219,7 @@ async def test_drain_waits_for_what_has_begun_and_begins_nothing_more() -> None:
 
 @in_loop
 async def test_a_fenced_worker_begins_nothing_more() -> None:
-    """Its successor has the events; what it had accepted already is answered retry."""
+    """An event that it had accepted but not begun is answered with retry, since its successor will process it."""
     gate = Gate()
     runtime, _ = await make(gate, concurrency=1)
     asking = asyncio.create_task(results(runtime, batch("a", "b")))
@@ -232,7 +232,7 @@ async def test_a_fenced_worker_begins_nothing_more() -> None:
 
 @in_loop
 async def test_what_drain_waits_for_in_vain_is_given_up() -> None:
-    """It is cancelled and answered retry; nothing of it is committed."""
+    """The event is cancelled and answered with retry, and nothing of it is committed."""
     runtime, store = await make(Gate())
     asking = asyncio.create_task(one_result(runtime))
     await turns()
@@ -244,7 +244,7 @@ async def test_what_drain_waits_for_in_vain_is_given_up() -> None:
 
 @in_loop
 async def test_what_a_handler_returns_is_for_the_log_alone() -> None:
-    """Whatever its keys: it fails no event."""
+    """No key of the returned mapping, whatever its name, can fail the event."""
 
     async def handler(event: Event, cell: Cell) -> dict[str, object]:
         return {"event": 1, "event_id": 2, "level": 3, "self": 4}
@@ -255,7 +255,7 @@ async def test_what_a_handler_returns_is_for_the_log_alone() -> None:
 
 @in_loop
 async def test_a_record_that_the_sink_could_never_take_fails_the_event() -> None:
-    """In the outbox it would block everything after it."""
+    """In the outbox, the record would block everything after it."""
 
     async def handler(event: Event, cell: Cell) -> None:
         cell.emit({"text": "x" * 1_100_000})
@@ -271,7 +271,7 @@ async def test_a_record_that_the_sink_could_never_take_fails_the_event() -> None
 @settings(max_examples=30, deadline=None)
 @in_loop
 async def test_a_result_line_is_never_longer_than_the_contract_says(reason: str, filler: str) -> None:
-    """Whatever the handler says: JSON makes some characters six bytes long."""
+    """Whatever the handler says: JSON needs six bytes for some characters."""
 
     async def handler(event: Event, cell: Cell) -> None:
         raise RejectEvent(reason + filler * 5000)
@@ -286,7 +286,7 @@ async def test_a_result_line_is_never_longer_than_the_contract_says(reason: str,
 @settings(max_examples=30, deadline=None)
 @in_loop
 async def test_never_more_handlers_at_once_than_declared_and_each_event_once(places: int, picks: list[int]) -> None:
-    """Whatever events, repeated in one batch and over two."""
+    """This holds for any events, repeated within a batch and in two batches."""
     now, most, calls = 0, 0, Counter[str]()
 
     async def handler(event: Event, cell: Cell) -> None:
@@ -308,7 +308,7 @@ async def test_never_more_handlers_at_once_than_declared_and_each_event_once(pla
 
 @in_loop
 async def test_components_are_checked_and_a_failing_one_is_shown() -> None:
-    """With the error's text; one that hangs doesn't hang the page."""
+    """The page shows the text of the error."""
 
     class Part:
         def __init__(self, name: str, error: Exception | None = None) -> None:
@@ -340,13 +340,13 @@ async def test_components_are_checked_and_a_failing_one_is_shown() -> None:
     ],
 )
 def test_a_handler_that_cannot_be_used_is_explained(name: str, words: str) -> None:
-    """With the variable's name and value."""
+    """The error names the variable, its value, and what is wrong."""
     with pytest.raises(HandlerError, match=words) as caught:
         load_handler(name)
     assert f"CELL_HANDLER={name}" in str(caught.value)
 
 
 def test_a_handler_that_cannot_start_is_explained() -> None:
-    """By what it raised, in one sentence and without a traceback: these are the worker's last words."""
+    """The error says in one sentence what the handler raised: it is the worker's last log line."""
     with pytest.raises(HandlerError, match=r"^the handler can't start: ValueError: no such folder: rules$"):
         run(start_handler(CannotStart(), Identity("cell-0000", 1, "live", side_effects=False).cell()))

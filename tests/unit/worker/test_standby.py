@@ -1,4 +1,4 @@
-"""A new instance beside an older one: it takes the cell's store when it is its turn, and not before."""
+"""A new instance beside an older one: it takes the cell's store when it is its turn, and not earlier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.runtime_world import batch, emit, in_loop, make, one_result, 
 
 @in_loop
 async def test_an_older_instance_goes_on_beside_one_in_standby() -> None:
-    """Also after canaries, which the new one answers."""
+    """It can commit also after the new instance has answered a canary."""
     volume = Volume()
     older, _ = await make(emit, volume=volume)
     newer, store = await make(emit, volume=volume, generation=2)
@@ -27,8 +27,8 @@ async def test_an_older_instance_goes_on_beside_one_in_standby() -> None:
 
 
 @in_loop
-async def test_the_first_event_takes_the_store_before_anything_of_it_is_begun() -> None:
-    """From then on the older one commits nothing, ends what it has begun with retry, and takes no batch any more."""
+async def test_the_first_event_takes_the_store_before_its_handler_begins() -> None:
+    """From then on the older instance commits nothing, answers retry, and owns no batch."""
     volume, gate = Volume(), Gate()
     older, _ = await make(gate, volume=volume)
     owner: list[int] = []
@@ -50,7 +50,7 @@ async def test_the_first_event_takes_the_store_before_anything_of_it_is_begun() 
 
 @in_loop
 async def test_a_store_that_cannot_be_taken_means_retry_and_is_tried_again() -> None:
-    """Nothing of an event is begun without it."""
+    """The handler does not begin until the store is taken."""
     gate = Gate()
     runtime, store = await make(gate)
     store.broken = True
@@ -63,7 +63,7 @@ async def test_a_store_that_cannot_be_taken_means_retry_and_is_tried_again() -> 
 
 @in_loop
 async def test_a_batch_takes_the_store_once() -> None:
-    """Though all its events begin at the same time, and the registry's word comes at that moment."""
+    """Also when all its events begin together, and the registry admits the instance at the same moment."""
 
     class Slow(MemoryStore):
         taken = 0
@@ -83,8 +83,8 @@ async def test_a_batch_takes_the_store_once() -> None:
 
 
 @in_loop
-async def test_one_that_comes_too_late_is_fenced_by_its_first_event() -> None:
-    """A still newer one has the store: nothing is begun."""
+async def test_an_instance_that_comes_too_late_is_fenced_by_its_first_event() -> None:
+    """A newer instance has the store already, so the handler does not begin."""
     volume, gate = Volume(), Gate()
     late, _ = await make(gate, volume=volume)
     newer, _ = await make(emit, volume=volume, generation=2)
@@ -97,8 +97,8 @@ async def test_one_that_comes_too_late_is_fenced_by_its_first_event() -> None:
 
 
 @in_loop
-async def test_one_in_standby_that_drains_leaves_the_store_as_it_is() -> None:
-    """Its lines are the older one's to deliver."""
+async def test_an_instance_that_drains_in_standby_leaves_the_store_as_it_is() -> None:
+    """The lines in the outbox are for the older instance to deliver."""
     volume = Volume()
     older, _ = await make(emit, volume=volume)
     await one_result(older)
