@@ -17,10 +17,10 @@ What the worker promises, and what it asks for:
 - **Errors.** `RejectEvent` sends the event to the dead-letter queue. `RetryEvent` has it delivered again and counts
   nothing. Any other exception counts as a failed attempt; after the router's `max_attempts` the event is a dead letter.
 
-A class may also have a coroutine method `canary(cell)`. It goes the handler's usual way at a fixed cost: on an input of
-its own, without effects. The worker calls it about once a second, beside the events and without taking one of their
-places, to learn how well this instance is. It should be cheap, and slow whenever events would be slow. Whatever it
-raises is reported as the reason why the instance is not well.
+A class may also have a coroutine method `canary(cell)`. It does what an event would do, at a fixed cost: with an input
+of its own and without effects. The worker calls it about once a second, beside the events and without taking one of
+their places, to learn how well this instance is. It should be cheap, and slow whenever events would be slow. Whatever
+it raises is reported as the reason why the instance is not well.
 """
 
 from __future__ import annotations

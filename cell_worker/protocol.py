@@ -56,7 +56,7 @@ class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     partition_key: str
     attempt: int  # how often the event has been tried, this time included: 1 at first
     body: msgspec.Raw
-    canary: bool = False  # try the store and the handler's way, handle nothing, and wait for no free place
+    canary: bool = False  # no event but a probe: the store takes a write, the handler's canary runs
 
 
 class EventBatch(msgspec.Struct, frozen=True):

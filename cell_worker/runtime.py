@@ -228,7 +228,7 @@ class Runtime:
             return EventResult(0, Outcome.FAILED, _why(error, f"{type(error).__name__}: "))
 
     async def _process_canary(self, timeout_s: float) -> EventResult:
-        """Try the store and the handler's way. Takes no place: it shows how well the instance is, not how busy."""
+        """Check the store and call the handler's canary. It takes no place: it shows how well the instance is."""
         if self.draining or self.fenced.is_set():
             return EventResult(0, Outcome.RETRY, ENDING)
         begun = clock.monotonic()

@@ -198,16 +198,19 @@ class Worker:
     async def _serve(
         self, runtime: Runtime, server: uvicorn.Server, listener: socket.socket, heartbeat: Heartbeat
     ) -> None:
-        serving, sink = _task("server", server.serve([listener])), _task("sink", self._deliver(runtime))
-        lease, tenure = _task("lease", heartbeat.run()), _task("tenure", self._take(runtime, heartbeat))
-        prune = _task("prune", self._prune(runtime))
-        stop, fence = _task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())
+        serving = _task("server", server.serve([listener]))
+        background = [
+            _task("lease", heartbeat.run()),
+            _task("tenure", self._take(runtime, heartbeat)),
+            _task("sink", self._deliver(runtime)),
+            _task("prune", self._prune(runtime)),
+        ]
+        ends = [_task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())]
         heartbeat.ready = True
-        ends = (serving, sink, lease, tenure, prune, stop, fence)
-        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        died = self._dead_task(done - {stop, fence}, runtime)
+        done, _ = await asyncio.wait([serving, *background, *ends], return_when=asyncio.FIRST_COMPLETED)
+        died = self._dead_task(done.difference(ends), runtime)
         await self._drain(runtime, heartbeat)
-        await _cancelled(sink, lease, tenure, prune, stop, fence)
+        await _cancelled(*background, *ends)
         await heartbeat.release()  # after the last heartbeat, which would write the lease again
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)

@@ -160,7 +160,7 @@ class SqliteStore:
         return await self._in_thread(run)
 
     async def _in_thread(self, run: Callable[[], T]) -> T:
-        """In the store's own thread: SQLite blocks, and its connection belongs to one thread."""
+        """Run a function in the store's own thread, since SQLite blocks and its connection belongs to one thread."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, run)
         except (sqlite3.Error, OSError, RuntimeError) as error:  # RuntimeError: the thread has ended, after `close`

@@ -17,8 +17,8 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError, ParamValidationError
 
 from cell_worker.handlers.security.aws import client_config, error_code, retry_when_transient
+from cell_worker.handlers.security.matching import Record
 
-Record = Mapping[str, Any]
 Status = dict[str, str]
 """What a finding says of its remedy: name, status (done, failed or skipped), and detail or reason."""
 Remedy = Callable[[Any, Record], Awaitable[str]]

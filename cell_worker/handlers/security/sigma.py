@@ -181,7 +181,7 @@ class _Loader:
                 self.bad.append((name, "not a Sigma rule: a YAML map was expected"))
                 return
             self._parse(name, [_tidied(document) for document in documents])
-        # pySigma lets the last four escape on documents of an unexpected shape.
+        # pySigma raises one of the last four when a document has an unexpected shape.
         except (
             OSError,
             UnicodeError,
