@@ -20,7 +20,8 @@ from router.cli.policy import by_hand
 from router.cli.registry import ask
 from router.cli.texts import printable, time_text
 from router.core.control.reconcile import state_of
-from router.core.detection.assessment import SICK, Assessment, DetectorConfig, Verdict
+from router.core.detection import thresholds
+from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
 
@@ -38,7 +39,7 @@ class Peer:
     """Another cell of the environment, to compare the explained one with."""
 
     cell_id: str
-    off: float | None  # S
+    deviation: float | None  # S
     canary_s: float | None
     verdict: str
 
@@ -59,7 +60,7 @@ class Explanation:
     treatment: Treatment
     by_hand: str
     peers: tuple[Peer, ...]
-    parameters: Mapping[str, float]
+    thresholds: Mapping[str, float]  # of the detector, by name
     audit: tuple[AuditEntry, ...]
 
 
@@ -81,8 +82,8 @@ def explanation(
         why_untreated=condition.why_untreated if condition is not None else None,
         treatment=record.treatment,
         by_hand=by_hand(snapshot, cell_id),
-        peers=tuple(Peer(name, found.off, found.canary_s, found.verdict) for name, found in others),
-        parameters=asdict(DetectorConfig()),
+        peers=tuple(Peer(name, found.deviation, found.canary_s, found.verdict) for name, found in others),
+        thresholds={name: value for name, value in vars(thresholds).items() if name.isupper()},
         audit=tuple([entry for entry in audit if entry.cell_id == cell_id][-AUDIT_SHOWN:]),
     )
 
@@ -102,7 +103,7 @@ def doubts(snapshot: Snapshot, condition: Condition | None, generation: int) -> 
 
 
 def explain(cell_id: CellId, *, as_json: AsJson = False) -> None:
-    """Show why a cell is treated as it is: verdict, evidence, peers, parameters, rung, guard, and what was done."""
+    """Show why a cell is treated as it is: verdict, evidence, peers, thresholds, rung, guard, and what was done."""
     found = ask(partial(_read, cell_id))
     if as_json:
         typer.echo(json.dumps(asdict(found)))
@@ -112,10 +113,10 @@ def explain(cell_id: CellId, *, as_json: AsJson = False) -> None:
         console.print(Text(doubt, style="bold"))
     console.print(_pairs("", summary(found)))
     if found.assessment is not None:
-        window = f"Evidence, of the last {DetectorConfig().window_s:g} s"
+        window = f"Evidence, of the last {thresholds.WINDOW_S:g} s"
         console.print(_pairs(window, evidence(found.assessment)))
     console.print(_peers(found))
-    console.print(_pairs("Parameters of the detector", [(k, f"{v:g}") for k, v in found.parameters.items()]))
+    console.print(_pairs("Thresholds of the detector", [(k, f"{v:g}") for k, v in found.thresholds.items()]))
     console.print(_audit(found.audit))
 
 
@@ -141,7 +142,7 @@ def verdict(assessment: Assessment | None) -> str:
     if assessment.verdict is Verdict.HEALTHY:
         return f"{assessment.verdict}: {NOTHING_WRONG}"
     limit = "" if assessment.verdict in SICK else ", and nothing is done about that"
-    return f"{assessment.verdict}, for {assessment.held_s:.0f} s: {assessment.rule}{limit}"
+    return f"{assessment.verdict}, for {assessment.lasted_s:.0f} s: {assessment.rule}{limit}"
 
 
 def ladder(treatment: Treatment, now_ms: int) -> str:
@@ -153,31 +154,68 @@ def ladder(treatment: Treatment, now_ms: int) -> str:
 
 
 def evidence(found: Assessment) -> list[tuple[str, str]]:
-    """Name and describe the measurements that the detector's rules look at, a row each; "-" for an unknown one."""
-    error = f" ± {found.error:.2f}" if found.error is not None else ""
-    load = found.load
-    share = f"{load.share:.0%} of the cell's time, usually {load.usual:.0%}"
-    peers = f"{_log(found.peers_off)}, the median of {found.peers}" if found.peers else "there are none"
+    """Describe every figure that the rules use, in words and units for people, in the order of the rules."""
+    return [*_of_tenants(found), *_of_canaries(found), *_of_failures(found), *_of_workload(found)]
+
+
+def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
+    peers = f"{_log(found.peers_deviation)}, the median of {found.peers}" if found.peers else "there are none"
+    shift = _log(found.shift, found.standard_error) if found.shift is not None else "too few tenants to say"
     return [
-        ("S: its tenants beside their usual", f"{_log(found.off)}, of {found.tenants} tenants"),
+        ("S: deviation of its tenants", f"{_log(found.deviation)}, of {found.tenants} tenants"),
         ("the other cells' S", peers),
-        ("D: the difference", f"{_log(found.shift, error)}" if found.shift is not None else "too few tenants to say"),
+        ("D: shift from the others' S", shift),
+        (f"S of the last {thresholds.CONFIRM_S:g} s", _log(found.recent_deviation, found.recent_standard_error)),
+        ("spread of one tenant's events", f"{found.spread:.2f}"),
         ("latency, mean", f"{_ms(found.latency_s or None)}, {_ms(max(0.0, found.excess_s))} of it too much"),
-        ("canary", _ms(found.canary_s)),
-        ("its usual canary", _ms(found.usual.canary_s)),
-        ("the other cells' canary", _ms(found.peers_canary_s)),
-        ("failures in a row", str(found.failing)),
-        ("oldest in flight", f"{found.oldest_s:.1f} s" if found.oldest_s else "-"),
-        ("heaviest tenant", f"{load.heaviest!r}, {share}" if load.heaviest else "-"),
-        ("new tenants", f"{load.new_share:.0%} of the cell's time" if load.new_share else "-"),
-        ("events", f"{found.surge:.2f} times the usual" if found.surge else "-"),
-        ("work", f"{found.growth:.2f} times the usual, at least" if found.growth else "-"),
+        ("over a limit a second ago", "yes" if found.was_over_limit else "no"),
     ]
 
 
-def _log(value: float | None, error: str = "") -> str:
-    """A natural logarithm, and the ratio that it stands for."""
-    return "-" if value is None else f"{value:+.2f}{error}, {exp(value):.2f} times"
+def _of_canaries(found: Assessment) -> list[tuple[str, str]]:
+    return [
+        ("canary", _ms(found.canary_s)),
+        (f"canary of the last {thresholds.CONFIRM_S:g} s", _ms(found.recent_canary_s)),
+        ("its baseline canary", _ms(found.baseline.canary_s)),
+        ("the other cells' canary", _ms(found.peers_canary_s)),
+        ("canary under way, waiting", _seconds(found.canary_waiting_s)),
+        ("canary failures in a row", str(found.canary_failures)),
+    ]
+
+
+def _of_failures(found: Assessment) -> list[tuple[str, str]]:
+    return [
+        ("failures in a row", f"{found.failures}, of {found.failing_tenants} tenants" if found.failures else "0"),
+        ("last success", f"{found.since_success_s:.1f} s ago" if found.since_success_s is not None else "none"),
+        ("oldest in flight", _seconds(found.oldest_s)),
+        ("tenants in flight", str(found.waiting_tenants)),
+        ("nothing answered for", _seconds(found.silent_s)),
+        ("longest latency of late", _seconds(found.slowest_s)),
+    ]
+
+
+def _of_workload(found: Assessment) -> list[tuple[str, str]]:
+    load = found.load
+    share = f"{load.share:.0%} of the cell's time, normally {load.baseline_share:.0%}"
+    taken = f"{load.taken_share:.0%} of what the others had"
+    return [
+        ("heaviest tenant", f"{load.heaviest!r}, {share}, {taken}" if load.heaviest else "-"),
+        ("new tenants", f"{load.new_share:.0%} of the cell's time" if load.new_share else "-"),
+        ("events", f"{found.rate_ratio:.2f} times the baseline" if found.rate_ratio else "-"),
+        ("work", f"{found.work_ratio:.2f} times the baseline, at least" if found.work_ratio else "-"),
+    ]
+
+
+def _log(value: float | None, error: float | None = None) -> str:
+    """A natural logarithm with its standard error, and the ratio that it means."""
+    if value is None:
+        return "-"
+    plus_minus = f" ± {error:.2f}" if error is not None else ""
+    return f"{value:+.2f}{plus_minus}, {exp(value):.2f} times"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds else "-"
 
 
 def _ms(seconds: float | None) -> str:
@@ -206,11 +244,11 @@ def _pairs(title: str, rows: Sequence[tuple[str, str]]) -> Table:
 def _peers(found: Explanation) -> Table:
     """The measurements of the other cells, with the cell itself marked by an arrow among them."""
     own = found.assessment
-    rows = [*found.peers] + ([Peer(found.cell_id, own.off, own.canary_s, own.verdict)] if own is not None else [])
+    rows = [*found.peers] + ([Peer(found.cell_id, own.deviation, own.canary_s, own.verdict)] if own is not None else [])
     table = Table("cell", "S", "canary", "verdict", title="Beside its peers", title_justify="left")
     for peer in sorted(rows, key=lambda row: row.cell_id):
         name = f"→ {peer.cell_id}" if peer.cell_id == found.cell_id else f"  {peer.cell_id}"
-        table.add_row(name, _log(peer.off), _ms(peer.canary_s), peer.verdict)
+        table.add_row(name, _log(peer.deviation), _ms(peer.canary_s), peer.verdict)
     return table
 
 

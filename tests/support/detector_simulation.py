@@ -13,10 +13,10 @@ from typing import Final, Protocol
 from router.core.control.guards import why_guarded, why_shared
 from router.core.detection.assessment import SICK, Assessment
 from router.core.detection.detector import Detector
-from router.core.detection.samples import CellSample, CellWatch, RouterSample
+from router.core.detection.samples import CellSample, CellSampler, RouterSample
 from router.core.models import CellRecord, Reason
 from tests.support.detector_scenarios import LARGEST, SHAPES, Scenario
-from tests.support.detector_world import Canary, Done, Shape, SimulatedCell, cells_of
+from tests.support.detector_world import Canary, Completion, Shape, SimulatedCell, cells_of
 from tests.support.rival_detectors import RULES, Rival
 
 CANARY: Final = Canary(0.03, real_path=True)
@@ -26,7 +26,7 @@ REPORT_S: Final = 0.3  # they take so long to the leader
 ASSESS_S: Final = 0.5
 WARM_UP_S: Final = 60.0  # of the guard
 LEARN_STEP_S: Final = 5
-QUIET_S: Final = 40  # that all watch before the trouble begins
+QUIET_S: Final = 40  # that all sampler before the trouble begins
 BARE_EVERY: Final = 3  # runs, to save time
 
 
@@ -37,11 +37,11 @@ Evictions = list[tuple[str, float]]
 class Contestant(Protocol):
     """Looks at the cells, at first to see what is usual, then once a second."""
 
-    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
+    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> None:
         """See LEARN_STEP_S of a time without trouble."""
         ...
 
-    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> set[str]:
+    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> set[str]:
         """The cells that it would evict now."""
         ...
 
@@ -54,23 +54,23 @@ class Ours:
     routers: int
     canary: Canary
     _detector: Detector = field(default_factory=Detector)
-    _watches: dict[tuple[str, int], CellWatch] = field(default_factory=dict)
-    _suspects: set[str] = field(default_factory=set)
+    _samplers: dict[tuple[str, int], CellSampler] = field(default_factory=dict)
+    _sick: set[str] = field(default_factory=set)
     _admitted: dict[str, tuple[int, float]] = field(default_factory=dict)  # generation, since when
     _number: int = 0
 
-    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
+    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> None:
         self._see(now, cells, done)
         self._detector.assess(now)
 
-    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> set[str]:
+    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> set[str]:
         self._see(now, cells, done)
         for cell in cells:
             latency_s = cell.canary_s(self.canary)
             self._detector.canary_answered(cell.cell_id, cell.generation, latency_s, now + REPORT_S)
         return self._convicted(now + ASSESS_S)
 
-    def _see(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
+    def _see(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> None:
         self._admit(now, cells)
         self._number += 1
         for router in range(self.routers):
@@ -79,16 +79,16 @@ class Ours:
                 self._detector.sampled(f"router-{router}", sample, now + REPORT_S)
 
     def _samples(
-        self, router: int, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]
+        self, router: int, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]
     ) -> dict[str, CellSample]:
         found = {}
         for cell in cells:
-            watch = self._watches.setdefault((cell.cell_id, router), CellWatch())
+            sampler = self._samplers.setdefault((cell.cell_id, router), CellSampler())
             for at, by, key, latency_s in done[cell.cell_id]:
                 if by == router:
-                    watch.answered(key, latency_s, at)
-            learning = cell.cell_id not in self._suspects
-            found[cell.cell_id] = watch.sample(cell.generation, now, learning=learning)
+                    sampler.answered(key, latency_s, at)
+            learning = cell.cell_id not in self._sick
+            found[cell.cell_id] = sampler.sample(cell.generation, now, learning=learning)
         return found
 
     def _admit(self, now: float, cells: Sequence[SimulatedCell]) -> None:
@@ -100,7 +100,7 @@ class Ours:
 
     def _convicted(self, now: float) -> set[str]:
         found = self._detector.assess(now)
-        self._suspects = {cell_id for cell_id, each in found.items() if each.verdict in SICK}
+        self._sick = {cell_id for cell_id, each in found.items() if each.verdict in SICK}
         if why_shared(found):
             return set()
         return {cell_id for cell_id, each in found.items() if each.verdict in SICK and not self._why_guarded(each, now)}

@@ -65,7 +65,7 @@ class Tenant:
 
 
 Waiting = tuple[float, int]  # cost, router
-Done = tuple[float, int, str, float]  # when, router, key, latency
+Completion = tuple[float, int, str, float]  # when, router, key, latency
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class SimulatedCell:
     slowness: float = 1.0  # of all that the instance does
     storage: float = 1.0  # of its calls to S3
     generation: int = 1
-    _flying: list[Done] = field(default_factory=list)  # a heap
+    _flying: list[Completion] = field(default_factory=list)  # a heap
     _waiting: dict[str, deque[Waiting]] = field(default_factory=dict)  # by key, in turn
     _backlog: int = 0
 
@@ -98,9 +98,9 @@ class SimulatedCell:
         """What one takes now."""
         return canary.cost_s * exp(self.random.gauss(0, CANARY_SPREAD)) * self.stretch(storage=canary.real_path)
 
-    def until(self, now: float, span_s: float = 1.0) -> list[Done]:
+    def until(self, now: float, span_s: float = 1.0) -> list[Completion]:
         """The events that it has done within so many seconds that end now, in their order."""
-        done: list[Done] = []
+        done: list[Completion] = []
         for at, tenant, cost_s, router in self._arrivals(now - span_s, span_s):
             self._finish(at, done)
             if len(self._flying) < self.places:
@@ -127,7 +127,7 @@ class SimulatedCell:
         latency_s = cost_s * self.stretch()
         heappush(self._flying, (at + latency_s, router, key, latency_s))
 
-    def _finish(self, now: float, done: list[Done]) -> None:
+    def _finish(self, now: float, done: list[Completion]) -> None:
         """All that ends until then; places that get free go to whoever's turn it is."""
         flying = self._flying
         while flying and flying[0][0] <= now:

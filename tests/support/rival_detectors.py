@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, pstdev
 from typing import Final
 
-from tests.support.detector_world import Done, SimulatedCell
+from tests.support.detector_world import Completion, SimulatedCell
 
 WINDOW_S: Final = 5
 IN_A_ROW: Final = 3
@@ -34,10 +34,10 @@ class Rival:
     _rows: Counter[str] = field(default_factory=Counter)
     _seconds: int = 0
 
-    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> None:
+    def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> None:
         """They know nothing but the present."""
 
-    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Done]]) -> set[str]:
+    def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> set[str]:
         """The cells that it would evict now."""
         for cell_id, events in done.items():
             self._latencies.setdefault(cell_id, []).extend([latency_s for _, _, _, latency_s in events])

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import log
 
-from router.core.detection.assessment import Assessment, DetectorConfig, Verdict
+from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CellSample, RouterSample, TenantSample
 
-CONFIG = DetectorConfig()
 VICTIM = "cell-0"
 LATENCY_S = 0.1
 CANARY_S = 0.03

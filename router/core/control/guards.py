@@ -35,7 +35,7 @@ def why_shared(assessments: Mapping[str, Assessment]) -> Reason | None:
     sick = sorted(a.cell_id for a in assessments.values() if a.verdict not in (Verdict.HEALTHY, Verdict.WORKLOAD))
     if are_many(len(sick), len(assessments)):
         return f"{len(sick)} of {len(assessments)} cells at once: a dependency that they share"
-    deviations = [a.off for a in assessments.values() if a.off is not None]
+    deviations = [a.deviation for a in assessments.values() if a.deviation is not None]
     if len(deviations) > 1 and median_low(deviations) > log(FLEET_RATIO):
         return f"the cells' median latency is more than {FLEET_RATIO:g} times the usual: a dependency that they share"
     return None

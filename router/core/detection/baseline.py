@@ -1,6 +1,8 @@
-"""What is usual for one cell, whichever instance it has: its canary, its events, its work. Pure.
+"""What is normal for one cell, whichever instance it has: its canary's latency, its event rate and its work.
 
-Learned only while the cell is well: what a full or a sick cell shows for minutes must not become the measure of it.
+A baseline is learned only while the cell is well: what a full or a sick cell shows for minutes must not become the
+measure of it. Each figure is a plain mean at first and then an exponentially weighted moving average (EWMA; S. W.
+Roberts, Control Chart Tests Based on Geometric Moving Averages, Technometrics 1959), weighted by time.
 """
 
 from __future__ import annotations
@@ -8,45 +10,48 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-LEAST_LEARNED_S: Final = 60.0  # nothing is measured by what has been learned, or been well, for less
+from router.core.detection.thresholds import MEMORY_S, MIN_LEARNED_S
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a cell has done in so many seconds."""
+class WorkDone:
+    """The events that a cell answered between two assessments."""
 
-    at: float
-    seconds: float
-    ok: int  # answered well
-    work_s: float  # their usual latencies
+    at: float  # seconds; the end of that time
+    seconds: float  # how long it was
+    ok: int  # events answered well
+    work_s: float  # the sum of their tenants' baseline latencies
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What is known of it."""
+    """The learned figures of one cell."""
 
-    canary_s: float | None = None
-    canary_learned_s: float = 0.0
-    rate: float = 0.0  # events answered well a second
-    work: float = 0.0  # seconds of latency a second, if the cell isn't slow
-    learned_s: float = 0.0  # from so much of time: a mean at first, and then what forgets
+    canary_s: float | None = None  # latency of its canary; None before any was learned
+    canary_learned_s: float = 0.0  # seconds that it was learned from
+    rate: float = 0.0  # events answered well, a second
+    work: float = 0.0  # seconds of latency a second, if the cell is not slow: its mean number of events in flight
+    learned_s: float = 0.0  # seconds that rate and work were learned from, MEMORY_S at most
 
     @property
     def known(self) -> bool:
-        """Whether it is from long enough to measure anything by."""
-        return self.learned_s >= LEAST_LEARNED_S
+        """Whether rate and work were learned for long enough to measure anything by them."""
+        return self.learned_s >= MIN_LEARNED_S
 
-    def with_canary(self, canary_s: float, step_s: float, memory_s: float) -> Baseline:
-        """It takes so long now. A mean at first; from then on slowly, so that a slow one doesn't soon become usual."""
-        usual_s, learned_s = self.canary_s, self.canary_learned_s + step_s
-        span_s = learned_s if learned_s < LEAST_LEARNED_S else memory_s
-        if usual_s is not None and span_s:
-            canary_s = usual_s + (canary_s - usual_s) * step_s / span_s
+    def with_canary(self, canary_s: float, step_s: float) -> Baseline:
+        """Return the baseline after `step_s` more seconds in which a canary took `canary_s` seconds.
+
+        A mean for the first MIN_LEARNED_S, then an EWMA over MEMORY_S: a slow canary doesn't soon become the baseline.
+        """
+        known_s, learned_s = self.canary_s, self.canary_learned_s + step_s
+        span_s = learned_s if learned_s < MIN_LEARNED_S else MEMORY_S
+        if known_s is not None and span_s:
+            canary_s = known_s + (canary_s - known_s) * step_s / span_s
         return replace(self, canary_s=canary_s, canary_learned_s=learned_s)
 
-    def with_done(self, done: Done, memory_s: float) -> Baseline:
-        """So much was done."""
-        learned_s = min(self.learned_s + done.seconds, memory_s)
+    def with_work(self, done: WorkDone) -> Baseline:
+        """Return the baseline after the work in `done`: a mean for the first MEMORY_S, then an EWMA over them."""
+        learned_s = min(self.learned_s + done.seconds, MEMORY_S)
         rate = self.rate + (done.ok - self.rate * done.seconds) / learned_s
         work = self.work + (done.work_s - self.work * done.seconds) / learned_s
         return replace(self, rate=rate, work=work, learned_s=learned_s)

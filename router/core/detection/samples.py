@@ -1,8 +1,9 @@
-"""What a router sees of its cells, second by second: the numbers that the detector is fed with.
+"""What a router sees of its cells, second by second: the figures that the detector is fed with.
 
-Pure. Under consistent hashing, tenant and cell are confounded: a cell with heavy tenants has a high latency and nothing
-is wrong with it. So each tenant is compared with itself: the router knows every tenant's usual latency, in logarithms,
-and reports by how much it is off today. Only that, and what the tenant takes of its cell's time, leaves the router.
+Under consistent hashing, tenant and cell are confounded: a cell with heavy tenants has a high latency, and nothing is
+wrong with it. So each tenant is compared with itself. The router knows every tenant's baseline, the mean of its log
+latencies, and reports by how much the tenant deviates from it now. Only that, and what the tenant takes of its cell's
+time, leaves the router.
 """
 
 from __future__ import annotations
@@ -13,59 +14,61 @@ from heapq import nlargest
 from math import exp, log
 from typing import Final
 
+from router.core.detection.thresholds import MAX_PAUSE_S, MEMORY_S, MIN_LATENCY_S
+
 INTERVAL_S: Final = 1.0  # between a router's samples
-MEMORY_S: Final = 600.0  # over which a usual latency forgets: a creep of a minute can't hide in it
-MAX_TENANTS: Final = 10_000  # whose usual latency is known; the one not seen for longest is forgotten
-REPORTED_TENANTS: Final = 32  # of a cell, a second: enough for a median, however many there are
-MATURE_EVENTS: Final = 5  # fewer say nothing about what is usual
-MATURE_S: Final = 10.0
-YOUNG_EVENTS: Final = 50  # up to there every event counts alike; from there on, time does
-LONGEST_STEP_S: Final = 10.0  # a tenant that comes back after a day isn't judged by its first event
-PATIENCE_S: Final = 1800.0  # what has been unusual for so long is usual now: nothing stays frozen for ever
-LEAST_S: Final = 0.0005  # what is faster is as good as this: its logarithm would be noise
+MAX_TENANTS: Final = 10_000  # whose baseline a router knows; it forgets the one that it has not seen for longest
+REPORTED_TENANTS: Final = 32  # of one cell in one interval: enough for a sure mean, however many there are
+MATURE_EVENTS: Final = 5  # events of one tenant; fewer make no baseline
+MATURE_S: Final = 10.0  # seconds since a tenant was first seen; before that it has no baseline
+YOUNG_EVENTS: Final = 50  # a baseline is a plain mean of so many events; from there on it forgets with time
+LONGEST_STEP_S: Final = 10.0  # a tenant that comes back after a day doesn't get a new baseline from its first event
 
 
 @dataclass(frozen=True, slots=True)
 class TenantSample:
-    """One tenant's events of one interval."""
+    """One tenant's events that one cell answered well within one interval, as one router saw them."""
 
     events: int
-    busy_s: float  # of all of them together
-    usual_share: float  # of its cell's time
-    off: float | None = None  # mean of log latency less the usual one; None while that isn't known
+    busy_s: float  # the sum of their latencies, in seconds
+    baseline_share: float  # of its cell's time, 0 to 1; 0 for a new tenant
+    deviation: float | None = None  # mean log latency minus the tenant's baseline; None while it has none
 
 
 @dataclass(frozen=True, slots=True)
 class CellSample:
-    """What one router has seen of one cell within one interval. Latencies are without the wait for a place there."""
+    """What one router saw of one cell within one interval. Latencies don't include the wait for a place there."""
 
     generation: int
     events: int = 0  # answered, well or not
-    ok: int = 0
-    log_s: float = 0.0  # sum of the logarithms of the latencies of those answered well
-    work_s: float = 0.0  # what those events usually take, of tenants of which that is known
-    new_s: float = 0.0  # what those of all others took
-    tenants: Mapping[str, TenantSample] = field(default_factory=dict)  # REPORTED_TENANTS and the busiest
-    failing: int = 0  # failures in a row, up to now
+    ok: int = 0  # answered well
+    log_s: float = 0.0  # sum of the natural logarithms of the latencies, in seconds, of those answered well
+    work_s: float = 0.0  # sum of the baseline latencies of those events whose tenants have one
+    new_s: float = 0.0  # sum of the latencies of all others
+    tenants: Mapping[str, TenantSample] = field(default_factory=dict)  # REPORTED_TENANTS, and the busiest one
+    failures: int = 0  # in a row, up to now
     failing_tenants: int = 0  # different keys in that row
-    failing_s: float = 0.0  # since it began
+    failing_s: float = 0.0  # seconds since that row began
     oldest_s: float = 0.0  # age of the oldest event in flight
     waiting_tenants: int = 0  # different keys in flight
-    silent_s: float = 0.0  # since the last answer, while something is in flight
-    slowest_s: float = 0.0  # the longest that an event took lately
+    silent_s: float = 0.0  # seconds since the last answer, while something is in flight
+    slowest_s: float = 0.0  # the longest latency of late
 
 
 @dataclass(frozen=True, slots=True)
 class RouterSample:
-    """All that one router has seen in one interval."""
+    """All that one router saw within one interval."""
 
     number: int  # counts up, so that no interval counts twice
     lag_s: float  # the longest that its own event loop was late
-    cells: Mapping[str, CellSample]
+    cells: Mapping[str, CellSample]  # by cell id
 
 
-class Busy:
-    """Seconds of latency a second, usually. All begin at nothing: new is unusual, and shares are right at once."""
+class BusyTimeAverage:
+    """The EWMA of seconds of latency a second. By Little's law this is the mean number of events in flight.
+
+    All begin at zero. So a new tenant has no share, and the shares of those that began together are right at once.
+    """
 
     __slots__ = ("_at", "value")
 
@@ -74,14 +77,14 @@ class Busy:
         self._at = now - INTERVAL_S
 
     def learn(self, busy_s: float, now: float) -> None:
-        """So much since the last time."""
+        """Take in that events took `busy_s` seconds together since the last call."""
         if (step_s := now - self._at) > 0:
             self.value += (1 - exp(-step_s / MEMORY_S)) * (busy_s / step_s - self.value)
             self._at = now
 
 
 class _TenantBaseline:
-    """What is usual for one tenant."""
+    """What is normal for one tenant in one cell: its mean log latency, its mean latency and its busy time."""
 
     __slots__ = ("busy", "events", "log_s", "mean_s", "seen_at", "since")
 
@@ -89,7 +92,7 @@ class _TenantBaseline:
         self.events = 0
         self.log_s = 0.0
         self.mean_s = 0.0
-        self.busy = Busy(now)
+        self.busy = BusyTimeAverage(now)
         self.since = now
         self.seen_at = now
 
@@ -108,27 +111,27 @@ class _TenantBaseline:
         self.seen_at = now
 
 
-class CellWatch:
-    """One router's eye on one cell. `answered` is on the hot path: everything else is done once an interval."""
+class CellSampler:
+    """Samples one cell at one router. `answered` is on the hot path: all other work is done once an interval."""
 
     def __init__(self) -> None:
-        self._usual: dict[str, _TenantBaseline] = {}  # the one seen last comes last
-        self._busy: Busy | None = None
-        self._frozen_at: float | None = None  # what is usual
-        self._now: dict[str, list[float]] = {}  # tenant → events, sum of logarithms, sum of seconds
+        self._baselines: dict[str, _TenantBaseline] = {}  # by tenant; the one seen last comes last
+        self._busy: BusyTimeAverage | None = None  # of all tenants together
+        self._paused_at: float | None = None  # since when nothing is learned
+        self._now: dict[str, list[float]] = {}  # tenant → events, sum of log latencies, sum of latencies
         self._refused = 0
-        self._failing = 0
+        self._failures = 0
         self._failing_since: float | None = None
         self._failing_tenants: set[str] = set()
         self._slowest_s = 0.0
         self._answered_at = 0.0
 
     def answered(self, key: str, latency_s: float, now: float) -> None:
-        """The cell answered one event well. `latency_s`: without the wait for a place in the cell."""
-        self._failing = 0
+        """Count one event that the cell answered well; `latency_s` is without its wait for a place in the cell."""
+        self._failures = 0
         self._answered_at = now
-        if latency_s < LEAST_S:
-            latency_s = LEAST_S
+        if latency_s < MIN_LATENCY_S:
+            latency_s = MIN_LATENCY_S
         elif latency_s > self._slowest_s:
             self._slowest_s = latency_s
         sums = self._now.get(key)
@@ -140,13 +143,13 @@ class CellWatch:
             sums[2] += latency_s
 
     def failed(self, key: str, now: float) -> None:
-        """It answered, and not well: `retry` or `failed`."""
+        """Count one event that the cell answered with `retry` or `failed`."""
         self._refused += 1
         self._answered_at = now
         self._count_failure(key)
 
     def broke(self, keys: Collection[str]) -> None:
-        """A batch got no answer, or not to its end: one failure, of these keys."""
+        """Count a batch that was answered not at all or not to its end: one failure, of all these keys."""
         self._count_failure(*keys)
 
     def sample(
@@ -159,23 +162,26 @@ class CellWatch:
         learning: bool = True,
         tenants: int = MAX_TENANTS,
     ) -> CellSample:
-        """What was seen since the last call. `learning`: what is seen now is usual, for all that is known."""
+        """Return what was seen since the last call, and learn from it, with at most so many tenants' baselines.
+
+        `learning` is False while the cell is sick: then learning is paused, but for no longer than MAX_PAUSE_S.
+        """
         seen, self._now = self._now, {}
         refused, self._refused = self._refused, 0
         ok, log_s, busy_s = (sum(sums) for sums in zip(*seen.values(), strict=True)) if seen else (0, 0.0, 0.0)
-        known = {key: usual for key in seen if (usual := self._usual.get(key)) is not None and usual.known(now)}
-        if not self._failing or self._failing_since is None:
-            self._failing_since = now if self._failing else None
+        known = {key: found for key in seen if (found := self._baselines.get(key)) is not None and found.known(now)}
+        if not self._failures or self._failing_since is None:
+            self._failing_since = now if self._failures else None
         sample = CellSample(
             generation=generation,
             events=int(ok) + refused,
             ok=int(ok),
             log_s=log_s,
-            work_s=sum(seen[key][0] * usual.mean_s for key, usual in known.items()),
+            work_s=sum(seen[key][0] * baseline.mean_s for key, baseline in known.items()),
             new_s=busy_s - sum(seen[key][2] for key in known),
             tenants={key: self._tenant(key, seen[key], now) for key in _reported(seen)},
-            failing=self._failing,
-            failing_tenants=len(self._failing_tenants) if self._failing else 0,
+            failures=self._failures,
+            failing_tenants=len(self._failing_tenants) if self._failures else 0,
             failing_s=now - self._failing_since if self._failing_since is not None else 0.0,
             oldest_s=oldest_s,
             waiting_tenants=waiting_tenants,
@@ -188,48 +194,48 @@ class CellWatch:
         return sample
 
     def replaced(self) -> None:
-        """Another instance has the cell: the row of failures isn't its own. What is usual stays."""
-        self._failing = 0
+        """Forget the row of failures, since another instance has the cell now. The baselines stay."""
+        self._failures = 0
         self._failing_since = None
         self._failing_tenants.clear()
 
     def _count_failure(self, *keys: str) -> None:
-        if not self._failing:
+        if not self._failures:
             self._failing_tenants.clear()
-        self._failing += 1
+        self._failures += 1
         if len(self._failing_tenants) < REPORTED_TENANTS:
             self._failing_tenants.update(keys)
 
     def _tenant(self, key: str, sums: Sequence[float], now: float) -> TenantSample:
         events, log_s, busy_s = sums
-        usual = self._usual.get(key)
-        if usual is None:
+        baseline = self._baselines.get(key)
+        if baseline is None:
             return TenantSample(round(events), busy_s, 0.0)
-        off = log_s / events - usual.log_s if usual.known(now) else None
+        deviation = log_s / events - baseline.log_s if baseline.known(now) else None
         whole = self._busy.value if self._busy is not None else 0.0
-        share = usual.busy.value / whole if whole else 0.0
-        return TenantSample(round(events), busy_s, min(1.0, share), off)
+        share = baseline.busy.value / whole if whole else 0.0
+        return TenantSample(round(events), busy_s, min(1.0, share), deviation)
 
     def _learns(self, now: float, *, learning: bool) -> bool:
         if learning:
-            self._frozen_at = None
+            self._paused_at = None
             return True
-        self._frozen_at = now if self._frozen_at is None else self._frozen_at
-        return now - self._frozen_at > PATIENCE_S
+        self._paused_at = now if self._paused_at is None else self._paused_at
+        return now - self._paused_at > MAX_PAUSE_S
 
     def _learn(self, seen: Mapping[str, list[float]], busy_s: float, now: float, most: int) -> None:
-        self._busy = self._busy or Busy(now)
+        self._busy = self._busy or BusyTimeAverage(now)
         self._busy.learn(busy_s, now)
         for key, (events, log_s, own_s) in seen.items():
-            usual = self._usual.pop(key, None) or _TenantBaseline(now)
-            usual.learn(round(events), log_s / events, own_s, now)
-            self._usual[key] = usual
-        while len(self._usual) > most:
-            del self._usual[next(iter(self._usual))]
+            baseline = self._baselines.pop(key, None) or _TenantBaseline(now)
+            baseline.learn(round(events), log_s / events, own_s, now)
+            self._baselines[key] = baseline
+        while len(self._baselines) > most:
+            del self._baselines[next(iter(self._baselines))]
 
 
 def _reported(seen: Mapping[str, list[float]]) -> set[str]:
-    """By their number of events, not by how slow they are: that would make every cell look slow."""
+    """Choose by the number of events. To choose the slowest tenants would make every cell look slow."""
     if len(seen) <= REPORTED_TENANTS:
         return set(seen)
     chosen = nlargest(REPORTED_TENANTS, seen, key=lambda key: seen[key][0])

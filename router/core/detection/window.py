@@ -1,4 +1,4 @@
-"""What routers and canaries told of one instance within the last seconds, put together. Pure."""
+"""What routers and canaries told of one instance within the last seconds, put together from all routers."""
 
 from __future__ import annotations
 
@@ -6,92 +6,105 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from math import exp, inf, log, sqrt
+from math import exp, inf, isfinite, sqrt
 from statistics import median
 from typing import Final
 
 from router.core.detection.baseline import Baseline
 from router.core.detection.samples import INTERVAL_S, CellSample, TenantSample
-
-FRESH_S: Final = 2.5  # a router's latest sample is the present state for so long
-JUST_NOW_S: Final = 1.5  # an interval, and its way to the leader
-MOST_OFF: Final = log(8.0)  # no second of a tenant counts for more: a short stall is no slow cell
-WORK_SPREAD: Final = 1.3  # of the cost of an event, to the mean one
-WORK_SIGMA: Final = 2.5  # standard errors less than it seems: so much more work is certain
-ENOUGH_EVENTS: Final = 10  # of a tenant; with more, what varies is its ways
-DEAR: Final = log(2.0)  # more than the others of the cell: then it is the tenant, not the cell
-DEAR_EVENTS: Final = 10  # fewer may be by chance
-LEAST_PLACES: Final = 0.7  # of its cell, that work must keep busy to be in the way of other work
-NEW_TIMES: Final = 5.0  # its usual share: a tenant that has so much more has been there for two minutes at most
+from router.core.detection.thresholds import (
+    MAX_COUNTED_EVENTS,
+    MAX_DEVIATION,
+    MIN_BUSY_PLACES,
+    MIN_COST_EVENTS,
+    MIN_COST_INCREASE,
+    NEW_TENANT_RATIO,
+    SAMPLE_FRESH_S,
+    SUCCESS_FRESH_S,
+    WINDOW_S,
+    WORK_SIGMA,
+    WORK_VARIATION,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """Who takes a cell's time."""
+class TenantLoad:
+    """Which tenants take a cell's time. Shares are 0 to 1."""
 
-    heaviest: str = ""  # the tenant that takes most of the time that used to be the others'
-    share: float = 0.0  # of the cell's time, now
-    usual: float = 0.0  # likewise, as a rule
-    taken: float = 0.0  # of the time that used to be the others', by it
-    new_share: float = 0.0  # of the cell's time, by all tenants that hardly were there
+    heaviest: str = ""  # the tenant that takes most of the time that used to be the others'; empty: none does
+    share: float = 0.0  # of the cell's time, that the heaviest tenant takes now
+    baseline_share: float = 0.0  # of the cell's time, that it normally takes
+    taken_share: float = 0.0  # of the time that used to be the others', that it takes now
+    new_share: float = 0.0  # of the cell's time, that all new tenants take together
 
 
-NO_LOAD: Final = Load()
+NO_LOAD: Final = TenantLoad()
 
 
 @dataclass(slots=True)
-class Canaries:
-    """Of one instance."""
+class CanaryWindow:
+    """The canaries of one instance that were answered within the window, and the one that is under way."""
 
-    recent: deque[tuple[float, float]] = field(default_factory=deque)  # when it was answered, latency
+    recent: deque[tuple[float, float]] = field(default_factory=deque)  # when it was answered; its latency in seconds
     failures: int = 0  # in a row
-    waiting_since: float | None = None
+    waiting_since: float | None = None  # when the one under way was sent; None: none is
 
-    def waited_s(self, now: float) -> float:
-        """How long the one that is under way has been waiting for its answer."""
+    def waiting_s(self, now: float) -> float:
+        """Return for how many seconds the canary under way has waited for its answer; 0 when none is under way."""
         return now - self.waiting_since if self.waiting_since is not None else 0.0
 
     def median_s(self, now: float, since: float = -inf) -> float | None:
-        """Of those answered since; the one under way among them, when it has waited for longer than any other took."""
+        """Return the median latency, in seconds, of the canaries answered after `since`; None when there are none.
+
+        The one under way counts too, with the time that it has waited, once that is longer than any other took.
+        """
         latencies = [latency for at, latency in self.recent if at > since]
-        if (waited_s := self.waited_s(now)) > max(latencies, default=0.0):
-            latencies.append(waited_s)
+        if (waiting_s := self.waiting_s(now)) > max(latencies, default=0.0):
+            latencies.append(waiting_s)
         return median(latencies) if latencies else None
+
+    def forget_before(self, then: float) -> None:
+        """Drop the canaries that were answered at `then` or earlier."""
+        while self.recent and self.recent[0][0] <= then:
+            self.recent.popleft()
 
 
 @dataclass(slots=True)
 class _TenantSums:
-    """Over all routers and the window: sums, so that what is too old can be taken away again."""
+    """One tenant's samples of all routers within the window: sums, so that old samples can be subtracted again."""
 
     samples: int = 0
     busy_s: float = 0.0
-    usual: float = 0.0  # share, times the busy seconds
+    baseline_share: float = 0.0  # times the busy seconds
     events: int = 0  # whose deviation is known
-    off: float = 0.0  # the sum of theirs
+    deviation: float = 0.0  # times those events
 
     def shares(self, busy_s: float) -> tuple[float, float]:
-        """Of so many seconds: its own, and what it usually has."""
+        """Return this tenant's share of `busy_s` seconds, and its baseline share."""
         if not self.busy_s:
             return 0.0, 0.0
-        return self.busy_s / busy_s, min(self.usual / self.busy_s, 1.0)
+        return self.busy_s / busy_s, min(self.baseline_share / self.busy_s, 1.0)
 
-    def dear(self, off: float) -> float:
-        """How much dearer than usual its events are, slowness aside; 0 when they are not, or it may be chance."""
-        own = self.off / self.events if self.events >= DEAR_EVENTS else 0.0
-        return own - off if own > off + DEAR else 0.0
+    def cost_increase(self, deviation: float) -> float:
+        """Return by how much its events cost more than their baseline, where the cell deviates by `deviation`.
+
+        A natural logarithm; 0 where they don't cost more, or where it may be chance.
+        """
+        own = self.deviation / self.events if self.events >= MIN_COST_EVENTS else 0.0
+        return own - deviation if own > deviation + MIN_COST_INCREASE else 0.0
 
     def count(self, sample: TenantSample, sign: int) -> None:
-        """One more, or one less."""
+        """Add the sample when `sign` is 1, subtract it when -1. Its deviation is clipped (winsorized)."""
         self.samples += sign
         self.busy_s += sign * sample.busy_s
-        self.usual += sign * sample.busy_s * sample.usual_share
-        if sample.off is not None:
+        self.baseline_share += sign * sample.busy_s * sample.baseline_share
+        if sample.deviation is not None:
             self.events += sign * sample.events
-            self.off += sign * sample.events * max(-MOST_OFF, min(sample.off, MOST_OFF))
+            self.deviation += sign * sample.events * max(-MAX_DEVIATION, min(sample.deviation, MAX_DEVIATION))
 
 
 class SampleWindow:
-    """The samples of one instance within the window, and their sums: each is added once and taken away once."""
+    """The samples of one instance within the window, and their sums: each is added once and subtracted once."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, CellSample]] = deque()
@@ -102,7 +115,7 @@ class SampleWindow:
         self._log_s = self._work_s = self._new_s = 0.0
 
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
-        """One router's interval."""
+        """Add the sample of one router's interval, which arrived at `now`."""
         self._samples.append((now, sample))
         self._latest[router_id] = now, sample
         if sample.ok:
@@ -110,93 +123,104 @@ class SampleWindow:
         self._count(sample, 1)
 
     def forget_before(self, then: float) -> None:
-        """What is older is in no window any more."""
+        """Drop the samples that arrived at `then` or earlier."""
         while self._samples and self._samples[0][0] <= then:
             self._count(self._samples.popleft()[1], -1)
         if any(at <= then for at, _ in self._latest.values()):
             self._latest = {router: last for router, last in self._latest.items() if last[0] > then}
 
     def since(self, then: float) -> SampleWindow:
-        """Only what is newer."""
+        """Return a window of only the samples that arrived after `then`."""
         window = SampleWindow()
         for at, sample in takewhile(lambda each: each[0] > then, reversed(self._samples)):
             window.add("", sample, at)
         return window
 
-    def offs(self) -> list[tuple[float, float]]:
-        """How far each tenant is off whose usual latency is known, and how many events say so."""
+    def deviations(self) -> list[tuple[float, float]]:
+        """Return the mean deviation of each tenant that has a baseline, and how many events count for it; sorted."""
         known = [tenant for tenant in self._tenants.values() if tenant.events]
-        return sorted((tenant.off / tenant.events, min(tenant.events, ENOUGH_EVENTS)) for tenant in known)
+        return sorted((tenant.deviation / tenant.events, min(tenant.events, MAX_COUNTED_EVENTS)) for tenant in known)
 
     def latency_s(self) -> float:
-        """Geometric mean of what was answered well."""
+        """Return the geometric mean latency, in seconds, of the events answered well; 0 when there are none."""
         return exp(self._log_s / self._ok) if self._ok else 0.0
 
-    def load(self, window_s: float, off: float, usual_shares: Mapping[str, float]) -> Load:
-        """Who takes the cell's time. `usual_shares`: better known than what routers say now.
+    def load(self, deviation: float, baseline_shares: Mapping[str, float]) -> TenantLoad:
+        """Return which tenants take the time of the cell, which deviates by `deviation`.
 
-        Only of work that would be in others' way if the cell weren't slow: it is `off` by so much.
+        `baseline_shares` overrules what routers say where it is less: they learn while the cell is unwell. Only work
+        counts that would be in the way of other work even if the cell were not slow.
         """
-        least_s = LEAST_PLACES * window_s * exp(max(0.0, off))
+        min_s = MIN_BUSY_PLACES * WINDOW_S * exp(max(0.0, deviation))
         busy_s = sum(tenant.busy_s for tenant in self._tenants.values())
         new_s, found = 0.0, NO_LOAD
         for key, tenant in self._tenants.items():
-            share, usual = tenant.shares(busy_s)
-            usual = min(usual, usual_shares.get(key, usual)) * exp(-tenant.dear(max(0.0, off)))
-            if share > NEW_TIMES * usual:
+            share, normal = tenant.shares(busy_s)
+            normal = min(normal, baseline_shares.get(key, normal)) * exp(-tenant.cost_increase(max(0.0, deviation)))
+            if share > NEW_TENANT_RATIO * normal:
                 new_s += tenant.busy_s
-            if share > usual and tenant.busy_s > least_s:
-                taken = (share - usual) / (1 - usual)
-                found = max(found, Load(key, share, usual, taken), key=lambda each: each.taken)
-        return replace(found, new_share=new_s / busy_s if new_s > least_s else 0.0)
+            if share > normal and tenant.busy_s > min_s:
+                taken = (share - normal) / (1 - normal)
+                found = max(found, TenantLoad(key, share, normal, taken), key=lambda each: each.taken_share)
+        return replace(found, new_share=new_s / busy_s if new_s > min_s else 0.0)
 
-    def growth(self, usual: Baseline, window_s: float, off: float, peers_off: float) -> float:
-        """How many times the usual work there is, as much as is certain; what is due to being slow taken out."""
-        work_s = deflated_s(self._work_s, self._new_s, off, peers_off) + self._dearer_s(max(0.0, off))
-        if not usual.known or not usual.work or work_s <= LEAST_PLACES * window_s:
+    def work_ratio(self, baseline: Baseline, deviation: float, peers_deviation: float) -> float:
+        """Return how many times its baseline work the cell has, at least; 0 while the baseline is not known.
+
+        Slowness of the cell is taken out. A lower confidence bound: WORK_SIGMA standard errors are taken off, of a mean
+        of events whose cost has the coefficient of variation WORK_VARIATION.
+        """
+        work_s = work_without_slowness_s(self._work_s, self._new_s, deviation, peers_deviation)
+        work_s += self._cost_increase_s(max(0.0, deviation))
+        if not baseline.known or not baseline.work or work_s <= MIN_BUSY_PLACES * WINDOW_S:
             return 0.0
-        return work_s / (usual.work * window_s) * (1 - WORK_SIGMA * WORK_SPREAD / sqrt(self._ok))
+        return work_s / (baseline.work * WINDOW_S) * (1 - WORK_SIGMA * WORK_VARIATION / sqrt(self._ok))
 
-    def _dearer_s(self, off: float) -> float:
-        """What tenants whose events have become dear take more than they usually would, if the cell weren't slow."""
-        return sum(each.busy_s * exp(-off) * (1 - exp(-each.dear(off))) for each in self._tenants.values())
+    def _cost_increase_s(self, deviation: float) -> float:
+        """Return what dearer events of tenants take more than their baseline, slowness of the cell taken out."""
+        return sum(
+            each.busy_s * exp(-deviation) * (1 - exp(-each.cost_increase(deviation))) for each in self._tenants.values()
+        )
 
-    def surge(self, usual: Baseline, window_s: float) -> float:
-        """How many times the usual number of events there are."""
-        return self._ok / (usual.rate * window_s) if usual.known and usual.rate else 0.0
+    def rate_ratio(self, baseline: Baseline) -> float:
+        """Return how many times its baseline event rate the cell has; 0 while the baseline is not known."""
+        return self._ok / (baseline.rate * WINDOW_S) if baseline.known and baseline.rate else 0.0
 
-    def failing(self, now: float) -> tuple[int, int]:
-        """Failures in a row and the tenants among them, of the router that has seen most, while none got a success."""
-        if self.succeeded(now - JUST_NOW_S):
+    def failures(self, now: float) -> tuple[int, int]:
+        """Return the longest row of failures that a router sees, and its tenants; (0, 0) after any router's success."""
+        if self._succeeded(now - SUCCESS_FRESH_S):
             return 0, 0
-        rows = [(at, row) for at, row in self._latest.values() if now - at <= FRESH_S]
-        alone = [row for at, row in rows if not self.succeeded(at - row.failing_s + INTERVAL_S)]
-        return max(((row.failing, row.failing_tenants) for row in alone), default=(0, 0))
+        rows = [(at, row) for at, row in self._latest.values() if now - at <= SAMPLE_FRESH_S]
+        alone = [row for at, row in rows if not self._succeeded(at - row.failing_s + INTERVAL_S)]
+        return max(((row.failures, row.failing_tenants) for row in alone), default=(0, 0))
 
-    def succeeded(self, since: float) -> bool:
-        """Whether any router has got something done since then."""
-        return self._ok_at > since
+    def since_success_s(self, now: float) -> float | None:
+        """Return the seconds since a router last reported a success; None when none ever has."""
+        return now - self._ok_at if isfinite(self._ok_at) else None
 
     def silent_s(self, now: float) -> float:
-        """For how long nothing was answered, though something is in flight; 0 when there is nothing to answer."""
+        """Return for how many seconds no event in flight was answered; 0 when none is in flight, or one was."""
         fresh = self._fresh(now)
         waiting = [sample.silent_s for sample in fresh if sample.oldest_s]
         return min(waiting, default=0.0) if not any(sample.events for sample in fresh) else 0.0
 
     def waiting_tenants(self, now: float) -> int:
-        """How many tenants have something in flight."""
+        """Return how many tenants have events in flight, at the router where that is most."""
         return max((sample.waiting_tenants for sample in self._fresh(now)), default=0)
 
     def oldest_s(self, now: float) -> float:
-        """The oldest event in flight."""
+        """Return the age, in seconds, of the oldest event in flight; 0 when there is none."""
         return max((sample.oldest_s for sample in self._fresh(now)), default=0.0)
 
     def slowest_s(self) -> float:
-        """The longest that an event took lately."""
+        """Return the longest latency of late, in seconds; 0 when no event was ever answered."""
         return max((sample.slowest_s for _, sample in self._latest.values()), default=0.0)
 
+    def _succeeded(self, since: float) -> bool:
+        return self._ok_at > since
+
     def _fresh(self, now: float) -> list[CellSample]:
-        return [sample for at, sample in self._latest.values() if now - at <= FRESH_S]
+        return [sample for at, sample in self._latest.values() if now - at <= SAMPLE_FRESH_S]
 
     def _count(self, sample: CellSample, sign: int) -> None:
         self._ok += sign * sample.ok
@@ -212,11 +236,12 @@ class SampleWindow:
                 del self._tenants[key]
 
 
-def deflated_s(known_s: float, new_s: float, off: float, peers_off: float) -> float:
-    """How long all would take in a cell that is not slow.
+def work_without_slowness_s(known_s: float, new_s: float, deviation: float, peers_deviation: float) -> float:
+    """Return how many seconds some events would take in a cell that is not slow, where this one deviates so.
 
-    `known_s`: what it usually takes. Where all cells are faster than usual, something that they share was slow for long
-    enough to be learned, and it takes less. `new_s`: what tenants' events took of which nothing is known.
+    `known_s` is the sum of their baseline latencies. Where all cells are faster than their baselines, these were
+    learned while something that the cells share was slow, and the events take less. `new_s` is what events took whose
+    tenants have no baseline.
     """
-    learned = min(0.0, peers_off)
-    return known_s * exp(learned) + new_s / exp(max(0.0, off - learned))
+    learned = min(0.0, peers_deviation)
+    return known_s * exp(learned) + new_s / exp(max(0.0, deviation - learned))

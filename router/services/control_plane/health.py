@@ -66,7 +66,7 @@ class HealthMonitor:
         """Take in what is new and send the canaries that are due; returns whether there are new verdicts."""
         if not self._recalled:
             found = await self._registry.conditions()
-            self._detector.recall({cell_id: condition.assessment.usual for cell_id, condition in found.items()})
+            self._detector.recall({cell_id: condition.assessment.baseline for cell_id, condition in found.items()})
             self._recalled = True
         now = self._clock.monotonic()
         self._follow(snapshot, now)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from router.core.detection.samples import CellSample, CellWatch
+from router.core.detection.samples import CellSample, CellSampler
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
@@ -42,7 +42,7 @@ class LaneRunner:
         self.answered = 0  # events with outcome ok so far
         self.tenants: set[str] = set()  # the keys of those events, MAX_TENANTS at most
         self.latency = RecentLatency()
-        self._watch = CellWatch()
+        self._sampler = CellSampler()
         self._lane: Lane[Delivery] = Lane(LaneLimits())
         self._client = client
         self._clock = clock
@@ -114,7 +114,7 @@ class LaneRunner:
         open_ = [delivery for delivery in self._open() if delivery.generation == generation]
         oldest_s = max((now - delivery.sent_at for delivery in open_), default=0.0)
         waiting = len({delivery.event.partition_key for delivery in open_})
-        return self._watch.sample(
+        return self._sampler.sample(
             generation, now, oldest_s=oldest_s, waiting_tenants=waiting, learning=learning, tenants=tenants
         )
 
@@ -123,7 +123,7 @@ class LaneRunner:
         changed = ejected != self._lane.ejected
         self._lane.eject(ejected=ejected)
         if changed:
-            self._watch.replaced()  # what was before says nothing of what comes
+            self._sampler.replaced()  # what was before says nothing of what comes
             self._wake.set()
         if changed and abandon:
             self._stop_waiting()
@@ -136,7 +136,7 @@ class LaneRunner:
     def retarget(self, target: Target | None) -> None:
         """The cell's instance is another now, or gone."""
         if target is not None and not target.same_instance(self._lane.target):
-            self._watch.replaced()
+            self._sampler.replaced()
         self._lane.retarget(target)
         if target is None:
             self._abandon()
@@ -200,7 +200,7 @@ class LaneRunner:
             return
         self._observer.observe(LaneFailed(self.cell_id, error))
         if broke and target.same_instance(self._lane.target):
-            self._watch.broke([delivery.event.partition_key for delivery in open_.values()])
+            self._sampler.broke([delivery.event.partition_key for delivery in open_.values()])
         for index, delivery in open_.items():
             self._answer(delivery, Result(index, Outcome.RETRY, error, contact=contact))
         if target.same_instance(self._lane.target) and (waiting := self._lane.failed(self._clock.monotonic())):
@@ -225,9 +225,9 @@ class LaneRunner:
 
     def _watch_answer(self, key: str, result: Result, latency_s: float, now: float) -> None:
         if result.outcome in (Outcome.RETRY, Outcome.FAILED):
-            self._watch.failed(key, now)
+            self._sampler.failed(key, now)
         elif result.outcome is Outcome.OK and not result.duplicate:  # what was done before costs nothing
-            self._watch.answered(key, latency_s, now)
+            self._sampler.answered(key, latency_s, now)
 
     def _open(self) -> Iterator[Delivery]:
         """What was sent and has no answer yet."""

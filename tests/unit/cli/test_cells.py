@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields, replace
 from math import log
+from typing import Any
 
 import pytest
 import typer
@@ -12,8 +13,10 @@ import typer
 from router.cli.cells import progress, readmitted, record_of
 from router.cli.explain import doubts, evidence, explanation, ladder, summary, verdict
 from router.cli.policy import by_hand, what_stays
-from router.core.detection.assessment import Assessment, DetectorConfig, Verdict
-from router.core.detection.window import Load
+from router.core.detection import thresholds
+from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.baseline import Baseline
+from router.core.detection.window import TenantLoad
 from router.core.models import NO_TREATMENT, CellRecord, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY
 from router.core.registry import AuditEntry, Condition, Snapshot
@@ -25,16 +28,16 @@ SLOW = Assessment(
     CELL,
     Verdict.SLOW,
     rule="its canary takes 400 ms",
-    held_s=14,
+    lasted_s=14,
     shift=log(3),
-    error=0.05,
-    off=log(3.1),
+    standard_error=0.05,
+    deviation=log(3.1),
     tenants=12,
-    peers_off=log(3.1 / 3),
+    peers_deviation=log(3.1 / 3),
     peers=1,
     latency_s=0.3,
     canary_s=0.4,
-    load=Load("acme\x1b[31m", 0.25, 0.03),
+    load=TenantLoad("acme\x1b[31m", 0.25, 0.03, 0.23),
 )
 
 
@@ -106,12 +109,12 @@ def test_what_people_decided_about_a_cell_is_said_until_it_is_done() -> None:
 
 
 def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
-    """It shows rule, guard, rung, all parameters, the peers, and the audit of this cell only."""
+    """The rule, the guard, the rung, every threshold, the peers, and what was done with this cell only."""
     treatment = Treatment(Rung.REPLACING, 1_096_000, 3, "slow", "its canary takes 400 ms")
     record = replace(RECORD, treatment=treatment, launching=4)
     conditions = {
         CELL: Condition(1_099_000, 3, SLOW, "one at a time: cell-0000 first"),
-        "cell-0000": Condition(1_099_000, 1, Assessment("cell-0000", off=0.1, canary_s=0.01)),
+        "cell-0000": Condition(1_099_000, 1, Assessment("cell-0000", deviation=0.1, canary_s=0.01)),
     }
     audit = [AuditEntry(i, "c", f"action {i}", CELL if i % 2 else "cell-0000", "why") for i in range(40)]
     found = explanation(CELL, snapshot(record, 3), conditions, audit)
@@ -124,10 +127,11 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
         "kept from treatment by": "one at a time: cell-0000 first",
         "by hand": "nothing",
     }
-    assert [(peer.cell_id, peer.off, peer.canary_s, peer.verdict) for peer in found.peers] == [
+    assert [(peer.cell_id, peer.deviation, peer.canary_s, peer.verdict) for peer in found.peers] == [
         ("cell-0000", 0.1, 0.01, "healthy")
     ]
-    assert set(found.parameters) == {field.name for field in fields(DetectorConfig)}
+    assert found.thresholds["MAX_RATIO"] == thresholds.MAX_RATIO
+    assert set(found.thresholds) == {name for name in dir(thresholds) if name.isupper()}
     assert [entry.action for entry in found.audit] == [f"action {i}" for i in range(25, 40, 2)]
     assert json.loads(json.dumps(asdict(found)))["assessment"]["verdict"] == "slow"
 
@@ -141,19 +145,44 @@ def test_a_frozen_cell_of_which_nothing_is_known_is_left_to_a_person() -> None:
 def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
     """Logarithms have their ratio beside them, tenants' names are escaped, and an unknown value is a dash."""
     shown = dict(evidence(SLOW))
-    assert shown["D: the difference"] == "+1.10 ± 0.05, 3.00 times"
-    assert shown["S: its tenants beside their usual"] == "+1.13, 3.10 times, of 12 tenants"
+    assert shown["D: shift from the others' S"] == "+1.10 ± 0.05, 3.00 times"
+    assert shown["S: deviation of its tenants"] == "+1.13, 3.10 times, of 12 tenants"
     assert shown["latency, mean"] == "300.0 ms, 200.0 ms of it too much"
-    assert shown["heaviest tenant"] == "'acme\\x1b[31m', 25% of the cell's time, usually 3%"
-    grown = dict(evidence(replace(SLOW, surge=1.5, growth=1.125, load=Load(new_share=0.3))))
+    assert shown["heaviest tenant"] == (
+        "'acme\\x1b[31m', 25% of the cell's time, normally 3%, 23% of what the others had"
+    )
+    grown = dict(evidence(replace(SLOW, rate_ratio=1.5, work_ratio=1.125, load=TenantLoad(new_share=0.3))))
     assert [grown[name] for name in ("new tenants", "events", "work")] == [
         "30% of the cell's time",
-        "1.50 times the usual",
-        "1.12 times the usual, at least",
+        "1.50 times the baseline",
+        "1.12 times the baseline, at least",
     ]
     nothing = dict(evidence(Assessment(CELL)))
-    assert nothing["D: the difference"] == "too few tenants to say"
+    assert nothing["D: shift from the others' S"] == "too few tenants to say"
     assert nothing["canary"] == nothing["heaviest tenant"] == "-"
+
+
+def test_every_figure_of_the_evidence_is_shown() -> None:
+    """Whichever figure of an assessment changes, what is shown changes too, and with it what a rule may have used."""
+    other: dict[str, Any] = {
+        "shift": 0.5, "standard_error": 0.2, "spread": 0.9, "deviation": 0.3, "tenants": 7, "peers_deviation": 0.4,
+        "peers": 2, "latency_s": 0.7, "recent_deviation": 0.8, "was_over_limit": True, "canary_s": 0.3,
+        "recent_canary_s": 0.2, "peers_canary_s": 0.1, "canary_waiting_s": 3.0, "canary_failures": 4, "failures": 5,
+        "since_success_s": 6.0, "oldest_s": 7.0, "silent_s": 8.0, "slowest_s": 9.0, "waiting_tenants": 10,
+        "baseline": Baseline(canary_s=0.06), "load": TenantLoad(new_share=0.4), "rate_ratio": 1.7, "work_ratio": 1.3,
+    }  # fmt: skip
+    together: dict[str, dict[str, Any]] = {
+        "recent_standard_error": {"recent_deviation": 0.8},
+        "failing_tenants": {"failures": 5},
+    }
+    said = {"cell_id", "verdict", "rule", "lasted_s"}
+    assert said | other.keys() | together.keys() == {figure.name for figure in fields(Assessment)}
+    for name, value in other.items():
+        assert evidence(replace(SLOW, **{name: value})) != evidence(SLOW), name
+    for name, shown_with in together.items():
+        before = replace(SLOW, **shown_with)
+        after: dict[str, Any] = {name: 3}
+        assert evidence(replace(before, **after)) != evidence(before), name
 
 
 def test_a_verdict_and_a_rung_are_told_in_words() -> None:

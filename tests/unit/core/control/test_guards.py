@@ -44,10 +44,11 @@ def half_slower(cells: Sequence[SimulatedCell], at: float, draw: Random) -> None
         cell.slowness = 3
 
 
-def assessments(verdicts: Sequence[Verdict], off: float | None = None) -> dict[str, Assessment]:
+def assessments(verdicts: Sequence[Verdict], deviation: float | None = None) -> dict[str, Assessment]:
     """Assess as many cells as there are verdicts."""
     names = [f"cell-{number}" for number in range(len(verdicts))]
-    return {name: Assessment(name, verdict=verdict, off=off) for name, verdict in zip(names, verdicts, strict=True)}
+    named = zip(names, verdicts, strict=True)
+    return {name: Assessment(name, verdict=verdict, deviation=deviation) for name, verdict in named}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -97,12 +98,12 @@ def test_more_than_two_fifths_of_the_cells_do_not_fall_ill_each_by_itself(verdic
 
 
 @pytest.mark.parametrize(
-    ("offs", "shared"),
+    ("deviations", "shared"),
     [([2.0, 2.0, 0.0], True), ([2.0, 0.0, 0.0], False), ([2.0, 0.0], False), ([2.0, 2.0], True), ([2.0], False)],
 )
-def test_a_fleet_that_is_slow_as_a_whole_is_no_cells_fault(offs: list[float], shared: bool) -> None:
+def test_a_fleet_that_is_slow_as_a_whole_is_no_cells_fault(deviations: list[float], shared: bool) -> None:
     """More than half of the cells, at more than twice their usual latency; of two cells one alone is not a fleet."""
-    found = {str(number): Assessment(str(number), off=off) for number, off in enumerate(offs)}
+    found = {str(number): Assessment(str(number), deviation=deviation) for number, deviation in enumerate(deviations)}
     found["unknown"] = Assessment("unknown")
     assert bool(why_shared(found)) == shared
 

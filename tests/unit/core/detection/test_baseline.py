@@ -1,4 +1,4 @@
-"""What is usual for a cell: a mean at first, then what forgets; a canary's time isn't soon forgotten."""
+"""A cell's baseline is a mean at first and forgets later on; that of its canary changes only slowly."""
 
 from __future__ import annotations
 
@@ -6,42 +6,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.detection.baseline import LEAST_LEARNED_S, Baseline, Done
-
-MEMORY_S = 600.0
+from router.core.detection.baseline import Baseline, WorkDone
+from router.core.detection.thresholds import MEMORY_S, MIN_LEARNED_S
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.floats(0, 100), st.floats(0.1, 5)), min_size=1, max_size=50))
-def test_what_is_usual_is_the_mean_of_what_there_was(seconds: list[tuple[int, float, float]]) -> None:
-    """At first; from when all it remembers is full, it forgets."""
-    usual = Baseline()
+def test_the_baseline_is_the_mean_of_all_work_until_its_memory_is_full(seconds: list[tuple[int, float, float]]) -> None:
+    """From then on it forgets what is old."""
+    baseline = Baseline()
     for ok, work_s, step_s in seconds:
-        usual = usual.with_done(Done(0.0, step_s, ok, work_s), MEMORY_S)
+        baseline = baseline.with_work(WorkDone(0.0, step_s, ok, work_s))
     total_s = sum(step_s for _, _, step_s in seconds)
-    assert usual.learned_s == pytest.approx(total_s)
-    assert usual.rate == pytest.approx(sum(ok for ok, _, _ in seconds) / total_s)
-    assert usual.work == pytest.approx(sum(work_s for _, work_s, _ in seconds) / total_s)
+    assert baseline.learned_s == pytest.approx(total_s)
+    assert baseline.rate == pytest.approx(sum(ok for ok, _, _ in seconds) / total_s)
+    assert baseline.work == pytest.approx(sum(work_s for _, work_s, _ in seconds) / total_s)
     for _ in range(10_000):
-        usual = usual.with_done(Done(0.0, 1.0, 7, 3.0), MEMORY_S)
-    assert usual.learned_s == MEMORY_S
-    assert [usual.rate, usual.work] == pytest.approx([7, 3], abs=1e-3)
+        baseline = baseline.with_work(WorkDone(0.0, 1.0, 7, 3.0))
+    assert baseline.learned_s == MEMORY_S
+    assert [baseline.rate, baseline.work] == pytest.approx([7, 3], abs=1e-3)
 
 
 def test_a_canarys_time_is_a_mean_for_a_minute_and_then_changes_slowly() -> None:
-    """The first one may be far off; a quarter of a minute that is slow later on may not become usual."""
-    usual = Baseline()
-    for second in range(int(LEAST_LEARNED_S)):
-        usual = usual.with_canary(0.06 if second % 2 == 0 else 0.02, 1.0, MEMORY_S)
-    assert usual.canary_s == pytest.approx(0.04, rel=0.03)
+    """The first canary may be far off; 15 slow seconds later on may not become the baseline."""
+    baseline = Baseline()
+    for second in range(int(MIN_LEARNED_S)):
+        baseline = baseline.with_canary(0.06 if second % 2 == 0 else 0.02, 1.0)
+    assert baseline.canary_s == pytest.approx(0.04, rel=0.03)
     for _ in range(15):
-        usual = usual.with_canary(0.08, 1.0, MEMORY_S)
-    assert usual.canary_s == pytest.approx(0.04 + 0.04 * 15 / MEMORY_S, rel=0.03)
+        baseline = baseline.with_canary(0.08, 1.0)
+    assert baseline.canary_s == pytest.approx(0.04 + 0.04 * 15 / MEMORY_S, rel=0.03)
 
 
-def test_what_is_usual_is_known_after_a_minute() -> None:
-    """Before that it is no measure."""
-    usual = Baseline()
-    usual = usual.with_done(Done(0.0, LEAST_LEARNED_S - 1, 100, 10.0), MEMORY_S)
-    assert not usual.known
-    usual = usual.with_done(Done(0.0, 1.0, 100, 10.0), MEMORY_S)
-    assert usual.known
+def test_the_baseline_is_known_after_a_minute() -> None:
+    """Nothing may be measured by it before that."""
+    baseline = Baseline()
+    baseline = baseline.with_work(WorkDone(0.0, MIN_LEARNED_S - 1, 100, 10.0))
+    assert not baseline.known
+    baseline = baseline.with_work(WorkDone(0.0, 1.0, 100, 10.0))
+    assert baseline.known

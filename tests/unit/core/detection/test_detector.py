@@ -1,4 +1,4 @@
-"""Which cell is sick: by its tenants beside the others', by canaries, by silence and failures; and which is not."""
+"""The detector finds sick cells by their tenants, canaries, silence and failures, and convicts no healthy one."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from hypothesis import strategies as st
 from router.core.detection.assessment import SICK, Verdict
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CellSample, RouterSample, TenantSample
-from tests.support.sampled_cells import CANARY_S, CONFIG, LATENCY_S, VICTIM, Fleet
+from router.core.detection.thresholds import CONFIRM_S, WINDOW_S
+from tests.support.sampled_cells import CANARY_S, LATENCY_S, VICTIM, Fleet
 
 
 def idle(failing: int = 0, tenants: int = 0) -> CellSample:
-    """A cell that has answered nothing."""
-    return CellSample(1, failing=failing, failing_tenants=tenants)
+    """Return the sample of a cell that has answered nothing well."""
+    return CellSample(1, failures=failing, failing_tenants=tenants)
 
 
 def test_a_cell_that_gets_three_times_as_slow_is_found_within_20_seconds() -> None:
-    """It is watched before, and with it there is the evidence; the others are healthy."""
+    """It is watched first. The assessment has the evidence, and the other cells are healthy."""
     fleet = Fleet()
     assert fleet.seconds(60).verdict is Verdict.HEALTHY
     fleet.log_factor[VICTIM], fleet.canary_s[VICTIM] = log(3), 0.03
     verdicts = [fleet.seconds(1).verdict for _ in range(20)]
     assert verdicts == sorted(verdicts, key=[Verdict.HEALTHY, Verdict.WATCHED, Verdict.SLOW].index)
-    assert verdicts.count(Verdict.WATCHED) == CONFIG.confirm_s
+    assert verdicts.count(Verdict.WATCHED) == CONFIRM_S
     found = fleet.found[VICTIM]
     assert found.verdict is Verdict.SLOW
     assert found.shift == pytest.approx(log(3))
-    assert "3.0 times the other cells'" in found.rule
+    assert "3.0 times the other cells'" in (found.rule or "")
     assert fleet.found["cell-1"].verdict is Verdict.HEALTHY
 
 
 @pytest.mark.parametrize(("factor", "stall_s"), [(3, 10), (8, 6), (1000, 6)])
 def test_a_stall_that_is_over_convicts_nobody(factor: float, stall_s: int) -> None:
-    """Though the window has it in it; the next one begins anew."""
+    """The window still shows it, but what is over does not count; the next stall begins anew."""
     fleet = Fleet()
     fleet.seconds(60)
     seen = set()
@@ -52,7 +53,7 @@ def test_a_stall_that_is_over_convicts_nobody(factor: float, stall_s: int) -> No
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-3, 5), st.integers(3, 8))
 def test_what_slows_all_cells_makes_none_slow(factor: float, cells: int) -> None:
-    """Whatever the factor, for events and canaries: beside the others each is as ever."""
+    """Whatever the factor, no cell is slower than the others."""
     fleet = Fleet(cells)
     fleet.seconds(60)
     fleet.log_factor = dict.fromkeys(fleet.generations, factor)
@@ -63,10 +64,10 @@ def test_what_slows_all_cells_makes_none_slow(factor: float, cells: int) -> None
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-10, 10), st.integers(1, 1000), st.integers(5, 40), st.floats(0, 1))
-def test_one_tenant_convicts_no_cell(off: float, events: int, tenants: int, share: float) -> None:
-    """However extreme, however busy: of five or more tenants, it is its own affair."""
+def test_one_tenant_convicts_no_cell(deviation: float, events: int, tenants: int, share: float) -> None:
+    """Of five or more tenants, one may deviate as far and send as much as it likes."""
     fleet = Fleet(tenants=tenants)
-    whale = TenantSample(events, events * LATENCY_S, share, off)
+    whale = TenantSample(events, events * LATENCY_S, share, deviation)
     fleet.own = lambda cell_id, tenant: whale if (cell_id, tenant) == (VICTIM, 0) else None
     for _ in range(30):
         assert fleet.seconds(1).verdict not in SICK
@@ -74,13 +75,13 @@ def test_one_tenant_convicts_no_cell(off: float, events: int, tenants: int, shar
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=6, max_size=6), st.floats(-1.5, 1.5))
-def test_two_routers_are_as_one_that_saw_all(events: list[tuple[int, int]], off: float) -> None:
-    """The same events, reported by one or by two: the same evidence."""
+def test_two_routers_are_as_one_that_saw_all(events: list[tuple[int, int]], deviation: float) -> None:
+    """The same events give the same evidence, reported by one router or by two."""
 
     def split(part: Callable[[tuple[int, int]], int]) -> CellSample:
         counts = [part(each) for each in events]
         tenants = {
-            f"tenant-{rank}": TenantSample(count, count * 0.1, 0.2, off + rank / 10)
+            f"tenant-{rank}": TenantSample(count, count * 0.1, 0.2, deviation + rank / 10)
             for rank, count in enumerate(counts)
             if count
         }
@@ -95,13 +96,13 @@ def test_two_routers_are_as_one_that_saw_all(events: list[tuple[int, int]], off:
     two.sampled("b", RouterSample(1, 0, {VICTIM: split(lambda each: each[1])}), 1)
     alone, merged = one.assess(2)[VICTIM], two.assess(2)[VICTIM]
     assert (merged.tenants, merged.verdict) == (alone.tenants, alone.verdict)
-    assert merged.off == pytest.approx(alone.off)
-    assert merged.error == pytest.approx(alone.error)
+    assert merged.deviation == pytest.approx(alone.deviation)
+    assert merged.standard_error == pytest.approx(alone.standard_error)
     assert merged.latency_s == pytest.approx(alone.latency_s)
 
 
 def test_no_interval_counts_twice_and_no_other_generation_at_all() -> None:
-    """Though the leader reads twice as often as routers write, and an old instance still answers."""
+    """The leader reads twice as often as routers write, and an old instance may still answer."""
     fleet = Fleet()
     sample = RouterSample(1, 0, {VICTIM: fleet.sample(VICTIM)})
     fleet.detector.sampled("a", sample, 1)
@@ -115,7 +116,7 @@ def test_no_interval_counts_twice_and_no_other_generation_at_all() -> None:
 
 
 def test_another_instance_begins_with_nothing_against_it() -> None:
-    """Neither samples nor canaries nor the time that the old one was slow; only its cell's usual canary stays."""
+    """It inherits no samples, no canaries and no slow time. Only the cell's baseline stays."""
     fleet = Fleet()
     fleet.seconds(60)
     fleet.log_factor[VICTIM] = log(5)
@@ -124,12 +125,12 @@ def test_another_instance_begins_with_nothing_against_it() -> None:
     fleet.detector.admitted({"cell-1": 1, "cell-2": 1})
     fleet.detector.admitted(fleet.generations)
     found = fleet.seconds(1)
-    assert (found.verdict, found.held_s) == (Verdict.HEALTHY, 0)
-    assert found.usual.canary_s == pytest.approx(CANARY_S)
+    assert (found.verdict, found.lasted_s) == (Verdict.HEALTHY, 0)
+    assert found.baseline.canary_s == pytest.approx(CANARY_S)
 
 
 def test_milliseconds_are_not_worth_a_replacement() -> None:
-    """Ten times as slow, and still fast."""
+    """A cell ten times as slow may still be fast."""
     fleet = Fleet()
     log_factor = log(10)
     for _ in range(60):
@@ -144,7 +145,7 @@ def test_few_events_that_agree_by_chance_convict_nobody_unless_the_canary_says_t
     fleet.seconds(60)
     tenants = {f"tenant-{tenant}": TenantSample(1, 0.3, 0.1, log(3)) for tenant in range(5)}
     few = CellSample(1, 5, 5, 5 * log(0.3), tenants=tenants)
-    fleet.seconds(CONFIG.window_s, cell_0=idle())
+    fleet.seconds(WINDOW_S, cell_0=idle())
     fleet.seconds(1, cell_0=few)
     assert fleet.seconds(10, cell_0=idle()).verdict is Verdict.WATCHED
     fleet.canary_s[VICTIM] = 0.009
@@ -180,14 +181,14 @@ def test_two_cells_are_compared_with_themselves_too() -> None:
 
 
 def test_nothing_known_of_the_others_convicts_nobody() -> None:
-    """It may be slow everywhere."""
+    """All cells may be slow."""
     fleet = Fleet(canary_s=dict.fromkeys(["cell-0", "cell-1", "cell-2"]))
     fleet.log_factor[VICTIM] = log(3)
     assert fleet.seconds(60, cell_1=idle(), cell_2=idle()).verdict is Verdict.HEALTHY
 
 
 def test_a_canary_finds_a_slow_cell_that_has_no_traffic() -> None:
-    """Beside its own usual one and the others', 25 ms more at least."""
+    """The canary must exceed its baseline and the others', by 25 ms at least."""
     fleet = Fleet(canary_s=dict.fromkeys(["cell-0", "cell-1", "cell-2"], 0.01))
     nothing = {"cell_0": idle(), "cell_1": idle(), "cell_2": idle()}
     fleet.seconds(600, **nothing)
@@ -202,7 +203,7 @@ def test_a_canary_finds_a_slow_cell_that_has_no_traffic() -> None:
 
 
 def test_a_cell_that_always_was_slower_than_the_others_is_not_slow() -> None:
-    """Nor is it judged by its canary before that is known to be the usual one."""
+    """Its canary convicts it only once its own baseline is known."""
     fleet = Fleet(canary_s={VICTIM: 0.2})
     for _ in range(90):
         assert fleet.seconds(1).verdict is Verdict.HEALTHY
@@ -210,28 +211,28 @@ def test_a_cell_that_always_was_slower_than_the_others_is_not_slow() -> None:
     assert fleet.seconds(20).verdict is Verdict.SLOW
 
 
-def test_what_a_slow_cell_shows_is_not_usual_for_it() -> None:
-    """An hour later, half of it has become so: nothing is held against a cell for ever."""
+def test_what_a_slow_cell_shows_does_not_become_its_baseline() -> None:
+    """An hour later half of it has: nothing counts against a cell for ever."""
     fleet = Fleet()
     fleet.seconds(60)
     fleet.canary_s[VICTIM] = 0.3
     found = fleet.seconds(600)
     assert found.verdict is Verdict.SLOW
-    assert found.usual.canary_s == pytest.approx(CANARY_S, rel=0.1)
+    assert found.baseline.canary_s == pytest.approx(CANARY_S, rel=0.1)
     assert fleet.seconds(3000).verdict is Verdict.HEALTHY
 
 
-def test_what_is_usual_is_its_cells_whichever_instance_it_has() -> None:
-    """Another instance is judged by what the cell used to get."""
+def test_the_baseline_is_the_cells_whichever_instance_it_has() -> None:
+    """A new instance is judged by what the cell used to get."""
     fleet = Fleet()
     fleet.seconds(90)
     fleet.generations[VICTIM] = 2
     fleet.detector.admitted(fleet.generations)
-    assert fleet.seconds(CONFIG.window_s).surge == pytest.approx(1)
+    assert fleet.seconds(WINDOW_S).rate_ratio == pytest.approx(1)
 
 
-def test_a_cell_that_answers_nothing_hangs() -> None:
-    """Its canary has waited for 5 s, and no router has got an answer since; one that has speaks for the cell."""
+def test_a_cell_that_answers_nothing_is_hung() -> None:
+    """Its canary has waited for 5 s, and no router has had a success since. Any success acquits the cell."""
     fleet = Fleet()
     fleet.seconds(30)
     fleet.canary_s[VICTIM] = None
@@ -249,10 +250,10 @@ def test_a_cell_that_answers_nothing_hangs() -> None:
     ("silent_s", "slowest_s", "tenants", "hung"),
     [(9, 1, 3, True), (7, 1, 3, False), (20, 10, 3, False), (31, 10, 3, True), (60, 1, 2, False), (60, 0, 3, False)],
 )
-def test_events_in_flight_that_nothing_comes_back_of_hang(
+def test_a_cell_is_hung_when_no_event_in_flight_is_answered(
     silent_s: float, slowest_s: float, tenants: int, hung: bool
 ) -> None:
-    """Longer than 8 s, and than three times the longest of late, which is known; not if it is one or two tenants'."""
+    """Longer than 8 s and than three times the longest latency of late, of three tenants at least."""
     fleet = Fleet()
     fleet.seconds(30)
     silent = CellSample(1, oldest_s=silent_s, silent_s=silent_s, slowest_s=slowest_s, waiting_tenants=tenants)
@@ -266,19 +267,19 @@ def test_events_in_flight_that_nothing_comes_back_of_hang(
 def test_failures_in_a_row_fail_a_cell_unless_they_are_one_tenants(
     failing: int, tenants: int, expected: Verdict
 ) -> None:
-    """Those are for the quarantine. Any success of another router ends it."""
+    """One tenant's failures are for the quarantine. Any success of another router ends the row."""
     fleet = Fleet()
     fleet.seconds(30)
     fleet.seconds(1, cell_0=idle(failing - 1, tenants))
     found = fleet.seconds(1, cell_0=idle(failing, tenants))
     assert found.verdict is expected
-    assert found.failing == failing
+    assert found.failures == failing
     fleet.detector.sampled("other", RouterSample(1, 0, {VICTIM: fleet.sample(VICTIM)}), fleet.now)
     assert fleet.detector.assess(fleet.now)[VICTIM].verdict is Verdict.HEALTHY
 
 
 def test_canaries_that_fail_in_a_row_fail_a_cell_that_gets_nothing_done() -> None:
-    """Whose events are answered well is not failing, whatever its canaries say."""
+    """A cell whose events are answered well is not failing, whatever its canaries say."""
     fleet = Fleet()
     fleet.seconds(30)
     fleet.canary_s[VICTIM] = None
@@ -293,13 +294,13 @@ def test_canaries_that_fail_in_a_row_fail_a_cell_that_gets_nothing_done() -> Non
 
 
 def test_a_router_that_comes_again_counts_from_its_new_beginning() -> None:
-    """Its old number is forgotten with it."""
+    """Its old interval number is forgotten when it goes."""
     fleet = Fleet()
     cells: Mapping[str, CellSample] = {VICTIM: fleet.sample(VICTIM)}
     fleet.detector.sampled("a", RouterSample(1, 0, cells), 1)
-    once = fleet.detector.assess(1)[VICTIM].error
+    once = fleet.detector.assess(1)[VICTIM].standard_error
     fleet.detector.forget_routers(["b"])
     fleet.detector.sampled("a", RouterSample(1, 0, cells), 2)
-    twice = fleet.detector.assess(2)[VICTIM].error
+    twice = fleet.detector.assess(2)[VICTIM].standard_error
     assert once is not None
     assert twice == pytest.approx(once / sqrt(2))

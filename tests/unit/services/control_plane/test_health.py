@@ -58,10 +58,10 @@ def test_what_is_usual_outlives_the_leader() -> None:
         snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, LEASES, "c")
         for rate in (5.0, 7.0):
             known = Baseline(canary_s=0.01, canary_learned_s=900, rate=rate, work=0.5, learned_s=600)
-            await registry.note_conditions(epoch, {CELL: Condition(1, 1, Assessment(CELL, usual=known))})
+            await registry.note_conditions(epoch, {CELL: Condition(1, 1, Assessment(CELL, baseline=known))})
             while not await monitor.look(snapshot):
                 await clock.sleep(0.25)
-            assert monitor.health[CELL].assessment.usual == known
+            assert monitor.health[CELL].assessment.baseline == known
             monitor.close()
             await clock.sleep(2)
 

@@ -1,0 +1,91 @@
+"""What the detector remembers of one cell's admitted instance, from one assessment to the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+
+from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.baseline import NO_BASELINE, Baseline, WorkDone
+from router.core.detection.samples import CellSample
+from router.core.detection.thresholds import MAX_RATIO, MIN_LEARNED_S, NEW_CANARY_S, WINDOW_S
+from router.core.detection.window import CanaryWindow, SampleWindow, work_without_slowness_s
+
+
+@dataclass(slots=True)
+class InstanceHistory:
+    """The window of one instance, its cell's baseline, and since when the rules have said the same of it."""
+
+    generation: int = 0
+    baseline: Baseline = NO_BASELINE
+    window: SampleWindow = field(default_factory=SampleWindow)
+    canaries: CanaryWindow = field(default_factory=CanaryWindow)
+    baseline_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
+    verdict: Verdict = Verdict.HEALTHY  # by the rules alone, without the time that it must last
+    _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
+    _first_at: float = inf  # when it was assessed for the first time
+    _ok: int = 0  # events answered well since the last assessment
+    _work_s: float = 0.0  # the sum of their baseline latencies
+    _new_s: float = 0.0  # the sum of the latencies of those whose tenants have no baseline
+    _done: deque[WorkDone] = field(default_factory=deque)  # between assessments, within the window
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether the instance was slow, or over a limit of slowness, at the last assessment."""
+        return self.verdict in (Verdict.WATCHED, Verdict.SLOW)
+
+    def add(self, router_id: str, sample: CellSample, now: float) -> None:
+        """Add the sample of one router's interval, which arrived at `now`."""
+        self.window.add(router_id, sample, now)
+        self._ok += sample.ok
+        self._work_s += sample.work_s
+        self._new_s += sample.new_s
+
+    def forget_before(self, then: float) -> None:
+        """Drop the samples and canaries that arrived at `then` or earlier."""
+        self.window.forget_before(then)
+        self.canaries.forget_before(then)
+
+    def judged(self, verdict: Verdict, now: float) -> float:
+        """Note the verdict of the rules; return for how many seconds it has lasted."""
+        before, was_over_limit, self.verdict = self.verdict, self.over_limit, verdict
+        if verdict is not before and not (was_over_limit and self.over_limit):
+            self._since = now
+        return now - self._since
+
+    def learn(self, evidence: Assessment, now: float, step_s: float, *, normal: bool) -> None:
+        """Learn the baseline from the `step_s` seconds since the last assessment, if what they show is normal.
+
+        Work counts only once it has left the window: by then, a cell that it makes slow shows that it is slow.
+        """
+        self._first_at = min(self._first_at, now)
+        self._count_work(evidence.deviation or 0.0, evidence.peers_deviation or 0.0, step_s, now)
+        while self._done and self._done[0].at <= now - WINDOW_S:
+            done = self._done.popleft()
+            if normal:
+                self.baseline = self.baseline.with_work(done)
+        if evidence.canary_s is not None and normal and self._canary_is_normal(evidence, evidence.canary_s, now):
+            self.baseline = self.baseline.with_canary(evidence.canary_s, step_s)
+
+    def remember_share(self, evidence: Assessment, lasted_s: float) -> None:
+        """Keep the heaviest tenant's baseline share while the cell is unwell, since routers learn what it takes now.
+
+        All are forgotten once the cell has been healthy for MIN_LEARNED_S.
+        """
+        if self.verdict is not Verdict.HEALTHY and evidence.load.heaviest:
+            self.baseline_shares.setdefault(evidence.load.heaviest, evidence.load.baseline_share)
+        if self.verdict is Verdict.HEALTHY and lasted_s >= MIN_LEARNED_S:
+            self.baseline_shares.clear()
+
+    def _count_work(self, deviation: float, peers_deviation: float, step_s: float, now: float) -> None:
+        """Put aside what was done since the last assessment, with the slowness of the cell taken out."""
+        if step_s > 0:
+            work_s = work_without_slowness_s(self._work_s, self._new_s, deviation, peers_deviation)
+            self._done.append(WorkDone(now, step_s, self._ok, work_s))
+        self._ok, self._work_s, self._new_s = 0, 0.0, 0.0
+
+    def _canary_is_normal(self, evidence: Assessment, canary_s: float, now: float) -> bool:
+        """Whether there is a baseline already, or the canary is like the others', or has long been unlike them."""
+        like_others = canary_s <= MAX_RATIO * (evidence.peers_canary_s or 0.0)
+        return self.baseline.canary_s is not None or like_others or now - self._first_at >= NEW_CANARY_S

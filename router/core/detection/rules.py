@@ -1,0 +1,160 @@
+"""The rules: evidence in, verdict out. They see nothing but the evidence and the thresholds.
+
+So whoever reads an assessment, `cellrouter explain` for one, can check every verdict with its figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import exp, log
+from typing import Final
+
+from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.thresholds import (
+    CONFIRM_S,
+    HANG_S,
+    MAX_FAILURES,
+    MAX_RATE_RATIO,
+    MAX_RATIO,
+    MAX_SILENCE_RATIO,
+    MAX_SILENCE_S,
+    MAX_WORK_RATIO,
+    MIN_CANARY_EXCESS_S,
+    MIN_EXCESS_S,
+    MIN_FAILING_TENANTS,
+    MIN_LATENCY_S,
+    MIN_PEERS,
+    MIN_SIGMA,
+    MIN_TENANTS,
+    RECOVERED_SIGMA,
+    WORKLOAD_SHARE,
+)
+from router.core.models import Reason
+
+NO_CONFIRMATION: Final = frozenset({Verdict.HEALTHY, Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
+"""Verdicts that hold without CONFIRM_S: nothing is done about the first two, and the others' rules count for
+themselves, failures in a row or seconds of silence."""
+
+
+def judge(evidence: Assessment) -> tuple[Verdict, Reason | None]:
+    """Return the gravest verdict that the evidence gives, with what the rule found; healthy when no rule finds any."""
+    return next(_verdicts(evidence), (Verdict.HEALTHY, None))
+
+
+def confirmed(verdict: Verdict, lasted_s: float) -> Verdict:
+    """Return the verdict once it has lasted for CONFIRM_S, where it must; watched before that."""
+    return verdict if verdict in NO_CONFIRMATION or lasted_s >= CONFIRM_S else Verdict.WATCHED
+
+
+def why_hung(evidence: Assessment) -> Reason | None:
+    """Return why the cell is hung: neither its canary nor any event was answered; None when it is not."""
+    waiting_s, silent_s = evidence.canary_waiting_s, evidence.silent_s
+    if waiting_s >= HANG_S and not _succeeded_lately(evidence):
+        return f"the canary has had no answer for {waiting_s:.0f} s, and no event either"
+    if not evidence.slowest_s:  # nothing was ever answered, so nobody knows how long events take
+        return None
+    silent = silent_s > max(MAX_SILENCE_S, MAX_SILENCE_RATIO * evidence.slowest_s)
+    if silent and evidence.waiting_tenants >= MIN_FAILING_TENANTS:
+        return (
+            f"the oldest event has waited for {evidence.oldest_s:.0f} s, and nothing was answered for {silent_s:.0f} s"
+        )
+    return None
+
+
+def why_failing(evidence: Assessment) -> Reason | None:
+    """Return why the cell is failing: canaries or several tenants' events fail in a row; None when it is not."""
+    canaries, failures, tenants = evidence.canary_failures, evidence.failures, evidence.failing_tenants
+    if canaries >= MAX_FAILURES and not _succeeded_lately(evidence):
+        return f"{canaries} canaries in a row have failed"
+    if failures >= MAX_FAILURES and (tenants >= MIN_FAILING_TENANTS or canaries):
+        return f"{failures} failures in a row, of {tenants} tenants"
+    return None
+
+
+def why_slow_for_canaries(evidence: Assessment) -> Reason | None:
+    """Return why the cell is slow by its canary: far over its baseline and the other cells'; None when it is not."""
+    ratio, canary_s = _canary_ratio(evidence), evidence.canary_s or 0.0
+    if ratio <= MAX_RATIO or canary_s * (1 - 1 / ratio) < MIN_CANARY_EXCESS_S:
+        return None
+    return f"its canary takes {canary_s * 1000:.0f} ms, {ratio:.1f} times the others' and its usual one"
+
+
+def why_slow_for_tenants(evidence: Assessment) -> Reason | None:
+    """Return why the cell is slow by its tenants; None when it is not, or not any more.
+
+    To begin with it takes MIN_TENANTS. After that, fewer neither convict nor acquit the cell.
+    """
+    shift = evidence.shift
+    if shift is None or shift <= log(MAX_RATIO) or evidence.excess_s < MIN_EXCESS_S or has_recovered(evidence):
+        return None
+    if evidence.tenants < MIN_TENANTS and not evidence.was_over_limit:
+        return None
+    against = "the other cells'" if evidence.peers >= MIN_PEERS else "their usual ones"
+    return (
+        f"its tenants' latencies are {exp(shift):.1f} times {against} "
+        f"({evidence.excess_s * 1000:.0f} ms more, of {evidence.tenants} tenants)"
+    )
+
+
+def why_workload(evidence: Assessment) -> Reason | None:
+    """Return what the cell has to do that may make it slow, so that another would be as slow; None for nothing."""
+    load = evidence.load
+    if load.taken_share >= WORKLOAD_SHARE:
+        share = f"{load.share:.0%} of the cell's time, {load.taken_share:.0%} of what the others had"
+        return f"tenant {load.heaviest!r} takes {share}"
+    if load.new_share >= WORKLOAD_SHARE:
+        return f"new tenants take {load.new_share:.0%} of the cell's time"
+    if evidence.rate_ratio >= MAX_RATE_RATIO:
+        return f"it gets {evidence.rate_ratio:.1f} times as many events as usual"
+    if evidence.work_ratio >= MAX_WORK_RATIO:
+        return f"it has {evidence.work_ratio:.1f} times as much to do as usual"
+    return None
+
+
+def is_certain(evidence: Assessment) -> bool:
+    """Whether the shift is no chance: it is many standard errors, or the canary says the same."""
+    if evidence.tenants < MIN_TENANTS or evidence.shift is None or evidence.standard_error is None:
+        return False
+    return evidence.shift >= MIN_SIGMA * evidence.standard_error or _canary_ratio(evidence) > MAX_RATIO
+
+
+def has_recovered(evidence: Assessment) -> bool:
+    """Whether the last CONFIRM_S say that the cell is not slow any more, though the window as a whole is."""
+    recent, error, peers = evidence.recent_deviation, evidence.recent_standard_error, evidence.peers_deviation
+    if recent is None or error is None or peers is None:
+        return False
+    return recent + RECOVERED_SIGMA * error - peers < log(MAX_RATIO)
+
+
+def _verdicts(evidence: Assessment) -> Iterator[tuple[Verdict, Reason]]:
+    """Yield the verdicts that the evidence gives, the gravest first, each with its reason."""
+    if why := why_hung(evidence):
+        yield Verdict.HUNG, why
+    if why := why_failing(evidence):
+        yield Verdict.FAILING, why
+    if why := why_slow_for_canaries(evidence):
+        yield _slow(evidence, why)
+    if why := why_slow_for_tenants(evidence):
+        yield _slow(evidence, why) if is_certain(evidence) else (Verdict.WATCHED, why)
+
+
+def _slow(evidence: Assessment, why: Reason) -> tuple[Verdict, Reason]:
+    workload = why_workload(evidence)
+    return (Verdict.WORKLOAD, f"{why}: {workload}") if workload else (Verdict.SLOW, why)
+
+
+def _succeeded_lately(evidence: Assessment) -> bool:
+    return evidence.since_success_s is not None and evidence.since_success_s < HANG_S
+
+
+def _canary_ratio(evidence: Assessment) -> float:
+    """Return how many times its baseline and the other cells' the canary takes, whichever is less; 0: not known.
+
+    Both the window and its last CONFIRM_S must show it.
+    """
+    canary_s, baseline_s, peers_s = evidence.canary_s, evidence.baseline.canary_s, evidence.peers_canary_s
+    if canary_s is None or baseline_s is None or (peers_s is None and evidence.peers):
+        return 0.0
+    if evidence.recent_canary_s is not None:
+        canary_s = min(canary_s, evidence.recent_canary_s)
+    return canary_s / max(baseline_s, peers_s or 0.0, MIN_LATENCY_S)

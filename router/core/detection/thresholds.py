@@ -1,0 +1,88 @@
+"""All figures that decide what the detector says of a cell: each with its unit and its reason.
+
+They hold for everybody and cannot be configured: docs/detector.md says how they were found in simulation, for 2 to 30
+cells and 2 to 300 events a second and cell. Whoever changes one runs `script/bench detector` before and after.
+`cellrouter explain` shows them under the names that they have here.
+"""
+
+from __future__ import annotations
+
+from math import log
+from typing import Final
+
+# Time
+WINDOW_S: Final = 15.0
+"""Seconds. Samples and canaries of this time are judged together; in 5 s with 10 events, chance looks like sickness."""
+CONFIRM_S: Final = 5.0
+"""Seconds for which a cell must be over a limit before it counts as slow: a short stall needs no treatment."""
+MEMORY_S: Final = 600.0
+"""Seconds over which all baselines forget. A creep of a minute can't hide in them."""
+MIN_LEARNED_S: Final = 60.0
+"""Seconds. Nothing is measured by a baseline that has been learned for less."""
+MAX_PAUSE_S: Final = 1800.0
+"""Seconds for which learning pauses while a cell is sick. What lasts longer becomes the baseline: nothing pauses for
+ever."""
+NEW_CANARY_S: Final = 60.0
+"""Seconds for which the canary of a new cell may take longer than the others' before that becomes its baseline."""
+SAMPLE_FRESH_S: Final = 2.5
+"""Seconds for which a router's latest sample tells the present state: two intervals, and the way to the leader."""
+SUCCESS_FRESH_S: Final = 1.5
+"""Seconds for which a success is of just now: one interval, and the way to the leader."""
+
+# Slow by what its tenants see
+MAX_RATIO: Final = 2.0
+"""Times the baseline and times the other cells, of latencies and canaries. Less is not worth a replacement."""
+MIN_EXCESS_S: Final = 0.05
+"""Seconds that an event must take longer than it should, whatever the ratio: less is not worth a replacement."""
+MIN_TENANTS: Final = 5
+"""Tenants. Fewer say nothing about their cell, since any of them may have changed its ways."""
+MIN_PEERS: Final = 2
+"""Other cells whose deviation is known. With fewer, a cell is compared with its own baseline too."""
+MIN_SIGMA: Final = 6.0
+"""Standard errors that a shift must be worth, unless the canary says the same: every cell is judged once a second."""
+MIN_EVENT_SPREAD: Final = 0.6
+"""Standard deviation of one tenant's log latencies, at least. Few events that agree by chance are no proof."""
+MAX_COUNTED_EVENTS: Final = 10
+"""Events of one tenant. More don't make its mean surer: what varies from then on is what the tenant sends."""
+MAX_DEVIATION: Final = log(8.0)
+"""Natural logarithm. No second of a tenant counts for more, so that a short stall does not look like a slow cell."""
+RECOVERED_SIGMA: Final = 2.0
+"""Standard errors by which the last CONFIRM_S must be below the limit before the cell counts as recovered."""
+MIN_LATENCY_S: Final = 0.0005
+"""Seconds. A shorter latency counts as this one: its logarithm would be noise."""
+
+# Slow by its canaries
+MIN_CANARY_EXCESS_S: Final = 0.025
+"""Seconds that a canary must take longer than it should, whatever the ratio: less is noise."""
+
+# Workload: slow because of what the cell has to do
+WORKLOAD_SHARE: Final = 0.25
+"""Share of the time that used to be the others', taken by one tenant now; or share of all, taken by new tenants."""
+MAX_RATE_RATIO: Final = 2.0
+"""Times the baseline number of events."""
+MAX_WORK_RATIO: Final = 1.15
+"""Times the baseline work, counting only what is certain."""
+WORK_VARIATION: Final = 1.3
+"""Coefficient of variation of what an event costs: how unsure the work of few events is."""
+WORK_SIGMA: Final = 2.5
+"""Standard errors that are taken off the work: what is left is certain."""
+MIN_COST_INCREASE: Final = log(2.0)
+"""Natural logarithm. A tenant that deviates by so much more than its cell has dearer events: it is not the cell."""
+MIN_COST_EVENTS: Final = 10
+"""Events of one tenant. Fewer may be dear by chance."""
+MIN_BUSY_PLACES: Final = 0.7
+"""Places in its worker that work must occupy on average before it can be in the way of other work."""
+NEW_TENANT_RATIO: Final = 5.0
+"""Times its baseline share of the cell's time. A tenant that has more came at most two minutes ago: it is new."""
+
+# Failing or hung
+MAX_FAILURES: Final = 5
+"""Failures in a row, of events at one router or of canaries. With as many, a cell is failing."""
+MIN_FAILING_TENANTS: Final = 3
+"""Tenants whose events fail or wait. What only one or two suffer is their own, and a matter for the quarantine."""
+HANG_S: Final = 5.0
+"""Seconds without an answer to the canary, and without a success of any event."""
+MAX_SILENCE_S: Final = 8.0
+"""Seconds in which no event in flight was answered."""
+MAX_SILENCE_RATIO: Final = 3.0
+"""Times the longest latency of late, which silence must be too: where events take minutes, silence is no sign."""
