@@ -1,4 +1,4 @@
-"""Ours beside other detectors, on simulated cells: who evicts a healthy one, who finds the slow one, and when.
+"""Compares detectors on simulated cells: which evicts a healthy cell, which finds the slow one, and when.
 
 All see the same events. A run is seeded by its number and its scenario, so that it is the same on every machine.
 """
@@ -21,21 +21,21 @@ CHUNK: Final = 5  # runs that a process does at a time
 COLUMNS: Final = ("runs", "wrong_evictions", "found", "seconds_p50", "seconds_max")
 NOTES: Final = """
 wrong_evictions: runs in which a healthy cell would have been evicted. found: of the slow cells. seconds: from when the
-trouble began. All detectors see the same events; only cellrouter has canaries and its guards.
+trouble began. All detectors see the same events; only cellrouter has canaries and guards.
 goals for cellrouter: nothing evicted wrongly, all found within 20 s, and a creep within 70 s of its beginning"""
 
 
 @dataclass(slots=True)
 class Score:
-    """One detector's of one scenario."""
+    """What one detector did in all runs of one scenario."""
 
     runs: int = 0
     wrong: int = 0  # runs with a healthy cell evicted
-    slow: int = 0  # cells that were
-    seconds: list[float] = field(default_factory=list)  # until each that was found
+    slow: int = 0  # cells that were slow, in all runs
+    seconds: list[float] = field(default_factory=list)  # that it took to find each slow cell
 
     def row(self) -> dict[str, float | None]:
-        """As it is printed and written."""
+        """Return the figures of COLUMNS, by name."""
         return {
             "runs": self.runs,
             "wrong_evictions": self.wrong,
@@ -45,7 +45,7 @@ class Score:
         }
 
     def add(self, slow: set[str], evicted: Evictions) -> None:
-        """One run's."""
+        """Add one run: the cells that were slow, and what the detector evicted."""
         self.runs += 1
         self.slow += len(slow)
         self.wrong += any(at < 0 or cell_id not in slow for cell_id, at in evicted)
@@ -54,7 +54,7 @@ class Score:
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Simulate all, print each scenario as it is done."""
+    """Simulate all scenarios; print each when it is done, and return all figures."""
     rows = []
     print(_line("", "", COLUMNS))
     with ProcessPoolExecutor(cpu_count()) as pool:

@@ -1,4 +1,4 @@
-"""What befalls the simulated cells, and which of them are really slow then."""
+"""The troubles that are simulated, and which cells are really slow in each."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ SHAPES: Final = (
     *(Shape(5, 100), Shape(2, 300), Shape(10, 50), Shape(2, 2, 1)) * 2,
     *(Shape(5, 300, 3), Shape(10, 100), Shape(30, 30)),
 )
-"""Runs take them in turn; the largest worlds are rarer, and one run of each hundred is of LARGEST."""
+"""Runs take the shapes in turn. Large worlds are rarer, and one run of each hundred has the shape LARGEST."""
 LARGEST: Final = Shape(30, 300, 3)
 FIVE: Final = tuple(Shape(5, shape.rate, shape.routers) for shape in SHAPES if shape.rate <= 100)
 LOW: Final = tuple(Shape(shape.cells, 2, shape.routers) for shape in SHAPES)
 
 Cells = Sequence[SimulatedCell]
 Change = Callable[[Cells, float, Random], None]
-"""Called once a second, with the seconds since the trouble began; the first time with 0."""
+"""Changes the cells. It is called once a second with the seconds since the trouble began, with 0 at first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A trouble."""
+    """One trouble: how it changes the cells, in which worlds, and for how many seconds."""
 
     change: Change
     slow: int = 0  # cells that are; they are the first ones
@@ -38,51 +38,51 @@ class Scenario:
 
 
 def nothing(cells: Cells, at: float, draw: Random) -> None:
-    """All is well."""
+    """Change nothing: all cells stay healthy."""
 
 
 def slower(cells: Cells, at: float, draw: Random) -> None:
-    """The instance takes three times as long for everything."""
+    """Make one instance take three times as long for everything."""
     cells[0].slowness = 3
 
 
 def two_slower(cells: Cells, at: float, draw: Random) -> None:
-    """Two of them, at once."""
+    """Make two instances take three times as long for everything."""
     cells[0].slowness = cells[1].slowness = 3
 
 
 def creep(cells: Cells, at: float, draw: Random) -> None:
-    """From once to five times the latency, within a minute."""
+    """Raise the latency of one cell from once to five times within a minute."""
     cells[0].slowness = 1 + 4 * min(1.0, at / 60)
 
 
 def all_slower(cells: Cells, at: float, draw: Random) -> None:
-    """What they share is, and each notices within three seconds."""
+    """Slow a dependency that all cells share; each cell notices within three seconds."""
     for cell in cells:
         if at >= 3 or draw.random() < 0.4:
             cell.slowness = 5
 
 
 def storage(cells: Cells, at: float, draw: Random) -> None:
-    """One cell's way to S3 is ten times slower; the rest of it is well."""
+    """Make one cell's calls to S3 ten times as slow, and nothing else of it."""
     cells[0].storage = 10
 
 
 def costly(cells: Cells, at: float, draw: Random) -> None:
-    """One of a cell's five busiest tenants sends events that cost ten times as much."""
+    """Let one of a cell's five busiest tenants send events that cost ten times as much."""
     if at == 0:
         _busy_tenant(cells[0], draw).log_s += log(10)
 
 
 def flood(cells: Cells, at: float, draw: Random) -> None:
-    """One of them sends twice as much as its cell could do if it did nothing else."""
+    """Let one of a cell's five busiest tenants send twice as much as the whole cell could do."""
     if at == 0:
         tenant = _busy_tenant(cells[0], draw)
         tenant.rate = 2 * cells[0].places / tenant.mean_s()
 
 
 def newcomers(cells: Cells, at: float, draw: Random) -> None:
-    """Half as many tenants as there are come within half a minute; one in ten is heavy, in number or cost."""
+    """Add half as many tenants again within half a minute; one in ten may send ten times as much, or dearer events."""
     for cell in cells if at < 30 else ():
         if draw.random() < 1 / 3:
             usual = sum(tenant.rate for tenant in cell.tenants) / max(1, len(cell.tenants))
@@ -94,7 +94,7 @@ def newcomers(cells: Cells, at: float, draw: Random) -> None:
 
 
 def deploy(cells: Cells, at: float, draw: Random) -> None:
-    """Another instance has taken over; its first 30 to 45 seconds are three times as slow."""
+    """Replace one instance by another that is three times as slow for its first 30 to 45 seconds."""
     cell = cells[0]
     if at == 0:
         cell.generation, cell.slowness = cell.generation + 1, 3

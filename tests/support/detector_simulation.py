@@ -1,6 +1,7 @@
-"""Detectors side by side on simulated cells, ours fed as routers and the leader feed it. Virtual time, seeded.
+"""Runs detectors side by side on simulated cells. The real one is fed as routers and the leader feed it.
 
-All see the same events. A run is seeded by its number and its scenario, so that it is the same on every machine.
+All see the same events, in virtual time. A run is seeded by its number and its scenario, so that it is the same on
+every machine.
 """
 
 from __future__ import annotations
@@ -14,41 +15,41 @@ from router.core.control.guards import why_guarded, why_shared
 from router.core.detection.assessment import SICK, Assessment
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CellSample, CellSampler, RouterSample
-from router.core.models import CellRecord, Reason
+from router.core.models import CellRecord
 from tests.support.detector_scenarios import LARGEST, SHAPES, Scenario
 from tests.support.detector_world import Canary, Completion, Shape, SimulatedCell, cells_of
 from tests.support.rival_detectors import RULES, Rival
 
 CANARY: Final = Canary(0.03, real_path=True)
 CHEAP_CANARY: Final = Canary(0.003, real_path=False)
-LOST: Final = 0.05  # of the routers' reports, overwritten before they are read
-REPORT_S: Final = 0.3  # they take so long to the leader
-ASSESS_S: Final = 0.5
-WARM_UP_S: Final = 60.0  # of the guard
-LEARN_STEP_S: Final = 5
-QUIET_S: Final = 40  # that all sampler before the trouble begins
-BARE_EVERY: Final = 3  # runs, to save time
+LOST: Final = 0.05  # share of the routers' reports that are overwritten before the leader reads them
+REPORT_S: Final = 0.3  # from a router to the leader
+ASSESS_S: Final = 0.5  # after the second in which the events ended
+WARM_UP_S: Final = 60.0  # for which a guard keeps a new instance from treatment for slowness
+LEARN_STEP_S: Final = 5  # the step of time before the watch begins, to save time
+QUIET_S: Final = 40  # for which all detectors watch before the trouble begins
+BARE_EVERY: Final = 3  # one run of so many has the cheap canary too, to save time
 
 
 Evictions = list[tuple[str, float]]
-"""Which cell it would evict, and when, in seconds after the trouble began; before that they are negative."""
+"""Which cell a detector would evict, and when, in seconds since the trouble began; negative before that."""
 
 
 class Contestant(Protocol):
-    """Looks at the cells, at first to see what is usual, then once a second."""
+    """A detector in the simulation: it first learns, then says once a second which cells it would evict."""
 
     def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> None:
-        """See LEARN_STEP_S of a time without trouble."""
+        """Take in what the cells did in LEARN_STEP_S seconds without trouble."""
         ...
 
     def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> set[str]:
-        """The cells that it would evict now."""
+        """Take in what the cells did in one second; return those that this detector would evict now."""
         ...
 
 
 @dataclass(slots=True)
-class Ours:
-    """The real detector, fed as the routers and the leader feed it."""
+class RealDetector:
+    """The detector of cellrouter with its guards, fed as the routers and the leader feed it."""
 
     draw: Random
     routers: int
@@ -68,7 +69,7 @@ class Ours:
         for cell in cells:
             latency_s = cell.canary_s(self.canary)
             self._detector.canary_answered(cell.cell_id, cell.generation, latency_s, now + REPORT_S)
-        return self._convicted(now + ASSESS_S)
+        return self._evicted(now + ASSESS_S)
 
     def _see(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> None:
         self._admit(now, cells)
@@ -98,24 +99,24 @@ class Ours:
                 self._admitted[cell.cell_id] = cell.generation, now - WARM_UP_S * long_ago
         self._detector.admitted({cell.cell_id: cell.generation for cell in cells})
 
-    def _convicted(self, now: float) -> set[str]:
+    def _evicted(self, now: float) -> set[str]:
         found = self._detector.assess(now)
         self._sick = {cell_id for cell_id, each in found.items() if each.verdict in SICK}
         if why_shared(found):
             return set()
-        return {cell_id for cell_id, each in found.items() if each.verdict in SICK and not self._why_guarded(each, now)}
+        return {cell_id for cell_id, each in found.items() if each.verdict in SICK and not self._is_guarded(each, now)}
 
-    def _why_guarded(self, assessment: Assessment, now: float) -> Reason | None:
+    def _is_guarded(self, assessment: Assessment, now: float) -> bool:
         records = {
             cell_id: CellRecord(cell_id, generation, admitted_at_ms=round(1000 * since))
             for cell_id, (generation, since) in self._admitted.items()
         }
         record = records.pop(assessment.cell_id)
-        return why_guarded(assessment, record, records.values(), round(1000 * now), WARM_UP_S)
+        return why_guarded(assessment, record, records.values(), round(1000 * now), WARM_UP_S) is not None
 
 
 def simulate(scenario: Scenario, number: int, seed: str) -> tuple[set[str], dict[str, Evictions]]:
-    """One run: the cells that are slow, and what each detector evicts."""
+    """Do one run; return the cells that are slow in it, and what each detector would evict, by its name."""
     draw = Random(seed)
     whole = scenario.shapes is SHAPES and number % 100 == 99
     shape = LARGEST if whole else scenario.shapes[number % len(scenario.shapes)]
@@ -138,12 +139,12 @@ def simulate(scenario: Scenario, number: int, seed: str) -> tuple[set[str], dict
 
 
 def _contestants(shape: Shape, number: int, draw: Random) -> dict[str, Contestant]:
-    found: dict[str, Contestant] = {"cellrouter": Ours(Random(draw.random()), shape.routers, CANARY)}
+    found: dict[str, Contestant] = {"cellrouter": RealDetector(Random(draw.random()), shape.routers, CANARY)}
     if number % BARE_EVERY == 0:
-        found["with a bare 3 ms canary"] = Ours(Random(draw.random()), shape.routers, CHEAP_CANARY)
+        found["with a bare 3 ms canary"] = RealDetector(Random(draw.random()), shape.routers, CHEAP_CANARY)
     return found | {title: Rival(rule) for title, rule in RULES.items()}
 
 
 def _learning_s(shape: Shape) -> int:
-    """Long enough to know most tenants."""
+    """Return for how many seconds to learn so that most tenants are known."""
     return 300 if shape.rate <= 5 else 120 if shape.rate <= 50 else 60

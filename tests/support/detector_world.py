@@ -1,8 +1,8 @@
-"""Cells that get slow, simulated: who would find out, and who would throw out the wrong one. Virtual time, seeded.
+"""A simulation of cells that become slow, to try detectors on. Time is virtual, and all draws are seeded.
 
 Tenants are Zipf-distributed and hashed to cells; each has costs of its own, lognormal, that drift. A cell has places,
-and a CPU that does fewer things at once than it has places: one that is full makes all wait for each other. What finds
-no place waits in turns by tenant, outside of the latency, and is shed when too much waits.
+and a CPU that does fewer things at once than it has places. In a full cell, all events slow each other. An event that
+finds no place waits, tenants in turn; that time is not in its latency. When too many wait, more are shed.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from router.core.slot_map.slots import SLOTS, slot_of
 
 TENANTS_A_CELL: Final = 20
 TYPICAL_COST_S: Final = 0.08
-TENANT_SPREAD: Final = 0.6  # of the tenants' mean logarithms
-EVENT_SPREAD: Final = (0.4, 0.9)  # of one tenant's logarithms: each has its own
-CANARY_SPREAD: Final = 0.15
-DRIFT: Final = 0.15  # of a tenant's mean logarithm, over DRIFT_S
+TENANT_SPREAD: Final = 0.6  # standard deviation of the tenants' mean log costs
+EVENT_SPREAD: Final = (0.4, 0.9)  # standard deviation of one tenant's log costs: each draws its own in this range
+CANARY_SPREAD: Final = 0.15  # standard deviation of the canaries' log costs
+DRIFT: Final = 0.15  # standard deviation by which a tenant's mean log cost drifts, within DRIFT_S
 DRIFT_S: Final = 60.0
-PLACES_TO_LOAD: Final = 5.0  # all cells declare the same: so much more than the hottest one needs
-PLACES_TO_CPU: Final = 4.0
-CPU_PART: Final = 0.5  # of an event's cost; the rest are calls to others, STORAGE_PART of it S3
-STORAGE_PART: Final = 0.4
-WAITING: Final = 50  # events for a cell; what is more is shed
+PLACES_TO_LOAD: Final = 5.0  # places of every cell, to those that the hottest cell needs
+PLACES_TO_CPU: Final = 4.0  # places of a cell, to the events that its CPU works on without slowing
+CPU_PART: Final = 0.5  # of an event's cost; the rest are calls to other services
+STORAGE_PART: Final = 0.4  # of an event's cost: calls to S3
+WAITING: Final = 50  # events that may wait for a place in a cell; more are shed
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large a world is."""
+    """How large a simulated world is."""
 
     cells: int
     rate: float  # events a second and cell
@@ -43,7 +43,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """An event of fixed cost."""
+    """What the canaries of the simulated handler are like."""
 
     cost_s: float
     real_path: bool  # it does what events do, S3 among it; otherwise only the store's write
@@ -51,7 +51,7 @@ class Canary:
 
 @dataclass(slots=True)
 class Tenant:
-    """One key."""
+    """One tenant: how often it sends events, and what they cost."""
 
     key: str
     rate: float  # events a second
@@ -60,7 +60,7 @@ class Tenant:
     drift: float = 0.0
 
     def mean_s(self) -> float:
-        """Of its costs."""
+        """Return the mean cost of its events, in seconds, without drift."""
         return exp(self.log_s + self.spread**2 / 2)
 
 
@@ -70,7 +70,7 @@ Completion = tuple[float, int, str, float]  # when, router, key, latency
 
 @dataclass(slots=True)
 class SimulatedCell:
-    """One cell: its instance, its tenants, what it has in flight."""
+    """One cell: its instance, its tenants, and its events in flight and waiting."""
 
     cell_id: str
     tenants: list[Tenant]
@@ -80,30 +80,30 @@ class SimulatedCell:
     slowness: float = 1.0  # of all that the instance does
     storage: float = 1.0  # of its calls to S3
     generation: int = 1
-    _flying: list[Completion] = field(default_factory=list)  # a heap
+    _in_flight: list[Completion] = field(default_factory=list)  # a heap
     _waiting: dict[str, deque[Waiting]] = field(default_factory=dict)  # by key, in turn
     _backlog: int = 0
 
     def load(self) -> float:
-        """Places that it needs on average."""
+        """Return how many places its events occupy on average, while the cell is well."""
         return sum(tenant.rate * tenant.mean_s() for tenant in self.tenants)
 
     def stretch(self, *, storage: bool = True) -> float:
-        """How much longer than it costs an event takes that begins now. `storage`: it has to do with S3."""
-        crowd = max(1.0, len(self._flying) * PLACES_TO_CPU / self.places)
+        """Return how many times its cost an event takes that begins now; `storage` says whether it calls S3."""
+        crowd = max(1.0, len(self._in_flight) * PLACES_TO_CPU / self.places)
         calls = STORAGE_PART * self.storage if storage else STORAGE_PART
         return self.slowness * (CPU_PART * crowd + calls + 1 - CPU_PART - STORAGE_PART)
 
     def canary_s(self, canary: Canary) -> float:
-        """What one takes now."""
+        """Return how many seconds a canary takes now."""
         return canary.cost_s * exp(self.random.gauss(0, CANARY_SPREAD)) * self.stretch(storage=canary.real_path)
 
     def until(self, now: float, span_s: float = 1.0) -> list[Completion]:
-        """The events that it has done within so many seconds that end now, in their order."""
+        """Run the `span_s` seconds that end at `now`; return the events that ended in them, in their order."""
         done: list[Completion] = []
         for at, tenant, cost_s, router in self._arrivals(now - span_s, span_s):
             self._finish(at, done)
-            if len(self._flying) < self.places:
+            if len(self._in_flight) < self.places:
                 self._begin(at, tenant.key, cost_s, router)
             elif self._backlog < WAITING:
                 self._waiting.setdefault(tenant.key, deque()).append((cost_s, router))
@@ -125,13 +125,13 @@ class SimulatedCell:
 
     def _begin(self, at: float, key: str, cost_s: float, router: int) -> None:
         latency_s = cost_s * self.stretch()
-        heappush(self._flying, (at + latency_s, router, key, latency_s))
+        heappush(self._in_flight, (at + latency_s, router, key, latency_s))
 
     def _finish(self, now: float, done: list[Completion]) -> None:
-        """All that ends until then; places that get free go to whoever's turn it is."""
-        flying = self._flying
-        while flying and flying[0][0] <= now:
-            ended = heappop(flying)
+        """End all events that are due; give each free place to the tenant whose turn it is."""
+        in_flight = self._in_flight
+        while in_flight and in_flight[0][0] <= now:
+            ended = heappop(in_flight)
             done.append(ended)
             if self._waiting:
                 key = next(iter(self._waiting))
@@ -144,7 +144,7 @@ class SimulatedCell:
 
 
 def cells_of(shape: Shape, draw: Random) -> list[SimulatedCell]:
-    """A world with nothing wrong in it. Every cell has a tenant at least."""
+    """Return the cells of a world with nothing wrong in it."""
     count, zipf = TENANTS_A_CELL * shape.cells, draw.uniform(0.6, 1.1)
     weights = [1 / rank**zipf for rank in range(1, count + 1)]
     scale = shape.rate * shape.cells / sum(weights)
@@ -164,12 +164,12 @@ def cells_of(shape: Shape, draw: Random) -> list[SimulatedCell]:
 
 
 def new_tenant(draw: Random, key: str, rate: float) -> Tenant:
-    """One that has costs of its own."""
+    """Return a tenant with a mean cost and a spread of costs of its own."""
     return Tenant(key, rate, log(TYPICAL_COST_S) + draw.gauss(0, TENANT_SPREAD), draw.uniform(*EVENT_SPREAD))
 
 
 def _poisson(draw: Random, mean: float) -> int:
-    """How many arrive."""
+    """Draw from a Poisson distribution; where the mean is large, from the normal one that is close to it."""
     if mean > 50:
         return max(0, round(draw.gauss(mean, mean**0.5)))
     limit, count, product = exp(-mean), 0, draw.random()

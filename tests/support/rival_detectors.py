@@ -1,6 +1,6 @@
-"""Detectors that compare cells by their latencies: the rules that are written first. Fed with the same events as ours.
+"""Detectors that compare the latencies of cells, by rules in common use, to compare the real detector with.
 
-They look at windows of 5 s, and have what ours has against noise: three windows in a row, and 50 ms at least.
+They look at windows of 5 s. Against noise they have what the real one has: three windows in a row, and 50 ms at least.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Rule = Callable[[Windows], set[str]]
 
 @dataclass(slots=True)
 class Rival:
-    """A rule over the cells' latencies of a window."""
+    """A detector that applies one rule to the latencies of all cells in each window."""
 
     rule: Rule
     _latencies: dict[str, list[float]] = field(default_factory=dict)
@@ -35,24 +35,24 @@ class Rival:
     _seconds: int = 0
 
     def learn(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> None:
-        """They know nothing but the present."""
+        """Do nothing: these rules know nothing but the present window."""
 
     def second(self, now: float, cells: Sequence[SimulatedCell], done: Mapping[str, Sequence[Completion]]) -> set[str]:
-        """The cells that it would evict now."""
+        """Return the cells that this rule would evict now: those that broke it IN_A_ROW windows."""
         for cell_id, events in done.items():
             self._latencies.setdefault(cell_id, []).extend([latency_s for _, _, _, latency_s in events])
         self._seconds += 1
         if self._seconds % WINDOW_S:
             return set()
         windows = {cell_id: sorted(seen) for cell_id, seen in self._latencies.items() if seen}
-        suspects = self.rule(windows) if len(windows) > 1 else set()
+        slow = self.rule(windows) if len(windows) > 1 else set()
         self._latencies.clear()
-        self._rows = Counter({cell_id: self._rows[cell_id] + 1 for cell_id in suspects})
+        self._rows = Counter({cell_id: self._rows[cell_id] + 1 for cell_id in slow})
         return {cell_id for cell_id, row in self._rows.items() if row >= IN_A_ROW}
 
 
 def against_peers(figure: Callable[[Sequence[float]], float]) -> Rule:
-    """More than twice the median of the others' figures."""
+    """Return a rule: a cell's figure must not be more than twice the median of the others' figures."""
 
     def rule(windows: Windows) -> set[str]:
         figures = {cell_id: figure(seen) for cell_id, seen in windows.items()}
@@ -62,20 +62,20 @@ def against_peers(figure: Callable[[Sequence[float]], float]) -> Rule:
 
 
 def relative_mean(windows: Windows) -> set[str]:
-    """A mean of more than twice the others' mean."""
+    """Return the cells whose mean is more than twice the mean of the others' means."""
     figures = {cell_id: fmean(seen) for cell_id, seen in windows.items()}
     return {cell_id for cell_id, own in figures.items() if _far(own, MAX_RATIO * fmean(_others(figures, cell_id)))}
 
 
 def mean_and_sigma(windows: Windows) -> set[str]:
-    """A mean of more than 1.9 standard deviations over the mean of all."""
+    """Return the cells whose mean is more than 1.9 standard deviations over the mean of all cells."""
     figures = {cell_id: fmean(seen) for cell_id, seen in windows.items()}
     limit = fmean(figures.values()) + MAX_SIGMA * pstdev(figures.values())
     return {cell_id for cell_id, own in figures.items() if _far(own, limit)}
 
 
 def median_deviation(windows: Windows) -> set[str]:
-    """A median of more than 3.5 scaled median deviations over the median of all."""
+    """Return the cells whose median is more than 3.5 scaled median absolute deviations over that of all cells."""
     figures = {cell_id: quantile(0.5)(seen) for cell_id, seen in windows.items()}
     middle = median(figures.values())
     mad = median(abs(own - middle) for own in figures.values())
@@ -84,7 +84,7 @@ def median_deviation(windows: Windows) -> set[str]:
 
 
 def quantile(share: float) -> Callable[[Sequence[float]], float]:
-    """The nearest rank of sorted values."""
+    """Return a function that finds this quantile of sorted values, by nearest rank."""
     return lambda ordered: ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 

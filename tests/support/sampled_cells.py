@@ -1,4 +1,4 @@
-"""Cells as routers and canaries tell of them, for the detector."""
+"""Cells as the detector sees them: routers' samples and canaries, without any router or cell behind them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CANARY_S = 0.03
 
 @dataclass
 class Fleet:
-    """Cells whose tenants send one event a second each through one router, and their canaries."""
+    """Cells whose tenants each send one event a second through every router, and their canaries."""
 
     cells: int = 3
     tenants: int = 10
@@ -25,7 +25,7 @@ class Fleet:
     now: float = 0.0
     detector: Detector = field(default_factory=Detector)
     generations: dict[str, int] = field(default_factory=dict)
-    log_factor: dict[str, float] = field(default_factory=dict)  # of each cell's events
+    log_factor: dict[str, float] = field(default_factory=dict)  # of each cell's latencies, natural logarithm
     canary_s: dict[str, float | None] = field(default_factory=dict)  # None: none
     own: Callable[[str, int], TenantSample | None] = lambda cell_id, tenant: None
     found: dict[str, Assessment] = field(default_factory=dict)
@@ -36,17 +36,17 @@ class Fleet:
         self.detector.admitted(self.generations)
 
     def sample(self, cell_id: str, events: int = 1) -> CellSample:
-        """Of one second."""
+        """Return the sample of one second of a cell in which each tenant had so many events."""
         factor = self.log_factor.get(cell_id, 0.0)
-        usual = TenantSample(events, events * LATENCY_S, 1 / self.tenants, factor)
-        tenants = {f"tenant-{tenant}": self.own(cell_id, tenant) or usual for tenant in range(self.tenants)}
+        normal = TenantSample(events, events * LATENCY_S, 1 / self.tenants, factor)
+        tenants = {f"tenant-{tenant}": self.own(cell_id, tenant) or normal for tenant in range(self.tenants)}
         ok = sum(tenant.events for tenant in tenants.values())
         log_s = ok * (log(LATENCY_S) + factor)
         generation = self.generations[cell_id]
         return CellSample(generation, ok, ok, log_s, work_s=ok * LATENCY_S, tenants=tenants)
 
     def seconds(self, count: float, **special: CellSample) -> Assessment:
-        """So many of them; the victim's assessment after the last. `special`: cells' own samples, by name."""
+        """Run so many seconds; return the victim's assessment after the last. `special` has some cells' samples."""
         for _ in range(int(count)):
             self.now += 1
             named = {name.replace("_", "-"): sample for name, sample in special.items()}
@@ -61,5 +61,5 @@ class Fleet:
         return self.found[VICTIM]
 
     def verdicts(self) -> set[Verdict]:
-        """Of all cells."""
+        """Return the verdicts that the cells have now."""
         return {assessment.verdict for assessment in self.found.values()}

@@ -67,9 +67,9 @@ WORK_VARIATION: Final = 1.3
 WORK_SIGMA: Final = 2.5
 """Standard errors that are taken off the work: what is left is certain."""
 MIN_COST_INCREASE: Final = log(2.0)
-"""Natural logarithm. A tenant that deviates by so much more than its cell has dearer events: it is not the cell."""
+"""Natural logarithm. A tenant that deviates by so much more than its cell sends events that cost more."""
 MIN_COST_EVENTS: Final = 10
-"""Events of one tenant. Fewer may be dear by chance."""
+"""Events of one tenant. Fewer may cost more by chance."""
 MIN_BUSY_PLACES: Final = 0.7
 """Places in its worker that work must occupy on average before it can be in the way of other work."""
 NEW_TENANT_RATIO: Final = 5.0

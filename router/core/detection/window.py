@@ -177,7 +177,7 @@ class SampleWindow:
         return work_s / (baseline.work * WINDOW_S) * (1 - WORK_SIGMA * WORK_VARIATION / sqrt(self._ok))
 
     def _cost_increase_s(self, deviation: float) -> float:
-        """Return what dearer events of tenants take more than their baseline, slowness of the cell taken out."""
+        """Return the seconds that tenants' cost increases add to their baseline, without the slowness of the cell."""
         return sum(
             each.busy_s * exp(-deviation) * (1 - exp(-each.cost_increase(deviation))) for each in self._tenants.values()
         )
