@@ -85,8 +85,8 @@ def newcomers(cells: Cells, at: float, draw: Random) -> None:
     """Add half as many tenants again within half a minute; one in ten may send ten times as much, or dearer events."""
     for cell in cells if at < 30 else ():
         if draw.random() < 1 / 3:
-            usual = sum(tenant.rate for tenant in cell.tenants) / max(1, len(cell.tenants))
-            tenant = new_tenant(draw, f"new-{cell.cell_id}-{at}", usual)
+            rate = sum(tenant.rate for tenant in cell.tenants) / max(1, len(cell.tenants))
+            tenant = new_tenant(draw, f"new-{cell.cell_id}-{at}", rate)
             if draw.random() < 0.1:
                 tenant.rate *= draw.choice((1, 10))
                 tenant.log_s += draw.choice((0, log(10)))

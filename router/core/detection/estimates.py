@@ -87,10 +87,9 @@ class PeerEstimates:
         """
         known = self._known - own.known
         if known >= MIN_PEERS:
+            middle = self._known_deviations.without(own.deviation if own.known else None)
             error = self._relative_errors.without(own.relative_error if own.known else None) or 0.0
-            return self._known_deviations.without(own.deviation if own.known else None), MEDIAN_ERROR * error / sqrt(
-                known
-            )
+            return middle, MEDIAN_ERROR * error / sqrt(known)
         if (some := self._deviations.without(own.deviation)) is not None:
             return max(0.0, some), 0.0
         return (0.0 if self.peers < MIN_PEERS else None), 0.0

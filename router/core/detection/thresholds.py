@@ -57,11 +57,12 @@ MIN_CANARY_EXCESS_S: Final = 0.025
 
 # Workload: slow because of what the cell has to do
 WORKLOAD_SHARE: Final = 0.25
-"""Share of the time that used to be the others', taken by one tenant now; or share of all, taken by new tenants."""
+"""Share of the time that used to be the others', taken by one tenant now; or share of all, taken by new tenants. So
+much makes the other tenants slow, in another instance too."""
 MAX_RATE_RATIO: Final = 2.0
-"""Times the baseline number of events."""
+"""Times the baseline number of events. A hold queue that is emptied makes a healthy cell slow."""
 MAX_WORK_RATIO: Final = 1.15
-"""Times the baseline work, counting only what is certain."""
+"""Times the baseline work, counting only what is certain. At the edge of a cell's capacity, so much makes it slow."""
 WORK_VARIATION: Final = 1.3
 """Coefficient of variation of what an event costs: how unsure the work of few events is."""
 WORK_SIGMA: Final = 2.5
@@ -77,12 +78,12 @@ NEW_TENANT_RATIO: Final = 5.0
 
 # Failing or hung
 MAX_FAILURES: Final = 5
-"""Failures in a row, of events at one router or of canaries. With as many, a cell is failing."""
+"""Failures in a row, of events at one router or of canaries. Fewer may be a passing fault."""
 MIN_FAILING_TENANTS: Final = 3
 """Tenants whose events fail or wait. What only one or two suffer is their own, and a matter for the quarantine."""
 HANG_S: Final = 5.0
-"""Seconds without an answer to the canary, and without a success of any event."""
+"""Seconds without an answer to the canary, and without a success of any event: a slow cell still answers by then."""
 MAX_SILENCE_S: Final = 8.0
-"""Seconds in which no event in flight was answered."""
+"""Seconds in which no event in flight was answered. Longer than HANG_S, since events may rightly take their time."""
 MAX_SILENCE_RATIO: Final = 3.0
 """Times the longest latency of late, which silence must be too: where events take minutes, silence is no sign."""
