@@ -1,107 +1,82 @@
-"""Cells as JSON: what the router sees of its lanes, what the controller sees in the registry."""
+"""Makes the views of cells that people and Prometheus are shown: of a router's lanes, and of the registry."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from router.core.control.reconcile import state_of
-from router.core.models import CellRecord, CellState, Reason
+from router.core.models import CellRecord, CellState
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
+from router.core.views import CellView, FleetView, LaneView, ScrapeTarget
+from router.services.control_plane.controller import LeaderView
 from router.services.data_plane.dispatcher import CellPath, Dispatcher
 
 
-@dataclass(frozen=True, slots=True)
-class LaneView:
-    """One entry of a router's GET /cells."""
-
-    cell_id: str
-    state: str  # serving, ejected, or down while no instance can be reached
-    generation: int
-    address: str
-    slots: int
-    waiting: int
-    in_flight: int
-    window: int  # how many may be in flight
-    answered: int  # events with outcome ok since this router started
-    p50_ms: float
-    p99_ms: float  # of the last 512 events
+def lane_views(dispatcher: Dispatcher) -> tuple[LaneView, ...]:
+    """Show every lane of a router, ordered by cell."""
+    slots = dispatcher.slot_map.counts() if dispatcher.slot_map else {}
+    return tuple(_lane_view(path, slots.get(cell_id, 0)) for cell_id, path in sorted(dispatcher.paths.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class CellView:
-    """One entry of a controller's GET /cells."""
-
-    cell_id: str
-    state: str
-    generation: int
-    launching: int  # the generation being launched; 0 for none
-    address: str
-    slots: int
-    verdict: str  # the leader's on this instance; empty when it says nothing of now, likewise below
-    rule: str  # in words, what the verdict is by
-    verdict_for_s: float  # for how long it has been so
-    shift: float | None  # D: the log of its latency beside the other cells'
-    canary_s: float | None
-    rung: str  # on the ladder
-    why: str  # it is there
-    why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick
-    ejected: bool  # its events wait, by hand or by the ladder
-    frozen: bool  # by hand
-    order: str  # a person's that isn't done yet: evict, replace
+def fleet_view(view: LeaderView | None) -> FleetView | None:
+    """Show what the leader sees; None while this controller does not lead."""
+    if view is None:
+        return None
+    return FleetView(cell_views(view.snapshot, view.conditions), view.suspended_by)
 
 
-def fresh(condition: Condition | None, record: CellRecord, now_ms: int) -> Condition | None:
-    """What the leader says of the cell's present instance, if it says something of now."""
+def cell_views(snapshot: Snapshot, conditions: Mapping[str, Condition]) -> tuple[CellView, ...]:
+    """Show every cell of the registry, ordered by cell; `conditions` are the leader's, by cell."""
+    slots = snapshot.slot_map.counts() if snapshot.slot_map else {}
+    return tuple(
+        _cell_view(cell, snapshot, slots.get(cell_id, 0), conditions.get(cell_id))
+        for cell_id, cell in sorted(snapshot.cells.items())
+    )
+
+
+def scrape_targets(snapshot: Snapshot) -> list[ScrapeTarget]:
+    """List the admitted instances, also those that have lost their lease: Prometheus shall see that they are gone."""
+    # The label's name is that of the routers' own series, so that the two can be joined.
+    return [
+        ScrapeTarget([lease.address], {"cell": cell_id})
+        for cell_id, cell in sorted(snapshot.cells.items())
+        if not cell.retired and (lease := snapshot.lease(cell_id, cell.generation))
+    ]
+
+
+def _fresh(condition: Condition | None, record: CellRecord, now_ms: int) -> Condition | None:
+    """Return the condition if it is of the cell's admitted instance and recent enough; else None."""
     if condition is None or condition.generation != record.generation or now_ms - condition.at_ms > CONDITION_FRESH_MS:
         return None
     return condition
 
 
-@dataclass(frozen=True, slots=True)
-class ScrapeTarget:
-    """One entry of a controller's GET /targets, as Prometheus' http_sd_configs wants it."""
-
-    targets: list[str]
-    labels: dict[str, str]
-
-
-def lane_views(dispatcher: Dispatcher) -> list[LaneView]:
-    """What the router knows."""
-    slots = dispatcher.slot_map.counts() if dispatcher.slot_map else {}
-    views = []
-    for cell_id, path in sorted(dispatcher.paths.items()):
-        lane = path.lane
-        p50, p99 = lane.latency.quantiles(0.5, 0.99)
-        views.append(
-            LaneView(
-                cell_id=cell_id,
-                state=_state(path),
-                generation=lane.target.generation if lane.target else 0,
-                address=lane.target.address if lane.target else "",
-                slots=slots.get(cell_id, 0),
-                waiting=lane.waiting,
-                in_flight=lane.in_flight,
-                window=lane.window,
-                answered=lane.answered,
-                p50_ms=round(p50 * 1000, 1),
-                p99_ms=round(p99 * 1000, 1),
-            )
-        )
-    return views
+def _lane_view(path: CellPath, slots: int) -> LaneView:
+    lane, target = path.lane, path.lane.target
+    p50_s, p99_s = lane.latency.quantiles(0.5, 0.99)
+    return LaneView(
+        cell_id=lane.cell_id,
+        state=_state(path),
+        generation=target.generation if target else 0,
+        address=target.address if target else "",
+        slots=slots,
+        waiting=lane.waiting,
+        in_flight=lane.in_flight,
+        window=lane.window,
+        answered=lane.answered,
+        p50_ms=round(p50_s * 1000, 1),
+        p99_ms=round(p99_s * 1000, 1),
+    )
 
 
-def cell_views(snapshot: Snapshot, conditions: Mapping[str, Condition]) -> list[CellView]:
-    """What the registry holds."""
-    slots = snapshot.slot_map.counts() if snapshot.slot_map else {}
-    return [
-        _cell_view(cell, snapshot, slots.get(cell.cell_id, 0), conditions.get(cell.cell_id))
-        for cell in sorted(snapshot.cells.values(), key=lambda cell: cell.cell_id)
-    ]
+def _state(path: CellPath) -> CellState:
+    if path.lane.ejected:
+        return CellState.EJECTED
+    return CellState.SERVING if path.lane.passable() else CellState.DOWN
 
 
-def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, said: Condition | None) -> CellView:
-    policy, condition = snapshot.policy, fresh(said, cell, snapshot.now_ms)
+def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, newest: Condition | None) -> CellView:
+    policy, condition = snapshot.policy, _fresh(newest, cell, snapshot.now_ms)
     lease = snapshot.lease(cell.cell_id, cell.generation)
     found = condition.assessment if condition is not None else None
     return CellView(
@@ -117,26 +92,9 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, said: Condition
         shift=found.shift if found is not None else None,
         canary_s=found.canary_s if found is not None else None,
         rung=cell.treatment.rung,
-        why=cell.treatment.why,
+        why=cell.treatment.why or None,
         why_untreated=condition.why_untreated if condition is not None else None,
         ejected=policy.ejects(cell),
         frozen=cell.cell_id in policy.frozen,
-        order=policy.order_for(cell) or "",
+        order=policy.order_for(cell),
     )
-
-
-def _state(path: CellPath) -> CellState:
-    if path.lane.ejected:
-        return CellState.EJECTED
-    return CellState.SERVING if path.lane.passable() else CellState.DOWN
-
-
-def scrape_targets(snapshot: Snapshot) -> list[ScrapeTarget]:
-    """The admitted instances, those that have lost their lease too: Prometheus shall see that they are gone."""
-    admitted = sorted((cell for cell in snapshot.cells.values() if not cell.retired), key=lambda cell: cell.cell_id)
-    # The label is as on the routers' own series, so that the two can be joined.
-    return [
-        ScrapeTarget([lease.address], {"cell": cell.cell_id})
-        for cell in admitted
-        if (lease := snapshot.lease(cell.cell_id, cell.generation))
-    ]

@@ -1,4 +1,4 @@
-"""Puts the parts of a process together from its settings; here and beside it in `bootstrap_*` adapters are picked."""
+"""Assembles a router or a controller from its settings and runs it. Adapters are picked only in this package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from typing import Any
 
@@ -27,7 +27,8 @@ from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
 from router.api.app import Readiness, create_app
-from router.api.views import CellView, cell_views, lane_views, scrape_targets
+from router.api.published import Published
+from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import registry_of
 from router.bootstrap.workers import provisioner_of
@@ -50,7 +51,7 @@ _CLOCK = SystemClock()
 
 
 async def run_router(settings: Settings) -> None:
-    """The data plane, until a signal."""
+    """Run a router until a signal stops it."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signal()
         metrics = PrometheusObserver()
@@ -72,20 +73,21 @@ async def run_router(settings: Settings) -> None:
         router = assemble(config, queues, registry, memory, client, parser, payloads, _CLOCK, observer)
         dispatcher = router.dispatcher
 
-        metrics.watch(lambda: lane_views(dispatcher))
+        lanes = Published(lambda: lane_views(dispatcher), _CLOCK)
+        metrics.watch_lanes(lambda: lanes.newest)
 
         def missing() -> Readiness:
             return Readiness([] if dispatcher.routed.is_set() else ["no slot map read yet"])
 
-        async def lanes() -> Sequence[Any]:
-            return lane_views(dispatcher)
+        async def cells() -> Sequence[Any]:
+            return lanes.newest
 
-        app = create_app("router", metrics.registry, missing, lanes, _audit(registry))
-        await _run(stop, settings, app, router.run(stop))
+        app = create_app("router", metrics.registry, missing, cells, _audit(registry))
+        await _run(stop, settings, app, router.run(stop), lanes.run())
 
 
 async def run_controller(settings: Settings) -> None:
-    """The control plane, until a signal."""
+    """Run a controller until a signal stops it."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signal()
         metrics = PrometheusObserver()
@@ -111,30 +113,34 @@ async def run_controller(settings: Settings) -> None:
         instances = HttpCellControl(session, settings.secret.get_secret_value())
         controller = Controller(config, registry, provisioner, resources, canary, instances, _CLOCK, observer)
 
+        fleet = Published(lambda: fleet_view(controller.view), _CLOCK)
+        metrics.watch_fleet(lambda: fleet.newest)
+
         def missing() -> Readiness:
             return Readiness([] if controller.reachable else ["the registry can't be reached"])
 
         async def cells() -> Sequence[Any]:
-            return cell_views(await registry.snapshot(), await registry.conditions())
-
-        def led_cells() -> Sequence[CellView]:
-            view = controller.view
-            return cell_views(view.snapshot, view.conditions) if view is not None else []
-
-        def suspensions() -> Mapping[str, bool]:
-            return controller.view.suspensions if controller.view is not None else {}
+            if fleet.newest is not None:
+                return fleet.newest.cells
+            return cell_views(await registry.snapshot(), await registry.conditions())  # another controller leads
 
         async def targets() -> Sequence[Any]:
             return scrape_targets(await registry.snapshot())
 
-        metrics.watch_cells(led_cells, suspensions)
         app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
         upkeep = Upkeep(config.owner, registry, resources, lambda: _led_by(controller), _CLOCK, observer)
-        await _run(stop, settings, app, run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}))
+        work = run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()})
+        await _run(stop, settings, app, work, fleet.run())
 
 
-async def _run(stop: asyncio.Event, settings: Settings, app: FastAPI, work: Awaitable[None]) -> None:
-    """Serve the API beside the work; end when the work has ended after a stop."""
+async def _run(
+    stop: asyncio.Event,
+    settings: Settings,
+    app: FastAPI,
+    work: Coroutine[Any, Any, None],
+    publishing: Coroutine[Any, Any, None],
+) -> None:
+    """Serve the API beside the work, and publish what it shows; end when the work has ended after a stop."""
     ended = asyncio.Event()
 
     async def until_drained() -> None:
@@ -143,15 +149,15 @@ async def _run(stop: asyncio.Event, settings: Settings, app: FastAPI, work: Awai
         await asyncio.Event().wait()
 
     gc.collect()
-    gc.freeze()  # what is there now stays: a collection that walks all of it stops every event for 100 ms
+    gc.freeze()  # what exists now stays: a collection that walks all of it would stop every event for 100 ms
     structlog.get_logger("cellrouter").info("started", role=app.title, port=settings.api.port)
-    await run_until(ended, {"work": until_drained(), "api": _serve(app, settings)})
+    await run_until(ended, {"work": until_drained(), "api": _serve(app, settings), "views": publishing})
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
 
 
 class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
-        """Signals are ours: uvicorn would end the process before the lanes are drained."""
+        """Leave signals to this module: uvicorn would end the process before the lanes are drained."""
         return nullcontext()
 
 
@@ -170,13 +176,13 @@ async def _serve(app: FastAPI, settings: Settings) -> None:
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
-        server.should_exit = True  # requests under way get their answers
+        server.should_exit = True  # requests in progress still get their answers
         await serving
         raise
 
 
 def _stop_on_signal() -> asyncio.Event:
-    """Set by the first SIGTERM, SIGINT or SIGHUP; the second ends the process at once."""
+    """Return an event that the first SIGTERM, SIGINT or SIGHUP sets; the second signal ends the process at once."""
     stop = asyncio.Event()
 
     def on_signal(number: int) -> None:
@@ -192,7 +198,7 @@ def _stop_on_signal() -> asyncio.Event:
 
 
 def _led_by(controller: Controller) -> LedCells | None:
-    """The cells that the controller looks after; None while another leads."""
+    """Return the epoch and the cells that this controller looks after; None while another one leads."""
     if controller.epoch is None or controller.view is None:
         return None
     cells = controller.view.snapshot.cells.values()
@@ -201,7 +207,7 @@ def _led_by(controller: Controller) -> LedCells | None:
 
 async def _cell_session(stack: AsyncExitStack) -> aiohttp.ClientSession:
     return await stack.enter_async_context(
-        # The pool of kept connections is shorter-lived than uvicorn's 5 s: no request meets a closing connection.
+        # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
     )
 

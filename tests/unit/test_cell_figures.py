@@ -7,13 +7,13 @@ from dataclasses import replace
 from prometheus_client import generate_latest
 
 from router.adapters.metrics.prometheus import PrometheusObserver
-from router.api.views import CellView, cell_views
+from router.api.views import cell_views
 from router.core.control.observed import Suspension
 from router.core.detection.assessment import Assessment, Verdict
-from router.core.models import CellRecord, LeaseView, Rung, Treatment
+from router.core.models import CellRecord, CellState, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY
 from router.core.registry import Condition, Snapshot
-from router.services.control_plane.controller import LeaderView
+from router.core.views import CellView, FleetView
 
 CELL = "cell-0000"
 RECORD = CellRecord(CELL, generation=3, treatment=Treatment(Rung.GIVEN_UP, 1, 3, "slow", "why"))
@@ -21,11 +21,6 @@ LEASE = LeaseView(CELL, 3, "i", "a:1", 8, ready=True, live=True)
 POLICY = NO_POLICY.with_frozen(CELL, frozen=True).with_order(CELL, 3, evict=False)
 SNAPSHOT = Snapshot(10_000, None, {CELL: RECORD}, (LEASE,), "c", POLICY)
 SLOW = Condition(9_000, 3, Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5), "frozen by hand")
-
-
-def view_of(suspended_by: Suspension | None) -> LeaderView:
-    """What a leader knows whose automation is suspended by this."""
-    return LeaderView(SNAPSHOT, {}, suspended_by)
 
 
 def view(condition: Condition) -> CellView:
@@ -42,8 +37,8 @@ def text(metrics: PrometheusObserver) -> str:
 def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
     """All that an operator asks first."""
     assert view(SLOW) == CellView(
-        CELL, "serving", 3, 0, "a:1", 0, "slow", "a rule", 4.0, 0.7, 0.5, "given up", "why", "frozen by hand",
-        ejected=False, frozen=True, order="replace",
+        CELL, CellState.SERVING, 3, 0, "a:1", 0, "slow", "a rule", 4.0, 0.7, 0.5,
+        Rung.GIVEN_UP, "why", "frozen by hand", ejected=False, frozen=True, order="replace",
     )  # fmt: skip
 
 
@@ -58,9 +53,9 @@ def test_a_verdict_that_is_old_or_of_another_instance_is_not_shown() -> None:
 def test_only_the_leader_has_figures_of_cells() -> None:
     """One that follows shows none, not even zeros: nothing there is could be stale."""
     follower, leader = PrometheusObserver(), PrometheusObserver()
-    follower.watch_cells(list, dict)
+    follower.watch_fleet(lambda: None)
     assert text(follower) == ""
-    leader.watch_cells(lambda: cell_views(SNAPSHOT, {CELL: SLOW}), lambda: view_of(Suspension.SHARED).suspensions)
+    leader.watch_fleet(lambda: FleetView(cell_views(SNAPSHOT, {CELL: SLOW}), Suspension.SHARED))
     assert text(leader).splitlines() == [
         'cellrouter_cell_verdict{cell="cell-0000",verdict="slow"} 1.0',
         'cellrouter_cell_rung{cell="cell-0000",rung="given up"} 1.0',

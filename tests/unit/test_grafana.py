@@ -52,8 +52,8 @@ def test_every_query_goes_to_the_datasource_that_is_provisioned() -> None:
 def test_every_metric_that_is_asked_for_exists() -> None:
     """In a router's or controller's registry, or in a worker's."""
     observer = PrometheusObserver()
-    observer.watch(list)
-    observer.watch_cells(list, dict)
+    observer.watch_lanes(list)
+    observer.watch_fleet(lambda: None)
     registries = (observer.registry, WorkerMetrics().registry)
     known = {family.name + end for registry in registries for family in registry.collect() for end in SUFFIXES}
     asked = {name for expression in expressions() for name in OURS.findall(expression)}

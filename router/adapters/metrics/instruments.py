@@ -1,7 +1,7 @@
-"""Counters and histograms for one event loop: no locks, no label objects, one dictionary each.
+"""Counters and histograms for a single event loop: no locks, no label objects, one dictionary each.
 
-The library's own cost several microseconds an event, which is more than routing it. What it is good at, the
-exposition, stays with it: these are its collectors.
+The Prometheus library's own instruments cost several microseconds an event, more than routing it does. These are
+collectors of that library, which still writes the exposition.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 
 class FastCounter(Collector):
-    """Counts by labels; a label tuple is in the order of `labels`."""
+    """A counter whose label values are given in the order of `labels`."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name, self._text, self._labels = name, text, labels
@@ -24,11 +24,11 @@ class FastCounter(Collector):
         registry.register(self)
 
     def add(self, *labels: str, count: float = 1) -> None:
-        """Count up."""
+        """Add `count` to the counter of these label values."""
         self._counts[labels] += count
 
     def collect(self) -> Iterable[Metric]:
-        """For a scrape."""
+        """Return the counts as one metric family."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, count in self._counts.items():
             family.add_metric(labels, count)
@@ -36,7 +36,7 @@ class FastCounter(Collector):
 
 
 class FastHistogram(Collector):
-    """Observations by one label, in buckets with these upper bounds."""
+    """A histogram with one label; `bounds` are the upper bounds of its buckets, ascending."""
 
     def __init__(self, name: str, text: str, label: str, bounds: Sequence[float], registry: CollectorRegistry) -> None:
         self._name, self._text, self._label, self._bounds = name, text, label, bounds
@@ -45,12 +45,12 @@ class FastHistogram(Collector):
         registry.register(self)
 
     def observe(self, label: str, value: float) -> None:
-        """Note one."""
+        """Count one value in its bucket."""
         self._counts[label][bisect_left(self._bounds, value)] += 1
         self._sums[label] += value
 
     def collect(self) -> Iterable[Metric]:
-        """For a scrape; buckets are cumulative there."""
+        """Return the buckets as one metric family, cumulative as Prometheus wants them."""
         family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for label, counts in self._counts.items():

@@ -1,10 +1,14 @@
-"""Observer that counts for Prometheus. Never labelled by tenant, key or event: a label's values are cells and words."""
+"""Observer that counts for Prometheus.
+
+No label holds a tenant, a key or an event: the values of a label are cells, queues and fixed words, so that the number
+of series stays small.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -12,99 +16,70 @@ from prometheus_client.registry import Collector
 
 from router.adapters.metrics.instruments import FastCounter, FastHistogram
 from router.core import telemetry
+from router.core.control.observed import Suspension
+from router.core.views import CellView, FleetView, LaneView
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50)
 
 
-class LaneFigures(Protocol):
-    """What is read of a lane."""
+class _LaneGauges(Collector):
+    """Gauges of a router's lanes, read from its newest snapshot at each scrape."""
 
-    @property
-    def cell_id(self) -> str: ...  # noqa: D102 - named for what it is
-    @property
-    def waiting(self) -> int: ...  # noqa: D102 - named for what it is
-    @property
-    def in_flight(self) -> int: ...  # noqa: D102 - named for what it is
-    @property
-    def window(self) -> int: ...  # noqa: D102 - named for what it is
-
-
-class _Lanes(Collector):
-    """Gauges that cost nothing between scrapes."""
-
-    def __init__(self, figures: Callable[[], Iterable[LaneFigures]]) -> None:
-        self._figures = figures
+    def __init__(self, lanes: Callable[[], Iterable[LaneView]]) -> None:
+        self._lanes = lanes
 
     def collect(self) -> Iterable[Metric]:
         waiting = GaugeMetricFamily("cellrouter_lane_waiting", "Events not yet sent.", labels=["cell"])
         in_flight = GaugeMetricFamily("cellrouter_lane_in_flight", "Events sent, not yet answered.", labels=["cell"])
         window = GaugeMetricFamily("cellrouter_lane_window", "How many events may be in flight.", labels=["cell"])
-        for lane in self._figures():
+        for lane in self._lanes():
             waiting.add_metric([lane.cell_id], lane.waiting)
             in_flight.add_metric([lane.cell_id], lane.in_flight)
             window.add_metric([lane.cell_id], lane.window)
         return waiting, in_flight, window
 
 
-class CellFigures(Protocol):
-    """What is read of a cell as the leader sees it."""
+class _FleetGauges(Collector):
+    """Gauges of the cells as the leader sees them; no samples on other controllers, where they would be stale."""
 
-    @property
-    def cell_id(self) -> str: ...  # noqa: D102 - named for what it is
-    @property
-    def verdict(self) -> str: ...  # noqa: D102 - named for what it is
-    @property
-    def rung(self) -> str: ...  # noqa: D102 - named for what it is
-    @property
-    def shift(self) -> float | None: ...  # noqa: D102 - named for what it is
-    @property
-    def canary_s(self) -> float | None: ...  # noqa: D102 - named for what it is
-    @property
-    def ejected(self) -> bool: ...  # noqa: D102 - named for what it is
-    @property
-    def frozen(self) -> bool: ...  # noqa: D102 - named for what it is
-
-
-class _Cells(Collector):
-    """What the leader sees; nothing at all of one that doesn't lead, so that no verdict outlives its leader."""
-
-    def __init__(
-        self, figures: Callable[[], Iterable[CellFigures]], suspensions: Callable[[], Mapping[str, bool]]
-    ) -> None:
-        self._figures = figures
-        self._suspensions = suspensions
+    def __init__(self, fleet: Callable[[], FleetView | None]) -> None:
+        self._fleet = fleet
 
     def collect(self) -> Iterable[Metric]:
-        gauge = partial(GaugeMetricFamily, labels=["cell"])
-        verdict = GaugeMetricFamily("cellrouter_cell_verdict", "1: what is known of it.", labels=["cell", "verdict"])
-        rung = GaugeMetricFamily("cellrouter_cell_rung", "1: what is done about it.", labels=["cell", "rung"])
-        shift = gauge("cellrouter_cell_shift_log", "Log of its latency beside the other cells'; ln 2 is twice.")
-        canary = gauge("cellrouter_cell_canary_seconds", "Median of its canaries.")
-        ejected = gauge("cellrouter_cell_ejected", "1 while its events wait in its hold queue.")
-        frozen = gauge("cellrouter_cell_frozen", "1 while nothing but a person's order touches its instances.")
-        for cell in self._figures():
-            rung.add_metric([cell.cell_id, cell.rung], 1)
-            ejected.add_metric([cell.cell_id], cell.ejected)
-            frozen.add_metric([cell.cell_id], cell.frozen)
-            if cell.verdict:
-                verdict.add_metric([cell.cell_id, cell.verdict], 1)
-            if cell.shift is not None:
-                shift.add_metric([cell.cell_id], cell.shift)
-            if cell.canary_s is not None:
-                canary.add_metric([cell.cell_id], cell.canary_s)
-        return verdict, rung, shift, canary, ejected, frozen, self._automation()
-
-    def _automation(self) -> Metric:
-        text = "1 while nothing is done about any cell: blind (what is measured can't be trusted), shared (trouble)."
+        fleet = self._fleet()
+        yield from _cell_gauges(fleet.cells if fleet is not None else ())
+        text = "1 while automation is suspended, by reason: blind (measurements can't be trusted), shared (trouble)."
         suspended = GaugeMetricFamily("cellrouter_automation_suspended", text, labels=["reason"])
-        for reason, lasts in self._suspensions().items():
-            suspended.add_metric([reason], lasts)
-        return suspended
+        if fleet is not None:
+            for reason in Suspension:
+                suspended.add_metric([reason], fleet.suspended_by == reason)
+        yield suspended
+
+
+def _cell_gauges(cells: Iterable[CellView]) -> Iterable[Metric]:
+    gauge = partial(GaugeMetricFamily, labels=["cell"])
+    verdict = GaugeMetricFamily("cellrouter_cell_verdict", "1 for the verdict on a cell.", labels=["cell", "verdict"])
+    rung = GaugeMetricFamily("cellrouter_cell_rung", "1 for the rung that a cell is on.", labels=["cell", "rung"])
+    shift = gauge("cellrouter_cell_shift_log", "Log of its latency relative to the other cells'; ln 2 is twice.")
+    canary = gauge("cellrouter_cell_canary_seconds", "Median latency of its canaries.")
+    ejected = gauge("cellrouter_cell_ejected", "1 while its events wait in its hold queue.")
+    frozen = gauge("cellrouter_cell_frozen", "1 while nothing but a person's order touches its instances.")
+    for cell in cells:
+        rung.add_metric([cell.cell_id, cell.rung], 1)
+        ejected.add_metric([cell.cell_id], cell.ejected)
+        frozen.add_metric([cell.cell_id], cell.frozen)
+        if cell.verdict:
+            verdict.add_metric([cell.cell_id, cell.verdict], 1)
+        if cell.shift is not None:
+            shift.add_metric([cell.cell_id], cell.shift)
+        if cell.canary_s is not None:
+            canary.add_metric([cell.cell_id], cell.canary_s)
+    return verdict, rung, shift, canary, ejected, frozen
 
 
 class PrometheusObserver:
-    """The metrics of a router or a controller, in a registry of their own. `handlers`: what counts which record."""
+    """The metrics of a router or a controller, in their own registry. `handlers` has a function for each record."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -159,15 +134,13 @@ class PrometheusObserver:
             telemetry.ActionTaken: lambda r: self._actions.add(r.cell_id, r.action),
         }
 
-    def watch(self, figures: Callable[[], Iterable[LaneFigures]]) -> None:
-        """Read lanes whenever they are scraped."""
-        self.registry.register(_Lanes(figures))
+    def watch_lanes(self, lanes: Callable[[], Iterable[LaneView]]) -> None:
+        """Show the lanes that `lanes` returns at each scrape."""
+        self.registry.register(_LaneGauges(lanes))
 
-    def watch_cells(
-        self, figures: Callable[[], Iterable[CellFigures]], suspensions: Callable[[], Mapping[str, bool]]
-    ) -> None:
-        """Read cells, and what may suspend automation, whenever they are scraped; nothing while another leads."""
-        self.registry.register(_Cells(figures, suspensions))
+    def watch_fleet(self, fleet: Callable[[], FleetView | None]) -> None:
+        """Show the cells that `fleet` returns at each scrape; None while another controller leads."""
+        self.registry.register(_FleetGauges(fleet))
 
     def _on_received(self, record: telemetry.MessagesReceived) -> None:
         self._received.add(record.source, count=record.count)

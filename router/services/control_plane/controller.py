@@ -54,11 +54,6 @@ class LeaderView:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     suspended_by: Suspension | None = None
 
-    @property
-    def suspensions(self) -> dict[str, bool]:
-        """Tell of each cause that can suspend automation whether it does so now."""
-        return {cause: cause is self.suspended_by for cause in Suspension}
-
 
 class Controller:
     """Keeps the cells as they should be, as long as it leads: of several controllers one acts."""
