@@ -18,14 +18,13 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from cell_worker import clock, protocol
 from cell_worker.fence import Fence
-
-_NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+from cell_worker.redis_client import NEXT_GENERATION, NOW
 
 # KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end.
 # Renews a lease. Returns 'fenced' or 'taken' when another instance has the cell. Otherwise returns the epoch below
 # which it shall take no batch, and 'admitted' or 'standby': whether the cell's traffic is for this generation.
 _HEARTBEAT: Final = (
-    _NOW
+    NOW
     + """
 local cell = redis.call('HGET', KEYS[2], ARGV[1])
 cell = cell and cjson.decode(cell) or {generation = 0}
@@ -50,14 +49,7 @@ return string.format('%.0f', cell.fence or 0) .. (cell.generation == mine and ' 
 )
 
 # KEYS: generations, cells. ARGV: cell, hint.
-_CLAIM: Final = """
-local record = redis.call('HGET', KEYS[2], ARGV[1])
-local admitted = record and cjson.decode(record).generation or 0
-local stored = tonumber(redis.call('HGET', KEYS[1], ARGV[1])) or 0
-local generation = math.max(stored, admitted, tonumber(ARGV[2])) + 1
-redis.call('HSET', KEYS[1], ARGV[1], generation)
-return generation
-"""
+_CLAIM: Final = NEXT_GENERATION + "return next_generation(KEYS[1], KEYS[2], ARGV[1], ARGV[2])"
 
 # KEYS: leases. ARGV: field, instance id.
 _RELEASE: Final = """

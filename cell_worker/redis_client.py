@@ -1,21 +1,36 @@
-"""How Redis is reached, by workers and by routers and controllers alike: a part of the wire contract."""
+"""How workers, routers and controllers reach Redis, and the Lua that they share: a part of the wire contract."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+"""Lua: `now` is the time by the Redis server's clock, in ms since 1970."""
+
+NEXT_GENERATION: Final = """
+local function next_generation(generations, cells, cell, hint)
+  local record = redis.call('HGET', cells, cell)
+  local admitted = record and cjson.decode(record).generation or 0
+  local stored = tonumber(redis.call('HGET', generations, cell)) or 0
+  local generation = math.max(stored, admitted, tonumber(hint)) + 1
+  redis.call('HSET', generations, cell, generation)
+  return generation
+end
+"""
+"""Lua: gives out a cell's next generation, above every earlier one, the admitted one and `hint`."""
+
 
 class Cluster(RedisCluster):
-    """Asks for the cluster's layout anew after a call that was cut short.
+    """A cluster's client that asks for the cluster's layout again after a call that was cut short.
 
-    redis-py does so after an error only. A master that hangs takes connections and gives none, even when a replica has
-    long taken over: whoever limits a call by time would try the hanging one for ever.
+    redis-py does so only after an error. A master that hangs accepts connections and never answers, even when a replica
+    has long taken over: a caller that limits its calls by time would try the hung master for ever.
     """
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -23,18 +38,18 @@ class Cluster(RedisCluster):
         try:
             return await super().execute_command(*args, **options)
         except asyncio.CancelledError:
-            with suppress(Exception):  # or the cancellation would be lost
+            with suppress(Exception):  # an error here must not replace the cancellation
                 await self.aclose()
             raise
 
 
 def connect(url: str) -> Redis:
-    """Open a client that neither retries nor limits a call by itself: who calls does both.
+    """Make a client that neither retries a call nor limits its time: the caller does both.
 
-    No socket_timeout: redis-py would write within asyncio.wait_for, which before Python 3.12 may lose a cancellation,
-    and then a process that stops would wait for that call for ever.
+    There is no socket_timeout: redis-py would write within asyncio.wait_for, which can lose a cancellation before
+    Python 3.12, and then a process that stops would wait for that call for ever.
 
-    redis+cluster:// and rediss+cluster:// name any node of a Redis Cluster; its client does all that is asked here.
+    redis+cluster:// and rediss+cluster:// name any node of a Redis Cluster, whose client can do all that is used here.
     """
     options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
     scheme, _, rest = url.partition("://")

@@ -1,15 +1,16 @@
-"""The registry's Lua scripts: each is one step that nothing comes between.
+"""The registry's Lua scripts. Each runs as one step: Redis runs nothing else in between.
 
-Every write compares the leader's epoch first. Redis' own clock decides what has expired.
+The scripts that only a leader may run compare its epoch first. Redis' own clock decides what has expired.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+from cell_worker.redis_client import NEXT_GENERATION as _NEXT_GENERATION
+from cell_worker.redis_client import NOW as _NOW
 
-# KEYS: leader. ARGV: owner, ttl in ms, hint. Returns the epoch, or nothing while another leads.
+# KEYS: leader. ARGV: owner, time to live in ms, hint. Returns the epoch, or nothing while another owner leads.
 LEAD: Final = (
     _NOW
     + """
@@ -26,7 +27,7 @@ return text
 """
 )
 
-# KEYS: leader. ARGV: owner.
+# KEYS: leader. ARGV: owner. Ends this owner's lease; leaves another owner's alone.
 RESIGN: Final = """
 if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('HSET', KEYS[1], 'expires_at_ms', '0') end
 """
@@ -36,7 +37,7 @@ _FENCE: Final = (
 )
 
 # KEYS: leader, cells, map, audit, policy, history, proposals, rulings, offers.
-# ARGV: epoch, change, most audit entries, most versions in the history, channel.
+# ARGV: epoch, change as JSON, audit entries to keep, policy versions to keep, channel.
 WRITE: Final = (
     _FENCE
     + """
@@ -60,20 +61,11 @@ redis.call('PUBLISH', ARGV[5], ARGV[1])
 """
 )
 
-# KEYS: leader, generations, cells. ARGV: epoch, cell, hint.
-NEXT_GENERATION: Final = (
-    _FENCE
-    + """
-local record = redis.call('HGET', KEYS[3], ARGV[2])
-local admitted = record and cjson.decode(record).generation or 0
-local stored = tonumber(redis.call('HGET', KEYS[2], ARGV[2])) or 0
-local next_one = math.max(stored, admitted, tonumber(ARGV[3])) + 1
-redis.call('HSET', KEYS[2], ARGV[2], next_one)
-return next_one
-"""
-)
+# KEYS: leader, generations, cells. ARGV: epoch, cell, hint. Returns the generation.
+NEXT_GENERATION: Final = _FENCE + _NEXT_GENERATION + "return next_generation(KEYS[2], KEYS[3], ARGV[2], ARGV[3])"
 
-# KEYS: leader, map, cells, leases, policy, routers. ARGV: known epoch of the map, known version of the policy.
+# KEYS: leader, map, cells, leases, policy, routers. ARGV: the map's epoch and the policy's version that the caller has.
+# Returns map and policy only where they differ from those.
 SNAPSHOT: Final = (
     _NOW
     + """
@@ -90,7 +82,8 @@ return {time, epoch or '', blob or '', leader, cells, leases, version or '', pol
 """
 )
 
-# KEYS: routers. ARGV: router, report, ttl in ms; 0 to leave. Forgets the others whose lease ended a minute ago.
+# KEYS: routers. ARGV: router, report, time to live in ms (0: the router leaves).
+# Removes the reports that expired more than a minute ago.
 REPORT: Final = (
     _NOW
     + """
@@ -104,16 +97,17 @@ end
 """
 )
 
-# KEYS: offers. ARGV: epoch, map, policy. The newest map that anybody knows of.
+# KEYS: offers. ARGV: epoch, map, policy. Keeps the offer with the newest map.
 OFFER: Final = """
 if (tonumber(redis.call('HGET', KEYS[1], 'epoch')) or -1) >= tonumber(ARGV[1]) then return end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'map', ARGV[2], 'policy', ARGV[3])
 """
 
-# KEYS: proposals, offers.
+# KEYS: proposals, offers. Returns both hashes.
 PETITIONS: Final = "return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}"
 
-# KEYS: traffic, or samples. ARGV: router, what it has seen, ms. Forgets routers that said nothing for so long.
+# KEYS: traffic or samples. ARGV: router, what it has seen as JSON, ms.
+# Removes what routers said that have said nothing since, for so many ms.
 NOTE: Final = (
     _NOW
     + """
@@ -125,7 +119,7 @@ end
 """
 )
 
-# KEYS: samples. ARGV: ms. What routers have said within them.
+# KEYS: samples. ARGV: ms. Returns what routers have said within the last so many ms.
 SAMPLES: Final = (
     _NOW
     + """
@@ -140,5 +134,5 @@ return found
 """
 )
 
-# KEYS: leader, conditions. ARGV: epoch, every cell's condition.
+# KEYS: leader, conditions. ARGV: epoch, the conditions of all cells as JSON.
 NOTE_CONDITIONS: Final = _FENCE + "redis.call('HSET', KEYS[2], 'cells', ARGV[2])"
