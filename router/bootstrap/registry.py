@@ -1,4 +1,7 @@
-"""The registry of an environment, from its settings. A command that needs no more imports no more, and is quick."""
+"""Opens the registry of an environment, as its settings say.
+
+This module is apart from the others so that a command that needs only the registry imports little and starts quickly.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,8 @@ from ipaddress import ip_network
 from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
-from router.core.policy import Policy
 from router.core.registry import AuditEntry
 from router.core.telemetry import LeaseRefused
-from router.services import policy
 from router.settings import Settings
 
 _CLOCK = SystemClock()
@@ -23,7 +24,7 @@ _CLOCK = SystemClock()
 def registry_of(
     stack: AsyncExitStack, settings: Settings, tell: Callable[[LeaseRefused], None] = lambda _: None
 ) -> RedisRegistry:
-    """Connected when it is first asked; `tell` hears of leases that are refused."""
+    """Make the registry's client, which connects at its first call. `tell` gets a record for each lease it refuses."""
     redis = connect(settings.redis.url)
     stack.push_async_callback(redis.aclose)
     networks = [ip_network(part.strip()) for part in settings.cells.networks.split(",")]
@@ -32,16 +33,11 @@ def registry_of(
 
 @asynccontextmanager
 async def open_registry(settings: Settings) -> AsyncIterator[RedisRegistry]:
-    """The registry of this environment, for people."""
+    """Open the registry of this environment for one command, and close it afterwards."""
     async with AsyncExitStack() as stack:
         yield registry_of(stack, settings)
 
 
-async def change_policy(
-    settings: Settings, action: str, why: str, edit: Callable[[Policy, int], Policy], cell_id: str = ""
-) -> Policy:
-    """Have the policy of this environment changed by hand; `edit` gets it and the time in ms."""
-    now_ms, who = _CLOCK.time_ms(), f"{getpass.getuser()}@{socket.gethostname()}"
-    async with open_registry(settings) as registry:
-        audit = AuditEntry(now_ms, who, action, cell_id, why)
-        return await policy.change(registry, lambda policy: edit(policy, now_ms), audit)
+def entry_by_hand(action: str, why: str, cell_id: str = "") -> AuditEntry:
+    """An audit entry for what the user of this process does now, named as `user@host`."""
+    return AuditEntry(_CLOCK.time_ms(), f"{getpass.getuser()}@{socket.gethostname()}", action, cell_id, why)

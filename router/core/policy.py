@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from router.core.models import CellRecord
+from router.core.models import CellRecord, Reason
 
 MAX_WEIGHT: Final = 100.0
 MAX_CELLS: Final = 1000
@@ -143,8 +143,60 @@ class Policy:
 NO_POLICY: Final = Policy()
 
 
-def faults(policy: Policy, cells: Collection[str]) -> Iterator[str]:
-    """Why a policy can't be put in force with these cells, a line each; nothing when it can."""
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the leader says to a proposed policy."""
+
+    proposal_id: str
+    accepted: bool
+    reasons: tuple[Reason, ...] = ()  # why it was refused; none where only another change came first
+
+
+def judge(
+    proposal_id: str,
+    wanted: Policy,
+    current: Policy,
+    cells: Collection[str],
+    cells_now: Collection[str],
+    *,
+    can_launch: bool,
+) -> tuple[Ruling, Policy]:
+    """Rule on a policy that somebody wants: the ruling, and the policy that is in force from then on.
+
+    `wanted` carries the version that it was made from; it is refused when that is not the current one any more.
+    `cells` are the cells that there would be under `wanted`, `cells_now` those under `current`. `can_launch` is False
+    where the controllers start no workers.
+    """
+    if wanted.version != current.version:
+        return Ruling(proposal_id, accepted=False), current
+    reasons = why_refused(wanted, current, cells, cells_now)
+    if not can_launch:
+        reasons += why_unlaunchable(wanted, current)
+    if reasons:
+        return Ruling(proposal_id, accepted=False, reasons=reasons), current
+    return Ruling(proposal_id, accepted=True), replace(wanted, version=current.version + 1)
+
+
+def why_refused(
+    wanted: Policy, current: Policy, cells: Collection[str], cells_now: Collection[str]
+) -> tuple[Reason, ...]:
+    """Every reason against a change that the change itself brings; what is wrong already is not held against it."""
+    already = set(why_invalid(current, cells_now))
+    return tuple(reason for reason in why_invalid(wanted, cells) if reason not in already)
+
+
+def why_unlaunchable(wanted: Policy, current: Policy) -> tuple[Reason, ...]:
+    """One reason for each new order to replace an instance, where the controllers can launch none to replace it."""
+    return tuple(
+        f"{cell_id}: something else than the controllers starts the workers here, so none can be launched beside its "
+        f"instance: start one there, or evict this one"
+        for cell_id, generation in sorted(wanted.to_replace.items())
+        if generation > current.ordered_away(cell_id)
+    )
+
+
+def why_invalid(policy: Policy, cells: Collection[str]) -> Iterator[Reason]:
+    """Every reason why a policy can't be in force with these cells; none when it can."""
     for key, cell_id in sorted(policy.pins.items()):
         if cell_id not in cells:
             yield f"key {key!r} is pinned to {cell_id}, which is not one of the cells: unpin it first"
@@ -162,24 +214,6 @@ def faults(policy: Policy, cells: Collection[str]) -> Iterator[str]:
         yield "every cell is cordoned: none is left that could take slots"
     if policy.cells < 0 or policy.cells > MAX_CELLS:
         yield f"there are 1 to {MAX_CELLS} cells, not {policy.cells}"
-
-
-def impossible_orders(wanted: Policy, current: Policy) -> tuple[str, ...]:
-    """The faults of a change where the controllers can't launch anything."""
-    orders = {
-        cell_id for cell_id, generation in wanted.to_replace.items() if generation > current.ordered_away(cell_id)
-    }
-    return tuple(
-        f"{cell_id}: something else than the controllers starts the workers here, so none can be launched beside its "
-        f"instance: start one there, or evict this one"
-        for cell_id in sorted(orders)
-    )
-
-
-def new_faults(wanted: Policy, current: Policy, cells: Collection[str], cells_now: Collection[str]) -> tuple[str, ...]:
-    """The faults that a change would bring; those that are there already are not its own."""
-    there = set(faults(current, cells_now))
-    return tuple(fault for fault in faults(wanted, cells) if fault not in there)
 
 
 def to_blob(policy: Policy) -> bytes:

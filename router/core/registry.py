@@ -9,7 +9,7 @@ from typing import Final
 
 from router.core.detection.assessment import Assessment
 from router.core.models import CellRecord, LeaseView, Reason, RouterView
-from router.core.policy import NO_POLICY, Policy
+from router.core.policy import NO_POLICY, Policy, Ruling
 from router.core.slot_map.slots import SlotMap
 
 
@@ -60,15 +60,6 @@ class Proposal:
     proposal_id: str
     policy: Policy
     audit: AuditEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """What the leader says to a proposal."""
-
-    proposal_id: str
-    accepted: bool
-    faults: tuple[str, ...] = ()  # none, when only another change came first
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ class LaneView:
 class CellView:
     """One cell at one moment, as controllers see it: an entry of their GET /cells.
 
-    `verdict`, `rule`, `verdict_for_s`, `shift`, `canary_s` and `why_untreated` are the leader's word. They are empty when
-    that is of another instance, or too old to say anything about now.
+    `verdict`, `rule`, `verdict_for_s`, `shift`, `canary_s` and `why_untreated` are the leader's word. They are empty
+    when that is of another instance, or too old to say anything about now.
     """
 
     cell_id: str

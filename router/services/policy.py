@@ -1,4 +1,4 @@
-"""Changes of the policy by people, one after the other: each is made on the newest version, and audited."""
+"""Changes the policy: makes each change on the newest version and has the leader rule on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from router.ports import PolicyStore
 
 
 async def change(store: PolicyStore, edit: Callable[[Policy], Policy], audit: AuditEntry) -> Policy:
-    """Put what `edit` makes of the policy in force; raises RegistryUnavailableError."""
+    """Put in force what `edit` makes of the policy, and return it; `edit` is called again when another change wins.
+
+    Raises what the store raises: PolicyRefusedError, NoLeaderError, RegistryUnavailableError.
+    """
     while True:
         policy = await store.policy()
         wanted = edit(policy)

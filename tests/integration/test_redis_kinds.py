@@ -29,8 +29,8 @@ from router.adapters.redis import scripts
 from router.adapters.redis.registry import RedisRegistry
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport
-from router.core.policy import TenantLimit
-from router.core.registry import AuditEntry, Change, PolicyVersion, Ruling
+from router.core.policy import Ruling, TenantLimit
+from router.core.registry import AuditEntry, Change, PolicyVersion
 from router.core.slot_map.slots import SlotMap, assign
 from router.settings import check
 from tests.support import redis_kinds as kinds
@@ -162,9 +162,9 @@ async def policy_change(world: World, epoch: int) -> None:
 
     await until(asked, "the proposal is there")
     (proposal,) = (await world.controller.petitions()).proposals
-    verdict = Ruling(proposal.proposal_id, accepted=True)
+    ruling = Ruling(proposal.proposal_id, accepted=True)
     in_force = replace(proposal.policy, version=before.version + 1)
-    await world.controller.write(epoch, Change(policy=in_force, rulings=[verdict], audit=[entry]))
+    await world.controller.write(epoch, Change(policy=in_force, rulings=[ruling], audit=[entry]))
     assert await change
     assert (await world.router.snapshot()).policy.version == in_force.version
     assert (await world.operator.history())[-1] == PolicyVersion(in_force, entry)

@@ -10,8 +10,8 @@ from typing import Any
 from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, RouterReport, RouterView, Traffic
-from router.core.policy import Policy
-from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Proposal, Ruling, Snapshot
+from router.core.policy import Policy, Ruling
+from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Proposal, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.ports import Clock
 
@@ -148,8 +148,8 @@ class MemoryRegistry:
             await self._clock.sleep(VERDICT_POLL_S)
             self._now()
             if ruling := self.contents.rulings.pop(proposal_id, None):
-                if ruling.faults:
-                    raise PolicyRefusedError("\n".join(ruling.faults))
+                if ruling.reasons:
+                    raise PolicyRefusedError("\n".join(ruling.reasons))
                 return ruling.accepted
         self.contents.proposals.pop(proposal_id, None)
         raise NoLeaderError("no controller leads")

@@ -1,8 +1,8 @@
-"""Leases as they lie in Redis → what is believed of them. Whoever can write to Redis can write anything there.
+"""Reads leases as they lie in Redis and decides which to trust: anything that reaches Redis can write there.
 
-Guarantees: a lease counts only when an instance that has the environment's secret said so, of this environment and of
-the very place where it lies, at an address in the networks of the cells, and newer than what it said before. A lease
-put back after it was replaced, or kept alive from outside, is no longer live after MAX_AGE_MS.
+A lease is trusted only when all of this holds: it is signed with the environment's secret, for this environment and for
+the field where it lies; its address is in the cells' networks; and its heartbeat is newer than the last one. A lease
+that somebody puts back or keeps alive from outside stops counting as live after MAX_AGE_MS.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from cell_worker import protocol
 from router.core.models import LeaseView
 from router.core.telemetry import LeaseRefused
 
-MAX_AGE_MS: Final = 60_000  # no lease lives longer without a heartbeat: the longest `cells.lease_ttl_s`
+MAX_AGE_MS: Final = 60_000  # without a new heartbeat: the longest `cells.lease_ttl_s`
 
 Network = IPv4Network | IPv6Network
 
 
 class _LeaseRefusedError(Exception):
-    """The reason, in one word."""
+    """A lease is not trusted; the text is the reason, in one word."""
 
 
 @dataclass(slots=True)
-class _Believed:
-    """The newest that an instance has said."""
+class _TrustedLease:
+    """The newest lease of an instance that passed every check."""
 
     record: protocol.InstanceRecord
     lease: protocol.Lease
@@ -54,7 +54,7 @@ class _Believed:
 
 
 class LeaseReader:
-    """Remembers what it has read: each value is checked once, and told of once when it is refused."""
+    """Checks each value once, and tells once of one that it refuses; remembers what it has read."""
 
     def __init__(
         self, environment: str, secret: str, networks: Sequence[Network], tell: Callable[[LeaseRefused], None]
@@ -64,32 +64,32 @@ class LeaseReader:
         self._networks = networks
         self._tell = tell
         self._values: dict[str, bytes] = {}
-        self._believed: dict[str, _Believed] = {}
+        self._trusted: dict[str, _TrustedLease] = {}
 
     def read(self, now_ms: int, values: Mapping[str, bytes]) -> tuple[LeaseView, ...]:
-        """All that are believed, whether live or not."""
+        """Return the trusted leases among `values` (field → JSON), live or not; `now_ms` is Redis' time."""
         for field, value in values.items():
             if self._values.get(field) != value:
                 try:
-                    self._believed[field] = self._checked(field, value, now_ms)
+                    self._trusted[field] = self._checked(field, value, now_ms)
                 except _LeaseRefusedError as refused:
                     self._tell(LeaseRefused(field, str(refused)))
         self._values = dict(values)
-        self._believed = {field: found for field, found in self._believed.items() if field in values}
-        return tuple(found.view(now_ms) for found in self._believed.values())
+        self._trusted = {field: found for field, found in self._trusted.items() if field in values}
+        return tuple(found.view(now_ms) for found in self._trusted.values())
 
-    def _checked(self, field: str, value: bytes, now_ms: int) -> _Believed:
+    def _checked(self, field: str, value: bytes, now_ms: int) -> _TrustedLease:
         try:
             lease = msgspec.json.decode(value, type=protocol.Lease)
         except msgspec.DecodeError as error:
             raise _LeaseRefusedError("garbage") from error
-        before = self._believed.get(field)
+        before = self._trusted.get(field)
         record = before.record if before and before.lease.record == lease.record else self._record(field, lease)
         if not hmac.compare_digest(lease.proof.encode(), protocol.beat_proof(lease, self._secret).encode()):
             raise _LeaseRefusedError("unsigned")
         if before and before.record.instance_id == record.instance_id and lease.beat <= before.lease.beat:
             raise _LeaseRefusedError("replayed")
-        return _Believed(record, lease, now_ms)
+        return _TrustedLease(record, lease, now_ms)
 
     def _record(self, field: str, lease: protocol.Lease) -> protocol.InstanceRecord:
         record = protocol.verify_record(lease.record, self._secret)

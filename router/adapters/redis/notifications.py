@@ -1,4 +1,4 @@
-"""Says when something in the registry may have changed: a Redis channel, with time as the floor."""
+"""Tells when something in the registry may have changed: by a Redis channel, or when the time is up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError
 
-_GRACE_S: Final = 2.0  # a frozen server doesn't answer the subscription
+_GRACE_S: Final = 2.0  # for the subscription: a hung server never answers it
 
 
 class Notifications:
-    """Listens to one channel. What it misses, while it is not connected, the floor makes good."""
+    """Listens to one channel. A message can be missed while not connected, so every wait ends after a while."""
 
     def __init__(self, redis: Redis, channel: str) -> None:
         self._redis = redis
@@ -21,7 +21,7 @@ class Notifications:
         self._listening: Any = None
 
     async def wait(self, within_s: float) -> None:
-        """Until a message, at most so long or little longer."""
+        """Wait for a message, at most `within_s` seconds and little more. Never raises."""
         try:
             async with asyncio.timeout(within_s + _GRACE_S):
                 await self._message(within_s)
@@ -32,7 +32,7 @@ class Notifications:
                     await asyncio.Event().wait()
 
     async def close(self) -> None:
-        """Listen no more."""
+        """End the subscription; the next wait makes another."""
         listening, self._listening = self._listening, None
         if listening is not None:
             with suppress(RedisError, RedisClusterException, OSError, TimeoutError):

@@ -1,7 +1,8 @@
-"""CellRegistry on Redis (6.2 and later, Valkey).
+"""RouterRegistry and CellRegistry on Redis 6.2 and later, and on Valkey.
 
-Every write is one Lua script that compares the leader's epoch first, so a controller that has lost the lead without
-knowing changes nothing. All keys of an environment share a hash tag, so that the scripts run on a cluster too.
+Each write of a leader is one Lua script that compares the leader's epoch first: a controller that has lost the lead
+without knowing it changes nothing. All keys of an environment share a hash tag, so that the scripts run on a cluster
+too.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from router.adapters.redis.notifications import Notifications
 from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport, RouterView, Traffic
-from router.core.policy import Policy, from_blob, to_blob
-from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Proposal, Ruling, Snapshot
+from router.core.policy import Policy, Ruling, from_blob, to_blob
+from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Proposal, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import LeaseRefused
 from router.ports import Clock
@@ -34,19 +35,20 @@ T = TypeVar("T")
 
 _AUDIT_ENTRIES: Final = 10_000
 _HISTORY_VERSIONS: Final = 100
-_VERDICT_POLL_S: Final = 0.1
+_RULING_POLL_S: Final = 0.1
 _CALL_TIMEOUT_S: Final = 2.0
-_TRAFFIC_MS: Final = 600_000  # so long what a router has said is kept
-_SAMPLES_MS: Final = 60_000
-_FRESH_MS: Final = 3_000  # an older sample says nothing of now
+_TRAFFIC_MS: Final = 600_000  # how long a router's traffic is kept after its last word
+_SAMPLES_MS: Final = 60_000  # how long its sample is kept
+_FRESH_MS: Final = 3_000  # an older sample says nothing about now
 LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-VERDICT_WAIT_S: Final = 5.0
+RULING_WAIT_S: Final = 5.0
+"""How long a proposed policy waits for a leader's ruling."""
 
 _NAMES: Final = (
     *("leader", "map", "cells", "leases", "generations", "audit", "policy", "history", "routers", "proposals"),
     *("rulings", "offers", "traffic", "samples", "conditions", "changes"),
 )
-_WRITTEN: Final = ("leader", "cells", "map", "audit", "policy", "history", "proposals", "rulings", "offers")
+_WRITE_NAMES: Final = ("leader", "cells", "map", "audit", "policy", "history", "proposals", "rulings", "offers")
 _SCRIPTS: Final = {
     "lead": scripts.LEAD,
     "resign": scripts.RESIGN,
@@ -63,7 +65,7 @@ _SCRIPTS: Final = {
 
 
 class RedisRegistry:
-    """The registry of one environment."""
+    """The registry of one environment. `tell` gets a record for each lease that is refused."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class RedisRegistry:
         self._scripts = {name: redis.register_script(text) for name, text in _SCRIPTS.items()}
 
     async def snapshot(self) -> Snapshot:
-        """One script; slot map and policy travel only when they have changed."""
+        """Read all that routing depends on; slot map and policy travel only when they have changed."""
         known: list[str | int] = [str(self._slot_map.epoch) if self._slot_map else "", self._policy.version]
         names = ("leader", "map", "cells", "leases", "policy", "routers")
         answer = await self._run("snapshot", names, *known)
@@ -94,85 +96,85 @@ class RedisRegistry:
             raise RegistryUnavailableError(f"what Redis holds can't be read: {error}") from error
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
-        """Take or renew."""
+        """Take or renew the leadership for `ttl_s` seconds, by the Redis server's clock."""
         epoch = await self._run("lead", ("leader",), owner, round(ttl_s * 1000), hint)
         return int(epoch) if epoch else None
 
     async def resign(self, owner: str) -> None:
-        """End the lease now."""
+        """End this owner's leadership now; does nothing while another leads."""
         await self._run("resign", ("leader",), owner)
 
     async def next_generation(self, epoch: int, cell_id: str, above: int = 0) -> int:
-        """Count up."""
+        """Give out the cell's next generation, in one script with the worker's own claim."""
         return int(await self._run("next_generation", ("leader", "generations", "cells"), epoch, cell_id, above))
 
     async def write(self, epoch: int, change: Change) -> None:
-        """One script: all or nothing."""
+        """Write the whole change in one script, and publish that something has changed."""
         channel = self._key["changes"]
         limits = (_AUDIT_ENTRIES, _HISTORY_VERSIONS)
-        await self._run("write", _WRITTEN, epoch, _encoded(change), *limits, channel)
+        await self._run("write", _WRITE_NAMES, epoch, _encoded(change), *limits, channel)
 
     async def report(self, report: RouterReport, ttl_s: float) -> None:
-        """One script."""
+        """Say that this router lives for `ttl_s` seconds more; 0 takes its report away."""
         await self._run("report", ("routers",), report.router_id, msgspec.json.encode(report), round(ttl_s * 1000))
 
     async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
-        """One script."""
+        """Say what this router has seen of each cell; kept for ten minutes."""
         await self._run("note", ("traffic",), router_id, msgspec.json.encode(traffic), _TRAFFIC_MS)
 
     async def note_sample(self, router_id: str, sample: RouterSample) -> None:
-        """One script."""
+        """Say what this router saw in the last second; kept for a minute."""
         await self._run("note", ("samples",), router_id, msgspec.json.encode(sample), _SAMPLES_MS)
 
     async def samples(self) -> Mapping[str, RouterSample]:
-        """Garbage is passed over."""
+        """Read the samples of the last 3 s; passes over what can't be read."""
         found = await self._run("samples", ("samples",), _FRESH_MS)
         samples = ((router_id.decode(), _sample(value)) for router_id, value in _pairs(found))
         return {router_id: sample for router_id, sample in samples if sample is not None}
 
     async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
-        """One script."""
+        """Say how every cell is, in place of what was said before."""
         await self._run("note_conditions", ("leader", "conditions"), epoch, msgspec.json.encode(conditions))
 
     async def conditions(self) -> Mapping[str, Condition]:
-        """One field."""
+        """Read what the leader last said of every cell; empty when none has said anything."""
         found = await self._call(self._redis.hget(self._key["conditions"], "cells"))
         return {} if found is None else msgspec.json.decode(found, type=dict[str, Condition])
 
     async def traffic(self) -> list[Mapping[str, Traffic]]:
-        """What every router that lately said something has seen, by cell."""
+        """Read each router's traffic by cell, of routers that said something in the last ten minutes."""
         found = await self._call(self._redis.hvals(self._key["traffic"]))
         return [msgspec.json.decode(value, type=_WireTraffic).said for value in found]
 
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
-        """Kept until the leader writes a map."""
+        """Offer a map and a policy; the newest offer is kept until the leader writes a map."""
         wire = msgspec.json.encode(slot_map.to_wire())
         await self._run("offer", ("offers",), slot_map.epoch, wire, to_blob(policy))
 
     async def changed(self, within_s: float) -> None:
-        """By a channel."""
+        """Wait for a message on the environment's channel."""
         await self._notifications.wait(within_s)
 
     async def petitions(self) -> Petitions:
-        """Both in one round trip."""
+        """Read proposals and the newest offer in one round trip; passes over what can't be read."""
         proposals, offer = await self._run("petitions", ("proposals", "offers"))
         found = (_proposal(proposal_id.decode(), blob) for proposal_id, blob in _pairs(proposals))
         asked = sorted((p for p in found if p is not None), key=lambda p: p.audit.at_ms)
         return Petitions(tuple(asked), *_offered(dict(_pairs(offer))))
 
     async def audit(self, limit: int) -> list[AuditEntry]:
-        """The newest, oldest first."""
+        """Read the newest `limit` entries, oldest first; about 10,000 are kept."""
         entries = await self._call(self._redis.xrevrange(self._key["audit"], count=limit))
         return [msgspec.json.decode(fields[b"entry"], type=AuditEntry) for _, fields in reversed(entries)]
 
     async def history(self) -> list[PolicyVersion]:
-        """All that are kept."""
+        """Read the last 100 versions of the policy, oldest first."""
         found = await self._call(self._redis.hgetall(self._key["history"]))
         versions = [msgspec.json.decode(blob, type=PolicyVersion) for blob in found.values()]
         return sorted(versions, key=lambda version: version.policy.version)
 
     async def policy(self) -> Policy:
-        """The one in force."""
+        """Read the policy in force; the empty one when none was ever made."""
         version, blob = await self._call(self._redis.hmget(self._key["policy"], ["version", "blob"]))
         if not version:
             return Policy()
@@ -182,22 +184,22 @@ class RedisRegistry:
             raise RegistryUnavailableError(f"the policy in Redis can't be read: {error}") from error
 
     async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
-        """Propose it to the leader and wait for its word; withdrawn when no word comes."""
+        """Propose the policy, wait up to RULING_WAIT_S for the leader's ruling, and withdraw it when none comes."""
         proposal_id = uuid.uuid4().hex
         proposal = msgspec.json.encode(_WireProposal(policy, audit))
         await self._call(self._redis.hset(self._key["proposals"], proposal_id, proposal))
-        give_up_at = self._clock.monotonic() + VERDICT_WAIT_S
+        give_up_at = self._clock.monotonic() + RULING_WAIT_S
         while self._clock.monotonic() < give_up_at:
-            await self._clock.sleep(_VERDICT_POLL_S)
-            if (ruling := await self._verdict(proposal_id)) is not None:
+            await self._clock.sleep(_RULING_POLL_S)
+            if (ruling := await self._ruling(proposal_id)) is not None:
                 return _accepted(ruling)
         if await self._call(self._redis.hdel(self._key["proposals"], proposal_id)):
             raise NoLeaderError("no controller leads, so nothing was changed: see whether one runs and reaches Redis")
-        if (ruling := await self._verdict(proposal_id)) is not None:  # in the last moment
+        if (ruling := await self._ruling(proposal_id)) is not None:  # it came in the last moment
             return _accepted(ruling)
         raise RegistryUnavailableError("what became of the change is not known: see cellrouter policy")
 
-    async def _verdict(self, proposal_id: str) -> Ruling | None:
+    async def _ruling(self, proposal_id: str) -> Ruling | None:
         found = await self._call(self._redis.hget(self._key["rulings"], proposal_id))
         if found is None:
             return None
@@ -250,32 +252,38 @@ class RedisRegistry:
 
 
 class _WireProposal(msgspec.Struct, frozen=True):
-    """A policy that somebody wants in force; its version is the one that it changes."""
+    """A proposal as it lies in Redis, under its id."""
 
     policy: Policy
     audit: AuditEntry
 
 
 class _WireTraffic(msgspec.Struct, frozen=True):
-    at_ms: int
+    """A router's traffic as it lies in Redis, by cell."""
+
+    at_ms: int  # by the Redis server's clock
     said: dict[str, Traffic]
 
 
 class _WireSample(msgspec.Struct, frozen=True):
-    at_ms: int
+    """A router's sample as it lies in Redis."""
+
+    at_ms: int  # by the Redis server's clock
     said: RouterSample
 
 
 class _WireRouter(msgspec.Struct, frozen=True):
+    """A router's report as it lies in Redis."""
+
     expires_at_ms: int  # by the Redis server's clock
     report: RouterReport
 
 
 def _encoded(change: Change) -> bytes:
-    """As the script wants it: JSON of JSON, since the script stores the parts as they are."""
+    """Encode a change for the script: JSON whose parts are JSON texts, which the script stores as they are."""
     wire: dict[str, Any] = {
         "cells": {cell.cell_id: msgspec.json.encode(cell).decode() for cell in change.cells},
-        "rulings": {v.proposal_id: msgspec.json.encode(v).decode() for v in change.rulings},
+        "rulings": {r.proposal_id: msgspec.json.encode(r).decode() for r in change.rulings},
         "audit": [msgspec.json.encode(entry).decode() for entry in change.audit],
     }
     if change.slot_map is not None:
@@ -289,13 +297,13 @@ def _encoded(change: Change) -> bytes:
 
 
 def _accepted(ruling: Ruling) -> bool:
-    if ruling.faults:
-        raise PolicyRefusedError("\n".join(ruling.faults))
+    if ruling.reasons:
+        raise PolicyRefusedError("\n".join(ruling.reasons))
     return ruling.accepted
 
 
 def _proposal(proposal_id: str, blob: bytes) -> Proposal | None:
-    """None for garbage, which is left where it is."""
+    """Decode a proposal; None for garbage, which stays where it is."""
     try:
         wire = msgspec.json.decode(blob, type=_WireProposal)
     except msgspec.DecodeError:
@@ -304,7 +312,7 @@ def _proposal(proposal_id: str, blob: bytes) -> Proposal | None:
 
 
 def _offered(offer: Mapping[bytes, bytes]) -> tuple[SlotMap | None, Policy | None]:
-    """None for garbage."""
+    """Decode an offer into map and policy; None for both when it can't be read or there is none."""
     try:
         return SlotMap.from_wire(msgspec.json.decode(offer[b"map"])), from_blob(offer[b"policy"])
     except (KeyError, ValueError):

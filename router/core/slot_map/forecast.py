@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from router.core.policy import Policy, new_faults
+from router.core.policy import Policy, why_refused
 from router.core.slot_map.placement import MOVE_SLOTS, wanted_owners
 from router.core.slot_map.slots import SLOTS, SlotMap, slot_of
 
@@ -43,7 +43,7 @@ def forecast(
     slot_map: SlotMap, current: Policy, wanted: Policy, cells_now: Sequence[str], cells: Sequence[str]
 ) -> Forecast:
     """What `wanted` would move, beside what `current` says."""
-    faults = new_faults(wanted, current, cells, cells_now)
+    faults = why_refused(wanted, current, cells, cells_now)
     settled = wanted_owners(slot_map.owners, cells_now, current)
     try:
         owners = wanted_owners(settled, cells, wanted)

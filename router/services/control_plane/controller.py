@@ -18,8 +18,8 @@ from router.core.control.reconcile import reconcile
 from router.core.control.treatment import conditions
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import InstanceView, cell_ids
-from router.core.policy import Policy, impossible_orders, new_faults
-from router.core.registry import Change, Condition, Petitions, Proposal, Ruling, Snapshot
+from router.core.policy import Policy, judge
+from router.core.registry import Change, Condition, Petitions, Proposal, Snapshot
 from router.core.telemetry import LeadershipChanged
 from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Observer, Provisioner
 from router.services.control_plane.canary import Canary
@@ -173,21 +173,14 @@ class Controller:
         return True
 
     async def _judge(self, epoch: int, proposal: Proposal, snapshot: Snapshot) -> Policy:
-        """Put a proposal in force, or say why not; the policy that is in force then."""
+        """Put a proposal in force or refuse it; returns the policy that is in force from then on."""
         current, wanted = snapshot.policy, proposal.policy
-        if wanted.version != current.version:
-            await self._registry.write(epoch, Change(rulings=[Ruling(proposal.proposal_id, accepted=False)]))
-            return current
-        faults = new_faults(wanted, current, self._cells(wanted), self._cells(current))
-        faults += impossible_orders(wanted, current) if not self._fleet.can_launch else ()
-        if faults:
-            ruling = Ruling(proposal.proposal_id, accepted=False, faults=faults)
-            await self._registry.write(epoch, Change(rulings=[ruling]))
-            return current
-        wanted = replace(wanted, version=current.version + 1)
-        ruling = Ruling(proposal.proposal_id, accepted=True)
-        await self._registry.write(epoch, Change(policy=wanted, rulings=[ruling], audit=[proposal.audit]))
-        return wanted
+        cells, cells_now, can_launch = self._cells(wanted), self._cells(current), self._fleet.can_launch
+        ruling, policy = judge(proposal.proposal_id, wanted, current, cells, cells_now, can_launch=can_launch)
+        audit = [proposal.audit] if ruling.accepted else []
+        change = Change(policy=policy if ruling.accepted else None, rulings=[ruling], audit=audit)
+        await self._registry.write(epoch, change)
+        return policy
 
     def _cells(self, policy: Policy) -> tuple[str, ...]:
         return cell_ids(policy.cells or self._config.cells)

@@ -10,7 +10,7 @@ from router.core.control.reconcile import reconcile, state_of
 from router.core.control.treatment import conditions, why_left_to_people
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, Rung, Treatment
-from router.core.policy import NO_POLICY, Policy, impossible_orders
+from router.core.policy import NO_POLICY, Policy, why_unlaunchable
 from router.core.slot_map.slots import SlotMap, assign
 
 CELL = "cell-0000"
@@ -83,8 +83,8 @@ def test_where_others_start_the_workers_evict_ends_the_one_that_serves() -> None
     """Whatever has started it starts it again. A replacement can't be ordered there."""
     seen = replace(observed(EVICT, RECORD, 3), instances=())
     assert actions(seen, can_launch=False) == [Stop(CELL, 3, "evicted by hand")]
-    assert "none can be launched beside its instance" in impossible_orders(REPLACE, NO_POLICY)[0]
-    assert impossible_orders(EVICT, NO_POLICY) == impossible_orders(REPLACE, REPLACE) == ()
+    assert "none can be launched beside its instance" in why_unlaunchable(REPLACE, NO_POLICY)[0]
+    assert why_unlaunchable(EVICT, NO_POLICY) == why_unlaunchable(REPLACE, REPLACE) == ()
 
 
 def test_an_order_is_done_when_a_later_generation_has_the_traffic() -> None:

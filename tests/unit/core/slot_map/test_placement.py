@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.models import cell_ids
-from router.core.policy import Policy, faults
+from router.core.policy import Policy, why_invalid
 from router.core.slot_map.placement import MOVE_SLOTS, after, next_move, sources, targets, wanted_owners, with_pins
 from router.core.slot_map.slots import NO_MOVE, SLOTS, SlotMap, moved, slot_of
 
@@ -132,5 +132,5 @@ def test_a_moving_key_is_known_by_its_slot_or_its_name() -> None:
 )
 def test_what_makes_no_sense_is_named(policy: Policy, text: str) -> None:
     """With what to do."""
-    assert text in "\n".join(faults(policy, CELLS))
-    assert not list(faults(Policy().with_pin("k", "cell-0001").with_weight("cell-0002", 2), CELLS))
+    assert text in "\n".join(why_invalid(policy, CELLS))
+    assert not list(why_invalid(Policy().with_pin("k", "cell-0001").with_weight("cell-0002", 2), CELLS))
