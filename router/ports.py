@@ -1,4 +1,4 @@
-"""What the services need of the world. Adapters implement these; tests have fakes of the same shape."""
+"""The Protocols through which services reach the world. Adapters implement them, and tests have fakes of them."""
 
 from __future__ import annotations
 
@@ -24,209 +24,231 @@ from router.core.telemetry import Record
 
 
 class Clock(Protocol):
-    """Time and chance, so that a simulation can own both."""
+    """Time and chance, behind a port so that a simulation can control both. No call raises."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds since some fixed moment; they never go back."""
         ...
 
     def time_ms(self) -> int:
-        """Wall time, ms since 1970."""
+        """Return the time of day in ms since 1970."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds; 0 lets other tasks run."""
         ...
 
     def jitter(self) -> float:
-        """Uniform in [0, 1)."""
+        """Return a random number, uniform in [0, 1)."""
         ...
 
 
 class Observer(Protocol):
-    """Takes records of what happened. Never raises, never blocks."""
+    """Takes records of what happened, for metrics and logs. Never raises and never blocks."""
 
     def observe(self, record: Record) -> None:
-        """Note one record."""
+        """Take one record; it is called on the event loop, once or more an event."""
         ...
 
 
 class EventSource(Protocol):
-    """A queue: the source, a hold queue or the dead-letter queue. Whole calls raise SourceUnavailableError."""
+    """A queue: the source, a hold queue, the quarantine queue or the dead-letter queue.
+
+    A call that fails as a whole raises SourceUnavailableError, or SourceMissingError where there is no such queue.
+    """
 
     @property
     def name(self) -> str:
-        """The queue's name, for people and metrics."""
+        """Return the queue's name, as people and metrics show it."""
         ...
 
     @property
     def fifo(self) -> bool:
-        """Whether it keeps order within message groups; drafts for it need a group and a deduplication id."""
+        """Return whether the queue keeps order within message groups; its drafts need group and deduplication id."""
         ...
 
     async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
-        """Up to 10 messages, hidden for `visibility_s` from now; waits up to `wait_s` (0 to 20) for the first."""
+        """Receive up to `max_messages` (1 to 10), and hide them from other receivers for `visibility_s` seconds.
+
+        Waits up to `wait_s` seconds (0 to 20) for a first message; without one the list is empty.
+        """
         ...
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
-        """Delete up to 10; returns those that were not deleted and are worth another try."""
+        """Delete up to 10 messages; returns those that were not deleted and are worth another try."""
         ...
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
-        """Hide up to 10 for `seconds` (0 to 43200) from now; those that are gone already are passed over."""
+        """Hide up to 10 messages for `seconds` (0 to 43200) from now; passes over those that are gone already."""
         ...
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        """Send up to 10; returns the positions of those that were not taken."""
+        """Send up to 10 messages; returns the positions in `drafts` of those that the queue did not take."""
         ...
 
 
 class CellClient(Protocol):
-    """The way to an instance."""
+    """Sends events to instances."""
 
     def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
-        """Send a batch and yield each event's result as it comes, each index at most once.
+        """Send a batch and yield each event's result as it arrives, in any order, each index at most once.
 
-        Ends early, or raises CellUnavailableError, when the cell stops answering: what has no result has the outcome
-        `retry`. Raises CellRefusedError when the cell took nothing.
+        Ends early, or raises CellUnavailableError, when the instance stops answering: an event without a result has the
+        outcome `retry`. Raises CellRefusedError when the instance took no event.
         """
         ...
 
 
 class PolicyStore(Protocol):
-    """The policy, to be read and changed. Every call raises RegistryUnavailableError."""
+    """Reads and changes the policy. Every call raises RegistryUnavailableError when the registry is out of reach."""
 
     async def policy(self) -> Policy:
-        """The one in force."""
+        """Read the policy in force."""
         ...
 
     async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
-        """Have the leader put this in force, as the version after `policy.version`; False: another change came first.
+        """Propose a policy to the leader and wait, a few seconds at most, for its ruling.
 
-        Raises NoLeaderError, and PolicyRefusedError with the leader's reasons.
+        `policy.version` is the version that it was made from; in force it is the next one. Returns False when another
+        change came first, so that this one has to be made again. Raises PolicyRefusedError with the leader's reasons,
+        and NoLeaderError when nobody rules.
         """
         ...
 
 
 class RegistryReader(Protocol):
-    """What is known of the cells. Every call raises RegistryUnavailableError when the registry is out of reach."""
+    """Reads what is known about the cells. Every call raises RegistryUnavailableError while that is out of reach."""
 
     async def snapshot(self) -> Snapshot:
-        """Everything that routing depends on, in one round trip."""
+        """Read everything that routing depends on, in one round trip."""
         ...
 
     async def conditions(self) -> Mapping[str, Condition]:
-        """How the leader said that every cell is."""
+        """Read what the leader last said of every cell, by cell id."""
         ...
 
 
 class RouterRegistry(RegistryReader, PolicyStore, Protocol):
-    """The registry as a router needs it."""
+    """The part of the registry that routers use."""
 
     async def report(self, report: RouterReport, ttl_s: float) -> None:
-        """Say that this router lives, for so long; 0: that it leaves."""
+        """Say that this router lives, for `ttl_s` seconds from now; 0 says that it leaves."""
         ...
 
     async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
-        """Say what this router has seen, by cell."""
+        """Say what this router has sent to each cell since it started, by cell id."""
         ...
 
     async def note_sample(self, router_id: str, sample: RouterSample) -> None:
-        """Say what this router saw of its cells in the last second."""
+        """Say what this router saw of its cells in the last second; replaces its earlier sample."""
         ...
 
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
-        """Offer what this router remembers to the leader, since the registry's is older or gone."""
+        """Offer the map and policy that this router remembers to the leader, when the registry's are older or gone."""
         ...
 
     async def changed(self, within_s: float) -> None:
-        """Wait until something may have changed, at most so long. Never raises."""
+        """Wait until something may have changed, `within_s` seconds or little more at most. Never raises."""
         ...
 
 
 class CellRegistry(RegistryReader, Protocol):
-    """The registry as its writers, the controllers, need it."""
+    """The part of the registry that controllers use; only the one that leads may write.
+
+    Calls that take an `epoch` raise NotLeaderError, and change nothing, when another controller has led since.
+    """
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
-        """Take or renew the leadership: its epoch, always above `hint`, or None while another leads."""
+        """Take the leadership or renew it for `ttl_s` seconds; returns its epoch, or None while another leads.
+
+        A new epoch is above every earlier one and above `hint`.
+        """
         ...
 
     async def resign(self, owner: str) -> None:
-        """Give the leadership up, so that another need not wait for the lease to end."""
+        """Give the leadership up, so that another controller need not wait for it to expire."""
         ...
 
     async def next_generation(self, epoch: int, cell_id: str, above: int = 0) -> int:
-        """A generation that no instance of the cell ever had, and higher than `above`. Raises NotLeaderError."""
+        """Give out a generation that no instance of the cell ever had, higher than all of them and than `above`."""
         ...
 
     async def samples(self) -> Mapping[str, RouterSample]:
-        """The newest sample of every router that lately said something."""
+        """Read the newest sample of every router that said something within seconds, by router id."""
         ...
 
     async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
-        """Say how every cell is, only as the leader of `epoch`. Raises NotLeaderError."""
+        """Say how every cell is, by cell id; replaces all that was said before."""
         ...
 
     async def petitions(self) -> Petitions:
-        """What others want."""
+        """Read what routers and people want of the leader."""
         ...
 
     async def write(self, epoch: int, change: Change) -> None:
-        """Write all of it or nothing, only as the leader of `epoch`. Raises NotLeaderError."""
+        """Write all of a change or nothing, and wake those who wait in `changed`."""
         ...
 
     async def audit(self, limit: int) -> list[AuditEntry]:
-        """The newest entries, oldest first."""
+        """Read the newest `limit` entries, oldest first."""
         ...
 
 
 class InstanceControl(Protocol):
-    """What may be asked of an instance beside events. Raises CellUnavailableError, CellRefusedError."""
+    """What a controller asks of an instance at `address` (host:port), beside events.
+
+    Every call ends within `within_s` seconds. It raises CellUnavailableError when the instance does not answer in time,
+    and CellRefusedError when it refuses.
+    """
 
     async def components(self, address: str, within_s: float) -> list[ComponentView]:
-        """Its components, checked now."""
+        """Have the instance check its components now, and return how it found each."""
         ...
 
     async def restart(self, address: str, component: str, within_s: float) -> None:
-        """Restart one; `worker`: end in order, for the next instance to come."""
+        """Restart one component; `worker` ends the whole instance in order, and the next one takes its place."""
         ...
 
 
 class CellResources(Protocol):
-    """The durable components of cells, which outlive their instances. Raises ProvisionError."""
+    """Makes the durable components of cells, which outlive their instances."""
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
-        """Make the cell's hold queue, its sink's stream and its bucket where they are missing; names what was."""
+        """Make the cell's hold queue, bucket and stream where they are missing; returns the names of those that were.
+
+        Raises ProvisionError when one can't be made.
+        """
         ...
 
 
 class Provisioner(Protocol):
-    """Starts and ends instances. Raises ProvisionError."""
+    """Starts and ends instances. Every call raises ProvisionError when it can't do what was asked."""
 
     @property
     def can_launch(self) -> bool:
-        """False: something else starts the workers."""
+        """Return whether it can launch instances; False where something else starts the workers."""
         ...
 
     async def launch(self, cell_id: str, generation: int) -> None:
-        """Start an instance and return without waiting for it to be ready."""
+        """Start an instance, and return before it is ready."""
         ...
 
     async def stop(self, cell_id: str, generation: int) -> None:
-        """End an instance: asked first, killed after its grace. Returns at once; `observe` tells when it is gone."""
+        """Ask an instance to end, and kill it after its grace; returns before that. `observe` tells when it is gone."""
         ...
 
     async def observe(self) -> list[InstanceView]:
-        """The instances it knows, those that ended lately among them."""
+        """Return the instances that it knows, those among them that ended lately."""
         ...
 
 
 class PayloadStore(Protocol):
-    """Where bodies lie that are too large for a queue."""
+    """Reads event bodies that are too large for a queue."""
 
     async def read(self, bucket: str, key: str, max_bytes: int) -> bytes:
-        """An object of at most `max_bytes`; a larger one is refused before it is read.
+        """Read an object of at most `max_bytes` bytes.
 
-        Raises PayloadMissingError, PayloadTooLargeError, and SourceUnavailableError for all that may get better.
+        Raises PayloadTooLargeError for a larger one, PayloadMissingError where there is none, and
+        SourceUnavailableError for every failure that may pass.
         """
         ...

@@ -1,4 +1,4 @@
-"""The real clock. The only module that asks the system for time or chance."""
+"""The Clock port on the system's clock. No other module asks the system for time or chance."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import time
 
 
 class SystemClock:
-    """Clock by the system."""
+    """The system's time, and its random numbers."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
+        """Return seconds since some fixed moment; they never go back."""
         return time.monotonic()  # noqa: TID251 - this is the Clock port's adapter
 
     def time_ms(self) -> int:
-        """Ms since 1970."""
+        """Return the time of day in ms since 1970."""
         return time.time_ns() // 1_000_000
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds."""
         await asyncio.sleep(seconds)  # noqa: TID251 - this is the Clock port's adapter
 
     def jitter(self) -> float:
-        """Uniform in [0, 1)."""
+        """Return a random number, uniform in [0, 1)."""
         return random.random()  # noqa: S311 - spreads retries; nothing secret

@@ -1,4 +1,4 @@
-"""Structured logs, a JSON object a line; `console` for people."""
+"""Structured logs: one JSON object a line, or text for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from router.core import telemetry
 
 
 def configure(level: str, fmt: Literal["json", "console"]) -> None:
-    """Set up structlog, and send the standard library's warnings (uvicorn, aiobotocore) the same way."""
+    """Configure structlog to write to stderr, and send the standard library's warnings there too."""
     renderer: Any = structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
@@ -35,7 +35,7 @@ class _ToStructlog(logging.Handler):
 
 
 class LogObserver:
-    """Writes the rare records; the frequent ones are for metrics only. `handlers`: what logs which record."""
+    """Logs the rare records; the frequent ones are left to metrics. `handlers` has a function for each that it logs."""
 
     def __init__(self) -> None:
         log = structlog.get_logger("cellrouter")
@@ -58,7 +58,7 @@ class _HasHandlers(Protocol):
 
 
 class Observers:
-    """The Observer of a process: one look-up a record, then whoever has a use for it."""
+    """The Observer of a process: gives each record to every observer that has a handler for it."""
 
     def __init__(self, *observers: _HasHandlers) -> None:
         self._handlers = {
@@ -67,6 +67,6 @@ class Observers:
         }
 
     def observe(self, record: telemetry.Record) -> None:
-        """Tell each."""
+        """Give the record to its handlers; one dictionary look-up finds them all."""
         for handle in self._handlers[type(record)]:
             handle(record)

@@ -1,4 +1,4 @@
-"""EventSource in memory: SQS' behaviour without SQS, for tests and simulations."""
+"""EventSource in memory: behaves as SQS does, for tests, simulations and benchmarks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 from router.ports import Clock
 
 MIN_PAUSE_S: Final = 0.01
-DEDUP_S: Final = 300.0  # as long as SQS remembers a deduplication id
+DEDUP_S: Final = 300.0  # how long SQS remembers a deduplication id
 
 
 @dataclass(slots=True, eq=False)
 class _Stored:
+    """A message in the queue."""
+
     draft: Draft
     number: int  # in the order of sending
     message_id: str
@@ -30,10 +32,10 @@ class _Stored:
 
 
 class MemorySource:
-    """A queue: at least once, hidden after a receive, only the newest receipt deletes.
+    """A queue that delivers at least once, hides what was received, and deletes only by the newest receipt.
 
-    FIFO when its name ends with `.fifo`: in order within a group, and nothing of a group while one of its messages is
-    hidden. `down` makes every call fail, to play an outage.
+    It is FIFO when its name ends with `.fifo`: it keeps order within a group, and delivers nothing of a group while one
+    of the group's messages is hidden. Setting `down` makes every call fail, as in an outage.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
@@ -52,7 +54,7 @@ class MemorySource:
         return len(self._stored)
 
     async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
-        """Visible messages, oldest first. Fails when the queue goes down meanwhile."""
+        """Receive visible messages, oldest first; raises SourceUnavailableError when the queue goes down meanwhile."""
         give_up_at = self._clock.monotonic() + wait_s
         while True:
             self._fail_if_down()
@@ -64,7 +66,7 @@ class MemorySource:
             await self._until_something(give_up_at)
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
-        """A stale receipt "succeeds" and deletes nothing, as on SQS."""
+        """Delete messages; as on SQS, an old receipt succeeds and deletes nothing."""
         self._fail_if_down()
         for message in messages:
             if stored := self._current(message):
@@ -76,19 +78,19 @@ class MemorySource:
         return []
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
-        """Of those that are still there."""
+        """Hide messages anew; passes over those that are gone or have another receipt."""
         self._fail_if_down()
         for message in messages:
             if stored := self._current(message):
                 self._hide_until(stored, self._clock.monotonic() + seconds)
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        """Takes what is not too large; on a FIFO queue only what has a group and a deduplication id."""
+        """Take what is not too large; on a FIFO queue only what has a group and a deduplication id."""
         self._fail_if_down()
         return [position for position, draft in enumerate(drafts) if not self._store(draft)]
 
     async def _until_something(self, give_up_at: float) -> None:
-        """Until a message may be visible, or the time is up."""
+        """Wait until a message may be visible, or until `give_up_at`."""
         due = min([stored.visible_at for group in self._groups.values() for stored in group], default=give_up_at)
         due = self._due[0][0] if self._due else due
         now = self._clock.monotonic()
@@ -109,7 +111,7 @@ class MemorySource:
             if not draft.group_id or not draft.dedup_id:
                 return False
             if self._seen.get((draft.group_id, draft.dedup_id), now) > now:
-                return True  # "taken": SQS says so too
+                return True  # a duplicate counts as taken, as on SQS
             self._seen[draft.group_id, draft.dedup_id] = now + DEDUP_S
         number = next(self._numbers)
         stored = _Stored(draft, number, f"{self.name}-{number}", now, self._clock.time_ms())
@@ -122,7 +124,7 @@ class MemorySource:
     def _visible(self, now: float) -> Iterator[_Stored]:
         while self._due and self._due[0][0] <= now:
             visible_at, _, stored = heapq.heappop(self._due)
-            if not stored.deleted and stored.visible_at == visible_at:  # else it was hidden anew
+            if not stored.deleted and stored.visible_at == visible_at:  # otherwise it has been hidden again
                 yield stored
 
     def _visible_groups(self, now: float) -> Iterator[_Stored]:

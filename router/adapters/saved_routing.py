@@ -1,4 +1,4 @@
-"""RoutingMemory in a file: the last routing, for a router that starts while the registry is away."""
+"""RoutingMemory in a file: the last routing, for a router that starts while the registry is out of reach."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from router.core.slot_map.routing import Known, Routing
 from router.core.slot_map.slots import SlotMap
 
 
-class _File(msgspec.Struct, frozen=True):
+class _SavedRecord(msgspec.Struct, frozen=True):
+    """The content of the file, as JSON."""
+
     slot_map: dict[str, Any]
     targets: dict[str, Target]
     cells: frozenset[str]
@@ -25,16 +27,16 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class SavedRouting:
-    """One file, replaced as a whole. What can't be read or written is logged, and is no reason to stop."""
+    """One file, replaced as a whole. A router goes on when it can't be read or written, and logs that."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._log = structlog.get_logger("routing")
 
     def load(self) -> Known | None:
-        """From the file."""
+        """Read the last routing and policy; None when there is none that can be used."""
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            found = msgspec.json.decode(self._path.read_bytes(), type=_SavedRecord)
             slot_map = SlotMap.from_wire(found.slot_map)
             routing = Routing(slot_map, found.targets, found.cells, found.ejected)
         except FileNotFoundError:
@@ -46,10 +48,10 @@ class SavedRouting:
         return routing, found.policy
 
     def save(self, known: Known) -> None:
-        """Written beside the file, then put in its place."""
+        """Write beside the file, then put the new one in its place: a crash never leaves half a file."""
         routing, policy = known
         content = msgspec.json.encode(
-            _File(routing.slot_map.to_wire(), dict(routing.targets), routing.cells, policy, routing.ejected),
+            _SavedRecord(routing.slot_map.to_wire(), dict(routing.targets), routing.cells, policy, routing.ejected),
         )
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from router.adapters.aws.resources import Names, ensure_intake
+from router.adapters.aws.resources import ResourceNames, ensure_intake
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import open_sqs_client
@@ -16,10 +16,10 @@ from router.settings import Settings
 _CLOCK = SystemClock()
 
 
-def names_of(settings: Settings) -> Names:
+def names_of(settings: Settings) -> ResourceNames:
     """How everything of this environment is called."""
     source = settings.source
-    return Names(
+    return ResourceNames(
         settings.aws.prefix, settings.environment, source.queue, source.dead_letter_queue, source.quarantine_queue
     )
 

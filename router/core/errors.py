@@ -1,48 +1,48 @@
-"""The one family of errors. Adapters translate what their driver raises into these and keep it as `__cause__`."""
+"""The errors of the router, with one root. Adapters translate what their drivers raise and keep it as `__cause__`."""
 
 
 class CellRouterError(Exception):
-    """The root."""
+    """The root of all errors that the router raises on purpose."""
 
 
 class ConfigError(CellRouterError):
-    """The configuration can't be used; the text names every fault and what to do."""
+    """The configuration can't be used; the text names every fault, one a line, and what to do."""
 
 
 class SourceUnavailableError(CellRouterError):
-    """A whole call to a queue failed: nothing is known to have happened."""
+    """A whole call to a queue or to S3 failed; whether it had an effect is not known."""
 
 
 class SourceMissingError(SourceUnavailableError):
-    """There is no such queue; somebody may make it anew."""
+    """There is no such queue; somebody may create it again."""
 
 
 class RegistryUnavailableError(CellRouterError):
-    """The registry can't be reached or doesn't answer; what was read last stays in force."""
+    """The registry can't be reached or read; what was read last stays in force."""
 
 
 class NotLeaderError(CellRouterError):
-    """A write was refused because another controller leads, or led later."""
+    """A write was refused because another controller has taken the leadership since."""
 
 
 class NoLeaderError(RegistryUnavailableError):
-    """No controller leads, so nothing can be changed."""
+    """No controller leads, so the policy can't be changed."""
 
 
 class PolicyRefusedError(CellRouterError):
-    """The leader refused a change of the policy; the text names every reason, a line each."""
+    """The leader refused a change of the policy; the text names every reason, one a line."""
 
 
 class CellUnavailableError(CellRouterError):
-    """The cell could not be reached, or stopped answering: what it has not answered has the outcome `retry`."""
+    """The cell could not be reached or stopped answering; events without a result have the outcome `retry`."""
 
     def __init__(self, text: str, *, reached: bool = True) -> None:
-        self.reached = reached  # False: no instance got anything of it
+        self.reached = reached  # False: no instance got any of the request
         super().__init__(text)
 
 
 class CellRefusedError(CellRouterError):
-    """The cell answered and took nothing: not its generation (409), draining (503), wrong secret (401)."""
+    """The cell answered and took no event: wrong generation (409), draining (503), wrong secret (401)."""
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
@@ -50,20 +50,20 @@ class CellRefusedError(CellRouterError):
 
 
 class ChaosRefusedError(CellRouterError):
-    """The instance doesn't allow fault injection, or can't do this one; the text says why."""
+    """The instance does not allow fault injection, or can't inject this fault; the text says why."""
 
 
 class ProvisionError(CellRouterError):
-    """An instance could not be launched or stopped."""
+    """A provisioner or AWS could not do what was asked; the text says what and why."""
 
 
 class PayloadMissingError(CellRouterError):
-    """There is no such object, or S3 takes the name for none; it won't get better."""
+    """There is no such object, or S3 says the name can't be one; trying again won't help."""
 
 
 class PayloadTooLargeError(CellRouterError):
-    """The object is larger than what may be read; nothing of it was kept."""
+    """The object is larger than what may be read; none of it was kept."""
 
 
 class MalformedMessageError(CellRouterError):
-    """A message holds no event that could be routed; the text says why, for a person."""
+    """A message holds no event that can be routed; the text says why, for a person."""

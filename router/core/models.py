@@ -1,4 +1,4 @@
-"""The nouns that everything else speaks of. All immutable."""
+"""The records that all other modules speak of: messages, events, cells, instances. All of them are immutable."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from enum import Enum, StrEnum, auto
 from typing import Final
 
 Reason = str
-"""Why something is not as it should be, in words for people. All is well: no reason, None, and never an empty text."""
+"""Why something is not as it should be, in words for people. Where all is well there is None, never an empty text."""
 
 
 class Outcome(StrEnum):
     """What became of one event in its cell."""
 
     OK = "ok"
-    RETRY = "retry"
-    FAILED = "failed"
-    REJECTED = "rejected"
+    RETRY = "retry"  # infrastructure failed; never counts as an attempt
+    FAILED = "failed"  # the handler raised; counts as an attempt
+    REJECTED = "rejected"  # can never succeed
 
 
 class Contact(Enum):
     """How far an event is known to have got with the instance that it was sent to."""
 
-    ANSWERED = auto()  # the instance said so itself
-    SILENT = auto()  # it may have begun, and never said anything
-    NOT_REACHED = auto()  # it got nothing
+    ANSWERED = auto()  # the instance itself sent a result
+    SILENT = auto()  # the instance may have begun it, and sent no result
+    NOT_REACHED = auto()  # the instance never got it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,107 +40,108 @@ class Message:
     attributes: Mapping[str, str] = field(default_factory=dict)
     group_id: str | None = None  # on FIFO queues and, where the producer gave one, on standard ("fair") queues
     dedup_id: str | None = None  # on FIFO queues
-    pointer: str = ""  # the body as it came, an S3 pointer, when it has been fetched
+    pointer: str = ""  # the body as it came, where that was an S3 pointer and `body` is what it points to
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One unit of work."""
+    """One unit of work, known by its partition key and its id."""
 
     event_id: str
     partition_key: str
     body: bytes  # JSON
-    attempt: int = 1  # the one that comes next
-    unanswered: tuple[int, ...] = ()  # generations of its cell that never answered it, oldest first
-    pointer: str = ""  # the S3 pointer that the body was fetched by; empty: it travels itself
-    canary: bool = False  # of no tenant: answered by the worker itself, by the path that all others take
+    attempt: int = 1  # the next one, from 1
+    unanswered: tuple[int, ...] = ()  # generations of its cell that sent no result for it, oldest first
+    pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message held the body
+    canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
 
 
-MAX_MESSAGE_BYTES: Final = 1024 * 1024  # of a message with its attributes, and of all in one call
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""SQS' limit for a message with its attributes, and for all the messages of one call together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message to be sent."""
+    """A message that is to be sent to a queue."""
 
     body: str
     attributes: Mapping[str, str] = field(default_factory=dict)
-    delay_s: int = 0  # 0 to 900; standard queues only
+    delay_s: int = 0  # seconds, 0 to 900; standard queues only
     group_id: str | None = None  # required by FIFO queues
     dedup_id: str | None = None  # required by FIFO queues
 
     @property
     def size(self) -> int:
-        """Bytes as SQS counts them: body and attributes, which have a type, `String`, too."""
+        """The bytes that SQS counts: of the body, and of each attribute's name, value and type, `String`."""
         return len(self.body.encode()) + sum(len(k) + len(v.encode()) + 6 for k, v in self.attributes.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a cell answered for one event of a batch."""
+    """What became of one event of a batch, by its cell's answer or for want of one."""
 
-    index: int
+    index: int  # of the event in its batch, from 0
     outcome: Outcome
-    reason: str = ""
-    duplicate: bool = False
+    reason: str = ""  # for people
+    duplicate: bool = False  # the cell had processed it before
     contact: Contact = Contact.ANSWERED
-    waited_s: float = 0.0  # in the cell, for a place
+    waited_s: float = 0.0  # seconds in the cell, for a free place
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a cell's events go now."""
+    """The instance that a cell's events go to."""
 
     cell_id: str
     generation: int
     address: str  # host:port
-    concurrency: int  # events it works on at once
-    epoch: int  # of the slot map this was read with
+    concurrency: int  # how many events it works on at once
+    epoch: int  # of the slot map that this was read with
 
     def same_instance(self, other: Target | None) -> bool:
-        """Whether both are one running worker."""
+        """Return whether both are the same running worker; False for no other."""
         return other is not None and (self.generation, self.address) == (other.generation, other.address)
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseView:
-    """A lease whose signature is right, as the registry's clock sees it."""
+    """An instance's lease with a valid signature, judged by the registry's clock."""
 
     cell_id: str
     generation: int
     instance_id: str
     address: str
-    concurrency: int
-    ready: bool
+    concurrency: int  # how many events it works on at once
+    ready: bool  # to take events
     live: bool  # not expired
-    ended_ms: int = 0  # how long ago it expired
-    fenced: int = 0  # the epoch below which it takes no batch, and has none left
-    zone: str = ""
+    ended_ms: int = 0  # ms since it expired; 0 while it is live
+    fenced: int = 0  # the epoch below which it takes no batch, and has no event left
+    zone: str = ""  # availability zone or rack
     region: str = ""
 
 
 class Rung(StrEnum):
-    """What is being done about a sick cell: see `lifecycle`."""
+    """How far the treatment of a sick cell has come: a rung of the ladder."""
 
     WELL = "well"
-    GUARDED = "guarded"  # sick, and a guard says that nothing shall be done
+    GUARDED = "guarded"  # sick, and a guard keeps it from treatment
     MENDING = "mending"  # its sick components were restarted
-    RESTARTING = "restarting"  # its instance was asked to end, for the next to come in its place
-    REPLACING = "replacing"  # another instance is launched beside it
-    REPROVISIONING = "reprovisioning"  # what it is made of was made anew, where it was missing
-    GIVEN_UP = "given up"  # it is not the instance, or no other comes: somebody has to look
+    RESTARTING = "restarting"  # its instance was asked to end, and the next one takes its place
+    REPLACING = "replacing"  # another instance is launched beside the sick one
+    REPROVISIONING = "reprovisioning"  # its missing durable components were made again
+    GIVEN_UP = "given up"  # another instance does not help, or none comes up: a person has to look
 
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """Where a cell is on the ladder."""
+    """Where a cell is on the ladder, and why."""
 
     rung: Rung = Rung.WELL
-    since_ms: int = 0  # in this rung
-    generation: int = 0  # the sick one
+    since_ms: int = 0  # when it came to this rung
+    generation: int = 0  # of the sick instance
     verdict: str = ""
-    why: str = ""  # the evidence; while GUARDED, the guard
-    ejected: bool = False  # it gets no events: it would not do them
+    why: str = ""  # the evidence in words; while GUARDED, the guard
+    ejected: bool = False  # it gets no events, since it would not process them
 
 
 NO_TREATMENT: Final = Treatment()
@@ -148,45 +149,45 @@ NO_TREATMENT: Final = Treatment()
 
 @dataclass(frozen=True, slots=True)
 class CellRecord:
-    """What the controllers know of a cell, kept in the registry."""
+    """What the controllers know about a cell, kept in the registry."""
 
     cell_id: str
-    generation: int = 0  # admitted: the only one that gets traffic; 0 for none yet
+    generation: int = 0  # the admitted one, which alone gets traffic; 0 for none yet
     launching: int = 0  # the generation being launched; 0 for none
-    launched: int = 0  # the highest that was launched ever
+    launched: int = 0  # the highest that was ever launched
     launched_at_ms: int = 0  # when that launch began, by the registry's clock
-    launch_failures: int = 0  # in a row; sets the back-off
+    launch_failures: int = 0  # in a row; they set the back-off
     canary_failures: int = 0  # in a row, of the admitted instance
-    candidate_failures: int = 0  # in a row, of the one being launched
-    verified: int = 0  # the generation that has passed a canary; only then a cell gets its first slots
-    fence: int = 0  # the epoch below which its instances must take no batch: what moves away is not begun again
-    retired: bool = False  # not one of the cells any more; only its hold queue is still read
-    admitted_at_ms: int = 0  # when its generation got the traffic
+    candidate_failures: int = 0  # in a row, of the instance being launched
+    verified: int = 0  # the generation that has passed a canary; before that a cell gets no first slots
+    fence: int = 0  # the epoch below which its instances must take no batch, so that no moved key is begun here again
+    retired: bool = False  # no longer one of the cells; only its hold queue is still read
+    admitted_at_ms: int = 0  # when its generation was admitted
     replaced_at_ms: int = 0  # when a sick instance was last replaced
-    reprovisioned_at_ms: int = 0  # when its durable components were last made anew, for instances that don't come
+    reprovisioned_at_ms: int = 0  # when its durable components were last made again because no instance came up
     treatment: Treatment = NO_TREATMENT
 
 
 @dataclass(frozen=True, slots=True)
 class RouterReport:
-    """What a router says of itself."""
+    """What a router says about itself."""
 
     router_id: str
     epoch: int  # of the slot map that it routes by
-    quiet: bool  # nothing of what that map moves is on its way to a cell
+    quiet: bool  # none of the slots and keys that the map moves has an event on its way to a cell
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a router has seen of one cell since it started."""
+    """What a router has sent to one cell since it started."""
 
     events: int  # with outcome ok
-    tenants: int  # different keys, as far as it remembers them
+    tenants: int  # distinct keys, as far as it remembers them
 
 
 @dataclass(frozen=True, slots=True)
 class RouterView:
-    """A router's report, as the registry's clock sees it."""
+    """A router's report, judged by the registry's clock."""
 
     report: RouterReport
     live: bool  # not expired
@@ -194,18 +195,18 @@ class RouterView:
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """An instance as its provisioner sees it."""
+    """What a provisioner knows about one of its instances."""
 
     cell_id: str
     generation: int
     running: bool
     detail: str = ""  # exit code, container id: for people
-    address: str = ""  # host:port where its provisioner has put it; empty: it doesn't know
+    address: str = ""  # host:port where its provisioner has put it; empty where that is not known
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentView:
-    """A component as its instance sees it."""
+    """How an instance found one of its components."""
 
     name: str
     healthy: bool
@@ -213,15 +214,15 @@ class ComponentView:
 
 
 class CellState(StrEnum):
-    """A cell as people see it."""
+    """The state of a cell, as people are shown it."""
 
-    STARTING = "starting"  # never had an instance that serves
+    STARTING = "starting"  # no instance was ever admitted
     SERVING = "serving"
-    EJECTED = "ejected"  # has one that could serve, and its events wait: a person or the ladder wants it so
-    DOWN = "down"  # had one; its replacement is on the way
-    RETIRED = "retired"  # not one of the cells any more
+    EJECTED = "ejected"  # could serve, and its events wait in its hold queue: by a person's order or by the ladder
+    DOWN = "down"  # its admitted instance does not serve; another one is on its way
+    RETIRED = "retired"  # no longer one of the cells
 
 
 def cell_ids(count: int) -> tuple[str, ...]:
-    """cell-0000 … for a number of cells."""
+    """Return the ids of `count` cells: cell-0000, cell-0001 and so on."""
     return tuple(f"cell-{i:04d}" for i in range(count))

@@ -1,4 +1,7 @@
-"""What people, and routers by themselves, have decided about keys and cells. One versioned value."""
+"""The policy: one versioned value with everything that people and routers have decided about keys and cells.
+
+Also the leader's ruling on a policy that somebody proposes.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ MAX_CELLS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class TenantLimit:
-    """What one key may use of a router; 0 for no limit."""
+    """What one key may use of each router; 0 stands for no limit."""
 
-    rate_per_s: float = 0.0  # events, in the long run
-    burst: int = 1  # events at once after a pause; counts only with a rate
-    concurrency: int = 0  # events in flight at once
+    rate_per_s: float = 0.0  # events a second, in the long run
+    burst: int = 1  # how many events may come at once after a pause; used only with a rate
+    concurrency: int = 0  # how many events may be in flight at once
 
 
 NO_LIMIT: Final = TenantLimit()
@@ -29,11 +32,11 @@ NO_LIMIT: Final = TenantLimit()
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Why a key's events are kept from its cell, and until when."""
+    """Why a key's events are kept from its cell, and from when until when, in ms since 1970."""
 
-    why: str
+    why: Reason
     since_ms: int
-    until_ms: int = 0  # 0: until somebody releases it
+    until_ms: int = 0  # 0: until a person releases the key
 
 
 class Order(StrEnum):
@@ -45,98 +48,97 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything decided, as of one version."""
+    """Everything that is decided, as of one version; every change makes another policy."""
 
     version: int = 0
     default: TenantLimit = NO_LIMIT  # of keys without a limit of their own
     limits: Mapping[str, TenantLimit] = field(default_factory=dict)
     quarantined: Mapping[str, Quarantine] = field(default_factory=dict)
-    pins: Mapping[str, str] = field(default_factory=dict)  # key → the cell it belongs to, whatever its slot says
-    weights: Mapping[str, float] = field(default_factory=dict)  # cell → its share beside the others' 1.0
+    pins: Mapping[str, str] = field(default_factory=dict)  # key → its cell, whatever its slot says
+    weights: Mapping[str, float] = field(default_factory=dict)  # cell → its share of the slots; 1.0 for cells not named
     cordoned: frozenset[str] = frozenset()  # cells that get no more slots
-    draining: frozenset[str] = frozenset()  # cells that lose all they have, and are cordoned too
-    cells: int = 0  # how many there shall be; 0: as configured
-    scaling_from: int = 0  # how many there were, while cells are added; to go back to when one of them is no good
-    frozen: frozenset[str] = frozenset()  # cells whose instances nothing but a person's order touches
-    ejected: frozenset[str] = frozenset()  # cells whose events wait in their hold queue
-    to_replace: Mapping[str, int] = field(
-        default_factory=dict
-    )  # cell → its generations up to this one shall be replaced
-    to_evict: Mapping[str, int] = field(default_factory=dict)  # likewise, ended before the next one is there
+    draining: frozenset[str] = frozenset()  # cells that lose all their slots; each is cordoned too
+    cells: int = 0  # how many cells there shall be; 0: as configured
+    scaling_from: int = 0  # while cells are added: how many there were, to go back to when an added one fails
+    frozen: frozenset[str] = frozenset()  # cells whose instances only a person's order touches
+    ejected: frozenset[str] = frozenset()  # cells whose events wait in their hold queue, by a person's order
+    # cell → the generation up to which its instances shall be replaced: after the next one is there, or before
+    to_replace: Mapping[str, int] = field(default_factory=dict)
+    to_evict: Mapping[str, int] = field(default_factory=dict)
 
     def limit_of(self, key: str) -> TenantLimit:
-        """The key's own limit, else the default one."""
+        """Return the key's own limit, or the default one where it has none."""
         return self.limits.get(key, self.default)
 
     def in_quarantine(self, key: str, now_ms: int) -> Quarantine | None:
-        """The key's quarantine, while it lasts."""
+        """Return the key's quarantine while it lasts; None outside of it."""
         found = self.quarantined.get(key)
         return found if found is not None and (not found.until_ms or now_ms < found.until_ms) else None
 
     def with_limit(self, key: str | None, limit: TenantLimit | None) -> Policy:
-        """Another limit for a key, or for all others (key None); None takes it away."""
+        """Give a key a limit, or all keys without one of their own (key None); limit None takes it away."""
         if key is None:
             return replace(self, default=limit or NO_LIMIT)
         others = {k: v for k, v in self.limits.items() if k != key}
         return replace(self, limits=others if limit is None else others | {key: limit})
 
     def with_quarantine(self, key: str, quarantine: Quarantine | None, now_ms: int) -> Policy:
-        """A key quarantined or released; those whose time is up leave too."""
+        """Quarantine a key, or release it with None; drops the quarantines that have ended as well."""
         lasting = {k: v for k, v in self.quarantined.items() if k != key and self.in_quarantine(k, now_ms)}
         return replace(self, quarantined=lasting if quarantine is None else lasting | {key: quarantine})
 
     def with_pin(self, key: str, cell_id: str | None) -> Policy:
-        """A key pinned to a cell; None: where its slot is."""
+        """Pin a key to a cell, or unpin it with None."""
         others = {k: v for k, v in self.pins.items() if k != key}
         return replace(self, pins=others if cell_id is None else others | {key: cell_id})
 
     def with_weight(self, cell_id: str, weight: float) -> Policy:
-        """Another share for a cell; 1 is every cell's own."""
+        """Give a cell another share of the slots; 1 takes its special share away."""
         others = {k: v for k, v in self.weights.items() if k != cell_id}
         return replace(self, weights=others if weight == 1 else others | {cell_id: weight})
 
     def with_cordon(self, cell_id: str, *, drain: bool = False) -> Policy:
-        """A cell that gets nothing more, and with `drain` loses what it has."""
+        """Give a cell no more slots; with `drain` take those away that it has."""
         draining = self.draining | {cell_id} if drain else self.draining
         return replace(self, cordoned=self.cordoned | {cell_id}, draining=draining)
 
     def without_cordon(self, cell_id: str) -> Policy:
-        """Neither cordoned nor draining any longer."""
+        """Let a cell that was cordoned or drained have its share again."""
         return replace(self, cordoned=self.cordoned - {cell_id}, draining=self.draining - {cell_id})
 
     def with_frozen(self, cell_id: str, *, frozen: bool) -> Policy:
-        """A cell that is left as it is; or that is looked after again."""
+        """Freeze a cell, or unfreeze it: automation touches no instance of a frozen one."""
         return replace(self, frozen=self.frozen | {cell_id} if frozen else self.frozen - {cell_id})
 
     def with_ejected(self, cell_id: str, *, ejected: bool) -> Policy:
-        """A cell that gets no events; or that gets them again."""
+        """Eject a cell, or readmit it: the events of an ejected one wait in its hold queue."""
         return replace(self, ejected=self.ejected | {cell_id} if ejected else self.ejected - {cell_id})
 
     def with_order(self, cell_id: str, generation: int, *, evict: bool) -> Policy:
-        """A person wants another instance than this one."""
+        """Order all instances of a cell up to this generation replaced, or evicted."""
         orders = {**(self.to_evict if evict else self.to_replace), cell_id: generation}
         return replace(self, to_evict=orders) if evict else replace(self, to_replace=orders)
 
     def ordered_away(self, cell_id: str) -> int:
-        """The highest generation of the cell that a person wants replaced; 0 for none."""
+        """Return the highest generation of the cell that a person wants replaced or evicted; 0 for none."""
         return max(self.to_replace.get(cell_id, 0), self.to_evict.get(cell_id, 0))
 
     def order_for(self, record: CellRecord) -> Order | None:
-        """What a person still wants done with the cell's admitted instance; None for nothing."""
+        """Return what a person still wants done with the cell's admitted instance; None for nothing."""
         if not record.generation or record.generation > self.ordered_away(record.cell_id):
             return None
         return Order.EVICT if record.generation <= self.to_evict.get(record.cell_id, 0) else Order.REPLACE
 
     def finds_useless(self, record: CellRecord) -> bool:
-        """Whether automation has ejected the cell; not while a person keeps automation away from it."""
+        """Return whether automation has ejected the cell; False while a person has frozen it."""
         return record.treatment.ejected and record.cell_id not in self.frozen
 
     def ejects(self, record: CellRecord) -> bool:
-        """Whether the cell's events wait in its hold queue, whoever has decided it."""
+        """Return whether the cell's events wait in its hold queue, ejected by a person or by automation."""
         return record.cell_id in self.ejected or self.finds_useless(record)
 
     def with_cells(self, count: int, now: int) -> Policy:
-        """Another number of cells than the `now` of the moment."""
+        """Want `count` cells where there are `now`."""
         return replace(self, cells=count, scaling_from=now if count > now else 0)
 
 
@@ -145,7 +147,7 @@ NO_POLICY: Final = Policy()
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the leader says to a proposed policy."""
+    """What the leader says to a proposed policy: accepted or refused, and why."""
 
     proposal_id: str
     accepted: bool
@@ -217,10 +219,10 @@ def why_invalid(policy: Policy, cells: Collection[str]) -> Iterator[Reason]:
 
 
 def to_blob(policy: Policy) -> bytes:
-    """As the registry keeps it."""
+    """Encode a policy as JSON, as the registry keeps it."""
     return msgspec.json.encode(policy)
 
 
 def from_blob(blob: bytes) -> Policy:
-    """The inverse. Raises msgspec.DecodeError."""
+    """Decode what `to_blob` made; missing fields have their defaults. Raises msgspec.DecodeError."""
     return msgspec.json.decode(blob, type=Policy)

@@ -1,4 +1,4 @@
-"""What the registry holds, and what is written to it at once: the records that the registry's port speaks of. Pure."""
+"""The records that the registry's port speaks of: what the registry holds, and what is written to it in one step."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from router.core.slot_map.slots import SlotMap
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One thing that somebody did, and why."""
+    """One thing that a person, a router or a controller did, and why."""
 
-    at_ms: int
+    at_ms: int  # since 1970
     who: str
     action: str
-    cell_id: str
+    cell_id: str  # empty where it is about no single cell
     why: str
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All of the registry at one moment."""
+    """Everything that routing depends on, as the registry held it at one moment."""
 
-    now_ms: int  # by the registry's own clock
+    now_ms: int  # since 1970, by the registry's own clock
     slot_map: SlotMap | None
     cells: Mapping[str, CellRecord]
-    leases: tuple[LeaseView, ...]  # only those whose signature is right
-    leader: str  # the owner of the live leader lease; empty for none
+    leases: tuple[LeaseView, ...]  # the trusted ones, live or not
+    leader: str  # the controller that leads; empty for none
     policy: Policy = NO_POLICY
     routers: tuple[RouterView, ...] = ()
 
     def lease(self, cell_id: str, generation: int) -> LeaseView | None:
-        """The lease of one instance."""
+        """Return the lease of one instance; None where it has none."""
         return self._leases.get((cell_id, generation))
 
     @cached_property
@@ -55,7 +55,7 @@ class PolicyVersion:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A policy that somebody wants in force, instead of the one of its version."""
+    """A policy that somebody wants in force; its version is the one that it was made from."""
 
     proposal_id: str
     policy: Policy
@@ -64,30 +64,31 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Petitions:
-    """What others want of the leader."""
+    """What routers and people want of the leader."""
 
-    proposals: tuple[Proposal, ...] = ()  # the oldest first
-    slot_map: SlotMap | None = None  # the newest that a router remembers, when the registry's is older or gone
-    policy: Policy | None = None  # the same router's
+    proposals: tuple[Proposal, ...] = ()  # oldest first
+    slot_map: SlotMap | None = None  # the newest that a router remembers, where the registry's is older or gone
+    policy: Policy | None = None  # that this router remembers
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is written at once, or not at all."""
+    """What is written in one step, all of it or nothing."""
 
     cells: Sequence[CellRecord] = ()
     slot_map: SlotMap | None = None
     policy: Policy | None = None
     rulings: Sequence[Ruling] = ()
-    audit: Sequence[AuditEntry] = ()  # the first is the policy's
+    audit: Sequence[AuditEntry] = ()  # with a policy, the first entry is about it
 
 
-CONDITION_FRESH_MS: Final = 5000  # the leader says it once a second; what it said longer ago says nothing of now
+CONDITION_FRESH_MS: Final = 5000
+"""The leader writes conditions once a second; an older one says nothing about now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a cell is, and what holds the controller back."""
+    """How a cell is, and what keeps the controller from treating it."""
 
     at_ms: int  # by the registry's clock
     generation: int

@@ -1,59 +1,60 @@
-"""What the services tell an Observer: frozen records, so that nothing above depends on a metrics library."""
+"""The records that services give to an Observer, so that they depend on no metrics or logging library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from router.core.models import Outcome
+from router.core.models import Outcome, Reason
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesReceived:
-    """A receive call returned."""
+    """A receive call on a queue returned."""
 
     source: str
     count: int
-    duplicates: int  # already in flight here
+    duplicates: int  # messages of these that were in flight here already
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesDeleted:
-    """A delete call returned."""
+    """A delete call on a queue returned."""
 
     source: str
-    count: int
-    failed: int
+    count: int  # messages deleted
+    failed: int  # messages that are tried again
 
 
 @dataclass(frozen=True, slots=True)
 class QueueFaulty:
-    """A queue can't be used. Told once, and again only when it is another fault."""
+    """A queue can't be used. Told once, and again only when the fault is another one."""
 
     queue: str
-    missing: bool  # False: it is there, or nobody knows
-    why: str
+    missing: bool  # False: it exists, or that is not known
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class QueueWell:
-    """A queue that could not be used can be again."""
+    """A queue that could not be used works again."""
 
     queue: str
 
 
 @dataclass(frozen=True, slots=True)
 class EventAnswered:
-    """A cell answered one event, or didn't (`retry`)."""
+    """One event was answered by its cell, or was not and has the outcome `retry`."""
 
     cell_id: str
     outcome: Outcome
-    latency_s: float  # from dispatch to its result
+    latency_s: float  # seconds from dispatch to result
     duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSent:
-    """A batch left for a cell."""
+    """A batch was sent to a cell."""
 
     cell_id: str
     events: int
@@ -61,24 +62,23 @@ class BatchSent:
 
 @dataclass(frozen=True, slots=True)
 class EventHeld:
-    """An event went to its cell's hold queue."""
+    """An event was written to its cell's hold queue, or to the quarantine queue."""
 
     cell_id: str
-    cause: (
-        str  # shut, ejected, over share, moving, retry, failed, rate, concurrency; quarantine: to the quarantine queue
-    )
+    # shut, ejected, over share, moving, retry, failed, rate or concurrency; quarantine: to the quarantine queue
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)
 class EventDeadLettered:
-    """An event or a whole message went to the dead-letter queue."""
+    """An event, or a whole message, was written to the dead-letter queue."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LaneFailed:
-    """A lane's path to its cell was shut."""
+    """A batch failed, and the lane to its cell was shut."""
 
     cell_id: str
     error: str
@@ -86,44 +86,57 @@ class LaneFailed:
 
 @dataclass(frozen=True, slots=True)
 class KeyQuarantined:
-    """This router put a key in quarantine."""
+    """This router put a key into quarantine."""
 
     cell_id: str
     key: str
-    why: str
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyApplied:
-    """Another policy is in force."""
+    """A router goes by another policy from now on."""
 
-    quarantined: int  # keys
+    quarantined: int  # keys in quarantine
     limits: int  # keys with a limit of their own
 
 
 @dataclass(frozen=True, slots=True)
 class LeadershipChanged:
-    """This controller leads now, or no longer."""
+    """This controller took the leadership, or lost it."""
 
     leads: bool
-    epoch: int
+    epoch: int  # of its leadership; 0 when it lost it
 
 
 @dataclass(frozen=True, slots=True)
 class ActionTaken:
-    """The controller did something to a cell."""
+    """The controller did something to a cell, or to all of them (empty id)."""
 
     cell_id: str
     action: str
     why: str
 
 
+class LeaseRefusal(StrEnum):
+    """Why a lease is not trusted."""
+
+    GARBAGE = "garbage"  # it can't be decoded
+    UNSIGNED = "unsigned"  # its signature or proof is wrong
+    FOREIGN = "foreign"  # it is of another environment
+    MISPLACED = "misplaced"  # it lies in another instance's field
+    NETWORK = "network"  # its address is outside the cells' networks
+    REPLAYED = "replayed"  # its heartbeat is not newer than the last one
+    UNKNOWN = "unknown"  # the provisioner never started such an instance
+    ADDRESS = "address"  # the provisioner has put the instance somewhere else
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseRefused:
-    """A lease in the registry is not believed."""
+    """A lease in the registry is not trusted."""
 
-    field: str  # where it lies
-    reason: str  # garbage, unsigned, foreign, misplaced, network, replayed
+    field: str  # of the hash `leases`: cell/generation
+    reason: LeaseRefusal
 
 
 Record = (

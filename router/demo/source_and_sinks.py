@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from router.adapters.aws.resources import Names
+from router.adapters.aws.resources import ResourceNames
 from router.core.messages import dead_letter
 from router.demo.ledger import Evidence
 
@@ -19,7 +19,7 @@ DEAD_LETTER_HIDE_S: Final = 60  # a dead letter that was read is hidden for so l
 class SourceAndSinks:
     """Puts log files into the source bucket, and reads each object of the cells' sinks once."""
 
-    def __init__(self, names: Names, cells: Sequence[str], s3: Any, sqs: Any) -> None:
+    def __init__(self, names: ResourceNames, cells: Sequence[str], s3: Any, sqs: Any) -> None:
         self._names = names
         self._cells = cells
         self._s3 = s3

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from router.adapters.aws.resources import AwsCellResources, Names
+from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs_client import SqsError
 from router.core.errors import ProvisionError
@@ -31,7 +31,7 @@ class Aws:
     sqs: Any
     s3: Any
     firehose: Any
-    names: Names
+    names: ResourceNames
 
     def resources(self) -> AwsCellResources:
         """On these clients."""
@@ -68,7 +68,7 @@ async def aws(endpoint: str) -> AsyncIterator[Aws]:
     async with AsyncExitStack() as stack:
         config = AwsConfig("us-east-1", endpoint)
         sqs, s3, firehose = [await open_client(stack, config, service) for service in ("sqs", "s3", "firehose")]
-        yield Aws(sqs, s3, firehose, Names("cellrouter", f"r-{uuid.uuid4().hex[:8]}", "events", "dead"))
+        yield Aws(sqs, s3, firehose, ResourceNames("cellrouter", f"r-{uuid.uuid4().hex[:8]}", "events", "dead"))
 
 
 def test_what_is_missing_is_made_and_named(aws_endpoint: str) -> None:

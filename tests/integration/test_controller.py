@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from cell_worker.redis_client import connect
-from router.adapters.aws.resources import AwsCellResources, Names
+from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
@@ -84,7 +84,7 @@ async def plane(redis_url: str, aws_endpoint: str, directory: Path) -> AsyncIter
         redis = await stack.enter_async_context(connect(redis_url))
         aws = AwsConfig("us-east-1", aws_endpoint)
         clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
-        names = Names("t", environment, "events", "dead-letters")
+        names = ResourceNames("t", environment, "events", "dead-letters")
         role = "arn:aws:iam::000000000000:role/firehose"
         resources = AwsCellResources(names, *clients, region="us-east-1", firehose_role=role)
         variables = {

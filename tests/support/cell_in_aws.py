@@ -6,7 +6,7 @@ import json
 from contextlib import AsyncExitStack
 from typing import Any
 
-from router.adapters.aws.resources import AwsCellResources, Names
+from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 
 
@@ -14,7 +14,7 @@ async def make_cell(stack: AsyncExitStack, endpoint: str, environment: str) -> t
     """Make the resources of cell-0000 in AWS. Returns an S3 client, and the bucket in which the cell's lines arrive."""
     aws = AwsConfig("us-east-1", endpoint)
     clients = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
-    names = Names("cellrouter", environment, "q", "d")
+    names = ResourceNames("cellrouter", environment, "q", "d")
     resources = AwsCellResources(names, *clients, region="us-east-1", firehose_role="arn:aws:iam::000000000000:role/r")
     await resources.ensure("cell-0000")
     return clients[1], names.cell("cell-0000")

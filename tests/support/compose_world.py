@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from router.adapters.aws.resources import Names
+from router.adapters.aws.resources import ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate
@@ -33,7 +33,9 @@ ACCOUNTS: Final = 24
 RATE: Final = 3.0  # log files a second
 POLL_S: Final = 0.25
 LIMIT_S: Final = 120.0
-NAMES: Final = Names("cellrouter", "live", "cellrouter-events", "cellrouter-dead-letters", "cellrouter-quarantine")
+NAMES: Final = ResourceNames(
+    "cellrouter", "live", "cellrouter-events", "cellrouter-dead-letters", "cellrouter-quarantine"
+)
 
 
 def until(holds: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:

@@ -1,6 +1,6 @@
-"""What has to exist in AWS: the intake (bucket → queue, dead-letter queue) and each cell's durable components.
+"""Makes what has to exist in AWS: the intake (bucket, queues, notification) and each cell's durable components.
 
-Made where it is missing, never changed where it is there: in production CloudFormation owns these.
+A resource is made where it is missing and never changed where it exists: in production CloudFormation owns them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _Call = Callable[[], Awaitable[Any]]
 _MISSING: Final = {
     "AWS.SimpleQueueService.NonExistentQueue",
     "QueueDoesNotExist",
-    "404",  # of HeadBucket, whose answer has no body
+    "404",  # from HeadBucket, whose answer has no body
     "ResourceNotFoundException",
 }
-_RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS knows: what waits must not vanish
+_RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS offers: what waits must not vanish
 FIFO: Final = ".fifo"
-_FIFO_ATTRIBUTES: Final = {  # high throughput: limits and duplicates count within a group
+_FIFO_ATTRIBUTES: Final = {  # high throughput: limits and duplicates are counted per group
     "FifoQueue": "true",
     "DeduplicationScope": "messageGroup",
     "FifoThroughputLimit": "perMessageGroupId",
@@ -33,8 +33,8 @@ _FIREHOSE_BUFFER: Final = {"SizeInMBs": 1, "IntervalInSeconds": 60}
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The names of everything that belongs to one environment."""
+class ResourceNames:
+    """The names of all the AWS resources of one environment."""
 
     prefix: str
     environment: str
@@ -44,22 +44,24 @@ class Names:
 
     @property
     def source_bucket(self) -> str:
-        """Where the logs arrive."""
+        """Return the name of the bucket that source objects arrive in."""
         return f"{self.prefix}-{self.environment}-source"
 
     def hold_queue(self, cell_id: str) -> str:
-        """The cell's hold queue."""
+        """Return the name of a cell's hold queue."""
         return hold_queue_name(self.prefix, self.environment, cell_id)
 
     def cell(self, cell_id: str) -> str:
-        """The cell's Firehose stream and its bucket."""
+        """Return the name that a cell's Firehose stream and its bucket share."""
         return resource_name(self.prefix, self.environment, cell_id)
 
 
 class AwsCellResources:
-    """CellResources on AWS."""
+    """CellResources on SQS, S3 and Firehose."""
 
-    def __init__(self, names: Names, sqs: Any, s3: Any, firehose: Any, *, region: str, firehose_role: str) -> None:
+    def __init__(
+        self, names: ResourceNames, sqs: Any, s3: Any, firehose: Any, *, region: str, firehose_role: str
+    ) -> None:
         self._names = names
         self._sqs = sqs
         self._s3 = s3
@@ -68,10 +70,10 @@ class AwsCellResources:
         self._role = firehose_role
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
-        """Hold queue, bucket and stream. To find that all are there, the right to read is enough."""
+        """Make hold queue, bucket and stream where they are missing; where all exist, rights to read are enough."""
         name, hold = self._names.cell(cell_id), self._names.hold_queue(cell_id)
         sqs, s3, firehose = self._sqs, self._s3, self._firehose
-        parts: dict[str, tuple[_Call, _Call]] = {  # the stream last: it needs the bucket
+        parts: dict[str, tuple[_Call, _Call]] = {  # the stream comes last, since it needs the bucket
             "hold queue": (lambda: sqs.get_queue_url(QueueName=hold), lambda: create_queue(sqs, hold)),
             "bucket": (lambda: s3.head_bucket(Bucket=name), lambda: create_bucket(s3, name, self._region)),
             "stream": (
@@ -93,8 +95,11 @@ class AwsCellResources:
         )
 
 
-async def ensure_intake(names: Names, sqs: Any, s3: Any, region: str) -> None:
-    """The source queue, the dead-letter queue, the source bucket, and the notification from one to the other."""
+async def ensure_intake(names: ResourceNames, sqs: Any, s3: Any, region: str) -> None:
+    """Make the queues that events pass through, the source bucket, and its notification to the source queue.
+
+    Raises ProvisionError when a resource can't be made.
+    """
     for name in filter(None, (names.dead_letter_queue, names.quarantine_queue, names.source_queue)):
         await _made(create_queue(sqs, name))
     if names.source_queue.endswith(FIFO):
@@ -114,13 +119,13 @@ async def ensure_intake(names: Names, sqs: Any, s3: Any, region: str) -> None:
 
 
 async def create_queue(sqs: Any, name: str) -> None:
-    """A queue that keeps its messages for 14 days and dead-letters none by itself; FIFO when its name says so."""
+    """Make a queue that keeps messages for 14 days and dead-letters none itself; FIFO when its name ends with .fifo."""
     fifo = _FIFO_ATTRIBUTES if name.endswith(FIFO) else {}
     await sqs.create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": str(_RETENTION_S), **fifo})
 
 
 async def create_bucket(s3: Any, name: str, region: str) -> None:
-    """A bucket in the region; us-east-1 must not be named."""
+    """Make a bucket in a region; S3 wants us-east-1 not to be named."""
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     await s3.create_bucket(Bucket=name, **where)
 
@@ -137,7 +142,7 @@ def _bucket_may_send(queue_arn: str, bucket: str) -> str:
 
 
 async def _was_missing(look: _Call, make: _Call) -> bool:
-    """Make it unless it is there, also when that can't be told; True: it certainly wasn't."""
+    """Make a resource unless `look` finds it, also where `look` can't tell; returns whether it was certainly missing."""
     try:
         await look()
     except AWS_ERRORS as error:

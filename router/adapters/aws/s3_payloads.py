@@ -1,4 +1,4 @@
-"""PayloadStore on S3."""
+"""PayloadStore that reads bodies from S3."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from botocore.exceptions import ClientError
 from router.adapters.aws.session import AWS_ERRORS, AwsConfig, error_code
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
 
-READ_TIMEOUT_S: Final = 60.0  # for a whole object: one that trickles in must not hold its place for ever
+READ_TIMEOUT_S: Final = 60.0  # for a whole object: a slow one must not keep its place for ever
 _CHUNK_BYTES: Final = 256 * 1024
-# S3 has looked, and there is no object by that name or can't be one. Whatever else it answers may change: a right that
-# is missing, a bucket that is not there yet, an object that is being restored from an archive.
+# S3 has looked, and there is no object by that name or can't be one. Every other error may pass: a missing right, a
+# bucket that does not exist yet, an object that is being restored from an archive.
 _MISSING: Final = {"NoSuchKey", "NoSuchVersion", "404", "KeyTooLongError", "InvalidURI"}
 
 
 class S3PayloadStore:
-    """Reads objects."""
+    """Reads whole objects through one S3 client."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
     async def read(self, bucket: str, key: str, max_bytes: int) -> bytes:
-        """GetObject. Its answer begins with the size, so that one that is too large is not read."""
+        """GetObject; its answer begins with the size, so that no body that is too large is read."""
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 reply = await self._client.get_object(Bucket=bucket, Key=key)
@@ -42,7 +42,7 @@ class S3PayloadStore:
 
 
 async def open_payload_client(stack: AsyncExitStack, config: AwsConfig, *, connections: int = 10) -> Any:
-    """An S3 client that closes with the stack; without botocore's own retries, as all the router's."""
+    """Open an S3 client that closes with the stack; as all of the router's clients, it retries nothing itself."""
     options = AioConfig(
         region_name=config.region,
         max_pool_connections=connections,
@@ -50,7 +50,7 @@ async def open_payload_client(stack: AsyncExitStack, config: AwsConfig, *, conne
         read_timeout=30,
         retries={"mode": "standard", "total_max_attempts": 1},
         user_agent="cellrouter",
-        # An emulator's host has no bucket.host beside it; AWS itself keeps the default.
+        # No emulator has a host name for each bucket; with AWS itself the default stays.
         s3={"addressing_style": "path"} if config.endpoint_url else None,
     )
     return await stack.enter_async_context(

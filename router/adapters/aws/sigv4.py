@@ -1,8 +1,8 @@
 """AWS Signature Version 4 for the one shape of request that SQS's JSON protocol has. Pure: time is an argument.
 
 Source: "Create a signed AWS API request", AWS IAM User Guide (reference_sigv-create-signed-request), as botocore's
-SigV4Auth has it: same headers, same order, so that the results can be compared byte by byte. botocore's own costs about
-ten times as much, for it derives the key and sorts the headers again for each request.
+SigV4Auth has it: same headers, same order, so that the results can be compared byte by byte. botocore's own signer costs
+about ten times as much, since it derives the key and sorts the headers again for each request.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ _SIGNED_TEMPORARY: Final = "content-type;host;x-amz-date;x-amz-security-token;x-
 
 
 class Credentials(Protocol):
-    """What signs; botocore's ReadOnlyCredentials is one."""
+    """AWS credentials, in the shape of botocore's ReadOnlyCredentials."""
 
     @property
     def access_key(self) -> str:
-        """Names the key."""
+        """Return the id of the access key."""
         ...
 
     @property
     def secret_key(self) -> str:
-        """Signs."""
+        """Return the secret that requests are signed with."""
         ...
 
     @property
     def token(self) -> str | None:
-        """Belongs to temporary credentials."""
+        """Return the session token of temporary credentials; None for permanent ones."""
         ...
 
 
 class Signer:
-    """Signs for one region and service."""
+    """Signs requests to one service in one region."""
 
     def __init__(self, region: str, service: str = "sqs") -> None:
         self._region = region
         self._service = service
-        # Of the last call only: another key, day or second is rare, and old secrets need not stay in memory.
+        # Kept from the last call: another key, day or second is rare, and old secrets need not stay in memory.
         self._second = -1
         self._stamp = ""
         self._scope = ""
@@ -55,10 +55,10 @@ class Signer:
     def headers(
         self, credentials: Credentials, host: str, path: str, target: str, body: bytes, now: float
     ) -> dict[str, str]:
-        """All headers of a POST at `now` (seconds since 1970), but for its Content-Length.
+        """Return all headers of a POST at `now` (seconds since 1970), except its Content-Length.
 
-        `host` is the Host header as sent, its port with it unless that is the scheme's own; `path` the path as sent,
-        without dot segments.
+        `host` is the Host header as sent, with the port unless that is the scheme's default. `path` is the path as
+        sent, without dot segments.
         """
         if int(now) != self._second:
             self._keep_time(int(now))
@@ -67,7 +67,7 @@ class Signer:
             "Content-Type": CONTENT_TYPE,
             "X-Amz-Date": self._stamp,
             "X-Amz-Target": target,
-            # Makes SQS name an error by its old code too, in the header x-amzn-query-error.
+            # SQS then names an error by its old code too, in the header x-amzn-query-error.
             "X-Amzn-Query-Mode": "true",
         }
         token_line, signed = "", _SIGNED
@@ -103,7 +103,7 @@ class Signer:
 
 
 def signing_key(secret: str, day: str, region: str, service: str) -> bytes:
-    """The key that a secret gives for a day (YYYYMMDD), region and service."""
+    """Derive the key that signs on one day (YYYYMMDD) in one region for one service."""
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -112,5 +112,5 @@ def signing_key(secret: str, day: str, region: str, service: str) -> bytes:
 
 @lru_cache(maxsize=16)
 def _canonical(path: str) -> str:
-    """Encoded once more than it is sent: so has it every service but S3."""
+    """Encode the path once more than it is sent, as every service except S3 wants it."""
     return quote(path, safe="/~") or "/"

@@ -1,4 +1,4 @@
-"""EventSource on SQS."""
+"""EventSource on an SQS queue."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId")
 _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
-"""The receipt is of no use any more: the message is gone, or will come again with another."""
+"""The receipt is of no use any more: the message is gone, or will come again with another receipt."""
 _ONE_IS_BAD: Final = {*_GONE, "InvalidMessageContents", "BatchRequestTooLong", "MissingParameter"}
-"""SQS refuses a whole batch for what is wrong with one of its entries."""
+"""Codes by which SQS refuses a whole batch although only one of its entries is wrong."""
 
 _MISSING: Final = {"NonExistentQueue", "QueueDoesNotExist"}
-"""The first from those that still answer as the older protocol did."""
+"""The first comes from services that still answer as the older protocol did."""
 
 
 class SqsSource:
-    """One queue.
+    """One queue, used through two clients with a connection pool each.
 
-    Two clients with a connection pool each: long polls that hold every connection of a pool would starve deletes.
+    Long polls that occupy every connection of a single pool would starve deletes.
     """
 
     def __init__(self, name: str, poll_client: SqsClient, call_client: SqsClient) -> None:
@@ -34,7 +34,7 @@ class SqsSource:
         self._system_attributes = [*_SYSTEM_ATTRIBUTES, *(["MessageDeduplicationId"] if self.fifo else [])]
 
     async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
-        """Long-poll."""
+        """Long-poll with ReceiveMessage, through the client that is kept for polls."""
         answer = await self._request(
             self._poll,
             "ReceiveMessage",
@@ -47,13 +47,13 @@ class SqsSource:
         return [_message(found) for found in answer.get("Messages", ())]
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
-        """DeleteMessageBatch; answers 200 with `Failed[]`, of which only what can succeed later is returned."""
+        """DeleteMessageBatch; of the entries that SQS reports as failed, return those that can still succeed."""
         entries = [{"Id": str(i), "ReceiptHandle": message.receipt} for i, message in enumerate(messages)]
         failed = await self._batch("DeleteMessageBatch", entries)
         return [messages[int(entry["Id"])] for entry in failed if entry.get("Code") not in _GONE]
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
-        """ChangeMessageVisibilityBatch."""
+        """ChangeMessageVisibilityBatch; an entry that fails is passed over, since its message comes again anyway."""
         entries = [
             {"Id": str(i), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
             for i, message in enumerate(messages)
@@ -61,7 +61,7 @@ class SqsSource:
         await self._batch("ChangeMessageVisibilityBatch", entries)
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        """SendMessageBatch, in as many calls as the 1 MiB that one call may carry needs."""
+        """SendMessageBatch, in as many calls as needed: one call carries 1 MiB at most."""
         failed: list[int] = []
         for chunk in _by_size(drafts):
             entries = [self._entry(position, drafts[position]) for position in chunk]
@@ -81,11 +81,14 @@ class SqsSource:
         if self.fifo:
             entry["MessageDeduplicationId"] = draft.dedup_id
         else:
-            entry["DelaySeconds"] = draft.delay_s  # a FIFO queue takes none a message
+            entry["DelaySeconds"] = draft.delay_s  # a FIFO queue takes no delay for a single message
         return entry
 
     async def _batch(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """The entries that failed, with their codes. One that is bad doesn't stand in the way of the others."""
+        """Call a batch operation; returns the entries that failed, with their codes.
+
+        Where SQS refuses the whole batch for one bad entry, each entry is sent alone.
+        """
         try:
             failed: Sequence[Mapping[str, Any]] = (await self._request(self._call, operation, Entries=entries)).get(
                 "Failed", ()
@@ -110,12 +113,12 @@ class SqsSource:
 
 
 def _short(code: str) -> str:
-    """NonExistentQueue of AWS.SimpleQueueService.NonExistentQueue."""
+    """Return the last part of a code: NonExistentQueue of AWS.SimpleQueueService.NonExistentQueue."""
     return code.rpartition(".")[2]
 
 
 def _by_size(drafts: Sequence[Draft]) -> list[list[int]]:
-    """Positions, grouped so that a group's bytes fit in one call."""
+    """Group the positions of drafts, in order, so that the bytes of each group fit in one call."""
     groups: list[list[int]] = []
     room = 0
     for position, draft in enumerate(drafts):

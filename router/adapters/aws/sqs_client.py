@@ -1,7 +1,7 @@
-"""SQS by its JSON protocol, without botocore in the way of each call: that costs more than all the rest of the router.
+"""SQS by its JSON protocol, without botocore in each call: that would cost more CPU than all the rest of the router.
 
-What botocore knows best stays its own: where credentials come from and when they are renewed, which endpoint a region
-has, which certificates are trusted and whether a proxy is in between.
+botocore still decides where credentials come from and when they are renewed, which endpoint a region has, which
+certificates are trusted, and whether there is a proxy.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from router.adapters.clock import SystemClock
 from router.ports import Clock
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Ten bodies of 1 MiB, each byte escaped by six. With less, ten bodies of quotes alone could never be received."""
+"""Ten bodies of 1 MiB whose every byte is escaped with six; a lower limit would leave some messages unreceivable."""
 CONNECT_TIMEOUT_S: Final = 5.0
 CREDENTIALS_KEPT_S: Final = 60.0
-"""Botocore renews temporary credentials ten minutes before their end: a minute more does no harm."""
+"""How long credentials are kept. botocore renews them ten minutes before their end, so a minute does no harm."""
 
-_KEEP_ALIVE_S: Final = 12.0  # as aiobotocore: a connection that the server has closed meanwhile costs a failed call
-_MAX_DIRECT_BYTES: Final = 1024 * 1024  # aiohttp warns of a larger body that is given as bytes
+_KEEP_ALIVE_S: Final = 12.0  # as aiobotocore has it: a call fails on a connection that the server has just closed
+_MAX_DIRECT_BYTES: Final = 1024 * 1024  # aiohttp warns about a larger body that is given as bytes
 _MAX_MESSAGE_CHARS: Final = 500
 _OK: Final = 200
 _SKEWED: Final = {
@@ -56,27 +56,27 @@ _CREDENTIALS_REFUSED: Final = {
     *_SKEWED,
 }
 _FAULTS: Final = (aiohttp.ClientError, BotoCoreError, TimeoutError, OSError, ValueError, RecursionError)
-"""ValueError: msgspec's DecodeError, a header that can't be sent; RecursionError: nesting without end."""
+"""ValueError stands for msgspec's DecodeError and for a header that can't be sent, RecursionError for deep nesting."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 class SqsError(Exception):
-    """A call failed. Unless SQS says why (`code`), nothing is known to have happened; `__cause__` has the rest."""
+    """A call failed. Without a `code` from SQS, whether it had an effect is not known; `__cause__` says more."""
 
     def __init__(self, message: str, code: str = "", status: int = 0) -> None:
-        self.code = code  # AWS.SimpleQueueService.NonExistentQueue, say; empty where SQS gave none
+        self.code = code  # such as AWS.SimpleQueueService.NonExistentQueue; empty where SQS gave none
         self.message = message
-        self.status = status  # HTTP's; 0 without an answer
+        self.status = status  # of HTTP; 0 without an answer
         super().__init__(f"{code}: {message}" if code else message)
 
 
 class SqsClient:
-    """One endpoint with a connection pool of its own. No retries: that is the caller's decision.
+    """Calls one endpoint through a connection pool of its own; it retries nothing, since the caller decides about that.
 
-    A call ends within CONNECT_TIMEOUT_S + read_timeout_s, in which a wait for a free connection counts; a renewal
-    of credentials, rare and botocore's business, comes on top.
+    A call ends within CONNECT_TIMEOUT_S + read_timeout_s, a wait for a free connection included. A renewal of
+    credentials by botocore, which is rare, comes on top.
     """
 
     def __init__(
@@ -93,25 +93,25 @@ class SqsClient:
     ) -> None:
         self.endpoint_url = endpoint_url
         self._url = URL(endpoint_url)
-        # What is signed must be what is sent, so the header is ours and not aiohttp's.
+        # What is signed must be what is sent, so this client sets the header itself and aiohttp does not.
         self._host = self._url.host_port_subcomponent or ""
         self._path = self._url.raw_path
         self._signer = Signer(region)
-        self._credentials = _Kept(credentials, clock)
+        self._credentials = _CredentialsCache(credentials, clock)
         self._clock = clock
-        self._offset_s = 0.0  # of the server's clock from ours
+        self._offset_s = 0.0  # how far the server's clock is ahead of ours
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE_S, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S + read_timeout_s, sock_connect=CONNECT_TIMEOUT_S),
             headers={"Accept-Encoding": "identity", "User-Agent": "cellrouter"},
             skip_auto_headers=("Accept",),
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # none was asked for, and a small answer can't become a huge one
+            auto_decompress=False,  # no compression was asked for; so a small answer can't become a huge one
             proxy=proxy,
         )
 
     async def call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
-        """POST one operation (`ReceiveMessage`) and return its answer. Raises SqsError for all that can go wrong."""
+        """POST one operation, such as `ReceiveMessage`, and return its answer. Raises SqsError for every failure."""
         try:
             status, headers, body = await self._post(f"AmazonSQS.{operation}", _encoder.encode(parameters))
             if status == _OK:
@@ -123,7 +123,7 @@ class SqsClient:
         raise refusal
 
     async def close(self) -> None:
-        """Close all connections; calls that are under way fail."""
+        """Close all connections; calls in progress fail."""
         await self._session.close()
 
     async def _post(self, target: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
@@ -137,7 +137,7 @@ class SqsClient:
             return response.status, response.headers, await _read(response)
 
     def _learn(self, code: str, headers: Mapping[str, str]) -> None:
-        """What a refusal says of our clock and our credentials, for the next call."""
+        """Learn from a refusal, for the next call: drop refused credentials, and follow the server's clock."""
         if code in _CREDENTIALS_REFUSED:
             self._credentials.drop()
         server = _date_s(headers.get("Date", ""))
@@ -145,8 +145,8 @@ class SqsClient:
             self._offset_s = server - self._clock.time_ms() / 1000
 
 
-class _Kept:
-    """Credentials, asked for again after a while: asking botocore for each call would cost as much as signing."""
+class _CredentialsCache:
+    """Keeps credentials for a while: asking botocore at each call would cost as much as signing."""
 
     def __init__(self, load: Callable[[], Awaitable[Credentials]], clock: Clock) -> None:
         self._load = load
@@ -155,14 +155,14 @@ class _Kept:
         self._until = 0.0
 
     async def get(self) -> Credentials:
-        """Those to sign with now."""
+        """Return the credentials to sign with now; asks botocore when they have been kept long enough."""
         if self._kept is None or self._clock.monotonic() >= self._until:
             self._kept = await self._load()
             self._until = self._clock.monotonic() + CREDENTIALS_KEPT_S
         return self._kept
 
     def drop(self) -> None:
-        """Ask again at the next call."""
+        """Forget the credentials, so that the next call asks botocore."""
         self._kept = None
 
 
@@ -174,7 +174,7 @@ async def open_sqs_client(
     read_timeout_s: float,
     clock: Clock | None = None,
 ) -> SqsClient:
-    """A client that closes with the stack. Raises what botocore raises where its configuration can't be used."""
+    """Open a client that closes with the stack. Raises what botocore raises when its configuration can't be used."""
     session = get_session()
     async with session.create_client("sqs", region_name=config.region, endpoint_url=config.endpoint_url) as model:
         endpoint_url = str(model.meta.endpoint_url)
@@ -182,7 +182,7 @@ async def open_sqs_client(
     client = SqsClient(
         endpoint_url,
         config.region,
-        lambda: _frozen(session),
+        lambda: _current_credentials(session),
         clock or SystemClock(),
         connections=connections,
         read_timeout_s=read_timeout_s,
@@ -193,8 +193,8 @@ async def open_sqs_client(
     return client
 
 
-async def _frozen(session: Any) -> Credentials:
-    """What botocore's chain gives now; it renews temporary credentials when they need it."""
+async def _current_credentials(session: Any) -> Credentials:
+    """Ask botocore's chain for credentials; it renews temporary ones when they are near their end."""
     found = await session.get_credentials()
     if found is None:
         raise ValueError("no AWS credentials found")
@@ -203,7 +203,7 @@ async def _frozen(session: Any) -> Credentials:
 
 
 def _tls(ca_bundle: str | None) -> ssl.SSLContext:
-    """Trusts what botocore would: AWS_CA_BUNDLE, or else the certificates that come with it."""
+    """Trust what botocore would: AWS_CA_BUNDLE, or the certificates that come with botocore."""
     trusted = Path(ca_bundle or get_cert_path(verify=True))
     if trusted.is_dir():
         return ssl.create_default_context(capath=str(trusted))
@@ -211,7 +211,7 @@ def _tls(ca_bundle: str | None) -> ssl.SSLContext:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """All of an answer. Raises ValueError for one that is too large."""
+    """Read a whole answer. Raises ValueError for one of more than MAX_ANSWER_BYTES."""
     chunks: list[bytes] = []
     size = 0
     while chunk := await response.content.readany():
@@ -223,7 +223,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _answer(body: bytes) -> dict[str, Any]:
-    """An answer without its nulls, which mean the same as nothing there."""
+    """Decode an answer and leave out its nulls, which mean the same as a missing field."""
     found = _decoder.decode(body) if body else {}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -238,7 +238,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> SqsError:
     old_code = headers.get("x-amzn-query-error", "").partition(";")[0]
     code = old_code or str(found.get("__type", "")).rpartition("#")[2]
     message = str(found.get("message") or found.get("Message") or f"HTTP {status}")
-    # Only the first line: where a signature is wrong, AWS repeats in the others all that was signed, the token with it.
+    # Only the first line: where a signature is wrong, the others repeat all that was signed, the token included.
     refusal = SqsError(message.partition("\n")[0][:_MAX_MESSAGE_CHARS], code, status)
     refusal.__cause__ = cause
     return refusal

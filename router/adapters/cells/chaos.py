@@ -1,4 +1,4 @@
-"""Fault injection into a running instance, by the wire contract."""
+"""Injects faults into a running instance, as the wire contract says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _FORBIDDEN = 403
 
 
 async def inject(session: aiohttp.ClientSession, secret: str, address: str, fault: Fault) -> None:
-    """Have the instance at this address fail. Raises ChaosRefusedError, CellUnavailableError."""
+    """Have the instance at `address` (host:port) misbehave as `fault` says.
+
+    Raises ChaosRefusedError with the reason when it refuses, and CellUnavailableError when it can't be reached.
+    """
     headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
     body, url = msgspec.json.encode(fault), f"http://{address}{protocol.CHAOS_PATH}"
     try:
@@ -22,7 +25,7 @@ async def inject(session: aiohttp.ClientSession, secret: str, address: str, faul
             if not response.ok:
                 raise ChaosRefusedError(f"{address} refuses: {await _reason(response)}")
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        # A process that kills itself answers nothing; one that is not there can't even be connected to.
+        # A process that kills itself sends no answer. One that does not run refuses the connection.
         if fault.kind is not FaultKind.CRASH or isinstance(error, aiohttp.ClientConnectorError):
             raise CellUnavailableError(f"{address} can't be reached: {type(error).__name__}: {error}") from error
 
@@ -33,5 +36,5 @@ async def _reason(response: aiohttp.ClientResponse) -> str:
         reason = str(msgspec.json.decode(text)["detail"])
     except (msgspec.DecodeError, KeyError, TypeError):
         reason = f"HTTP {response.status}: {text}"
-    allowed = "; cells.chaos = true allows it, once the cell has been started anew with it"
+    allowed = "; cells.chaos = true allows it, once the cell has been started again with it"
     return reason + (allowed if response.status == _FORBIDDEN else "")

@@ -1,4 +1,4 @@
-"""CellClient over HTTP, by the wire contract."""
+"""CellClient over HTTP, as the wire contract says."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ _result = msgspec.json.Decoder(protocol.EventResult)
 
 
 class HttpCellClient:
-    """POSTs batches and reads results as they stream. What a cell sends is not trusted: bounded, checked, in time."""
+    """POSTs batches and reads the results as they stream back.
+
+    A cell's answer is not trusted: its size and its time are bounded, and every line is checked.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, secret: str, event_timeout_s: float) -> None:
         self._session = session
         self._headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
         self._deadline_s = event_timeout_s
-        # A little longer than the cell's own deadline: its `failed` is better evidence than our giving up.
+        # 5 s longer than the cell's own deadline: its `failed` says more than that the router gave up.
         self._patience_s = event_timeout_s + 5
         self._timeout = aiohttp.ClientTimeout(total=self._patience_s, sock_connect=2)
 
     async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
-        """Yield results as they come."""
+        """POST the batch to the instance and yield its results as they arrive."""
         url = f"http://{target.address}{protocol.EVENTS_PATH}"
         try:
             async with self._session.post(
@@ -55,7 +58,7 @@ class HttpCellClient:
 
 
 async def _results(response: aiohttp.ClientResponse, count: int, patience_s: float) -> AsyncIterator[Result]:
-    """Each index once. Raises ValueError (DecodeError among them) for garbage and for lines without end."""
+    """Yield each index at most once. Raises ValueError, of which DecodeError is one, for garbage and too long lines."""
     open_ = set(range(count))
     while open_:
         line = await response.content.readline()
@@ -72,12 +75,12 @@ async def _results(response: aiohttp.ClientResponse, count: int, patience_s: flo
             Outcome(found.outcome.value),
             (found.reason or "")[: protocol.MAX_REASON_CHARS],
             found.duplicate,
-            waited_s=_believed(found.waited_s, patience_s),
+            waited_s=_plausible(found.waited_s, patience_s),
         )
 
 
-def _believed(waited_s: float, patience_s: float) -> float:
-    """No event can have waited longer than its call may last, and none less than nothing."""
+def _plausible(waited_s: float, patience_s: float) -> float:
+    """Return the wait that the cell states, in seconds; 0 where it can't be, since the call may not last that long."""
     return waited_s if isfinite(waited_s) and 0 <= waited_s <= patience_s else 0.0
 
 

@@ -1,4 +1,4 @@
-"""InstanceControl over HTTP, by the wire contract."""
+"""InstanceControl over HTTP, as the wire contract says."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _health = msgspec.json.Decoder(list[protocol.ComponentHealth])
 
 
 class HttpCellControl:
-    """What a controller asks of an instance, beside events. It may be sick: every call ends in time."""
+    """Asks instances for their components and for restarts. An instance may be sick, so every call ends in time."""
 
     def __init__(self, session: aiohttp.ClientSession, secret: str) -> None:
         self._session = session
         self._headers = {"Authorization": protocol.bearer(secret)}
 
     async def components(self, address: str, within_s: float) -> list[ComponentView]:
-        """GET /components."""
+        """GET /components: have the instance check its components now."""
         body = await self._call("GET", address, protocol.COMPONENTS_PATH, within_s)
         try:
             return [ComponentView(c.name, c.healthy, c.detail) for c in _health.decode(body)]
@@ -28,7 +28,7 @@ class HttpCellControl:
             raise CellUnavailableError(f"{address}: not a list of components: {error}") from error
 
     async def restart(self, address: str, component: str, within_s: float) -> None:
-        """POST /v1/components/{name}/restart."""
+        """POST /v1/components/{name}/restart: have the instance restart one component, or itself."""
         await self._call("POST", address, protocol.COMPONENT_RESTART_PATH.format(name=component), within_s)
 
     async def _call(self, method: str, address: str, path: str, within_s: float) -> bytes:

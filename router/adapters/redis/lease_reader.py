@@ -17,7 +17,7 @@ import msgspec
 
 from cell_worker import protocol
 from router.core.models import LeaseView
-from router.core.telemetry import LeaseRefused
+from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 MAX_AGE_MS: Final = 60_000  # without a new heartbeat: the longest `cells.lease_ttl_s`
 
@@ -25,7 +25,11 @@ Network = IPv4Network | IPv6Network
 
 
 class _LeaseRefusedError(Exception):
-    """A lease is not trusted; the text is the reason, in one word."""
+    """A lease is not trusted, for this reason."""
+
+    def __init__(self, reason: LeaseRefusal) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ class LeaseReader:
                 try:
                     self._trusted[field] = self._checked(field, value, now_ms)
                 except _LeaseRefusedError as refused:
-                    self._tell(LeaseRefused(field, str(refused)))
+                    self._tell(LeaseRefused(field, refused.reason))
         self._values = dict(values)
         self._trusted = {field: found for field, found in self._trusted.items() if field in values}
         return tuple(found.view(now_ms) for found in self._trusted.values())
@@ -82,25 +86,25 @@ class LeaseReader:
         try:
             lease = msgspec.json.decode(value, type=protocol.Lease)
         except msgspec.DecodeError as error:
-            raise _LeaseRefusedError("garbage") from error
+            raise _LeaseRefusedError(LeaseRefusal.GARBAGE) from error
         before = self._trusted.get(field)
         record = before.record if before and before.lease.record == lease.record else self._record(field, lease)
         if not hmac.compare_digest(lease.proof.encode(), protocol.beat_proof(lease, self._secret).encode()):
-            raise _LeaseRefusedError("unsigned")
+            raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
         if before and before.record.instance_id == record.instance_id and lease.beat <= before.lease.beat:
-            raise _LeaseRefusedError("replayed")
+            raise _LeaseRefusedError(LeaseRefusal.REPLAYED)
         return _TrustedLease(record, lease, now_ms)
 
     def _record(self, field: str, lease: protocol.Lease) -> protocol.InstanceRecord:
         record = protocol.verify_record(lease.record, self._secret)
         if record is None:
-            raise _LeaseRefusedError("unsigned")
+            raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
         if record.environment != self._environment:
-            raise _LeaseRefusedError("foreign")
+            raise _LeaseRefusedError(LeaseRefusal.FOREIGN)
         if field != protocol.lease_field(record.cell_id, record.generation):
-            raise _LeaseRefusedError("misplaced")
+            raise _LeaseRefusedError(LeaseRefusal.MISPLACED)
         if not self._is_ours(record.address):
-            raise _LeaseRefusedError("network")
+            raise _LeaseRefusedError(LeaseRefusal.NETWORK)
         return record
 
     def _is_ours(self, address: str) -> bool:

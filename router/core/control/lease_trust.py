@@ -7,16 +7,9 @@ only after the registry has been read without a gap for as long as a lease lives
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 
 from router.core.models import InstanceView, LeaseView
-
-
-class LeaseFault(StrEnum):
-    """What the provisioner says against a live lease."""
-
-    UNKNOWN = "unknown"  # it never started such an instance
-    ADDRESS = "address"  # it has put the instance elsewhere
+from router.core.telemetry import LeaseRefusal
 
 
 class LeaseTrust:
@@ -41,7 +34,7 @@ class LeaseTrust:
 
 def refused_leases(
     leases: Iterable[LeaseView], instances: Mapping[tuple[str, int], InstanceView]
-) -> dict[LeaseView, LeaseFault]:
+) -> dict[LeaseView, LeaseRefusal]:
     """Pick the leases that the provisioner contradicts by its `instances`, by cell and generation.
 
     A provisioner that knows no addresses contradicts nobody.
@@ -52,7 +45,7 @@ def refused_leases(
     return {lease: fault for lease, fault in found.items() if fault is not None}
 
 
-def why_refused(lease: LeaseView, instance: InstanceView | None) -> LeaseFault | None:
+def why_refused(lease: LeaseView, instance: InstanceView | None) -> LeaseRefusal | None:
     """Say why a live lease is not that of the instance which was launched for it; None when nothing is against it.
 
     A provisioner that has addresses knows where it has put an instance. A lease from elsewhere, or of an instance that
@@ -61,5 +54,5 @@ def why_refused(lease: LeaseView, instance: InstanceView | None) -> LeaseFault |
     if not lease.live:
         return None
     if instance is None:
-        return LeaseFault.UNKNOWN
-    return LeaseFault.ADDRESS if instance.address not in ("", lease.address) else None
+        return LeaseRefusal.UNKNOWN
+    return LeaseRefusal.ADDRESS if instance.address not in ("", lease.address) else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from router.core.control.lease_trust import LeaseFault, refused_leases
+from router.core.control.lease_trust import refused_leases
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView, LeaseView, Reason
-from router.core.telemetry import ActionTaken, LeaseRefused
+from router.core.telemetry import ActionTaken, LeaseRefusal, LeaseRefused
 from router.ports import Observer, Provisioner
 
 
@@ -19,7 +19,7 @@ class Fleet:
         self._observer = observer
         self._seen: dict[tuple[str, int], InstanceView] = {}
         self._stopping: set[tuple[str, int]] = set()
-        self._told: set[tuple[str, int, str, LeaseFault]] = set()  # refused leases: cell, generation, address, fault
+        self._told: set[tuple[str, int, str, LeaseRefusal]] = set()  # refused leases: cell, generation, address, fault
         self._why_unseen: Reason | None = None  # why the provisioner failed last, until it answers again
 
     @property

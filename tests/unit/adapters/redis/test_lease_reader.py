@@ -10,7 +10,7 @@ import pytest
 
 from cell_worker import protocol
 from router.adapters.redis.lease_reader import MAX_AGE_MS, LeaseReader
-from router.core.telemetry import LeaseRefused
+from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 SECRET = "a-secret-for-tests"
 FIELD = "cell-0001/3"
@@ -66,7 +66,7 @@ def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str)
     for _ in range(3):
         views = world.reader.read(1000, {FIELD: value, "cell-0005/3": lease(other)})
         assert [view.cell_id for view in views] == ["cell-0005"]
-    assert world.told == [LeaseRefused(FIELD, reason)]
+    assert world.told == [LeaseRefused(FIELD, LeaseRefusal(reason))]
 
 
 def test_an_honest_lease_lives_until_its_end_and_with_each_beat_longer() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from router.core.control.lease_trust import LeaseFault, LeaseTrust, refused_leases
+from router.core.control.lease_trust import LeaseTrust, refused_leases
 from router.core.models import InstanceView, LeaseView
+from router.core.telemetry import LeaseRefusal
 
 
 def test_trust_needs_a_lease_lifetime_of_reading_without_a_gap() -> None:
@@ -29,7 +30,7 @@ def test_a_lease_is_refused_that_the_provisioner_contradicts() -> None:
         ("cell-0000", 1): InstanceView("cell-0000", 1, running=True, address="10.0.0.1:8080"),
         ("cell-0000", 2): InstanceView("cell-0000", 2, running=True, address="10.6.6.6:8080"),
     }
-    assert refused_leases(leases, placed) == {leases[1]: LeaseFault.ADDRESS, leases[2]: LeaseFault.UNKNOWN}
+    assert refused_leases(leases, placed) == {leases[1]: LeaseRefusal.ADDRESS, leases[2]: LeaseRefusal.UNKNOWN}
 
 
 def test_a_provisioner_that_knows_no_addresses_refuses_no_lease() -> None:
