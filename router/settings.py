@@ -1,6 +1,6 @@
-"""The configuration: one TOML file (`CELLROUTER_CONFIG`) and `CELLROUTER_<SECTION>_<KEY>` variables, which win.
+"""The configuration: one TOML file (`CELLROUTER_CONFIG`) and `CELLROUTER_<SECTION>_<KEY>` variables, which win over it.
 
-Settings only assemble what the parts take; `check` names every fault at once, with its key and its line.
+Settings only collect what the parts of a process need. `check` names every fault at once, with its key and its place.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from router.core.messages.parser import compile_path
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
-LIVE: Final = "live"  # the environment that nobody plays with
-MIN_DRAIN_S: Final = 2.0  # beside a long poll
+LIVE: Final = "live"  # the production environment: no chaos there unless the settings allow it
+MIN_DRAIN_S: Final = 2.0  # left for draining after a long poll has ended
 
 
 def _jmespath(text: str) -> str:
@@ -79,19 +79,21 @@ class _Section(BaseModel):
 
 
 class AwsSection(_Section):
-    """Where AWS is, and how what is made there is named. Credentials come from the environment, as always on AWS."""
+    """Where AWS is, and how resources are named there. Credentials come from the environment, as for every AWS tool."""
 
-    region: str = Field(default="us-east-1", description="the region")
-    endpoint_url: HttpUrl | None = Field(default=None, description="of LocalStack or MiniStack; none for AWS itself")
-    prefix: Name = Field(default="cellrouter", description="begins the names of buckets, streams and hold queues")
+    region: str = Field(default="us-east-1", description="the AWS region")
+    endpoint_url: HttpUrl | None = Field(default=None, description="of LocalStack or MiniStack; not set: AWS itself")
+    prefix: Name = Field(
+        default="cellrouter", description="the names of buckets, streams and hold queues begin with it"
+    )
     firehose_role: str = Field(
         default="arn:aws:iam::000000000000:role/cellrouter-firehose",
-        description="the role by which Firehose writes to buckets",
+        description="the role that Firehose writes to buckets with",
     )
 
 
 class RedisSection(_Section):
-    """The registry."""
+    """The Redis or Valkey that holds the registry."""
 
     url: RedisUrl = Field(
         default="redis://127.0.0.1:6379/0",
@@ -100,7 +102,7 @@ class RedisSection(_Section):
 
 
 class SourceSection(_Section):
-    """The queue that events arrive on, and how they are read."""
+    """The queue that events arrive on, and how they are read from it."""
 
     queue: SourceName = Field(default="cellrouter-events", description="the source queue; FIFO when it ends with .fifo")
     dead_letter_queue: QueueName = Field(default="cellrouter-dead-letters", description="the dead-letter queue")
@@ -110,114 +112,137 @@ class SourceSection(_Section):
     visibility_s: int = Field(
         default=30, ge=5, le=43200, description="how long a received message stays hidden at a time"
     )
-    wait_s: int = Field(default=10, ge=0, le=20, description="of one long poll")
-    pollers: int = Field(default=2, ge=1, le=50, description="long polls at once")
-    max_messages: int = Field(default=1000, ge=10, le=100_000, description="messages in memory at once")
-    max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, description="bytes of messages in memory at once")
+    wait_s: int = Field(default=10, ge=0, le=20, description="how many seconds one long poll waits")
+    pollers: int = Field(default=2, ge=1, le=50, description="how many long polls run at once")
+    max_messages: int = Field(default=1000, ge=10, le=100_000, description="the most messages in memory at once")
+    max_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1024 * 1024, description="the most bytes of messages in memory at once"
+    )
     partition_key: JmesPath = Field(
         default="",
-        description="JMESPath, with match(text, 'regex'); empty: account or bucket of an S3 object, else tenant keys",
+        description="JMESPath, with match(text, 'regex'); empty: an S3 object's account or bucket, else tenant keys",
     )
     event_id: JmesPath = Field(
-        default="", description="JMESPath; empty: an S3 object's version, else event_id, id, the message's"
+        default="", description="JMESPath to it; empty: an S3 object's version, else event_id, id, or the message's id"
     )
     payload_bucket: BucketName = Field(
         default="",
-        description="from where the S3 pointers of SQS' extended client are followed; empty: they are not accepted",
+        description="bucket that S3 pointers of SQS' extended client may name; empty: pointers are not accepted",
     )
 
 
 class RetrySection(_Section):
-    """What happens after a failure."""
+    """What is done with an event after a failure."""
 
     max_attempts: int = Field(
         default=5, ge=1, le=100, description="times the handler may fail before the dead-letter queue"
     )
-    base_delay_s: Seconds = Field(default=1.0, description="the first delay's ceiling; doubles, with full jitter")
-    max_delay_s: float = Field(default=300.0, gt=0, le=900, description="the highest ceiling")
+    base_delay_s: Seconds = Field(
+        default=1.0, description="the ceiling of the first delay; it doubles each time, with full jitter"
+    )
+    max_delay_s: float = Field(default=300.0, gt=0, le=900, description="the highest ceiling of a delay")
     quarantine_s: float = Field(
         default=900.0,
         ge=0,
         le=14 * 24 * 3600,
-        description="how long a key stays in quarantine that killed two instances, or failed max_attempts times "
-        "in a row while others did not; 0: until it is released by hand",
+        description="how long a key stays in quarantine, after it killed two instances or failed max_attempts times "
+        "in a row while others did not; 0: until a person releases it",
     )
 
 
 class CellsSection(_Section):
-    """The cells and their workers."""
+    """The cells, and how their workers run."""
 
-    count: int = Field(default=4, ge=1, le=1000, description="how many cells")
+    count: int = Field(
+        default=4, ge=1, le=1000, description="how many cells there are, unless the policy says another number"
+    )
     provisioner: Literal["subprocess", "docker", "external"] = Field(
         default="subprocess",
-        description="who starts workers: the controller, as processes or as containers; or something else, external",
+        description="who starts workers: the controller, as processes or containers, or something else (external)",
     )
     handler: HandlerName = Field(
         default="cell_worker.handlers.security:SecurityMonitor", description="package.module:name"
     )
     data_dir: Path = Field(
         default=Path("cellrouter-data"),
-        description="holds the cells' volumes, logs and process ids, and what a router last knew of them",
+        description="holds the cells' volumes, logs and process ids, and the last routing of a router",
     )
     redis_url: RedisUrl | None = Field(
-        default=None, description="where Redis is for workers, best with a user of their own; none: redis.url"
+        default=None, description="where Redis is for workers, best with a user of their own; not set: redis.url"
     )
-    concurrency: int = Field(default=16, ge=1, le=1000, description="events a worker works on at once")
+    concurrency: int = Field(default=16, ge=1, le=1000, description="how many events a worker works on at once")
     side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
     chaos: bool | None = Field(
         default=None,
         description="allows fault injection by `cellrouter chaos`; not set: everywhere but in the environment `live`",
     )
-    event_timeout_s: Seconds = Field(default=60.0, description="for one event in its handler; longer counts as failed")
+    event_timeout_s: Seconds = Field(
+        default=60.0, description="for one event in its handler; an event that takes longer counts as failed"
+    )
     lease_ttl_s: float = Field(
-        default=2.0, ge=0.5, le=60, description="of an instance's lease; a hung one is found that fast"
+        default=2.0, ge=0.5, le=60, description="how long an instance's lease lasts; a hung instance is found that fast"
     )
     networks: Networks = Field(
         default="127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7",
-        description="where instances may be; a lease that names an address elsewhere is refused",
+        description="where instances may be; a lease with an address elsewhere is refused",
     )
-    launch_timeout_s: Seconds = Field(default=30.0, description="for a launched instance to be ready")
+    launch_timeout_s: Seconds = Field(default=30.0, description="how long a launched instance may take to be ready")
     warm_up_s: float = Field(
         default=60.0, ge=0, le=3600, description="how long a new instance may be slow before it counts as sick"
     )
-    drain_timeout_s: Seconds = Field(default=15.0, description="for routers and workers to finish after a SIGTERM")
+    drain_timeout_s: Seconds = Field(
+        default=15.0, description="how long routers and workers may take to finish after a SIGTERM"
+    )
 
 
 class DockerSection(_Section):
-    """Containers of workers, with `cells.provisioner = "docker"`. `DOCKER_HOST` says where the engine is."""
+    """The workers' containers, with `cells.provisioner = "docker"`. `DOCKER_HOST` says where the engine is."""
 
-    image: str = Field(default="cellrouter", min_length=1, description="of workers; its handler is `cells.handler`")
-    network: str = Field(default="bridge", min_length=1, description="that workers are in; routers must reach it")
+    image: str = Field(
+        default="cellrouter",
+        min_length=1,
+        description="the workers' image; it must contain the handler `cells.handler`",
+    )
+    network: str = Field(
+        default="bridge", min_length=1, description="the network that workers are in; routers must reach it"
+    )
     prefix: Name = Field(
         default="cellrouter",
-        description="begins the names of containers and volumes; another installation on the engine needs another one",
+        description="names of containers and volumes begin with it; each installation on an engine needs its own",
     )
     labels: Labels = Field(default="", description="more labels for containers and volumes: name=value,name=value")
-    memory_mb: int = Field(default=512, ge=64, le=1024 * 1024, description="a worker's memory, MiB; none of it is swap")
+    memory_mb: int = Field(
+        default=512, ge=64, le=1024 * 1024, description="a worker's memory in MiB; none of it is swap"
+    )
     cpus: float = Field(default=1.0, ge=0.01, le=1024, description="a worker's share of CPUs")
-    pids: int = Field(default=256, ge=16, le=100_000, description="processes and threads of a worker")
+    pids: int = Field(default=256, ge=16, le=100_000, description="the most processes and threads of a worker")
 
 
 class ApiSection(_Section):
     """Where a router or controller serves /healthz, /readyz, /metrics, /cells and /audit."""
 
-    host: str = Field(default="127.0.0.1", description="to listen on")
-    port: Port = Field(default=8080, description="to listen on")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: Port = Field(default=8080, description="port to listen on")
 
 
 class LogSection(_Section):
-    """What is logged, and how."""
+    """What is logged, and in which form."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least that is logged")
-    format: Literal["json", "console"] = Field(default="json", description="JSON lines, or for people")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the lowest level that is logged"
+    )
+    format: Literal["json", "console"] = Field(default="json", description="JSON lines, or text for people")
 
 
 class Settings(_Section):
-    """Everything."""
+    """All settings of a router or a controller."""
 
-    environment: Name = Field(default=LIVE, description="its queues, cells and map are its own: live, stress, …")
+    environment: Name = Field(
+        default=LIVE, description="name of the environment, whose queues, cells and map are its own: live, stress, …"
+    )
     secret: SecretStr = Field(
-        min_length=16, description="of routers, controllers and cells: signs leases, authenticates calls; required"
+        min_length=16,
+        description="shared by routers, controllers and cells: signs leases, authenticates calls; required",
     )
     aws: AwsSection = AwsSection()
     redis: RedisSection = RedisSection()
@@ -230,7 +255,7 @@ class Settings(_Section):
 
     @property
     def chaos(self) -> bool:
-        """Whether cells may be made to fail."""
+        """Return whether faults may be injected: as `cells.chaos` says, else everywhere but in `live`."""
         return self.environment != LIVE if self.cells.chaos is None else self.cells.chaos
 
 
@@ -242,7 +267,7 @@ _SECTIONS: Final = {
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """The settings of this environment. Raises ConfigError that names every fault, a line each."""
+    """Return the settings that `environ` and the file make. Raises ConfigError, which names every fault, one a line."""
     settings, faults = check(environ)
     if settings is None:
         raise ConfigError("\n".join(faults))
@@ -250,7 +275,7 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
-    """The settings, and every fault as `where: key: what is wrong`. With a fault there are no settings."""
+    """Return the settings and every fault, as `where: key: what is wrong`; with any fault there are no settings."""
     path = Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None
     text, faults = _read(path)
     document, fault = _parse(path, text)
@@ -285,7 +310,7 @@ def _parse(path: Path | None, text: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _key_of(variable: str) -> tuple[str, ...]:
-    """CELLROUTER_REDIS_URL → ("redis", "url"); CELLROUTER_SECRET → ("secret",)."""
+    """Split a variable's name: CELLROUTER_REDIS_URL is ("redis", "url"), CELLROUTER_SECRET is ("secret",)."""
     rest = variable.removeprefix(PREFIX).lower()
     section, _, key = rest.partition("_")
     return (section, key) if section in _SECTIONS and key else (rest,)
@@ -318,7 +343,7 @@ def _describe(details: Any, variables: Mapping[tuple[str, ...], str], path: Path
 
 
 def _place(key: tuple[str, ...], variables: Mapping[tuple[str, ...], str], path: Path | None, text: str) -> str:
-    """Where a key is set, or could be."""
+    """Say where a key is set, or could be: in a variable, a line of the file, the file, or the environment."""
     if key in variables:
         return variables[key]
     line = _line_of(text, key)
@@ -326,7 +351,7 @@ def _place(key: tuple[str, ...], variables: Mapping[tuple[str, ...], str], path:
 
 
 def _at_odds(settings: Settings) -> list[tuple[tuple[str, str], str]]:
-    """Keys whose values are good by themselves, but not together."""
+    """Return the keys whose values are valid by themselves but not together, each with the reason."""
     wait_s, drain_s = settings.source.wait_s, settings.cells.drain_timeout_s
     if drain_s >= wait_s + MIN_DRAIN_S:
         return []
@@ -345,12 +370,15 @@ def _suggestion(key: tuple[str, ...]) -> str:
 
 
 def _natural(fault: str) -> list[tuple[bool, int, str]]:
-    """Sorts line 9 before line 10."""
+    """Return a sort key that puts line 9 before line 10."""
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", fault)]
 
 
 def _line_of(text: str, key: tuple[str, ...]) -> int | None:
-    """The line of a key, or of its section. The settings need only `[section]` and `key = value`."""
+    """Return the line, from 1, that sets a key or begins its section; None for none.
+
+    It understands `[section]` and `key = value`, which is all that the settings need of TOML.
+    """
     section: tuple[str, ...] = ()
     found = None
     for number, line in enumerate(text.splitlines(), start=1):

@@ -26,7 +26,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
-from router.api.app import Readiness, create_app
+from router.api.app import create_app
 from router.api.published import Published
 from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
 from router.bootstrap.queues import aws_of, names_of, queues_of
@@ -35,6 +35,7 @@ from router.bootstrap.workers import provisioner_of
 from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
+from router.core.models import Reason
 from router.ports import CellRegistry
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
@@ -76,8 +77,8 @@ async def run_router(settings: Settings) -> None:
         lanes = Published(lambda: lane_views(dispatcher), _CLOCK)
         metrics.watch_lanes(lambda: lanes.newest)
 
-        def missing() -> Readiness:
-            return Readiness([] if dispatcher.routed.is_set() else ["no slot map read yet"])
+        def missing() -> Sequence[Reason]:
+            return [] if dispatcher.routed.is_set() else ["no slot map read yet"]
 
         async def cells() -> Sequence[Any]:
             return lanes.newest
@@ -116,8 +117,8 @@ async def run_controller(settings: Settings) -> None:
         fleet = Published(lambda: fleet_view(controller.view), _CLOCK)
         metrics.watch_fleet(lambda: fleet.newest)
 
-        def missing() -> Readiness:
-            return Readiness([] if controller.reachable else ["the registry can't be reached"])
+        def missing() -> Sequence[Reason]:
+            return [] if controller.reachable else ["the registry can't be reached"]
 
         async def cells() -> Sequence[Any]:
             if fleet.newest is not None:

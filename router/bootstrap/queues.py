@@ -1,4 +1,4 @@
-"""The queues of an environment and what events arrive on, from its settings."""
+"""Opens the queues of an environment, and makes what events arrive on, as its settings say."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLOCK = SystemClock()
 
 
 def names_of(settings: Settings) -> ResourceNames:
-    """How everything of this environment is called."""
+    """Return the names of the AWS resources of this environment."""
     source = settings.source
     return ResourceNames(
         settings.aws.prefix, settings.environment, source.queue, source.dead_letter_queue, source.quarantine_queue
@@ -25,22 +25,22 @@ def names_of(settings: Settings) -> ResourceNames:
 
 
 def aws_of(settings: Settings) -> AwsConfig:
-    """How AWS is reached."""
+    """Return the region and endpoint by which AWS is reached."""
     return AwsConfig(settings.aws.region, settings.aws.endpoint_url)
 
 
 async def queues_of(stack: AsyncExitStack, settings: Settings) -> tuple[SqsSource, Callable[[str], SqsSource]]:
-    """The source, and a way to every other queue."""
+    """Open the source queue, and return it with a function that opens any other queue by its name."""
     aws = aws_of(settings)
-    # 0: as many as there are polls. One of every hold queue, of the quarantine queue and of every poller may be open
-    # at once, and cells are added while the router runs.
+    # No limit of connections (0): each hold queue, the quarantine queue and each poller may have a poll open at once,
+    # and cells are added while the router runs.
     poll = await open_sqs_client(stack, aws, connections=0, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK)
     call = await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
     return SqsSource(settings.source.queue, poll, call), lambda name: SqsSource(name, poll, call)
 
 
 async def run_init(settings: Settings) -> None:
-    """Make what events arrive on: queue, dead-letter queue, bucket and notification."""
+    """Make what events arrive on: the queues, the source bucket and its notification. Raises ProvisionError."""
     async with AsyncExitStack() as stack:
         aws = aws_of(settings)
         sqs, s3 = [await open_client(stack, aws, service) for service in ("sqs", "s3")]
@@ -49,7 +49,7 @@ async def run_init(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
-    """The dead-letter queue of this environment, and the way back from there."""
+    """Open the dead-letter queue of this environment, and the queues that its events can be redriven to."""
     names = names_of(settings)
 
     def is_ours(queue: str, cell_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""How workers are started, and made to fail: picks the provisioner of a controller, says what a worker is told."""
+"""Picks a controller's provisioner and a worker's environment from the settings, and injects faults into workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from router.settings import Settings
 
 
 def provisioner_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Provisioner:
-    """The one that the settings name; it is let go of with the stack."""
+    """Make the provisioner that the settings name; it closes with the stack. Raises ConfigError."""
     match settings.cells.provisioner:
         case "external":
             return ExternalProvisioner()
@@ -33,7 +33,10 @@ def provisioner_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> P
 
 
 async def inject_fault(settings: Settings, address: str, fault: Fault) -> None:
-    """Have the instance at this address fail for a while. Raises ChaosRefusedError, CellUnavailableError."""
+    """Have the instance at `address` (host:port) misbehave for a while.
+
+    Raises ChaosRefusedError when it refuses, and CellUnavailableError when it can't be reached.
+    """
     async with aiohttp.ClientSession() as session:
         await inject(session, settings.secret.get_secret_value(), address, fault)
 
@@ -83,7 +86,7 @@ def _subprocess_config(settings: Settings) -> SubprocessConfig:
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
-    """The part of a worker's environment that is the same for every cell."""
+    """Return the variables of a worker that are the same for every cell."""
     cells, aws = settings.cells, settings.aws
     environment = {
         "CELL_ENVIRONMENT": settings.environment,

@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from router.api.app import Readiness, create_app
+from router.api.app import create_app
 from router.api.views import scrape_targets
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView
@@ -38,7 +38,7 @@ async def nothing(*_: Any) -> Sequence[Any]:
 
 def controller(targets: Any) -> Any:
     """The application of a controller that says this."""
-    return create_app("controller", CollectorRegistry(), Readiness, nothing, nothing, targets)
+    return create_app("controller", CollectorRegistry(), list, nothing, nothing, targets)
 
 
 def test_targets_are_the_admitted_instances_of_cells() -> None:

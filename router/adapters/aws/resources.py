@@ -142,7 +142,7 @@ def _bucket_may_send(queue_arn: str, bucket: str) -> str:
 
 
 async def _was_missing(look: _Call, make: _Call) -> bool:
-    """Make a resource unless `look` finds it, also where `look` can't tell; returns whether it was certainly missing."""
+    """Make a resource unless `look` finds it, also where `look` can't tell; returns whether it surely was missing."""
     try:
         await look()
     except AWS_ERRORS as error:

@@ -1,7 +1,7 @@
 """AWS Signature Version 4 for the one shape of request that SQS's JSON protocol has. Pure: time is an argument.
 
-Source: "Create a signed AWS API request", AWS IAM User Guide (reference_sigv-create-signed-request), as botocore's
-SigV4Auth has it: same headers, same order, so that the results can be compared byte by byte. botocore's own signer costs
+Source: "Create a signed AWS API request", AWS IAM User Guide (reference_sigv-create-signed-request). Headers and their
+order are those of botocore's SigV4Auth, so that the results can be compared byte by byte. botocore's own signer costs
 about ten times as much, since it derives the key and sorts the headers again for each request.
 """
 

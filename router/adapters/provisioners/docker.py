@@ -1,8 +1,8 @@
-"""Provisioner of worker containers, through a Docker engine.
+"""Provisioner that runs workers as containers of a Docker engine.
 
-The engine is its only memory: containers carry labels that say whose they are, so that the next controller finds them.
-A container that ended is asked for its last words at once, told of, and removed one look later: when its controller
-dies in between, the next one still finds it.
+The engine is the provisioner's only memory: containers carry labels that say which instance they are, so that the next
+controller finds them. When a container has ended, its exit and the end of its log are read at once, and it is removed
+at the look after that: when the controller dies in between, the next one still finds it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from router.core.errors import ProvisionError
 from router.core.models import InstanceView
 
 CALL_TIMEOUT_S: Final = 5.0
-LAUNCH_TIMEOUT_S: Final = 20.0  # an engine with much to do takes seconds to start a container
+LAUNCH_TIMEOUT_S: Final = 20.0  # a busy engine takes seconds to start a container
 LAST_LINES: Final = 20
-_KEEP_ENDED: Final = 100  # ended instances that observe() still tells of
-_NO_CONNECTION: Final = 900  # aiodocker's status for it
+_KEEP_ENDED: Final = 100  # how many ended instances observe() still lists
+_NO_CONNECTION: Final = 900  # aiodocker's status when the engine can't be reached
 
 
 @dataclass(frozen=True, slots=True)
-class _Container:
-    """A container that runs."""
+class _RunningContainer:
+    """A container that runs or is paused."""
 
     container: aiodocker.docker.DockerContainer
     address: str
@@ -54,43 +54,43 @@ class _Container:
 
 
 class DockerProvisioner:
-    """Workers as containers that outlive their controller. Use `close` at the end."""
+    """Runs workers as containers, which outlive their controller. Call `close` at the end."""
 
     can_launch = True
 
     def __init__(self, config: DockerConfig) -> None:
         self._config = config
         self._engine = aiodocker.Docker(url=config.engine_url)
-        self._running: dict[Key, _Container] = {}
+        self._running: dict[Key, _RunningContainer] = {}
         self._ended: dict[Key, str] = {}
         self._stopping: dict[Key, asyncio.Task[None]] = {}
 
     async def launch(self, cell_id: str, generation: int) -> None:
-        """Create and start a container; its name makes sure that there is no second one of the generation."""
+        """Create and start a container; its name prevents a second one of the same generation."""
         what = f"{cell_id} generation {generation} can't be launched"
         async with self._call(what, LAUNCH_TIMEOUT_S):
             await self._engine.volumes.create(volume_config(self._config, cell_id))  # type: ignore[no-untyped-call]
             config, name = container_config(self._config, cell_id, generation), container_name(self._config, cell_id)
             container = await self._engine.containers.create(config, name=f"{name}-g{generation}")
             await container.start()
-        self._running[cell_id, generation] = _Container(container, address="", paused=False)
+        self._running[cell_id, generation] = _RunningContainer(container, address="", paused=False)
 
     async def stop(self, cell_id: str, generation: int) -> None:
-        """SIGTERM, then SIGKILL after the grace. What is paused can't be asked, and is killed."""
+        """Send SIGTERM, then SIGKILL after the grace; a paused container can't react, so it is killed."""
         key = (cell_id, generation)
         found = self._running.get(key)
         if found is not None and key not in self._stopping:
             self._stopping[key] = asyncio.create_task(self._end(key, found))
 
     async def observe(self) -> list[InstanceView]:
-        """All that run, whoever launched them, and the last hundred that ended."""
+        """List all that run, whichever controller launched them, and the last hundred that ended."""
         before, self._running = self._running, {}
         for container in await self._containers():
             found = _listed(container)
             key = key_of(found)
             if found["State"] not in ENDED_STATES:
                 address = address_of(found, self._config.network)
-                self._running[key] = _Container(container, address, found["State"] == "paused")
+                self._running[key] = _RunningContainer(container, address, found["State"] == "paused")
             elif key in self._ended:
                 await self._remove(container)
             else:
@@ -102,7 +102,7 @@ class DockerProvisioner:
         return running + [InstanceView(*key, running=False, detail=how) for key, how in self._ended.items()]
 
     async def close(self) -> None:
-        """Let go of the engine; the containers go on."""
+        """Close the connection to the engine; the containers go on running."""
         for task in self._stopping.values():
             task.cancel()
         await asyncio.gather(*self._stopping.values(), return_exceptions=True)
@@ -114,18 +114,18 @@ class DockerProvisioner:
             found = await self._engine.containers.list(all=1, filters=json.dumps({"label": labels}))
         return [container for container in found if is_ours(_listed(container))]
 
-    async def _end(self, key: Key, found: _Container) -> None:
+    async def _end(self, key: Key, found: _RunningContainer) -> None:
         grace_s = self._config.stop_grace_s
         try:
             async with self._call("it can't be stopped", grace_s + LAUNCH_TIMEOUT_S):
                 await (found.container.kill() if found.paused else found.container.stop(t=grace_s))
         except ProvisionError:
-            return  # it has ended already; or whoever wants it to end sees that it hasn't, and asks again
+            return  # it has ended already; or the caller sees that it has not, and asks again
         finally:
             self._stopping.pop(key, None)
 
     async def _how_it_ended(self, container: aiodocker.docker.DockerContainer) -> str:
-        """Its exit and its last words."""
+        """Return how a container ended, and the end of its log."""
         try:
             async with self._call("it can't be inspected"):
                 state = (await container.show())["State"]
@@ -143,7 +143,7 @@ class DockerProvisioner:
             async with self._call("it can't be removed"):
                 await container.delete(force=True)
         except ProvisionError:
-            return  # it is gone, or is there at the next look
+            return  # it is gone, or the next look removes it
 
     def _forget(self) -> None:
         while len(self._ended) > _KEEP_ENDED:
@@ -151,7 +151,7 @@ class DockerProvisioner:
 
     @asynccontextmanager
     async def _call(self, what: str, seconds: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
-        """Raises ProvisionError, in words that say what to do, for all that may go wrong with the engine."""
+        """Limit the time of a call, and raise ProvisionError for every failure, in words that say what to do."""
         try:
             async with asyncio.timeout(seconds):
                 yield
@@ -182,4 +182,4 @@ class DockerProvisioner:
 
 
 def _listed(container: aiodocker.docker.DockerContainer) -> Mapping[str, Any]:
-    return container._container  # noqa: SLF001 - what the list says of it has no other way out
+    return container._container  # noqa: SLF001 - aiodocker shows the listed fields in no other way

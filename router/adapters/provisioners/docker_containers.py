@@ -1,4 +1,4 @@
-"""What a worker's container is: how it is asked for, and how an engine's answer is read. No calls are made here."""
+"""A worker's container: the requests that create it, and how an engine's answers are read. Makes no calls."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Final
 DEFAULT_ENGINE_URL: Final = "unix:///var/run/docker.sock"
 PORT: Final = 8080
 DATA_DIR: Final = "/var/lib/cellrouter"
-USER: Final = "10001:10001"  # the image's own; given again, so that no other image runs as root
+USER: Final = "10001:10001"  # the image's own user; repeated here so that no other image runs as root
 TMP_OPTIONS: Final = "rw,noexec,nosuid,nodev,size=64m"
 ENDED_STATES: Final = frozenset({"created", "exited", "dead", "removing"})
-"""`created` too: who creates one starts it at once, so this one's start failed."""
-MAX_WORDS: Final = 2000
+"""`created` too: a container is started right after it is created, so the start of this one failed."""
+MAX_WORDS: Final = 2000  # characters of a container's log that are shown when it ends
 _SIGNAL_BASE: Final = 128
 _LABEL: Final = "cellrouter."
 
@@ -22,32 +22,32 @@ Key = tuple[str, int]  # cell, generation
 
 @dataclass(frozen=True, slots=True)
 class DockerConfig:
-    """Where the engine is, and how workers are started on it."""
+    """Where the Docker engine is, and how it shall run workers."""
 
     engine_url: str
     image: str
     network: str
-    prefix: str  # of this installation: begins its names, and no container of another prefix is touched
+    prefix: str  # begins the names of this installation; containers with another prefix are left alone
     environment: str  # live, stress, …
-    variables: Mapping[str, str]  # a worker's whole environment, less what names its cell
-    labels: Mapping[str, str]  # that whoever manages this installation knows its parts by
-    memory_mb: int
-    cpus: float
-    pids: int
-    stop_grace_s: int
+    variables: Mapping[str, str]  # a worker's environment, without what names its cell
+    labels: Mapping[str, str]  # further labels, for those who manage this installation
+    memory_mb: int  # MiB, of a worker
+    cpus: float  # of a worker
+    pids: int  # processes and threads of a worker
+    stop_grace_s: int  # between SIGTERM and SIGKILL
 
     def own_labels(self) -> dict[str, str]:
-        """By which our containers are found."""
+        """Return the labels by which this installation's containers are found."""
         return {f"{_LABEL}prefix": self.prefix, f"{_LABEL}environment": self.environment}
 
 
 def container_name(config: DockerConfig, cell_id: str) -> str:
-    """What names of the cell begin with; the name of its volume."""
+    """Return the name of a cell's volume, with which its containers' names begin."""
     return f"{config.prefix}-{config.environment}-{cell_id}"
 
 
 def volume_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
-    """The cell's volume, which outlives its instances."""
+    """Return the body of POST /volumes/create for a cell's volume, which outlives its instances."""
     return {
         "Name": container_name(config, cell_id),
         "Labels": {**config.labels, **config.own_labels(), f"{_LABEL}cell": cell_id},
@@ -55,16 +55,16 @@ def volume_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
 
 
 def container_config(config: DockerConfig, cell_id: str, generation: int) -> dict[str, Any]:
-    """The body of POST /containers/create."""
+    """Return the body of POST /containers/create for one instance."""
     host = f"{cell_id}-g{generation}"
     variables = {
         **config.variables,
         "CELL_ID": cell_id,
         "CELL_GENERATION": str(generation),
         "CELL_DATA_DIR": DATA_DIR,
-        "CELL_HOST": "0.0.0.0",  # noqa: S104 - of a network of its own
+        "CELL_HOST": "0.0.0.0",  # noqa: S104 - inside the container's own network
         "CELL_PORT": str(PORT),
-        "CELL_ADVERTISE": host,  # which the container resolves to its own address
+        "CELL_ADVERTISE": host,  # the container resolves it to its own address
     }
     return {
         "Image": config.image,
@@ -90,11 +90,11 @@ def _host_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
         "NetworkMode": config.network,
         "Mounts": [{"Type": "volume", "Source": container_name(config, cell_id), "Target": DATA_DIR}],
         "ReadonlyRootfs": True,
-        "Tmpfs": {"/tmp": TMP_OPTIONS},  # noqa: S108 - in the container
+        "Tmpfs": {"/tmp": TMP_OPTIONS},  # noqa: S108 - inside the container
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true"],
         "Memory": memory,
-        "MemorySwap": memory,  # both together: no swap
+        "MemorySwap": memory,  # memory and swap together: so there is no swap
         "NanoCpus": round(config.cpus * 1e9),
         "PidsLimit": config.pids,
         "RestartPolicy": {"Name": "no"},  # a generation runs once; the controller launches the next one
@@ -102,18 +102,18 @@ def _host_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
 
 
 def is_ours(found: Mapping[str, Any]) -> bool:
-    """Whether a listed container says which instance it is."""
+    """Return whether a listed container's labels say which instance it is."""
     labels = found["Labels"]
     return f"{_LABEL}cell" in labels and labels.get(f"{_LABEL}generation", "").isdecimal()
 
 
 def key_of(found: Mapping[str, Any]) -> Key:
-    """Which instance a listed container is."""
+    """Return cell and generation of a listed container."""
     return found["Labels"][f"{_LABEL}cell"], int(found["Labels"][f"{_LABEL}generation"])
 
 
 def address_of(found: Mapping[str, Any], network: str) -> str:
-    """Where the engine has put a listed container; empty while it is in no network."""
+    """Return the host:port of a listed container; empty while it is in no network."""
     ends = found.get("NetworkSettings", {}).get("Networks", {})
     end = ends.get(network) or {}
     if end.get("IPAddress"):
@@ -122,7 +122,7 @@ def address_of(found: Mapping[str, Any], network: str) -> str:
 
 
 def how_it_ended(state: Mapping[str, Any]) -> str:
-    """An inspected container's end, in words."""
+    """Say in words how an inspected container ended."""
     code, error = state.get("ExitCode", 0), state.get("Error", "")
     if state.get("Status") == "created":
         how = "was never started"
@@ -134,7 +134,7 @@ def how_it_ended(state: Mapping[str, Any]) -> str:
 
 
 def last_words(lines: Sequence[str]) -> str:
-    """The end of a log, to be put behind how the container ended: its last lines, as many as fit, one at least."""
+    """Return the end of a log as a suffix to how the container ended: its last lines, at most MAX_WORDS characters."""
     text = "".join(lines).strip()
     if len(text) > MAX_WORDS:
         text = text[-MAX_WORDS:].partition("\n")[2] or text[-MAX_WORDS:]

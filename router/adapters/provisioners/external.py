@@ -1,4 +1,4 @@
-"""Provisioner for workers that something else starts and restarts: compose, ECS services, systemd."""
+"""Provisioner for workers that something else starts and restarts: compose, an ECS service, systemd."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from router.core.models import InstanceView
 
 
 class ExternalProvisioner:
-    """Launches nothing: such workers claim their own generation, and the controller admits them."""
+    """Launches nothing: workers claim their generations themselves, and the controller admits them."""
 
     can_launch = False
 
     async def launch(self, cell_id: str, generation: int) -> None:
-        """Not possible."""
+        """Raise ProvisionError, since only something else can start a worker."""
         raise ProvisionError(f"{cell_id} generation {generation}: its workers are started from outside")
 
     async def stop(self, cell_id: str, generation: int) -> None:
-        """Nothing to do: a worker of an older generation fences itself."""
+        """Do nothing: a worker fences itself when a newer generation is admitted."""
 
     async def observe(self) -> list[InstanceView]:
-        """None that it started."""
+        """Return no instances, since it started none."""
         return []

@@ -1,8 +1,8 @@
-"""Provisioner of worker processes on this machine.
+"""Provisioner that runs workers as processes on this machine.
 
-They end with their controller when it is asked to stop. When it crashes they go on, and the next controller
-adopts them by the files that their process ids are kept in. A process writes that file itself before it becomes
-the worker, so that no worker runs without one, whenever its controller dies.
+Workers end with their controller when that is asked to stop. When it crashes they go on, and the next controller adopts
+them by their process id files. A process writes that file before it becomes the worker, so that no worker runs without
+one, whenever its controller dies.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from router.core.errors import ProvisionError
 from router.core.models import InstanceView
 from router.ports import Clock
 
-KILL_WAIT_S: Final = 5.0  # for the kernel to take the process away
-STOPPED_GRACE_S: Final = 3.0  # for one that SIGSTOP has stopped: it hears no SIGTERM, and may hold a lock of the store
-_KEEP_ENDED: Final = 100  # ended instances that observe() still tells of
+KILL_WAIT_S: Final = 5.0  # for the kernel to remove a killed process
+STOPPED_GRACE_S: Final = 3.0  # for a process that SIGSTOP has stopped: it can't react, and may hold a lock on the store
+_KEEP_ENDED: Final = 100  # how many ended instances observe() still lists
 _NOTE_AND_BECOME: Final = """
 printf '{"cell_id":"%s","generation":%s,"pid":%s}' "$CELL_ID" "$CELL_GENERATION" $$ >"$0" && exec "$@"
 """
@@ -32,22 +32,24 @@ printf '{"cell_id":"%s","generation":%s,"pid":%s}' "$CELL_ID" "$CELL_GENERATION"
 
 @dataclass(frozen=True, slots=True)
 class SubprocessConfig:
-    """How workers are started."""
+    """How worker processes are started and stopped."""
 
-    run_dir: Path  # process ids and logs
-    environment: Mapping[str, str]  # the whole environment of a worker, less what names its cell
-    data_dir: Path  # holds a directory, the cell's volume, for each cell
-    stop_grace_s: float
+    run_dir: Path  # holds process id files and logs
+    environment: Mapping[str, str]  # a worker's environment, without what names its cell
+    data_dir: Path  # holds a directory for each cell: its volume
+    stop_grace_s: float  # between SIGTERM and SIGKILL
 
 
 class _PidFile(msgspec.Struct, frozen=True):
+    """The content of a process id file, as JSON."""
+
     cell_id: str
     generation: int
     pid: int
 
 
 class SubprocessProvisioner:
-    """Workers as child processes."""
+    """Runs workers as child processes, and adopts those of an earlier controller."""
 
     can_launch = True
 
@@ -60,7 +62,7 @@ class SubprocessProvisioner:
         config.run_dir.mkdir(parents=True, exist_ok=True)
 
     async def launch(self, cell_id: str, generation: int) -> None:
-        """Start `python -m cell_worker`; its output goes to a log file beside the process id."""
+        """Start `python -m cell_worker`; its output goes to a log file beside its process id file."""
         environment = {**self._config.environment, **self._names(cell_id, generation)}
         worker = (sys.executable, "-m", "cell_worker")
         command = ["/bin/sh", "-c", _NOTE_AND_BECOME, str(self._pid_path(cell_id, generation)), *worker]
@@ -73,14 +75,14 @@ class SubprocessProvisioner:
         self._running[cell_id, generation] = child
 
     async def stop(self, cell_id: str, generation: int) -> None:
-        """SIGTERM, then SIGKILL after the grace, which is short for a process that is stopped."""
+        """Send SIGTERM, then SIGKILL after the grace, which is 3 s at most for a process that SIGSTOP has stopped."""
         key = (cell_id, generation)
         process = self._running.get(key)
         if process is not None and key not in self._stopping:
             self._stopping[key] = asyncio.create_task(self._end(process))
 
     async def observe(self) -> list[InstanceView]:
-        """All that run, those of other controllers on this machine among them, and the last hundred that ended."""
+        """List all that run, those of other controllers on this machine too, and the last hundred that ended."""
         self._adopt()
         for key, process in list(self._running.items()):
             if (ended := _how_it_ended(process)) is not None:
@@ -89,7 +91,7 @@ class SubprocessProvisioner:
         return running + [InstanceView(*key, running=False, detail=how) for key, how in self._ended.items()]
 
     async def stop_all(self) -> None:
-        """End every instance and wait until they are gone."""
+        """Stop every instance, and wait until all are gone."""
         for cell_id, generation in list(self._running):
             await self.stop(cell_id, generation)
         await asyncio.gather(*self._stopping.values())
@@ -119,7 +121,7 @@ class SubprocessProvisioner:
             try:
                 found = msgspec.json.decode(path.read_bytes(), type=_PidFile)
             except (FileNotFoundError, msgspec.DecodeError):
-                continue  # another controller takes it away, or its process writes it just now
+                continue  # another controller removes it, or its process writes it just now
             key = (found.cell_id, found.generation)
             if key not in self._running and key not in self._ended:
                 self._adopt_one(key, found, path)
@@ -131,11 +133,11 @@ class SubprocessProvisioner:
         except psutil.NoSuchProcess:
             path.unlink(missing_ok=True)
         except psutil.AccessDenied:
-            return  # another user's: not ours to end
+            return  # another user's process: it is none of the cells'
         else:
             if self._names(*key).items() <= environment.items():
                 self._running[key] = process
-            elif environment:  # pids are used again; one that is just becoming the worker, or a zombie, has none
+            elif environment:  # it is another process by now; a zombie, or one that just becomes the worker, shows none
                 path.unlink(missing_ok=True)
 
     def _forget(self, key: tuple[str, int], how: str) -> None:
@@ -147,7 +149,7 @@ class SubprocessProvisioner:
         self._pid_path(*key).unlink(missing_ok=True)
 
     def _names(self, cell_id: str, generation: int) -> dict[str, str]:
-        """The part of a worker's environment that is its own."""
+        """Return the variables that name a worker's cell, generation and volume."""
         volume = self._config.data_dir / cell_id
         return {"CELL_ID": cell_id, "CELL_GENERATION": str(generation), "CELL_DATA_DIR": str(volume)}
 
@@ -156,7 +158,7 @@ class SubprocessProvisioner:
 
 
 def _how_it_ended(process: psutil.Process) -> str | None:
-    """None while it runs."""
+    """Say in words how a process ended; None while it runs."""
     if isinstance(process, psutil.Popen):
         code = process.poll()
         return None if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
