@@ -88,7 +88,7 @@ class EventSource(Protocol):
 
 
 class CellClient(Protocol):
-    """Sends events to instances."""
+    """Sends batches of events to the cells' instances."""
 
     def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
         """Send a batch and yield each event's result as it arrives, in any order, each index at most once.
@@ -103,7 +103,7 @@ class PolicyStore(Protocol):
     """Reads and changes the policy. Every call raises RegistryUnavailableError when the registry is out of reach."""
 
     async def policy(self) -> Policy:
-        """Read the policy in force."""
+        """Read the policy that is in force now."""
         ...
 
     async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:

@@ -19,7 +19,7 @@ DEDUP_S: Final = 300.0  # how long SQS remembers a deduplication id
 
 @dataclass(slots=True, eq=False)
 class _Stored:
-    """A message in the queue."""
+    """A message that lies in the queue."""
 
     draft: Draft
     number: int  # in the order of sending

@@ -37,16 +37,6 @@ def create_app(
     async def dashboard() -> FileResponse:
         return FileResponse(_DASHBOARD)
 
-    @app.get("/healthz", summary="Answers while the process runs.")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok", "role": role}
-
-    @app.get("/readyz", summary="Answers 200 when the process does its work; 503 names what is missing.")
-    async def readyz() -> JSONResponse:
-        lacks = missing()
-        code = status.HTTP_503_SERVICE_UNAVAILABLE if lacks else status.HTTP_200_OK
-        return JSONResponse({"ready": not lacks, "missing": lacks}, code)
-
     @app.get("/metrics", response_class=PlainTextResponse, summary="Shows the metrics, for Prometheus.")
     async def metrics_text() -> Response:
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
@@ -59,13 +49,28 @@ def create_app(
     async def audit_now(limit: int = 100) -> Sequence[Any]:
         return await audit(min(max(limit, 1), 1000))
 
+    _add_health(app, role, missing)
     if targets is not None:
-
-        @app.get("/targets", summary="Lists the cells' instances, for Prometheus' http_sd_configs.")
-        async def targets_now() -> Sequence[Any]:
-            try:
-                return await targets()
-            except RegistryUnavailableError as error:  # Prometheus keeps the targets that it had
-                raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
-
+        _add_targets(app, targets)
     return app
+
+
+def _add_health(app: FastAPI, role: str, missing: Callable[[], Sequence[Reason]]) -> None:
+    @app.get("/healthz", summary="Answers while the process runs.")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "role": role}
+
+    @app.get("/readyz", summary="Answers 200 when the process does its work; 503 names what is missing.")
+    async def readyz() -> JSONResponse:
+        lacks = missing()
+        code = status.HTTP_503_SERVICE_UNAVAILABLE if lacks else status.HTTP_200_OK
+        return JSONResponse({"ready": not lacks, "missing": lacks}, code)
+
+
+def _add_targets(app: FastAPI, targets: Callable[[], Awaitable[Sequence[Any]]]) -> None:
+    @app.get("/targets", summary="Lists the cells' instances, for Prometheus' http_sd_configs.")
+    async def targets_now() -> Sequence[Any]:
+        try:
+            return await targets()
+        except RegistryUnavailableError as error:  # Prometheus keeps the targets that it had
+            raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error

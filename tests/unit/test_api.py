@@ -1,23 +1,26 @@
-"""What controllers tell Prometheus of the cells."""
+"""The HTTP API: the targets that controllers name to Prometheus, and the snapshots that a process publishes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from router.api.app import create_app
+from router.api.published import PUBLISH_S, Published
 from router.api.views import scrape_targets
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView
 from router.core.registry import Snapshot
+from tests.support.fake_clock import FakeClock, play
 
 
 def get(app: Any, path: str) -> tuple[int, Any]:
-    """Status and JSON of one request, without a server."""
+    """Make one request without a server; returns its status and its JSON."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -32,17 +35,17 @@ def get(app: Any, path: str) -> tuple[int, Any]:
 
 
 async def nothing(*_: Any) -> Sequence[Any]:
-    """For what isn't asked."""
+    """Stands for what a test does not ask for."""
     return []
 
 
 def controller(targets: Any) -> Any:
-    """The application of a controller that says this."""
+    """The application of a controller with these targets."""
     return create_app("controller", CollectorRegistry(), list, nothing, nothing, targets)
 
 
 def test_targets_are_the_admitted_instances_of_cells() -> None:
-    """Dead ones too, so that Prometheus sees them down; none that was never admitted or has left no lease."""
+    """Dead instances too, so that Prometheus sees them down; none that was never admitted or has left no lease."""
     leases = (
         LeaseView("cell-0000", 3, "i", "10.0.0.3:8080", 16, ready=True, live=True),
         LeaseView("cell-0000", 4, "i", "10.0.0.4:8080", 16, ready=True, live=True),
@@ -70,3 +73,18 @@ def test_without_the_registry_there_are_no_targets_rather_than_none() -> None:
         raise RegistryUnavailableError("is down")
 
     assert get(controller(targets), "/targets")[0] == 503
+
+
+def test_what_is_published_is_made_by_its_task_and_never_by_a_reader() -> None:
+    """Readers get the newest snapshot, the same object until the task has made another one."""
+    clock, numbers = FakeClock(), count()
+    published = Published(lambda: [next(numbers)], clock)
+
+    async def story() -> None:
+        task = asyncio.create_task(published.run())
+        await clock.sleep(PUBLISH_S * 2.5)
+        assert published.newest is published.newest
+        assert published.newest == [3]
+        task.cancel()
+
+    play(clock, story())

@@ -1,4 +1,4 @@
-"""EventSource on an SQS queue."""
+"""EventSource on an SQS queue, standard or FIFO."""
 
 from __future__ import annotations
 

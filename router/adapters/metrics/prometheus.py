@@ -1,4 +1,4 @@
-"""Observer that counts for Prometheus.
+"""Observer that counts records for Prometheus to scrape.
 
 No label holds a tenant, a key or an event: the values of a label are cells, queues and fixed words, so that the number
 of series stays small.
@@ -87,7 +87,7 @@ class PrometheusObserver:
         histogram = partial(FastHistogram, registry=registry)
         self._received = counter("cellrouter_messages_received", "Messages received.", ["queue"])
         self._duplicates = counter(
-            "cellrouter_messages_duplicate", "Messages received that were already here.", ["queue"]
+            "cellrouter_messages_duplicate", "Messages received that were in flight here already.", ["queue"]
         )
         self._deleted = counter("cellrouter_messages_deleted", "Messages deleted.", ["queue"])
         self._delete_failures = counter(
@@ -111,13 +111,14 @@ class PrometheusObserver:
         )
         self._quarantines = counter("cellrouter_keys_quarantined", "Keys that this router put in quarantine.", ["cell"])
         self._actions = counter("cellrouter_controller_actions", "What the controller did.", ["cell", "action"])
-        self._refused = counter(
-            "cellrouter_leases_refused", "Leases in the registry that are not believed.", ["reason"]
-        )
+        self._refused = counter("cellrouter_leases_refused", "Leases in the registry that are not trusted.", ["reason"])
         self._in_quarantine = Gauge("cellrouter_quarantined_keys", "Keys in quarantine now.", registry=registry)
         self._limited = Gauge("cellrouter_limited_keys", "Keys with a limit of their own.", registry=registry)
         self._leads = Gauge("cellrouter_controller_leads", "1 while this controller leads.", registry=registry)
-        self.handlers: Mapping[type, Callable[[Any], None]] = {
+        self.handlers = self._handlers()
+
+    def _handlers(self) -> Mapping[type, Callable[[Any], None]]:
+        return {
             telemetry.MessagesReceived: self._on_received,
             telemetry.MessagesDeleted: self._on_deleted,
             telemetry.QueueFaulty: lambda r: self._faulty.labels(r.queue).set(1),

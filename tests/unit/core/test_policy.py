@@ -1,4 +1,4 @@
-"""What was decided about keys: who is in quarantine when, whose limit counts, and the registry's bytes."""
+"""The policy: quarantines and limits of keys, its form in the registry, and the leader's ruling on a proposed one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.policy import NO_LIMIT, NO_POLICY, Policy, Quarantine, TenantLimit, from_blob, to_blob
+from router.core.policy import NO_LIMIT, NO_POLICY, Policy, Quarantine, Ruling, TenantLimit, from_blob, judge, to_blob
 
 keys = st.text(max_size=5)
 limits = st.builds(
@@ -115,3 +115,43 @@ def test_a_policy_never_changes(
     policy.with_quarantine(key, quarantine, now_ms)
     assert to_blob(policy) == before
     assert Policy() == NO_POLICY
+
+
+CELLS = ("cell-0000", "cell-0001")
+
+
+def rule(wanted: Policy, current: Policy, *, can_launch: bool = True) -> tuple[Ruling, Policy]:
+    """The leader's ruling where there are two cells before and after, and the policy that is then in force."""
+    return judge("p", wanted, current, CELLS, CELLS, can_launch=can_launch)
+
+
+def test_a_proposal_on_the_current_version_is_accepted_as_the_next_version() -> None:
+    """The policy in force is the wanted one, and only its version is another."""
+    current = Policy(3, SLOW)
+    assert rule(current.with_limit("k", ALONE), current) == (
+        Ruling("p", accepted=True),
+        Policy(4, SLOW, {"k": ALONE}),
+    )
+
+
+def test_a_proposal_on_an_older_version_is_refused_without_a_reason() -> None:
+    """Nothing is wrong with it: whoever proposed it makes the change again on the newest version."""
+    current = Policy(3)
+    assert rule(Policy(2).with_limit("k", ALONE), current) == (Ruling("p", accepted=False), current)
+
+
+def test_a_proposal_is_refused_with_the_reasons_that_it_brings_only() -> None:
+    """What is wrong with the current policy already does not count against it."""
+    current = Policy(3).with_pin("old", "cell-0009")
+    ruling, policy = rule(current.with_pin("new", "cell-0009"), current)
+    assert (ruling.accepted, len(ruling.reasons), policy) == (False, 1, current)
+    assert "key 'new' is pinned to cell-0009" in ruling.reasons[0]
+    assert rule(current.with_limit("k", ALONE), current)[0].accepted
+
+
+def test_a_replacement_is_refused_where_the_controllers_can_launch_nothing() -> None:
+    """An eviction is accepted: what starts the workers there starts the next one."""
+    replaced, evicted = (NO_POLICY.with_order("cell-0001", 2, evict=evict) for evict in (False, True))
+    assert rule(replaced, NO_POLICY)[0].accepted
+    assert "none can be launched" in rule(replaced, NO_POLICY, can_launch=False)[0].reasons[0]
+    assert rule(evicted, NO_POLICY, can_launch=False)[0].accepted
