@@ -1,4 +1,4 @@
-"""EventSource, standard queues: one suite for the fake in memory and for every kind of servers."""
+"""EventSource on standard queues: one suite for the fake in memory and for every kind of server."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.support.sources import Suite, runner, take
 
 @pytest.fixture
 def on_source(aws_endpoint: str, memory_too: None) -> Callable[[Suite], None]:
-    """Runs a coroutine on a fresh queue."""
+    """Runs a suite on a fresh queue."""
     return runner(aws_endpoint)
 
 
 def test_what_is_sent_is_received(on_source: Callable[[Suite], None]) -> None:
-    """Body and attributes as they were, with a time and a count."""
+    """Body and attributes come as they were sent, with the time of sending and a count of receives."""
 
     async def suite(source: EventSource) -> None:
         assert await source.send([Draft('{"n": 1, "é": "\\u00e9"}', {"event_id": "e", "partition_key": "k %25"})]) == []
@@ -39,7 +39,7 @@ def test_what_is_sent_is_received(on_source: Callable[[Suite], None]) -> None:
 
 
 def test_a_received_message_is_hidden_until_it_is_released(on_source: Callable[[Suite], None]) -> None:
-    """set_visibility(0) makes it come again, with a new receipt."""
+    """set_visibility with 0 seconds makes it come again, with a new receipt."""
 
     async def suite(source: EventSource) -> None:
         await source.send([Draft("{}")])
@@ -55,7 +55,7 @@ def test_a_received_message_is_hidden_until_it_is_released(on_source: Callable[[
 
 
 def test_a_received_message_comes_again_when_its_time_is_up(on_source: Callable[[Suite], None]) -> None:
-    """The time that the receiver asked for, not the queue's own."""
+    """The time counts that the receiver asked for, not the queue's own."""
 
     async def suite(source: EventSource) -> None:
         await source.send([Draft("{}")])
@@ -67,7 +67,7 @@ def test_a_received_message_comes_again_when_its_time_is_up(on_source: Callable[
 
 
 def test_a_deleted_message_does_not_come_again(on_source: Callable[[Suite], None]) -> None:
-    """And the others do; what is not deleted is still there."""
+    """The others do, since what is not deleted is still in the queue."""
 
     async def suite(source: EventSource) -> None:
         await source.send([Draft(f'{{"n": {i}}}') for i in range(10)])
@@ -83,7 +83,7 @@ def test_a_deleted_message_does_not_come_again(on_source: Callable[[Suite], None
 
 
 def test_a_delayed_message_comes_later(on_source: Callable[[Suite], None]) -> None:
-    """Not before its delay."""
+    """It does not come before its delay has passed."""
 
     async def suite(source: EventSource) -> None:
         await source.send([Draft("{}", delay_s=2)])
@@ -94,7 +94,7 @@ def test_a_delayed_message_comes_later(on_source: Callable[[Suite], None]) -> No
 
 
 def test_a_delete_with_a_gone_receipt_asks_for_no_other_try(on_source: Callable[[Suite], None]) -> None:
-    """The message is gone, or comes again with a new receipt: trying once more helps nobody."""
+    """The message is gone, or comes again with a new receipt: another try would not help."""
 
     async def suite(source: EventSource) -> None:
         await source.send([Draft("{}")])
@@ -107,7 +107,7 @@ def test_a_delete_with_a_gone_receipt_asks_for_no_other_try(on_source: Callable[
 
 
 def test_large_bodies_fit(on_source: Callable[[Suite], None]) -> None:
-    """Ten of 200 kB are more than one SQS call may carry; all arrive."""
+    """Ten bodies of 200 kB are more than one SQS call may carry, and all arrive."""
 
     async def suite(source: EventSource) -> None:
         assert await source.send([Draft('"' + "x" * 200_000 + '"') for _ in range(10)]) == []
@@ -118,7 +118,7 @@ def test_large_bodies_fit(on_source: Callable[[Suite], None]) -> None:
 
 
 def test_the_group_of_a_fair_queue_is_received(on_source: Callable[[Suite], None]) -> None:
-    """A standard queue takes a MessageGroupId too: the tenant; it changes nothing of what is delivered when."""
+    """A standard queue takes a MessageGroupId too, the tenant; it changes nothing about when messages come."""
 
     async def suite(source: EventSource) -> None:
         assert not source.fifo
@@ -131,7 +131,7 @@ def test_the_group_of_a_fair_queue_is_received(on_source: Callable[[Suite], None
 
 
 def test_a_bad_entry_does_not_keep_the_good_ones_from_being_sent(on_source: Callable[[Suite], None]) -> None:
-    """SQS refuses a whole batch for one body with a character that it doesn't take, or one that is too long."""
+    """SQS refuses a whole batch for one body that has a forbidden character or is too long; the others are sent."""
 
     async def suite(source: EventSource) -> None:
         bodies = [f'{{"n": {i}}}' for i in range(9)]
@@ -146,7 +146,7 @@ def test_a_bad_entry_does_not_keep_the_good_ones_from_being_sent(on_source: Call
 
 
 def test_a_bad_receipt_does_not_keep_the_good_ones_from_being_deleted(on_source: Callable[[Suite], None]) -> None:
-    """Nor from being hidden."""
+    """Nor does it keep them from being hidden."""
 
     async def suite(source: EventSource) -> None:
         await source.send([Draft(f'{{"n": {i}}}') for i in range(5)])
@@ -161,7 +161,7 @@ def test_a_bad_receipt_does_not_keep_the_good_ones_from_being_deleted(on_source:
 
 
 def test_the_longest_body_fits(on_source: Callable[[Suite], None]) -> None:
-    """1 MiB, and text of any kind."""
+    """A body of 1 MiB, of any kind of text, arrives as it was."""
 
     async def suite(source: EventSource) -> None:
         bodies = ["é" * (512 * 1024), "\U0001f4a1\t\n\r {}", '"' * (1024 * 1024)]  # quotes travel as two bytes each
@@ -172,7 +172,7 @@ def test_the_longest_body_fits(on_source: Callable[[Suite], None]) -> None:
 
 
 def test_a_queue_that_is_not_there_is_missing(aws_endpoint: str) -> None:
-    """One error of ours, with the queue's name and the cause."""
+    """The call raises SourceMissingError, with the queue's name and the cause."""
 
     async def story() -> None:
         async with AsyncExitStack() as stack:

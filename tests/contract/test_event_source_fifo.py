@@ -1,4 +1,4 @@
-"""EventSource, FIFO queues: one suite for the fake in memory and for every kind of servers."""
+"""EventSource on FIFO queues: one suite for the fake in memory and for every kind of server."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tests.support.sources import Suite, runner, take
 
 @pytest.fixture
 def on_fifo(aws_endpoint: str, memory_too: None) -> Callable[[Suite], None]:
-    """Runs a coroutine on a fresh FIFO queue."""
+    """Runs a suite on a fresh FIFO queue."""
     return runner(aws_endpoint, ".fifo")
 
 
 def drafts(group: str, numbers: Sequence[int]) -> list[Draft]:
-    """Messages of one group."""
+    """Drafts of one group, in order."""
     return [Draft(f"{group}{n}", group_id=group, dedup_id=f"{group}{n}") for n in numbers]
 
 
 def of(messages: Sequence[Message], group: str) -> list[str]:
-    """The bodies of one group, in the order in which they came."""
+    """The bodies of one group, in the order in which they were received."""
     return [message.body for message in messages if message.group_id == group]
 
 
 def test_messages_come_in_the_order_of_their_group(on_fifo: Callable[[Suite], None]) -> None:
-    """With their group and deduplication id; a delay is not asked for."""
+    """They come with their group and deduplication id; no delay is asked for."""
 
     async def suite(source: EventSource) -> None:
         assert source.fifo
@@ -42,7 +42,7 @@ def test_messages_come_in_the_order_of_their_group(on_fifo: Callable[[Suite], No
 
 
 def test_a_duplicate_within_five_minutes_is_dropped(on_fifo: Callable[[Suite], None]) -> None:
-    """And its send "succeeds"."""
+    """Its send succeeds all the same."""
 
     async def suite(source: EventSource) -> None:
         assert await source.send(drafts("a", [1, 2])) == []
@@ -54,7 +54,7 @@ def test_a_duplicate_within_five_minutes_is_dropped(on_fifo: Callable[[Suite], N
 
 
 def test_nothing_of_a_group_comes_while_one_of_it_is_in_flight(on_fifo: Callable[[Suite], None]) -> None:
-    """Other groups go on; after the delete the group does too."""
+    """Other groups go on, and after the delete the group goes on too."""
 
     async def suite(source: EventSource) -> None:
         await source.send(drafts("a", range(3)))
@@ -70,7 +70,7 @@ def test_nothing_of_a_group_comes_while_one_of_it_is_in_flight(on_fifo: Callable
 
 
 def test_what_is_given_back_comes_again_in_order(on_fifo: Callable[[Suite], None]) -> None:
-    """All for as long as the first: unlike SQS, LocalStack delivers others before it when they may come sooner."""
+    """All are hidden equally long: unlike SQS, LocalStack delivers a later one first where it is visible sooner."""
 
     async def suite(source: EventSource) -> None:
         await source.send(drafts("a", range(4)))

@@ -1,4 +1,4 @@
-"""The Provisioner port, on processes and on containers alike."""
+"""The Provisioner port: one suite for processes and for containers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rigs = Callable[[], AbstractAsyncContextManager[Rig]]
 
 @pytest.fixture(params=["subprocess", "docker"])
 def rigs(request: pytest.FixtureRequest, tmp_path: Path) -> Rigs:
-    """Makes an installation that leaves nothing behind."""
+    """Makes installations, and removes all that they leave behind."""
 
     @asynccontextmanager
     async def made() -> AsyncIterator[Rig]:
@@ -36,14 +36,14 @@ def rigs(request: pytest.FixtureRequest, tmp_path: Path) -> Rigs:
 
 
 async def view(provisioner: Provisioner, generation: int = 1, cell_id: str = CELL) -> InstanceView | None:
-    """What it says of one instance."""
+    """What the provisioner says about one instance."""
     found = [v for v in await provisioner.observe() if (v.cell_id, v.generation) == (cell_id, generation)]
     assert len(found) <= 1
     return found[0] if found else None
 
 
 async def ended(provisioner: Provisioner, generation: int = 1) -> InstanceView:
-    """Wait until it says that an instance has ended."""
+    """Wait until the provisioner says that an instance has ended."""
     last: list[InstanceView] = []
 
     async def has() -> bool:
@@ -57,7 +57,7 @@ async def ended(provisioner: Provisioner, generation: int = 1) -> InstanceView:
 
 
 async def serving(rig: Rig, cell_id: str = CELL, generation: int = 1) -> None:
-    """Wait until an instance has started in full: before, a SIGTERM ends Python itself."""
+    """Wait until an instance has started in full; before that a SIGTERM ends Python itself."""
 
     async def started() -> bool:
         return '"started"' in rig.log(cell_id, generation)
@@ -66,7 +66,7 @@ async def serving(rig: Rig, cell_id: str = CELL, generation: int = 1) -> None:
 
 
 def test_what_is_launched_runs_and_is_known_by_cell_and_generation(rigs: Rigs) -> None:
-    """Two cells, one of them in two generations, none of which is taken for another."""
+    """Two cells, one of them with two generations, and none is mistaken for another."""
 
     async def story() -> None:
         async with rigs() as rig:
@@ -83,7 +83,7 @@ def test_what_is_launched_runs_and_is_known_by_cell_and_generation(rigs: Rigs) -
 
 
 def test_an_instance_is_asked_to_end_and_does_so_in_order(rigs: Rigs) -> None:
-    """stop() returns before it has ended; it exits with 0, and is told of as ended from then on. No other one ends."""
+    """stop() returns before the instance has ended; it exits with 0 and is listed as ended, and no other one ends."""
 
     async def story() -> None:
         async with rigs() as rig:
@@ -104,7 +104,7 @@ def test_an_instance_is_asked_to_end_and_does_so_in_order(rigs: Rigs) -> None:
 
 
 def test_an_instance_that_does_not_hear_is_killed_after_its_grace(rigs: Rigs) -> None:
-    """SIGKILL, though it is stopped."""
+    """A stopped process gets SIGKILL too."""
 
     async def story() -> None:
         async with rigs() as rig:
@@ -122,7 +122,7 @@ def test_an_instance_that_does_not_hear_is_killed_after_its_grace(rigs: Rigs) ->
 
 
 def test_an_instance_that_dies_is_told_of(rigs: Rigs) -> None:
-    """With how it ended; nothing starts it again."""
+    """It is listed with how it ended, and nothing starts it again."""
 
     async def story() -> None:
         async with rigs() as rig:
@@ -137,7 +137,7 @@ def test_an_instance_that_dies_is_told_of(rigs: Rigs) -> None:
 
 
 def test_another_controller_finds_what_runs_and_ends_it(rigs: Rigs) -> None:
-    """As after a crash: the first one has gone without a word."""
+    """As after a crash, when the first controller could not say anything."""
 
     async def story() -> None:
         async with rigs() as rig:
@@ -154,7 +154,7 @@ def test_another_controller_finds_what_runs_and_ends_it(rigs: Rigs) -> None:
 
 
 def test_ending_what_is_not_there_does_nothing(rigs: Rigs) -> None:
-    """The controller may be behind."""
+    """A controller may ask late, when the instance is gone already."""
 
     async def story() -> None:
         async with rigs() as rig:
@@ -166,7 +166,7 @@ def test_ending_what_is_not_there_does_nothing(rigs: Rigs) -> None:
 
 
 def test_a_launch_that_fails_says_so(rigs: Rigs) -> None:
-    """By name of cell and generation, as an error that the controller counts."""
+    """The error names cell and generation, so that the controller can count it."""
 
     async def story() -> None:
         async with rigs() as rig:

@@ -1,4 +1,4 @@
-"""Every kind of Redis that is promised: the registry and the heartbeat do on each what they do on the others."""
+"""Registry and heartbeat behave the same on every kind of Redis that is supported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cell_worker import lease as worker_lease
-from cell_worker import protocol
+from cell_worker import protocol, redis_client
 from cell_worker.lease import Heartbeat, claim_generation
 from cell_worker.redis_client import connect
 from cell_worker.settings import WorkerSettings
@@ -41,7 +41,7 @@ CELL: Final = "cell-0000"
 ENTRY: Final = AuditEntry(1, "me", "a change", CELL, "why not")
 CALL: Final = re.compile(r"redis\.call\('(\w+)'")
 LIMIT_S: Final = 2.5
-"""Of a call, with some air: the registry gives up after 2 s."""
+"""How long a call may take, with a margin: the registry gives up after 2 s."""
 
 SERVERS: Final = (kinds.valkey, kinds.redis_6_2, kinds.redis_7)
 REFUSED: Final = {
@@ -50,7 +50,7 @@ REFUSED: Final = {
     "cell": ("HSET :map f v", "HSET :policy f v", "HSET :leader f v", "HSET :cells f v", "HGET :policy f"),
     "operator": ("HSET :policy f v", "HSET :cells f v", "HSET :leader f v", "XADD :audit * f v", "DEL :policy"),
 }
-"""A word that begins with a colon is a key of the environment."""
+"""A word that begins with a colon stands for a key of the environment."""
 REFUSED_ALL: Final = (
     "FLUSHALL",
     "FLUSHDB",
@@ -65,7 +65,7 @@ REFUSED_ALL: Final = (
 
 @dataclass
 class World:
-    """An environment as each part of the system sees it, by a connection of its own."""
+    """An environment as each part of the system sees it, each part on its own connection."""
 
     environment: str
     router: RedisRegistry
@@ -74,13 +74,13 @@ class World:
     cell: Redis
 
     def key(self, name: str) -> str:
-        """Of the environment."""
+        """The name of a key of the environment."""
         return protocol.redis_key(self.environment, name)
 
 
 @asynccontextmanager
 async def world(url_of: Callable[[str], str], environment: str = "") -> AsyncIterator[World]:
-    """Every part connected by its URL."""
+    """Connect every part by its URL."""
     environment = environment or f"test-{uuid.uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         redis = {part: connect(url_of(part)) for part in ("router", "controller", "operator")}
@@ -95,13 +95,13 @@ async def world(url_of: Callable[[str], str], environment: str = "") -> AsyncIte
 
 
 async def story(world: World) -> None:
-    """Everything that the parts do."""
+    """Do everything that the parts do."""
     await life(world)
     await notices(world)
 
 
 async def life(world: World) -> None:
-    """From the lead to its end, with a cell, a router and a change of the policy by an operator."""
+    """Lead, write a cell, a router and a change of the policy by an operator, and resign."""
     for registry in (world.controller, world.router, world.operator):
         await back(registry)  # its first call may be too late on a busy machine: TLS, and what the cluster is
     epoch = await world.controller.lead("a", 30, 0)
@@ -133,7 +133,7 @@ async def life(world: World) -> None:
 
 @asynccontextmanager
 async def beating(world: World, generation: int) -> AsyncIterator[None]:
-    """A ready instance has its lease, and lets it go at the end."""
+    """A ready instance takes its lease, and releases it at the end."""
     record = protocol.InstanceRecord(world.environment, CELL, generation, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)
     heartbeat = Heartbeat(world.cell, record, SECRET, 30)
     heartbeat.ready = True
@@ -151,7 +151,7 @@ async def beating(world: World, generation: int) -> AsyncIterator[None]:
 
 
 async def policy_change(world: World, epoch: int) -> None:
-    """An operator wants a limit, the leader puts it in force, routers see it."""
+    """An operator wants a limit, the leader puts it in force, and routers see it."""
     before = await world.operator.policy()
     wanted = before.with_limit("k", TenantLimit(5, 2, before.version + 1))
     entry = AuditEntry(2, "operator", "limit", "", "k")
@@ -171,7 +171,7 @@ async def policy_change(world: World, epoch: int) -> None:
 
 
 async def notices(world: World) -> None:
-    """Routers and controllers hear of a change at once, by a channel."""
+    """Routers and controllers hear of a change immediately, by a channel."""
     for listener in (world.router, world.controller):
         await listener.changed(0.2)  # the first time it subscribes
         waiting = asyncio.create_task(listener.changed(60))
@@ -185,14 +185,14 @@ async def notices(world: World) -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """That the server in a container can see."""
+    """A folder that a server in a container can see."""
     with tempfile.TemporaryDirectory(prefix="redis-") as name:
         yield Path(name)
 
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_single_server(kind: kinds.Kind, folder: Path) -> None:
-    """Nothing but its address is said."""
+    """An address alone is enough to connect."""
     with kind(folder) as port:
         kinds.until_answers(kinds.url_of(port))
         on_world(by(kinds.url_of(port)), story)
@@ -200,7 +200,7 @@ def test_a_single_server(kind: kinds.Kind, folder: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
 def test_tls_with_client_certificates(folder: Path, scheme: str) -> None:
-    """By the URL's own parameters; without the authority or the client's certificate nothing is said to it."""
+    """By the URL's own parameters; without the authority or the client's certificate there is no connection."""
     certificates = kinds.make_certificates(folder)
     parameters = kinds.tls_parameters(certificates)
     options = [*kinds.tls_options(certificates), *(kinds.CLUSTER_OF_ONE if "cluster" in scheme else ())]
@@ -217,7 +217,7 @@ def test_tls_with_client_certificates(folder: Path, scheme: str) -> None:
 
 @pytest.mark.parametrize(("kind", "scheme"), [*((kind, "redis") for kind in SERVERS), (kinds.valkey, "redis+cluster")])
 def test_each_user_may_do_its_part_and_no_more(kind: kinds.Kind, scheme: str, folder: Path) -> None:
-    """With the very file that is shipped."""
+    """The users are those of the very file that is shipped."""
     environment = f"test-{uuid.uuid4().hex[:8]}"
     options = ["--aclfile", str(kinds.users_file(folder, environment))]
     with kind(folder, *options, *(kinds.CLUSTER_OF_ONE if "cluster" in scheme else ())) as port:
@@ -231,7 +231,7 @@ def test_each_user_may_do_its_part_and_no_more(kind: kinds.Kind, scheme: str, fo
 
 
 async def refusals(url_of: Callable[[str], str], environment: str) -> None:
-    """What a user must not do it can't do by a script either."""
+    """What a user may not do, it can't do by a script either."""
     for part, commands in REFUSED.items():
         async with connect(url_of(part)) as redis:
             for command in (*commands, *REFUSED_ALL):
@@ -248,7 +248,7 @@ async def refusals(url_of: Callable[[str], str], environment: str) -> None:
 
 
 def test_a_cluster_whose_scripts_are_forgotten() -> None:
-    """As after a restart; and what is not a cluster is one error of ours."""
+    """As after a restart; and a server that is no cluster raises RegistryUnavailableError."""
     with kinds.cluster() as cluster:
 
         async def twice(world: World) -> None:
@@ -262,7 +262,7 @@ def test_a_cluster_whose_scripts_are_forgotten() -> None:
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_a_cluster_that_fails_over(how: str) -> None:
-    """To a replica that has the data but no script; no call takes longer than its limit, and clients find it."""
+    """To a replica that has the data but no script: no call exceeds its limit, and clients find the replica."""
     with kinds.cluster() as cluster:
 
         async def failover(world: World) -> None:
@@ -280,7 +280,7 @@ def test_a_cluster_that_fails_over(how: str) -> None:
 
 
 async def back(registry: RedisRegistry) -> None:
-    """Until the registry is there again."""
+    """Wait until the registry answers again."""
     clock = SystemClock()
 
     async def answers() -> bool:
@@ -296,7 +296,7 @@ async def back(registry: RedisRegistry) -> None:
 
 
 def test_a_cancellation_is_never_lost_in_a_cluster() -> None:
-    """As on one server; nor is an answer taken for that to another call."""
+    """As on a single server; and no answer is mistaken for that of another call."""
     with kinds.cluster() as cluster:
 
         async def cancellations(world: World) -> None:
@@ -321,7 +321,7 @@ def test_a_cancellation_is_never_lost_in_a_cluster() -> None:
 
 
 def on_world(url_of: Callable[[str], str], tale: Callable[[World], Awaitable[None]], environment: str = "") -> None:
-    """Run a tale, every part connected by its URL."""
+    """Run a story with every part connected by its URL."""
 
     async def main() -> None:
         async with world(url_of, environment) as made:
@@ -331,20 +331,22 @@ def on_world(url_of: Callable[[str], str], tale: Callable[[World], Awaitable[Non
 
 
 def by(url: str) -> Callable[[str], str]:
-    """The same URL for every part."""
+    """Give every part the same URL."""
     return lambda _: url
 
 
 async def is_out_of_reach(world: World) -> None:
-    """One error of ours."""
+    """Every call raises RegistryUnavailableError."""
     with pytest.raises(RegistryUnavailableError):
         await world.router.snapshot()
 
 
 def test_no_script_needs_more_than_6_2() -> None:
-    """Where Redis 6.2 itself is not at hand; all of these are older."""
+    """For where Redis 6.2 itself is not at hand: it knows every command that the scripts use."""
     old = {"TIME", "HGET", "HMGET", "HGETALL", "HKEYS", "HVALS", "HSET", "HDEL", "DEL", "XADD", "PUBLISH"}
-    called = {word for module in (scripts, worker_lease) for word in CALL.findall(inspect.getsource(module))}
+    called = {
+        word for module in (scripts, worker_lease, redis_client) for word in CALL.findall(inspect.getsource(module))
+    }
     assert called <= old
 
 
@@ -361,7 +363,7 @@ def test_no_script_needs_more_than_6_2() -> None:
     ],
 )
 def test_both_settings_take_the_same_addresses(url: str, good: bool) -> None:
-    """And a fault never shows the password."""
+    """A fault never shows the password."""
     router, faults = check({"CELLROUTER_SECRET": SECRET, "CELLROUTER_REDIS_URL": url})
     worker = {"id": CELL, "secret": SECRET, "handler": "tests.support.trivial:handle", "redis_url": url}
     try:

@@ -34,7 +34,7 @@ SECRET = "a-secret-for-tests"
 
 @asynccontextmanager
 async def fresh(url: str) -> AsyncIterator[tuple[RedisRegistry, Redis, str]]:
-    """A registry of an environment of its own."""
+    """Make a registry of an environment of its own."""
     environment = f"test-{uuid.uuid4().hex[:8]}"
     async with connect(url) as redis:
         yield RedisRegistry(redis, environment, SECRET, SystemClock()), redis, environment
@@ -51,12 +51,12 @@ def on_registry(url: str, story: Callable[[RedisRegistry, Redis, str], Awaitable
 
 
 def record(environment: str, generation: int = 1, cell_id: str = "cell-0000") -> protocol.InstanceRecord:
-    """What an instance says of itself."""
+    """Make the record that an instance writes about itself."""
     return protocol.InstanceRecord(environment, cell_id, generation, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)
 
 
 def test_one_leads_until_its_lease_ends(redis_url: str) -> None:
-    """The other waits; renewing keeps the epoch; a change of the leader raises it."""
+    """The other one waits; renewing keeps the epoch, and a change of the leader raises it."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         first = await registry.lead("a", 0.3, 0)
@@ -81,7 +81,7 @@ def test_one_leads_until_its_lease_ends(redis_url: str) -> None:
 
 
 def test_the_epoch_grows_even_when_the_registry_was_emptied(redis_url: str) -> None:
-    """A hint of the highest epoch ever seen is enough."""
+    """The highest epoch ever seen, as a hint, is enough for that."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         far = 9_000_000_000_000
@@ -93,7 +93,7 @@ def test_the_epoch_grows_even_when_the_registry_was_emptied(redis_url: str) -> N
 
 
 def test_a_deposed_leader_writes_nothing(redis_url: str) -> None:
-    """Neither cells, nor map, nor audit, nor generations."""
+    """Neither cells, nor map, nor audit entries, nor generations."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         old = await registry.lead("a", 5, 0)
@@ -114,7 +114,7 @@ def test_a_deposed_leader_writes_nothing(redis_url: str) -> None:
 
 
 def test_what_is_written_is_read(redis_url: str) -> None:
-    """Cells, map and audit, by this registry and by another."""
+    """This registry and another one read cells, map and audit."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         epoch = await registry.lead("a", 5, 0)
@@ -134,14 +134,14 @@ def test_what_is_written_is_read(redis_url: str) -> None:
 
 
 class NoResources:
-    """CellResources that are there already."""
+    """CellResources that all exist already."""
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
         return ()
 
 
 async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
-    """A canary that is always answered."""
+    """A canary that is always answered well."""
     return ""
 
 
@@ -161,7 +161,7 @@ async def leading(registry: RedisRegistry) -> AsyncIterator[None]:
 
 
 def test_a_policy_is_changed_only_on_its_newest_version(redis_url: str) -> None:
-    """Of two changes made on the same version one is refused; every reader sees the other, audit and history too."""
+    """Of two changes made from the same version one is refused; every reader, audit and history show the other."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         other = RedisRegistry(redis, environment, SECRET, SystemClock())
@@ -183,7 +183,7 @@ def test_a_policy_is_changed_only_on_its_newest_version(redis_url: str) -> None:
 
 
 def test_changes_of_the_policy_at_once_are_all_made(redis_url: str) -> None:
-    """Six people quarantine a key each at the same time: six keys are in quarantine, six entries in the audit."""
+    """Six people quarantine a key each at the same time: six keys are in quarantine, with six entries in the audit."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         async def person(number: int) -> None:
@@ -201,7 +201,7 @@ def test_changes_of_the_policy_at_once_are_all_made(redis_url: str) -> None:
 
 
 def test_a_change_that_makes_no_sense_is_refused_with_every_reason(redis_url: str) -> None:
-    """And changes nothing. Faults that were there before are no reason."""
+    """It changes nothing, and faults that were there before are no reason."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         entry = AuditEntry(1, "me", "pin", "", "k")
@@ -216,7 +216,7 @@ def test_a_change_that_makes_no_sense_is_refused_with_every_reason(redis_url: st
 
 
 def test_without_a_leader_nothing_is_changed_and_nothing_is_left(redis_url: str) -> None:
-    """It is said, and a leader that comes later doesn't find the old wish."""
+    """The caller is told, and a leader that comes later does not find the old proposal."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         with pytest.raises(NoLeaderError, match="no controller leads"):
@@ -228,7 +228,7 @@ def test_without_a_leader_nothing_is_changed_and_nothing_is_left(redis_url: str)
 
 
 def test_a_policy_that_cannot_be_read_is_one_error_of_ours(redis_url: str) -> None:
-    """Routers go on with the last one they read."""
+    """It is RegistryUnavailableError, and routers go on with the last policy that they read."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         await redis.hset(protocol.redis_key(environment, "policy"), mapping={"version": 1, "blob": "garbage"})
@@ -241,7 +241,7 @@ def test_a_policy_that_cannot_be_read_is_one_error_of_ours(redis_url: str) -> No
 
 
 def test_generations_only_grow(redis_url: str) -> None:
-    """Whether the controller gives them or a worker claims them, above what is admitted and above the hint."""
+    """Whether the controller gives them out or a worker claims them, each is above the admitted one and the hint."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         epoch = await registry.lead("a", 5, 0)
@@ -256,7 +256,7 @@ def test_generations_only_grow(redis_url: str) -> None:
 
 
 def test_a_lease_is_seen_alive_and_then_ended(redis_url: str) -> None:
-    """With what the instance says of itself; ended by the server's clock when the heartbeat stops."""
+    """It is read as the instance wrote it, and ends by the server's clock when the heartbeat stops."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         mine = record(environment)
@@ -282,7 +282,7 @@ def test_a_lease_is_seen_alive_and_then_ended(redis_url: str) -> None:
 
 
 def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> None:
-    """And one whose cell has a higher generation admitted."""
+    """So is an instance whose cell has a higher generation admitted."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         first = Heartbeat(redis, record(environment), SECRET, 5)
@@ -305,7 +305,7 @@ def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> N
 
 
 def test_a_heartbeat_learns_that_its_generation_is_admitted(redis_url: str) -> None:
-    """Not while there is no record, not by its launch; by the record's generation alone."""
+    """Not while there is no record and not by its launch, but by the record's generation alone."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         heartbeat = Heartbeat(redis, record(environment, 2), SECRET, 0.5)
@@ -335,7 +335,7 @@ def test_a_heartbeat_learns_that_its_generation_is_admitted(redis_url: str) -> N
 
 
 def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: str) -> None:
-    """Nor is garbage; the honest one still is."""
+    """Nor is garbage; the honest lease is still read."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         beats = [
@@ -360,7 +360,7 @@ def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: st
 
 
 def test_a_registry_out_of_reach_is_one_error_of_ours() -> None:
-    """Whatever is called."""
+    """Every call raises RegistryUnavailableError."""
 
     async def story() -> None:
         async with connect("redis://127.0.0.1:1") as redis:
@@ -374,7 +374,7 @@ def test_a_registry_out_of_reach_is_one_error_of_ours() -> None:
 
 @pytest.mark.parametrize("who", ["worker", "router"])
 def test_a_cancellation_is_never_lost(redis_url: str, who: str) -> None:
-    """Whatever step of a call it meets: a loop that outlived its cancellation would keep a process from stopping."""
+    """At whatever step of a call it comes: a loop that outlived its cancellation would keep a process from stopping."""
 
     async def story(registry: RedisRegistry, _redis: Redis, environment: str) -> None:
         async def ask() -> None:

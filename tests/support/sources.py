@@ -1,4 +1,4 @@
-"""Event sources for the contract suites: the fake in memory, and SQS as the servers do it."""
+"""Event sources for the contract suites: the fake in memory, and SQS on a server."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Suite = Callable[[EventSource], Awaitable[None]]
 
 @asynccontextmanager
 async def memory(name: str) -> AsyncIterator[EventSource]:
-    """The fake."""
+    """Make a fake source in memory."""
     yield MemorySource(name, SystemClock())
 
 
 @asynccontextmanager
 async def sqs(endpoint: str, name: str) -> AsyncIterator[EventSource]:
-    """A queue of its own on a real server."""
+    """Make a queue on a real server."""
     async with AsyncExitStack() as stack:
         config = AwsConfig("us-east-1", endpoint)
         await create_queue(await open_client(stack, config, "sqs"), name)
@@ -36,7 +36,7 @@ async def sqs(endpoint: str, name: str) -> AsyncIterator[EventSource]:
 
 
 def runner(endpoint: str, suffix: str = "") -> Callable[[Suite], None]:
-    """Runs a coroutine on a fresh queue there; without an endpoint in memory."""
+    """Return a function that runs a suite on a fresh queue at `endpoint`; without an endpoint in memory."""
     name = f"contract-{uuid.uuid4().hex[:8]}{suffix}"
 
     def on(suite: Suite) -> None:
@@ -50,7 +50,7 @@ def runner(endpoint: str, suffix: str = "") -> Callable[[Suite], None]:
 
 
 async def take(source: EventSource, count: int, visibility_s: int = 30) -> list[Message]:
-    """Receive until there are so many; a server may answer too early with nothing, once."""
+    """Receive until there are `count` messages; a server may answer twice with nothing."""
     messages: list[Message] = []
     empty = 0
     while len(messages) < count:

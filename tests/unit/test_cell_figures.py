@@ -1,4 +1,4 @@
-"""Cells as GET /cells and Prometheus show them: the leader's word, as long as it is of now and of this instance."""
+"""Cells as GET /cells and Prometheus show them: the leader's word, while it is recent and of the present instance."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SLOW = Condition(9_000, 3, Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=
 
 
 def view(condition: Condition) -> CellView:
-    """Of the one cell."""
+    """Show the one cell with this condition."""
     return cell_views(SNAPSHOT, {CELL: condition})[0]
 
 
 def text(metrics: PrometheusObserver) -> str:
-    """What a scrape of the leader's gauges sees."""
+    """The lines of the leader's gauges that a scrape returns."""
     lines = generate_latest(metrics.registry).decode().splitlines()
     return "\n".join(line for line in lines if line.startswith(("cellrouter_cell_", "cellrouter_automation")))
 
 
 def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
-    """All that an operator asks first."""
+    """One view answers everything that an operator asks first about a cell."""
     assert view(SLOW) == CellView(
         CELL, CellState.SERVING, 3, 0, "a:1", 0, "slow", "a rule", 4.0, 0.7, 0.5,
         Rung.GIVEN_UP, "why", "frozen by hand", ejected=False, frozen=True, order="replace",
@@ -43,7 +43,7 @@ def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
 
 
 def test_a_verdict_that_is_old_or_of_another_instance_is_not_shown() -> None:
-    """The record is: it is so whoever leads."""
+    """What the registry's record says is shown all the same, whoever leads."""
     for condition in (replace(SLOW, at_ms=4_999), replace(SLOW, generation=2)):
         shown = view(condition)
         assert (shown.verdict, shown.why_untreated, shown.shift, shown.canary_s) == ("", None, None, None)
@@ -51,7 +51,7 @@ def test_a_verdict_that_is_old_or_of_another_instance_is_not_shown() -> None:
 
 
 def test_only_the_leader_has_figures_of_cells() -> None:
-    """One that follows shows none, not even zeros: nothing there is could be stale."""
+    """A follower shows nothing, not even zeros, so that nothing it shows can be stale."""
     follower, leader = PrometheusObserver(), PrometheusObserver()
     follower.watch_fleet(lambda: None)
     assert text(follower) == ""

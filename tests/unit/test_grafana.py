@@ -1,4 +1,4 @@
-"""The dashboard is one that Grafana takes, and asks for nothing that nobody measures."""
+"""Grafana accepts the dashboard, and every metric that it queries exists."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")
 
 
 def panels() -> list[dict[str, Any]]:
-    """Those that show something."""
+    """The panels that show data, without the rows that group them."""
     return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
 
 def test_panels_are_complete_and_do_not_overlap() -> None:
-    """Each has an id of its own, a title, words about it, and a place within 24 columns."""
+    """Each panel has its own id, a title, a description, and a place within 24 columns."""
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(ids)) == len(ids)
     taken: set[tuple[int, int]] = set()
@@ -40,7 +40,7 @@ def test_panels_are_complete_and_do_not_overlap() -> None:
 
 
 def test_every_query_goes_to_the_datasource_that_is_provisioned() -> None:
-    """By its uid, in the panel and in each target; and the dashboard lies where the provider looks."""
+    """Each panel and target names the datasource's uid, and the dashboard lies where the provider looks."""
     [source] = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yml").read_text())["datasources"]
     want = {"type": source["type"], "uid": source["uid"]}
     assert all(panel["datasource"] == want for panel in panels())
@@ -50,7 +50,7 @@ def test_every_query_goes_to_the_datasource_that_is_provisioned() -> None:
 
 
 def test_every_metric_that_is_asked_for_exists() -> None:
-    """In a router's or controller's registry, or in a worker's."""
+    """Each is in a router's or controller's registry, or in a worker's."""
     observer = PrometheusObserver()
     observer.watch_lanes(list)
     observer.watch_fleet(lambda: None)

@@ -1,4 +1,4 @@
-"""The configuration: variables win over the file, and every fault is named at once, where it is."""
+"""The configuration: variables win over the file, and every fault is named at once, with its place."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_only_the_secret_is_needed() -> None:
     ],
 )
 def test_chaos_is_allowed_everywhere_but_in_live(environment: str, chaos: str | None, allowed: bool) -> None:
-    """Unless it is set; workers are told what came of it."""
+    """Unless the setting is given; workers are told the result."""
     given = {} if chaos is None else {"CELLROUTER_CELLS_CHAOS": chaos}
     settings = load(SECRET | {"CELLROUTER_ENVIRONMENT": environment} | given)
     assert worker_environment(settings)["CELL_CHAOS"] == str(allowed).lower()
 
 
 def test_variables_win_over_the_file(tmp_path: Path) -> None:
-    """Key by key."""
+    """A variable replaces one key, and the file's other keys stay."""
     environ = in_file(tmp_path, 'secret = "from-the-file-0123"\n[cells]\ncount = 2\nconcurrency = 3\n')
     settings = load(environ | {"CELLROUTER_CELLS_COUNT": "7", "CELLROUTER_AWS_ENDPOINT_URL": "http://aws:4566"})
     assert (settings.cells.count, settings.cells.concurrency, settings.aws.endpoint_url) == (7, 3, "http://aws:4566")
@@ -53,7 +53,7 @@ def test_variables_win_over_the_file(tmp_path: Path) -> None:
 
 
 def test_every_fault_is_named_with_its_key_and_line(tmp_path: Path) -> None:
-    """All at once, in the order of the lines; the secret's value is never shown."""
+    """All faults at once, in the order of the lines; the secret's value is never shown."""
     text = """environment = "Bad Env"
 secret = "too-short-secr"
 
@@ -97,25 +97,25 @@ x = 1
     [("a = ", "is not TOML"), ("cells = 5", "cells"), ("[cells.deep]\nx = 1", "cells.deep")],
 )
 def test_broken_files_are_named(tmp_path: Path, text: str, words: str) -> None:
-    """Not TOML, a value for a section, a section too deep."""
+    """Text that is not TOML, a value in place of a section, and a section too deep."""
     with pytest.raises(ConfigError, match=words):
         load(SECRET | in_file(tmp_path, text))
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
-    """With the reason."""
+    """The fault names the file and the reason."""
     with pytest.raises(ConfigError, match=r"no/such\.toml: can't be read"):
         load(SECRET | {"CELLROUTER_CONFIG": "no/such.toml"})
 
 
 def test_a_missing_secret_says_how_to_set_it() -> None:
-    """The variable's name and the key in the file."""
+    """The fault gives the name of the variable and of the key in the file."""
     _, faults = check({})
     assert faults == ["environment: secret: is required: set CELLROUTER_SECRET, or secret in the file"]
 
 
 def test_settings_that_contradict_each_other_are_named(tmp_path: Path) -> None:
-    """Each is good by itself: a drain shorter than a long poll could never end in time."""
+    """Each value is valid by itself, but a drain shorter than a long poll could never end in time."""
     path = tmp_path / "c.toml"
     path.write_text("[source]\nwait_s = 20\n\n[cells]\ndrain_timeout_s = 21\n")
     settings, faults = check({"CELLROUTER_CONFIG": str(path), "CELLROUTER_SECRET": "0123456789abcdef"})

@@ -27,19 +27,19 @@ ALONE = TenantLimit(concurrency=1)
 
 @given(policies)
 def test_the_registry_gives_back_what_it_got(policy: Policy) -> None:
-    """Every key, number and text, whatever it is made of."""
+    """Every key, number and text comes back as it was, whatever it is made of."""
     assert from_blob(to_blob(policy)) == policy
 
 
 @pytest.mark.parametrize("blob", [b"", b"{", b"[]", b'{"version": "one"}', b'{"limits": {"k": 3}}', b"\xff"])
 def test_anything_else_is_refused(blob: bytes) -> None:
-    """With the one error that it says."""
+    """Anything that is no policy raises the one error that the function documents."""
     with pytest.raises(msgspec.DecodeError):
         from_blob(blob)
 
 
 def test_a_policy_of_an_older_or_newer_router_is_understood() -> None:
-    """What is missing has its default, what is unknown is left out: routers are not all replaced at once."""
+    """A missing field has its default, and an unknown one is left out: routers are not all replaced at once."""
     assert from_blob(b"{}") == NO_POLICY
     assert from_blob(b'{"version": 3, "later": {}, "limits": {"k": {"concurrency": 1, "later": 2}}}') == Policy(
         3, limits={"k": ALONE}
@@ -48,27 +48,27 @@ def test_a_policy_of_an_older_or_newer_router_is_understood() -> None:
 
 @given(st.integers(1, 2**53), st.integers(-1000, 1000))
 def test_a_quarantine_lasts_to_the_millisecond(until_ms: int, after_ms: int) -> None:
-    """At its end it is over, and not one before."""
+    """It holds up to one millisecond before its end, and not at its end."""
     quarantine = Quarantine("why", 0, until_ms)
     policy = Policy(quarantined={"k": quarantine})
     assert policy.in_quarantine("k", until_ms + after_ms) == (quarantine if after_ms < 0 else None)
 
 
 def test_a_quarantine_without_end_lasts() -> None:
-    """Until somebody releases the key; other keys are not in it."""
+    """It holds until somebody releases the key, and holds for no other key."""
     policy = Policy(quarantined={"k": Quarantine("why", 5)})
     assert policy.in_quarantine("k", 2**60) == Quarantine("why", 5)
     assert policy.in_quarantine("other", 6) is None
 
 
 def test_a_keys_own_limit_counts_instead_of_the_default() -> None:
-    """Also where it allows more, or all."""
+    """Also where its own limit allows more than the default, or everything."""
     policy = Policy(default=SLOW, limits={"alone": ALONE, "free": NO_LIMIT})
     assert [policy.limit_of(key) for key in ("alone", "free", "any")] == [ALONE, NO_LIMIT, SLOW]
 
 
 def test_a_limit_is_given_changed_and_taken_away() -> None:
-    """Of one key, while others keep theirs and the default stays."""
+    """One key's limit changes, while other keys and the default keep theirs."""
     policy = Policy(3, SLOW, {"other": SLOW}, {"bad": Quarantine("why", 0)})
     given_ = policy.with_limit("k", ALONE)
     assert given_ == Policy(3, SLOW, {"other": SLOW, "k": ALONE}, policy.quarantined)
@@ -78,7 +78,7 @@ def test_a_limit_is_given_changed_and_taken_away() -> None:
 
 
 def test_the_default_is_changed_and_taken_away() -> None:
-    """And no key's own limit with it; a key may be named as it likes."""
+    """No key's own limit changes with it, and a key may have any name, an empty one too."""
     policy = Policy(limits={"k": ALONE})
     assert policy.with_limit(None, SLOW) == Policy(default=SLOW, limits={"k": ALONE})
     assert policy.with_limit(None, SLOW).with_limit(None, None) == policy
@@ -86,7 +86,7 @@ def test_the_default_is_changed_and_taken_away() -> None:
 
 
 def test_a_key_is_quarantined_and_released() -> None:
-    """The latest decision counts; limits stay as they are."""
+    """The latest quarantine counts, and limits stay as they are."""
     policy = Policy(3, SLOW, {"k": ALONE}).with_quarantine("k", Quarantine("one", 1), 10)
     assert policy == Policy(3, SLOW, {"k": ALONE}, {"k": Quarantine("one", 1)})
     policy = policy.with_quarantine("k", Quarantine("two", 2, 99), 10)
@@ -96,7 +96,7 @@ def test_a_key_is_quarantined_and_released() -> None:
 
 
 def test_a_decision_takes_along_the_quarantines_that_are_over() -> None:
-    """Else the blob would grow for ever; those that last stay."""
+    """Otherwise the policy would grow for ever; quarantines that last stay in it."""
     policy = Policy(
         quarantined={"over": Quarantine("", 0, 10), "lasts": Quarantine("", 0, 11), "ever": Quarantine("", 0)}
     )
@@ -108,7 +108,7 @@ def test_a_decision_takes_along_the_quarantines_that_are_over() -> None:
 def test_a_policy_never_changes(
     policy: Policy, key: str, limit: TenantLimit | None, quarantine: Quarantine | None, now_ms: int
 ) -> None:
-    """Who has one may keep it: every decision makes another."""
+    """A reader may keep a policy: every decision makes another one."""
     before = to_blob(policy)
     policy.with_limit(key, limit)
     policy.with_limit(None, limit)

@@ -1,4 +1,4 @@
-"""Signatures, byte by byte as botocore makes them."""
+"""Signatures are byte by byte those that botocore makes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SMALL = (KEY, "sqs.us-east-1.amazonaws.com", "/", "AmazonSQS.ReceiveMessage", b"
 def by_botocore(
     region: str, credentials: ReadOnlyCredentials, host: str, path: str, target: str, body: bytes, now: float
 ) -> dict[str, str]:
-    """The headers that botocore signs and adds."""
+    """The headers that botocore signs and adds to a request."""
     headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": target, "X-Amzn-Query-Mode": "true"}
     request = AWSRequest("POST", f"http://{host}{path}", headers, body)
     at = datetime.fromtimestamp(int(now), UTC).replace(tzinfo=None)
@@ -55,7 +55,7 @@ def by_botocore(
 def test_headers_are_those_of_botocore(
     region: str, calls: list[tuple[tuple[ReadOnlyCredentials, str, str, str, bytes], float]]
 ) -> None:
-    """All of them, by one signer whose keys, times and credentials change under it."""
+    """All headers are equal, from one signer whose key, time and credentials change from call to call."""
     signer = Signer(region)
     for request, now in calls:
         assert signer.headers(*request, now) == by_botocore(region, *request, now)
@@ -68,6 +68,6 @@ def test_the_key_of_the_documentation() -> None:
 
 
 def test_the_key_of_the_test_suite() -> None:
-    """That of AWS's published suite aws-sig-v4-test-suite, whose date is 2015-08-30."""
+    """The example of AWS's published suite aws-sig-v4-test-suite, which is dated 2015-08-30."""
     key = signing_key("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "20150830", "us-east-1", "iam")
     assert key.hex() == "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9"

@@ -1,4 +1,4 @@
-"""What Prometheus reads is what the library would have shown."""
+"""Prometheus reads the same from our instruments as from the library's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ names = st.sampled_from(["a", 'b"\\\n', "é"])
 
 @given(st.lists(st.tuples(names, names, st.integers(1, 5))))
 def test_a_counter_shows_what_the_librarys_shows(counts: list[tuple[str, str, int]]) -> None:
-    """Line for line."""
+    """The exposition of both is equal, line for line."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     theirs, ours = CollectorRegistry(), CollectorRegistry()
     counter = Counter("x", "Text.", ["p", "q"], registry=theirs)
@@ -30,7 +30,7 @@ def test_a_counter_shows_what_the_librarys_shows(counts: list[tuple[str, str, in
 
 @given(st.lists(st.tuples(names, st.sampled_from([0.0, 0.001, 0.0011, 0.5, 1.0, 29.0, 30.0, 31.0]))))
 def test_a_histogram_shows_what_the_librarys_shows(values: list[tuple[str, float]]) -> None:
-    """Also at the bounds themselves."""
+    """The buckets are equal too for values that lie exactly on a bound."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     theirs, ours = CollectorRegistry(), CollectorRegistry()
     histogram = Histogram("x", "Text.", ["p"], buckets=BOUNDS, registry=theirs)
@@ -42,7 +42,7 @@ def test_a_histogram_shows_what_the_librarys_shows(values: list[tuple[str, float
 
 
 def test_every_record_is_counted() -> None:
-    """None falls between."""
+    """Each kind of record has a handler in the metrics or in the log."""
     kinds = set(telemetry.Record.__args__)
     assert PrometheusObserver().handlers.keys() == kinds
     assert LogObserver().handlers.keys() < kinds

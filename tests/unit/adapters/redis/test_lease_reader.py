@@ -1,4 +1,4 @@
-"""Which leases are believed: Redis' contents are anybody's who can write there."""
+"""Which leases a reader trusts, since anything that reaches Redis can write there."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ HONEST = protocol.InstanceRecord("live", "cell-0001", 3, "one", "10.0.0.7:8080",
 
 
 def lease(record: protocol.InstanceRecord = HONEST, *, beat: int = 1, ends: int = 2000, secret: str = SECRET) -> bytes:
-    """As a worker with that secret writes it."""
+    """A lease as a worker with this secret writes it."""
     made = protocol.Lease(ends, ready=True, record=protocol.sign_record(record, secret), beat=beat)
     return msgspec.json.encode(msgspec.structs.replace(made, proof=protocol.beat_proof(made, secret)))
 
 
 def changed(value: bytes, **fields: object) -> bytes:
-    """Somebody has written something else into it."""
+    """The lease after somebody has written something else into it."""
     return msgspec.json.encode(msgspec.structs.replace(msgspec.json.decode(value, type=protocol.Lease), **fields))
 
 
 @dataclass
 class World:
-    """A reader, and what it has told."""
+    """A reader, and the refusals that it has told."""
 
     told: list[LeaseRefused] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ class World:
         self.reader = LeaseReader("live", SECRET, [ip_network("10.0.0.0/8"), ip_network("fd00::/8")], self.told.append)
 
     def live(self, value: bytes, now_ms: int = 1000, place: str = FIELD) -> bool:
-        """Whether the instance is taken for alive."""
+        """Return whether the reader takes the instance for alive."""
         return any(view.live for view in self.reader.read(now_ms, {place: value}))
 
 
@@ -60,7 +60,7 @@ class World:
     ],
 )
 def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str) -> None:
-    """However often it is read; an honest lease in another place is seen beside it."""
+    """However often the value is read; an honest lease in another field is still read."""
     world = World()
     other = msgspec.structs.replace(HONEST, cell_id="cell-0005", address="[fd00::5]:8080")
     for _ in range(3):
@@ -70,7 +70,7 @@ def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str)
 
 
 def test_an_honest_lease_lives_until_its_end_and_with_each_beat_longer() -> None:
-    """By the registry's clock."""
+    """A lease is alive until it expires by the registry's clock."""
     world = World()
     assert world.live(lease())
     assert not world.live(lease(), 2000)
@@ -79,7 +79,7 @@ def test_an_honest_lease_lives_until_its_end_and_with_each_beat_longer() -> None
 
 
 def test_a_lease_put_back_with_another_end_is_refused() -> None:
-    """What the instance said before is what counts; it dies with its last honest beat."""
+    """The last honest lease still counts, and expires when it would have anyway."""
     world = World()
     assert world.live(lease(beat=7))
     assert world.live(lease(beat=6, ends=9000), 1500)
@@ -89,7 +89,7 @@ def test_a_lease_put_back_with_another_end_is_refused() -> None:
 
 
 def test_a_lease_without_an_end_does_not_live_for_ever() -> None:
-    """Its end isn't signed: without a new beat it is dead after the longest that a lease may be."""
+    """The end of a lease is not signed, so without a new heartbeat it counts for MAX_AGE_MS at most."""
     world = World()
     forever = lease(ends=10**15)
     assert world.live(forever)
@@ -98,7 +98,7 @@ def test_a_lease_without_an_end_does_not_live_for_ever() -> None:
 
 
 def test_a_new_instance_of_the_generation_counts_from_one_again() -> None:
-    """It has another id; what is gone from the registry is forgotten."""
+    """A restarted instance has another id, and a lease that is gone from the registry is forgotten."""
     world = World()
     assert world.live(lease(beat=50))
     assert world.live(lease(msgspec.structs.replace(HONEST, instance_id="two"), beat=1, ends=3000))
