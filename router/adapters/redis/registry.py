@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any, Final, TypeVar, cast
 
@@ -19,14 +18,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from cell_worker import protocol
-from router.adapters.redis import scripts
+from router.adapters.redis import records, scripts
 from router.adapters.redis.lease_reader import LeaseReader, Network
 from router.adapters.redis.notifications import Notifications
 from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
-from router.core.models import CellRecord, RouterReport, RouterView, Traffic
-from router.core.policy import Policy, Ruling, from_blob, to_blob
-from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Proposal, Snapshot
+from router.core.models import CellRecord, RouterReport, Traffic
+from router.core.policy import Policy, Ruling, to_blob
+from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import LeaseRefused
 from router.ports import Clock
@@ -112,7 +111,7 @@ class RedisRegistry:
         """Write the whole change in one script, and publish that something has changed."""
         channel = self._key["changes"]
         limits = (_AUDIT_ENTRIES, _HISTORY_VERSIONS)
-        await self._run("write", _WRITE_NAMES, epoch, _encoded(change), *limits, channel)
+        await self._run("write", _WRITE_NAMES, epoch, records.encoded_change(change), *limits, channel)
 
     async def report(self, report: RouterReport, ttl_s: float) -> None:
         """Say that this router lives for `ttl_s` seconds more; 0 takes its report away."""
@@ -129,7 +128,7 @@ class RedisRegistry:
     async def samples(self) -> Mapping[str, RouterSample]:
         """Read the samples of the last 3 s; passes over what can't be read."""
         found = await self._run("samples", ("samples",), _FRESH_MS)
-        samples = ((router_id.decode(), _sample(value)) for router_id, value in _pairs(found))
+        samples = ((router_id.decode(), records.sample_of(value)) for router_id, value in records.pairs(found))
         return {router_id: sample for router_id, sample in samples if sample is not None}
 
     async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
@@ -144,7 +143,7 @@ class RedisRegistry:
     async def traffic(self) -> list[Mapping[str, Traffic]]:
         """Read each router's traffic by cell, of routers that said something in the last ten minutes."""
         found = await self._call(self._redis.hvals(self._key["traffic"]))
-        return [msgspec.json.decode(value, type=_WireTraffic).said for value in found]
+        return [records.traffic_of(value) for value in found]
 
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
         """Offer a map and a policy; the newest offer is kept until the leader writes a map."""
@@ -158,9 +157,9 @@ class RedisRegistry:
     async def petitions(self) -> Petitions:
         """Read proposals and the newest offer in one round trip; passes over what can't be read."""
         proposals, offer = await self._run("petitions", ("proposals", "offers"))
-        found = (_proposal(proposal_id.decode(), blob) for proposal_id, blob in _pairs(proposals))
+        found = (records.proposal_of(proposal_id.decode(), blob) for proposal_id, blob in records.pairs(proposals))
         asked = sorted((p for p in found if p is not None), key=lambda p: p.audit.at_ms)
-        return Petitions(tuple(asked), *_offered(dict(_pairs(offer))))
+        return Petitions(tuple(asked), *records.offer_of(dict(records.pairs(offer))))
 
     async def audit(self, limit: int) -> list[AuditEntry]:
         """Read the newest `limit` entries, oldest first; about 10,000 are kept."""
@@ -179,14 +178,14 @@ class RedisRegistry:
         if not version:
             return Policy()
         try:
-            return replace(from_blob(blob), version=int(version))
+            return records.policy_of(version, blob)
         except ValueError as error:
             raise RegistryUnavailableError(f"the policy in Redis can't be read: {error}") from error
 
     async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
         """Propose the policy, wait up to RULING_WAIT_S for the leader's ruling, and withdraw it when none comes."""
         proposal_id = uuid.uuid4().hex
-        proposal = msgspec.json.encode(_WireProposal(policy, audit))
+        proposal = msgspec.json.encode(records.WireProposal(policy, audit))
         await self._call(self._redis.hset(self._key["proposals"], proposal_id, proposal))
         give_up_at = self._clock.monotonic() + RULING_WAIT_S
         while self._clock.monotonic() < give_up_at:
@@ -225,15 +224,15 @@ class RedisRegistry:
         if not version:
             self._policy = Policy()
         elif policy:
-            self._policy = replace(from_blob(policy), version=int(version))
+            self._policy = records.policy_of(version, policy)
         return Snapshot(
             now_ms=int(now),
             slot_map=self._slot_map,
-            cells={k.decode(): msgspec.json.decode(v, type=CellRecord) for k, v in _pairs(cells)},
-            leases=self._leases.read(int(now), {field.decode(): value for field, value in _pairs(leases)}),
+            cells={k.decode(): msgspec.json.decode(v, type=CellRecord) for k, v in records.pairs(cells)},
+            leases=self._leases.read(int(now), {field.decode(): value for field, value in records.pairs(leases)}),
             leader=leader.decode(),
             policy=self._policy,
-            routers=tuple(RouterView(r.report, r.expires_at_ms > int(now)) for r in map(_router, routers)),
+            routers=tuple(records.router_view(report, int(now)) for report in routers),
         )
 
     async def _run(self, script: str, names: Sequence[str], *args: str | bytes | float) -> Any:
@@ -251,84 +250,7 @@ class RedisRegistry:
             raise RegistryUnavailableError(f"Redis can't be used: {type(error).__name__}: {error}") from error
 
 
-class _WireProposal(msgspec.Struct, frozen=True):
-    """A proposal as it lies in Redis, under its id."""
-
-    policy: Policy
-    audit: AuditEntry
-
-
-class _WireTraffic(msgspec.Struct, frozen=True):
-    """A router's traffic as it lies in Redis, by cell."""
-
-    at_ms: int  # by the Redis server's clock
-    said: dict[str, Traffic]
-
-
-class _WireSample(msgspec.Struct, frozen=True):
-    """A router's sample as it lies in Redis."""
-
-    at_ms: int  # by the Redis server's clock
-    said: RouterSample
-
-
-class _WireRouter(msgspec.Struct, frozen=True):
-    """A router's report as it lies in Redis."""
-
-    expires_at_ms: int  # by the Redis server's clock
-    report: RouterReport
-
-
-def _encoded(change: Change) -> bytes:
-    """Encode a change for the script: JSON whose parts are JSON texts, which the script stores as they are."""
-    wire: dict[str, Any] = {
-        "cells": {cell.cell_id: msgspec.json.encode(cell).decode() for cell in change.cells},
-        "rulings": {r.proposal_id: msgspec.json.encode(r).decode() for r in change.rulings},
-        "audit": [msgspec.json.encode(entry).decode() for entry in change.audit],
-    }
-    if change.slot_map is not None:
-        wire["map_epoch"] = str(change.slot_map.epoch)
-        wire["map"] = msgspec.json.encode(change.slot_map.to_wire()).decode()
-    if change.policy is not None:
-        wire["policy_version"] = str(change.policy.version)
-        wire["policy"] = to_blob(change.policy).decode()
-        wire["policy_entry"] = msgspec.json.encode(PolicyVersion(change.policy, change.audit[0])).decode()
-    return msgspec.json.encode(wire)
-
-
 def _accepted(ruling: Ruling) -> bool:
     if ruling.reasons:
         raise PolicyRefusedError("\n".join(ruling.reasons))
     return ruling.accepted
-
-
-def _proposal(proposal_id: str, blob: bytes) -> Proposal | None:
-    """Decode a proposal; None for garbage, which stays where it is."""
-    try:
-        wire = msgspec.json.decode(blob, type=_WireProposal)
-    except msgspec.DecodeError:
-        return None
-    return Proposal(proposal_id, wire.policy, wire.audit)
-
-
-def _offered(offer: Mapping[bytes, bytes]) -> tuple[SlotMap | None, Policy | None]:
-    """Decode an offer into map and policy; None for both when it can't be read or there is none."""
-    try:
-        return SlotMap.from_wire(msgspec.json.decode(offer[b"map"])), from_blob(offer[b"policy"])
-    except (KeyError, ValueError):
-        return None, None
-
-
-def _sample(value: bytes) -> RouterSample | None:
-    try:
-        return msgspec.json.decode(value, type=_WireSample).said
-    except msgspec.DecodeError:
-        return None
-
-
-def _router(value: bytes) -> _WireRouter:
-    return msgspec.json.decode(value, type=_WireRouter)
-
-
-def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
