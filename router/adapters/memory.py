@@ -78,7 +78,7 @@ class MemorySource:
         return []
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
-        """Hide messages anew; passes over those that are gone or have another receipt."""
+        """Hide messages again; passes over those that are gone or have another receipt."""
         self._fail_if_down()
         for message in messages:
             if stored := self._current(message):

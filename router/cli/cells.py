@@ -63,11 +63,11 @@ def readmit(cell_id: CellId, *, why: RequiredWhy) -> None:
     """
     snapshot = look()
     record = record_of(cell_id, snapshot)
-    text = f"{cell_id}: readmitted{', and frozen' if snapshot.policy.finds_useless(record) else ''}"
+    text = f"{cell_id}: readmitted{', and frozen' if snapshot.policy.ejected_by_ladder(record) else ''}"
     changed = _put(
         cell_id, "readmit", text, why, lambda policy: readmitted(policy, record), f"{cell_id} is not ejected"
     )
-    if changed and snapshot.policy.finds_useless(record):
+    if changed and snapshot.policy.ejected_by_ladder(record):
         typer.echo(
             f"Automation had ejected it ({record.treatment.verdict}: {record.treatment.why}). It is frozen, so that it "
             f"isn't ejected again; cellrouter unfreeze {cell_id} gives it back to automation"
@@ -107,7 +107,7 @@ def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
 def readmitted(policy: Policy, record: CellRecord) -> Policy:
     """Return the policy by which the cell gets its events again: frozen, if automation would eject it otherwise."""
     after = policy.with_ejected(record.cell_id, ejected=False)
-    return after.with_frozen(record.cell_id, frozen=True) if policy.finds_useless(record) else after
+    return after.with_frozen(record.cell_id, frozen=True) if policy.ejected_by_ladder(record) else after
 
 
 def serves(cell_id: str, generation: int, snapshot: Snapshot) -> bool:

@@ -158,8 +158,8 @@ def _history() -> list[PolicyVersion]:
 def what_stays(before: Policy, after: Policy, cells: Mapping[str, CellRecord]) -> Iterator[str]:
     """Say, a line for each cell, what stays done of the orders that `before` holds and `after` takes back."""
     for cell_id in sorted({*before.to_evict, *before.to_replace}):
-        ordered, record = before.ordered_away(cell_id), cells.get(cell_id)
-        if record is None or ordered <= after.ordered_away(cell_id):
+        ordered, record = before.ordered_up_to(cell_id), cells.get(cell_id)
+        if record is None or ordered <= after.ordered_up_to(cell_id):
             continue
         if record.generation > ordered:
             yield f"{cell_id}: generation {ordered} is gone already, and generation {record.generation} stays"

@@ -52,7 +52,7 @@ class Event:
     body: bytes  # JSON
     attempt: int = 1  # the next one, from 1
     unanswered: tuple[int, ...] = ()  # generations of its cell that sent no result for it, oldest first
-    pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message held the body
+    pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message contained the body
     canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
 
 

@@ -119,23 +119,23 @@ class Policy:
         orders = {**(self.to_evict if evict else self.to_replace), cell_id: generation}
         return replace(self, to_evict=orders) if evict else replace(self, to_replace=orders)
 
-    def ordered_away(self, cell_id: str) -> int:
+    def ordered_up_to(self, cell_id: str) -> int:
         """Return the highest generation of the cell that a person wants replaced or evicted; 0 for none."""
         return max(self.to_replace.get(cell_id, 0), self.to_evict.get(cell_id, 0))
 
     def order_for(self, record: CellRecord) -> Order | None:
         """Return what a person still wants done with the cell's admitted instance; None for nothing."""
-        if not record.generation or record.generation > self.ordered_away(record.cell_id):
+        if not record.generation or record.generation > self.ordered_up_to(record.cell_id):
             return None
         return Order.EVICT if record.generation <= self.to_evict.get(record.cell_id, 0) else Order.REPLACE
 
-    def finds_useless(self, record: CellRecord) -> bool:
-        """Return whether automation has ejected the cell; False while a person has frozen it."""
+    def ejected_by_ladder(self, record: CellRecord) -> bool:
+        """Return whether the ladder has ejected the cell; False while a person has frozen it."""
         return record.treatment.ejected and record.cell_id not in self.frozen
 
     def ejects(self, record: CellRecord) -> bool:
-        """Return whether the cell's events wait in its hold queue, ejected by a person or by automation."""
-        return record.cell_id in self.ejected or self.finds_useless(record)
+        """Return whether the cell's events wait in its hold queue, ejected by a person or by the ladder."""
+        return record.cell_id in self.ejected or self.ejected_by_ladder(record)
 
     def with_cells(self, count: int, now: int) -> Policy:
         """Want `count` cells where there are `now`."""
@@ -182,7 +182,7 @@ def judge(
 def why_refused(
     wanted: Policy, current: Policy, cells: Collection[str], cells_now: Collection[str]
 ) -> tuple[Reason, ...]:
-    """Every reason against a change that the change itself brings; what is wrong already is not held against it."""
+    """Every reason against a change that the change itself brings; what is wrong already does not count."""
     already = set(why_invalid(current, cells_now))
     return tuple(reason for reason in why_invalid(wanted, cells) if reason not in already)
 
@@ -193,7 +193,7 @@ def why_unlaunchable(wanted: Policy, current: Policy) -> tuple[Reason, ...]:
         f"{cell_id}: something else than the controllers starts the workers here, so none can be launched beside its "
         f"instance: start one there, or evict this one"
         for cell_id, generation in sorted(wanted.to_replace.items())
-        if generation > current.ordered_away(cell_id)
+        if generation > current.ordered_up_to(cell_id)
     )
 
 

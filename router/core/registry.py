@@ -26,7 +26,7 @@ class AuditEntry:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that routing depends on, as the registry held it at one moment."""
+    """Everything that routing depends on, as the registry had it at one moment."""
 
     now_ms: int  # since 1970, by the registry's own clock
     slot_map: SlotMap | None

@@ -21,8 +21,8 @@ class LaneView:
     in_flight: int  # events sent and not yet answered
     window: int  # how many events may be in flight
     answered: int  # events with outcome ok since this router started
-    p50_ms: float  # of the last 512 events, likewise below
-    p99_ms: float
+    p50_ms: float  # median latency of the last 512 events
+    p99_ms: float  # 99th percentile of the same events
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def routing_of(snapshot: Snapshot, last: Routing | None, *, trusted: bool) -> Ro
         targets,
         cells=frozenset(snapshot.cells),
         ejected=frozenset(cell_id for cell_id, record in cells.items() if policy.ejects(record)),
-        useless=frozenset(cell_id for cell_id, record in cells.items() if policy.finds_useless(record)),
+        useless=frozenset(cell_id for cell_id, record in cells.items() if policy.ejected_by_ladder(record)),
         suspect=frozenset(cell_id for cell_id, record in cells.items() if record.treatment.rung is not Rung.WELL),
     )
 
