@@ -12,7 +12,6 @@ import uvloop
 
 from router.core.errors import RegistryUnavailableError
 from router.core.policy import Policy
-from router.services.policy import change
 from router.settings import load
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ def change_policy(action: str, why: str, make: Callable[[Policy, int], Policy], 
     `make` gets the policy in force and the time in milliseconds. The audit names `cell_id`, if there is one.
     """
     from router.bootstrap.registry import entry_by_hand  # noqa: PLC0415 - --help stays quick
+    from router.services.policy import change  # noqa: PLC0415 - --help stays quick
 
     audit = entry_by_hand(action, why, cell_id)
     return ask(lambda registry: change(registry, lambda policy: make(policy, audit.at_ms), audit))
