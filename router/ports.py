@@ -47,7 +47,7 @@ class Observer(Protocol):
     """Takes records of what happened, for metrics and logs. Never raises and never blocks."""
 
     def observe(self, record: Record) -> None:
-        """Take one record; it is called on the event loop, once or more an event."""
+        """Take one record. It is called on the event loop, several times for each event, so it must be quick."""
         ...
 
 
