@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, Literal, Self, TypeVar
 
 from router.core.errors import SourceUnavailableError
+from router.core.lanes.backoff import backoff
+from router.core.messages.batches import BATCH, chunks
 from router.core.messages.dead_letter import Entry, Filter, destination, read, redrive_draft
 from router.core.models import Message
 from router.ports import Clock, EventSource
 
 T = TypeVar("T")
 
-BATCH: Final = 10  # the most that an SQS batch call takes
 HIDDEN_S: Final = 300  # at a time, renewed at half; so long a killed run keeps its entries from others
 MAX_HIDDEN: Final = 115_000  # SQS hides 120 000 messages of a queue at most, and then seems empty
 WAIT_S: Final = 1.0  # of one receive: long enough for SQS to ask all its servers
@@ -33,6 +34,7 @@ DRY_POINTS: Final = 30
 RECEIVE_TRIES: Final = 5
 DELETE_TRIES: Final = 4
 FIRST_BACKOFF_S: Final = 0.5
+LAST_BACKOFF_S: Final = 4.0
 MAX_LIMIT: Final = sys.maxsize
 PARALLEL: Final = 8  # calls at once that hide or release
 MAX_STRIKES: Final = 5  # calls to a destination that fail in a row; then it is given up
@@ -117,7 +119,7 @@ class Scan:
         left = list(messages)
         for turn in range(DELETE_TRIES):
             if turn:
-                await self._clock.sleep(_backoff_s(turn))
+                await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, turn))
             with suppress(SourceUnavailableError):
                 left = await self._queue.delete([self._newest(message) for message in left])
             if not left:
@@ -150,7 +152,7 @@ class Scan:
                 turn += 1
                 if turn >= RECEIVE_TRIES or not self._has_received:  # at the first, the name may just be wrong
                     raise
-                await self._clock.sleep(_backoff_s(turn))
+                await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, turn))
             else:
                 self._has_received = True
                 return messages
@@ -165,11 +167,11 @@ class Scan:
     async def _set_visibility(self, message_ids: Sequence[str], seconds: int) -> int:
         """For those that are still hidden by us; returns for how many it could not be done. Never raises."""
         failed, untried = 0, len(message_ids)
-        for group in _chunks(message_ids, BATCH * PARALLEL):
+        for group in chunks(message_ids, BATCH * PARALLEL):
             untried -= len(group)
-            chunks = list(_chunks(group, BATCH))
-            done = await asyncio.gather(*[self._hide(chunk, seconds) for chunk in chunks])
-            failed += sum(len(chunk) for chunk, is_done in zip(chunks, done, strict=True) if not is_done)
+            batches = list(chunks(group))
+            done = await asyncio.gather(*[self._hide(batch, seconds) for batch in batches])
+            failed += sum(len(batch) for batch, is_done in zip(batches, done, strict=True) if not is_done)
             if not any(done):  # the queue can't be reached; don't try thousands of times
                 return failed + untried
         return failed
@@ -289,7 +291,7 @@ class _Mover:
 
     async def move(self, entries: list[Entry], queue: str, scan: Scan) -> None:
         """All to one queue, at the rate."""
-        for chunk in _chunks(entries, self._chunk):
+        for chunk in chunks(entries, self._chunk):
             if self._strikes.get(queue, 0) < MAX_STRIKES:
                 await self._wait_for_turn(len(chunk))
             await _to_end(self._move(chunk, queue, scan))
@@ -364,15 +366,6 @@ async def _to_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _backoff_s(turn: int) -> float:
-    return float(FIRST_BACKOFF_S * 2 ** (turn - 1))
-
-
 def _stub(message_id: str, receipt: str) -> Message:
     """All that a queue asks for to hide or delete it."""
     return Message(message_id, receipt, "", 0, 0)
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -24,9 +24,11 @@ from router.core.control.actions import (
 from router.core.control.moves import MAX_FAILURES, left, map_steps
 from router.core.control.observed import Desired, Observed
 from router.core.control.treatment import treatments
+from router.core.lanes.backoff import backoff
 from router.core.models import CellRecord, CellState, LeaseView, Reason, Rung
 from router.core.policy import NO_POLICY, Order, Policy
 
+FIRST_BACKOFF_MS: Final = 2_000
 MAX_BACKOFF_MS: Final = 60_000
 STARVED_MS: Final = 15_000  # instances that fell silent together may come back for so long
 
@@ -182,7 +184,7 @@ def _backed_off(observed: Observed, record: CellRecord) -> bool:
     """Whether enough time has passed since a launch that failed: 2 s, 4 s, … 60 s."""
     if not record.launch_failures:
         return True
-    wait_ms = min(MAX_BACKOFF_MS, 1000 << min(record.launch_failures, 10))
+    wait_ms = backoff(FIRST_BACKOFF_MS, MAX_BACKOFF_MS, record.launch_failures)
     return observed.now_ms - record.launched_at_ms >= wait_ms
 
 

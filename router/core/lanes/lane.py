@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from router.core.lanes.backoff import backoff
 from router.core.lanes.concurrency import ConcurrencyWindow
 from router.core.lanes.fair_queue import FairQueue
 from router.core.models import Target
@@ -159,8 +160,8 @@ class Lane(Generic[T]):
     def failed(self, now: float) -> list[T]:
         """The cell could not be reached: shut for a while and give back what waits, for the hold queue."""
         if now >= self._retry_at:  # several batches that fail together are one failure
-            self._retry_at = now + min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
-            self._failures = min(self._failures + 1, 16)
+            self._failures += 1
+            self._retry_at = now + backoff(FIRST_RETRY_S, LAST_RETRY_S, self._failures)
             self._window.failed()
         self._failures = self._failures or 1  # also when another batch was answered in between
         return self.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from router.core.lanes.backoff import backoff
 from router.core.models import Event, Outcome, Result
 
 
@@ -59,5 +60,4 @@ def decide(
 
 def delay_s(policy: RetryPolicy, tries: int, jitter: float) -> int:
     """A delay in whole seconds, as SQS wants them, after so many tries. `jitter`: uniform in [0, 1)."""
-    ceiling = min(policy.max_delay_s, policy.base_delay_s * 2.0 ** min(tries - 1, 16))
-    return round(ceiling * jitter)
+    return round(backoff(policy.base_delay_s, policy.max_delay_s, tries, jitter))

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from router.core.errors import SourceUnavailableError
+from router.core.lanes.backoff import backoff
+from router.core.messages.batches import BATCH
 from router.ports import Clock
 
 T = TypeVar("T")
 
-BATCH: Final = 10  # the most that an SQS batch call takes
 FIRST_BACKOFF_S: Final = 0.1
 LAST_BACKOFF_S: Final = 5.0
 
@@ -81,8 +82,7 @@ class Batcher(Generic[T]):
             failed = [item for item, _ in batch]
         tries = max(n for _, n in batch)
         if failed:
-            pause = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (tries - 1))
-            await self._clock.sleep(pause * self._clock.jitter())
+            await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, tries, self._clock.jitter()))
         again = {id(item) for item in failed}
         for item, n in batch:
             if id(item) not in again:

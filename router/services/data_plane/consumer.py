@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.errors import SourceUnavailableError
+from router.core.lanes.backoff import backoff
+from router.core.messages.batches import BATCH
 from router.ports import Clock
-from router.services.data_plane.batcher import BATCH
 from router.services.data_plane.inbox import Inbox, Received
 
+FIRST_BACKOFF_S: Final = 0.4
 LAST_BACKOFF_S: Final = 10.0
 
 
@@ -67,8 +69,8 @@ class Consumer:
             try:
                 received = await self._inbox.receive(BATCH, self._config.wait_s)
             except SourceUnavailableError:
-                failures = min(failures + 1, 16)
-                await self._clock.sleep(min(LAST_BACKOFF_S, 0.2 * 2**failures) * self._clock.jitter())
+                failures += 1
+                await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, failures, self._clock.jitter()))
             else:
                 failures = 0
                 self._accept(self._inbox, received)

@@ -21,6 +21,7 @@ from router.core.lanes import retry
 from router.core.lanes.admission import Admission, Isolate, Wait
 from router.core.lanes.lane import LaneLimits
 from router.core.messages import dead_letter
+from router.core.messages.batches import BATCH
 from router.core.messages.parser import Parser, can_be_held
 from router.core.models import Contact, Event, Outcome, Result, Traffic
 from router.core.policy import Policy
@@ -28,7 +29,6 @@ from router.core.slot_map.routing import Routing
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventDeadLettered, EventHeld
 from router.ports import CellClient, Clock, Observer
-from router.services.data_plane.batcher import BATCH
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.groups import Groups
 from router.services.data_plane.hold_queue import HoldQueue

@@ -7,15 +7,16 @@ other receivers; it is here at most once, with its newest receipt. A message tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from router.core.errors import MalformedMessageError, SourceUnavailableError
+from router.core.messages.batches import chunks
 from router.core.models import Event, Message
 from router.core.telemetry import MessagesDeleted, MessagesReceived
 from router.ports import Clock, EventSource, Observer
-from router.services.data_plane.batcher import BATCH, Batcher
+from router.services.data_plane.batcher import Batcher
 from router.services.data_plane.payloads import Payloads
 
 MAX_HIDDEN_S: Final = 6 * 3600  # SQS hides a message for 12 h at most, counted from its receipt
@@ -175,18 +176,13 @@ class Inbox:
             due = [
                 received for received in self._received.values() if received.hidden_until - now < self._visibility_s / 2
             ]
-            for chunk in _chunks(due):
+            for chunk in chunks(due):
                 try:
                     await self._source.set_visibility([received.message for received in chunk], self._visibility_s)
                 except SourceUnavailableError:
                     break  # at the next turn again; there is time for three more
                 for received in chunk:
                     received.hidden_until = now + self._visibility_s
-
-
-def _chunks(batch: Sequence[Received]) -> Iterator[Sequence[Received]]:
-    for start in range(0, len(batch), BATCH):
-        yield batch[start : start + BATCH]
 
 
 def _nothing(_: object) -> None:

@@ -15,10 +15,10 @@ from router.core.detection.samples import CellSample, CellSampler
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
+from router.core.messages.batches import BATCH
 from router.core.models import Contact, Outcome, Result, Target
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
-from router.services.data_plane.batcher import BATCH
 from router.services.data_plane.inbox import Delivery
 
 MAX_TENANTS: Final = 10_000  # keys remembered of a cell: beyond that, "as many" is enough to know

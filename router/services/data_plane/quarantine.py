@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from router.core.errors import PolicyRefusedError, RegistryUnavailableError
+from router.core.messages.batches import BATCH
 from router.core.models import Event
 from router.core.policy import Policy, Quarantine
 from router.core.registry import AuditEntry
 from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
 from router.ports import Clock, Observer, PolicyStore
-from router.services.data_plane.batcher import BATCH
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 
