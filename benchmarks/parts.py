@@ -34,7 +34,7 @@ from router.core.models import (
 )
 from router.core.policy import NO_POLICY, Policy
 from router.core.registry import AuditEntry, Condition, Snapshot
-from router.core.slot_map.routing import Known
+from router.core.slot_map.routing import KnownRouting
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import Record
 from router.services.data_plane.consumer import ConsumerConfig
@@ -128,10 +128,10 @@ class SteadyRegistry:
 class NoMemory:
     """A RoutingMemory that remembers nothing."""
 
-    def load(self) -> Known | None:
+    def load(self) -> KnownRouting | None:
         return None
 
-    def save(self, known: Known) -> None:
+    def save(self, known: KnownRouting) -> None:
         return
 
 
@@ -151,8 +151,9 @@ async def whole(count: int) -> float:
     """Measure the CPU seconds that an event takes from its receipt to its delete, over `count` events."""
     source, idle = Notifications(count), Notifications(0)
     config = DataPlaneConfig(
+        "bench",
         ConsumerConfig(max_messages=MAX_MESSAGES),
-        DispatcherConfig("bench", RetryPolicy(), MAX_MESSAGES, 64 * 1024 * 1024),
+        DispatcherConfig(RetryPolicy(), MAX_MESSAGES, 64 * 1024 * 1024),
         QuarantineConfig("bench", 0),
     )
     queues = Queues(source, idle, idle, lambda _: idle)

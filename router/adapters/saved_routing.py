@@ -12,7 +12,7 @@ import structlog
 
 from router.core.models import Target
 from router.core.policy import Policy
-from router.core.slot_map.routing import Known, Routing
+from router.core.slot_map.routing import KnownRouting, Routing
 from router.core.slot_map.slots import SlotMap
 
 
@@ -33,7 +33,7 @@ class SavedRouting:
         self._path = path
         self._log = structlog.get_logger("routing")
 
-    def load(self) -> Known | None:
+    def load(self) -> KnownRouting | None:
         """Read the last routing and policy; None when there is none that can be used."""
         try:
             found = msgspec.json.decode(self._path.read_bytes(), type=_SavedRecord)
@@ -45,9 +45,9 @@ class SavedRouting:
             self._log.warning("the saved routing can't be used", path=str(self._path), error=str(error))
             return None
         self._log.warning("goes by the saved routing", path=str(self._path), epoch=routing.slot_map.epoch)
-        return routing, found.policy
+        return KnownRouting(routing, found.policy)
 
-    def save(self, known: Known) -> None:
+    def save(self, known: KnownRouting) -> None:
         """Write beside the file, then put the new one in its place: a crash never leaves half a file."""
         routing, policy = known
         content = msgspec.json.encode(

@@ -235,9 +235,9 @@ def _audit(registry: CellRegistry) -> Callable[[int], Awaitable[Sequence[Any]]]:
 def _data_plane_config(settings: Settings) -> DataPlaneConfig:
     retry, source = settings.retry, settings.source
     return DataPlaneConfig(
+        source_name=source.queue,
         consumer=ConsumerConfig(source.pollers, source.wait_s, source.max_messages, source.max_bytes),
         dispatcher=DispatcherConfig(
-            source_name=source.queue,
             retry=RetryPolicy(retry.max_attempts, retry.base_delay_s, retry.max_delay_s),
             max_events=source.max_messages,
             max_bytes=source.max_bytes,

@@ -20,6 +20,29 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # can never succeed
 
 
+class HoldCause(StrEnum):
+    """Why an event waits in a hold queue, or in the quarantine queue, instead of its lane."""
+
+    SHUT = "shut"  # its cell has no instance, or a failure shut the path to it
+    EJECTED = "ejected"  # its cell gets no events
+    OVER_SHARE = "over share"  # its lane holds more than its share while other cells lack events
+    MOVING = "moving"  # its key is on its way to another cell
+    RETRY = "retry"  # its cell could not process it
+    FAILED = "failed"  # its handler raised
+    RATE = "rate"  # its key is over its rate
+    CONCURRENCY = "concurrency"  # its key has too many events waiting
+    QUARANTINE = "quarantine"  # its key is in quarantine
+
+
+class DeadLetterReason(StrEnum):
+    """Why an event, or a message that holds none, lies in the dead-letter queue."""
+
+    MALFORMED = "malformed"  # the message holds no event that could be routed
+    REJECTED = "rejected"  # the handler said that it can never succeed
+    MAX_ATTEMPTS = "max_attempts"  # the handler failed as often as it may
+    FOREIGN = "foreign"  # something else than a router put it there, in no envelope
+
+
 class Contact(Enum):
     """How far an event is known to have got with the instance that it was sent to."""
 

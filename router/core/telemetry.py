@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from router.core.models import Outcome, Reason
+from router.core.models import DeadLetterReason, HoldCause, Outcome, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +65,14 @@ class EventHeld:
     """An event was written to its cell's hold queue, or to the quarantine queue."""
 
     cell_id: str
-    # shut, ejected, over share, moving, retry, failed, rate or concurrency; quarantine: to the quarantine queue
-    cause: str
+    cause: HoldCause  # QUARANTINE: it went to the quarantine queue instead
 
 
 @dataclass(frozen=True, slots=True)
 class EventDeadLettered:
     """An event, or a whole message, was written to the dead-letter queue."""
 
-    reason: str
+    reason: DeadLetterReason
 
 
 @dataclass(frozen=True, slots=True)

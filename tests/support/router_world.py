@@ -17,10 +17,10 @@ from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.dead_letter import DeadLetter, from_body
 from router.core.messages.parser import Extraction, Parser
-from router.core.models import CellRecord, Draft, LeaseView, RouterReport, Traffic
+from router.core.models import CellRecord, Draft, HoldCause, LeaseView, RouterReport, Traffic
 from router.core.policy import Policy
 from router.core.registry import AuditEntry, Condition, Snapshot
-from router.core.slot_map.routing import Known
+from router.core.slot_map.routing import KnownRouting
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import EventHeld, Record
 from router.services.data_plane.consumer import ConsumerConfig
@@ -50,8 +50,8 @@ class Notes:
     def count(self, kind: type) -> int:
         return sum(isinstance(record, kind) for record in self.records)
 
-    def count_held(self, cause: str) -> int:
-        return sum(isinstance(record, EventHeld) and record.cause == cause for record in self.records)
+    def count_held(self, cause: HoldCause) -> int:
+        return sum(isinstance(record, EventHeld) and record.cause is cause for record in self.records)
 
 
 class StaticRegistry:
@@ -127,12 +127,12 @@ class Memory:
     """The RoutingMemory port."""
 
     def __init__(self) -> None:
-        self.known: Known | None = None
+        self.known: KnownRouting | None = None
 
-    def load(self) -> Known | None:
+    def load(self) -> KnownRouting | None:
         return self.known
 
-    def save(self, known: Known) -> None:
+    def save(self, known: KnownRouting) -> None:
         self.known = known
 
 
@@ -208,8 +208,8 @@ class World:
         """A router process's data plane, with its own way to the registry or the world's."""
         config = DataPlaneConfig(
             consumer=ConsumerConfig(pollers=2, wait_s=2, max_messages=self.max_messages),
+            source_name="source",
             dispatcher=DispatcherConfig(
-                source_name="source",
                 retry=RetryPolicy(self.max_attempts, 1.0, 60.0),
                 max_events=self.max_messages,
                 max_bytes=64 * 1024 * 1024,

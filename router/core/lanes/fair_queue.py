@@ -1,7 +1,8 @@
-"""Waiting items of many keys, taken in turns: no key waits behind another's backlog.
+"""Waiting items of many keys, taken in turns: no key waits behind another key's backlog.
 
-Round robin by key (Nagle, "On Packet Switches with Infinite Storage", RFC 970, 1985). Within a key, what comes back
-from the hold queue goes first, each oldest first. A key at its cap of items in flight is passed over.
+This is round robin by key, as fair queueing began (Nagle, "On Packet Switches with Infinite Storage", RFC 970, 1985).
+Within a key, what comes back from the hold queue goes first, and each kind goes oldest first. A key that has as many
+items in flight as its cap allows is passed over.
 """
 
 from __future__ import annotations
@@ -13,96 +14,96 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_Entry = tuple[int, T, int]  # number in the order of arrival, item, size
+_Entry = tuple[int, T, int]  # number in the order of arrival, item, size in bytes
 
 
-class _Turn(Generic[T]):
-    """One key's items."""
+class _KeyQueue(Generic[T]):
+    """One key's waiting items, and how many of its items are in flight."""
 
-    __slots__ = ("cap", "flying", "from_hold", "new", "queued")
+    __slots__ = ("cap", "from_hold", "in_flight", "in_ring", "new")
 
     def __init__(self) -> None:
         self.from_hold: deque[_Entry[T]] = deque()
         self.new: deque[_Entry[T]] = deque()
-        self.flying = 0
-        self.cap = 0  # 0: none
-        self.queued = False  # has a place in the ring
+        self.in_flight = 0
+        self.cap = 0  # of items in flight; 0 for no cap
+        self.in_ring = False
 
     def may_pass(self) -> bool:
-        return bool(self.from_hold or self.new) and not (self.cap and self.flying >= self.cap)
+        return bool(self.from_hold or self.new) and not (self.cap and self.in_flight >= self.cap)
 
 
 class FairQueue(Generic[T]):
-    """Items by key. Whoever takes one must say when it is `done`."""
+    """A queue that gives each key its turn. Whoever takes an item must call `done` when it is in flight no more."""
 
     def __init__(self) -> None:
-        self._turns: dict[str, _Turn[T]] = {}
-        self._ring: deque[str] = deque()
+        self._keys: dict[str, _KeyQueue[T]] = {}
+        self._ring: deque[str] = deque()  # the keys whose turn will come, in order
         self._arrivals = 0
         self.from_hold = 0  # waiting items that came from the hold queue
         self.waiting = 0  # all waiting items
-        self.bytes = 0  # of waiting items
+        self.bytes = 0  # of all waiting items
 
     def push(self, key: str, item: T, size: int, *, from_hold: bool, cap: int = 0) -> None:
-        """Add an item. `cap`: how many of the key may be in flight at once from now on; 0 for any number."""
-        turn = self._turns.get(key)
-        if turn is None:
-            turn = self._turns[key] = _Turn()
+        """Add an item of `size` bytes. At most `cap` items of the key are in flight from now on; 0 for no cap."""
+        queue = self._keys.get(key)
+        if queue is None:
+            queue = self._keys[key] = _KeyQueue()
         self._arrivals += 1
-        (turn.from_hold if from_hold else turn.new).append((self._arrivals, item, size))
-        turn.cap = cap
+        (queue.from_hold if from_hold else queue.new).append((self._arrivals, item, size))
+        queue.cap = cap
         self.from_hold += from_hold
         self.waiting += 1
         self.bytes += size
-        self._queue_up(key, turn)
+        self._join_ring(key, queue)
 
     def waiting_of(self, key: str) -> int:
-        """How many items of the key wait."""
-        turn = self._turns.get(key)
-        return len(turn.from_hold) + len(turn.new) if turn else 0
+        """Count the items of the key that wait."""
+        queue = self._keys.get(key)
+        return len(queue.from_hold) + len(queue.new) if queue else 0
 
     def next_size(self) -> int | None:
-        """The size of what `pop` would give; None for nothing."""
+        """Return the size in bytes of the item that `pop` would give, or None when no item may leave."""
         while self._ring:
-            turn = self._turns[self._ring[0]]
-            if turn.may_pass():
-                return (turn.from_hold or turn.new)[0][2]
+            queue = self._keys[self._ring[0]]
+            if queue.may_pass():
+                return (queue.from_hold or queue.new)[0][2]
             key = self._ring.popleft()
-            turn.queued = False
-            self._forget(key, turn)
+            queue.in_ring = False
+            self._forget_idle(key, queue)
         return None
 
     def pop(self) -> tuple[T, int]:
-        """The next item and its size, counted as in flight. There must be one: see `next_size`."""
+        """Take the next item and its size, and count it as in flight. Call it only when `next_size` gave a size."""
         key = self._ring.popleft()
-        turn = self._turns[key]
-        self.from_hold -= bool(turn.from_hold)
-        _, item, size = (turn.from_hold or turn.new).popleft()
-        turn.flying += 1
-        turn.queued = False
+        queue = self._keys[key]
+        self.from_hold -= bool(queue.from_hold)
+        _, item, size = (queue.from_hold or queue.new).popleft()
+        queue.in_flight += 1
+        queue.in_ring = False
         self.waiting -= 1
         self.bytes -= size
-        self._queue_up(key, turn)
+        self._join_ring(key, queue)
         return item, size
 
     def done(self, key: str) -> None:
-        """One item of the key is in flight no more."""
-        turn = self._turns[key]
-        turn.flying -= 1
-        self._queue_up(key, turn)
-        self._forget(key, turn)
+        """Count one item of the key as in flight no more."""
+        queue = self._keys[key]
+        queue.in_flight -= 1
+        self._join_ring(key, queue)
+        self._forget_idle(key, queue)
 
     def shed(self) -> Iterator[T]:
-        """Give back new items, always the newest of the key that has most, for as long as the caller asks."""
+        """Give back new items for as long as the caller asks: always the newest one of the key that has most."""
         self._tidy()
-        heap = [(-len(turn.new), key) for key, turn in self._turns.items() if turn.new]
+        heap = [(-len(queue.new), key) for key, queue in self._keys.items() if queue.new]
         heapq.heapify(heap)
         while heap:
             _, key = heap[0]
-            turn = self._turns[key]
-            _, item, size = turn.new.pop()
-            if turn.new:
-                heapq.heapreplace(heap, (-len(turn.new), key))
+            queue = self._keys[key]
+            _, item, size = queue.new.pop()
+            if queue.new:
+                heapq.heapreplace(heap, (-len(queue.new), key))
             else:
                 heapq.heappop(heap)
             self.waiting -= 1
@@ -110,35 +111,35 @@ class FairQueue(Generic[T]):
             yield item
 
     def take_out(self, wanted: Callable[[str], bool]) -> list[T]:
-        """Give back all that waits of the wanted keys: what came from the hold queue first, each oldest first."""
-        out = {key: turn for key, turn in self._turns.items() if (turn.from_hold or turn.new) and wanted(key)}
-        entries = sorted((e for t in out.values() for e in t.from_hold), key=_arrival)
+        """Give back all waiting items of the wanted keys: first those from the hold queue, each kind oldest first."""
+        out = {key: queue for key, queue in self._keys.items() if (queue.from_hold or queue.new) and wanted(key)}
+        entries = sorted((entry for queue in out.values() for entry in queue.from_hold), key=_arrival)
         self.from_hold -= len(entries)
-        entries += sorted((e for t in out.values() for e in t.new), key=_arrival)
+        entries += sorted((entry for queue in out.values() for entry in queue.new), key=_arrival)
         self.waiting -= len(entries)
         self.bytes -= sum(size for _, _, size in entries)
-        for turn in out.values():
-            turn.from_hold.clear()
-            turn.new.clear()
+        for queue in out.values():
+            queue.from_hold.clear()
+            queue.new.clear()
         self._tidy()
         return [item for _, item, _ in entries]
 
-    def _queue_up(self, key: str, turn: _Turn[T]) -> None:
-        if not turn.queued and turn.may_pass():
-            turn.queued = True
+    def _join_ring(self, key: str, queue: _KeyQueue[T]) -> None:
+        if not queue.in_ring and queue.may_pass():
+            queue.in_ring = True
             self._ring.append(key)
 
     def _tidy(self) -> None:
-        """Forget the keys that something left with nothing: while nothing is sent, `next_size` doesn't."""
-        if idle := {key for key, turn in self._turns.items() if turn.queued and not (turn.from_hold or turn.new)}:
+        """Forget the keys that have nothing left. `next_size` does so too, but not while nothing is sent."""
+        if idle := {key for key, queue in self._keys.items() if queue.in_ring and not (queue.from_hold or queue.new)}:
             self._ring = deque(key for key in self._ring if key not in idle)
             for key in idle:
-                self._turns[key].queued = False
-                self._forget(key, self._turns[key])
+                self._keys[key].in_ring = False
+                self._forget_idle(key, self._keys[key])
 
-    def _forget(self, key: str, turn: _Turn[T]) -> None:
-        if not (turn.queued or turn.flying or turn.from_hold or turn.new):
-            del self._turns[key]
+    def _forget_idle(self, key: str, queue: _KeyQueue[T]) -> None:
+        if not (queue.in_ring or queue.in_flight or queue.from_hold or queue.new):
+            del self._keys[key]
 
 
 def _arrival(entry: _Entry[T]) -> int:

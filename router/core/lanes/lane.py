@@ -1,12 +1,14 @@
 """A lane's decisions: what it takes in, what may leave for the cell now, and when the path to the cell is shut.
 
-Pure and generic in what it carries. The lane's shell asks `take` for the next batch and does what it returns.
+A lane is pure and generic in the items that it carries. The lane runner asks `take` for the next batch and sends it.
+The path is a circuit breaker (Nygard, "Release It!", 2007):
 
     OPEN --failure--> SHUT --its time is up--> PROBING --answer--> OPEN
     PROBING --failure--> SHUT, for longer          any --another instance--> OPEN
 
-OPEN means that events may pass, PROBING that one may. A suspect, an event that an instance may have died of, is sent
-in a batch of its own and never beside another suspect: when the instance dies again it is known of which.
+OPEN means that events may pass, PROBING that one at a time may. A suspect, which is an event that an instance may have
+died of, is sent in a batch of its own and never beside another suspect: when the instance dies again, it is known
+which event was to blame.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from router.core.models import Target
 
 T = TypeVar("T")
 
-FIRST_RETRY_S: Final = 0.2  # a restarted instance is tried again this soon
-LAST_RETRY_S: Final = 5.0
+FIRST_RETRY_S: Final = 0.2  # how long the first failure shuts the path: a restarted instance is back this soon
+LAST_RETRY_S: Final = 5.0  # how long a failure shuts the path at most
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """How much a cell may occupy of the router when others need the room, and how much one batch carries."""
+    """How much of the router a lane may occupy while other cells need the room, and how much one batch carries."""
 
     share_events: int = 250  # waiting and in flight together
     share_bytes: int = 16 * 1024 * 1024
@@ -43,41 +45,41 @@ class Lane(Generic[T]):
     def __init__(self, limits: LaneLimits) -> None:
         self.limits = limits
         self.target: Target | None = None
-        self.ejected = False  # nothing is sent, whatever the path's state
-        self.in_flight = 0  # at every instance; the window looks only at the present one's
-        self.bytes = 0  # waiting and in flight
-        self._flying: Counter[int] = Counter()  # the same by generation: one that was away may come back
+        self.ejected = False  # nothing is sent, whatever the circuit says
+        self.in_flight = 0  # at all instances; the window looks only at the present instance
+        self.bytes = 0  # of what waits and what is in flight
+        self._in_flight_at: Counter[int] = Counter()  # by generation: an instance that was away may come back
         self._window = ConcurrencyWindow(1)
         self._queue: FairQueue[T] = FairQueue()
         self._suspects: deque[tuple[str, T, int]] = deque()
-        self._suspect_at: set[int] = set()  # generations that a suspect is in flight at
-        self._last: Target | None = None  # the instance that it had, if it has none now
-        self._failures = 0
-        self._retry_at = 0.0
+        self._suspect_at: set[int] = set()  # generations of the instances at which a suspect is in flight
+        self._last: Target | None = None  # the newest instance that there was, also while there is none
+        self._failures = 0  # in a row
+        self._retry_at = 0.0  # the path is shut until then, in monotonic seconds
 
     @property
     def waiting(self) -> int:
-        """Events taken in and not yet sent."""
+        """How many items were taken in and not yet sent."""
         return self._queue.waiting + len(self._suspects)
 
     @property
     def window(self) -> int:
-        """How many events may be in flight at the present instance."""
+        """How many items may be in flight at the present instance; 0 without one."""
         return 0 if self.target is None else 1 if self.probing else self._window.size
 
     @property
     def probing(self) -> bool:
-        """Whether the last batch failed: then one event at a time goes, until one is answered."""
+        """Whether the last batch failed, so that one item at a time goes until a batch is answered."""
         return self._failures > 0
 
     def room(self) -> int:
-        """How many more events its share has room for."""
+        """How many more items the lane's share has room for."""
         if self.bytes >= self.limits.share_bytes:
             return 0
         return max(0, self.limits.share_events - self.waiting - self.in_flight)
 
     def room_for_held(self) -> int:
-        """How many more from the hold queue: they have half a share of their own, which new events can't take."""
+        """How many more items may come from the hold queue: half a share is theirs, which new items can't use."""
         from_hold = self._queue.from_hold + len(self._suspects)
         return (
             max(self.room(), self.limits.share_events // 2 - from_hold)
@@ -86,15 +88,18 @@ class Lane(Generic[T]):
         )
 
     def passable(self, now: float) -> bool:
-        """Whether there is an instance to send to, and neither the leader nor a recent failure says it is of no use."""
+        """Whether items can be sent: there is an instance, it is not ejected, and no recent failure shuts the path."""
         return self.target is not None and not self.ejected and now >= self._retry_at
 
     def waiting_of(self, key: str) -> int:
-        """How many events of a key wait."""
+        """Count the items of a key that wait, without suspects."""
         return self._queue.waiting_of(key)
 
     def retarget(self, target: Target | None) -> None:
-        """Another instance, or none. A changed one gets its chance at once; one that takes over, slowly."""
+        """Send to this instance from now on; None: to none. The path to another instance opens at once.
+
+        An instance that takes over from another one starts slowly.
+        """
         if target is None:
             self._failures, self._retry_at = 0, 0.0
         elif not target.same_instance(self.target):
@@ -104,7 +109,7 @@ class Lane(Generic[T]):
         self.target = target
 
     def eject(self, *, ejected: bool) -> None:
-        """Send nothing from now on; or again, slowly at first."""
+        """Send nothing from now on (`ejected`), or send again, slowly at first."""
         if self.ejected and not ejected and self.target is not None:
             self._begin(self.target, slow_start=True)
         self.ejected = ejected
@@ -112,7 +117,7 @@ class Lane(Generic[T]):
     def offer(
         self, key: str, item: T, size: int, *, from_hold: bool, now: float, cap: int = 0, suspect: bool = False
     ) -> bool:
-        """Take an event in; False when the path is shut and it must wait in the hold queue."""
+        """Take an item of `size` bytes in; False when the path is shut, so that it must wait in the hold queue."""
         if not self.passable(now):
             return False
         if suspect:
@@ -123,25 +128,25 @@ class Lane(Generic[T]):
         return True
 
     def take(self, now: float) -> list[tuple[T, int]]:
-        """The next batch: as much as the window, the limits of a batch and the circuit allow; empty for nothing now."""
+        """Take the next batch, as items and their sizes; empty when circuit, window or limits allow nothing now."""
         if self.target is None or not self.passable(now):
             return []
         generation = self.target.generation
-        room = self.window - self._flying[generation]
+        room = self.window - self._in_flight_at[generation]
         if room <= 0:
             return []
         if self._suspects and generation not in self._suspect_at:
             self._suspect_at.add(generation)
             _, item, size = self._suspects.popleft()
-            return self._left([(item, size)], generation)
-        return self._left(list(self._next(min(room, self.limits.batch_events))), generation)
+            return self._sent([(item, size)], generation)
+        return self._sent(list(self._next(min(room, self.limits.batch_events))), generation)
 
     def settled(self, key: str, size: int, generation: int, *, suspect: bool = False) -> None:
-        """One event in flight at that generation has an outcome."""
+        """Count an item as in flight no more: the instance of that generation answered it, or will not."""
         self.in_flight -= 1
-        self._flying[generation] -= 1
-        if not self._flying[generation]:
-            del self._flying[generation]
+        self._in_flight_at[generation] -= 1
+        if not self._in_flight_at[generation]:
+            del self._in_flight_at[generation]
         self.bytes -= size
         if suspect:
             self._suspect_at.discard(generation)
@@ -149,31 +154,32 @@ class Lane(Generic[T]):
             self._queue.done(key)
 
     def timed(self, latency_s: float, generation: int) -> None:
-        """The present instance answered an event, still counted as in flight, after so long."""
+        """Note the latency of an answer of the present instance, before `settled` is called for its item."""
         if self.target is not None and self.target.generation == generation:
-            self._window.answered(latency_s, self._flying[generation])
+            self._window.answered(latency_s, self._in_flight_at[generation])
 
     def answered(self) -> None:
-        """The cell answered a batch to its end."""
+        """Open the path in full: the cell has answered a batch to its end."""
         self._failures = 0
 
     def failed(self, now: float) -> list[T]:
-        """The cell could not be reached: shut for a while and give back what waits, for the hold queue."""
-        if now >= self._retry_at:  # several batches that fail together are one failure
+        """Shut the path for a while, since the cell could not be reached; give back what waits, for the hold queue."""
+        if now >= self._retry_at:  # several batches that fail together count as one failure
             self._failures += 1
             self._retry_at = now + backoff(FIRST_RETRY_S, LAST_RETRY_S, self._failures)
             self._window.failed()
-        self._failures = self._failures or 1  # also when another batch was answered in between
+        self._failures = self._failures or 1  # another batch may have been answered in between
         return self.clear()
 
-    def hungry(self, now: float) -> bool:
-        """Whether it could send more than it is given: it has less than a quarter of its share."""
+    def lacks_events(self, now: float) -> bool:
+        """Whether the lane could send more than it is given: less than a quarter of its share is in use."""
         return self.passable(now) and self.room() > self.limits.share_events * 3 // 4
 
     def shed(self, most: int) -> list[T]:
-        """Give back what is over its share, for the hold queue, at most so many: the newest of the keys that have most.
+        """Give back at most so many items that are over the lane's share, for the hold queue.
 
-        Suspects, which leave one at a time, first, as far as they fill more than half of it.
+        Suspects leave one at a time. Those that fill more than half of the share are given back first; then the newest
+        items of the keys that have most.
         """
         excess: list[T] = []
         while len(excess) < most and self.room() == 0 and len(self._suspects) > self.limits.share_events // 2:
@@ -191,11 +197,11 @@ class Lane(Generic[T]):
         return excess
 
     def clear(self) -> list[T]:
-        """Give back what waits: suspects, what came from the hold queue, then the rest, each oldest first."""
+        """Give back all that waits: suspects, then what came from the hold queue, then the rest, each oldest first."""
         return self.take_out(lambda _: True)
 
     def take_out(self, wanted: Callable[[str], bool]) -> list[T]:
-        """Give back what waits of the wanted keys, likewise."""
+        """Give back what waits of the wanted keys, in the same order as `clear`."""
         before = self._queue.bytes
         suspects = [item for key, item, _ in self._suspects if wanted(key)]
         self.bytes -= sum(size for key, _, size in self._suspects if wanted(key))
@@ -220,8 +226,8 @@ class Lane(Generic[T]):
                 return
             yield self._queue.pop()
 
-    def _left(self, batch: list[tuple[T, int]], generation: int) -> list[tuple[T, int]]:
+    def _sent(self, batch: list[tuple[T, int]], generation: int) -> list[tuple[T, int]]:
         if batch:
             self.in_flight += len(batch)
-            self._flying[generation] += len(batch)
+            self._in_flight_at[generation] += len(batch)
         return batch

@@ -1,8 +1,9 @@
-"""Which keys seem to harm their cell: those in flight when its instance died, those that always fail.
+"""Which keys seem to harm their cell: those in flight when its instance died, and those that always fail.
 
-One key in flight at a death may be a coincidence, and so it becomes a suspect; in flight at the next death too, with no
-answer in between, it is the cause. A key whose events all fail, while others of its cell succeed, is broken itself.
-Fed by one router with what it sees; an event also carries what other routers saw of it (`Event.unanswered`).
+A key that is in flight at one death may be there by coincidence, and becomes a suspect. A key that is in flight at the
+next death too, with no answer in between, is taken for the cause. A key whose events all fail, while others of its cell
+succeed, is broken itself. A router notes here what it sees; an event also carries what other routers saw of it
+(`Event.unanswered`).
 """
 
 from __future__ import annotations
@@ -11,36 +12,36 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-DEATHS: Final = 2  # successive instance deaths with a key in flight
-MAX_KEYS: Final = 10_000  # suspects remembered; the oldest is forgotten first
+DEATHS: Final = 2  # so many successive deaths with a key in flight make it the cause
+MAX_KEYS: Final = 10_000  # remembered in each list; the oldest is forgotten first
 
 
 class Poison:
-    """The keys under suspicion. Empty, and costing nothing, as long as nothing fails."""
+    """What this router knows against keys. It is empty, and costs next to nothing, as long as nothing fails."""
 
     def __init__(self) -> None:
         self._unanswered: dict[str, set[int]] = {}  # key → generations
         self._cleared: dict[str, int] = {}  # key → last generation that answered it, since there are suspects
         self._failures: dict[str, _Failures] = {}
 
-    def suspects(self, unanswered: Collection[int]) -> bool:
-        """Whether there may be anything to `deaths` at all."""
+    def has_history(self, unanswered: Collection[int]) -> bool:
+        """Whether `deaths` could find anything for an event with that history: a cheap look before it."""
         return bool(self._unanswered or unanswered)
 
     def unanswered(self, key: str, generation: int) -> None:
-        """An event of the key was in flight at that instance and got no answer."""
+        """Note that an event of the key was in flight at an instance that died, and got no answer."""
         if key not in self._unanswered:
             _bounded(self._unanswered)
         self._unanswered.setdefault(key, set()).add(generation)
 
     def heard(self, key: str, unanswered: Collection[int]) -> None:
-        """An event of the key carries what another router saw; what was answered since doesn't count."""
+        """Note what an event of the key carries from other routers; what was answered since doesn't count."""
         for generation in unanswered:
             if generation > self._cleared.get(key, 0):
                 self.unanswered(key, generation)
 
     def answered(self, key: str, generation: int) -> None:
-        """The instance survived an event of the key."""
+        """Note that the instance of that generation survived an event of the key, which clears the key."""
         cleared = self._cleared.get(key)
         if cleared is not None:
             self._cleared[key] = max(cleared, generation)  # an old instance may answer late
@@ -50,15 +51,16 @@ class Poison:
         self._unanswered.pop(key, None)
 
     def succeeded(self, key: str) -> None:
-        """An event of the key was processed."""
+        """Note that an event of the key was processed, which ends its row of failures."""
         if self._failures:
             self._failures.pop(key, None)
 
     def failed(self, key: str, event_id: str, successes: int) -> int:
-        """How often in a row the key has failed now.
+        """Note a failure of the key, and return how often in a row it has failed.
 
-        0 while that blames something else: the cell, when nobody of it has succeeded meanwhile, or the one event,
-        when no other of the key has failed. `successes`: how many events of the cell have succeeded so far.
+        The answer is 0 while something else may be to blame: the cell, when no event of it has succeeded meanwhile, or
+        the one event, when no other event of the key has failed. `successes` is the number of the cell's events that
+        have succeeded so far.
         """
         failures = self._failures.get(key)
         if failures is None:
@@ -69,14 +71,14 @@ class Poison:
         return failures.count if failures.several and successes > failures.successes_before else 0
 
     def forget(self, key: str) -> None:
-        """It got its sentence."""
+        """Drop what is known against the key, because it is in quarantine now."""
         self._unanswered.pop(key, None)
         self._failures.pop(key, None)
 
     def deaths(self, key: str, unanswered: Collection[int], generation: int) -> tuple[int, bool]:
-        """How many instances before `generation` died with it in flight; whether it is a suspect at all.
+        """Return how many instances before `generation` died with the event in flight, and whether it is a suspect.
 
-        The event's own history and its key's count each for itself: an answer to another event of the key clears
+        The event's own history and that of its key count separately: an answer to another event of the key clears
         the key, but not this event.
         """
         seen = self._unanswered.get(key, ())
@@ -86,14 +88,15 @@ class Poison:
 
 @dataclass(slots=True)
 class _Failures:
-    """Of one key, in a row."""
+    """The failures of one key in a row."""
 
     first_event: str
-    successes_before: int  # of its cell
+    successes_before: int  # of the key's cell, at the first failure
     count: int = 0
-    several: bool = False  # events
+    several: bool = False  # more than one event has failed
 
 
 def _bounded(entries: dict[str, Any]) -> None:
+    """Make room for one more entry, at the expense of the oldest."""
     if len(entries) >= MAX_KEYS:
         del entries[next(iter(entries))]

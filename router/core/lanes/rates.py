@@ -1,10 +1,10 @@
-"""Rates of keys.
+"""Rates of keys, kept as one number a key.
 
-A token bucket as a single number a key, the Generic Cell Rate Algorithm (ITU-T I.371, 1996): the time at which the
-bucket would be full again. What is over the rate is told when to come again, one after the other at that rate,
-so that a thousand waiting events don't all come back at once. When more wait than can come within the longest delay
-that SQS knows, the times are given out again from the first one on: else all the others would come together at the
-last, and nobody in between.
+Each key has a token bucket in the form of the Generic Cell Rate Algorithm (ITU-T I.371, 1996): all that is stored is
+the time at which the bucket would be full again. An event over the rate is told when to come again. Those times follow
+each other at the key's rate, so that a thousand waiting events don't all come back at once. When more events wait than
+can come within the longest delay that SQS knows, the times start again at the next free token; otherwise all the others
+would come together at the longest delay, and none in between.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from typing import Final
 from router.core.policy import TenantLimit
 
 MAX_KEYS: Final = 100_000  # beyond it, the buckets that are full again are forgotten
-LONGEST_S: Final = 900.0  # told to nobody to wait for more, unless the rate is lower than one in that time
+LONGEST_S: Final = 900.0  # the longest wait, unless the rate is lower than one event in that time
 
 
 @dataclass(slots=True)
 class _TokenBucket:
     full_at: float  # monotonic seconds
-    queue_end: float  # until when those told to come again will have come
+    queue_end: float  # when the last event that was told to come again will come
 
 
 class RateLimiter:
-    """Buckets of the keys that have a rate."""
+    """The token buckets of all keys that have a rate."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, _TokenBucket] = {}
         self._prune_at = MAX_KEYS
 
     def admit(self, key: str, limit: TenantLimit, now: float) -> float:
-        """0.0: the event may pass, a token is taken. Else after how many seconds it may come again; none is taken."""
+        """Take a token of the key and return 0.0, or return after how many seconds the event may come again.
+
+        `now` is in monotonic seconds. An event that has to come again takes no token.
+        """
         interval = 1.0 / limit.rate_per_s
         bucket = self._buckets.get(key)
         if bucket is None:

@@ -1,19 +1,19 @@
-"""What happens to an event after its cell has answered, or has not: settled, held for later, or dead-lettered.
-
-The delay grows exponentially with full jitter (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog 2015).
-"""
+"""What happens to an event after its cell has answered or has not: settled, held for later, or dead-lettered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from router.core.lanes.backoff import backoff
-from router.core.models import Event, Outcome, Result
+from router.core.models import DeadLetterReason, Event, Outcome, Result
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Only `failed` counts as an attempt; infrastructure failures never dead-letter an event."""
+    """How often and how late an event is tried again.
+
+    Only `failed` counts as an attempt; failures of the infrastructure never dead-letter an event.
+    """
 
     max_attempts: int = 5
     base_delay_s: float = 1.0
@@ -22,12 +22,12 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Done: the event may leave its queue."""
+    """The event is done and may leave its queue."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """To the cell's hold queue, to come back after the delay."""
+class ToHoldQueue:
+    """The event goes to its cell's hold queue, to come back after the delay."""
 
     event: Event
     delay_s: int
@@ -35,29 +35,32 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class ToDeadLetters:
-    """To the dead-letter queue, for people."""
+    """The event goes to the dead-letter queue, for people."""
 
-    reason: str  # one word: rejected, max_attempts
+    reason: DeadLetterReason
     error: str
 
 
 def decide(
     policy: RetryPolicy, event: Event, result: Result, *, receives: int, jitter: float
-) -> Settle | Hold | ToDeadLetters:
-    """What to do next. `receives`: how often its message was received so far; `jitter`: uniform in [0, 1)."""
+) -> Settle | ToHoldQueue | ToDeadLetters:
+    """Decide what to do with an event by its result.
+
+    `receives` says how often the event's message was received so far; `jitter` is uniform in [0, 1).
+    """
     match result.outcome:
         case Outcome.OK:
             return Settle()
         case Outcome.REJECTED:
-            return ToDeadLetters("rejected", result.reason)
+            return ToDeadLetters(DeadLetterReason.REJECTED, result.reason)
         case Outcome.FAILED if event.attempt >= policy.max_attempts:
-            return ToDeadLetters("max_attempts", result.reason)
+            return ToDeadLetters(DeadLetterReason.MAX_ATTEMPTS, result.reason)
         case Outcome.FAILED:
-            return Hold(replace(event, attempt=event.attempt + 1), delay_s(policy, event.attempt, jitter))
+            return ToHoldQueue(replace(event, attempt=event.attempt + 1), delay_s(policy, event.attempt, jitter))
         case Outcome.RETRY:
-            return Hold(event, delay_s(policy, max(event.attempt, receives), jitter))
+            return ToHoldQueue(event, delay_s(policy, max(event.attempt, receives), jitter))
 
 
 def delay_s(policy: RetryPolicy, tries: int, jitter: float) -> int:
-    """A delay in whole seconds, as SQS wants them, after so many tries. `jitter`: uniform in [0, 1)."""
+    """Return the delay in whole seconds, as SQS wants them, after so many tries; `jitter` is uniform in [0, 1)."""
     return round(backoff(policy.base_delay_s, policy.max_delay_s, tries, jitter))

@@ -1,7 +1,7 @@
-"""Items one by one → calls of up to 10, for queue calls that take a batch and may fail for a part of it.
+"""Gathers single items into calls of up to 10, for queue calls that take a batch and may fail for a part of it.
 
-Guarantees: an item handed in is either flushed, or given up by name after `max_tries`; never forgotten. What is being
-flushed when the task is cancelled counts as neither: the message behind it was not deleted and comes again.
+Guarantees: an item handed in is either flushed, or given up by name after `max_tries`; it is never forgotten. An item
+that is being flushed when the task is cancelled is neither: the message behind it was not deleted and comes again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ LAST_BACKOFF_S: Final = 5.0
 
 
 class Batcher(Generic[T]):
-    """Runs `flush` on batches; what it returns, and everything when it raises, is tried again."""
+    """Runs `flush` on batches of items.
+
+    The items that `flush` returns are tried again, and all of the batch when it raises SourceUnavailableError. An item
+    that has failed `max_tries` times is handed to `give_up`.
+    """
 
     def __init__(
         self,
@@ -41,25 +45,25 @@ class Batcher(Generic[T]):
         self._max_tries = max_tries
         self._linger_s = linger_s
         self._parallel = parallel
-        self._waiting: deque[tuple[T, int]] = deque()
-        self._open = 0
+        self._waiting: deque[tuple[T, int]] = deque()  # each with the number of its next try
+        self._unfinished = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def put(self, item: T) -> None:
-        """Hand one item in."""
-        self._open += 1
+        """Hand in one item, to be flushed soon."""
+        self._unfinished += 1
         self._idle.clear()
         self._waiting.append((item, 1))
         self._wake.set()
 
     async def drained(self) -> None:
-        """Wait until nothing handed in is left."""
+        """Wait until every item handed in is flushed or given up."""
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Flush until cancelled."""
+        """Flush batches until cancelled, up to `parallel` at once."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._parallel):
                 group.create_task(self._work())
@@ -73,28 +77,28 @@ class Batcher(Generic[T]):
             if not self._waiting:
                 self._wake.clear()
             if batch:
-                await self._once(batch)
+                await self._flush_once(batch)
 
-    async def _once(self, batch: Sequence[tuple[T, int]]) -> None:
+    async def _flush_once(self, batch: Sequence[tuple[T, int]]) -> None:
         try:
             failed = await self._flush([item for item, _ in batch])
         except SourceUnavailableError:
             failed = [item for item, _ in batch]
-        tries = max(n for _, n in batch)
+        tries = max(count for _, count in batch)
         if failed:
             await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, tries, self._clock.jitter()))
         again = {id(item) for item in failed}
-        for item, n in batch:
+        for item, count in batch:
             if id(item) not in again:
                 self._done()
-            elif n >= self._max_tries:
+            elif count >= self._max_tries:
                 self._give_up(item)
                 self._done()
             else:
-                self._waiting.append((item, n + 1))
+                self._waiting.append((item, count + 1))
                 self._wake.set()
 
     def _done(self) -> None:
-        self._open -= 1
-        if not self._open:
+        self._unfinished -= 1
+        if not self._unfinished:
             self._idle.set()

@@ -1,6 +1,6 @@
 """Polls the source queue while there is room for more.
 
-Guarantees: no more messages are asked for than there are permits, so memory is bounded whatever the backlog: by
+Guarantees: a poll begins only when there is room for a full batch, so memory is bounded whatever the backlog: by
 `max_messages`, and by `max_bytes` plus one full batch a poller (10 MiB; 40 MiB where bodies lie in S3). A poll that
 has begun is always finished.
 """
@@ -24,16 +24,19 @@ LAST_BACKOFF_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ConsumerConfig:
-    """How hard to pull."""
+    """How many messages to ask for, and how many to have at once."""
 
     pollers: int = 2  # long polls at once
-    wait_s: float = 10.0  # of one long poll; also how long a stop may take at most
+    wait_s: float = 10.0  # of one long poll; a stop takes at most as long
     max_messages: int = 1000
     max_bytes: int = 64 * 1024 * 1024
 
 
 class Consumer:
-    """Moves messages from the source into the dispatcher."""
+    """Takes messages from the source and hands them to the dispatcher.
+
+    `accept` gets what a poll brought; `relieve` is asked to make room when there is little or none.
+    """
 
     def __init__(
         self,
@@ -48,23 +51,23 @@ class Consumer:
         self._accept = accept
         self._relieve = relieve
         self._clock = clock
-        self._asked_for = 0
+        self._asked_for = 0  # messages that polls under way may still bring
         self._stopping = False
 
     def stop(self) -> None:
-        """Begin no further poll."""
+        """Begin no further poll; those under way go on to their end."""
         self._stopping = True
         self._inbox.freed.set()
 
     async def run(self) -> None:
-        """Poll until stopped."""
+        """Poll until stopped, with as many polls at once as configured."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._config.pollers):
                 group.create_task(self._poll())
 
     async def _poll(self) -> None:
         failures = 0
-        while await self._permitted():
+        while await self._has_room():
             self._asked_for += BATCH
             try:
                 received = await self._inbox.receive(BATCH, self._config.wait_s)
@@ -77,10 +80,10 @@ class Consumer:
             finally:
                 self._asked_for -= BATCH
 
-    async def _permitted(self) -> bool:
-        """Wait for room for a full batch; False once stopped."""
+    async def _has_room(self) -> bool:
+        """Wait for room for a full batch; False once the consumer is stopped."""
         if self._is_crowded():
-            self._relieve()  # in good time: what is shed leaves only when its hold queue has taken it
+            self._relieve()  # before it is full: what is shed leaves only when its hold queue has taken it
         while not self._stopping and self._is_full():
             self._inbox.freed.clear()
             self._relieve()  # may free something at once

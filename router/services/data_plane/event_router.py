@@ -1,7 +1,7 @@
 """The data plane of one router process, from start to drain.
 
-Guarantees: after a stop, everything that was sent to a cell and answered has been deleted or forwarded, everything
-else is visible in its queue again; nothing is lost and nothing that was confirmed is delivered again.
+Guarantees: after a stop, every event that was sent to a cell and answered has been deleted or forwarded, and every
+other one is visible in its queue again. Nothing is lost, and nothing that was confirmed is delivered again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from router.core.messages.parser import Parser
 from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
+from router.services.data_plane.dead_letter_queue import DeadLetterQueue
 from router.services.data_plane.dispatcher import Dispatcher, DispatcherConfig, SideQueues
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.hold_queue import HoldQueue
@@ -21,30 +22,32 @@ from router.services.data_plane.inbox import Inbox
 from router.services.data_plane.payloads import Payloads
 from router.services.data_plane.quarantine import QuarantineConfig, QuarantineQueue
 from router.services.data_plane.reporter import Reporter
-from router.services.data_plane.routing import Applied, RoutingMemory, RoutingWatcher
+from router.services.data_plane.routing import RoutingMemory, RoutingWatcher
 from router.services.data_plane.watched_queue import WatchedQueue
 from router.services.loop_lag import LoopLag
 from router.services.supervisor import run_until
 
 DRAIN_POLL_S: Final = 0.02
-SWEEP_WAIT_S: Final = 1.0  # of a look into the quarantine queue
+SWEEP_WAIT_S: Final = 1.0  # of one receive from the quarantine queue
+DRAIN_FLOOR_S: Final = 1.0  # what the queues get to take what was answered, even when the time is up
 
 
 @dataclass(frozen=True, slots=True)
 class DataPlaneConfig:
-    """The configuration of every part."""
+    """The configuration of one router's data plane."""
 
+    source_name: str  # of the source queue, for the envelopes of dead letters
     consumer: ConsumerConfig
     dispatcher: DispatcherConfig
     quarantine: QuarantineConfig
     visibility_s: int = 30
     lease_ttl_s: float = 2.0
-    drain_timeout_s: float = 15.0  # from the signal to the end
+    drain_timeout_s: float = 15.0  # from the signal to the end of the process
 
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """All that a router reads and writes."""
+    """The queues that a router reads and writes."""
 
     source: EventSource
     dead_letters: EventSource
@@ -63,7 +66,7 @@ def assemble(
     clock: Clock,
     observer: Observer,
 ) -> EventRouter:
-    """Put the parts of one router together."""
+    """Put the parts of one router's data plane together."""
 
     def watched(queue: EventSource) -> EventSource:
         return WatchedQueue(queue, clock, observer)
@@ -79,7 +82,9 @@ def assemble(
         config.quarantine, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
     )
     side_queues = SideQueues(
-        dead_letters=Forwarder(watched(queues.dead_letters), clock),
+        dead_letters=DeadLetterQueue(
+            Forwarder(watched(queues.dead_letters), clock), config.source_name, clock, observer
+        ),
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
         quarantine=quarantine,
     )
@@ -95,7 +100,7 @@ def assemble(
             config.quarantine.who,
             registry,
             memory,
-            Applied(dispatcher.apply, dispatcher.quiet, dispatcher.traffic),
+            dispatcher,
             clock,
             config.lease_ttl_s,
         ),
@@ -106,7 +111,7 @@ def assemble(
 
 @dataclass(frozen=True, slots=True)
 class EventRouter:
-    """Consumer, inbox, dispatcher, routing watcher and reporter, run together."""
+    """The parts of one router's data plane, run together: from the consumer to the reporter."""
 
     lag: LoopLag
     reporter: Reporter
@@ -136,13 +141,13 @@ class EventRouter:
             await stop.wait()
             deadline = self.clock.monotonic() + self.drain_timeout_s
             self.consumer.stop()
-            self.dispatcher.stop()  # at once: what is not sent is free for others while the last polls end
+            self.dispatcher.stop()  # now, so that what is not sent is free for other routers while the last polls end
             while not (consuming.done() and not self.dispatcher.in_flight()) and self.clock.monotonic() < deadline:
                 await self.clock.sleep(DRAIN_POLL_S)
-            await self._drain(max(1.0, deadline - self.clock.monotonic()))
+            await self._drain(max(DRAIN_FLOOR_S, deadline - self.clock.monotonic()))
             consuming.cancel()
         ended.set()
-        await asyncio.Event().wait()  # until cancelled, as every task here
+        await asyncio.Event().wait()  # until cancelled: a task that ends ends the process
 
     async def _poll(self, stop: asyncio.Event) -> None:
         stopping = asyncio.create_task(stop.wait())
@@ -161,4 +166,4 @@ class EventRouter:
                 await self.dispatcher.drained()
                 await self.inbox.drained()
         except TimeoutError:
-            return  # what is left becomes visible when its time is up
+            return  # what is left becomes visible by itself when its visibility timeout ends

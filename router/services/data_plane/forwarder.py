@@ -1,7 +1,7 @@
-"""Deliveries → another queue, then settled here.
+"""Writes events into another queue, and then settles them in their own.
 
-Guarantees: a delivery is settled only after the other queue has taken it. One that it doesn't take is let go, so that
-its own queue delivers it again.
+Guarantees: an event is settled only after the other queue has taken it. When that queue doesn't take it, the event's
+message is let go, so that its own queue delivers it again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from router.services.data_plane.batcher import Batcher
 from router.services.data_plane.inbox import Inbox, Received
 
 SEND_TRIES: Final = 8
-PARALLEL: Final = 2  # calls at once: what a dead cell leaves behind goes at a pace that other cells do not notice
-RELEASE_DELAY_S: Final = 30  # a message that couldn't be forwarded doesn't come again at once
+PARALLEL: Final = 2  # calls at once: what a dead cell leaves behind must not crowd out other cells' events
+RELEASE_DELAY_S: Final = 30  # how long a message that couldn't be forwarded stays hidden
 
 
 class Forwarder:
-    """Sends drafts to one queue in batches and settles the messages behind them."""
+    """Sends drafts to one queue in batches, and settles the events behind those that were taken."""
 
     def __init__(self, queue: EventSource, clock: Clock) -> None:
         self._queue = queue
@@ -29,15 +29,15 @@ class Forwarder:
         )
 
     def put(self, draft: Draft, inbox: Inbox, received: Received) -> None:
-        """Send the draft, then settle one event of the message."""
+        """Send the draft, and once it is taken settle one event of the received message in its inbox."""
         self._batcher.put((draft, inbox, received))
 
     async def drained(self) -> None:
-        """Wait until everything put so far is sent or given up."""
+        """Wait until every draft put so far is sent or given up."""
         await self._batcher.drained()
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send drafts until cancelled."""
         await self._batcher.run()
 
     async def _send(self, batch: Sequence[_Item]) -> Sequence[_Item]:

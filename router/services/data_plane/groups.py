@@ -1,8 +1,8 @@
-"""FIFO sources: the events of a group one after the other.
+"""FIFO sources: the events of a message group go one after the other.
 
-Guarantees: an event goes to its cell only after the one before it in its group was settled (confirmed, or safe in the
-dead-letter queue). When one is let go, everything behind it in its group is let go too, so that the queue
-delivers the group again from there; other groups go on.
+Guarantees: an event goes to its cell only after the event before it in its group was settled (confirmed, or safe in the
+dead-letter queue). When an event is let go, everything behind it in its group is let go too, so that the queue delivers
+the group again from that event. Other groups go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_FAILURES: Final = 10_000  # events whose failures are remembered; the oldest
 
 
 class Groups:
-    """What waits behind the event of its group that is under way."""
+    """Keeps the events that wait behind the one event of their group which is under way; `start` begins an event."""
 
     def __init__(self, start: Callable[[Delivery], None]) -> None:
         self._start = start
@@ -26,7 +26,7 @@ class Groups:
         self._failures: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
-        """Take one receive's events in, in the order of the queue; begin what may begin."""
+        """Take in the events of one receive, in the order of the queue, and start the first of each idle group."""
         first: dict[str, Delivery] = {}
         for delivery in deliveries:
             group = delivery.received.message.group_id or delivery.received.message.message_id
@@ -36,16 +36,16 @@ class Groups:
             else:
                 self._behind[group] = deque()
                 first[group] = delivery
-        # Only now: what is let go at once must take along what came behind it in the same receive.
+        # Only now: an event that is let go here must take along what came behind it in the same receive.
         for delivery in first.values():
             self._start(delivery)
 
     def failures_of(self, message_id: str, event_id: str) -> int:
-        """How often the event's handler has failed: a message that stays in its queue can't carry it."""
+        """How often the handler has failed on the event: a message that stays in its queue can't carry that number."""
         return self._failures.get((message_id, event_id), 0)
 
     def failed(self, message_id: str, event_id: str) -> None:
-        """The handler failed on that event of the message."""
+        """Note that the handler failed on that event of the message."""
         self._failures[message_id, event_id] = self._failures.pop((message_id, event_id), 0) + 1
         if len(self._failures) > MAX_FAILURES:
             self._failures.popitem(last=False)
@@ -61,5 +61,5 @@ class Groups:
         for delivery in behind:
             if delivery.received is not received:
                 delivery.received.after = None
-                # Not sooner than the one before them: SQS would keep them back anyway, other servers don't.
+                # They come back no sooner than the event before them. SQS itself sees to that; other servers don't.
                 delivery.inbox.let_go(delivery.received, let_go_s or 0)

@@ -1,7 +1,7 @@
-"""A queue beside the way to the cells, seen from a router: a cell's hold queue, or the quarantine queue.
+"""A queue in which events wait, as a router sees it: a cell's hold queue, or the quarantine queue.
 
-Guarantees: an event is settled in its old queue only after this one has taken it; it comes out again only when it
-is asked for, and goes through the same `accept` as every other.
+Guarantees: an event is settled in its old queue only after this queue has taken it. It comes out again only when there
+is demand, and then goes through the same `accept` as every other event.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from router.ports import Clock
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 
-NO_DEMAND_PAUSE_S: Final = 0.2
-OUTAGE_PAUSE_S: Final = 2.0
+NO_DEMAND_PAUSE_S: Final = 0.2  # until the demand is asked for again
+OUTAGE_PAUSE_S: Final = 2.0  # at most, after a receive that failed
 MAX_DELAY_S: Final = 900  # the longest that SQS knows
 
 
 class HoldQueue:
-    """Puts deliveries in, and takes them out while there is demand."""
+    """Puts events in, and takes them out while there is demand."""
 
     def __init__(self, inbox: Inbox, forwarder: Forwarder, clock: Clock, wait_s: float) -> None:
         self._inbox = inbox
@@ -34,16 +34,19 @@ class HoldQueue:
         self._stopped = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many of its messages are here."""
+        """How many messages of the queue this router has."""
         return len(self._inbox)
 
     @property
     def bytes(self) -> int:
-        """How much they are together."""
+        """How many bytes the bodies of those messages have together."""
         return self._inbox.bytes
 
     def put(self, delivery: Delivery, event: Event, delay_s: int) -> bool:
-        """Keep the event there for at least `delay_s`. False for one that came from there, unchanged: it goes back."""
+        """Keep the event in the queue for at least `delay_s` seconds; True when it has to be written there.
+
+        False for an event that came from this queue and is unchanged: its message is let go, and so goes back.
+        """
         if delivery.inbox is self._inbox and event == delivery.event:
             self._inbox.let_go(delivery.received, delay_s)
             return False
@@ -51,26 +54,29 @@ class HoldQueue:
         return True
 
     async def run(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Received]], None]) -> None:
-        """Take out, delete and forward until cancelled. `demand`: how many messages are wanted now, 0 to 10."""
+        """Take messages out, delete them and forward events, until cancelled.
+
+        `demand` says how many messages are wanted now, 0 to 10; `accept` gets what was taken out.
+        """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._inbox.run())
             group.create_task(self._forwarder.run())
             group.create_task(self._drain(demand, accept))
 
     def stop(self) -> None:
-        """Begin no further poll."""
+        """Begin no further receive; one that is under way goes on to its end."""
         self._stopping = True
 
     async def stopped(self) -> None:
-        """After `stop`: wait until the last poll has ended."""
+        """Wait, after `stop`, until the last receive has ended."""
         await self._stopped.wait()
 
     async def forwarded(self) -> None:
-        """Wait until everything put is safe."""
+        """Wait until every event put is written, or its message let go."""
         await self._forwarder.drained()
 
     async def settled(self) -> None:
-        """Wait until everything settled or let go is deleted or visible."""
+        """Wait until everything settled is deleted, and everything let go visible."""
         await self._inbox.drained()
 
     async def _drain(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Received]], None]) -> None:

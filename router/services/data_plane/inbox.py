@@ -1,7 +1,7 @@
 """The messages of one queue that are here and not yet deleted.
 
-Guarantees: a message is deleted only after every one of its events was settled; until then it stays hidden from
-other receivers; it is here at most once, with its newest receipt. A message that is let go comes back.
+Guarantees: a message is deleted only after every one of its events was settled, and until then it stays hidden from
+other receivers. It is here at most once, with its newest receipt. A message that is let go comes back.
 """
 
 from __future__ import annotations
@@ -13,33 +13,32 @@ from typing import Final
 
 from router.core.errors import MalformedMessageError, SourceUnavailableError
 from router.core.messages.batches import chunks
-from router.core.models import Event, Message
+from router.core.models import Event, Message, Reason
 from router.core.telemetry import MessagesDeleted, MessagesReceived
 from router.ports import Clock, EventSource, Observer
 from router.services.data_plane.batcher import Batcher
 from router.services.data_plane.payloads import Payloads
 
 MAX_HIDDEN_S: Final = 6 * 3600  # SQS hides a message for 12 h at most, counted from its receipt
-FETCH_DELAY_S: Final = 10  # until a message is tried again whose body could not be fetched
-DELETE_TRIES: Final = 8  # about 15 s; then the message comes again and its cell knows it
+FETCH_DELAY_S: Final = 10  # how long a message stays hidden whose body could not be fetched
+DELETE_TRIES: Final = 8  # about 15 s; then the message comes again, and its cell knows its events
 
 
 @dataclass(slots=True, eq=False)
 class Received:
-    """A message that is here."""
+    """A message that this router has received and not yet deleted or let go."""
 
     message: Message
     size: int  # of its body, in characters
     hidden_until: float  # monotonic seconds
     open_events: int = 0  # not yet settled
-    fault: str = ""  # why its body can't be had at all
-    after: Callable[[Received, int | None], None] | None = (
-        None  # told when one event is settled (None), or it is let go
-    )
+    fault: Reason | None = None  # why its body can't be fetched at all
+    # Told of each event that is settled (None), and of the message being let go (its delay in seconds).
+    after: Callable[[Received, int | None], None] | None = None
 
 
 class Inbox:
-    """Receives from a queue, keeps what it received hidden, deletes what is settled."""
+    """Receives messages from a queue, keeps them hidden, and deletes those whose events are all settled."""
 
     def __init__(
         self, source: EventSource, payloads: Payloads, clock: Clock, observer: Observer, visibility_s: int
@@ -52,19 +51,22 @@ class Inbox:
         self._received: dict[str, Received] = {}
         self._deletes: Batcher[Received] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
         self._releases: Batcher[tuple[Received, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
-        self.bytes = 0
+        self.bytes = 0  # of the bodies of all messages that are here
         self.freed = asyncio.Event()  # set whenever a message leaves
 
     @property
     def fifo(self) -> bool:
-        """Whether the queue keeps order within groups."""
+        """Whether the queue keeps the order within message groups."""
         return self._source.fifo
 
     def __len__(self) -> int:
         return len(self._received)
 
     async def receive(self, max_messages: int, wait_s: float) -> list[Received]:
-        """Messages that were not here yet. Raises SourceUnavailableError."""
+        """Receive up to `max_messages` (1 to 10) and return those that were not here yet, with their bodies from S3.
+
+        Waits up to `wait_s` seconds for the first. Raises SourceUnavailableError.
+        """
         messages = await self._source.receive(max_messages, wait_s, self._visibility_s)
         hidden_until = self._clock.monotonic() + self._visibility_s
         new = [received for message in messages if (received := self._take_in(message, hidden_until))]
@@ -76,13 +78,13 @@ class Inbox:
         return new
 
     def opened(self, received: Received, events: int) -> None:
-        """The message turned out to hold so many events; with none it is settled."""
+        """Note how many events the message turned out to hold; a message without any is deleted."""
         received.open_events = events
         if not events:
             self._deletes.put(received)
 
     def settle(self, received: Received) -> None:
-        """One of its events is done; the message is deleted with the last of them."""
+        """Settle one event of the message; the message is deleted with the last of them."""
         received.open_events -= 1
         if received.open_events == 0:
             self._deletes.put(received)
@@ -90,21 +92,21 @@ class Inbox:
             received.after(received, None)
 
     def let_go(self, received: Received, delay_s: int) -> None:
-        """Settle it no more: it becomes visible after the delay and comes again, here or at another router."""
+        """Give the message back: it is visible after `delay_s` seconds and comes again, here or at another router."""
         if self._forget(received):
             self._releases.put((received, min(delay_s, MAX_HIDDEN_S)))
             if received.after is not None:
                 received.after(received, delay_s)
 
     async def run(self) -> None:
-        """Delete and keep hidden, until cancelled."""
+        """Delete what is settled and keep the rest hidden, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._deletes.run())
             group.create_task(self._releases.run())
             group.create_task(self._keep_hidden())
 
     async def drained(self) -> None:
-        """Wait until everything settled or let go so far is deleted or visible."""
+        """Wait until everything settled so far is deleted, and everything let go so far visible."""
         await self._deletes.drained()
         await self._releases.drained()
 
@@ -120,16 +122,16 @@ class Inbox:
         return received
 
     async def _resolve(self, batch: Sequence[Received]) -> None:
-        """Fetch bodies that lie in S3. What can't be fetched now is let go, and in a FIFO queue all behind it too."""
+        """Fetch the bodies that lie in S3. What can't be fetched now is let go, with the FIFO group behind it."""
         late: set[str | None] = set()
-        for received, outcome in zip(batch, await asyncio.gather(*map(self._fetch, batch)), strict=True):
+        for received, fetched in zip(batch, await asyncio.gather(*map(self._fetch, batch)), strict=True):
             group = received.message.group_id if self.fifo else None
-            if not outcome or (self.fifo and group in late):
+            if not fetched or (self.fifo and group in late):
                 late.add(group)
                 self.let_go(received, FETCH_DELAY_S)
 
     async def _fetch(self, received: Received) -> bool:
-        """False when it has to be tried later."""
+        """Fetch the message's body, or note why it can't be had; False when it has to be tried later."""
         try:
             found = await self._payloads.resolve(received.message)
         except MalformedMessageError as error:
@@ -149,7 +151,7 @@ class Inbox:
 
     def _forget(self, received: Received) -> bool:
         if self._received.get(received.message.message_id) is not received:
-            return False  # let go before, and perhaps here again as another
+            return False  # it was let go before, and is perhaps here again as another one
         del self._received[received.message.message_id]
         self.bytes -= received.size
         self.freed.set()
@@ -169,7 +171,7 @@ class Inbox:
         return ()
 
     async def _keep_hidden(self) -> None:
-        """Past half its time, a message's time starts anew."""
+        """Renew the visibility timeout of every message that has used up half of it."""
         while True:
             await self._clock.sleep(self._visibility_s / 8)
             now = self._clock.monotonic()
@@ -180,32 +182,32 @@ class Inbox:
                 try:
                     await self._source.set_visibility([received.message for received in chunk], self._visibility_s)
                 except SourceUnavailableError:
-                    break  # at the next turn again; there is time for three more
+                    break  # the next turn tries again; there is time for three more
                 for received in chunk:
                     received.hidden_until = now + self._visibility_s
 
 
 def _nothing(_: object) -> None:
-    """A message that couldn't be released becomes visible by itself when its time is up."""
+    """Do nothing: a message that couldn't be released becomes visible by itself when its visibility timeout ends."""
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """An event, and the message and queue that it came in."""
+    """An event on its way to a cell, with the message and the queue that it came in."""
 
     event: Event
     received: Received
     inbox: Inbox
-    from_hold: bool
-    suspect: bool = False  # sent alone
+    from_hold: bool  # it came from a hold queue or the quarantine queue
+    suspect: bool = False  # it is sent alone: an instance may have died of it
     sent_at: float = 0.0  # monotonic seconds, when its batch left
     generation: int = 0  # of the instance that it was sent to
 
     @property
     def size(self) -> int:
-        """Bytes that it occupies, nearly."""
+        """How many bytes the event occupies: those of its body."""
         return len(self.event.body)
 
     def settle(self) -> None:
-        """It is done, or safe elsewhere."""
+        """Settle the event in its queue, because it is done or safe in another queue."""
         self.inbox.settle(self.received)

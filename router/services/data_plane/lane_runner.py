@@ -1,7 +1,7 @@
-"""The shell of one lane: sends what the lane lets through and hands on each answer as it comes.
+"""Runs one lane: sends the batches that the lane lets through, and hands on each answer as it comes.
 
-Guarantees: each delivery taken in comes out exactly once, through `on_result` or `on_shut`, unless the task is
-cancelled (then its message was not deleted and comes again). A batch shares no
+Guarantees: each event taken in comes out exactly once, through `on_result`, through `on_shut` or as what a method gives
+back, unless the task is cancelled; then its message was not deleted and comes again. The events of a batch share no
 fate: each result counts when it arrives.
 """
 
@@ -21,13 +21,16 @@ from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.inbox import Delivery
 
-MAX_TENANTS: Final = 10_000  # keys remembered of a cell: beyond that, "as many" is enough to know
+MAX_TENANTS: Final = 10_000  # keys remembered of a cell; beyond that it is enough to know "as many"
 LINGER_S: Final = 0.002
-"""How long events for a busy cell wait for others to travel with. An idle cell's leave at once."""
+"""How long events for a busy cell wait for others to travel with. Events for an idle cell leave at once."""
 
 
 class LaneRunner:
-    """Runs one cell's lane."""
+    """Runs the lane of one cell.
+
+    `on_result` gets every event with its result, `on_shut` the events that a failure of the path left unsent.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,7 @@ class LaneRunner:
         on_shut: Callable[[LaneRunner, list[Delivery]], None],
     ) -> None:
         self.cell_id = cell_id
-        self.answered = 0  # events with outcome ok so far
+        self.answered = 0  # events with outcome ok since the start
         self.tenants: set[str] = set()  # the keys of those events, MAX_TENANTS at most
         self.latency = RecentLatency()
         self._sampler = CellSampler()
@@ -50,49 +53,53 @@ class LaneRunner:
         self._on_result = on_result
         self._on_shut = on_shut
         self._wake = asyncio.Event()
-        self._flights: dict[asyncio.Timeout, dict[int, Delivery]] = {}  # with what has no answer yet, by index
+        # By batch under way: its events that have no answer yet, by their index in it.
+        self._batches: dict[asyncio.Timeout, dict[int, Delivery]] = {}
 
     @property
     def target(self) -> Target | None:
-        """The instance that gets the traffic."""
+        """The instance that gets the cell's traffic; None without one."""
         return self._lane.target
 
     @property
     def ejected(self) -> bool:
-        """Whether nothing is sent, for the leader or a person said so."""
+        """Whether nothing is sent to the cell, because the leader or a person said so."""
         return self._lane.ejected
 
     @property
     def waiting(self) -> int:
-        """Events not yet sent."""
+        """How many events the lane has taken in and not yet sent."""
         return self._lane.waiting
 
     @property
     def window(self) -> int:
-        """How many events may be in flight."""
+        """How many events may be in flight at the present instance."""
         return self._lane.window
 
     @property
     def in_flight(self) -> int:
-        """Events sent and not yet answered."""
+        """How many events were sent and are not yet answered."""
         return self._lane.in_flight
 
     def passable(self) -> bool:
-        """Whether events can be sent now."""
+        """Whether events can be sent to the cell now."""
         return self._lane.passable(self._clock.monotonic())
 
     def demand(self) -> int:
-        """How many messages it wants from its hold queue now: one while probing, else a full receive or none."""
+        """How many messages the lane wants from its hold queue now: one while probing, else a full receive or none."""
         if not self.passable() or self._lane.room_for_held() < BATCH:
             return 0
         return 1 if self._lane.probing else BATCH
 
     def waiting_of(self, key: str) -> int:
-        """How many events of a key wait."""
+        """Count the events of a key that wait, without suspects."""
         return self._lane.waiting_of(key)
 
     def offer(self, delivery: Delivery, cap: int) -> bool:
-        """Take it in; False when the path is shut and it must wait in the hold queue."""
+        """Take an event in; False when the path is shut, so that it must wait in the hold queue.
+
+        At most `cap` events of its key are in flight at once from now on; 0 for any number.
+        """
         taken = self._lane.offer(
             delivery.event.partition_key,
             delivery,
@@ -107,34 +114,40 @@ class LaneRunner:
         return taken
 
     def sample(self, *, learning: bool, tenants: int) -> CellSample | None:
-        """What was seen of the instance since the last call; None without one."""
+        """Return what was seen of the instance since the last call; None without an instance.
+
+        `learning` says whether it counts for the cell's baseline, `tenants` how many tenants to remember.
+        """
         if self._lane.target is None:
             return None
         now, generation = self._clock.monotonic(), self._lane.target.generation
-        open_ = [delivery for delivery in self._open() if delivery.generation == generation]
-        oldest_s = max((now - delivery.sent_at for delivery in open_), default=0.0)
-        waiting = len({delivery.event.partition_key for delivery in open_})
+        pending = [delivery for delivery in self._pending() if delivery.generation == generation]
+        oldest_s = max((now - delivery.sent_at for delivery in pending), default=0.0)
+        waiting = len({delivery.event.partition_key for delivery in pending})
         return self._sampler.sample(
             generation, now, oldest_s=oldest_s, waiting_tenants=waiting, learning=learning, tenants=tenants
         )
 
     def eject(self, *, ejected: bool, abandon: bool = False) -> list[Delivery]:
-        """Send nothing any more, or again; what can't be sent now. `abandon`: wait for no answer either."""
+        """Send nothing from now on (`ejected`), or send again; return the events that can't be sent now.
+
+        `abandon` says that answers are not waited for either.
+        """
         changed = ejected != self._lane.ejected
         self._lane.eject(ejected=ejected)
         if changed:
-            self._sampler.replaced()  # what was before says nothing of what comes
+            self._sampler.replaced()  # what was seen before says nothing of what comes
             self._wake.set()
         if changed and abandon:
             self._stop_waiting()
         return self._lane.clear() if ejected else []
 
     def resize(self, limits: LaneLimits) -> None:
-        """Other limits from now on."""
+        """Set the limits that hold from now on."""
         self._lane.limits = limits
 
     def retarget(self, target: Target | None) -> None:
-        """The cell's instance is another now, or gone."""
+        """Send to this instance from now on; without one (None), give up what is in flight and what waits."""
         if target is not None and not target.same_instance(self._lane.target):
             self._sampler.replaced()
         self._lane.retarget(target)
@@ -142,28 +155,28 @@ class LaneRunner:
             self._abandon()
         self._wake.set()
 
-    def hungry(self) -> bool:
-        """Whether it could send more than it is given."""
-        return self._lane.hungry(self._clock.monotonic())
+    def lacks_events(self) -> bool:
+        """Whether the lane could send more than it is given."""
+        return self._lane.lacks_events(self._clock.monotonic())
 
     def shed(self, most: int) -> list[Delivery]:
-        """Give back what is over its share, at most so many."""
+        """Give back at most so many events that are over the lane's share, for the hold queue."""
         return self._lane.shed(most)
 
     def clear(self) -> list[Delivery]:
-        """Give back what has not been sent."""
+        """Give back all events that have not been sent."""
         return self._lane.clear()
 
     def take_out(self, wanted: Callable[[str], bool]) -> list[Delivery]:
-        """Give back what has not been sent, of the wanted keys."""
+        """Give back the events of the wanted keys that have not been sent."""
         return self._lane.take_out(wanted)
 
     def sends(self, wanted: Callable[[str], bool]) -> bool:
-        """Whether something of the wanted keys was sent and has no answer yet."""
-        return any(wanted(delivery.event.partition_key) for delivery in self._open())
+        """Whether an event of the wanted keys was sent and has no answer yet."""
+        return any(wanted(delivery.event.partition_key) for delivery in self._pending())
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send batches until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._wake.wait()
@@ -179,13 +192,13 @@ class LaneRunner:
         for delivery in batch:
             delivery.sent_at = sent_at
             delivery.generation = target.generation
-        open_ = dict(enumerate(batch))
+        pending = dict(enumerate(batch))
         error, contact, broke = "the cell's answer ended early", Contact.SILENT, True
         try:
-            async with asyncio.timeout(None) as patience:
-                self._flights[patience] = open_
+            async with asyncio.timeout(None) as timeout:
+                self._batches[timeout] = pending
                 async for result in self._client.process(target, [delivery.event for delivery in batch]):
-                    self._answer(open_.pop(result.index), result)
+                    self._answer(pending.pop(result.index), result)
         except CellUnavailableError as failure:
             error = str(failure)
             contact = Contact.SILENT if failure.reached else Contact.NOT_REACHED
@@ -194,14 +207,14 @@ class LaneRunner:
         except TimeoutError:
             error, broke = "its answer is not waited for any longer", False
         finally:
-            self._flights.pop(patience, None)
-        if not open_:
+            self._batches.pop(timeout, None)
+        if not pending:
             self._lane.answered()
             return
         self._observer.observe(LaneFailed(self.cell_id, error))
         if broke and target.same_instance(self._lane.target):
-            self._sampler.broke([delivery.event.partition_key for delivery in open_.values()])
-        for index, delivery in open_.items():
+            self._sampler.broke([delivery.event.partition_key for delivery in pending.values()])
+        for index, delivery in pending.items():
             self._answer(delivery, Result(index, Outcome.RETRY, error, contact=contact))
         if target.same_instance(self._lane.target) and (waiting := self._lane.failed(self._clock.monotonic())):
             self._on_shut(self, waiting)
@@ -226,20 +239,20 @@ class LaneRunner:
     def _watch_answer(self, key: str, result: Result, latency_s: float, now: float) -> None:
         if result.outcome in (Outcome.RETRY, Outcome.FAILED):
             self._sampler.failed(key, now)
-        elif result.outcome is Outcome.OK and not result.duplicate:  # what was done before costs nothing
+        elif result.outcome is Outcome.OK and not result.duplicate:  # what was done before costs the cell nothing
             self._sampler.answered(key, latency_s, now)
 
-    def _open(self) -> Iterator[Delivery]:
-        """What was sent and has no answer yet."""
-        for flight in self._flights.values():
-            yield from flight.values()
+    def _pending(self) -> Iterator[Delivery]:
+        """The events that were sent and have no answer yet."""
+        for pending in self._batches.values():
+            yield from pending.values()
 
     def _stop_waiting(self) -> None:
-        for patience in self._flights:
-            patience.reschedule(0)
+        for timeout in self._batches:
+            timeout.reschedule(0)
 
     def _abandon(self) -> None:
-        """Wait for no answer any longer, and keep nothing that can't be sent."""
+        """Stop waiting for answers, and give back what waits: there is no instance to send it to."""
         self._stop_waiting()
         if waiting := self._lane.clear():
             self._on_shut(self, waiting)

@@ -1,4 +1,4 @@
-"""Bodies that lie in S3, in place of the pointers that a queue delivered."""
+"""Fetches the bodies that lie in S3, in place of the pointers that a queue delivered."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from router.core.messages.pointers import S3Pointer, pointer_of
 from router.core.models import Message
 from router.ports import PayloadStore
 
-MAX_READS: Final = 8  # at once: so many payloads are in memory before anyone has counted their bytes
+MAX_READS: Final = 8  # at once: so many payloads are in memory before anything has counted their bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadConfig:
-    """Which pointers are followed."""
+    """Which S3 pointers are followed, and how large a payload may be."""
 
-    bucket: str = ""  # the only one that is read; empty: pointers are not accepted
+    bucket: str = ""  # the only bucket that is read; empty: pointers are not accepted
     max_bytes: int = 4 * 1024 * 1024  # of one payload; it has to fit in a batch
 
 
 class Payloads:
-    """Follows pointers.
+    """Follows S3 pointers to the bodies of messages.
 
-    Guarantees: nothing is read but objects of the one bucket, whatever a message names. A sender who may write to the
-    queue must not make the router read with its own rights what the sender may not.
+    Guarantees: only objects of the one bucket are read, whatever a message names. A sender who may write to the queue
+    must not make the router read, with its own rights, what the sender may not.
     """
 
     def __init__(self, config: PayloadConfig, store: PayloadStore) -> None:
@@ -35,9 +35,9 @@ class Payloads:
         self._reads = asyncio.Semaphore(MAX_READS)
 
     async def resolve(self, message: Message) -> Message:
-        """The message with its body from S3 and its pointer remembered; one without a pointer as it is, at once.
+        """Return the message with its body from S3 and its pointer remembered; unchanged when it has no pointer.
 
-        Raises MalformedMessageError with a reason for people when this pointer will never lead to an event, and
+        Raises MalformedMessageError with a reason for people when the pointer will never lead to an event, and
         SourceUnavailableError when it may yet.
         """
         pointer = pointer_of(message)
@@ -56,7 +56,7 @@ class Payloads:
             raise MalformedMessageError(
                 f"the S3 pointer to {pointer:.200} leads out of source.payload_bucket, which is {self._config.bucket}",
             )
-        if not {".", ".."}.isdisjoint(pointer.key.split("/")):  # what is on the way may take it for another bucket
+        if not {".", ".."}.isdisjoint(pointer.key.split("/")):  # a proxy on the way may take it for another bucket
             raise MalformedMessageError(f"the S3 pointer to {pointer:.200} has a dot for a part of its key")
 
     async def _read(self, pointer: S3Pointer) -> str:

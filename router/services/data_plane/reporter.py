@@ -1,4 +1,4 @@
-"""Tells the registry once a second what this router sees of its cells. Without the registry it says nothing."""
+"""Tells the registry once a second what this router sees of its cells. Without a registry the samples are dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from router.services.loop_lag import LoopLag
 
 
 class Reporter:
-    """One router's."""
+    """Reports the samples of one router."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Reporter:
         self._number = 0
 
     async def run(self) -> None:
-        """Report until cancelled."""
+        """Report once a second until cancelled."""
         while True:
             began = self._clock.monotonic()
             await self._clock.sleep(INTERVAL_S)

@@ -1,54 +1,48 @@
-"""Keeps the dispatcher's routing as the registry has it, and the registry informed of this router.
+"""Keeps the dispatcher's routing as the registry has it, and tells the registry of this router.
 
-Guarantees: without the registry, routers go on with what they know, also from a start, when they knew something before.
-They never go back to an older map: when the registry has lost the newest, they offer it to the leader. A lease that
-seems ended takes a cell's target away only when the registry can be trusted about it.
+Guarantees: without the registry, a router goes on with what it knows; one that starts goes on with what the router
+before it remembered. A router never goes back to an older slot map: when the registry has lost the newest one, the
+router offers it to the leader. A lease that seems to have ended takes a cell's target away only when the registry can
+be trusted about leases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from router.core.control.lease_trust import LeaseTrust
 from router.core.errors import RegistryUnavailableError
-from router.core.models import CellRecord, LeaseView, RouterReport, Rung, Target, Traffic
-from router.core.policy import Policy
+from router.core.models import CellRecord, LeaseView, RouterReport, Rung, Target
 from router.core.registry import Snapshot
-from router.core.slot_map.routing import Known, Routing
+from router.core.slot_map.routing import KnownRouting, Routing
 from router.ports import Clock, RouterRegistry
+from router.services.data_plane.dispatcher import Dispatcher
 
 POLL_S: Final = 0.25
 REPORT_EVERY_S: Final = 1.0
 TRAFFIC_EVERY_S: Final = 10.0
-ROUTER_TTL_S: Final = 5.0  # a planned move waits so long for a router that has died
+ROUTER_TTL_S: Final = 5.0  # a move waits so long for a router that has died
 
 
 class RoutingMemory(Protocol):
-    """What a router knew last, kept where a restart finds it."""
+    """Keeps what a router knew last where a restart finds it."""
 
-    def load(self) -> Known | None:
-        """None when there is nothing that can be used."""
+    def load(self) -> KnownRouting | None:
+        """Return what was saved last; None when there is nothing that can be used."""
         ...
 
-    def save(self, known: Known) -> None:
-        """Never raises."""
+    def save(self, known: KnownRouting) -> None:
+        """Save what the router knows now. Never raises."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """Where the routing goes, whether what it moves has come to rest there, and what went where."""
-
-    apply: Callable[[Routing, Policy], None]
-    quiet: Callable[[], bool]
-    traffic: Callable[[], Mapping[str, Traffic]]
 
 
 def routing_of(snapshot: Snapshot, last: Routing | None, *, trusted: bool) -> Routing | None:
-    """The routing that a snapshot says; None without a slot map. `trusted`: leases that ended or are gone count."""
+    """Return the routing that a snapshot of the registry describes; None when it has no slot map.
+
+    `trusted` says that leases can be believed to have ended. Otherwise a cell keeps the target that its lease names, or
+    that `last` has for it.
+    """
     if snapshot.slot_map is None:
         return None
     targets: dict[str, Target] = {}
@@ -64,8 +58,8 @@ def routing_of(snapshot: Snapshot, last: Routing | None, *, trusted: bool) -> Ro
         targets,
         cells=frozenset(snapshot.cells),
         ejected=frozenset(cell_id for cell_id, record in cells.items() if policy.ejects(record)),
-        useless=frozenset(cell_id for cell_id, record in cells.items() if policy.ejected_by_ladder(record)),
-        suspect=frozenset(cell_id for cell_id, record in cells.items() if record.treatment.rung is not Rung.WELL),
+        abandoned=frozenset(cell_id for cell_id, record in cells.items() if policy.ejected_by_ladder(record)),
+        unwell=frozenset(cell_id for cell_id, record in cells.items() if record.treatment.rung is not Rung.WELL),
     )
 
 
@@ -74,36 +68,36 @@ def _target(lease: LeaseView, epoch: int) -> Target:
 
 
 def _before(last: Routing | None, cell: CellRecord) -> Target | None:
-    """Where the cell's admitted instance was."""
+    """The target that the cell's admitted instance had in the last routing."""
     target = last.targets.get(cell.cell_id) if last is not None else None
     return target if target is not None and target.generation == cell.generation else None
 
 
 class RoutingWatcher:
-    """Polls the registry and applies what is new."""
+    """Polls the registry, and has the dispatcher apply what is new."""
 
     def __init__(
         self,
         router_id: str,
         registry: RouterRegistry,
         memory: RoutingMemory,
-        applied: Applied,
+        dispatcher: Dispatcher,
         clock: Clock,
         lease_ttl_s: float,
     ) -> None:
         self._router_id = router_id
         self._registry = registry
         self._memory = memory
-        self._applied = applied
+        self._dispatcher = dispatcher
         self._clock = clock
         self._trust = LeaseTrust(lease_ttl_s)
-        self._last: Known | None = None
-        self._reported: tuple[float, RouterReport] | None = None
+        self._last: KnownRouting | None = None
+        self._reported: tuple[float, RouterReport] | None = None  # when (monotonic), and what
         self._traffic_at = 0.0
-        self.reachable = False
+        self.reachable = False  # the registry answered last time
 
     async def run(self) -> None:
-        """Poll until cancelled."""
+        """Poll until cancelled; then tell the registry that this router leaves."""
         try:
             while True:
                 await self._once()
@@ -126,34 +120,37 @@ class RoutingWatcher:
         if epoch < 0:
             self._recall()
         last = self._last
-        whole = epoch >= 0 and (last is None or epoch >= last[0].slot_map.epoch)
+        whole = epoch >= 0 and (last is None or epoch >= last.routing.slot_map.epoch)
         self._trust.read(now, whole=whole)
         if not whole:
             if last is not None:
-                await self._registry.offer(last[0].slot_map, last[1])
+                await self._registry.offer(last.routing.slot_map, last.policy)
             return
-        routing = routing_of(snapshot, last[0] if last else None, trusted=self._trust.trusted(now))
-        assert routing is not None, "whole, so there is a map"
-        policy = last[1] if last is not None and last[1].version > snapshot.policy.version else snapshot.policy
-        if (routing, policy) != last:
-            self._use(routing, policy)
-            self._memory.save((routing, policy))
+        routing = routing_of(snapshot, last.routing if last else None, trusted=self._trust.trusted(now))
+        assert routing is not None, "a whole snapshot has a slot map"
+        policy = snapshot.policy
+        if last is not None and last.policy.version > policy.version:
+            policy = last.policy
+        known = KnownRouting(routing, policy)
+        if known != last:
+            self._use(known)
+            self._memory.save(known)
 
     async def _report(self) -> None:
-        epoch = self._last[0].slot_map.epoch if self._last else 0
-        report, now = RouterReport(self._router_id, epoch, self._applied.quiet()), self._clock.monotonic()
+        epoch = self._last.routing.slot_map.epoch if self._last else 0
+        report, now = RouterReport(self._router_id, epoch, self._dispatcher.quiet()), self._clock.monotonic()
         if self._reported is None or self._reported[1] != report or now - self._reported[0] >= REPORT_EVERY_S:
             await self._registry.report(report, ROUTER_TTL_S)
             self._reported = (now, report)
         if now - self._traffic_at >= TRAFFIC_EVERY_S:
-            await self._registry.note_traffic(self._router_id, self._applied.traffic())
+            await self._registry.note_traffic(self._router_id, self._dispatcher.traffic())
             self._traffic_at = now
 
     def _recall(self) -> None:
-        """A router that has just started, and can't ask, goes by what the one before it knew."""
+        """Go by what the router before this one knew, when this one has just started and can't ask."""
         if self._last is None and (known := self._memory.load()) is not None:
-            self._use(*known)
+            self._use(known)
 
-    def _use(self, routing: Routing, policy: Policy) -> None:
-        self._last = (routing, policy)
-        self._applied.apply(routing, policy)
+    def _use(self, known: KnownRouting) -> None:
+        self._last = known
+        self._dispatcher.apply(known.routing, known.policy)

@@ -1,6 +1,6 @@
-"""A queue that says when it is missing or out of reach: once, and once when it is there again.
+"""A queue that reports when it is missing or out of reach, and when it works again: once each.
 
-Every loop over a queue tries again by itself; without this nobody would learn why nothing comes.
+Every loop over a queue tries again by itself; without these reports nobody would learn why no events come.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from router.core.models import Draft, Message
 from router.core.telemetry import QueueFaulty, QueueWell
 from router.ports import Clock, EventSource, Observer
 
-WELL_AFTER_S: Final = 10.0  # without a fault: where every second call fails, that is one fault and not many
+WELL_AFTER_S: Final = 10.0  # without a fault: a queue that fails at every second call is reported once
 
 T = TypeVar("T")
 
 
 class WatchedQueue:
-    """An EventSource around another."""
+    """An EventSource around another one, whose faults it reports to the observer."""
 
     def __init__(self, queue: EventSource, clock: Clock, observer: Observer) -> None:
         self.name = queue.name
@@ -27,23 +27,23 @@ class WatchedQueue:
         self._queue = queue
         self._clock = clock
         self._observer = observer
-        self._told: type[SourceUnavailableError] | None = None  # the fault that is known of
+        self._told: type[SourceUnavailableError] | None = None  # the fault that was reported
         self._failed_at = 0.0
 
     async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
-        """As the queue does."""
+        """Receive messages, as the queue itself does."""
         return await self._watched(self._queue.receive(max_messages, wait_s, visibility_s))
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
-        """As the queue does."""
+        """Delete messages, as the queue itself does."""
         return await self._watched(self._queue.delete(messages))
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
-        """As the queue does."""
+        """Set how long messages stay hidden, as the queue itself does."""
         await self._watched(self._queue.set_visibility(messages, seconds))
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        """As the queue does."""
+        """Send drafts, as the queue itself does."""
         return await self._watched(self._queue.send(drafts))
 
     async def _watched(self, call: Awaitable[T]) -> T:

@@ -114,19 +114,19 @@ def shared(ceiling: int, capacity: int, answers: int) -> list[ConcurrencyWindow]
     Both know its latency from a quiet time, and suddenly have endless work for it.
     """
     windows = [used_to(NORMAL_S, ceiling), used_to(NORMAL_S, ceiling)]
-    flying = [0, 0]
+    in_flight = [0, 0]
     ends: list[tuple[float, int, int, float]] = []
     now, sent = 0.0, 0
     for _ in range(answers):
         for router, window in enumerate(windows):
-            while flying[router] < window.size:
-                flying[router] += 1
+            while in_flight[router] < window.size:
+                in_flight[router] += 1
                 sent += 1
-                latency_s = NORMAL_S * max(1.0, sum(flying) / capacity)
+                latency_s = NORMAL_S * max(1.0, sum(in_flight) / capacity)
                 heapq.heappush(ends, (now + latency_s, sent, router, latency_s))
         now, _, router, latency_s = heapq.heappop(ends)
-        windows[router].answered(latency_s, flying[router])
-        flying[router] -= 1
+        windows[router].answered(latency_s, in_flight[router])
+        in_flight[router] -= 1
     return windows
 
 

@@ -26,7 +26,7 @@ class FairQueueModel(RuleBasedStateMachine):
         self.key_of: dict[int, str] = {}
         self.from_hold: dict[str, list[int]] = {key: [] for key in KEYS}
         self.new: dict[str, list[int]] = {key: [] for key in KEYS}
-        self.flying: dict[str, list[int]] = {key: [] for key in KEYS}
+        self.in_flight: dict[str, list[int]] = {key: [] for key in KEYS}
         self.cap = dict(CAPS)
         self.owed: dict[str, set[str]] = {key: set() for key in KEYS}
         """By key that was popped: which keys could pass ever since, and had no turn yet."""
@@ -34,7 +34,7 @@ class FairQueueModel(RuleBasedStateMachine):
     def passable(self) -> set[str]:
         """The keys whose turn it could be."""
         waiting = {key for key in KEYS if self.from_hold[key] or self.new[key]}
-        return {key for key in waiting if not self.cap[key] or len(self.flying[key]) < self.cap[key]}
+        return {key for key in waiting if not self.cap[key] or len(self.in_flight[key]) < self.cap[key]}
 
     def all_waiting(self) -> list[int]:
         """What a clear gives."""
@@ -64,7 +64,7 @@ class FairQueueModel(RuleBasedStateMachine):
         assert key in self.passable()
         assert size == announced == self.size_of[item]
         assert item == (self.from_hold[key] or self.new[key]).pop(0)
-        self.flying[key].append(item)
+        self.in_flight[key].append(item)
         assert not self.owed[key], f"{key} again before {self.owed[key]}"
         for owed in self.owed.values():
             owed.discard(key)
@@ -75,12 +75,12 @@ class FairQueueModel(RuleBasedStateMachine):
         """It knows whether something may leave; asking or not changes nothing."""
         assert (self.queue.next_size() is not None) == bool(self.passable())
 
-    @precondition(lambda self: any(self.flying.values()))
+    @precondition(lambda self: any(self.in_flight.values()))
     @rule(data=st.data())
     def done(self, data: st.DataObject) -> None:
         """One in flight is so no more."""
-        key = data.draw(st.sampled_from([key for key in KEYS if self.flying[key]]))
-        self.flying[key].pop()
+        key = data.draw(st.sampled_from([key for key in KEYS if self.in_flight[key]]))
+        self.in_flight[key].pop()
         self.queue.done(key)
 
     @rule(count=st.integers(0, 6))
@@ -127,13 +127,13 @@ class FairQueueModel(RuleBasedStateMachine):
         while self.queue.next_size() is not None:
             self.pop()
         for key in KEYS:
-            while self.flying[key]:
-                self.flying[key].pop()
+            while self.in_flight[key]:
+                self.in_flight[key].pop()
                 self.queue.done(key)
                 while self.queue.next_size() is not None:
                     self.pop()
         assert not self.all_waiting()
-        assert not self.queue._turns
+        assert not self.queue._keys
         assert not self.queue._ring
 
 
@@ -199,5 +199,5 @@ def test_keys_that_were_shed_leave_nothing_behind_while_nothing_can_be_sent() ->
         queue.push(f"key-{item}", item, 1, from_hold=False)
         if queue.waiting > 10:
             next(queue.shed())
-    assert len(queue._turns) <= 20
+    assert len(queue._keys) <= 20
     assert len(queue._ring) <= 20

@@ -60,7 +60,7 @@ def test_latency_narrows_the_window_of_the_instance_that_it_was_measured_at_only
     """What the last instance answered late says nothing of this one."""
     lane = lane_of(64, concurrency=64)
     for latency in [0.1] * 10 + [5.0] * 100:
-        lane._flying[1] = 64  # all at once
+        lane._in_flight_at[1] = 64  # all at once
         lane.timed(latency, 1)
     narrowed = lane.window
     assert narrowed <= 32

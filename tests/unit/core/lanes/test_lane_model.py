@@ -45,32 +45,32 @@ class LaneModel(RuleBasedStateMachine):
         self.now = 0.0
         self.offered = 0
         self.waiting: set[Item] = set()
-        self.flying: dict[Item, int] = {}  # item → generation
+        self.in_flight: dict[Item, int] = {}  # item → generation
         self.last = 1  # the generation that it had
         self.probing = False
 
     def bytes(self) -> int:
         """Of all that it has."""
-        return sum(item.size for item in (*self.waiting, *self.flying))
+        return sum(item.size for item in (*self.waiting, *self.in_flight))
 
     def room(self) -> int:
         """What is left of its share."""
-        left = LIMITS.share_events - len(self.waiting) - len(self.flying)
+        left = LIMITS.share_events - len(self.waiting) - len(self.in_flight)
         return max(0, left) if self.bytes() < LIMITS.share_bytes else 0
 
     def at_target(self) -> list[Item]:
         """What is in flight at the present instance."""
         assert self.lane.target is not None
-        return [item for item, generation in self.flying.items() if generation == self.lane.target.generation]
+        return [item for item, generation in self.in_flight.items() if generation == self.lane.target.generation]
 
-    def flying_of(self, key: str) -> int:
+    def in_flight_of(self, key: str) -> int:
         """How many of a key, suspects aside, are in flight at any instance."""
-        return sum(item.key == key and not item.suspect for item in self.flying)
+        return sum(item.key == key and not item.suspect for item in self.in_flight)
 
     def passable_keys(self) -> set[str]:
         """The keys with waiting items, and no cap in the way."""
         keys = {item.key for item in self.waiting if not item.suspect}
-        return {key for key in keys if not CAPS[key] or self.flying_of(key) < CAPS[key]}
+        return {key for key in keys if not CAPS[key] or self.in_flight_of(key) < CAPS[key]}
 
     def suspects(self) -> list[Item]:
         """Waiting ones, oldest first."""
@@ -103,12 +103,12 @@ class LaneModel(RuleBasedStateMachine):
         if lane.target is None or not lane.passable(self.now):
             assert not batch
             return
-        flying = self.at_target()
-        room = min(lane.window, lane.target.concurrency) - len(flying)
+        in_flight = self.at_target()
+        room = min(lane.window, lane.target.concurrency) - len(in_flight)
         assert lane.window <= (1 if self.probing else lane.target.concurrency)
         if room <= 0:
             assert not batch
-        elif suspects and not any(item.suspect for item in flying):
+        elif suspects and not any(item.suspect for item in in_flight):
             assert [item for item, _ in batch] == suspects[:1]
             self.left(batch)
         else:
@@ -126,7 +126,7 @@ class LaneModel(RuleBasedStateMachine):
             assert item.suspect or item.key in self.passable_keys()
             self.waiting.remove(item)
             assert self.lane.target is not None
-            self.flying[item] = self.lane.target.generation
+            self.in_flight[item] = self.lane.target.generation
 
     def is_full(self, batch: list[tuple[Item, int]], room: int) -> None:
         """Within all limits, and ended by one of them."""
@@ -138,15 +138,15 @@ class LaneModel(RuleBasedStateMachine):
             assert next_size is None or size + next_size > LIMITS.batch_bytes
             assert (next_size is None) == (not self.passable_keys())
 
-    @precondition(lambda self: self.flying)
+    @precondition(lambda self: self.in_flight)
     @rule(data=st.data(), latency=st.floats(0, 10) | st.none())
     def settle(self, data: st.DataObject, latency: float | None) -> None:
         """One in flight has its result; with a latency: the instance answered it."""
-        item = data.draw(st.sampled_from(sorted(self.flying, key=Item.rank)))
-        generation = self.flying[item]
+        item = data.draw(st.sampled_from(sorted(self.in_flight, key=Item.rank)))
+        generation = self.in_flight[item]
         if latency is not None:
             self.lane.timed(latency, generation)
-        del self.flying[item]
+        del self.in_flight[item]
         self.lane.settled(item.key, item.size, generation, suspect=item.suspect)
 
     @rule()
@@ -229,7 +229,7 @@ class LaneModel(RuleBasedStateMachine):
         """Counts and bytes are those of the model."""
         lane = self.lane
         assert lane.waiting == len(self.waiting)
-        assert lane.in_flight == len(self.flying)
+        assert lane.in_flight == len(self.in_flight)
         assert lane.bytes == self.bytes()
         for key in CAPS:
             assert lane.waiting_of(key) == sum(item.key == key and not item.suspect for item in self.waiting)
@@ -239,7 +239,7 @@ class LaneModel(RuleBasedStateMachine):
         """New events get what is left of the share; held ones at least half a share, and never more than a whole."""
         lane = self.lane
         assert lane.room() == self.room()
-        assert lane.hungry(self.now) == (lane.passable(self.now) and self.room() > 9)
+        assert lane.lacks_events(self.now) == (lane.passable(self.now) and self.room() > 9)
         held = sum(item.from_hold or item.suspect for item in self.waiting)
         if self.bytes() >= 2 * LIMITS.share_bytes:
             assert lane.room_for_held() == 0
@@ -249,12 +249,12 @@ class LaneModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Nothing is left of what is gone."""
-        for item, generation in self.flying.items():
+        for item, generation in self.in_flight.items():
             self.lane.settled(item.key, item.size, generation, suspect=item.suspect)
         self.lane.clear()
-        assert not self.lane._flying
+        assert not self.lane._in_flight_at
         assert not self.lane._suspect_at
-        assert not self.lane._queue._turns
+        assert not self.lane._queue._keys
 
     @invariant()
     def knows_whether_it_probes(self) -> None:

@@ -17,7 +17,7 @@ def deaths(poison: Poison, generation: int, key: str = "k", unanswered: tuple[in
 
 def suspect(poison: Poison, key: str = "k", unanswered: tuple[int, ...] = ()) -> bool:
     """Whether an event of the key, with that history, is one."""
-    assert poison.suspects(unanswered) or not poison.deaths(key, unanswered, 100)[1]
+    assert poison.has_history(unanswered) or not poison.deaths(key, unanswered, 100)[1]
     return poison.deaths(key, unanswered, 100)[1]
 
 
@@ -26,7 +26,7 @@ def test_nobody_is_a_suspect_at_first() -> None:
     found = Poison()
     found.answered("k", 1)
     found.succeeded("k")
-    assert not found.suspects(())
+    assert not found.has_history(())
     assert not suspect(found)
     assert not [*found._unanswered, *found._cleared, *found._failures]
 

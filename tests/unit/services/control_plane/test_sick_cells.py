@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from router.core.control.ladder import AGAIN_MS
-from router.core.models import CellRecord, Outcome, Rung
+from router.core.models import CellRecord, HoldCause, Outcome, Rung
 from router.core.policy import Policy
 from tests.support.control_world import ControlWorld, Process, actions
 from tests.support.fake_cells import Sickness
@@ -92,7 +92,7 @@ def test_a_slow_instance_is_replaced_by_one_that_was_verified_before() -> None:
             assert world.generations() == {**dict.fromkeys(world.generations(), 1), VICTIM: 2}
             assert world.cells.generations[VICTIM, 1] > 60 * WARM_S / CELLS / 2
         assert world.rung() is Rung.WELL
-        assert world.notes.count_held("ejected") == 0
+        assert world.notes.count_held(HoldCause.EJECTED) == 0
 
     in_sick_world(story)
 
@@ -110,7 +110,7 @@ def test_an_instance_that_fails_or_hangs_is_ejected_at_once_and_restarted(sickne
             await world.until(lambda: world.record(VICTIM).treatment.ejected, "ejected", seconds)
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 20)
             assert world.taken() == ["treat", "restart instance"]
-        assert world.notes.count_held("ejected") > 0
+        assert world.notes.count_held(HoldCause.EJECTED) > 0
 
     in_sick_world(story)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.core.models import Event, Outcome
+from router.core.models import Event, HoldCause, Outcome
 from router.core.policy import TenantLimit
 from router.core.telemetry import EventHeld
 from tests.support.fake_clock import play
@@ -90,7 +90,7 @@ def test_a_tenant_at_ten_times_its_rate_takes_nothing_from_the_others(limited: b
     play(world.clock, story())
     assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
     causes = Counter(record.cause for record in world.notes.records if isinstance(record, EventHeld))
-    assert ("rate" in causes) == limited
+    assert (HoldCause.RATE in causes) == limited
 
 
 def test_a_key_never_has_more_in_flight_than_its_cap() -> None:
