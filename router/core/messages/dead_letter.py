@@ -1,7 +1,7 @@
 """The envelope in which an event, or a message that holds none, lies in the dead-letter queue.
 
-And what is decided about such entries: which of them an operator means (`Filter`), where each goes back to
-(`destination`), and as what (`redrive_draft`).
+This module also decides about such entries: which of them an operator means (`Filter`), to which queue each goes back
+(`destination`), and as which message (`redrive_draft`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from typing import Any, Final
 import msgspec
 
 from router.core.messages.parser import held_draft
-from router.core.models import Draft, Event, Message
+from router.core.models import DeadLetterReason, Draft, Event, Message
 
 MAX_ENVELOPE_BYTES: Final = 1024 * 1024 - 4096  # SQS' limit for a message, less room for attributes
 MAX_ERROR_CHARS: Final = 4000
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # unpacked: far more than SQS takes, far less than hurts
-FOREIGN: Final = "foreign"  # the reason of what lies in the queue in no envelope of ours
 _GROUP_ID: Final = re.compile(r"[!-~]{1,128}")  # what SQS takes for a group
 _UNIT_S: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _DURATION: Final = re.compile("".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _UNIT_S), re.ASCII)
@@ -31,15 +30,15 @@ _DURATION: Final = re.compile("".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _UN
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Everything a person or a redrive needs."""
+    """The content of an envelope: all that a person or a redrive needs to know."""
 
-    reason: str  # one word: malformed, rejected, max_attempts
-    error: str  # a sentence
+    reason: str  # a DeadLetterReason, or what another version of the router wrote
+    error: str  # a sentence for people
     source: str  # the queue it came from
     message_id: str
     sent_at_ms: int  # when the source queue took it
-    dead_at_ms: int
-    body: str  # as it was; empty when there is a pointer
+    dead_at_ms: int  # when the router gave it up
+    body: str  # unchanged; empty when there is a pointer
     event_id: str = ""  # empty for a message that holds no event
     partition_key: str = ""
     cell_id: str = ""
@@ -51,55 +50,55 @@ class DeadLetter:
 
     @property
     def origin(self) -> str:
-        """What was in the queue: the pointer or the body."""
+        """The body of the original message: the S3 pointer, or else the body itself."""
         return self.pointer or self.body
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message of the dead-letter queue, and what it says."""
+    """One message of the dead-letter queue, and the letter that it holds."""
 
     message: Message
     letter: DeadLetter
 
     @property
     def ids(self) -> tuple[str, str, str]:
-        """By which it can be named: the event's, the entry's, the original message's."""
+        """The ids by which an operator can name the entry: the event's, the entry's own, the original message's."""
         return (self.letter.event_id, self.message.message_id, self.letter.message_id)
 
     @property
     def name(self) -> str:
-        """What to call it: the event's id, else the entry's."""
+        """The name that people see: the event's id, else the id of the entry's own message."""
         return self.letter.event_id or self.message.message_id
 
     @property
     def is_event(self) -> bool:
-        """Whether it is an event on its own; else a whole message that never became one."""
+        """Whether the entry is one event; otherwise it is a whole message in which no event was found."""
         return bool(self.letter.event_id and self.letter.partition_key)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries are meant: those for which everything that is given holds."""
+    """Which entries an operator means: those for which every condition that is given holds."""
 
     reason: str | None = None
     key: str | None = None
     cell: str | None = None
     event: str | None = None
     source: str | None = None
-    error: str | None = None  # is somewhere in it
+    error: str | None = None  # a part of its error
     older_than_s: float | None = None
     newer_than_s: float | None = None
     any_id: str | None = None  # the event's, the entry's or the original message's
-    limit: int | None = None  # so many at most
+    limit: int | None = None  # so many entries at most
 
     @property
     def is_empty(self) -> bool:
-        """Whether it means every entry there is."""
+        """Whether no condition is given, so that every entry is meant."""
         return self == Filter()
 
     def matches(self, entry: Entry, now_ms: int) -> bool:
-        """Whether the entry is meant; the limit is the caller's to count."""
+        """Whether the entry is meant at that wall time; `limit` is left to the caller to count."""
         letter, age_ms = entry.letter, now_ms - entry.letter.dead_at_ms
         return (
             self.reason in (None, letter.reason)
@@ -122,7 +121,7 @@ class Filter:
 
 
 def of_event(event: Event, message: Message, **more: Any) -> DeadLetter:
-    """The dead letter of one event of a message."""
+    """Return the dead letter of one event of a message; `more` are the circumstances of its death."""
     return DeadLetter(
         message_id=message.message_id,
         sent_at_ms=message.sent_at_ms,
@@ -138,7 +137,7 @@ def of_event(event: Event, message: Message, **more: Any) -> DeadLetter:
 
 
 def of_message(message: Message, **more: Any) -> DeadLetter:
-    """The dead letter of a whole message."""
+    """Return the dead letter of a whole message; `more` are the circumstances of its death."""
     return DeadLetter(
         message_id=message.message_id,
         sent_at_ms=message.sent_at_ms,
@@ -151,7 +150,7 @@ def of_message(message: Message, **more: Any) -> DeadLetter:
 
 
 def to_draft(letter: DeadLetter) -> Draft:
-    """The message to send. A body that no longer fits beside the rest is compressed (`body_encoding`)."""
+    """Return the message to send. A body that doesn't fit beside the rest is compressed (see `body_encoding`)."""
     fields = msgspec.to_builtins(letter)
     fields["error"] = letter.error[:MAX_ERROR_CHARS]
     fields["body_encoding"] = "plain"
@@ -165,7 +164,7 @@ def to_draft(letter: DeadLetter) -> Draft:
 
 
 def from_body(text: str) -> DeadLetter:
-    """The inverse of to_draft. Raises msgspec.DecodeError for a body that is no envelope."""
+    """Read an envelope, as the inverse of `to_draft`. Raises msgspec.DecodeError for a body that is none."""
     fields = msgspec.json.decode(text)
     if not isinstance(fields, dict):
         raise msgspec.ValidationError("a dead letter is a JSON object")
@@ -175,13 +174,13 @@ def from_body(text: str) -> DeadLetter:
 
 
 def read(message: Message) -> Entry:
-    """What a message of the dead-letter queue is. One in no envelope of ours is a letter with the reason `foreign`."""
+    """Read a message of the dead-letter queue. One that is in no envelope becomes a letter with the reason FOREIGN."""
     try:
         return Entry(message, from_body(message.body))
     except (msgspec.DecodeError, ValueError, RecursionError):
         letter = of_message(
             message,
-            reason=FOREIGN,
+            reason=DeadLetterReason.FOREIGN,
             error="is in no envelope: something else than a router put it here",
             source="",
             dead_at_ms=message.sent_at_ms,
@@ -190,19 +189,19 @@ def read(message: Message) -> Entry:
 
 
 def destination(letter: DeadLetter, home: str, is_ours: Callable[[str, str], bool]) -> str:
-    """The queue that an entry goes back to: the one that its envelope names.
+    """Return the name of the queue that an entry goes back to, which is the one that its envelope names.
 
-    What names none, or one of this environment's own (`is_ours` of a queue and the cell), goes to `home`, the source
-    queue: the router puts it on from there, also into a hold queue.
+    An entry that names no queue, or a queue of this environment (`is_ours` of the queue and the cell), goes to `home`,
+    the source queue: the router takes it on from there, also into a hold queue.
     """
     return home if not letter.source or is_ours(letter.source, letter.cell_id) else letter.source
 
 
 def redrive_draft(entry: Entry, queue: str) -> Draft:
-    """What to send to the queue, so that the router begins anew with it.
+    """Return the message to send to the queue, so that the router begins anew with the entry.
 
-    An event goes under its own id, as a hold queue's does, with its first attempt before it: should it have been
-    processed after all, its cell knows the id. A whole message goes as it was.
+    An event goes under its own id, as through a hold queue, and with its first attempt before it; if it has been
+    processed after all, its cell knows the id. A whole message goes unchanged.
     """
     letter = entry.letter
     if entry.is_event:
@@ -221,7 +220,7 @@ def redrive_draft(entry: Entry, queue: str) -> Draft:
 
 
 def parse_duration(text: str) -> int:
-    """`90s`, `30m`, `2h`, `7d`, `1w`, also put together as `1d12h` → seconds. Raises ValueError."""
+    """Return the seconds of a duration such as `90s`, `30m`, `2h`, `7d`, `1w` or `1d12h`. Raises ValueError."""
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None or not any(found.groups()):
         raise ValueError(f"{text!r} is no duration: write 90s, 30m, 2h, 7d, or 1d12h")
@@ -233,7 +232,7 @@ def _group_id(text: str) -> str:
 
 
 def _dedup_id(entry: Entry) -> str:
-    """The same for the same death, so that a redrive that was cut short and is repeated sends it once."""
+    """An id that is the same for the same death, so that a redrive which is cut short and repeated sends it once."""
     letter = entry.letter
     return _hash(f"{letter.event_id or letter.message_id}\n{letter.dead_at_ms}")
 
@@ -242,7 +241,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-# The first is the one that every tool can undo; a body that gains too little by it takes a fourth less in the second.
+# Every tool can undo the first encoding. The second, for a body that the first leaves too large, takes less room.
 _ENCODINGS: Final[Mapping[str, tuple[Callable[[bytes], bytes], Callable[[str], bytes]]]] = {
     "gzip+base64": (b64encode, b64decode),
     "gzip+base85": (b85encode, b85decode),

@@ -1,4 +1,4 @@
-"""JMESPath expressions that find a partition key or an event id."""
+"""JMESPath expressions that find a partition key or an event id in an event's JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jmespath.functions
 from router.core.errors import ConfigError, MalformedMessageError
 
 KeyPath = Callable[[Any], Any]
-# Beside its own errors jmespath lets through what Python raises when a function meets a value it wasn't made for.
+# Beside its own errors, jmespath lets through what Python raises when a function meets a value it wasn't made for.
 _FAULTS: Final = (
     jmespath.exceptions.JMESPathError,
     ArithmeticError,
@@ -25,11 +25,11 @@ _FAULTS: Final = (
 
 
 class _Functions(jmespath.functions.Functions):  # type: ignore[misc] # jmespath has no type hints
-    """What JMESPath lacks for keys that hide in a path."""
+    """The function that JMESPath lacks for keys which are a part of a longer text, such as a path."""
 
     @jmespath.functions.signature({"types": ["string"]}, {"types": ["string"]})  # type: ignore[untyped-decorator]
     def _func_match(self, text: str, pattern: str) -> str | None:
-        """`match(text, pattern)`: the first group of the first match, or null."""
+        """Return the first group of the first match of `match(text, pattern)`, or null."""
         found = _regex(pattern).search(text)
         return found.group(1) if found else None
 
@@ -38,9 +38,10 @@ _OPTIONS: Final = jmespath.Options(custom_functions=_Functions())
 
 
 def compile_path(path: str) -> KeyPath:
-    """A JMESPath expression as a function, with `match(text, 'regex with one group')` added.
+    """Compile a JMESPath expression, which may use `match(text, 'regex with one group')`, into a function.
 
-    Raises ConfigError; the function raises MalformedMessageError for a document that it can't be applied to.
+    Raises ConfigError for a faulty expression. The function takes a decoded document and returns what it finds, None
+    for nothing; it raises MalformedMessageError for a document that the expression can't be applied to.
     """
     try:
         expression = jmespath.compile(path)
@@ -58,7 +59,7 @@ def compile_path(path: str) -> KeyPath:
 
 
 def _check_patterns(node: dict[str, Any]) -> None:
-    """Patterns that are written in the expression are wrong at once, not with the first message."""
+    """Compile the patterns written in the expression now, so that a faulty one doesn't wait for the first message."""
     children = node.get("children", ())
     if node.get("type") == "function_expression" and node.get("value") == "match":
         for child in children[1:]:

@@ -1,18 +1,18 @@
-"""A queue message → the events in it.
+"""Finds the events in a queue message.
 
-Understood: S3 notifications (an event for each record), EventBridge events, any other JSON object as one event, each of
-them also inside an SNS wrapping; and `s3:TestEvent`, which is no event at all. docs/reference/events.md is
-the users' page.
+The parser understands S3 notifications (an event for each record), EventBridge events and any other JSON object as one
+event, each of them also inside an SNS notification, and `s3:TestEvent`, which is no event at all. The users' page is
+docs/reference/events.md.
 
-The **partition key** is the first that is there of: the message attribute `partition_key`; what a configured JMESPath
-finds; the account in the key of an S3 object, else its bucket; on a FIFO queue the message group; the members
+The **partition key** is the first of these that is there: the message attribute `partition_key`; what a configured
+JMESPath finds; the account in the key of an S3 object, else its bucket; on a FIFO queue the message group; the members
 KEY_MEMBERS, for EventBridge in `detail` before the envelope; on any queue the message group.
 
-The **event id**: the message attribute `event_id`; what a configured JMESPath finds; the S3 object's version; the
-members ID_MEMBERS, for EventBridge the envelope's `id`; on a FIFO queue the message group and deduplication id, unless
-that is the body's hash; the message id.
+The **event id** is the first of these that is there: the message attribute `event_id`; what a configured JMESPath
+finds; the S3 object's version; the members ID_MEMBERS, for EventBridge the envelope's `id`; on a FIFO queue the message
+group and deduplication id, unless that is the body's hash; the message id.
 
-Messages that were held carry all of it in attributes of our own: see `held_draft`.
+Messages that come from a hold queue carry both in message attributes: see `held_draft`.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from router.core.errors import MalformedMessageError
 from router.core.messages import s3_events
 from router.core.messages.key_paths import compile_path
 from router.core.messages.pointers import pointer_in
-from router.core.messages.strict_json import check_object, decode, encode
-from router.core.messages.wrapping import certainly_one_list, look, unwrap
+from router.core.messages.strict_json import JsonText
+from router.core.messages.wrapping import certainly_one_list, notification_in, unwrap
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
 
 __all__ = ["ATTEMPT", "UNANSWERED", "Extraction", "Parser", "can_be_held", "compile_path", "held_draft"]
 
-MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES  # a larger body didn't come from SQS
-_SURELY_HELD_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024  # far more room than id, key and numbers need, escaped
+MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES  # a larger body did not come from SQS
+_SURELY_HELD_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024  # leaves far more room than id, key and numbers need
 MAX_KEY_BYTES: Final = 1024
 MAX_ID_BYTES: Final = 8192  # an S3 object's has up to about 2200; it travels in message attributes
-MAX_NUMBERS: Final = 100  # in an attribute; far more than a router ever writes
+MAX_NUMBERS: Final = 100  # in one attribute: far more than a router ever writes
 ATTEMPT: Final = "cellrouter.attempt"  # the attribute by which a held message is known
-UNANSWERED: Final = "cellrouter.unanswered"
+UNANSWERED: Final = "cellrouter.unanswered"  # the attribute with the generations that never answered the event
 KEY_MEMBERS: Final = ("partition_key", "tenant_id", "tenant", "account_id", "account")
 ID_MEMBERS: Final = ("event_id", "id")
 _BODY: Final = "the body"
@@ -55,7 +55,7 @@ _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")  # fits in 64 bits on every sid
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """How key and id are found in an event's JSON: JMESPath, or empty for what this module's description says."""
+    """The JMESPath expressions that find key and id in an event's JSON; empty for this module's own order alone."""
 
     partition_key: str = ""
     event_id: str = ""
@@ -63,18 +63,18 @@ class Extraction:
 
 @dataclass(frozen=True, slots=True)
 class _Extracted:
-    """A JSON object that is one event, and what it says of itself."""
+    """A JSON object that is one event, and the names that it gives itself."""
 
     document: Any
     body: bytes
     s3_key: str = ""
     s3_id: str = ""
-    keys: Sequence[object] = ()  # by the default members, the best first
+    keys: Sequence[object] = ()  # in KEY_MEMBERS, the best first
     ids: Sequence[object] = ()
 
 
 class Parser:
-    """Turns messages into events. Pure: the same message gives the same events."""
+    """Turns messages into events. It is pure: the same message always gives the same events."""
 
     def __init__(self, extraction: Extraction) -> None:
         self._key_path = compile_path(extraction.partition_key) if extraction.partition_key else None
@@ -82,52 +82,58 @@ class Parser:
         self._by_path = bool(self._key_path or self._id_path)
 
     def parse(self, message: Message) -> list[Event]:
-        """The events of a message, none for a test event. Raises MalformedMessageError with a reason for people."""
-        raw = encode(message.body, _BODY, None if message.pointer else MAX_BODY_BYTES)
-        if ATTEMPT in message.attributes:
-            return [_held(message, raw)]
-        events = self._events(message, message.attributes, message.body, raw, _BODY)
-        return _with_pointer(events, message.pointer, raw) if message.pointer else events
+        """Return the events of a message, none for a test event.
 
-    def _events(self, message: Message, given: Mapping[str, str], text: str, raw: bytes, what: str) -> list[Event]:
-        outside = look(raw)
-        if outside.Records is not None:
-            return self._from_notification(message, given, text, raw, outside.Records)
-        if outside.TopicArn is not None and outside.Message is not None:
-            if what == _SNS_MESSAGE:
-                raise MalformedMessageError(f"{what} is itself an SNS notification; only one wrapping is taken off")
-            inner, named = unwrap(text, raw, outside)
+        Raises MalformedMessageError with a reason for people when the message holds no event that could be routed.
+        """
+        body = JsonText.of(message.body, _BODY, None if message.pointer else MAX_BODY_BYTES)
+        if ATTEMPT in message.attributes:
+            return [_from_hold(message, body)]
+        events = self._events(message, message.attributes, body)
+        return _with_pointer(events, message.pointer, body.raw) if message.pointer else events
+
+    def _events(self, message: Message, given: Mapping[str, str], body: JsonText) -> list[Event]:
+        """The events in a body. `given` are the attributes that name an event, of the message or of SNS."""
+        notification = notification_in(body.raw)
+        if notification.Records is not None:
+            return self._from_notification(message, given, body, notification.Records)
+        if notification.TopicArn is not None and notification.Message is not None:
+            if body.name == _SNS_MESSAGE:
+                raise MalformedMessageError(
+                    f"{body.name} is itself an SNS notification; only one wrapping is taken off"
+                )
+            inner, named = unwrap(body, notification)
             given = {**named, **message.attributes}
-            return self._events(message, given, inner, encode(inner, _SNS_MESSAGE, None), _SNS_MESSAGE)
-        document = _object(text, raw, what)
+            return self._events(message, given, JsonText.of(inner, _SNS_MESSAGE, None))
+        document = _object(body)
         if document.get("Event") == "s3:TestEvent":
             return []
-        return [self._event(message, given, _read(document, raw))]
+        return [self._event(message, given, _read(document, body.raw))]
 
     def _from_notification(
-        self, message: Message, given: Mapping[str, str], text: str, raw: bytes, records: Sequence[msgspec.Raw]
+        self, message: Message, given: Mapping[str, str], body: JsonText, records: Sequence[msgspec.Raw]
     ) -> list[Event]:
         if not records:
             raise MalformedMessageError("the notification's list of Records is empty")
         bodies = list(map(bytes, records))
-        if self._by_path or not certainly_one_list(text, raw, bodies):
-            decode(text, raw, "the S3 notification")
-        return [self._from_record(message, given, body, place, len(bodies)) for place, body in enumerate(bodies)]
+        if self._by_path or not certainly_one_list(body, bodies):
+            body.named("the S3 notification").decode()
+        return [self._from_record(message, given, raw, index, len(bodies)) for index, raw in enumerate(bodies)]
 
-    def _from_record(self, message: Message, given: Mapping[str, str], body: bytes, place: int, count: int) -> Event:
-        partition, identity = s3_events.names_of(body, place, count)
+    def _from_record(self, message: Message, given: Mapping[str, str], raw: bytes, index: int, count: int) -> Event:
+        partition, identity = s3_events.names_of(raw, index, count)
         if not (self._by_path or given) and 0 < len(partition) < _SHORT_KEY and len(identity) < _SHORT_ID:
-            return Event(identity, partition, body)  # nearly all of them
-        if count > 1 and given.get("event_id"):  # the same id for all would lose all but one
-            given = {**given, "event_id": f"{given['event_id']}#{place}"}
-        document = msgspec.json.decode(body) if self._by_path else None
-        return self._event(message, given, _Extracted(document, body, partition, identity))
+            return Event(identity, partition, raw)  # nearly all of them
+        if count > 1 and given.get("event_id"):  # with the same id for all, all but one would be lost
+            given = {**given, "event_id": f"{given['event_id']}#{index}"}
+        document = msgspec.json.decode(raw) if self._by_path else None
+        return self._event(message, given, _Extracted(document, raw, partition, identity))
 
     def _event(self, message: Message, given: Mapping[str, str], found: _Extracted) -> Event:
         return _event(self._id_of(message, given, found), self._key_of(message, given, found), found.body)
 
     def _key_of(self, message: Message, given: Mapping[str, str], found: _Extracted) -> object:
-        """The first that is there; the order is in this module's description."""
+        """The first name that is there, in the order at the top of this module."""
         if given.get("partition_key"):
             return given["partition_key"]
         if self._key_path and (key := self._key_path(found.document)) not in _NOTHING:
@@ -136,7 +142,7 @@ class Parser:
         return _first(found.s3_key, group, *found.keys, message.group_id)
 
     def _id_of(self, message: Message, given: Mapping[str, str], found: _Extracted) -> object:
-        """The first that is there; the order is in this module's description."""
+        """The first name that is there, in the order at the top of this module."""
         if given.get("event_id"):
             return given["event_id"]
         if self._id_path and (event_id := self._id_path(found.document)) not in _NOTHING:
@@ -146,7 +152,7 @@ class Parser:
 
 
 def held_draft(event: Event, delay_s: int) -> Draft:
-    """The message that carries an event through a hold queue: its body or pointer untouched, the rest as attributes."""
+    """Return the message that carries an event through a hold queue: body or pointer unchanged, names as attributes."""
     attributes = {
         "event_id": _escape(event.event_id),
         "partition_key": _escape(event.partition_key),
@@ -158,11 +164,12 @@ def held_draft(event: Event, delay_s: int) -> Draft:
 
 
 def can_be_held(event: Event) -> bool:
-    """Whether it fits in a queue's message beside what it has to carry."""
+    """Whether the event fits in a hold queue's message, beside the attributes that it has to carry."""
     return len(event.body) <= _SURELY_HELD_BYTES or held_draft(event, 0).size <= MAX_MESSAGE_BYTES
 
 
-def _held(message: Message, raw: bytes) -> Event:
+def _from_hold(message: Message, body: JsonText) -> Event:
+    """The event that `held_draft` made the message of."""
     attributes = message.attributes
     missing = [name for name in ("event_id", "partition_key") if name not in attributes]
     if missing:
@@ -171,36 +178,36 @@ def _held(message: Message, raw: bytes) -> Event:
     if len(attempts) != 1:
         raise MalformedMessageError(f"the attribute {ATTEMPT} has {len(attempts)} numbers")
     unanswered = _numbers(UNANSWERED, attributes[UNANSWERED]) if UNANSWERED in attributes else ()
-    check_object(message.body, raw, _BODY)
-    event = _event(unquote(attributes["event_id"]), unquote(attributes["partition_key"]), raw)
+    body.check_object()
+    event = _event(unquote(attributes["event_id"]), unquote(attributes["partition_key"]), body.raw)
     return replace(event, attempt=attempts[0], unanswered=unanswered, pointer=message.pointer)
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:
-    """Whole numbers from 1 with commas between; int() would take blanks, signs and other scripts' digits too."""
+    """Whole numbers from 1, with commas between. int() alone would take blanks, signs and other scripts' digits too."""
     parts = text.split(",", MAX_NUMBERS)
     if len(parts) > MAX_NUMBERS or not all(_NUMBER.fullmatch(part) for part in parts):
         raise MalformedMessageError(f"the attribute {name} is no number, nor numbers with commas between: {text!r:.80}")
     return tuple(map(int, parts))
 
 
-def _object(text: str, raw: bytes, what: str) -> dict[str, Any]:
-    """A document that is no notification, or why it is neither that nor anything else."""
-    document = decode(text, raw, what)
-    if isinstance(document, list) and pointer_in(text) is not None:
-        where = "inside an SNS notification: turn raw message delivery on" if what == _SNS_MESSAGE else "not resolved"
-        raise MalformedMessageError(f"{what} is an S3 pointer, {where}")
+def _object(body: JsonText) -> dict[str, Any]:
+    """The JSON object of a body that is no notification. Raises MalformedMessageError when it is no event either."""
+    document, name = body.decode(), body.name
+    if isinstance(document, list) and pointer_in(body.text) is not None:
+        where = "inside an SNS notification: turn raw message delivery on" if name == _SNS_MESSAGE else "not resolved"
+        raise MalformedMessageError(f"{name} is an S3 pointer, {where}")
     if not isinstance(document, dict):
-        raise MalformedMessageError(f"{what} is JSON but not an object")
+        raise MalformedMessageError(f"{name} is JSON but not an object")
     if document.get("Records") is not None:
-        raise MalformedMessageError(f"{what} is no S3 notification, though it has Records: they are no list")
+        raise MalformedMessageError(f"{name} is no S3 notification, though it has Records: they are no list")
     if isinstance(document.get("TopicArn"), str) and document.get("Message") is not None:
         raise MalformedMessageError(f"{_SNS_MESSAGE} is no text")
     return document
 
 
 def _read(document: dict[str, Any], body: bytes) -> _Extracted:
-    """A document that is one event: of EventBridge, or a producer's own."""
+    """What a document that is one event, of EventBridge or a producer's own, says of itself."""
     if "detail-type" not in document or "detail" not in document:
         return _Extracted(document, body, keys=_members(document, KEY_MEMBERS), ids=_members(document, ID_MEMBERS))
     names = s3_events.names_in_bridged(document)
@@ -220,9 +227,9 @@ def _first(*values: object) -> object:
 
 
 def _queue_id(message: Message, body: bytes) -> str:
-    """What the queue knows the message by.
+    """The name by which the queue knows the message.
 
-    A deduplication id that SQS or SNS made of the body says nothing: two equal messages an hour apart are two events.
+    A deduplication id that SQS or SNS made of the body names no event: two equal messages an hour apart are two events.
     """
     if message.dedup_id is None:
         return message.message_id
@@ -233,7 +240,10 @@ def _queue_id(message: Message, body: bytes) -> str:
 
 
 def _with_pointer(events: list[Event], pointer: str, raw: bytes) -> list[Event]:
-    """An event that is all of what the pointer leads to travels as the pointer; others have to fit in a queue."""
+    """The events of a body that was fetched by a pointer.
+
+    An event that is the whole body travels as the pointer; all others have to fit in a message.
+    """
     if len(events) == 1 and events[0].body == raw:
         return [replace(events[0], pointer=pointer)]
     largest = max((len(event.body) for event in events), default=0)
@@ -254,22 +264,22 @@ def _event(event_id: object, key: object, body: bytes) -> Event:
     return Event(_scalar("event id", event_id, MAX_ID_BYTES), _scalar("partition key", key, MAX_KEY_BYTES), body)
 
 
-def _scalar(what: str, value: object, max_bytes: int) -> str:
+def _scalar(name: str, value: object, max_bytes: int) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 8 * max_bytes:
         value = str(value)
     if not isinstance(value, str):
-        raise MalformedMessageError(f"the {what} is neither text nor a whole number: {value!r:.80}")
+        raise MalformedMessageError(f"the {name} is neither text nor a whole number: {value!r:.80}")
     if not value:
-        raise MalformedMessageError(f"the {what} is empty")
+        raise MalformedMessageError(f"the {name} is empty")
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
-        raise MalformedMessageError(f"the {what} is no text: it holds half of a surrogate pair") from error
+        raise MalformedMessageError(f"the {name} is no text: it holds half of a surrogate pair") from error
     if size > max_bytes:
-        raise MalformedMessageError(f"the {what} is longer than {max_bytes} bytes")
+        raise MalformedMessageError(f"the {name} is longer than {max_bytes} bytes")
     return value
 
 
 def _escape(text: str) -> str:
-    """SQS attributes take no control characters; percent-encoding keeps every text."""
+    """Percent-encode a text, because SQS attributes take no control characters."""
     return quote(text, safe=" /:.@#=+,")

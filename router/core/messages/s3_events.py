@@ -1,6 +1,6 @@
 """What S3 tells of an object, by a notification or through EventBridge: whose it is, and its identity.
 
-Both tell the same of the same object, so that its event has one id on whichever way it came.
+Both ways give the same names for the same object, so its event has the same id whichever way it came.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from router.core.errors import MalformedMessageError
-from router.core.messages.strict_json import decode
+from router.core.messages.strict_json import JsonText
 
 _ACCOUNT_IN_KEY: Final = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?([0-9]{12})/")
 _UNSET: Final = msgspec.UNSET
@@ -49,18 +49,21 @@ _record: Final = msgspec.json.Decoder(_Record)
 _timed: Final = msgspec.json.Decoder(_Timed)
 
 
-def names_of(raw: bytes, place: int, count: int) -> tuple[str, str]:
-    """Partition key and event id of one record of `count`. Raises MalformedMessageError."""
+def names_of(raw: bytes, index: int, count: int) -> tuple[str, str]:
+    """Return partition key and event id of the record number `index` (from 0) of `count`.
+
+    Raises MalformedMessageError when it is no S3 record, or is ambiguous.
+    """
     try:
         record = _record.decode(raw)
         happening = "" if record.eventName.startswith(_CREATED) else _happening(record.eventName, raw)
     except msgspec.DecodeError as error:
         raise MalformedMessageError(
-            f"the body is no S3 notification, though it has Records: number {place + 1} of {count} is none: {error}",
+            f"the body is no S3 notification, though it has Records: number {index + 1} of {count} is none: {error}",
         ) from error
     bucket, entity = record.s3.bucket.name, record.s3.object
     if _may_be_ambiguous(raw, entity):
-        decode(raw.decode(), raw, f"the S3 record number {place + 1} of {count}")
+        JsonText(raw.decode(), raw, f"the S3 record number {index + 1} of {count}").decode()
     key = entity.key
     if "%" in key or "+" in key:
         key = _decoded(key)
@@ -68,9 +71,9 @@ def names_of(raw: bytes, place: int, count: int) -> tuple[str, str]:
 
 
 def _may_be_ambiguous(raw: bytes, entity: _S3Object) -> bool:
-    """Whether a member that routing depends on may be there twice: a fraction of the time that an exact look takes.
+    """Whether a member that routing depends on may be there twice. This takes a fraction of the time of decoding.
 
-    `s3`, `bucket` and `object` need no count: each of two would have to have a name or a key, or not be decoded.
+    `s3`, `bucket` and `object` need no count: if one were there twice, each would have to have a name or a key.
     """
     start, count = raw.find(b'"s3"'), raw.count
     return (
@@ -83,14 +86,15 @@ def _may_be_ambiguous(raw: bytes, entity: _S3Object) -> bool:
 
 
 def _happening(name: str, raw: bytes) -> str:
-    """What makes an id of what is no creation: the tags of one version, say, may be set twice."""
+    """What tells apart several events of one version that are no creation: its tags, say, may be set twice."""
     return f"@{name}@{_timed.decode(raw).eventTime}" if name and not name.startswith("s3:" + _CREATED) else ""
 
 
 def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Partition key and event id of an EventBridge event of S3 itself; None for others. Raises MalformedMessageError.
+    """Return partition key and event id of an EventBridge event of S3 itself, or None for any other event.
 
-    API calls on S3 come from `aws.s3` too, through CloudTrail, and tell of no object in this way.
+    API calls on S3 come from `aws.s3` too, through CloudTrail, but don't describe an object in this way. Raises
+    MalformedMessageError for an event of S3 that names no object.
     """
     kind = document["detail-type"]
     if document.get("source") != "aws.s3" or not isinstance(kind, str) or not kind.startswith("Object "):
@@ -108,17 +112,17 @@ def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _partition(bucket: str, key: str) -> str:
-    """The account in an AWSLogs/ path, else the bucket."""
+    """The partition key: the account in an AWSLogs/ path, else the bucket."""
     if key.startswith("AWSLogs/") and key[20:21] == "/" and (account := key[8:20]).isdecimal() and account.isascii():
-        return account  # as below for nearly all of them, in half the time
+        return account  # nearly all of them, in half the time of the expression below
     found = _ACCOUNT_IN_KEY.search(key)
     return found.group(1) if found else bucket
 
 
 def _identity(bucket: str, key: str, entity: _S3Object, happening: str) -> str:
-    """An id that every delivery has that tells of this version of the object.
+    """The event id: the same for every delivery that tells of this version of the object.
 
-    A bucket whose versioning is suspended calls every version "null".
+    A bucket whose versioning is suspended calls every version "null", which names none.
     """
     version = entity.versionId
     if not version or version == "null":
@@ -131,7 +135,7 @@ def _text(value: object) -> str | None:
 
 
 def _decoded(key: str) -> str:
-    """A key as it is in the bucket: notifications URL-encode it as forms do. One that is encoded wrongly stays."""
+    """The key as it is in the bucket: notifications URL-encode it as forms do. A key encoded wrongly stays as it is."""
     try:
         return unquote_plus(key, errors="strict")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The outside of a body, read without decoding what is inside: which kind it is decides how it is read."""
+"""The outside of a notification, read without decoding what is inside: its kind decides how the body is read."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from router.core.messages.strict_json import decode
+from router.core.messages.strict_json import JsonText
 
-_NOTIFICATION: Final = "the SNS notification"
+_SNS: Final = "the SNS notification"
 _NAMING: Final = ("event_id", "partition_key")
 _SECOND_LIST_BYTES: Final = len('{"Records":0,"Records":[]}')
 
 
-class Outside(msgspec.Struct, gc=False):
-    """The members by which a notification of S3 or SNS is known."""
+class Notification(msgspec.Struct, gc=False):
+    """The members by which a notification of S3 (Records) or of SNS (the others) is known."""
 
     Records: list[msgspec.Raw] | None = None
     TopicArn: str | None = None
@@ -23,39 +23,41 @@ class Outside(msgspec.Struct, gc=False):
     MessageAttributes: msgspec.Raw = msgspec.Raw()
 
 
-_outside: Final = msgspec.json.Decoder(Outside)
-_NEITHER: Final = Outside()
+_notification: Final = msgspec.json.Decoder(Notification)
+_NEITHER: Final = Notification()
 
 
-def look(raw: bytes) -> Outside:
-    """The outside of a body; empty for what is neither notification, nor JSON at all."""
+def notification_in(raw: bytes) -> Notification:
+    """Return what a body shows of a notification; without members for any other body, also for what is no JSON."""
     try:
-        return _outside.decode(raw)
+        return _notification.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return _NEITHER
 
 
-def certainly_one_list(text: str, raw: bytes, bodies: Sequence[bytes]) -> bool:
-    """Whether there is one list of Records, and every name in the notification has its usual spelling.
+def certainly_one_list(body: JsonText, records: Sequence[bytes]) -> bool:
+    """Whether an S3 notification has one list of Records for certain, and every name in it its usual spelling.
 
-    `raw` is the notification `text`, `bodies` are the records in it. False: that takes an exact look.
+    `records` are the bytes of its records. False means that only decoding the body can tell.
     """
-    if "\\" in text:
+    if "\\" in body.text:
         return False
     # A second list takes some bytes beside the records and their commas.
-    return len(raw) - len(b",".join(bodies)) < _SECOND_LIST_BYTES or raw.count(b'"Records"') == 1
+    return len(body.raw) - len(b",".join(records)) < _SECOND_LIST_BYTES or body.raw.count(b'"Records"') == 1
 
 
-def unwrap(text: str, raw: bytes, outside: Outside) -> tuple[str, dict[str, str]]:
-    """What an SNS notification carries, and the attributes in it that name an event. Raises MalformedMessageError.
+def unwrap(body: JsonText, notification: Notification) -> tuple[str, dict[str, str]]:
+    """Return the Message of an SNS notification, and those of its attributes that name an event.
 
-    Quotes inside its Message are escaped, so that a name between two plain ones is the notification's own.
+    Raises MalformedMessageError when the notification is ambiguous.
     """
+    raw = body.raw
+    # Quotes inside the Message are escaped, so a name between two plain quotes is the notification's own member.
     if b"\\u" in raw or raw.count(b'"Message"') > 1 or raw.count(b'"MessageAttributes"') > 1:
-        decode(text, raw, _NOTIFICATION)  # looks for members that are there twice
-    attributes = bytes(outside.MessageAttributes)
-    given = _naming(decode(attributes.decode(), attributes, _NOTIFICATION)) if attributes else {}
-    return str(outside.Message), given
+        body.named(_SNS).decode()  # finds members that are there twice
+    attributes = bytes(notification.MessageAttributes)
+    given = _naming(JsonText(attributes.decode(), attributes, _SNS).decode()) if attributes else {}
+    return str(notification.Message), given
 
 
 def _naming(attributes: Any) -> dict[str, str]:

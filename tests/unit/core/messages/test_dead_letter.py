@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.messages.dead_letter import (
-    FOREIGN,
     MAX_BODY_BYTES,
     MAX_ENVELOPE_BYTES,
     DeadLetter,
@@ -29,7 +28,7 @@ from router.core.messages.dead_letter import (
     to_draft,
 )
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
-from router.core.models import Event, Message
+from router.core.models import DeadLetterReason, Event, Message
 
 MESSAGE = Message("m", "r", '{"a": "b"}', 5, 1, {"trace": "t"})
 POINTER = '["software.amazon.payloadoffloading.PayloadS3Pointer",{"s3BucketName":"b","s3Key":"k"}]'
@@ -214,7 +213,7 @@ def packed(raw: bytes, **more: object) -> str:
 def test_what_is_in_no_envelope_is_foreign(body: str) -> None:
     """And never a crash; it is dead since it came, and goes back as it is."""
     found = read(Message("entry", "r", body, 77, 1, {"a": "b"}, group_id="g"))
-    assert (found.letter.reason, found.letter.dead_at_ms, found.name) == (FOREIGN, 77, "entry")
+    assert (found.letter.reason, found.letter.dead_at_ms, found.name) == (DeadLetterReason.FOREIGN, 77, "entry")
     draft = redrive_draft(found, "q")
     assert (draft.body, draft.attributes, draft.group_id) == (body, {"a": "b"}, "g")
 
