@@ -15,7 +15,7 @@ from rich.table import Table
 
 from router.cli.options import AsJson
 from router.cli.registry import ask, slot_map_of
-from router.core.slot_map.blast_radius import Radius, radii, together, without
+from router.core.slot_map.blast_radius import BlastRadius, blast_radii, combined_traffic, moved_traffic
 from router.core.slot_map.placement import wanted_owners
 from router.core.slot_map.slots import SlotMap
 
@@ -56,7 +56,7 @@ def blast_radius(
     slot_map = slot_map_of(snapshot)
     if gone is not None:
         slot_map, traffic = _without(gone, snapshot, slot_map, traffic)
-    found = radii(slot_map.counts(), traffic, _domains(snapshot, by))
+    found = blast_radii(slot_map.counts(), traffic, _domains(snapshot, by))
     if as_json:
         typer.echo(json.dumps([asdict(radius) for radius in found]))
     else:
@@ -101,7 +101,7 @@ def _without(
     if not left:
         raise typer.BadParameter(f"nothing is left without {kind} {name}", param_hint="--what-if")
     owners = wanted_owners(slot_map.owners, left, snapshot.policy)
-    return SlotMap(slot_map.epoch, owners), without(slot_map, owners, traffic)
+    return SlotMap(slot_map.epoch, owners), moved_traffic(slot_map, owners, traffic)
 
 
 def _domains(snapshot: Snapshot, by: FailureDomain) -> dict[str, str]:
@@ -118,7 +118,7 @@ def _names(domains: Mapping[str, str]) -> str:
     return ", ".join(sorted(filter(None, Counter(domains.values())))) or "none that are known"
 
 
-def _table(found: list[Radius], by: FailureDomain) -> Table:
+def _table(found: list[BlastRadius], by: FailureDomain) -> Table:
     table = Table(by.value, "keys", "events", "tenants")
     for radius in found:
         table.add_row(radius.name, f"{radius.keys:.1%}", f"{radius.events:.1%}", f"{radius.tenants:.1%}")
@@ -126,4 +126,4 @@ def _table(found: list[Radius], by: FailureDomain) -> Table:
 
 
 async def _snapshot_and_traffic(registry: RedisRegistry) -> tuple[Snapshot, Mapping[str, Traffic]]:
-    return await registry.snapshot(), together(await registry.traffic())
+    return await registry.snapshot(), combined_traffic(await registry.traffic())

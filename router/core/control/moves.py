@@ -19,7 +19,7 @@ from router.core.control.actions import Action, EndScaling, PublishMap, RaiseFen
 from router.core.control.observed import Observed
 from router.core.models import Reason, Rung
 from router.core.policy import Policy
-from router.core.slot_map.placement import after, next_move, sources, targets, wanted_owners, with_pins
+from router.core.slot_map.placement import after_move, moving_from, moving_to, next_move, wanted_owners, with_pins
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 
 MAX_FAILURES: Final = 3  # failed launches or canaries in a row until a cell that is being added is dropped again
@@ -68,12 +68,12 @@ def _go_on(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> Ite
         return
     if not all(r.report.epoch >= current.epoch and r.report.quiet for r in observed.routers if r.live):
         return
-    old = sorted(sources(current))
+    old = sorted(moving_from(current))
     unfenced = [cell_id for cell_id in old if observed.cells[cell_id].fence < current.epoch]
     for cell_id in unfenced:
         yield RaiseFence(cell_id, current.epoch)
     if not unfenced and all(_is_empty(observed, cell_id, current.epoch) for cell_id in old):
-        yield PublishMap(after(current), "end move", _described(current))
+        yield PublishMap(after_move(current), "end move", _described(current))
 
 
 def _why_undone(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> Reason | None:
@@ -83,10 +83,10 @@ def _why_undone(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -
     pins = observed.policy.pins
     if any((pins.get(key) or cell) != cell for key, cell in current.move.keys.items()):
         return "no longer wanted"
-    gone = sorted(cell_id for cell_id in targets(current) if observed.serving(cell_id) is None)
+    gone = sorted(cell_id for cell_id in moving_to(current) if observed.serving(cell_id) is None)
     if gone and observed.leases_trusted:
         return f"{', '.join(gone)} doesn't serve"
-    sick = sorted(cell_id for cell_id in targets(current) if observed.cells[cell_id].treatment.rung is not Rung.WELL)
+    sick = sorted(cell_id for cell_id in moving_to(current) if observed.cells[cell_id].treatment.rung is not Rung.WELL)
     return f"{', '.join(sick)} is sick" if sick else None
 
 
@@ -141,7 +141,8 @@ def _scaling(cells: tuple[str, ...], observed: Observed, *, done: bool) -> Itera
 def _described(slot_map: SlotMap) -> str:
     move = slot_map.move
     what = [f"{len(move.slots)} slots"] * bool(move.slots) + [f"{len(move.keys)} keys"] * bool(move.keys)
-    return f"{' and '.join(what)} from {', '.join(sorted(sources(slot_map)))} to {', '.join(sorted(targets(slot_map)))}"
+    origins, destinations = sorted(moving_from(slot_map)), sorted(moving_to(slot_map))
+    return f"{' and '.join(what)} from {', '.join(origins)} to {', '.join(destinations)}"
 
 
 def _shares(slot_map: SlotMap) -> str:

@@ -11,22 +11,28 @@ from router.core.slot_map.slots import SLOTS, SlotMap
 
 
 @dataclass(frozen=True, slots=True)
-class Radius:
-    """Of one cell, zone or region: shares from 0 to 1."""
+class BlastRadius:
+    """What one cell, zone or region takes with it when it fails, as shares from 0 to 1."""
 
     name: str
-    keys: float  # as its slots
-    events: float  # of all that the routers have sent since they started
-    tenants: float  # of the different keys among them
+    keys: float  # its share of the slots
+    events: float  # its share of what the routers have sent since they started
+    tenants: float  # its share of the different keys among those events
 
     @property
     def largest(self) -> float:
-        """The worst of the three."""
+        """The largest of the three shares."""
         return max(self.keys, self.events, self.tenants)
 
 
-def radii(slots: Mapping[str, int], traffic: Mapping[str, Traffic], places: Mapping[str, str]) -> list[Radius]:
-    """The largest first. `places`: cell → the cell itself, its zone or its region; empty for not known."""
+def blast_radii(
+    slots: Mapping[str, int], traffic: Mapping[str, Traffic], places: Mapping[str, str]
+) -> list[BlastRadius]:
+    """Return the blast radius of each cell, zone or region, the largest first.
+
+    `slots` is the number of slots by cell. `places` says for each cell what it belongs to: itself, its zone or its
+    region; an empty name stands for not known.
+    """
     names: dict[str, list[str]] = defaultdict(list)
     for cell_id in sorted({*slots, *traffic}):
         names[places.get(cell_id) or "(not known)"].append(cell_id)
@@ -34,7 +40,7 @@ def radii(slots: Mapping[str, int], traffic: Mapping[str, Traffic], places: Mapp
     tenants = sum(seen.tenants for seen in traffic.values()) or 1
     none = Traffic(0, 0)
     found = [
-        Radius(
+        BlastRadius(
             name,
             sum(slots.get(cell_id, 0) for cell_id in cells) / SLOTS,
             sum(traffic.get(cell_id, none).events for cell_id in cells) / events,
@@ -45,8 +51,11 @@ def radii(slots: Mapping[str, int], traffic: Mapping[str, Traffic], places: Mapp
     return sorted(found, key=lambda radius: (-radius.largest, radius.name))
 
 
-def together(seen: Iterable[Mapping[str, Traffic]]) -> dict[str, Traffic]:
-    """What several routers have seen. Events add up; tenants don't, since routers see the same ones: the most count."""
+def combined_traffic(seen: Iterable[Mapping[str, Traffic]]) -> dict[str, Traffic]:
+    """Combine by cell what several routers have seen.
+
+    Events add up. Tenants don't, since routers see the same ones: the largest number counts.
+    """
     all_seen: dict[str, Traffic] = {}
     for one in seen:
         for cell_id, traffic in one.items():
@@ -55,8 +64,8 @@ def together(seen: Iterable[Mapping[str, Traffic]]) -> dict[str, Traffic]:
     return all_seen
 
 
-def without(slot_map: SlotMap, owners: tuple[str, ...], traffic: Mapping[str, Traffic]) -> dict[str, Traffic]:
-    """The traffic when other cells own the slots: each slot takes an even part of its old cell's with it."""
+def moved_traffic(slot_map: SlotMap, owners: tuple[str, ...], traffic: Mapping[str, Traffic]) -> dict[str, Traffic]:
+    """Return the traffic by cell if these owners had the slots: every slot takes an even part of its cell's along."""
     before = slot_map.counts()
     events: dict[str, float] = defaultdict(float)
     tenants: dict[str, float] = defaultdict(float)

@@ -1,4 +1,4 @@
-"""What a change of the policy would move, before it is made. Pure."""
+"""What a change of the policy would move, told before it is made. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from router.core.models import Reason
 from router.core.policy import Policy, why_refused
 from router.core.slot_map.placement import MOVE_SLOTS, wanted_owners
 from router.core.slot_map.slots import SLOTS, SlotMap, slot_of
@@ -14,35 +15,38 @@ from router.core.slot_map.slots import SLOTS, SlotMap, slot_of
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The effect of a change on the map, when every cell is well."""
+    """The effect of a change of the policy on the slot map, provided that every cell is well."""
 
-    before: Counter[str]  # cell → slots
+    before: Counter[str]  # slots by cell, as the next three
     after: Counter[str]
     gained: Counter[str]
     lost: Counter[str]
-    keys: Mapping[str, tuple[str, str]]  # each pinned or unpinned key that moves: from, to
-    faults: Sequence[str]  # why the change would be refused
+    keys: Mapping[str, tuple[str, str]]  # each key that moves by a pin made or undone: from which cell to which
+    faults: Sequence[Reason]  # why the change would be refused; empty when it would not be
 
     @property
     def slots(self) -> int:
-        """How many move."""
+        """How many slots move."""
         return sum(self.gained.values())
 
     @property
     def share(self) -> float:
-        """Of all keys, nearly."""
+        """Which share of all keys moves, from 0 to 1, as nearly as slots tell."""
         return self.slots / SLOTS
 
     @property
     def moves(self) -> int:
-        """In how many planned moves."""
+        """How many moves, one after the other, the change takes."""
         return max(ceil(self.slots / MOVE_SLOTS), bool(self.keys))
 
 
 def forecast(
     slot_map: SlotMap, current: Policy, wanted: Policy, cells_now: Sequence[str], cells: Sequence[str]
 ) -> Forecast:
-    """What `wanted` would move, beside what `current` says."""
+    """Return what the policy `wanted` would move, once everything is where the policy `current` wants it.
+
+    `cells_now` are the cells of today, `cells` those that there would be.
+    """
     faults = why_refused(wanted, current, cells, cells_now)
     settled = wanted_owners(slot_map.owners, cells_now, current)
     try:

@@ -1,7 +1,7 @@
-"""Where slots and keys should be by the policy, and the next few of them to be moved there.
+"""Where slots and keys should be by the policy, and the next few of them to be moved there. Pure.
 
-Pure. Weights, cordons and drains change the even share; a move takes a few slots at a time, so that only a small part
-of the keys waits, and goes only to cells that are known to be well.
+Weights, cordons and drains change the even share. A move takes a few slots at a time, so that only a small part of the
+keys waits, and goes only to cells that are known to be well.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from router.core.policy import Policy
 from router.core.slot_map.slots import NO_MOVE, SLOTS, Move, SlotMap, assign, slot_of
 
 MOVE_SLOTS: Final = 512
-"""In one move. A thirty-second of the keys waits for a second or two; a cell more of five is there in seven moves."""
+"""How many slots one move takes: a thirty-second of the keys then waits for a second or two, and a fifth cell has its
+share after seven moves."""
 
 
 def wanted_owners(current: Sequence[str] | None, cells: Collection[str], policy: Policy) -> tuple[str, ...]:
-    """The owner of every slot by the policy, as near to `current` as that allows. Raises ValueError when none may own.
+    """Return the owner of every slot by the policy, as near to `current` (None: no owners yet) as that allows.
 
-    A draining cell owns none. A cordoned one may lose some of what it has to others' shares and gets none.
+    A draining cell owns no slot. A cordoned cell gets none, and may lose some of its slots to the others' shares.
+    Raises ValueError when no cell may own slots.
     """
     weights = frozenset((cell, policy.weights.get(cell, 1.0)) for cell in cells if cell not in policy.draining)
     return _wanted(None if current is None else tuple(current), weights, policy.cordoned)
@@ -34,20 +36,20 @@ def wanted_owners(current: Sequence[str] | None, cells: Collection[str], policy:
 def _wanted(
     current: tuple[str, ...] | None, weighted: frozenset[tuple[str, float]], cordoned: frozenset[str]
 ) -> tuple[str, ...]:
-    """The controller asks four times a second; for 1000 cells the answer takes a while."""
+    """`wanted_owners`, cached: the controller asks four times a second, and for 1000 cells the answer takes a while."""
     weights = {cell: Fraction(weight) for cell, weight in sorted(weighted)}
-    held = dict.fromkeys(weights, 0)
+    owned = dict.fromkeys(weights, 0)
     for owner in current or ():
-        if owner in held:
-            held[owner] += 1
+        if owner in owned:
+            owned[owner] += 1
     shares = _with_caps(weights, {})
-    # The ceiling: a cordon alone moves nothing, and what a cordoned cell has after a move is what it may have.
-    capped = {cell: min(held[cell], ceil(shares[cell])) for cell in cordoned & held.keys()}
+    # By the ceiling of the share a cordon alone moves nothing, and a move leaves a cordoned cell with what it may have.
+    capped = {cell: min(owned[cell], ceil(shares[cell])) for cell in cordoned & owned.keys()}
     return assign(current, _with_caps(weights, capped))
 
 
-def after(slot_map: SlotMap) -> SlotMap:
-    """The map when its move is done; its epoch is still the same."""
+def after_move(slot_map: SlotMap) -> SlotMap:
+    """Return the slot map as it is when its move is done; its epoch stays the same."""
     owners = list(slot_map.owners)
     for slot, cell in slot_map.move.slots.items():
         owners[slot] = cell
@@ -55,28 +57,31 @@ def after(slot_map: SlotMap) -> SlotMap:
 
 
 def with_pins(slot_map: SlotMap, pins: Mapping[str, str]) -> SlotMap:
-    """The map with those of the pins that move no key, and without those that are no longer wanted and hold none."""
-    held = {key: cell for key, cell in slot_map.pins.items() if key in pins or slot_map.owners[slot_of(key)] != cell}
-    added = {key: cell for key, cell in pins.items() if key not in held and slot_map.owners[slot_of(key)] == cell}
-    return replace(slot_map, pins=held | added)
+    """Return the slot map with the wanted pins that move no key, and without old pins whose key stays in its cell."""
+    kept = {key: cell for key, cell in slot_map.pins.items() if key in pins or slot_map.owners[slot_of(key)] != cell}
+    added = {key: cell for key, cell in pins.items() if key not in kept and slot_map.owners[slot_of(key)] == cell}
+    return replace(slot_map, pins=kept | added)
 
 
-def sources(slot_map: SlotMap) -> frozenset[str]:
-    """The cells that what is moving comes from."""
+def moving_from(slot_map: SlotMap) -> frozenset[str]:
+    """Return the cells from which the map's move takes slots or keys."""
     of_slots = {slot_map.owners[slot] for slot in slot_map.move.slots}
     return frozenset(of_slots | {slot_map.cell_of(key) for key in slot_map.move.keys})
 
 
-def targets(slot_map: SlotMap) -> frozenset[str]:
-    """The cells that it goes to."""
+def moving_to(slot_map: SlotMap) -> frozenset[str]:
+    """Return the cells to which the map's move takes slots or keys."""
     return frozenset((*slot_map.move.slots.values(), *slot_map.move.keys.values()))
 
 
 def next_move(slot_map: SlotMap, owners: tuple[str, ...], pins: Mapping[str, str], able: Collection[str]) -> Move:
-    """The next few slots and keys on the way to `owners` and `pins`, to cells that are `able` to take some."""
+    """Return the next few slots and keys to move towards `owners` and `pins`, only to cells that are `able`.
+
+    NO_MOVE when everything that can move is where it should be.
+    """
     keys = dict(islice(_keys_to_move(slot_map, pins, able), MOVE_SLOTS))
     slots: dict[int, str] = {}
-    if slot_map.owners != owners:  # the usual case is quick: the controller asks four times a second
+    if slot_map.owners != owners:  # mostly they are the same, and the controller asks four times a second
         differing = (slot for slot in range(SLOTS) if slot_map.owners[slot] != owners[slot] and owners[slot] in able)
         slots = {slot: owners[slot] for slot in islice(differing, MOVE_SLOTS)}
     return Move(slots, keys) if slots or keys else NO_MOVE
@@ -90,7 +95,7 @@ def _keys_to_move(slot_map: SlotMap, pins: Mapping[str, str], able: Collection[s
 
 
 def _with_caps(weights: Mapping[str, Fraction], capped: Mapping[str, int]) -> dict[str, Fraction]:
-    """Each cell's exact share of the slots; a capped cell's is its cap, the others' are of what is left."""
+    """Each cell's exact share of the slots: a capped cell gets its cap, and the others share the rest by weight."""
     total = sum((weight for cell, weight in weights.items() if cell not in capped), Fraction(0))
     each = (SLOTS - sum(capped.values())) / total if total else Fraction(0)
     return {cell: Fraction(capped[cell]) if cell in capped else each * weight for cell, weight in weights.items()}

@@ -1,8 +1,8 @@
 """Keys, slots and the slot map: which cell owns a partition key.
 
-A key hashes to one of 16384 slots (xxh3_64), a slot has one owner. Adding or removing a cell moves as few
-slots as an even share allows and none between two cells that stay; replacing an instance moves none, since the
-map speaks of cells, never of instances.
+A key hashes to one of 16384 slots, as many as Redis Cluster has, and a slot has one owner. The hash is XXH3 in 64 bits
+(Collet, xxHash). Adding or removing a cell moves as few slots as an even share allows, and none between two cells that
+stay. Replacing an instance moves none, since the map speaks of cells, never of instances.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _TABLE: Final = struct.Struct(f"<{SLOTS}H")
 
 
 def slot_of(key: str) -> int:
-    """The slot of a partition key: the low 14 bits of xxh3_64 of its UTF-8 bytes."""
+    """Return the slot of a partition key: the low 14 bits of the XXH3 hash of its UTF-8 bytes."""
     return xxh3_64_intdigest(key.encode()) & _MASK
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What is on its way to another cell: routers send nothing of it until the map says who owns it."""
+    """The slots and keys on their way to another cell. Routers send no event of theirs until the move is done."""
 
-    slots: Mapping[int, str]  # slot → the cell that it goes to
-    keys: Mapping[str, str]  # a pinned key, or one to be pinned → the cell that it goes to
+    slots: Mapping[int, str]  # by slot: the cell that it goes to
+    keys: Mapping[str, str]  # by key, pinned or to be pinned: the cell that it goes to
 
 
 NO_MOVE: Final = Move({}, {})
@@ -40,11 +40,11 @@ NO_MOVE: Final = Move({}, {})
 
 @dataclass(frozen=True, slots=True)
 class SlotMap:
-    """Slot → cell id, with the epoch it was decided in. `owners` has SLOTS entries."""
+    """Which cell owns each slot, and the epoch in which that was decided."""
 
     epoch: int
-    owners: tuple[str, ...]
-    pins: Mapping[str, str] = field(default_factory=dict)  # key → cell, whatever its slot says
+    owners: tuple[str, ...]  # cell ids by slot, SLOTS of them
+    pins: Mapping[str, str] = field(default_factory=dict)  # by key: its cell, whatever its slot says
     move: Move = NO_MOVE
 
     def __post_init__(self) -> None:
@@ -52,13 +52,13 @@ class SlotMap:
             raise ValueError(f"a slot map has {SLOTS} owners, not {len(self.owners)}")
 
     def cell_of(self, key: str) -> str:
-        """The cell that owns a partition key."""
+        """Return the cell that owns a partition key."""
         if self.pins and (pinned := self.pins.get(key)) is not None:
             return pinned
         return self.owners[xxh3_64_intdigest(key.encode()) & _MASK]
 
     def destination_of(self, key: str) -> str | None:
-        """The cell that a key is on its way to; None for one that stays where it is."""
+        """Return the cell that a key is on its way to; None for a key that stays where it is."""
         if self.move is NO_MOVE:
             return None
         if (cell := self.move.keys.get(key)) is not None:
@@ -66,16 +66,16 @@ class SlotMap:
         return None if key in self.pins else self.move.slots.get(slot_of(key))
 
     def cells(self) -> frozenset[str]:
-        """All that own something or are about to."""
+        """Return all cells that own slots or pinned keys, or are about to."""
         coming = (*self.move.slots.values(), *self.move.keys.values())
         return frozenset((*self.owners, *self.pins.values(), *coming))
 
     def counts(self) -> Counter[str]:
-        """Cell id → number of slots."""
+        """Count the slots of each cell."""
         return Counter(self.owners)
 
     def to_wire(self) -> dict[str, object]:
-        """JSON-able: the cells by name once, then two bytes a slot."""
+        """Return the map in types that JSON has: each cell's name once, then two bytes a slot in base64."""
         cells = sorted(set(self.owners))
         index = {cell: i for i, cell in enumerate(cells)}
         table = _TABLE.pack(*(index[cell] for cell in self.owners))
@@ -85,7 +85,7 @@ class SlotMap:
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> SlotMap:
-        """The inverse of to_wire. Raises ValueError for anything else."""
+        """Read what `to_wire` wrote. Raises ValueError for anything else."""
         try:
             cells = tuple(map(str, wire["cells"]))
             table = _TABLE.unpack(b64decode(wire["owners"], validate=True))
@@ -109,47 +109,52 @@ def _slots(wire: Mapping[str, Any]) -> dict[int, str]:
 
 
 def assign(owners: Sequence[str] | None, weights: Mapping[str, float] | Mapping[str, Fraction]) -> tuple[str, ...]:
-    """Owners for every slot, as near to `owners` (None: none yet) as an even share by weight allows.
+    """Return an owner for every slot, as near to `owners` (None: none yet) as an even share by weight allows.
 
-    Each cell gets the floor or the ceiling of its exact share. Slots leave only cells that are gone or have
-    more than that, and go only to cells that have less. Raises ValueError without a cell of positive weight.
+    Each cell gets the floor or the ceiling of its exact share (the quota rule of apportionment). Slots leave only cells
+    that are gone or have more than that, and go only to cells that have less. Raises ValueError without a cell of
+    positive weight.
     """
     if not any(weight > 0 for weight in weights.values()):
         raise ValueError("no cell with a positive weight to own the slots")
-    held: dict[str, list[int]] = {cell: [] for cell in weights}
+    kept: dict[str, list[int]] = {cell: [] for cell in weights}
     free: list[int] = []
     for slot in range(SLOTS):
         owner = owners[slot] if owners is not None else ""
-        held.get(owner, free).append(slot)
-    shares = _shares(weights, {cell: len(slots) for cell, slots in held.items()})
-    for cell, slots in held.items():
+        kept.get(owner, free).append(slot)
+    shares = _shares(weights, {cell: len(slots) for cell, slots in kept.items()})
+    for cell, slots in kept.items():
         free += slots[shares[cell] :]
         del slots[shares[cell] :]
     free.sort()
     result = [""] * SLOTS
-    missing = [(cell, shares[cell] - len(slots)) for cell, slots in held.items()]
+    missing = [(cell, shares[cell] - len(slots)) for cell, slots in kept.items()]
     for slot, cell in zip(free, _interleave(missing), strict=True):
         result[slot] = cell
-    for cell, slots in held.items():
+    for cell, slots in kept.items():
         for slot in slots:
             result[slot] = cell
     return tuple(result)
 
 
 def moved(before: Sequence[str], after: Sequence[str]) -> int:
-    """How many slots change their owner."""
+    """Count the slots that change their owner."""
     return sum(a != b for a, b in zip(before, after, strict=True))
 
 
-def _shares(weights: Mapping[str, float] | Mapping[str, Fraction], held: Mapping[str, int]) -> dict[str, int]:
-    """Cell → number of slots; the sum is SLOTS. The spare slots go first to cells that already hold them."""
+def _shares(weights: Mapping[str, float] | Mapping[str, Fraction], owned: Mapping[str, int]) -> dict[str, int]:
+    """The number of slots of each cell; the sum is SLOTS.
+
+    This is the method of largest remainders (Hamilton), except that the slots left over by rounding down go first to
+    cells that own them already, so that fewer slots move.
+    """
     total = sum(map(Fraction, weights.values()))
     exact = {cell: SLOTS * Fraction(weight) / total for cell, weight in weights.items()}
     shares = {cell: int(share) for cell, share in exact.items()}
     spare = SLOTS - sum(shares.values())
     by_claim = sorted(
         (cell for cell, share in exact.items() if share > shares[cell]),
-        key=lambda cell: (held[cell] <= shares[cell], held[cell] > 0, shares[cell] - exact[cell], cell),
+        key=lambda cell: (owned[cell] <= shares[cell], owned[cell] > 0, shares[cell] - exact[cell], cell),
     )
     for cell in by_claim[:spare]:
         shares[cell] += 1
@@ -157,7 +162,7 @@ def _shares(weights: Mapping[str, float] | Mapping[str, Fraction], held: Mapping
 
 
 def _interleave(missing: Sequence[tuple[str, int]]) -> list[str]:
-    """Cells repeated as often as they miss slots, spread over the ring so that neighbours differ."""
+    """The cells, each as often as it misses slots, spread so that neighbouring slots go to different cells."""
     total = sum(count for _, count in missing)
     order = sorted(((i + 0.5) * total / count, cell) for cell, count in missing for i in range(count))
     return [cell for _, cell in order]

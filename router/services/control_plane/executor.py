@@ -26,7 +26,7 @@ from router.core.control.records import Transition
 from router.core.errors import ProvisionError
 from router.core.models import CellRecord, Reason, Treatment
 from router.core.registry import AuditEntry, Change, Snapshot
-from router.core.slot_map.placement import targets
+from router.core.slot_map.placement import moving_to
 from router.core.slot_map.slots import NO_MOVE
 from router.core.telemetry import ActionTaken
 from router.ports import CellRegistry, CellResources, Clock, Observer
@@ -148,7 +148,7 @@ class Executor:
         await self._record(tick, records.tried(record, generation, tick.snapshot.now_ms, why_not))
 
     async def _publish(self, tick: Tick, action: PublishMap) -> None:
-        for cell_id in sorted(targets(action.slot_map)):
+        for cell_id in sorted(moving_to(action.slot_map)):
             if not await self._verify(tick, tick.records[cell_id]):
                 return
         slot_map = in_next_epoch(action.slot_map, tick.snapshot.slot_map, tick.epoch)

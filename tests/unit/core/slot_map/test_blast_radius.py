@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.models import Traffic, cell_ids
-from router.core.slot_map.blast_radius import radii, together, without
+from router.core.slot_map.blast_radius import blast_radii, combined_traffic, moved_traffic
 from router.core.slot_map.slots import SLOTS, SlotMap, assign
 
 MAP = SlotMap(1, assign(None, dict.fromkeys(cell_ids(4), 1.0)))
@@ -16,7 +16,7 @@ SEEN = {"cell-0000": Traffic(700, 10), "cell-0001": Traffic(100, 10), "cell-0002
 
 def test_a_cell_takes_its_slots_its_events_and_its_tenants() -> None:
     """The worst first; a cell without traffic has keys all the same."""
-    found = radii(MAP.counts(), SEEN, {cell_id: cell_id for cell_id in cell_ids(4)})
+    found = blast_radii(MAP.counts(), SEEN, {cell_id: cell_id for cell_id in cell_ids(4)})
     assert [(r.name, r.keys, r.events, r.tenants) for r in found] == [
         ("cell-0000", 0.25, 0.7, 0.25),
         ("cell-0002", 0.25, 0.2, 0.5),
@@ -27,7 +27,7 @@ def test_a_cell_takes_its_slots_its_events_and_its_tenants() -> None:
 
 def test_zones_take_what_their_cells_have() -> None:
     """Cells that don't say where they are count together."""
-    found = radii(MAP.counts(), SEEN, {"cell-0000": "a", "cell-0001": "a", "cell-0002": "b"})
+    found = blast_radii(MAP.counts(), SEEN, {"cell-0000": "a", "cell-0001": "a", "cell-0002": "b"})
     assert [(r.name, r.keys, r.largest) for r in found] == [
         ("a", 0.5, 0.8),
         ("b", 0.25, 0.5),
@@ -37,8 +37,8 @@ def test_zones_take_what_their_cells_have() -> None:
 
 def test_routers_add_up_their_events_and_share_their_tenants() -> None:
     """Every router sees nearly every tenant."""
-    assert together([SEEN, {"cell-0001": Traffic(5, 30)}])["cell-0001"] == Traffic(105, 30)
-    assert together([]) == {}
+    assert combined_traffic([SEEN, {"cell-0001": Traffic(5, 30)}])["cell-0001"] == Traffic(105, 30)
+    assert combined_traffic([]) == {}
 
 
 @given(st.integers(0, 3))
@@ -46,8 +46,8 @@ def test_what_is_gone_leaves_all_it_had_to_the_others(gone: int) -> None:
     """Events are kept, to rounding; the rest of the map is as it was."""
     left = [cell_id for number, cell_id in enumerate(cell_ids(4)) if number != gone]
     owners = assign(MAP.owners, dict.fromkeys(left, 1.0))
-    then = without(MAP, owners, SEEN)
+    then = moved_traffic(MAP, owners, SEEN)
     assert sum(seen.events for seen in then.values()) == pytest.approx(1000, abs=3)
-    assert sum(r.keys for r in radii(SlotMap(2, owners).counts(), then, {c: c for c in left})) == 1
+    assert sum(r.keys for r in blast_radii(SlotMap(2, owners).counts(), then, {c: c for c in left})) == 1
     assert set(then) == set(left)
     assert len(owners) == SLOTS

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from router.core.models import cell_ids
 from router.core.policy import Policy, why_invalid
-from router.core.slot_map.placement import MOVE_SLOTS, after, next_move, sources, targets, wanted_owners, with_pins
+from router.core.slot_map.placement import (
+    MOVE_SLOTS,
+    after_move,
+    moving_from,
+    moving_to,
+    next_move,
+    wanted_owners,
+    with_pins,
+)
 from router.core.slot_map.slots import NO_MOVE, SLOTS, SlotMap, moved, slot_of
 
 CELLS = cell_ids(6)
@@ -62,10 +70,10 @@ def test_moves_lead_to_what_is_wanted_and_touch_nothing_else(policies: list[Poli
         differing, steps = moved(slot_map.owners, wanted), 0
         while (move := next_move(slot_map, wanted, {}, CELLS)) is not NO_MOVE:
             began = replace(slot_map, move=move)
-            assert sources(began) | targets(began) <= set(CELLS)
+            assert moving_from(began) | moving_to(began) <= set(CELLS)
             assert len(move.slots) <= MOVE_SLOTS
-            assert moved(slot_map.owners, after(began).owners) == len(move.slots)
-            slot_map, steps = after(began), steps + 1
+            assert moved(slot_map.owners, after_move(began).owners) == len(move.slots)
+            slot_map, steps = after_move(began), steps + 1
         assert slot_map.owners == wanted
         assert steps == -(-differing // MOVE_SLOTS)
         assert wanted_owners(slot_map.owners, CELLS, policy) == wanted
@@ -95,12 +103,12 @@ def test_pins_win_over_slots_and_what_is_no_longer_pinned_goes_back(pins: dict[s
     start = founded()
     settled = with_pins(start, pins)
     assert all(settled.cell_of(key) == start.cell_of(key) for key in pins)
-    pinned = with_pins(after(replace(settled, move=next_move(settled, start.owners, pins, CELLS))), pins)
+    pinned = with_pins(after_move(replace(settled, move=next_move(settled, start.owners, pins, CELLS))), pins)
     assert dict(pinned.pins) == pins
     assert all(pinned.cell_of(key) == cell for key, cell in pins.items())
     if other not in pins:
         assert pinned.cell_of(other) == start.owners[slot_of(other)]
-    back = with_pins(after(replace(pinned, move=next_move(pinned, start.owners, {}, CELLS))), {})
+    back = with_pins(after_move(replace(pinned, move=next_move(pinned, start.owners, {}, CELLS))), {})
     assert dict(back.pins) == {}
     assert all(back.cell_of(key) == start.cell_of(key) for key in pins)
 
