@@ -27,7 +27,7 @@ from router.cli.texts import printable
 from router.core.errors import CellRouterError
 from router.core.messages.dead_letter import Entry, Filter, parse_duration
 from router.core.models import Reason
-from router.services.dead_letters import HIDDEN_S, DeadLetters, Step, Tally
+from router.services.dead_letters import HIDDEN_S, DeadLetters, EntryReport, Report, Tally
 from router.settings import Settings, load
 
 app = typer.Typer(
@@ -190,11 +190,11 @@ def _confirm(where: Filter) -> None:
     )
 
 
-def _change(act: Callable[[DeadLetters, Tally, Callable[[Step], None]], Awaitable[None]], verb: str, dry: bool) -> None:
+def _change(act: Callable[[DeadLetters, Tally, Report], Awaitable[None]], verb: str, dry: bool) -> None:
     tally = Tally()
     done = f"would be {verb}" if dry else verb
 
-    def report(step: Step) -> None:
+    def report(step: EntryReport) -> None:
         if step.kind == "would":
             typer.echo(f"would be {verb}: {' '.join([*_words(step.entry), step.detail]).rstrip()}")
         elif step.kind == "failed":

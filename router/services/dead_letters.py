@@ -1,9 +1,8 @@
-"""What an operator does with the dead-letter queue: look, send back, delete.
+"""What an operator does with the dead-letter queue: look at entries, send them back, delete them.
 
 Guarantees: an entry is deleted only when its destination has taken it, or when it is dropped; a failed send leaves it.
-What is hidden while looking is visible again afterwards, also after an error or a cancellation. Only what the queue
-keeps hidden is remembered (ids and receipts), never bodies. SQS has no peek: to look is to receive, so two runs at
-once see a part each.
+What a run hides is visible again afterwards, also after an error or a cancellation. A run remembers ids and receipts of
+what it hides, never bodies. SQS can't show a message without receiving it, so two runs at once see a part each.
 """
 
 from __future__ import annotations
@@ -20,75 +19,75 @@ from router.core.errors import SourceUnavailableError
 from router.core.lanes.backoff import backoff
 from router.core.messages.batches import BATCH, chunks
 from router.core.messages.dead_letter import Entry, Filter, destination, read, redrive_draft
-from router.core.models import Message
+from router.core.models import Message, Reason
 from router.ports import Clock, EventSource
 
 T = TypeVar("T")
 
-HIDDEN_S: Final = 300  # at a time, renewed at half; so long a killed run keeps its entries from others
+HIDDEN_S: Final = 300  # how long a run hides entries, renewed at half; a killed run keeps them from others so long
 MAX_HIDDEN: Final = 115_000  # SQS hides 120 000 messages of a queue at most, and then seems empty
 WAIT_S: Final = 1.0  # of one receive: long enough for SQS to ask all its servers
-EMPTY_POINTS: Final = 10  # an empty receive is a strong sign that nothing is left …
-NEWER_POINTS: Final = 1  # … one with nothing but what came since the start a weak one
-DRY_POINTS: Final = 30
+EMPTY_POINTS: Final = 10  # an empty receive is a strong sign that nothing is left
+NEWER_POINTS: Final = 1  # a receive with nothing new but what came since the start is a weak sign
+DRY_POINTS: Final = 30  # so many points in a row mean that nothing is left
 RECEIVE_TRIES: Final = 5
 DELETE_TRIES: Final = 4
 FIRST_BACKOFF_S: Final = 0.5
 LAST_BACKOFF_S: Final = 4.0
 MAX_LIMIT: Final = sys.maxsize
-PARALLEL: Final = 8  # calls at once that hide or release
-MAX_STRIKES: Final = 5  # calls to a destination that fail in a row; then it is given up
-CHUNKS_PER_S: Final = 10  # of a paced redrive: it sends so often a second, or one by one
+PARALLEL: Final = 8  # calls at once that hide entries or make them visible
+MAX_STRIKES: Final = 5  # after so many failed calls in a row a destination is given up
+CHUNKS_PER_S: Final = 10  # a redrive with a rate sends so often a second, or else one entry at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What was done with one entry, or would be."""
+class EntryReport:
+    """What a run did with one entry, or would do in a dry run."""
 
     kind: Literal["would", "done", "failed"]
     entry: Entry
-    detail: str  # where to, or why not
+    detail: str  # to where, or why not
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has come to; it counts up while it goes on."""
+    """The counts of a run, which go up while it goes on."""
 
-    done: int = 0  # redriven, dropped or shown; with dry_run: would be
+    done: int = 0  # entries redriven, dropped or shown; in a dry run those that would be
     failed: int = 0
-    other: int = 0  # don't match
-    newer: int = 0  # came after the start; not looked at
-    left: int = 0  # of all that was seen, still in the queue
-    unreleased: int = 0  # of these, hidden until their time is up
-    full: bool = False  # there may be more than can be hidden at once
+    other: int = 0  # entries that don't match the filter
+    newer: int = 0  # messages that came after the start and were not looked at
+    left: int = 0  # messages that were seen and are still in the queue
+    unreleased: int = 0  # those of them that stay hidden until their visibility timeout ends
+    full: bool = False  # no more could be hidden at once, so there may be more entries
 
 
-Report = Callable[[Step], None]
+Report = Callable[[EntryReport], None]
 _Act = Callable[[list[Entry], "Scan"], Coroutine[Any, Any, None]]
 
 
 class Scan:
-    """One walk through a queue, on which no message is met twice. Leaving it makes visible again what it hid."""
+    """One walk through a queue that meets no message twice. At its end, what it hid is visible again."""
 
     def __init__(self, queue: EventSource, clock: Clock, until_ms: int | None) -> None:
         self.newer = 0
         self.unreleased = 0
         self._queue = queue
         self._clock = clock
-        self._until_ms = until_ms  # what was sent later is not for this walk
+        self._until_ms = until_ms  # messages that were sent later are not for this walk
         self._hidden: dict[str, tuple[str, float]] = {}  # message id → receipt, until when (monotonic)
-        self._gone: set[str] = set()  # to be deleted: when it comes again, it is deleted again
+        self._gone: set[str] = set()  # deleted, or tried to; such a message is deleted again when it comes again
         self._has_received = False
         self._keeping: asyncio.Task[None] | None = None
 
     @property
     def left(self) -> int:
-        """How many of the messages met are still in the queue."""
+        """How many of the messages that the walk met are still in the queue."""
         return len(self._hidden)
 
     @property
     def full(self) -> bool:
-        """Whether no more can be hidden."""
+        """Whether so many messages are hidden that the queue may hide no more."""
         return len(self._hidden) >= MAX_HIDDEN
 
     async def __aenter__(self) -> Self:
@@ -104,7 +103,10 @@ class Scan:
             raise ended
 
     async def next(self) -> list[Message]:
-        """Messages not met before; none when the queue is dry. Raises SourceUnavailableError."""
+        """Return messages that the walk has not met before, or none when nothing is left.
+
+        Raises SourceUnavailableError when the queue can't be reached.
+        """
         dry = 0
         while dry < DRY_POINTS and not self.full:
             fresh, received = await _to_end(self._receive())
@@ -114,7 +116,7 @@ class Scan:
         return []
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
-        """Delete up to 10; returns those that are still there."""
+        """Delete up to 10 messages, and return those that are still there after several tries."""
         self._gone.update(message.message_id for message in messages)
         left = list(messages)
         for turn in range(DELETE_TRIES):
@@ -131,7 +133,7 @@ class Scan:
         return left
 
     async def _receive(self) -> tuple[list[Message], bool]:
-        """The fresh ones, and whether any came at all."""
+        """The messages of one receive that are for this walk, and whether any came at all."""
         messages = await self._try_receive()
         hidden_until = self._clock.monotonic() + HIDDEN_S
         new = [m for m in messages if m.message_id not in self._hidden and m.message_id not in self._gone]
@@ -150,7 +152,8 @@ class Scan:
                 messages = await self._queue.receive(BATCH, WAIT_S, HIDDEN_S)
             except SourceUnavailableError:
                 turn += 1
-                if turn >= RECEIVE_TRIES or not self._has_received:  # at the first, the name may just be wrong
+                # Before the first receive has worked, the name of the queue may just be wrong.
+                if turn >= RECEIVE_TRIES or not self._has_received:
                     raise
                 await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, turn))
             else:
@@ -165,25 +168,28 @@ class Scan:
             await self._set_visibility(due, HIDDEN_S)
 
     async def _set_visibility(self, message_ids: Sequence[str], seconds: int) -> int:
-        """For those that are still hidden by us; returns for how many it could not be done. Never raises."""
+        """Hide messages for so many seconds, 0 to make them visible; return how many could not be changed.
+
+        A message that the walk no longer hides is passed over. Never raises.
+        """
         failed, untried = 0, len(message_ids)
         for group in chunks(message_ids, BATCH * PARALLEL):
             untried -= len(group)
             batches = list(chunks(group))
             done = await asyncio.gather(*[self._hide(batch, seconds) for batch in batches])
             failed += sum(len(batch) for batch, is_done in zip(batches, done, strict=True) if not is_done)
-            if not any(done):  # the queue can't be reached; don't try thousands of times
+            if not any(done):  # the queue can't be reached, so thousands of further calls would fail too
                 return failed + untried
         return failed
 
     async def _hide(self, message_ids: Sequence[str], seconds: int) -> bool:
-        held = {message_id: self._hidden[message_id][0] for message_id in message_ids if message_id in self._hidden}
+        hidden = {message_id: self._hidden[message_id][0] for message_id in message_ids if message_id in self._hidden}
         until = self._clock.monotonic() + seconds
         try:
-            await self._queue.set_visibility([_stub(*each) for each in held.items()], seconds)
+            await self._queue.set_visibility([_stub(*each) for each in hidden.items()], seconds)
         except SourceUnavailableError:
             return False
-        for message_id, receipt in held.items():
+        for message_id, receipt in hidden.items():
             if self._hidden.get(message_id, ("",))[0] == receipt:
                 self._hidden[message_id] = (receipt, until)
         return True
@@ -194,7 +200,11 @@ class Scan:
 
 
 class DeadLetters:
-    """The dead-letter queue of one environment."""
+    """The dead-letter queue of one environment, for an operator.
+
+    `home` is the name of the source queue. `is_ours` tells whether a queue, named in the envelope of an entry of that
+    cell, belongs to the environment. `open_queue` opens a queue by its name.
+    """
 
     def __init__(
         self,
@@ -206,13 +216,13 @@ class DeadLetters:
     ) -> None:
         self.name = queue.name
         self._queue = queue
-        self._home = home  # the source queue
+        self._home = home
         self._is_ours = is_ours
         self._open_queue = open_queue
         self._clock = clock
 
     async def look(self, where: Filter, tally: Tally, show: Callable[[Entry], None]) -> None:
-        """Show each entry that matches, as it is found."""
+        """Show each entry that matches the filter, as it is found."""
 
         async def act(entries: list[Entry], _: Scan) -> None:
             for entry in entries:
@@ -224,22 +234,25 @@ class DeadLetters:
     async def redrive(
         self, where: Filter, tally: Tally, report: Report, *, rate: float | None = None, dry_run: bool = False
     ) -> None:
-        """Send each entry that matches back to where it came from, at most `rate` a second; then delete it."""
-        mover = _Mover(self._open_queue, self._clock, tally, report, rate)
+        """Send each entry that matches the filter back to where it came from, and then delete it.
+
+        `rate` is how many are sent a second at most, None for any number. A dry run sends and deletes nothing.
+        """
+        redrive = _Redrive(self._open_queue, self._clock, tally, report, rate)
 
         async def act(entries: list[Entry], scan: Scan) -> None:
             for queue, group in groupby(sorted(entries, key=self._destination), key=self._destination):
                 if queue == self.name:
-                    mover.failed(list(group), "its envelope names the dead-letter queue itself as its source")
+                    redrive.failed(list(group), "its envelope names the dead-letter queue itself as its source")
                 elif dry_run:
                     _would(list(group), tally, report, f"to {queue}")
                 else:
-                    await mover.move(list(group), queue, scan)
+                    await redrive.send(list(group), queue, scan)
 
         await self._each(where, tally, act, until_ms=self._clock.time_ms())
 
     async def drop(self, where: Filter, tally: Tally, report: Report, *, dry_run: bool = False) -> None:
-        """Delete each entry that matches."""
+        """Delete each entry that matches the filter; a dry run deletes nothing."""
 
         async def act(entries: list[Entry], scan: Scan) -> None:
             if dry_run:
@@ -268,8 +281,8 @@ class DeadLetters:
             tally.unreleased = scan.unreleased
 
 
-class _Mover:
-    """Sends entries to other queues and deletes those that were taken."""
+class _Redrive:
+    """Sends entries to other queues, and deletes those that were taken."""
 
     def __init__(
         self,
@@ -287,20 +300,20 @@ class _Mover:
         self._chunk = max(1, min(BATCH, int(rate / CHUNKS_PER_S))) if rate else BATCH
         self._next_at = clock.monotonic()
         self._queues: dict[str, EventSource] = {}
-        self._strikes: dict[str, int] = {}
+        self._strikes: dict[str, int] = {}  # by queue: calls that failed in a row
 
-    async def move(self, entries: list[Entry], queue: str, scan: Scan) -> None:
-        """All to one queue, at the rate."""
+    async def send(self, entries: list[Entry], queue: str, scan: Scan) -> None:
+        """Send all entries to one queue, at the rate, and delete those that it takes."""
         for chunk in chunks(entries, self._chunk):
             if self._strikes.get(queue, 0) < MAX_STRIKES:
                 await self._wait_for_turn(len(chunk))
-            await _to_end(self._move(chunk, queue, scan))
+            await _to_end(self._send_chunk(chunk, queue, scan))
 
-    def failed(self, entries: Sequence[Entry], why: str) -> None:
-        """These stay."""
+    def failed(self, entries: Sequence[Entry], why: Reason) -> None:
+        """Count and report entries that stay in the dead-letter queue."""
         self._tally.failed += len(entries)
         for entry in entries:
-            self._report(Step("failed", entry, why))
+            self._report(EntryReport("failed", entry, why))
 
     async def _wait_for_turn(self, count: int) -> None:
         now = self._clock.monotonic()
@@ -308,13 +321,16 @@ class _Mover:
             await self._clock.sleep(self._next_at - now)
         self._next_at = max(now, self._next_at) + count * self._pause_s
 
-    async def _move(self, entries: Sequence[Entry], queue: str, scan: Scan) -> None:
-        taken = await self._send(entries, queue)
+    async def _send_chunk(self, entries: Sequence[Entry], queue: str, scan: Scan) -> None:
+        taken = await self._taken(entries, queue)
         if taken:
             await _delete(taken, scan, self._tally, self._report, f"to {queue}")
 
-    async def _send(self, entries: Sequence[Entry], queue: str) -> list[Entry]:
-        """Those that were taken. When a call fails as a whole, each is tried alone: one must not keep nine back."""
+    async def _taken(self, entries: Sequence[Entry], queue: str) -> list[Entry]:
+        """Send entries in one call, and return those that were taken.
+
+        When the call fails as a whole, each entry is tried alone: one bad entry must not keep nine others back.
+        """
         if self._strikes.get(queue, 0) >= MAX_STRIKES:
             self.failed(entries, f"not tried: {queue} took nothing {MAX_STRIKES} times in a row")
             return []
@@ -322,7 +338,7 @@ class _Mover:
             refused = set(await self._open(queue).send([redrive_draft(entry, queue) for entry in entries]))
         except (SourceUnavailableError, UnicodeError) as error:
             if len(entries) > 1:
-                return [entry for each in entries for entry in await self._send([each], queue)]
+                return [entry for each in entries for entry in await self._taken([each], queue)]
             self._strikes[queue] = self._strikes.get(queue, 0) + 1
             self.failed(entries, str(error))
             return []
@@ -342,20 +358,23 @@ async def _delete(entries: Sequence[Entry], scan: Scan, tally: Tally, report: Re
         if entry.message.message_id in left:
             tally.failed += 1
             why = f"was sent {detail} but could not be deleted: it is there twice" if detail else "could not be deleted"
-            report(Step("failed", entry, why))
+            report(EntryReport("failed", entry, why))
         else:
             tally.done += 1
-            report(Step("done", entry, detail))
+            report(EntryReport("done", entry, detail))
 
 
 def _would(entries: Sequence[Entry], tally: Tally, report: Report, detail: str) -> None:
     tally.done += len(entries)
     for entry in entries:
-        report(Step("would", entry, detail))
+        report(EntryReport("would", entry, detail))
 
 
 async def _to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Also when cancelled meanwhile: what was begun with a queue is not left half-done. Then raises CancelledError."""
+    """Do the work to its end even when cancelled meanwhile, so that nothing is left half-done in a queue.
+
+    Raises CancelledError afterwards when it was cancelled.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -367,5 +386,5 @@ async def _to_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _stub(message_id: str, receipt: str) -> Message:
-    """All that a queue asks for to hide or delete it."""
+    """A message with all that a queue asks for to hide or delete it."""
     return Message(message_id, receipt, "", 0, 0)

@@ -1,4 +1,4 @@
-"""How late this process' own event loop is: what it measures then says more of itself than of others."""
+"""How late this process's event loop runs: while it is late, its measurements say more of itself than of cells."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Final
 
 from router.ports import Clock
 
-EVERY_S: Final = 0.25
-REMEMBER_S: Final = 10.0
+EVERY_S: Final = 0.25  # between two measurements
+REMEMBER_S: Final = 10.0  # how far back measurements are kept
 TOO_LATE_S: Final = 0.25
-"""A loop that late can't tell a slow cell from a slow self."""
+"""A process whose loop is so late can't tell a slow cell from its own slowness."""
 
 
 class LoopLag:
-    """Sleeps over and over, and notes by how much it was woken late."""
+    """Sleeps over and over, and notes by how many seconds it was woken late."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._late: deque[tuple[float, float]] = deque()  # when, by how much
+        self._late: deque[tuple[float, float]] = deque()  # when it was woken (monotonic seconds), and how late
 
     async def run(self) -> None:
-        """Measure until cancelled."""
+        """Measure the lag four times a second until cancelled."""
         while True:
             due = self._clock.monotonic() + EVERY_S
             await self._clock.sleep(EVERY_S)
@@ -31,5 +31,5 @@ class LoopLag:
                 self._late.popleft()
 
     def worst_s(self, since: float) -> float:
-        """The longest delay since then, REMEMBER_S back at most."""
+        """Return the longest delay in seconds since that monotonic time, at most REMEMBER_S back; 0.0 for none."""
         return max((late for at, late in self._late if at >= since), default=0.0)

@@ -1,4 +1,4 @@
-"""Runs a process's background tasks: when one of them dies, the process ends instead of limping on."""
+"""Runs a process's background tasks. When one of them ends, the process ends too, instead of going on without it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from router.core.errors import CellRouterError
 
 
 class TaskDiedError(CellRouterError):
-    """A background task ended, which none should."""
+    """A background task ended before it was told to."""
 
 
 async def run_until(stop: asyncio.Event, tasks: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-    """Run tasks until `stop` is set, then cancel them. Raises TaskDiedError, naming the task, when one ends before."""
+    """Run the named tasks until `stop` is set, then cancel them. Raises TaskDiedError when a task ends before that."""
     running = {asyncio.create_task(task, name=name) for name, task in tasks.items()}
     stopped = asyncio.create_task(stop.wait())
     try:
