@@ -87,11 +87,11 @@ class World:
         return self.queues.setdefault(name, Queue(name, self.clock))
 
     def play(self, story: Coroutine[Any, Any, Any]) -> None:
-        """On virtual time."""
+        """Run a story on virtual time."""
         play(self.clock, story)
 
     async def bury(self, count: int, reason: str = "rejected", source: str = "", body: bytes = b"{}") -> None:
-        """So many dead events: e0, e1 an hour earlier, and so on."""
+        """Put so many dead events into the queue: e0, e1 an hour older, and so on."""
         for number in range(count):
             letter = dead_letter.of_event(
                 Event(f"e{number}", f"key-{number % 2}", body, 5),
@@ -104,17 +104,17 @@ class World:
             await self.dead.send([dead_letter.to_draft(letter)])
 
     async def look(self, where: Filter = ALL) -> None:
-        """Show into `shown`."""
+        """Look through the queue, showing entries into `shown`."""
         await self.letters.look(where, self.tally, self.shown.append)
 
     async def redrive(self, where: Filter = ALL, **more: Any) -> Tally:
-        """A run of its own."""
+        """Redrive in a run with a tally of its own."""
         tally = Tally()
         await self.letters.redrive(where, tally, self.steps.append, **more)
         return tally
 
     async def drop(self, where: Filter = ALL, **more: Any) -> Tally:
-        """A run of its own."""
+        """Drop in a run with a tally of its own."""
         tally = Tally()
         await self.letters.drop(where, tally, self.steps.append, **more)
         return tally

@@ -13,7 +13,7 @@ from router.ports import EventSource
 
 @dataclass(frozen=True)
 class Faults:
-    """How often each happens, 0 to 1."""
+    """How often each fault happens, from 0 to 1."""
 
     refused: float = 0.0  # the call fails and nothing happened
     lost_reply: float = 0.0  # it happened, and the call fails
@@ -23,7 +23,7 @@ class Faults:
 
 
 class FaultySource:
-    """Around another."""
+    """A queue around another one, whose calls fail as often as `faults` says."""
 
     def __init__(self, inner: EventSource, faults: Faults, chance: Random) -> None:
         self.name = inner.name
@@ -47,7 +47,7 @@ class FaultySource:
         return messages
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
-        """In part."""
+        """Delete all but those that fail in part."""
         self._before("delete")
         failed = [message for message in messages if self._happens(self.faults.partial)]
         failed += await self.inner.delete([message for message in messages if message not in failed])
@@ -55,13 +55,13 @@ class FaultySource:
         return failed
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
-        """In part, which nobody is told."""
+        """Hide all but those that fail in part, which the caller is not told."""
         self._before("set_visibility")
         await self.inner.set_visibility([m for m in messages if not self._happens(self.faults.partial)], seconds)
         self._after("set_visibility")
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        """In part."""
+        """Send all but those that fail in part."""
         self._before("send")
         failed = [position for position in range(len(drafts)) if self._happens(self.faults.partial)]
         taken = [position for position in range(len(drafts)) if position not in failed]

@@ -1,4 +1,4 @@
-"""PayloadStore in memory."""
+"""A payload store in memory, for tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from router.core.errors import PayloadMissingError, PayloadTooLargeError
 
 
 class MemoryPayloads:
-    """The fake: objects by bucket and key, and what was read of them."""
+    """A PayloadStore in memory: objects by bucket and key, and a list of what was read."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], bytes] = {}

@@ -37,7 +37,7 @@ LEASE_TTL_S = 2.0
 
 
 class Notes:
-    """The Observer port: keeps what it is told."""
+    """An Observer that keeps the records it is given."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -55,7 +55,7 @@ class Notes:
 
 
 class StaticRegistry:
-    """The RouterRegistry port, told by the test what is there."""
+    """A RouterRegistry in which the test says what is there."""
 
     def __init__(self, clock: FakeClock, cells: list[str]) -> None:
         self._clock = clock
@@ -124,7 +124,7 @@ class StaticRegistry:
 
 
 class Memory:
-    """The RoutingMemory port."""
+    """A RoutingMemory that outlives a router."""
 
     def __init__(self) -> None:
         self.known: KnownRouting | None = None
@@ -165,7 +165,7 @@ class World:
         self.payloads = Payloads(PayloadConfig("payloads"), self.objects)
         self.sent: set[str] = set()
         self.sent_at: dict[str, float] = {}
-        self.keys: dict[str, str] = {}  # of what was sent steadily
+        self.keys: dict[str, str] = {}  # by event: the key, of what was sent steadily
 
     async def send(self, count: int, *, key: Callable[[int], str] = lambda i: f"tenant-{i % 50}") -> None:
         """Put events into the source queue."""
@@ -244,7 +244,7 @@ class World:
             await running
 
     async def settled(self, seconds: float = 600) -> None:
-        """Until every queue but the dead-letter queue is empty. Raises AssertionError when that takes longer."""
+        """Wait until every queue but the dead-letter queue is empty. Raises AssertionError when that takes longer."""
         deadline = self.clock.now + seconds
         queues = [self.source, *self.holds.values()]
         while left := {queue.name: len(queue) for queue in queues if len(queue)}:
@@ -252,7 +252,7 @@ class World:
             await self.clock.sleep(0.1)
 
     async def dead_letters(self) -> list[DeadLetter]:
-        """Take them all."""
+        """Take all dead letters out of their queue."""
         letters = []
         while messages := await self.dead.receive(10, 0, VISIBILITY_S):
             letters += [from_body(message.body) for message in messages]
@@ -279,17 +279,17 @@ class World:
             keeping.cancel()
 
     def keys_of(self, cell_id: str, count: int) -> list[str]:
-        """So many keys that a cell owns."""
+        """Return so many keys that a cell owns."""
         names = (f"tenant-{i}" for i in itertools.count())
         return list(itertools.islice((name for name in names if self.owner(name) == cell_id), count))
 
     def crash(self, cell_id: str) -> None:
-        """The cell's instance stops answering and its lease ends."""
+        """Let the cell's instance stop answering, and end its lease."""
         self.cells.cells[cell_id].down = True
         self.registry.live[cell_id] = False
 
     def replace(self, cell_id: str) -> None:
-        """The next generation serves."""
+        """Let the next generation of the cell serve."""
         self.registry.cells[cell_id] = replace(
             self.registry.cells[cell_id], generation=self.registry.cells[cell_id].generation + 1
         )
@@ -298,6 +298,6 @@ class World:
         cell.down, cell.dies_after = False, None
 
     def owner(self, key: str) -> str:
-        """The cell that owns a key."""
+        """Return the cell that owns a key."""
         assert self.registry.slot_map is not None
         return self.registry.slot_map.cell_of(key)

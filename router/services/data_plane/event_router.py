@@ -96,14 +96,7 @@ def assemble(
         inbox=inbox,
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
         dispatcher=dispatcher,
-        watcher=RoutingWatcher(
-            config.quarantine.who,
-            registry,
-            memory,
-            dispatcher,
-            clock,
-            config.lease_ttl_s,
-        ),
+        watcher=RoutingWatcher(config.quarantine.who, registry, memory, dispatcher, clock, config.lease_ttl_s),
         clock=clock,
         drain_timeout_s=config.drain_timeout_s,
     )

@@ -19,12 +19,12 @@ from tests.support.dead_letter_world import ALL, Queue, World, ids
 
 @pytest.fixture
 def world() -> World:
-    """A fresh one."""
+    """A new dead-letter world."""
     return World()
 
 
 def test_a_look_meets_each_once_and_leaves_all(world: World) -> None:
-    """All 25 entries, and at once afterwards all are visible again."""
+    """All 25 entries are shown once, and right afterwards all are visible again."""
 
     async def story() -> None:
         await world.bury(25)
@@ -77,7 +77,7 @@ def test_an_early_empty_receive_does_not_end_it(world: World) -> None:
 
 
 def test_a_limit_ends_it_early(world: World) -> None:
-    """Not after the whole queue."""
+    """With a limit, a look ends before it has seen the whole queue."""
 
     async def story() -> None:
         await world.bury(500)
@@ -91,7 +91,7 @@ def test_a_limit_ends_it_early(world: World) -> None:
 
 @pytest.mark.parametrize("error", [BrokenPipeError, asyncio.CancelledError])
 def test_what_was_hidden_is_visible_again_when_it_is_cut_short(world: World, error: type[BaseException]) -> None:
-    """A Ctrl-C, or a pipe that was closed, in the middle of a list."""
+    """Ctrl-C or a closed pipe in the middle of a list leaves nothing hidden."""
 
     def show(entry: Entry) -> None:
         if entry.name == "e14":
@@ -107,7 +107,7 @@ def test_what_was_hidden_is_visible_again_when_it_is_cut_short(world: World, err
 
 
 def test_ctrl_c_while_a_receive_is_open_leaves_nothing_hidden(world: World) -> None:
-    """What the queue has handed out but we have not got yet is waited for, and released."""
+    """What the queue has handed out and has not arrived yet is waited for, and released."""
 
     async def story() -> None:
         await world.bury(5)
@@ -147,7 +147,7 @@ def test_an_outage_while_looking_is_waited_out(world: World) -> None:
 
 
 def test_what_cannot_be_released_is_said(world: World) -> None:
-    """It comes back by itself when its time is up."""
+    """What can't be released comes back by itself when its visibility timeout ends."""
 
     async def story() -> None:
         await world.bury(15)
@@ -165,7 +165,7 @@ def test_what_cannot_be_released_is_said(world: World) -> None:
 
 
 def test_a_long_run_keeps_hidden_what_it_has_seen(world: World) -> None:
-    """Else a second operator gets it, and this run never finds the queue dry."""
+    """Otherwise a second operator would get it, and this run would never find the queue empty."""
 
     async def story() -> None:
         await world.bury(40)

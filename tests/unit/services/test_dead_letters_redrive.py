@@ -16,7 +16,7 @@ from tests.support.dead_letter_world import CrashError, World, ids
 
 @pytest.fixture
 def world() -> World:
-    """A fresh one."""
+    """A new dead-letter world."""
     return World()
 
 
@@ -34,7 +34,7 @@ def test_a_redrive_sends_and_deletes(world: World) -> None:
 
 
 def test_a_redrive_takes_only_what_matches(world: World) -> None:
-    """The rest is visible again."""
+    """Entries that don't match are visible again."""
 
     async def story() -> None:
         await world.bury(20)
@@ -66,7 +66,7 @@ def test_an_entry_is_there_until_it_was_sent(world: World) -> None:
 
 
 def test_nothing_is_deleted_before_it_was_taken(world: World) -> None:
-    """At every delete, what it deletes is at the source."""
+    """Whenever an entry is deleted, the source has it already."""
 
     async def story() -> None:
         await world.bury(30)
@@ -94,7 +94,7 @@ def test_a_failed_send_leaves_the_entry(world: World) -> None:
 
 
 def test_one_that_makes_its_call_fail_keeps_no_other_back(world: World) -> None:
-    """After a failed call each is tried alone."""
+    """After a failed call each entry is tried alone."""
 
     async def story() -> None:
         await world.bury(10)
@@ -107,7 +107,7 @@ def test_one_that_makes_its_call_fail_keeps_no_other_back(world: World) -> None:
 
 
 def test_a_destination_that_is_down_is_given_up(world: World) -> None:
-    """Instead of trying each of hundreds; entries for other queues go on."""
+    """A destination that is down is not tried hundreds of times; entries for other queues go on."""
 
     async def story() -> None:
         await world.bury(200)
@@ -139,7 +139,7 @@ def test_an_entry_that_cannot_be_deleted_is_not_sent_twice(world: World) -> None
 
 
 def test_an_entry_that_comes_again_after_its_delete_failed_is_deleted(world: World) -> None:
-    """And not sent once more."""
+    """The entry is deleted, and not sent once more."""
 
     async def story() -> None:
         await world.bury(20)
@@ -191,7 +191,7 @@ def test_the_rate_is_kept(world: World) -> None:
 
 
 def test_a_high_rate_is_kept_in_batches(world: World) -> None:
-    """A thousand at two hundred a second."""
+    """A thousand entries at two hundred a second take five seconds."""
 
     async def story() -> None:
         await world.bury(1000)
@@ -222,7 +222,7 @@ def test_ctrl_c_in_a_redrive_ends_between_two_entries(world: World) -> None:
 
 
 def test_what_dies_again_meanwhile_is_not_redriven_again(world: World) -> None:
-    """Else a redrive of a poison event would never end."""
+    """Otherwise the redrive of a poison event would never end."""
 
     async def story() -> None:
         await world.bury(20)
@@ -244,7 +244,7 @@ def test_what_dies_again_meanwhile_is_not_redriven_again(world: World) -> None:
 
 
 def test_a_queue_that_grows_all_the_time_does_not_keep_a_redrive_from_ending(world: World) -> None:
-    """What comes after the start is no reason to go on."""
+    """Entries that come after the start don't keep the run going."""
 
     async def story() -> None:
         await world.bury(5)
@@ -282,7 +282,7 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
 
 
 def test_a_drop_deletes_what_matches(world: World) -> None:
-    """And sends nothing."""
+    """A drop deletes what matches, and sends nothing."""
 
     async def story() -> None:
         await world.bury(20)
@@ -310,7 +310,7 @@ def test_a_drop_that_fails_says_so(world: World) -> None:
 
 
 def test_somebody_elses_message_is_listed_and_goes_to_the_source(world: World) -> None:
-    """As SQS' own redrive leaves it: body and attributes as they were."""
+    """It goes to the source as SQS's own redrive leaves it, with body and attributes unchanged."""
 
     async def story() -> None:
         await world.dead.send([Draft('{"tenant": "t"}', {"event_id": "e"}), Draft("no JSON")])
@@ -326,7 +326,7 @@ def test_somebody_elses_message_is_listed_and_goes_to_the_source(world: World) -
 
 
 def test_to_a_fifo_source_goes_what_it_takes() -> None:
-    """With a group and a deduplication id; a repeated redrive of the same death arrives once."""
+    """The message gets a group and a deduplication id; a repeated redrive of the same death arrives once."""
     world = World("source.fifo")
 
     def crash() -> None:
@@ -347,7 +347,7 @@ def test_to_a_fifo_source_goes_what_it_takes() -> None:
 
 
 def test_an_entry_is_never_sent_to_where_it_lies(world: World) -> None:
-    """An envelope that names the dead-letter queue as its source would go round for ever."""
+    """An envelope that names the dead-letter queue as its source would otherwise go round for ever."""
 
     async def story() -> None:
         await world.bury(1, source="dead")

@@ -1,11 +1,11 @@
-"""Every answer that an event can get at the door of its lane."""
+"""Every answer that admission can give about an event."""
 
 from __future__ import annotations
 
 import pytest
 
-from router.core.lanes.admission import BUSY_DELAY_S, Admission, OverLimit, ToLane, ToQuarantine
-from router.core.models import Event, HoldCause
+from router.core.lanes.admission import BUSY_DELAY_S, MAX_UNANSWERED, Admission, OverLimit, ToLane, ToQuarantine
+from router.core.models import Contact, Event, HoldCause, Outcome, Result
 from router.core.policy import NO_LIMIT, Policy, Quarantine, TenantLimit
 
 SHARE = 10
@@ -13,24 +13,24 @@ SHARE = 10
 
 
 def admission(policy: Policy | None = None) -> Admission:
-    """One with that policy in force."""
+    """An Admission with that policy in force."""
     found = Admission(lambda: SHARE)
     found.policy = policy or Policy()
     return found
 
 
 def event(key: str = "k", unanswered: tuple[int, ...] = ()) -> Event:
-    """One of the key, with that history."""
+    """An event of the key, with that history."""
     return Event("e", key, b"{}", unanswered=unanswered)
 
 
 def check(at: Admission, what: Event, *, waiting: int = 0, now: float = 0.0) -> ToLane | OverLimit:
-    """Whether it may join the lane to generation 3, where so many of its key wait, and any number of others."""
+    """Ask whether the event may join the lane to generation 3, where `waiting` events of its key wait."""
     return at.check(what, 3, lambda key: waiting if key == what.partition_key else 1000, now)
 
 
 def test_without_a_decision_everything_passes() -> None:
-    """Nobody is limited, suspected or quarantined by himself, however much waits."""
+    """A key that nothing is known of is never limited, suspected or quarantined, however many events wait."""
     at = admission()
     for _ in range(100):
         assert at.quarantine(event(), 3, 0) is None
@@ -38,7 +38,7 @@ def test_without_a_decision_everything_passes() -> None:
 
 
 def test_a_key_in_quarantine_is_isolated_for_the_rest_of_it() -> None:
-    """Told how long that is, and not decided anew; when the time is up it passes, as other keys do all along."""
+    """The answer says how long the quarantine still lasts; after that the key passes, as other keys always do."""
     at = admission(Policy(quarantined={"k": Quarantine("why", 0, 5000)}))
     assert at.quarantine(event(), 3, 1500) == ToQuarantine(3.5)
     assert at.quarantine(event(), None, 4999) == ToQuarantine(0.001)
@@ -47,13 +47,13 @@ def test_a_key_in_quarantine_is_isolated_for_the_rest_of_it() -> None:
 
 
 def test_a_key_in_quarantine_without_end_is_isolated_until_it_is_released() -> None:
-    """0 stands for that."""
+    """A quarantine without an end is told as 0 seconds."""
     at = admission(Policy(quarantined={"k": Quarantine("why", 0)}))
     assert at.quarantine(event(), 3, 2**50) == ToQuarantine(0.0, why=None)
 
 
 def test_two_deaths_isolate_the_key_and_say_why() -> None:
-    """Whether this router saw them, or the event carries what others saw; before a third instance gets it."""
+    """Whether this router saw the deaths or the event carries them, no third instance gets the key."""
     at = admission()
     at.poison.unanswered("seen", 1)
     at.poison.unanswered("seen", 2)
@@ -65,7 +65,7 @@ def test_two_deaths_isolate_the_key_and_say_why() -> None:
 
 
 def test_an_instance_is_not_dead_as_long_as_it_is_the_one_to_send_to() -> None:
-    """It may just have been slow to answer; and without an instance, nothing is known."""
+    """The present instance may just be slow to answer; and without an instance, nothing can be decided."""
     at = admission()
     at.poison.unanswered("k", 2)
     at.poison.unanswered("k", 3)
@@ -82,14 +82,14 @@ def test_what_an_event_tells_is_remembered_of_its_key() -> None:
 
 
 def test_what_an_event_tells_is_remembered_also_while_there_is_no_instance() -> None:
-    """It comes from the hold queue only once."""
+    """An event comes from the hold queue only once, so its history is noted even while its cell has no instance."""
     at = admission()
     assert at.quarantine(event(unanswered=(2,)), None, 0) is None
     assert check(at, event()) == ToLane(suspect=True)
 
 
 def test_one_death_makes_a_suspect() -> None:
-    """Of the key, whoever saw it; other keys go on as ever."""
+    """All events of the key go alone, whoever saw the death; other keys are not affected."""
     at = admission()
     at.poison.unanswered("k", 2)
     assert at.quarantine(event(), 3, 0) is None
@@ -99,7 +99,7 @@ def test_one_death_makes_a_suspect() -> None:
 
 
 def test_an_answer_clears_the_key_and_not_the_event_that_was_there() -> None:
-    """That one is still sent alone."""
+    """An answer to another event clears the key, but the event with a history is still sent alone."""
     at = admission()
     at.poison.unanswered("k", 2)
     at.poison.answered("k", 3)
@@ -111,7 +111,7 @@ def test_an_answer_clears_the_key_and_not_the_event_that_was_there() -> None:
 
 
 def test_a_suspect_takes_no_token_and_meets_no_limit() -> None:
-    """It goes alone anyway, and the sooner it is known to be innocent, the better."""
+    """A suspect goes alone anyway, and the sooner it is cleared, the better."""
     at = admission(Policy(default=TenantLimit(rate_per_s=1, concurrency=1)))
     for _ in range(5):
         assert check(at, event(unanswered=(2,)), waiting=1000) == ToLane(suspect=True)
@@ -119,7 +119,7 @@ def test_a_suspect_takes_no_token_and_meets_no_limit() -> None:
 
 
 def test_over_its_rate_a_key_waits_until_it_may_come_again() -> None:
-    """And passes then; others have a rate of their own."""
+    """After the delay the event passes; other keys have rates of their own."""
     at = admission(Policy(default=TenantLimit(rate_per_s=2, burst=3)))
     assert [check(at, event()) for _ in range(3)] == [ToLane()] * 3
     found = check(at, event())
@@ -132,20 +132,20 @@ def test_over_its_rate_a_key_waits_until_it_may_come_again() -> None:
 
 @pytest.mark.parametrize(("concurrency", "may_wait"), [(3, SHARE), (40, 40)])
 def test_a_capped_key_waits_elsewhere_when_it_has_much_waiting_here(concurrency: int, may_wait: int) -> None:
-    """Beyond its part of the lane, or what it may have in flight, if that is more; the cap goes with what passes."""
+    """A limited key may wait up to its part of the lane, or up to its concurrency if that is more."""
     at = admission(Policy(default=TenantLimit(concurrency=concurrency)))
     assert check(at, event(), waiting=may_wait - 1) == ToLane(cap=concurrency)
     assert check(at, event(), waiting=may_wait) == OverLimit(BUSY_DELAY_S, HoldCause.CONCURRENCY)
 
 
 def test_a_key_with_a_rate_only_may_have_any_number_waiting() -> None:
-    """What its rate lets through need not be held back twice."""
+    """A key with a rate alone may have any number of events waiting."""
     at = admission(Policy(default=TenantLimit(rate_per_s=1)))
     assert check(at, event(), waiting=1000) == ToLane()
 
 
 def test_who_waits_for_its_concurrency_keeps_its_token() -> None:
-    """Else it would have to pay for each try."""
+    """Otherwise an event would pay a token for each try."""
     at = admission(Policy(default=TenantLimit(rate_per_s=1, burst=1, concurrency=2)))
     for _ in range(5):
         assert check(at, event(), waiting=SHARE) == OverLimit(BUSY_DELAY_S, HoldCause.CONCURRENCY)
@@ -154,7 +154,7 @@ def test_who_waits_for_its_concurrency_keeps_its_token() -> None:
 
 
 def test_a_keys_own_limit_counts_instead_of_the_default() -> None:
-    """Stricter or milder, or none at all."""
+    """A limit of its own may be stricter or milder than the default, or no limit at all."""
     own = {"strict": TenantLimit(rate_per_s=1), "free": NO_LIMIT}
     at = admission(Policy(default=TenantLimit(rate_per_s=1, burst=5, concurrency=7), limits=own))
     assert isinstance([check(at, event("strict")) for _ in range(2)][-1], OverLimit)
@@ -164,7 +164,7 @@ def test_a_keys_own_limit_counts_instead_of_the_default() -> None:
 
 
 def test_another_policy_is_in_force_at_once() -> None:
-    """For the next event, whatever was decided before."""
+    """A changed policy decides about the next event, whatever the old one had decided."""
     at = admission(Policy(default=TenantLimit(rate_per_s=0.001)))
     check(at, event())
     assert isinstance(check(at, event()), OverLimit)
@@ -172,3 +172,33 @@ def test_another_policy_is_in_force_at_once() -> None:
     assert check(at, event()) == ToLane()
     at.policy = Policy(quarantined={"k": Quarantine("why", 0)})
     assert at.quarantine(event(), 3, 0) == ToQuarantine(0.0)
+
+
+def test_an_event_without_an_answer_keeps_the_last_generations_that_were_silent() -> None:
+    """Each generation is in the history once, and only so many are, since it travels in a message attribute."""
+    at, found = admission(Policy()), event()
+    for generation in [*range(1, MAX_UNANSWERED + 3), MAX_UNANSWERED + 2]:
+        found = at.note(found, generation, Result(0, Outcome.RETRY, contact=Contact.SILENT))
+    assert found.unanswered == tuple(range(3, MAX_UNANSWERED + 3))
+
+
+def test_an_event_that_reached_no_instance_says_nothing_of_its_key() -> None:
+    """Neither the event's history nor the key's changes."""
+    at = admission(Policy())
+    told = event(unanswered=(2,))
+    assert at.note(told, 3, Result(0, Outcome.RETRY, contact=Contact.NOT_REACHED)) is told
+    assert check(at, event()) == ToLane()
+
+
+def test_an_answer_ends_the_events_own_history() -> None:
+    """What the instance survived once is no longer held against the event."""
+    at = admission(Policy())
+    assert at.note(event(unanswered=(2,)), 3, Result(0, Outcome.FAILED, "boom")).unanswered == ()
+
+
+def test_a_key_that_fails_too_often_in_a_row_is_poisonous_and_the_reason_says_so() -> None:
+    """The reason counts the failures and quotes the last one; before, there is none."""
+    at, failed = admission(Policy()), Result(0, Outcome.FAILED, "boom")
+    others = [Event(f"e{number}", "k", b"{}") for number in range(3)]
+    whys = [at.why_poisonous(each, failed, successes, 3) for successes, each in enumerate(others)]
+    assert whys == [None, None, "failed 3 times in a row, while other keys of its cell did not: boom"]

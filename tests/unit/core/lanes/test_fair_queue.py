@@ -1,4 +1,4 @@
-"""A fair queue against a model: lists of arrivals by key."""
+"""A fair queue compared with a model: lists of arrivals by key."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class FairQueueModel(RuleBasedStateMachine):
         self.in_flight: dict[str, list[int]] = {key: [] for key in KEYS}
         self.cap = dict(CAPS)
         self.owed: dict[str, set[str]] = {key: set() for key in KEYS}
-        """By key that was popped: which keys could pass ever since, and had no turn yet."""
+        """By key that was popped: the keys that could pass ever since and had no turn yet."""
 
     def passable(self) -> set[str]:
-        """The keys whose turn it could be."""
+        """The keys that have items waiting and are below their cap."""
         waiting = {key for key in KEYS if self.from_hold[key] or self.new[key]}
         return {key for key in waiting if not self.cap[key] or len(self.in_flight[key]) < self.cap[key]}
 
     def all_waiting(self) -> list[int]:
-        """What a clear gives."""
+        """The order in which take_out gives everything back."""
         return sorted(chain(*self.from_hold.values())) + sorted(chain(*self.new.values()))
 
     @rule(key=keys, size=st.integers(0, 9), from_hold=st.booleans())
     def push(self, key: str, size: int, from_hold: bool) -> None:
-        """An item joins the end of its key's held or new ones."""
+        """Push an item: it joins the end of its key's items from the hold queue, or of its new ones."""
         item, self.arrivals = self.arrivals, self.arrivals + 1
         self.queue.push(key, item, size, from_hold=from_hold, cap=self.cap[key])
         self.size_of[item], self.key_of[item] = size, key
@@ -50,14 +50,14 @@ class FairQueueModel(RuleBasedStateMachine):
 
     @rule(key=keys, size=st.integers(0, 9), cap=st.integers(0, 3))
     def recap(self, key: str, size: int, cap: int) -> None:
-        """Another cap, with the next item."""
+        """Change the cap of a key with its next item."""
         self.cap[key] = cap
         self.push(key, size, from_hold=False)
 
     @precondition(lambda self: self.passable())
     @rule()
     def pop(self) -> None:
-        """The next of a key that may pass: held before new, oldest first, no key twice before another's turn."""
+        """Pop the next item of a key that may pass: from hold before new, oldest first, and no key out of turn."""
         announced = self.queue.next_size()
         item, size = self.queue.pop()
         key = self.key_of[item]
@@ -72,20 +72,20 @@ class FairQueueModel(RuleBasedStateMachine):
 
     @rule()
     def peek(self) -> None:
-        """It knows whether something may leave; asking or not changes nothing."""
+        """Ask for the next size, which changes nothing."""
         assert (self.queue.next_size() is not None) == bool(self.passable())
 
     @precondition(lambda self: any(self.in_flight.values()))
     @rule(data=st.data())
     def done(self, data: st.DataObject) -> None:
-        """One in flight is so no more."""
+        """Report one item as in flight no more."""
         key = data.draw(st.sampled_from([key for key in KEYS if self.in_flight[key]]))
         self.in_flight[key].pop()
         self.queue.done(key)
 
     @rule(count=st.integers(0, 6))
     def shed(self, count: int) -> None:
-        """The newest new one of a key that has most, again and again; held ones stay."""
+        """Shed: always the newest new item of a key that has most; what came from the hold queue stays."""
         candidates = self.queue.shed()
         for _ in range(count):
             most = max(len(items) for items in self.new.values())
@@ -100,7 +100,7 @@ class FairQueueModel(RuleBasedStateMachine):
 
     @rule(wanted=st.sets(st.sampled_from(KEYS)))
     def take_out(self, wanted: set[str]) -> None:
-        """All that waits of those keys: held ones first, each in the order of arrival."""
+        """Take out all that waits of some keys: from hold first, each kind in the order of arrival."""
         expected = [item for item in self.all_waiting() if self.key_of[item] in wanted]
         assert self.queue.take_out(lambda key: key in wanted) == expected
         for key in wanted:
@@ -108,7 +108,7 @@ class FairQueueModel(RuleBasedStateMachine):
 
     @invariant()
     def counts(self) -> None:
-        """It knows what waits."""
+        """The counts agree with the model."""
         waiting = self.all_waiting()
         assert self.queue.waiting == len(waiting)
         assert self.queue.from_hold == sum(len(items) for items in self.from_hold.values())
@@ -123,7 +123,7 @@ class FairQueueModel(RuleBasedStateMachine):
             owed.intersection_update(self.passable())
 
     def teardown(self) -> None:
-        """Nothing is left of keys that have nothing."""
+        """In the end the queue remembers no key that has nothing left."""
         while self.queue.next_size() is not None:
             self.pop()
         for key in KEYS:
@@ -141,12 +141,12 @@ TestFairQueue = FairQueueModel.TestCase
 
 
 def popped(queue: FairQueue[str], count: int) -> str:
-    """The next ones, one after the other."""
+    """Pop so many items, one after the other."""
     return "".join(queue.pop()[0] for _ in range(count) if queue.next_size() is not None)
 
 
 def test_no_key_waits_behind_anothers_backlog() -> None:
-    """100 of one key are before it, and the other's first is the second to leave."""
+    """With 100 items of one key before it, another key's first item is the second to leave."""
     queue: FairQueue[str] = FairQueue()
     for _ in range(100):
         queue.push("loud", "l", 1, from_hold=False)
@@ -156,7 +156,7 @@ def test_no_key_waits_behind_anothers_backlog() -> None:
 
 
 def test_what_comes_back_goes_first_within_its_key_only() -> None:
-    """A key's held items pass its new ones, and nobody else's."""
+    """A key's items from the hold queue overtake its new ones, but no other key's."""
     queue: FairQueue[str] = FairQueue()
     for item, key, held in [("1", "a", False), ("2", "b", False), ("3", "b", True), ("4", "b", True)]:
         queue.push(key, item, 1, from_hold=held)
@@ -164,7 +164,7 @@ def test_what_comes_back_goes_first_within_its_key_only() -> None:
 
 
 def test_a_key_at_its_cap_is_passed_over_until_one_of_its_items_is_done() -> None:
-    """It costs the others nothing, and then it takes its turn again."""
+    """A key at its cap is passed over without cost to others, and then takes its turn again."""
     queue: FairQueue[str] = FairQueue()
     for _ in range(3):
         queue.push("capped", "c", 7, from_hold=False, cap=1)
@@ -178,7 +178,7 @@ def test_a_key_at_its_cap_is_passed_over_until_one_of_its_items_is_done() -> Non
 
 
 def test_shedding_levels_the_keys() -> None:
-    """Only who has most gives, and always the newest; what came from the hold queue would come straight back."""
+    """The key with most items gives its newest; what came from the hold queue would come straight back."""
     queue: FairQueue[str] = FairQueue()
     for item in "ABCDEF":
         queue.push("loud", item, 1, from_hold=False)
@@ -193,7 +193,7 @@ def test_shedding_levels_the_keys() -> None:
 
 
 def test_keys_that_were_shed_leave_nothing_behind_while_nothing_can_be_sent() -> None:
-    """A cell that hangs sends nothing, and gets ever new keys, which are shed: their number must not add up."""
+    """A hung cell sends nothing and gets ever new keys, which are shed; the queue must not remember them all."""
     queue: FairQueue[int] = FairQueue()
     for item in range(1000):
         queue.push(f"key-{item}", item, 1, from_hold=False)

@@ -1,4 +1,4 @@
-"""A lane, case by case: its window, an instance that comes back, failures and back-off, suspects."""
+"""A lane, case by case: its window, an instance that comes back, failures and backoff, suspects."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def lane_of(count: int, *, concurrency: int = 8, now: float = 0.0) -> Lane[int]:
 
 
 def take(lane: Lane[int], now: float = 0.0) -> list[int]:
-    """The next batch without the sizes."""
+    """Take the next batch, without the sizes."""
     return [item for item, _ in lane.take(now)]
 
 
 def test_the_window_is_the_cells_concurrency() -> None:
-    """No more in flight at an instance than it works on at once; a new instance has a window of its own."""
+    """No more events are in flight at an instance than it declares; a new instance has a window of its own."""
     lane = lane_of(10, concurrency=3)
     assert take(lane) == [0, 1, 2]
     assert take(lane) == []
@@ -41,7 +41,7 @@ def test_the_window_is_the_cells_concurrency() -> None:
 
 
 def test_an_instance_that_comes_back_still_has_what_was_sent_to_it() -> None:
-    """Its lease was away for a moment: nothing goes beyond its concurrency, and no second suspect."""
+    """An instance whose lease was away for a moment gets no more than its concurrency, and no second suspect."""
     lane = lane_of(10, concurrency=3)
     lane.offer("s", 90, 1, from_hold=False, now=0, suspect=True)
     lane.offer("s", 91, 1, from_hold=False, now=0, suspect=True)
@@ -57,7 +57,7 @@ def test_an_instance_that_comes_back_still_has_what_was_sent_to_it() -> None:
 
 
 def test_latency_narrows_the_window_of_the_instance_that_it_was_measured_at_only() -> None:
-    """What the last instance answered late says nothing of this one."""
+    """Late answers of the last instance say nothing of the present one."""
     lane = lane_of(64, concurrency=64)
     for latency in [0.1] * 10 + [5.0] * 100:
         lane._in_flight_at[1] = 64  # all at once
@@ -75,7 +75,7 @@ def test_latency_narrows_the_window_of_the_instance_that_it_was_measured_at_only
 
 
 def test_an_ejected_lane_sends_nothing_and_then_starts_slowly() -> None:
-    """What comes meanwhile has to wait elsewhere; what is in flight goes on, and counts."""
+    """An ejected lane refuses new events; those in flight go on, and still count."""
     lane = lane_of(3, concurrency=64)
     assert take(lane) == [0, 1, 2]
     lane.eject(ejected=True)
@@ -103,7 +103,7 @@ def test_after_a_failure_one_event_goes_until_the_cell_answers() -> None:
 
 
 def test_back_off_grows_and_a_full_answer_ends_it() -> None:
-    """0.2 s, 0.4 s, … at most 5 s, until the cell answers again."""
+    """The path stays shut for 0.2 s, 0.4 s and so on up to 5 s, until the cell answers again."""
     lane = lane_of(0)
     pauses = []
     for number in range(7):
@@ -118,7 +118,7 @@ def test_back_off_grows_and_a_full_answer_ends_it() -> None:
 
 
 def test_several_batches_that_fail_together_halve_the_window_once() -> None:
-    """One death is one failure, whatever was in flight."""
+    """The death of an instance is one failure, however many batches were in flight."""
     lane = lane_of(0, concurrency=40)
     for _ in range(4):
         lane.failed(0.0)
@@ -127,7 +127,7 @@ def test_several_batches_that_fail_together_halve_the_window_once() -> None:
 
 
 def test_suspects_go_one_by_one_and_hold_up_nobody() -> None:
-    """While one is in flight the others wait for it, and everybody else goes on."""
+    """While one suspect is in flight the other suspects wait, and all other events go on."""
     lane = lane_of(3)
     for item in (90, 91):
         assert lane.offer("s", item, 1, from_hold=True, now=0, suspect=True)
@@ -139,7 +139,7 @@ def test_suspects_go_one_by_one_and_hold_up_nobody() -> None:
 
 
 def test_a_flood_of_suspects_gives_way_to_other_cells() -> None:
-    """They leave one at a time: whatever there is beyond half a share has to go to the hold queue, not the rest."""
+    """Suspects leave one at a time, so those beyond half a share go to the hold queue, before any other event."""
     lane = lane_of(10)
     for item in range(1000, 2000):
         lane.offer("s", item, 1, from_hold=False, now=0, suspect=True)
@@ -151,7 +151,7 @@ def test_a_flood_of_suspects_gives_way_to_other_cells() -> None:
 
 @pytest.mark.parametrize("size", [1, 10_000])
 def test_new_events_leave_room_for_what_comes_from_the_hold_queue(size: int) -> None:
-    """Half a share, however many new ones wait; but never more than two shares of bytes."""
+    """The hold queue has half a share of its own, however many new events wait, up to two shares of bytes."""
     lane: Lane[int] = Lane(LaneLimits(share_events=20, share_bytes=100_000))
     lane.retarget(target())
     for item in range(30):

@@ -1,4 +1,4 @@
-"""A lane against a model: bounded, fair, nothing lost, nothing twice, suspects alone."""
+"""A lane compared with a model: bounded, fair, nothing lost, nothing twice, suspects alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Item:
     suspect: bool
 
     def rank(self) -> tuple[bool, bool, int]:
-        """Where it stands when everything is given back."""
+        """Its place in the order in which everything is given back."""
         return not self.suspect, not (self.from_hold or self.suspect), self.number
 
 
@@ -50,30 +50,30 @@ class LaneModel(RuleBasedStateMachine):
         self.probing = False
 
     def bytes(self) -> int:
-        """Of all that it has."""
+        """The bytes of all that waits and is in flight."""
         return sum(item.size for item in (*self.waiting, *self.in_flight))
 
     def room(self) -> int:
-        """What is left of its share."""
+        """The room that is left of the lane's share."""
         left = LIMITS.share_events - len(self.waiting) - len(self.in_flight)
         return max(0, left) if self.bytes() < LIMITS.share_bytes else 0
 
     def at_target(self) -> list[Item]:
-        """What is in flight at the present instance."""
+        """The items in flight at the present instance."""
         assert self.lane.target is not None
         return [item for item, generation in self.in_flight.items() if generation == self.lane.target.generation]
 
     def in_flight_of(self, key: str) -> int:
-        """How many of a key, suspects aside, are in flight at any instance."""
+        """How many items of a key, without suspects, are in flight at any instance."""
         return sum(item.key == key and not item.suspect for item in self.in_flight)
 
     def passable_keys(self) -> set[str]:
-        """The keys with waiting items, and no cap in the way."""
+        """The keys that have items waiting and are below their cap."""
         keys = {item.key for item in self.waiting if not item.suspect}
         return {key for key in keys if not CAPS[key] or self.in_flight_of(key) < CAPS[key]}
 
     def suspects(self) -> list[Item]:
-        """Waiting ones, oldest first."""
+        """The suspects that wait, oldest first."""
         return sorted((item for item in self.waiting if item.suspect), key=Item.rank)
 
     @rule(
@@ -82,7 +82,7 @@ class LaneModel(RuleBasedStateMachine):
         kind=st.sampled_from(["new", "new", "held", "suspect", "held suspect"]),
     )
     def offer(self, keys: list[str], size: int, kind: str) -> None:
-        """Taken in only when passable, and then always."""
+        """Offer an item: it is taken in if, and only if, the path is passable."""
         for key in keys:
             item = Item(self.offered, key, size, "held" in kind, "suspect" in kind)
             self.offered += 1
@@ -96,7 +96,7 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        """As much as may pass, and no more; in the order of each key; a suspect alone, and before others."""
+        """Take a batch: as much as may pass, in the order of each key; a suspect goes first, and alone."""
         lane, passable = self.lane, self.passable_keys()
         suspects = self.suspects()
         batch = lane.take(self.now)
@@ -117,7 +117,7 @@ class LaneModel(RuleBasedStateMachine):
             self.is_full(batch, room)
 
     def left(self, batch: list[tuple[Item, int]]) -> None:
-        """They are in flight from now on."""
+        """Count the batch as in flight from now on."""
         for item, size in batch:
             assert item in self.waiting
             assert size == item.size
@@ -129,7 +129,7 @@ class LaneModel(RuleBasedStateMachine):
             self.in_flight[item] = self.lane.target.generation
 
     def is_full(self, batch: list[tuple[Item, int]], room: int) -> None:
-        """Within all limits, and ended by one of them."""
+        """A batch keeps all limits, and ends only because of one of them."""
         size = sum(size for _, size in batch)
         assert len(batch) <= min(room, LIMITS.batch_events)
         assert len(batch) <= 1 or size <= LIMITS.batch_bytes
@@ -141,7 +141,7 @@ class LaneModel(RuleBasedStateMachine):
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data(), latency=st.floats(0, 10) | st.none())
     def settle(self, data: st.DataObject, latency: float | None) -> None:
-        """One in flight has its result; with a latency: the instance answered it."""
+        """Settle an item in flight; with a latency when the instance has answered it."""
         item = data.draw(st.sampled_from(sorted(self.in_flight, key=Item.rank)))
         generation = self.in_flight[item]
         if latency is not None:
@@ -151,13 +151,13 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule()
     def answered(self) -> None:
-        """A batch came to its end: no more probing."""
+        """Report that a batch came to its end, which ends the probing."""
         self.lane.answered()
         self.probing = False
 
     @rule(most=st.integers(1, 20))
     def shed(self, most: int) -> None:
-        """The newest, no more than it takes or is asked for; what was held stays, and suspects up to half a share."""
+        """Shed the newest, no more than needed or asked for; from hold stays, and suspects up to half a share."""
         shed = self.lane.shed(most)
         assert len(shed) <= most
         for item in shed:
@@ -180,7 +180,7 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule()
     def fail(self) -> None:
-        """Shut: all that waits comes back, suspects first, then held ones, then the rest."""
+        """Fail: all that waits comes back, suspects first, then what came from hold, then the rest."""
         assert self.lane.failed(self.now) == sorted(self.waiting, key=Item.rank)
         self.waiting.clear()
         self.probing = True
@@ -188,7 +188,7 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        """All that waits comes back, and the path stays as it is."""
+        """Clear: all that waits comes back, and the path stays as it is."""
         passable = self.lane.passable(self.now)
         assert self.lane.clear() == sorted(self.waiting, key=Item.rank)
         self.waiting.clear()
@@ -196,14 +196,14 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule(wanted=st.sets(st.sampled_from(sorted(CAPS))))
     def take_out(self, wanted: set[str]) -> None:
-        """All that waits of those keys comes back."""
+        """Take out some keys: all that waits of them comes back."""
         expected = [item for item in sorted(self.waiting, key=Item.rank) if item.key in wanted]
         assert self.lane.take_out(lambda key: key in wanted) == expected
         self.waiting.difference_update(expected)
 
     @rule(generation=st.none() | st.sampled_from(sorted(CONCURRENCY)))
     def retarget(self, generation: int | None) -> None:
-        """A changed instance is tried at once, and with more than one event; the same one is not."""
+        """Retarget: another instance is tried at once, with more than one event; the same one is not."""
         before, passable = self.lane.target, self.lane.passable(self.now)
         self.lane.retarget(target(generation) if generation else None)
         if generation is None:
@@ -221,12 +221,12 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, LAST_RETRY_S))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let some time pass."""
         self.now += seconds
 
     @invariant()
     def knows_what_it_has(self) -> None:
-        """Counts and bytes are those of the model."""
+        """The counts and bytes of the lane agree with the model."""
         lane = self.lane
         assert lane.waiting == len(self.waiting)
         assert lane.in_flight == len(self.in_flight)
@@ -236,7 +236,7 @@ class LaneModel(RuleBasedStateMachine):
 
     @invariant()
     def says_how_much_room_there_is(self) -> None:
-        """New events get what is left of the share; held ones at least half a share, and never more than a whole."""
+        """New events get what is left of the share; those from hold at least half a share, at most a whole one."""
         lane = self.lane
         assert lane.room() == self.room()
         assert lane.lacks_events(self.now) == (lane.passable(self.now) and self.room() > 9)
@@ -248,7 +248,7 @@ class LaneModel(RuleBasedStateMachine):
             assert lane.room_for_held() <= max(0, LIMITS.share_events - held)
 
     def teardown(self) -> None:
-        """Nothing is left of what is gone."""
+        """In the end the lane remembers nothing of items that are gone."""
         for item, generation in self.in_flight.items():
             self.lane.settled(item.key, item.size, generation, suspect=item.suspect)
         self.lane.clear()
@@ -258,7 +258,7 @@ class LaneModel(RuleBasedStateMachine):
 
     @invariant()
     def knows_whether_it_probes(self) -> None:
-        """From a failure on to an answer."""
+        """The lane probes from a failure on until an answer."""
         assert self.lane.probing == self.probing
 
 

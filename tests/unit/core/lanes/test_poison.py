@@ -1,4 +1,4 @@
-"""Which keys are suspected, for how long, and which are found guilty."""
+"""Which keys become suspects, for how long, and which are found to be the cause."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from router.core.lanes.poison import DEATHS, Poison
 
 
 def deaths(poison: Poison, generation: int, key: str = "k", unanswered: tuple[int, ...] = ()) -> int:
-    """How many instances before that one died with the key, or this event of it, in flight."""
+    """How many instances before that generation died with the key, or this event of it, in flight."""
     return poison.deaths(key, unanswered, generation)[0]
 
 
 def suspect(poison: Poison, key: str = "k", unanswered: tuple[int, ...] = ()) -> bool:
-    """Whether an event of the key, with that history, is one."""
+    """Whether an event of the key, with that history, is a suspect."""
     assert poison.has_history(unanswered) or not poison.deaths(key, unanswered, 100)[1]
     return poison.deaths(key, unanswered, 100)[1]
 
 
 def test_nobody_is_a_suspect_at_first() -> None:
-    """And nothing is looked up as long as nothing fails."""
+    """As long as nothing fails, there is no history to look up."""
     found = Poison()
     found.answered("k", 1)
     found.succeeded("k")
@@ -32,7 +32,7 @@ def test_nobody_is_a_suspect_at_first() -> None:
 
 
 def test_a_key_in_flight_at_a_death_is_a_suspect_and_at_the_next_one_the_cause() -> None:
-    """One may be a coincidence; a death counts once there is another instance."""
+    """One death may be a coincidence, and a death counts once there is another instance."""
     found = Poison()
     found.unanswered("k", 3)
     assert suspect(found)
@@ -43,7 +43,7 @@ def test_a_key_in_flight_at_a_death_is_a_suspect_and_at_the_next_one_the_cause()
 
 
 def test_many_events_of_a_key_at_one_death_are_one_death() -> None:
-    """A key with much in flight is no guiltier than one with a single event."""
+    """A key with many events in flight at one death is no more suspect than a key with one."""
     found = Poison()
     for _ in range(50):
         found.unanswered("k", 3)
@@ -51,7 +51,7 @@ def test_many_events_of_a_key_at_one_death_are_one_death() -> None:
 
 
 def test_an_answer_clears_the_key() -> None:
-    """The instance survived it: the next death is the first again."""
+    """An instance that answers has survived the key, so the next death is the first one again."""
     found = Poison()
     found.unanswered("k", 3)
     found.unanswered("other", 3)
@@ -63,7 +63,7 @@ def test_an_answer_clears_the_key() -> None:
 
 
 def test_an_answer_to_another_event_does_not_clear_the_event() -> None:
-    """Its own history goes with it."""
+    """An event carries its own history, which an answer to another event does not clear."""
     found = Poison()
     found.unanswered("k", 3)
     found.answered("k", 4)
@@ -72,7 +72,7 @@ def test_an_answer_to_another_event_does_not_clear_the_event() -> None:
 
 
 def test_an_events_history_and_its_keys_are_not_added_up() -> None:
-    """Both tell of the same deaths."""
+    """The event's history and the key's tell of the same deaths, and are not added up."""
     found = Poison()
     found.unanswered("k", 3)
     assert deaths(found, 9, unanswered=(3,)) == 1
@@ -81,7 +81,7 @@ def test_an_events_history_and_its_keys_are_not_added_up() -> None:
 
 
 def test_what_another_router_saw_counts() -> None:
-    """It comes with the key's events; told twice it is one death."""
+    """The history comes with each event of the key; a death that is told twice counts once."""
     found = Poison()
     found.heard("k", (3,))
     found.heard("k", (3,))
@@ -109,7 +109,7 @@ def test_what_was_answered_since_is_not_heard_again() -> None:
 
 
 def test_an_answer_counts_also_when_nobody_is_a_suspect_any_more() -> None:
-    """Another router may still tell of the instance before."""
+    """Another router may still tell of an instance that has been answered for since."""
     found = Poison()
     found.unanswered("k", 3)
     found.answered("k", 4)
@@ -129,8 +129,8 @@ def test_a_late_answer_of_an_old_instance_takes_no_later_one_back() -> None:
     assert not suspect(found)
 
 
-def test_after_its_sentence_it_begins_anew() -> None:
-    """Neither deaths nor failures are counted against it twice."""
+def test_after_its_quarantine_a_key_begins_anew() -> None:
+    """After a quarantine, deaths and failures are counted from zero again."""
     found = Poison()
     for generation in (1, 2):
         found.unanswered("k", generation)
@@ -145,13 +145,13 @@ def test_after_its_sentence_it_begins_anew() -> None:
 
 
 def test_a_key_whose_events_all_fail_while_others_succeed_is_broken() -> None:
-    """It counts how often in a row, from the first on."""
+    """The count is of failures in a row, from the first one on."""
     found = Poison()
     assert [found.failed("k", event_id, 10 + number) for number, event_id in enumerate("abcab")] == [0, 2, 3, 4, 5]
 
 
 def test_a_success_ends_the_row() -> None:
-    """Of the key itself; another key's doesn't."""
+    """A success of the key ends its row of failures; a success of another key does not."""
     found = Poison()
     found.failed("k", "a", 1)
     found.succeeded("other")
@@ -162,21 +162,21 @@ def test_a_success_ends_the_row() -> None:
 
 
 def test_when_nobody_succeeds_the_cell_is_to_blame() -> None:
-    """However often a key fails meanwhile; from the first success of another on, all its failures count."""
+    """While nothing of the cell succeeds no key is blamed; after one success of another key all failures count."""
     found = Poison()
     assert [found.failed("k", f"event-{number}", 10) for number in range(50)] == [0] * 50
     assert found.failed("k", "next", 11) == 51
 
 
 def test_when_one_event_fails_again_and_again_it_is_to_blame_itself() -> None:
-    """It goes to the dead-letter queue alone, and its key goes on."""
+    """One bad event goes to the dead-letter queue alone, and its key goes on."""
     found = Poison()
     assert [found.failed("k", "same", successes) for successes in range(20)] == [0] * 20
     assert found.failed("k", "another", 20) == 21
 
 
 def test_keys_fail_each_for_itself() -> None:
-    """One's row is not the other's."""
+    """Each key has its own row of failures."""
     found = Poison()
     found.failed("a", "1", 1)
     found.failed("b", "2", 1)
@@ -187,7 +187,7 @@ def test_keys_fail_each_for_itself() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["died", "heard", "answered"]))))
 def test_only_deaths_with_no_answer_in_between_make_a_key_guilty(history: list[tuple[str, str]]) -> None:
-    """Each entry is an instance: that died with the key in flight, here or elsewhere, or that answered it."""
+    """Each entry is an instance that died with the key in flight, here or elsewhere, or that answered it."""
     found = Poison()
     expected = dict.fromkeys("abc", 0)
     for generation, (key, what) in enumerate(history, start=1):
@@ -204,7 +204,7 @@ def test_only_deaths_with_no_answer_in_between_make_a_key_guilty(history: list[t
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ever new keys: the oldest is forgotten first, and nobody who is known already."""
+    """With ever new keys the oldest is forgotten first, and a known key does not push out another."""
     monkeypatch.setattr(poison, "MAX_KEYS", 10)
     found = Poison()
     for number in range(100):
@@ -220,7 +220,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_cleared_pushes_out_nobody_by_being_cleared_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that is answered all the time needs one place."""
+    """A key that is answered again and again takes one entry."""
     monkeypatch.setattr(poison, "MAX_KEYS", 2)
     found = Poison()
     found.unanswered("always a suspect", 1)

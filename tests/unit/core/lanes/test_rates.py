@@ -1,4 +1,4 @@
-"""The rate limiter against a bucket of tokens, and what becomes of the events that it sends away."""
+"""The rate limiter compared with a token bucket, and what becomes of the events that it sends away."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ bursts = st.integers(1, 10)
 
 
 def times(gaps_s: list[float]) -> list[float]:
-    """When the events come."""
+    """The times at which the events come."""
     now, found = 1000.0, []
     for gap in gaps_s:
         now += gap
@@ -32,7 +32,7 @@ def times(gaps_s: list[float]) -> list[float]:
 
 @given(gaps, rates, bursts)
 def test_it_admits_what_a_bucket_of_tokens_does(gaps_s: list[float], rate: float, burst: int) -> None:
-    """Full at first, filled at the rate up to the burst, one token an event; who has to wait takes none."""
+    """The bucket is full at first and filled at the rate; an event that passes takes a token, another takes none."""
     limiter, tokens, last = RateLimiter(), float(burst), 0.0
     for now in times(gaps_s):
         tokens, last = min(burst, tokens + (now - last) * rate), now
@@ -43,7 +43,7 @@ def test_it_admits_what_a_bucket_of_tokens_does(gaps_s: list[float], rate: float
 
 @given(st.lists(st.floats(0, 5), max_size=100), st.floats(0.01, 1000), bursts)
 def test_no_interval_sees_more_than_the_burst_and_the_rate(gaps_s: list[float], rate: float, burst: int) -> None:
-    """Whenever one begins to count: at most burst + rate · t + 1."""
+    """In any stretch of t seconds at most burst + rate * t + 1 events pass."""
     limiter, limit = RateLimiter(), TenantLimit(rate, burst)
     admitted = [now for now in times(gaps_s) if limiter.admit("k", limit, now) == 0.0]
     for begin, first in enumerate(admitted):
@@ -53,7 +53,7 @@ def test_no_interval_sees_more_than_the_burst_and_the_rate(gaps_s: list[float], 
 
 @given(st.lists(st.floats(1, 3), max_size=100), st.floats(0.01, 1000), bursts, st.floats(0, 1e7))
 def test_a_key_under_its_rate_never_waits(factors: list[float], rate: float, burst: int, start: float) -> None:
-    """Also not after months, when a clock's floats are coarse."""
+    """Rounding does no harm, also not after months, when a clock's floats are coarse."""
     limiter, now = RateLimiter(), start
     for factor in factors:
         now += factor * (1 / rate + 1e-8)
@@ -62,7 +62,7 @@ def test_a_key_under_its_rate_never_waits(factors: list[float], rate: float, bur
 
 @given(st.floats(0.05, 0.99) | st.just(1.0), bursts, st.integers(2, 40))
 def test_who_waits_comes_back_one_after_the_other_at_the_rate(rate: float, burst: int, waiting: int) -> None:
-    """Told at once, they are told different times; with at most one a second, no two the same second."""
+    """Events that come at once are told different times; at one a second or less, no two the same second."""
     limiter, limit = RateLimiter(), TenantLimit(rate, burst)
     assert [limiter.admit("k", limit, 50.0) for _ in range(burst)] == [0.0] * burst
     delays = [limiter.admit("k", limit, 50.0) for _ in range(waiting)]
@@ -89,12 +89,12 @@ def drain(limit: TenantLimit, count: int, rounded: Callable[[float], float], fre
 
 
 def exactly(delay_s: float) -> float:
-    """At the very time."""
+    """An event that comes again exactly when it was told to passes."""
     return delay_s
 
 
 def as_sqs_does(delay_s: float) -> float:
-    """After whole seconds, and at most a quarter of an hour."""
+    """The hold queue rounds delays to whole seconds, and takes at most a quarter of an hour."""
     return min(900, ceil(delay_s))
 
 
@@ -105,7 +105,7 @@ def as_sqs_does(delay_s: float) -> float:
 def test_all_that_waits_passes_at_the_rate(
     rate: float, burst: int, count: int, rounded: Callable[[float], float]
 ) -> None:
-    """None is forgotten, no time is wasted; also when more wait than can pass in the longest delay there is."""
+    """Every event passes and no token is wasted, also when more wait than can pass in the longest delay."""
     passed = drain(TenantLimit(rate, burst), count, rounded)
     assert len(passed) == count
     assert 0.999 * (count - burst) <= rate * passed[-1] <= 1.05 * count
@@ -113,14 +113,14 @@ def test_all_that_waits_passes_at_the_rate(
 
 @pytest.mark.parametrize("overload", [1.5, 5])
 def test_those_that_wait_pass_too_while_new_ones_come(overload: float) -> None:
-    """At a multiple of the rate, the rate is used in full, and in the end everyone has passed."""
+    """Under a load of several times the rate, the rate is used in full, and in the end all have passed."""
     limit, count = TenantLimit(10, 10), 5000
     passed = drain(limit, count, as_sqs_does, fresh_s=1 / (10 * overload))
     assert 10 * passed[-1] <= 1.05 * count
 
 
 def test_everybody_is_told_a_time_that_sqs_can_keep() -> None:
-    """However many wait: none after the longest delay, and as many early in it as late."""
+    """However many wait, none is told more than the longest delay, and as many come early as late."""
     limiter, limit = RateLimiter(), TenantLimit(1, 1)
     limiter.admit("k", limit, 0.0)
     delays = [limiter.admit("k", limit, 0.0) for _ in range(5000)]
@@ -131,7 +131,7 @@ def test_everybody_is_told_a_time_that_sqs_can_keep() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 2)), max_size=80), rates, bursts)
 def test_keys_have_nothing_to_do_with_each_other(arrivals: list[tuple[str, float]], rate: float, burst: int) -> None:
-    """Each is answered as if it were alone."""
+    """Each key is answered as if it were alone."""
     limit, now = TenantLimit(rate, burst), 0.0
     together, alone = RateLimiter(), {key: RateLimiter() for key in "abc"}
     for key, gap in arrivals:
@@ -140,7 +140,7 @@ def test_keys_have_nothing_to_do_with_each_other(arrivals: list[tuple[str, float
 
 
 def test_keys_that_are_full_again_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ever new keys: as many buckets stay as are in use at a time, or the number that may."""
+    """With ever new keys, only the buckets in use stay, or as many as may be remembered."""
     monkeypatch.setattr(rates_module, "MAX_KEYS", 50)
     limiter, limit = RateLimiter(), TenantLimit(1, 1)
     for number in range(5000):
@@ -152,7 +152,7 @@ def test_keys_that_are_full_again_are_forgotten(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_forgetting_forgets_nothing_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a token just taken nor a time that somebody was told."""
+    """Pruning forgets neither a token just taken nor a time that an event was told."""
     monkeypatch.setattr(rates_module, "MAX_KEYS", 2)
     limiter, limit = RateLimiter(), TenantLimit(1, 5)
     for _ in range(5):

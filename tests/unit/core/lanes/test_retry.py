@@ -1,4 +1,4 @@
-"""What follows from each outcome."""
+"""What each outcome of an event leads to."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ POLICY = RetryPolicy(max_attempts=3, base_delay_s=2, max_delay_s=10)
 
 
 def event(attempt: int) -> Event:
-    """An event that the handler is asked about for the `attempt`-th time."""
+    """An event on its attempt number `attempt`."""
     return Event("e", "k", b"{}", attempt)
 
 
 def test_ok_settles() -> None:
-    """Nothing more to do."""
+    """After `ok` the event is settled."""
     assert decide(POLICY, event(1), Result(0, Outcome.OK), receives=1, jitter=0.5) == Settle()
 
 
 def test_rejected_is_dead_at_once() -> None:
-    """It can never succeed."""
+    """A rejected event can never succeed, so it is not tried again."""
     assert decide(POLICY, event(1), Result(0, Outcome.REJECTED, "corrupt"), receives=1, jitter=0.5) == ToDeadLetters(
         DeadLetterReason.REJECTED, "corrupt"
     )
 
 
 def test_failed_counts_and_dies_at_the_last_attempt() -> None:
-    """Two more tries, then the dead-letter queue."""
+    """A failed event gets two more attempts, and then goes to the dead-letter queue."""
     result = Result(0, Outcome.FAILED, "boom")
     assert decide(POLICY, event(1), result, receives=1, jitter=0.5) == ToHoldQueue(event(2), 1)
     assert decide(POLICY, event(2), result, receives=1, jitter=0.5) == ToHoldQueue(event(3), 2)
@@ -40,7 +40,7 @@ def test_failed_counts_and_dies_at_the_last_attempt() -> None:
 
 @given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
 def test_infrastructure_never_counts(attempt: int, jitter: float) -> None:
-    """However often: held, unchanged, for no longer than the policy says."""
+    """However often it happens, the event is held unchanged, for no longer than the policy says."""
     decision = decide(POLICY, event(attempt), Result(0, Outcome.RETRY), receives=1, jitter=jitter)
     assert isinstance(decision, ToHoldQueue)
     assert decision.event == event(attempt)
@@ -48,7 +48,7 @@ def test_infrastructure_never_counts(attempt: int, jitter: float) -> None:
 
 
 def test_infrastructure_that_stays_away_is_asked_less_and_less() -> None:
-    """The ceiling doubles with each time that the message comes, up to the highest."""
+    """The longest delay doubles each time that the message comes, up to the maximum."""
     retry = Result(0, Outcome.RETRY)
     delays = [decide(POLICY, event(1), retry, receives=n, jitter=0.999) for n in (1, 2, 3, 9, 10_000)]
     assert delays == [ToHoldQueue(event(1), seconds) for seconds in (2, 4, 8, 10, 10)]

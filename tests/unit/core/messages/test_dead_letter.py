@@ -1,4 +1,4 @@
-"""The envelope keeps all and always fits; what is decided about an entry."""
+"""The envelope keeps everything and always fits; and what is decided about an entry."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def event_entry(**more: Any) -> Entry:
 
 
 def test_an_envelope_keeps_everything() -> None:
-    """Reason, error, cell, generation, attempts, times, original body, attributes and group."""
+    """The envelope of an event has reason, error, cell, generation, attempts, times, body, attributes and group."""
     letter = of_event(
         Event("e", "k", b'{"x":1}', 4),
         Message("m", "r", '{"a": "b"}', 5, 1, {"trace": "t"}, group_id="g"),
@@ -74,7 +74,7 @@ def test_an_envelope_keeps_everything() -> None:
 
 
 def test_a_body_of_a_mebibyte_still_fits() -> None:
-    """JSON inside JSON grows; then the body is compressed."""
+    """JSON inside JSON grows; a body that no longer fits is compressed."""
     body = json.dumps({"text": '"\\' * 260_000})
     letter = of_message(
         Message("m", "r", body, 5, 1), reason="malformed", error="x" * 100_000, source="q", dead_at_ms=9
@@ -86,7 +86,7 @@ def test_a_body_of_a_mebibyte_still_fits() -> None:
 
 
 def test_a_body_that_hardly_compresses_still_fits() -> None:
-    """Packed bytes in base64, as producers put them into JSON: 4/3 of what gzip makes of it would be too much."""
+    """A body of random bytes in base64 is too large even when compressed, unless it is written in base85."""
     blob = b64encode(shake_256().digest(786_000)).decode()
     body = json.dumps({"blob": blob})
     assert len(body) <= 1024 * 1024
@@ -97,7 +97,7 @@ def test_a_body_that_hardly_compresses_still_fits() -> None:
 
 
 def test_of_an_event_with_a_pointer_the_pointer_is_kept() -> None:
-    """Not the body that it leads to: that may be larger than any queue takes."""
+    """An envelope holds the pointer and not the body, which may be larger than any queue takes."""
     event = Event("e", "k", b'{"large":1}', pointer=POINTER)
     letter = of_event(event, MESSAGE, reason="rejected", error="x", source="q", dead_at_ms=9)
     assert (letter.body, letter.pointer) == ("", POINTER)
@@ -106,7 +106,7 @@ def test_of_an_event_with_a_pointer_the_pointer_is_kept() -> None:
 
 
 def test_of_a_message_with_a_pointer_the_pointer_is_kept() -> None:
-    """The same for a message that holds no event."""
+    """A message that holds no event keeps its pointer too."""
     message = Message("m", "r", "fetched", 5, 1, {"ExtendedPayloadSize": "7"}, pointer=POINTER)
     letter = of_message(message, reason="malformed", error="x", source="q", dead_at_ms=9)
     assert (letter.body, letter.pointer) == ("", POINTER)
@@ -116,7 +116,7 @@ def test_of_a_message_with_a_pointer_the_pointer_is_kept() -> None:
 
 @given(body=BODY, event_id=NAME, key=NAME)
 def test_a_redriven_event_is_the_same_event_again(body: str, event_id: str, key: str) -> None:
-    """The router's parser finds the same id, key and body in it, before its first attempt."""
+    """After a redrive the parser finds the same id, key and body, before the first attempt."""
     died = Event(event_id, key, body.encode(), attempt=5, unanswered=(3, 4))
     letter = of_event(died, MESSAGE, reason="max_attempts", error="x", source="q", dead_at_ms=9)
     draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q")
@@ -128,7 +128,7 @@ def test_a_redriven_event_is_the_same_event_again(body: str, event_id: str, key:
 
 @given(body=TEXT, attributes=st.dictionaries(NAME, NAME))
 def test_a_redriven_message_is_what_it_was(body: str, attributes: dict[str, str]) -> None:
-    """Its body and its attributes, to the letter, and its group."""
+    """A whole message is redriven with its body, attributes and group unchanged."""
     message = Message("m", "r", body, 5, 1, attributes, group_id="tenant-1")
     letter = of_message(message, reason="malformed", error="x", source="q", dead_at_ms=9)
     draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q")
@@ -137,7 +137,7 @@ def test_a_redriven_message_is_what_it_was(body: str, attributes: dict[str, str]
 
 @given(key=NAME, group=st.text(max_size=200), event_id=st.text(max_size=200))
 def test_a_fifo_queue_gets_a_group_and_a_deduplication_id(key: str, group: str, event_id: str) -> None:
-    """As it takes them: at most 128 visible ASCII characters."""
+    """A FIFO queue takes groups of at most 128 visible ASCII characters, so others are hashed."""
     for each in (entry(event_id=event_id, partition_key=key, group_id=group), entry(group_id=group)):
         draft = redrive_draft(each, "q.fifo")
         for name in (draft.group_id, draft.dedup_id):
@@ -147,13 +147,13 @@ def test_a_fifo_queue_gets_a_group_and_a_deduplication_id(key: str, group: str, 
 
 
 def test_the_group_is_the_original_one_or_else_the_key() -> None:
-    """What one group kept in order stays in one group."""
+    """Events that one group kept in order stay in one group."""
     assert redrive_draft(event_entry(group_id="g"), "q.fifo").group_id == "g"
     assert redrive_draft(event_entry(), "q.fifo").group_id == "k"
 
 
 def test_each_death_has_its_own_deduplication_id() -> None:
-    """A repeated redrive of one death is the same, a later death of the same event is not."""
+    """A repeated redrive of one death has the same id; a later death of the same event has another."""
     first, again, later, other = [
         redrive_draft(event_entry(event_id=event_id, dead_at_ms=dead_at_ms), "q.fifo").dedup_id
         for event_id, dead_at_ms in [("e", 1), ("e", 1), ("e", 2), ("f", 1)]
@@ -163,7 +163,7 @@ def test_each_death_has_its_own_deduplication_id() -> None:
 
 
 def is_ours(queue: str, cell_id: str) -> bool:
-    """The source, and the hold queue of the cell."""
+    """The environment's own queues are the source and the hold queue of the cell."""
     return queue in ("home", f"{cell_id}-hold")
 
 
@@ -178,7 +178,7 @@ def is_ours(queue: str, cell_id: str) -> bool:
     ],
 )
 def test_an_entry_goes_back_to_its_source(source: str, cell_id: str, expected: str) -> None:
-    """Or, from a hold queue and from nowhere, to the source queue."""
+    """An entry goes to the queue that it names; from a hold queue or no queue, to the source queue."""
     assert destination(entry(source=source, cell_id=cell_id).letter, "home", is_ours) == expected
 
 
@@ -211,7 +211,7 @@ def packed(raw: bytes, **more: object) -> str:
     ],
 )
 def test_what_is_in_no_envelope_is_foreign(body: str) -> None:
-    """And never a crash; it is dead since it came, and goes back as it is."""
+    """A message in no envelope is read as a foreign letter, dead since it came, and goes back unchanged."""
     found = read(Message("entry", "r", body, 77, 1, {"a": "b"}, group_id="g"))
     assert (found.letter.reason, found.letter.dead_at_ms, found.name) == (DeadLetterReason.FOREIGN, 77, "entry")
     draft = redrive_draft(found, "q")
@@ -220,7 +220,7 @@ def test_what_is_in_no_envelope_is_foreign(body: str) -> None:
 
 @given(TEXT | BODY | st.binary().map(packed))
 def test_reading_never_raises(body: str) -> None:
-    """Whatever lies in the queue."""
+    """Any text in the queue can be read."""
     assert read(Message("entry", "r", body, 77, 1)).message.body == body
 
 
@@ -252,25 +252,25 @@ def test_reading_never_raises(body: str) -> None:
     ],
 )
 def test_a_filter_means_what_fulfils_all_of_it(where: Filter, expected: bool) -> None:
-    """Five seconds after the death."""
+    """Every filter is asked five seconds after the death."""
     assert where.matches(event_entry(), 15_000) is expected
 
 
 def test_times_beyond_all_bounds_are_no_trouble() -> None:
-    """In a forged envelope they may be anything."""
+    """In a forged envelope the fields may be anything."""
     assert Filter(newer_than_s=1).matches(entry(dead_at_ms=10**400), 0)
     assert Filter(older_than_s=1).matches(entry(dead_at_ms=-(10**400)), 0)
 
 
 def test_only_a_filter_without_anything_is_empty() -> None:
-    """A limit alone is a restriction too; so is an empty text."""
+    """A filter with a limit alone is not empty; nor is one with an empty text."""
     assert Filter().is_empty
     assert not Filter(limit=1).is_empty
     assert not Filter(key="").is_empty
 
 
 def test_a_filter_in_words() -> None:
-    """For the question before a drop."""
+    """The question before a drop names the filter in words."""
     assert str(Filter()) == "everything"
     text = str(Filter(reason="rejected", error="no rule", older_than_s=60, limit=3))
     assert text == "reason 'rejected', 'no rule' in its error, dead for more than 60 s, at most 3 of them"
@@ -281,12 +281,12 @@ def test_a_filter_in_words() -> None:
     [("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800), ("1w", 604_800), ("1d12h", 129_600), (" 2H ", 7200)],
 )
 def test_durations(text: str, seconds: int) -> None:
-    """As people write them."""
+    """Durations are written as people write them."""
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 h", "-2h", "2h1d", "1.5h", "٢h", "9999999999s", "2h\n2h"])
 def test_what_is_no_duration_is_said(text: str) -> None:
-    """With an example."""
+    """The error shows how to write a duration."""
     with pytest.raises(ValueError, match="write 90s"):
         parse_duration(text)

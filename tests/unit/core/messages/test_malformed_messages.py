@@ -1,4 +1,4 @@
-"""What no event can be made of: a reason for people, never a crash, and never a body that spoils another's batch."""
+"""A message that holds no event has a reason for people; it never crashes the parser or spoils a batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def records(*raw: str) -> str:
 
 
 def record(*, bucket: str = '"name":"b"', entity: str = '"key":"k"', more: str = "") -> str:
-    """A record whose objects have these members."""
+    """A record whose objects have these members, which may be there twice."""
     return f'{{"s3":{{"bucket":{{{bucket}}},"object":{{{entity}}}}}{more}}}'
 
 
@@ -132,7 +132,7 @@ NO_SNS = [
     ("body", "reason"), [*NO_TEXT, *NO_EVENT, *NO_NOTIFICATION, *NO_SNS], ids=lambda text: text[:40]
 )
 def test_nonsense_has_a_reason(body: str, reason: str) -> None:
-    """Nothing but MalformedMessageError, with a sentence for people, short enough to be read."""
+    """Nonsense raises MalformedMessageError with a sentence for people, short enough to be read."""
     with pytest.raises(MalformedMessageError, match=reason) as caught:
         PARSER.parse(message(body))
     assert len(str(caught.value)) < 400
@@ -168,7 +168,7 @@ TWICE = [
 
 @pytest.mark.parametrize("body", TWICE)
 def test_a_member_that_is_there_twice_is_ambiguous(body: str) -> None:
-    """One parser takes the first, another the last: what is routed by one is not what a cell's handler sees."""
+    """Of two members one parser takes the first, another the last, so router and handler could see different values."""
     for parser in PARSERS:
         with pytest.raises(MalformedMessageError, match=r"ambiguous: an object has the member '.*' twice"):
             parser.parse(message(body))
@@ -186,13 +186,13 @@ def test_a_member_that_is_there_twice_is_ambiguous(body: str) -> None:
     ],
 )
 def test_two_of_which_one_is_wrong_are_wrong(body: str) -> None:
-    """For whichever reason is found first."""
+    """A message with two faults is refused for the one that is found first."""
     with pytest.raises(MalformedMessageError):
         PARSER.parse(message(body))
 
 
 def test_the_same_name_in_different_objects_is_not_ambiguous() -> None:
-    """Nor is a value that looks like a name; those take the exact look and pass it."""
+    """A value that looks like a name is not ambiguous either; such bodies are decoded, and pass."""
     odd = record(bucket='"name":"key"', entity='"key":"name","eTag":"\\"key\\"","x":{"key":"k"}', more=',"name":"x"')
     (event,) = PARSER.parse(message(records(odd)))
     assert (event.partition_key, event.body) == ("key", odd.encode())
@@ -223,7 +223,7 @@ OURS = {ATTEMPT: "1", "event_id": "e", "partition_key": "p"}
     ],
 )
 def test_wrong_attributes_have_a_reason(attributes: dict[str, str], reason: str) -> None:
-    """A producer's, or someone else wrote into the hold queue."""
+    """Wrong attributes may be a producer's, or come from someone who wrote into the hold queue."""
     with pytest.raises(MalformedMessageError, match=reason):
         PARSER.parse(Message("m", "r", "{}", 0, 1, attributes))
 
@@ -232,18 +232,18 @@ def test_wrong_attributes_have_a_reason(attributes: dict[str, str], reason: str)
     "body", ["", "x", "[]", "5", '{"a":', '{"a":NaN}', "[" * 2000, '{"a":' * 600 + "1" + "}" * 600]
 )
 def test_a_held_body_is_checked_too(body: str) -> None:
-    """Any sender may write our attributes on a message of the source queue."""
+    """Any sender may put the hold queue's attributes on a message of the source queue."""
     with pytest.raises(MalformedMessageError):
         PARSER.parse(Message("m", "r", body, 0, 1, OURS))
 
 
 def nested(depth: int) -> str:
-    """A body of this depth."""
+    """A body that is nested to this depth."""
     return '{"tenant":"[[{{","x":' + "[" * (depth - 1) + "]" * (depth - 1) + "}"
 
 
 def test_a_body_may_be_nested_as_deeply_as_the_limit_says() -> None:
-    """And a worker still decodes it, in the deepest stack of its own."""
+    """A worker can still decode such a body, even from deep in its own stack."""
     (event,) = PARSER.parse(message(nested(MAX_DEPTH)))
     batched(event)
     with pytest.raises(MalformedMessageError, match="too deeply"):
@@ -261,7 +261,7 @@ json_values = st.recursive(
 @example('["{', 1)
 @example({"\\": '"['}, 1)
 def test_the_depth_is_the_depth(value: Any, limit: int) -> None:
-    """Brackets in texts don't count."""
+    """Brackets inside texts don't count as nesting."""
 
     def depth(value: Any) -> int:
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
@@ -350,7 +350,7 @@ def batched(*events: Event) -> protocol.EventBatch:
 def test_every_body_is_events_for_a_worker_or_a_reason(
     body: str, attributes: dict[str, str], parser: Parser, group_id: str | None, dedup_id: str | None
 ) -> None:
-    """Never another exception; and whatever is accepted leaves its neighbours in a batch whole."""
+    """No body raises another exception, and an accepted body leaves its neighbours in a batch whole."""
     try:
         events = parser.parse(Message("m", "r", body, 0, 1, attributes, group_id, dedup_id))
     except MalformedMessageError:

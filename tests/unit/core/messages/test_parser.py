@@ -1,4 +1,4 @@
-"""Messages → events: every shape that is understood, and how each event gets its key and its id."""
+"""Every kind of message that the parser understands, and how each event gets its key and its id."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fifo(body: str, dedup_id: str = "d", group_id: str = "g", **attributes: str)
 
 
 def only(message: Message, parser: Parser = PARSER) -> Event:
-    """The one event in it."""
+    """The one event in the message."""
     (event,) = parser.parse(message)
     return event
 
@@ -67,7 +67,7 @@ def bridged_s3(key: str, bucket: str = "logs", kind: str = "Object Created", **e
 
 
 def test_a_notification_has_an_event_for_each_record() -> None:
-    """Each keeps its own record as the body, byte for byte."""
+    """Each event has its own record as the body, byte for byte."""
     first, second = s3_record("AWSLogs/111111111111/a"), s3_record("AWSLogs/222222222222/b")
     events = PARSER.parse(message(json.dumps({"Records": [first, second]}, indent=1)))
     assert [event.partition_key for event in events] == ["111111111111", "222222222222"]
@@ -92,7 +92,7 @@ def test_a_notification_has_an_event_for_each_record() -> None:
     ],
 )
 def test_the_partition_key_of_an_object(key: str, partition: str) -> None:
-    """The account where the key has one in an AWSLogs/ path, else the bucket; so also through EventBridge."""
+    """It is the account in an AWSLogs/ path, else the bucket, and the same through EventBridge."""
     assert only(message(notification(s3_record(key)))).partition_key == partition
     if "%" not in key:
         assert only(message(bridged_s3(key))).partition_key == partition
@@ -110,7 +110,7 @@ def test_the_partition_key_of_an_object(key: str, partition: str) -> None:
     ],
 )
 def test_the_id_of_an_object_is_of_its_version(entity: dict[str, Any], name: str) -> None:
-    """S3 notifies at least once; the id is not of the message, and the same on whichever way it came."""
+    """S3 notifies at least once, so the id is that of the object's version, whichever way it came."""
     assert only(message(notification(s3_record("k", "b", **entity)))).event_id == name
     bridge_names = {"versionId": "version-id", "eTag": "etag", "sequencer": "sequencer"}
     detail = {bridge_names[key]: value for key, value in entity.items()}
@@ -118,7 +118,7 @@ def test_the_id_of_an_object_is_of_its_version(entity: dict[str, Any], name: str
 
 
 def test_keys_are_url_encoded_in_notifications_only() -> None:
-    """The same object has the same id and key."""
+    """An object has the same id and key whether its name comes encoded or not."""
     encoded = only(message(notification(s3_record("a+b%2B/caf%C3%A9", sequencer="1"))))
     plain = only(message(bridged_s3("a b+/café", sequencer="1")))
     assert encoded.event_id == plain.event_id == "logs/a b+/café#1."
@@ -126,7 +126,7 @@ def test_keys_are_url_encoded_in_notifications_only() -> None:
 
 
 def test_what_happens_to_a_version_later_is_another_event() -> None:
-    """Tags may be set twice on one version; only a delivery of the same is the same."""
+    """Tags may be set twice on one version; only a repeated delivery has the same id."""
 
     def ids(*names: str) -> set[str]:
         return {
@@ -140,19 +140,19 @@ def test_what_happens_to_a_version_later_is_another_event() -> None:
 
 
 def test_a_test_event_is_no_event() -> None:
-    """S3 sends one when the notification is set up, through SNS too."""
+    """S3 sends a test event when a notification is set up, through SNS too."""
     test = '{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"b"}'
     assert PARSER.parse(message(test)) == PARSER.parse(message(sns(test))) == []
 
 
 def test_an_sns_wrapping_is_taken_off() -> None:
-    """The event inside counts, and is the body."""
+    """The event inside the SNS notification counts, and becomes the body."""
     for inner in (notification(s3_record(KEY)), bridged_s3(KEY), '{"tenant": "t", "é\\n": "\\u00e9\\"Message\\""}'):
         assert PARSER.parse(message(sns(inner))) == PARSER.parse(message(inner))
 
 
 def test_attributes_inside_the_sns_wrapping_name_an_event() -> None:
-    """That is where SNS puts them; the queue's own come first, and ours are none of a publisher's business."""
+    """SNS puts attributes inside; the queue's own come first, and a publisher can't set the hold queue's attributes."""
     attributes = {
         "event_id": {"Type": "String", "Value": "i"},
         "partition_key": {"Type": "String", "Value": "p"},
@@ -167,7 +167,7 @@ def test_attributes_inside_the_sns_wrapping_name_an_event() -> None:
 
 
 def test_an_eventbridge_event_keeps_its_envelope() -> None:
-    """Its key is looked for in the detail, then in the envelope; its id is the envelope's."""
+    """Its key is looked for in the detail, then in the envelope; its id is that of the envelope."""
     body = bridged({"tenant": "t", "id": "not this", "account": "nor this"})
     assert only(message(body)) == Event("bridge-1", "t", body.encode())
     assert only(message(bridged({"x": 1}))).partition_key == "999999999999"
@@ -176,13 +176,13 @@ def test_an_eventbridge_event_keeps_its_envelope() -> None:
 
 
 def test_api_calls_on_s3_through_eventbridge_tell_of_no_object() -> None:
-    """They come from aws.s3 too, by way of CloudTrail."""
+    """API calls come from aws.s3 too, by way of CloudTrail, but describe no object."""
     body = bridged({"eventName": "PutBucketPolicy"}, "aws.s3", "AWS API Call via CloudTrail")
     assert only(message(body)) == Event("bridge-1", "999999999999", body.encode())
 
 
 def test_plain_json_by_the_default_order() -> None:
-    """partition_key, tenant_id, tenant, account_id, account; the id by event_id, id, then the message's."""
+    """Without a configuration the members KEY_MEMBERS and ID_MEMBERS are looked for in order, then the message id."""
     event = only(message('{"tenant": "t", "tenant_id": 7, "id": "e-1"}'))
     assert (event.partition_key, event.event_id) == ("7", "e-1")
     assert only(message('{"account": "a", "tenant": null, "tenant_id": ""}')).event_id == "m-1"
@@ -192,20 +192,20 @@ def test_plain_json_by_the_default_order() -> None:
 
 
 def test_attributes_of_the_producer_come_first() -> None:
-    """They win over what is in the body, of whatever kind it is."""
+    """Message attributes win over what is in the body, whatever kind of message it is."""
     for body in ('{"tenant": "t", "id": "e"}', bridged({"tenant": "t"}), bridged_s3(KEY), notification(s3_record(KEY))):
         event = only(message(body, partition_key="p", event_id="i"))
         assert (event.partition_key, event.event_id) == ("p", "i")
 
 
 def test_one_id_for_several_records_is_made_several() -> None:
-    """The cell would take all but the first for duplicates."""
+    """With one id for all records, the cell would take all but the first for duplicates."""
     events = PARSER.parse(message(notification(s3_record("a"), s3_record("b")), event_id="i"))
     assert [event.event_id for event in events] == ["i#0", "i#1"]
 
 
 def test_a_jmespath_of_ones_own() -> None:
-    """With match() for what hides in a path; for S3 records and whole EventBridge envelopes too."""
+    """A JMESPath may use match(), and works on S3 records and whole EventBridge envelopes too."""
     parser = Parser(Extraction("s3.object.key | match(@, 'tenants/([^/]+)/')", "s3.object.sequencer"))
     event = only(message(notification(s3_record("tenants/acme/x", sequencer="7"))), parser)
     assert (event.partition_key, event.event_id) == ("acme", "7")
@@ -215,7 +215,7 @@ def test_a_jmespath_of_ones_own() -> None:
 
 
 def test_what_a_jmespath_does_not_find_is_found_as_without_it() -> None:
-    """Null and the empty text are nothing; the number 0 is not."""
+    """Null and the empty text count as not found; the number 0 is found."""
     parser = Parser(Extraction("customer", "order"))
     event = only(message(notification(s3_record(KEY, sequencer="1"))), parser)
     assert (event.partition_key, event.event_id) == (ACCOUNT, f"logs/{KEY}#1.")
@@ -233,7 +233,7 @@ def test_what_a_jmespath_does_not_find_is_found_as_without_it() -> None:
     ],
 )
 def test_a_wrong_jmespath_is_wrong_at_once(path: str, reason: str) -> None:
-    """Not with the first message."""
+    """A wrong expression is refused when the parser is made, not with the first message."""
     with pytest.raises(ConfigError, match=reason):
         Parser(Extraction(path))
 
@@ -242,14 +242,14 @@ def test_a_wrong_jmespath_is_wrong_at_once(path: str, reason: str) -> None:
     "path", ["match(a, b)", "nosuch(a)", "length(n)", "max_by(l, &x)", "sum(l)", "match(n, '(x)')", "join(n, l)"]
 )
 def test_a_jmespath_that_does_not_fit_the_message_is_the_messages_fault(path: str) -> None:
-    """It goes to the dead-letter queue with the reason; it doesn't stop the router."""
+    """Such a message goes to the dead-letter queue with the reason; it doesn't stop the router."""
     body = '{"a": "text", "b": "(", "n": 5, "l": [{"x": 1}, {"x": "a"}, null]}'
     with pytest.raises(MalformedMessageError, match="can't be applied"):
         Parser(Extraction(path)).parse(message(body))
 
 
 def test_on_fifo_queues_the_group_is_the_key() -> None:
-    """Order is kept by group, so it comes before what the body says; not before what was said of the key outright."""
+    """Order is kept by group, so the group wins over the body, but not over an attribute or a configured path."""
     assert only(fifo('{"tenant": "t"}')).partition_key == "g"
     assert only(fifo('{"tenant": "t"}', partition_key="p")).partition_key == "p"
     assert only(fifo(bridged({"tenant": "t"}))).partition_key == "g"
@@ -258,13 +258,13 @@ def test_on_fifo_queues_the_group_is_the_key() -> None:
 
 
 def test_on_fair_queues_the_group_comes_last() -> None:
-    """It is there for fairness among senders; what the body says is more."""
+    """The group of a standard queue serves fairness among senders, so what the body says wins over it."""
     assert only(replace(message('{"tenant": "t"}'), group_id="g")).partition_key == "t"
     assert only(replace(message('{"x": 1}'), group_id="g")).partition_key == "g"
 
 
 def test_on_fifo_queues_the_deduplication_id_is_the_id() -> None:
-    """Within its group, and where the producer made it; a hash of the body is the same for two equal events."""
+    """The id counts within its group, unless it is the hash of the body, which two equal events share."""
     assert only(fifo("{}")).event_id == "g#d"
     assert only(fifo('{"id": "e"}')).event_id == "e"
     assert only(fifo("{}", hashlib.sha256(b"{}").hexdigest())).event_id == "m-1"
@@ -276,7 +276,7 @@ def test_on_fifo_queues_the_deduplication_id_is_the_id() -> None:
 
 
 def test_one_event_that_a_pointer_led_to_keeps_the_pointer() -> None:
-    """Also a large one; it travels on as the pointer, and comes back with its body."""
+    """The event, even a large one, travels on as the pointer and comes back with its body."""
     body = json.dumps({"tenant": "t", "text": "x" * 2 * 1024 * 1024})
     event = only(replace(message(body), pointer=POINTER))
     assert (event.body, event.pointer) == (body.encode(), POINTER)
@@ -287,7 +287,7 @@ def test_one_event_that_a_pointer_led_to_keeps_the_pointer() -> None:
 
 
 def test_an_event_that_is_not_all_of_the_payload_travels_itself() -> None:
-    """A pointer would lead to more than it; so it has to fit in a queue."""
+    """The pointer leads to more than the event, so the event itself has to fit in a message."""
     for body in (notification(s3_record(KEY)), sns('{"tenant": "t"}')):
         assert only(replace(message(body), pointer=POINTER)).pointer == ""
     large = notification({**s3_record(KEY), "more": "x" * 1024 * 1024})
@@ -300,7 +300,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 
 @given(texts, texts, st.integers(1, 99), st.lists(st.integers(1, 10**15), max_size=8))
 def test_an_event_survives_the_hold_queue(event_id: str, key: str, attempt: int, unanswered: list[int]) -> None:
-    """Whatever characters its id and key have."""
+    """An event survives the hold queue whatever characters its id and key have."""
     event = Event(event_id, key, b'{"a": [1, 2]}', attempt, tuple(unanswered))
     draft = held_draft(event, 3)
     assert PARSER.parse(Message("other", "r", draft.body, 0, 1, draft.attributes)) == [event]
@@ -309,7 +309,7 @@ def test_an_event_survives_the_hold_queue(event_id: str, key: str, attempt: int,
 
 
 def test_a_held_body_is_not_looked_into() -> None:
-    """Its key and id came with it: a notification's record, or a test event that someone held, is one event."""
+    """Its key and id came as attributes, so a held body that looks like a notification is still one event."""
     for body in (json.dumps(s3_record(KEY)), '{"Event": "s3:TestEvent"}', '{"Records": 5}', "{}"):
         held = message(body, **{ATTEMPT: "2", "event_id": "i", "partition_key": "p"})
         assert only(held) == Event("i", "p", body.encode(), 2)

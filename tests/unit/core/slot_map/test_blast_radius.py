@@ -1,4 +1,4 @@
-"""Blast radius: shares add up, and what is gone leaves its part to the others."""
+"""Blast radius: shares add up, and cells that are gone leave their part to the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEEN = {"cell-0000": Traffic(700, 10), "cell-0001": Traffic(100, 10), "cell-0002
 
 
 def test_a_cell_takes_its_slots_its_events_and_its_tenants() -> None:
-    """The worst first; a cell without traffic has keys all the same."""
+    """The largest comes first; a cell without traffic still has its keys."""
     found = blast_radii(MAP.counts(), SEEN, {cell_id: cell_id for cell_id in cell_ids(4)})
     assert [(r.name, r.keys, r.events, r.tenants) for r in found] == [
         ("cell-0000", 0.25, 0.7, 0.25),
@@ -26,7 +26,7 @@ def test_a_cell_takes_its_slots_its_events_and_its_tenants() -> None:
 
 
 def test_zones_take_what_their_cells_have() -> None:
-    """Cells that don't say where they are count together."""
+    """Cells whose zone is not known are counted together."""
     found = blast_radii(MAP.counts(), SEEN, {"cell-0000": "a", "cell-0001": "a", "cell-0002": "b"})
     assert [(r.name, r.keys, r.largest) for r in found] == [
         ("a", 0.5, 0.8),
@@ -36,14 +36,14 @@ def test_zones_take_what_their_cells_have() -> None:
 
 
 def test_routers_add_up_their_events_and_share_their_tenants() -> None:
-    """Every router sees nearly every tenant."""
+    """Events add up; tenants don't, since every router sees nearly every tenant."""
     assert combined_traffic([SEEN, {"cell-0001": Traffic(5, 30)}])["cell-0001"] == Traffic(105, 30)
     assert combined_traffic([]) == {}
 
 
 @given(st.integers(0, 3))
 def test_what_is_gone_leaves_all_it_had_to_the_others(gone: int) -> None:
-    """Events are kept, to rounding; the rest of the map is as it was."""
+    """No events are lost but for rounding, and the other slots keep their owners."""
     left = [cell_id for number, cell_id in enumerate(cell_ids(4)) if number != gone]
     owners = assign(MAP.owners, dict.fromkeys(left, 1.0))
     then = moved_traffic(MAP, owners, SEEN)

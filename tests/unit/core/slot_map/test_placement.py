@@ -32,7 +32,7 @@ POLICIES = st.builds(
 
 
 def founded(count: int = 6) -> SlotMap:
-    """An even map."""
+    """A slot map with even shares."""
     return SlotMap(1, wanted_owners(None, cell_ids(count), Policy()))
 
 
@@ -41,7 +41,7 @@ def founded(count: int = 6) -> SlotMap:
 def test_after_any_changes_shares_are_by_weight_and_cordoned_cells_get_nothing(
     policies: list[Policy], count: int
 ) -> None:
-    """After any changes: a draining cell owns nothing, a cordoned one no more than before, the others their share."""
+    """A draining cell owns nothing, a cordoned one no more than before, and the others their share."""
     owners = founded(count).owners
     for policy in policies:
         before, cells = Counter(owners), cell_ids(count)
@@ -61,7 +61,7 @@ def test_after_any_changes_shares_are_by_weight_and_cordoned_cells_get_nothing(
 @given(st.lists(POLICIES, min_size=2, max_size=2))
 @settings(deadline=None, max_examples=30)
 def test_moves_lead_to_what_is_wanted_and_touch_nothing_else(policies: list[Policy]) -> None:
-    """A few slots at a time, each slot once; what is wanted of the result is the result."""
+    """A move takes a few slots, each slot moves once, and in the end every slot is where it should be."""
     slot_map = founded()
     for policy in policies:
         if not set(CELLS) - policy.cordoned:
@@ -80,14 +80,14 @@ def test_moves_lead_to_what_is_wanted_and_touch_nothing_else(policies: list[Poli
 
 
 def test_a_cordon_alone_moves_nothing() -> None:
-    """Also when the cell has a slot more than others."""
+    """This holds also for a cell that has one slot more than others."""
     start = founded()
     for cell in CELLS:
         assert wanted_owners(start.owners, CELLS, Policy().with_cordon(cell)) == start.owners
 
 
 def test_nothing_moves_to_a_cell_that_is_not_able_to_take_it() -> None:
-    """The rest goes on."""
+    """What can move to other cells still moves."""
     slot_map = founded(4)
     wanted = wanted_owners(slot_map.owners, cell_ids(6), Policy())
     move = next_move(slot_map, wanted, {"k": "cell-0005"}, {"cell-0004"})
@@ -99,7 +99,7 @@ def test_nothing_moves_to_a_cell_that_is_not_able_to_take_it() -> None:
 @given(st.dictionaries(st.text(max_size=5), st.sampled_from(CELLS), max_size=8), st.text(max_size=5))
 @settings(deadline=None)
 def test_pins_win_over_slots_and_what_is_no_longer_pinned_goes_back(pins: dict[str, str], other: str) -> None:
-    """A pin that moves no key is in force at once; the others by a move; a key without one is where its slot is."""
+    """A pin that moves no key holds at once, others by a move; without a pin a key goes where its slot is."""
     start = founded()
     settled = with_pins(start, pins)
     assert all(settled.cell_of(key) == start.cell_of(key) for key in pins)
@@ -139,6 +139,6 @@ def test_a_moving_key_is_known_by_its_slot_or_its_name() -> None:
     ],
 )
 def test_what_makes_no_sense_is_named(policy: Policy, text: str) -> None:
-    """With what to do."""
+    """The reason says what is wrong with the policy, and what to do."""
     assert text in "\n".join(why_invalid(policy, CELLS))
     assert not list(why_invalid(Policy().with_pin("k", "cell-0001").with_weight("cell-0002", 2), CELLS))

@@ -1,4 +1,4 @@
-"""The slot map: even, stable, minimal in what it moves."""
+"""The slot map is even and stable, and moves as little as possible."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ JSON = st.recursive(
 
 
 def cell(number: int) -> str:
-    """Its id."""
+    """The id of a cell by its number."""
     return f"cell-{number:04d}"
 
 
@@ -71,7 +71,7 @@ def history(weights: Weights, changes: Sequence[Change]) -> Iterator[tuple[Weigh
 
 
 def exact_shares(weights: Mapping[str, Fraction]) -> Weights:
-    """Slots of each cell, were they divisible."""
+    """The exact share of each cell, as if slots were divisible."""
     total = sum(weights.values())
     return {name: SLOTS * weight / total for name, weight in weights.items()}
 
@@ -98,7 +98,7 @@ def least_moved(before: Owners, weights: Mapping[str, Fraction]) -> int:
 
 
 def moves(before: Owners, after: Owners) -> list[tuple[str, str]]:
-    """From where to where, of each slot that moves."""
+    """The old and new owner of each slot that moves."""
     return [(a, b) for a, b in zip(before, after, strict=True) if a != b]
 
 
@@ -109,7 +109,7 @@ def test_a_key_always_has_the_same_slot() -> None:
 
 @given(st.text("a1é/-", max_size=20), st.sampled_from(["", "pinned"]))
 def test_a_key_belongs_to_the_owner_of_its_slot_unless_it_is_pinned(key: str, pin: str) -> None:
-    """Other keys' pins don't matter."""
+    """The pins of other keys make no difference."""
     assert 0 <= slot_of(key) < SLOTS
     pins = {key + "?": "elsewhere"} | ({key: pin} if pin else {})
     assert SlotMap(1, NUMBERED, pins).cell_of(key) == (pin or str(slot_of(key)))
@@ -118,7 +118,7 @@ def test_a_key_belongs_to_the_owner_of_its_slot_unless_it_is_pinned(key: str, pi
 @given(SIZES)
 @settings(max_examples=30, deadline=None)
 def test_equal_cells_differ_by_one_slot_at_most(count: int) -> None:
-    """Up to a thousand cells."""
+    """This holds for up to a thousand cells."""
     counts = Counter(assign(None, even(count)))
     assert len(counts) == count
     assert max(counts.values()) - min(counts.values()) <= 1
@@ -153,7 +153,7 @@ def test_every_change_of_weighted_cells_keeps_shares_and_moves_the_least(
 
 
 def test_a_cell_whose_share_is_a_whole_number_has_exactly_that() -> None:
-    """Though it had more before, and others' shares leave slots over."""
+    """This holds though it had more before, and others' shares leave slots over."""
     weights = {"a": Fraction(1), "b": Fraction(1, 3), "c": Fraction(2, 3)}
     owners = assign(assign(None, weights | {"a": Fraction(2)}), weights)
     assert Counter(owners) == {"a": 8192, "b": 2731, "c": 5461}
@@ -175,7 +175,7 @@ def test_a_replacement_moves_no_slot(count: int, weights: list[Fraction], change
 def test_what_is_assigned_depends_on_nothing_but_owners_and_weights(
     count: int, changes: list[Change], seed: int
 ) -> None:
-    """Not on the order of the cells: every controller plans the same map."""
+    """The order of the cells makes no difference, so that every controller plans the same map."""
     for _, owners, after, assigned in history(even(count), changes):
         listed = list(after.items())
         Random(seed).shuffle(listed)
@@ -193,7 +193,7 @@ def test_a_weight_is_exactly_the_number_that_was_given(weights: list[float]) -> 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(0, 20), min_size=1, max_size=12))
 @settings(deadline=None)
 def test_a_weight_of_nothing_owns_nothing(weights: dict[str, int]) -> None:
-    """And somebody has to own the slots."""
+    """A cell of weight 0 owns no slot, and weights that are all 0 are refused."""
     if not any(weights.values()):
         with pytest.raises(ValueError, match="positive weight"):
             assign(None, weights)
@@ -217,18 +217,18 @@ SLOT_MAPS = st.builds(
 @given(SLOT_MAPS)
 @settings(max_examples=40, deadline=None)
 def test_a_slot_map_survives_the_wire(slot_map: SlotMap) -> None:
-    """With its pins and its move, as JSON."""
+    """A slot map survives JSON with its pins and its move."""
     assert SlotMap.from_wire(json.loads(json.dumps(slot_map.to_wire()))) == slot_map
 
 
 def test_a_map_of_as_many_cells_as_slots_survives_the_wire() -> None:
-    """More cells there can't be."""
+    """With as many cells as slots, every slot has a cell of its own."""
     assert SlotMap.from_wire(SlotMap(7, NUMBERED).to_wire()) == SlotMap(7, NUMBERED)
 
 
 @given(JSON)
 def test_what_is_no_slot_map_is_refused(wire: Any) -> None:
-    """Whatever JSON it is."""
+    """Any JSON that is no slot map raises a ValueError."""
     with pytest.raises(ValueError, match="not a slot map"):
         SlotMap.from_wire(wire)
 
@@ -239,7 +239,7 @@ WIRE = SlotMap(7, assign(None, {"cell-0000": 1, "cell-0001": 2.5})).to_wire()
 @given(st.sampled_from(sorted(WIRE)), JSON)
 @settings(deadline=None)
 def test_a_damaged_slot_map_is_refused_or_read_but_nothing_else(member: str, anything: Any) -> None:
-    """Any JSON in the place of any member: a ValueError, or a whole map that can be written again."""
+    """With any JSON in place of a member there is a ValueError, or a whole map that can be written again."""
     try:
         read = SlotMap.from_wire(WIRE | {member: anything})
     except ValueError:
@@ -249,7 +249,7 @@ def test_a_damaged_slot_map_is_refused_or_read_but_nothing_else(member: str, any
 
 @pytest.mark.parametrize("member", ["epoch", "cells", "owners"])
 def test_a_slot_map_without_one_of_its_parts_is_refused(member: str) -> None:
-    """Only pins and a move may be missing."""
+    """Only the pins and the move may be missing."""
     with pytest.raises(ValueError, match="not a slot map"):
         SlotMap.from_wire({key: value for key, value in WIRE.items() if key != member})
 
@@ -283,6 +283,6 @@ def test_a_slot_map_without_one_of_its_parts_is_refused(member: str) -> None:
     ids=lambda damage: str(damage)[:40],
 )
 def test_a_damaged_slot_map_is_refused(damage: dict[str, object]) -> None:
-    """Each of its parts may be wrong in many ways."""
+    """A fault in any of its parts is found."""
     with pytest.raises(ValueError, match="not a slot map"):
         SlotMap.from_wire(WIRE | damage)

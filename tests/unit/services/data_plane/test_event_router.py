@@ -35,7 +35,7 @@ def test_every_event_is_processed_once_and_deleted() -> None:
 
 
 def test_each_key_goes_to_the_cell_that_owns_it() -> None:
-    """And to no other."""
+    """A key's events go to the owner of its slot, and to no other cell."""
     world = World()
 
     async def story() -> None:
@@ -51,7 +51,7 @@ def test_each_key_goes_to_the_cell_that_owns_it() -> None:
 
 @pytest.mark.parametrize("results_before_death", [0, 1, 7])
 def test_a_crashed_cells_events_wait_and_are_processed_by_its_next_generation(results_before_death: int) -> None:
-    """Some answered, some in flight, some waiting: all of them once, none by another cell."""
+    """Answered, in flight or waiting at the death, each event is processed once, and none by another cell."""
     world = World()
     victim = world.owner("tenant-1")
 
@@ -117,7 +117,7 @@ def test_a_slow_cell_holds_up_no_other() -> None:
 
 
 def test_a_backlog_that_all_cells_share_waits_in_the_source() -> None:
-    """Copying it into hold queues would help nobody."""
+    """Copying the backlog into hold queues would help no cell."""
     world = World(cells=1, max_messages=100)
 
     async def story() -> None:
@@ -131,7 +131,7 @@ def test_a_backlog_that_all_cells_share_waits_in_the_source() -> None:
 
 
 def test_an_hour_without_cells_dead_letters_nothing() -> None:
-    """Infrastructure failures never count."""
+    """Failures of the infrastructure never count as attempts."""
     world = World()
 
     async def story() -> None:
@@ -150,7 +150,7 @@ def test_an_hour_without_cells_dead_letters_nothing() -> None:
 
 
 def test_a_poison_event_is_dead_lettered_at_max_attempts_and_nothing_else() -> None:
-    """With all that a person needs to know."""
+    """The dead letter says all that a person needs to know."""
     world = World(max_attempts=3)
     tries: Counter[str] = Counter()
 
@@ -200,7 +200,7 @@ def test_an_event_too_large_to_be_held_waits_in_its_own_queue_and_its_failures_c
 
 
 def test_rejected_and_malformed_go_to_the_dead_letter_queue_at_once() -> None:
-    """With their reasons; the original body is kept."""
+    """The dead letters have their reasons and the original bodies."""
     world = World()
     for cell in world.cells.cells.values():
         cell.behaviour = lambda event: Outcome.REJECTED if event.event_id == "e3" else Outcome.OK
@@ -220,7 +220,7 @@ def test_rejected_and_malformed_go_to_the_dead_letter_queue_at_once() -> None:
 
 
 def test_an_event_that_takes_longer_than_the_visibility_is_not_delivered_twice() -> None:
-    """It is kept hidden as long as it is here."""
+    """A message stays hidden as long as the router has it."""
     world = World(cells=1)
     world.cells.cells["cell-0000"].seconds = 200
 
@@ -297,7 +297,7 @@ def test_a_router_that_dies_at_any_moment_loses_nothing() -> None:
 
 
 def test_a_cell_that_refuses_gets_its_events_later() -> None:
-    """409 and 503 take nothing; the events wait."""
+    """After 409 or 503 the cell has taken nothing, and the events wait."""
     world = World(cells=1)
     world.cells.cells["cell-0000"].refuses = True
 

@@ -18,7 +18,7 @@ def numbers(world: World, cell_id: str, key: str, groups: int) -> list[int]:
 
 
 def assert_in_order(world: World, groups: int) -> None:
-    """No inversion in any group."""
+    """Check that no group has two events in the wrong order."""
     for number in range(groups):
         key = f"tenant-{number}"
         done = numbers(world, world.owner(key), key, groups)
@@ -45,7 +45,7 @@ def test_each_group_is_processed_in_order_and_groups_in_parallel() -> None:
 
 
 def test_a_failing_event_holds_up_its_group_alone_and_is_dead_lettered_at_max_attempts() -> None:
-    """Those behind it wait for it, and are done after it is dead."""
+    """The events behind it in its group wait, and are processed after it is dead-lettered."""
     world = World(fifo=True, max_attempts=3)
     tries: Counter[str] = Counter()
     before: list[str] = []
@@ -141,7 +141,7 @@ def test_random_failures_break_no_order() -> None:
 
 
 def test_a_malformed_message_of_a_group_goes_to_the_dead_letters_and_the_rest_goes_on() -> None:
-    """In order, too."""
+    """The rest of the group is still processed in order."""
     world = World(fifo=True)
 
     async def story() -> None:
@@ -157,7 +157,7 @@ def test_a_malformed_message_of_a_group_goes_to_the_dead_letters_and_the_rest_go
 
 
 def test_each_event_of_a_message_has_failures_of_its_own() -> None:
-    """What the first one needed is not counted against the second."""
+    """The failures of the first event are not counted against the second."""
     world = World(cells=1, fifo=True, max_attempts=3)
     tries: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""One queue's messages that are here, and the polls that bring them."""
+"""The messages of one queue that a router has, and the polls that bring them."""
 
 from __future__ import annotations
 

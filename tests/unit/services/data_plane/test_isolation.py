@@ -18,7 +18,7 @@ TENANTS = [f"tenant-{i}" for i in range(40)]
 
 
 def p99(latencies: list[float]) -> float:
-    """Of sorted latencies, nearest rank."""
+    """The nearest-rank quantile of sorted latencies."""
     return latencies[round(0.99 * (len(latencies) - 1))]
 
 
@@ -98,17 +98,17 @@ def test_a_key_never_has_more_in_flight_than_its_cap() -> None:
     world = World(cells=1)
     world.cells.cells["cell-0000"].seconds = 0.5
     world.registry.decided = replace(world.registry.decided.with_limit("a", TenantLimit(concurrency=3)), version=1)
-    flying: Counter[str] = Counter()
+    in_flight: Counter[str] = Counter()
     most: Counter[str] = Counter()
     cell = world.cells.cells["cell-0000"]
 
     def time_of(event: Event) -> float:
-        flying[event.partition_key] += 1
-        most[event.partition_key] = max(most[event.partition_key], flying[event.partition_key])
+        in_flight[event.partition_key] += 1
+        most[event.partition_key] = max(most[event.partition_key], in_flight[event.partition_key])
         return 0.5
 
     def behaviour(event: Event) -> Outcome:
-        flying[event.partition_key] -= 1
+        in_flight[event.partition_key] -= 1
         return Outcome.OK
 
     cell.time_of_event, cell.behaviour = time_of, behaviour

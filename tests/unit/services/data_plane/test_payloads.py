@@ -1,4 +1,4 @@
-"""Pointers: which are followed, and what becomes of the message."""
+"""Which S3 pointers are followed, and what becomes of the message."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pointer(bucket: str = "payloads", key: str = "k") -> str:
 
 
 def resolved(body: str, store: MemoryPayloads, config: PayloadConfig = CONFIG) -> Message:
-    """The message after its pointer was followed."""
+    """Resolve the message: return it after its pointer was followed."""
     return run(Payloads(config, store).resolve(message(body)))
 
 
@@ -49,7 +49,7 @@ def holding(payload: bytes, key: str = "k") -> MemoryPayloads:
 
 @pytest.mark.parametrize("body", [JAVA, PYTHON, LEGACY, SHADED, "\n " + JAVA, pointer()])
 def test_the_pointers_of_every_library_are_known(body: str) -> None:
-    """With the attribute beside them or without: held messages have lost it."""
+    """Pointers are known with or without the attribute beside them, which held messages have lost."""
     assert pointer_of(message(body)) == S3Pointer("payloads", "k")
     assert pointer_of(message(body, ExtendedPayloadSize="9")) == S3Pointer("payloads", "k")
 
@@ -68,7 +68,7 @@ def test_the_pointers_of_every_library_are_known(body: str) -> None:
     ],
 )
 def test_other_bodies_are_no_pointers(body: str) -> None:
-    """Also beside the attribute: a message that was redriven may have its payload again."""
+    """This holds also with the attribute beside them: a redriven message may have its payload again."""
     store = MemoryPayloads()
     assert pointer_of(message(body, ExtendedPayloadSize="9")) is None
     unresolved = message(body)
@@ -99,7 +99,7 @@ def test_other_bodies_are_no_pointers(body: str) -> None:
     ],
 )
 def test_a_pointer_that_may_not_be_followed_is_not(body: str, reason: str) -> None:
-    """Nothing was read, whatever the message said."""
+    """Such a pointer is refused with a reason, and nothing is read."""
     store = holding(b"{}")
     with pytest.raises(MalformedMessageError, match=reason) as caught:
         resolved(body, store)
@@ -108,13 +108,13 @@ def test_a_pointer_that_may_not_be_followed_is_not(body: str, reason: str) -> No
 
 
 def test_without_a_bucket_no_pointer_is_accepted() -> None:
-    """And the reason says what to set."""
+    """The reason says which setting would accept it."""
     with pytest.raises(MalformedMessageError, match=r"s3://payloads/k: set source\.payload_bucket"):
         resolved(JAVA, holding(b"{}"), PayloadConfig())
 
 
 def test_the_payload_becomes_the_body_and_the_pointer_is_remembered() -> None:
-    """Everything else stays; the event travels on as its pointer, and is itself again when it comes back."""
+    """The rest of the message stays; its event travels as the pointer, and has its body again when it comes back."""
     payload = '{"tenant": "é", "text": "' + "x" * 500 + '"}'
     store = holding(payload.encode())
     found = resolved(PYTHON, store)
@@ -130,7 +130,7 @@ def test_the_payload_becomes_the_body_and_the_pointer_is_remembered() -> None:
 
 
 def test_a_pointer_in_a_payload_is_not_followed() -> None:
-    """One step is all; else a sender could have it read for ever."""
+    """Only one pointer is followed; otherwise a sender could make the router read for ever."""
     with pytest.raises(MalformedMessageError, match="an S3 pointer, not resolved"):
         Parser(Extraction()).parse(resolved(JAVA, holding(JAVA.encode())))
 
@@ -145,14 +145,14 @@ def test_a_pointer_in_a_payload_is_not_followed() -> None:
     ],
 )
 def test_a_payload_that_is_none_has_a_reason(payload: bytes | None, reason: str) -> None:
-    """It names the object."""
+    """The reason names the object."""
     store = MemoryPayloads() if payload is None else holding(payload)
     with pytest.raises(MalformedMessageError, match=reason):
         resolved(JAVA, store)
 
 
 def test_a_store_that_fails_is_no_fault_of_the_message() -> None:
-    """It comes again."""
+    """The message is given back and comes again."""
     store = holding(b"{}")
     store.failure = SourceUnavailableError("AccessDenied")
     with pytest.raises(SourceUnavailableError, match="AccessDenied"):
@@ -195,7 +195,7 @@ pointer_like = st.tuples(
 @example('["\ud800.PayloadS3Pointer"]')
 @example("[.PayloadS3Pointer")
 def test_any_body_is_resolved_or_malformed(body: str) -> None:
-    """Nothing else, and nothing is read but the one bucket."""
+    """No body has another effect, and nothing is read but the one bucket."""
     store = MemoryPayloads()
     with contextlib.suppress(MalformedMessageError):
         assert resolved(body, store).body == body

@@ -11,13 +11,13 @@ from tests.support.router_world import World
 
 
 def pointer(key: str, bucket: str = "payloads") -> str:
-    """As the extended client library writes it."""
+    """A pointer as the extended client library writes it."""
     where = {"s3BucketName": bucket, "s3Key": key}
     return json.dumps(["software.amazon.payloadoffloading.PayloadS3Pointer", where])
 
 
 def put(world: World, name: str, tenant: str) -> str:
-    """A large body in S3; what the queue gets instead."""
+    """Put a large body into S3; return what the queue gets instead."""
     world.objects.objects["payloads", name] = json.dumps(
         {"event_id": name, "tenant": tenant, "x": "x" * 2**20}
     ).encode()
@@ -26,7 +26,7 @@ def put(world: World, name: str, tenant: str) -> str:
 
 
 def test_a_body_in_s3_reaches_its_cell_and_only_its_pointer_waits() -> None:
-    """Also through the hold queue and the dead-letter queue: neither ever carries the large body."""
+    """Neither the hold queue nor the dead-letter queue ever carries the large body."""
     world = World(cells=1, max_attempts=2)
     bodies: dict[str, int] = {}
 
@@ -55,7 +55,7 @@ def test_a_body_in_s3_reaches_its_cell_and_only_its_pointer_waits() -> None:
 
 
 def test_s3_out_of_reach_delays_and_loses_nothing_and_breaks_no_order() -> None:
-    """In a FIFO queue what follows in the group waits too."""
+    """In a FIFO queue, the events behind it in its group wait too."""
     world = World(cells=2, fifo=True)
 
     async def story() -> None:

@@ -1,4 +1,4 @@
-"""Keys that kill their cell, or always fail: they are isolated, their cell goes on."""
+"""Keys that kill their cell, or always fail, are isolated, and their cell goes on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_key_that_kills_two_instances_is_quarantined_and_no_other() -> None:
 
 
 def test_two_deadly_keys_are_both_found_and_nobody_with_them() -> None:
-    """Suspects go alone: it is known of which one the instance died."""
+    """Suspects go alone, so it is known which of them the instance died of."""
     world = World(cells=1)
     keys = world.keys_of("cell-0000", 16)
     world.cells.cells["cell-0000"].kills = {keys[0], keys[9]}
@@ -83,7 +83,7 @@ def test_what_one_router_saw_of_a_key_another_knows() -> None:
 
 
 def test_a_quarantined_key_is_released_by_time_and_its_events_processed() -> None:
-    """By then somebody has mended what was wrong."""
+    """The key's events are processed after its time, since by then the fault is mended."""
     world = World(cells=1, quarantine_s=120)
     (key, *_) = keys = world.keys_of("cell-0000", 4)
     world.cells.cells["cell-0000"].kills = {key}
@@ -105,7 +105,7 @@ def test_a_quarantined_key_is_released_by_time_and_its_events_processed() -> Non
 
 
 def test_a_key_released_by_hand_goes_on_soon() -> None:
-    """Within a sweep, not when its time would have been up."""
+    """Its events go on within one sweep, not when its time would have been up."""
     world = World(cells=1, quarantine_s=0)
     (key, *_) = keys = world.keys_of("cell-0000", 4)
     world.cells.cells["cell-0000"].kills = {key}
@@ -150,7 +150,7 @@ def test_a_key_whose_every_event_fails_is_quarantined_while_its_neighbours_go_on
 
 
 def test_a_cell_where_everything_fails_has_no_bad_key() -> None:
-    """Then it is the cell: its events are dead-lettered at max_attempts, and no key is blamed."""
+    """The cell is at fault then: its events are dead-lettered at max_attempts, and no key is blamed."""
     world = World(cells=1, max_attempts=3)
     world.cells.cells["cell-0000"].behaviour = lambda _: Outcome.FAILED
 
@@ -187,7 +187,7 @@ def test_one_bad_event_of_a_good_key_is_dead_lettered_and_the_key_goes_on() -> N
 
 
 def test_quarantine_works_while_the_registry_is_away() -> None:
-    """At once here; written when the registry is back."""
+    """The key is in quarantine here at once; the registry learns of it when it is back."""
     world = World(cells=1, max_attempts=3)
     (key, *_) = keys = world.keys_of("cell-0000", 5)
     world.cells.cells["cell-0000"].behaviour = lambda e: Outcome.FAILED if e.partition_key == key else Outcome.OK

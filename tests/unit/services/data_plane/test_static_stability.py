@@ -1,4 +1,4 @@
-"""The registry dies, is frozen, emptied or older than it was: cells go on, nobody is evicted, and it becomes whole."""
+"""The registry dies, hangs, is emptied or restored to an older state: cells go on, and it becomes whole again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHOLE_S = 15  # P6: so long after its return the registry is what it was
 
 
 def each_once(world: ControlWorld) -> None:
-    """Every event had its effect once."""
+    """Check that every event had its effect once."""
     assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
     assert len(world.dead) == 0
 
@@ -58,7 +58,7 @@ def test_a_registry_that_is_away_for_ten_minutes_is_not_missed() -> None:
 
 @pytest.mark.parametrize("who_remembers", ["controllers", "routers"])
 def test_an_emptied_registry_is_put_back(who_remembers: str) -> None:
-    """By the leader; by the routers when every controller has been started anew. No key moves, nothing is launched."""
+    """The leader puts it back, or the routers when all controllers were restarted. No key moves."""
     world = ControlWorld(3)
 
     async def restarted(control: list[Process]) -> None:

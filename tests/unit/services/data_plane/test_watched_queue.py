@@ -1,4 +1,4 @@
-"""A queue that can't be used is told of once, and once when it can be again."""
+"""A queue that can't be used is reported once, and once more when it can be used again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GONE = SourceMissingError("there is no such queue")
 
 
 class Faulty(MemorySource):
-    """Every call fails as it is told."""
+    """A queue whose every call fails with the given fault."""
 
     fault: SourceUnavailableError | None = None
 
@@ -29,7 +29,7 @@ class Faulty(MemorySource):
 
 
 class Rig:
-    """A watched queue, and what it tells."""
+    """A watched queue, and the records of what it reports."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -38,7 +38,7 @@ class Rig:
         self.queue = WatchedQueue(self.inner, self.clock, self.notes)
 
     async def poll(self, fault: SourceUnavailableError | None, times: int = 1) -> None:
-        """Receive so often, a second apart."""
+        """Receive so many times, a second apart."""
         self.inner.fault = fault
         for _ in range(times):
             with contextlib.suppress(SourceUnavailableError):
@@ -47,7 +47,7 @@ class Rig:
 
 
 def test_it_is_the_queue_that_it_watches() -> None:
-    """In every call."""
+    """Every call goes through to the queue unchanged."""
     rig = Rig()
 
     async def story() -> None:
@@ -68,7 +68,7 @@ def test_it_is_the_queue_that_it_watches() -> None:
 
 @pytest.mark.parametrize("call", ["receive", "send", "delete", "set_visibility"])
 def test_every_call_is_watched(call: str) -> None:
-    """And its error is the queue's own."""
+    """Every call reports a fault, and raises the queue's own error."""
     rig = Rig()
 
     async def story() -> None:
@@ -86,7 +86,7 @@ def test_every_call_is_watched(call: str) -> None:
 
 
 def test_a_fault_is_told_once_and_its_end_once() -> None:
-    """The end, when it has gone well for a while."""
+    """The end is reported when calls have worked for a while."""
     rig = Rig()
 
     async def story() -> None:
@@ -103,7 +103,7 @@ def test_a_fault_is_told_once_and_its_end_once() -> None:
 
 
 def test_another_fault_is_told_too() -> None:
-    """A server that was away is there again, and has forgotten the queue."""
+    """A server may come back and have forgotten the queue, which is another fault."""
     rig = Rig()
 
     async def story() -> None:
@@ -118,7 +118,7 @@ def test_another_fault_is_told_too() -> None:
 
 
 def test_where_every_second_call_fails_that_is_one_fault() -> None:
-    """And no end of it."""
+    """While every second call fails, no end of the fault is reported."""
     rig = Rig()
 
     async def story() -> None:
@@ -131,7 +131,7 @@ def test_where_every_second_call_fails_that_is_one_fault() -> None:
 
 
 def test_every_queue_of_a_router_is_watched() -> None:
-    """Source, dead letters, quarantine and hold queues; nothing is lost by their absence."""
+    """Source, dead-letter, quarantine and hold queues are reported, and nothing is lost by their absence."""
     world = World(cells=2)
     world.source, world.dead, world.quarantine = (Faulty(name, world.clock) for name in ("source", "dead", "aside"))
     world.holds = {cell: Faulty(f"hold-{cell}", world.clock) for cell in world.cell_ids}
