@@ -80,12 +80,10 @@ class Lane(Generic[T]):
 
     def room_for_held(self) -> int:
         """How many more items may come from the hold queue: half a share is theirs, which new items can't use."""
+        if self.bytes >= 2 * self.limits.share_bytes:
+            return 0
         from_hold = self._queue.from_hold + len(self._suspects)
-        return (
-            max(self.room(), self.limits.share_events // 2 - from_hold)
-            if self.bytes < 2 * self.limits.share_bytes
-            else 0
-        )
+        return max(self.room(), self.limits.share_events // 2 - from_hold)
 
     def passable(self, now: float) -> bool:
         """Whether items can be sent: there is an instance, it is not ejected, and no recent failure shuts the path."""
