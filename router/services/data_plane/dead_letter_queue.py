@@ -50,7 +50,7 @@ class DeadLetterQueue:
         self._put(letter, reason, inbox, received)
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write what is put, until cancelled."""
         await self._forwarder.run()
 
     async def drained(self) -> None:
