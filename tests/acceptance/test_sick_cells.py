@@ -1,4 +1,4 @@
-"""Sick cells on real processes (P4, P5): workload and shared trouble, slow answers, garbage, a component, deaths.
+"""Sick cells on real processes (P4, P5): shared trouble, slow answers, garbage, a component, deaths.
 
 One system for all: each fault strikes another cell, or one that has not been replaced. Bounds of time are generous:
 how fast it is says `script/bench promises`.
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.support.aio import until
-from tests.support.infirmary import COST_S, Infirmary, now_ms, pause
+from tests.support.infirmary import Infirmary, now_ms, pause
 from tests.support.sick_stories import TO_SERVE_S, ladder, replaced
 
 pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells, and how soon they are found
@@ -29,21 +29,6 @@ async def nobody_is_evicted(infirmary: Infirmary, trouble: Callable[[], Awaitabl
     await pause(LONG_ENOUGH_S)
     assert await infirmary.generations() == before
     assert ladder(await infirmary.audit(began_ms)) == []
-
-
-def test_a_tenant_that_gets_heavy_evicts_nobody(in_infirmary: Play) -> None:
-    """Its events take fifteen times as long from now on: it has most of its cell's time, and the cell stays."""
-
-    async def story(infirmary: Infirmary) -> None:
-        heavy = infirmary.keys[0]
-
-        async def gets_heavy() -> None:
-            infirmary.cost_s[heavy] = 15 * COST_S
-
-        await nobody_is_evicted(infirmary, gets_heavy)
-        infirmary.cost_s.clear()
-
-    in_infirmary(story)
 
 
 def test_cells_that_are_all_slow_evict_nobody(in_infirmary: Play) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.registry import Snapshot
-from router.core.slot_map.slots import NO_MOVE, SlotMap
+from router.core.slot_map.slots import SlotMap
 from tests.support.aio import until
 from tests.support.system import System
 
@@ -61,14 +60,6 @@ async def generations(system: System) -> dict[str, int]:
 async def place(system: System, key: str) -> dict[str, Any]:
     """Return what `where --json` says of a key."""
     return dict(json.loads(await cli(system, "where", key, "--json")))
-
-
-def in_order(system: System) -> bool:
-    """Tell whether the effects of every key came in the order in which its events were sent."""
-    order = defaultdict(list)
-    for deed in system.deeds():
-        order[system.key_of[deed["event"]]].append(int(deed["event"][1:]))
-    return all(numbers == sorted(numbers) for numbers in order.values())
 
 
 def test_cells_are_added_and_taken_away_by_a_command(on_system: Callable[..., System]) -> None:
@@ -131,37 +122,6 @@ def test_a_key_is_pinned_and_unpinned_and_what_makes_no_sense_is_refused(on_syst
         assert "no controller leads" in await cli(system, "apply", "cordon", "cell-0000", code=1)
 
     on_system(story)
-
-
-def test_a_move_goes_on_when_the_leader_and_a_router_die(on_system: Callable[..., System]) -> None:
-    """With FIFO and both killed, the next leader ends the move; nothing is lost, and every key's order holds."""
-
-    async def story(system: System) -> None:
-        doomed, _ = await system.router(), await system.router()
-        loading = asyncio.create_task(load(system, 25))
-        second = await system.controller()
-        await cli(system, "apply", "drain", "cell-0001")
-
-        async def moving() -> bool:
-            return (await look(system)).move is not NO_MOVE
-
-        await until(moving, "slots are moving")
-        system.leader.process.kill()
-        doomed.process.kill()
-
-        async def drained() -> bool:
-            return (await look(system)).cells() == {"cell-0000"}
-
-        await until(drained, "the cell is drained", 60)
-        assert await second.serves_all()
-        await loading
-        await system.done(set(system.sent), 90)
-        code, _ = await second.signalled(signal.SIGTERM)
-        assert code == 0
-
-    system = on_system(story, fifo=True, source_visibility_s=6)
-    assert in_order(system)
-    assert set(system.sent) == {deed["event"] for deed in system.deeds()}
 
 
 def test_a_cell_that_dies_takes_nothing_of_another_with_it(on_system: Callable[..., System]) -> None:
