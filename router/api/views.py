@@ -92,7 +92,7 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, newest: Conditi
         shift=found.shift if found is not None else None,
         canary_s=found.canary_s if found is not None else None,
         rung=cell.treatment.rung,
-        why=cell.treatment.why or None,
+        why=cell.treatment.why,
         why_untreated=condition.why_untreated if condition is not None else None,
         ejected=policy.ejects(cell),
         frozen=cell.cell_id in policy.frozen,

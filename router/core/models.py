@@ -105,7 +105,7 @@ class Result:
 
     index: int  # of the event in its batch, from 0
     outcome: Outcome
-    reason: str = ""  # for people
+    reason: Reason | None = None  # it was not processed
     duplicate: bool = False  # the cell had processed it before
     contact: Contact = Contact.ANSWERED
     waited_s: float = 0.0  # seconds in the cell, for a free place
@@ -163,7 +163,7 @@ class Treatment:
     since_ms: int = 0  # when it came to this rung
     generation: int = 0  # of the sick instance
     verdict: str = ""
-    why: str = ""  # the evidence in words; while GUARDED, the guard
+    why: Reason | None = None  # the evidence in words; while GUARDED, the guard
     ejected: bool = False  # it gets no events, since it would not process them
 
 

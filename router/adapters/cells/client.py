@@ -73,7 +73,7 @@ async def _results(response: aiohttp.ClientResponse, count: int, patience_s: flo
         yield Result(
             found.index,
             Outcome(found.outcome.value),
-            (found.reason or "")[: protocol.MAX_REASON_CHARS],
+            (found.reason or "")[: protocol.MAX_REASON_CHARS] or None,
             found.duplicate,
             waited_s=_plausible(found.waited_s, patience_s),
         )

@@ -209,10 +209,10 @@ def _is_again(given: Circumstances) -> bool:
     return bool(replaced_at_ms) and given.now_ms - replaced_at_ms < AGAIN_MS
 
 
-def _begun(given: Circumstances, rung: Rung, why: str = "") -> Treatment:
+def _begun(given: Circumstances, rung: Rung, why: Reason | None = None) -> Treatment:
     """A treatment of the present instance, with the detector's rule as its evidence."""
     assessment = given.assessment
-    evidence = "; ".join(filter(None, [assessment.rule, why]))
+    evidence = "; ".join(filter(None, [assessment.rule, why])) or None
     return Treatment(
         rung, given.now_ms, given.record.generation, assessment.verdict, evidence, ejected=_is_useless(given)
     )

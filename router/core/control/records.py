@@ -114,7 +114,7 @@ def fenced(record: CellRecord, epoch: int) -> Transition:
 def put_on_rung(record: CellRecord, treatment: Treatment) -> Transition:
     """Write down the rung that a cell gets onto, before the rung's work is done: the next leader goes on there."""
     ejected = "ejected: " if treatment.ejected and not record.treatment.ejected else ""
-    why = f"{ejected}{treatment.why}" or "nothing is wrong with it any more"
+    why = f"{ejected}{treatment.why or ''}" or "nothing is wrong with it any more"
     return Transition(replace(record, treatment=treatment), RUNG_ACTIONS[treatment.rung], why)
 
 

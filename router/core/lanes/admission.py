@@ -103,7 +103,7 @@ class Admission:
         count = self.poison.failed(event.partition_key, event.event_id, successes)
         if count < max_failures:
             return None
-        return f"failed {count} times in a row, while other keys of its cell did not: {result.reason:.200}"
+        return f"failed {count} times in a row, while other keys of its cell did not: {result.reason or '':.200}"
 
     def _limited(self, key: str, limit: TenantLimit, waiting: int, now: float) -> ToLane | OverLimit:
         if limit.concurrency and waiting >= max(self._waiting_share(), limit.concurrency):

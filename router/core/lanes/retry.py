@@ -52,9 +52,9 @@ def decide(
         case Outcome.OK:
             return Settle()
         case Outcome.REJECTED:
-            return ToDeadLetters(DeadLetterReason.REJECTED, result.reason)
+            return ToDeadLetters(DeadLetterReason.REJECTED, result.reason or "")
         case Outcome.FAILED if event.attempt >= policy.max_attempts:
-            return ToDeadLetters(DeadLetterReason.MAX_ATTEMPTS, result.reason)
+            return ToDeadLetters(DeadLetterReason.MAX_ATTEMPTS, result.reason or "")
         case Outcome.FAILED:
             return ToHoldQueue(replace(event, attempt=event.attempt + 1), delay_s(policy, event.attempt, jitter))
         case Outcome.RETRY:

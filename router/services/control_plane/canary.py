@@ -34,7 +34,7 @@ def canary_through(client: CellClient) -> Canary:
         try:
             async with asyncio.timeout(within_s):
                 async for result in client.process(target, [_CANARY]):
-                    return None if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason}"
+                    return None if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason or ''}"
         except (CellUnavailableError, CellRefusedError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
         return "no answer"
