@@ -111,7 +111,7 @@ def test_an_instance_that_does_not_hear_is_killed_after_its_grace(rigs: Rigs) ->
             provisioner = await rig.provisioner()
             await provisioner.launch(CELL, 1)
             await serving(rig)
-            rig.freeze(CELL, 1)
+            rig.hang(CELL, 1)
             await provisioner.stop(CELL, 1)
             seen = await view(provisioner)
             assert seen is not None

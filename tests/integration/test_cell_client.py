@@ -1,4 +1,4 @@
-"""The router's side of the wire: what it believes of a cell's answers."""
+"""The router's client of cells: which waiting times it believes from a cell's answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.aio import run
 
 
 async def waited(line: bytes) -> float:
-    """What a client with an event timeout of 60 s reads of this result line."""
+    """Return the waiting time that a client with an event timeout of 60 s reads from this result line."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -34,6 +34,6 @@ async def waited(line: bytes) -> float:
     [("", 0), (',"waited_s":1.5', 1.5), (',"waited_s":-1', 0), (',"waited_s":1e300', 0), (',"waited_s":66', 0)],
     ids=["nothing", "a wait", "negative", "huge", "longer than the call may last"],
 )
-def test_a_wait_is_believed_when_it_can_be_true(said: str, believed: float) -> None:
-    """Latency less a wait that nobody waited would make a slow cell look well."""
+def test_a_waiting_time_is_believed_only_when_it_is_possible(said: str, believed: float) -> None:
+    """The router subtracts the wait from the latency, so a false wait would make a slow cell look healthy."""
     assert run(waited(f'{{"index":0,"outcome":"ok"{said}}}'.encode())) == believed

@@ -1,4 +1,4 @@
-"""What a cell has in AWS is made, and made anew where it has gone."""
+"""Missing AWS resources of a cell are created, and created again after somebody deleted them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROLE = "arn:aws:iam::000000000000:role/firehose"
 
 @dataclass(frozen=True)
 class Aws:
-    """The clients, and the names of what a cell has there."""
+    """AWS clients, and the names of a cell's resources."""
 
     sqs: Any
     s3: Any
@@ -34,26 +34,26 @@ class Aws:
     names: ResourceNames
 
     def resources(self) -> AwsCellResources:
-        """On these clients."""
+        """Return resources that use these clients."""
         return AwsCellResources(self.names, self.sqs, self.s3, self.firehose, region="us-east-1", firehose_role=ROLE)
 
     def denying(self, *calls: str) -> AwsCellResources:
-        """Where these calls are denied."""
+        """Return resources for which AWS denies the calls that begin with these words."""
         sqs, s3, firehose = (Denying(client, *calls) for client in (self.sqs, self.s3, self.firehose))
         return replace(self, sqs=sqs, s3=s3, firehose=firehose).resources()
 
     async def delete_queue(self) -> None:
-        """Behind the back of all."""
+        """Delete the cell's hold queue without telling anybody."""
         url = (await self.sqs.get_queue_url(QueueName=self.names.hold_queue(CELL)))["QueueUrl"]
         await self.sqs.delete_queue(QueueUrl=url)
 
 
 class Denying:
-    """A client of somebody who may not do some of it."""
+    """An AWS client without permission for some calls."""
 
     def __init__(self, client: Any, *denied: str) -> None:
         self._client = client
-        self._denied = denied  # how these calls begin
+        self._denied = denied  # how the names of the denied calls begin
 
     def __getattr__(self, name: str) -> Any:
         return self._deny if name.startswith(self._denied) else getattr(self._client, name)
@@ -64,15 +64,15 @@ class Denying:
 
 @asynccontextmanager
 async def aws(endpoint: str) -> AsyncIterator[Aws]:
-    """With an environment of the test's own."""
+    """Open clients, for an environment of the test's own."""
     async with AsyncExitStack() as stack:
         config = AwsConfig("us-east-1", endpoint)
         sqs, s3, firehose = [await open_client(stack, config, service) for service in ("sqs", "s3", "firehose")]
         yield Aws(sqs, s3, firehose, ResourceNames("cellrouter", f"r-{uuid.uuid4().hex[:8]}", "events", "dead"))
 
 
-def test_what_is_missing_is_made_and_named(aws_endpoint: str) -> None:
-    """Each for itself, and nothing when all is there."""
+def test_missing_resources_are_created_and_named(aws_endpoint: str) -> None:
+    """Only what is missing is created; when everything is there, nothing is."""
 
     async def story() -> None:
         async with aws(aws_endpoint) as has:
@@ -90,8 +90,8 @@ def test_what_is_missing_is_made_and_named(aws_endpoint: str) -> None:
     run(story())
 
 
-def test_who_may_only_read_can_tell_that_all_is_there(aws_endpoint: str) -> None:
-    """As where CloudFormation owns it."""
+def test_read_permission_is_enough_when_everything_exists(aws_endpoint: str) -> None:
+    """CloudFormation may own the resources, so that the controller may only read them."""
 
     async def story() -> None:
         async with aws(aws_endpoint) as has:
@@ -104,8 +104,8 @@ def test_who_may_only_read_can_tell_that_all_is_there(aws_endpoint: str) -> None
     run(story())
 
 
-def test_who_may_not_read_makes_it_and_says_nothing_of_it(aws_endpoint: str) -> None:
-    """It is not known to have been missing."""
+def test_without_read_permission_resources_are_created_but_not_reported(aws_endpoint: str) -> None:
+    """Without reading, nobody knows whether a resource was missing before."""
 
     async def story() -> None:
         async with aws(aws_endpoint) as has:
@@ -115,8 +115,8 @@ def test_who_may_not_read_makes_it_and_says_nothing_of_it(aws_endpoint: str) -> 
     run(story())
 
 
-def test_without_an_answer_nothing_is_said_to_have_been_missing() -> None:
-    """It is an error."""
+def test_unreachable_aws_is_an_error() -> None:
+    """When AWS does not answer, `ensure` raises ProvisionError."""
 
     async def story() -> None:
         async with aws(f"http://127.0.0.1:{free_port()}") as has:
@@ -127,13 +127,13 @@ def test_without_an_answer_nothing_is_said_to_have_been_missing() -> None:
 
 
 def test_a_hold_queue_that_vanishes_is_made_anew_under_load(on_system: Callable[..., System]) -> None:
-    """The router says once that it is missing and once that it is there; the leader says that it made it anew."""
+    """The router logs once that the queue is missing and once that it is back; the audit says that it was made anew."""
 
     async def story(system: System) -> None:
         router, gone, enough = await system.router(), system.hold(CELL), asyncio.Event()
 
         async def load() -> None:
-            while not enough.is_set():  # not cancelled, or what is said to be sent is not
+            while not enough.is_set():  # no cancellation: it could interrupt a send whose events already count as sent
                 await system.send([{"key": f"k{i}"} for i in range(20)])
                 await asyncio.sleep(1)  # noqa: TID251 - the load's pace
 
@@ -141,8 +141,8 @@ def test_a_hold_queue_that_vanishes_is_made_anew_under_load(on_system: Callable[
 
         async def noticed() -> bool:
             nonlocal drops
-            with suppress(SqsError):  # it has gone
-                await system.drop(gone)  # again, if the leader was quicker than the router
+            with suppress(SqsError):  # the queue is gone already
+                await system.drop(gone)  # once more, if the leader was quicker than the router
                 drops += 1
             return bool(router.said("queue is missing"))
 

@@ -60,10 +60,10 @@ def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     ],
     ids=["slow", "hang", "errors", "garbage"],
 )
-def test_it_says_what_it_did_and_when_it_ends(
+def test_the_command_says_what_it_did_and_when_the_fault_ends(
     worker: WorkerProcess, arguments: list[str], said: str, shown: str
 ) -> None:
-    """The instance has the fault, and ends it by itself, or at once with --for 0."""
+    """The instance has the fault. It ends by itself after its time, or immediately with --for 0."""
     url = worker.url()
     kind = arguments[0]
     text = chaos(worker, kind, "cell-0000", *arguments[1:], "--for", "300")
@@ -74,8 +74,8 @@ def test_it_says_what_it_did_and_when_it_ends(
     assert worker.components(url)["worker"] == (True, "takes events")
 
 
-def test_a_component_by_its_name(worker: WorkerProcess) -> None:
-    """An unknown name is answered with the names of the components."""
+def test_a_component_fault_takes_the_name_of_a_component(worker: WorkerProcess) -> None:
+    """The answer to an unknown name lists the names of the components."""
     url = worker.url()
     said = chaos(worker, "component", "cell-0000", "store", "--for", "60")
     assert "its component store fails, until that is restarted. " in said
@@ -85,7 +85,7 @@ def test_a_component_by_its_name(worker: WorkerProcess) -> None:
     assert "no component 'engine'; there are worker, store, sink, hold" in wrong
 
 
-def test_what_makes_no_sense_is_refused(worker: WorkerProcess) -> None:
+def test_impossible_requests_are_refused(worker: WorkerProcess) -> None:
     """The error names the options or the cells that there are, and nothing is injected."""
     assert "give --ms, --factor or both" in chaos(worker, "slow", "cell-0000", code=2)
     assert "there is no cell cell-0009; there are: cell-0000" in chaos(worker, "hang", "cell-0009", code=2)
@@ -93,8 +93,8 @@ def test_what_makes_no_sense_is_refused(worker: WorkerProcess) -> None:
     assert worker.components(worker.url())["worker"] == (True, "takes events")
 
 
-def test_crash(redis_url: str, tmp_path: Path) -> None:
-    """The instance is gone by SIGKILL, and a second crash finds nothing to kill."""
+def test_crash_kills_the_instance(redis_url: str, tmp_path: Path) -> None:
+    """The instance dies by SIGKILL, and a second crash finds nothing to kill."""
     with WorkerProcess(redis_url, tmp_path, chaos=True) as doomed:
         doomed.ready()
         doomed.admit(1)
@@ -103,8 +103,8 @@ def test_crash(redis_url: str, tmp_path: Path) -> None:
         assert "cellrouter: " in chaos(doomed, "crash", "cell-0000", code=1)
 
 
-def test_an_instance_that_does_not_allow_it_says_which_setting_would(redis_url: str, tmp_path: Path) -> None:
-    """The instance goes on working."""
+def test_an_instance_without_fault_injection_names_the_setting(redis_url: str, tmp_path: Path) -> None:
+    """The instance refuses the fault and goes on working."""
     with WorkerProcess(redis_url, tmp_path) as worker:
         url = worker.url()
         worker.admit(1)

@@ -53,7 +53,7 @@ class Plane:
         return Controller(settings, *ports)
 
     async def serving(self, **generations: int) -> None:
-        """Until every cell serves, the named ones (cell_0000=2) in that generation."""
+        """Wait until every cell serves; the named ones (cell_0000=2) must serve in that generation."""
         wanted = {name.replace("_", "-"): generation for name, generation in generations.items()}
 
         async def all_serving() -> bool:
@@ -67,18 +67,18 @@ class Plane:
         await until(all_serving, f"all serve, with {wanted}", 30)
 
     def process(self, cell_id: str, generation: int) -> psutil.Process:
-        """The worker's process."""
+        """Return the worker process of an instance."""
         return next(p._running[cell_id, generation] for p in self.provisioners if (cell_id, generation) in p._running)
 
 
 async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
-    """A canary that is always answered."""
+    """A canary that always succeeds."""
     return ""
 
 
 @asynccontextmanager
 async def plane(redis_url: str, aws_endpoint: str, directory: Path) -> AsyncIterator[Plane]:
-    """An environment of its own; every worker is ended at the end."""
+    """Make a control plane in an environment of its own; stop every worker at the end."""
     environment = f"test-{uuid.uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(connect(redis_url))
@@ -118,7 +118,7 @@ async def running(controller: Controller) -> AsyncIterator[None]:
 
 
 def test_a_crashed_cell_is_replaced_and_no_slot_moves(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
-    """Same cell, next generation, the same map; the audit says what was done and why; the other cell is untouched."""
+    """The cell gets the next generation and keeps its slots; the audit says what and why; the other is untouched."""
 
     async def story() -> None:
         async with plane(redis_url, aws_endpoint, tmp_path) as world, running(world.controller("a")):
@@ -136,7 +136,7 @@ def test_a_crashed_cell_is_replaced_and_no_slot_moves(redis_url: str, aws_endpoi
 
 
 def test_a_hung_cell_is_replaced_and_its_process_ended(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
-    """SIGSTOP: the process is there, its lease is not. The next generation serves before the old one is ended."""
+    """SIGSTOP hangs the process, so its lease ends. The next generation serves before the hung process is killed."""
 
     async def story() -> None:
         async with plane(redis_url, aws_endpoint, tmp_path) as world, running(world.controller("a")):
@@ -156,7 +156,7 @@ def test_a_hung_cell_is_replaced_and_its_process_ended(redis_url: str, aws_endpo
 def test_a_second_controller_adopts_the_cells_of_one_that_died(
     redis_url: str, aws_endpoint: str, tmp_path: Path
 ) -> None:
-    """It waits while the first leads; afterwards it leads, launches nothing anew, and replaces what crashes."""
+    """It waits while the first one leads. Then it leads, starts no instance anew, and replaces a cell that crashes."""
 
     async def story() -> None:
         async with plane(redis_url, aws_endpoint, tmp_path) as world:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.one_kind  # whole systems, which the compose tests run 
 
 
 def once(names: list[str]) -> Counter[str]:
-    """Count each of the events exactly once."""
+    """Return the wanted counts: each of the events exactly once."""
     return Counter(names)
 
 
@@ -115,13 +115,13 @@ def test_one_bad_cell_of_four_takes_nothing_from_the_others(
 def test_an_instance_that_hangs_with_its_store_locked_is_replaced(
     on_system: Callable[..., System], tmp_path: Path
 ) -> None:
-    """No instance can start beside it, so it is ended though it hears no SIGTERM, and the next one does its events."""
+    """The next instance can't start while the store is locked. The hung one is killed, and the next does its events."""
 
     async def story(system: System) -> None:
         await system.router()
         await system.send([{"key": f"k{i}"} for i in range(12)])
         await system.done(set(system.sent))
-        await system.send([{"key": "k0", "do": "hang", "once": str(tmp_path / "frozen")}])
+        await system.send([{"key": "k0", "do": "hang", "once": str(tmp_path / "hung")}])
         await system.send([{"key": f"k{i}"} for i in range(12)])
         await system.done(set(system.sent), 60)
 
@@ -169,7 +169,7 @@ def test_a_key_that_kills_its_cell_is_quarantined_and_released(
         await system.send([{"key": f"k{i % 6}"} for i in range(60)])
         await system.done(set(system.sent) - {"e30"})
         assert router.metric("cellrouter_quarantined_keys") == 1
-        assert max(deed["generation"] for deed in system.deeds()) == 3  # two deaths
+        assert max(deed["generation"] for deed in system.deeds()) == 3  # the cell died twice
         assert "deadly" in system.cli("policy", "show").stdout
         assert system.cli("apply", "release", "nobody", check=False).returncode == 1
         mended.touch()

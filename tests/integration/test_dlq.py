@@ -243,8 +243,8 @@ def test_drop_deletes_what_matches(queues: Queues) -> None:
         (["redrive", "--older-than", "2 days"], "write 90s"),
     ],
 )
-def test_what_is_not_said_clearly_is_not_done(queues: Queues, arguments: list[str], says: str) -> None:
-    """A change needs a filter or --all, drop needs a yes, and a wrong duration is refused."""
+def test_unclear_commands_are_refused(queues: Queues, arguments: list[str], says: str) -> None:
+    """A change needs a filter or --all, drop needs a confirmation, and a wrong duration is refused."""
     assert says in " ".join(queues.dlq(*arguments, code=2).stderr.split())
     assert (queues.count(), queues.take()) == (14, [])
 
@@ -258,7 +258,7 @@ def test_a_redrive_that_fails_says_so(queues: Queues) -> None:
     assert (queues.count(), queues.count(visible=False)) == (14, 0)
 
 
-def test_a_queue_that_is_not_there_is_said(queues: Queues) -> None:
+def test_a_missing_queue_is_named(queues: Queues) -> None:
     """The command ends at once, and one line names the queue."""
     done = Queues(queues.endpoint, queues.source, "no-such-queue").dlq("list", code=1)
     assert "queue no-such-queue" in done.stderr
@@ -266,7 +266,7 @@ def test_a_queue_that_is_not_there_is_said(queues: Queues) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_makes_all_visible_again(queues: Queues, number: int) -> None:
-    """In the middle of a redrive: sent entries are gone, the others visible, and the summary counts both."""
+    """A signal during a redrive leaves sent entries deleted and the others visible, and the summary counts both."""
     command = [*COMMAND, "redrive", "--all", "--rate", "0.1"]
     with subprocess.Popen(
         command, env=queues.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -284,7 +284,7 @@ def test_ctrl_c_makes_all_visible_again(queues: Queues, number: int) -> None:
 
 
 def test_a_reader_that_goes_away_leaves_nothing_hidden(queues: Queues) -> None:
-    """So it is with `cellrouter dlq list | head -1`."""
+    """A closed pipe, as in `cellrouter dlq list | head -1`, makes all messages visible again."""
     pipe = subprocess.PIPE
     with subprocess.Popen([*COMMAND, "list"], env=queues.environ, stdout=pipe, stderr=pipe) as child:
         assert child.stdout is not None
@@ -314,7 +314,7 @@ def read_until_closed(terminal: int) -> str:
     try:
         while part := os.read(terminal, 65536):
             text += part
-    except OSError:  # on Linux: nobody has the other end open any more
+    except OSError:  # on Linux, when nobody has the other end open any more
         pass
     return text.decode()
 

@@ -1,4 +1,4 @@
-"""Cells as containers of a real engine: what they may, where they are, what is kept of them, and what goes wrong."""
+"""Cells as containers of a real Docker engine: their rights, addresses and logs, and errors of the engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Story = Callable[[DockerRig, DockerProvisioner], Awaitable[None]]
 
 
 def play(story: Story, **changes: Any) -> None:
-    """On an installation of its own, which leaves nothing behind."""
+    """Run a story on an installation of its own, and remove everything at the end."""
 
     async def main() -> None:
         rig = DockerRig(**changes)
@@ -40,19 +40,19 @@ def play(story: Story, **changes: Any) -> None:
 
 
 def inspected(name: str) -> dict[str, Any]:
-    """What the engine says of a container."""
+    """Return what `docker inspect` says about a container."""
     found: list[dict[str, Any]] = json.loads(docker("inspect", name))
     return found[0]
 
 
 def left(rig: DockerRig) -> list[str]:
-    """Names of the containers that are there."""
+    """List the names of the installation's containers."""
     prefix = f"label=cellrouter.prefix={rig.config.prefix}"
     return docker("ps", "--all", "--filter", prefix, "--format", "{{.Names}}").split()
 
 
 async def ended(provisioner: DockerProvisioner) -> InstanceView:
-    """The only instance, once it has ended."""
+    """Wait until the only instance has ended, and return its view."""
     seen: list[InstanceView] = []
 
     async def has() -> bool:
@@ -63,8 +63,8 @@ async def ended(provisioner: DockerProvisioner) -> InstanceView:
     return seen[0]
 
 
-def test_a_container_may_use_and_do_little() -> None:
-    """Not root, no capability, no new privilege, nowhere to write but its volume and /tmp, a share of everything."""
+def test_a_container_has_few_rights_and_limited_resources() -> None:
+    """It has no root, capability or new privilege, writes only to its volume and /tmp, and all it uses is limited."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         await provisioner.launch(CELL, 1)
@@ -98,8 +98,8 @@ def test_a_container_may_use_and_do_little() -> None:
     play(story, memory_mb=300, cpus=0.5, pids=70)
 
 
-def test_labels_say_whose_a_container_and_its_volume_are() -> None:
-    """Cell, generation and environment, and those of whoever manages the installation."""
+def test_labels_identify_a_container_and_its_volume() -> None:
+    """They name the cell, generation and environment, and carry the labels that the operator configured."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         await provisioner.launch(CELL, 4)
@@ -114,7 +114,7 @@ def test_labels_say_whose_a_container_and_its_volume_are() -> None:
 
 
 def test_the_engine_says_where_an_instance_is() -> None:
-    """Its address answers as the cell's worker; out of its network it has none."""
+    """The address answers as the cell's worker; a container outside its network has no address."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         await provisioner.launch(CELL, 1)
@@ -138,8 +138,8 @@ def test_the_engine_says_where_an_instance_is() -> None:
     play(story)
 
 
-def test_the_last_words_of_an_instance_are_kept_and_its_container_is_not() -> None:
-    """Told of before the container goes, so that the next controller would find it; its volume stays."""
+def test_the_last_log_lines_of_an_instance_outlive_its_container() -> None:
+    """They are reported before the container is removed, so the next controller would find it. The volume stays."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         await provisioner.launch(CELL, 1)
@@ -156,8 +156,8 @@ def test_the_last_words_of_an_instance_are_kept_and_its_container_is_not() -> No
     play(story, variables={"CELL_SECRET": "a-secret-for-tests", "CELL_HANDLER": "no_such_module:handle"})
 
 
-def test_what_is_paused_is_killed_without_being_asked() -> None:
-    """A frozen worker can't answer, and shall not wake up."""
+def test_a_paused_container_is_killed_without_a_sigterm() -> None:
+    """A paused worker can't answer SIGTERM, and must not wake up later."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         await provisioner.launch(CELL, 1)
@@ -171,7 +171,7 @@ def test_what_is_paused_is_killed_without_being_asked() -> None:
 
 
 def test_a_container_that_somebody_removes_counts_as_ended() -> None:
-    """At the next look, not when its lease ends."""
+    """The next observation shows it, long before the lease ends."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         await provisioner.launch(CELL, 1)
@@ -182,7 +182,7 @@ def test_a_container_that_somebody_removes_counts_as_ended() -> None:
 
 
 def test_another_installations_containers_are_left_alone() -> None:
-    """Neither another prefix's nor another environment's are seen."""
+    """Containers with another prefix or of another environment are neither seen nor stopped."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         await provisioner.launch(CELL, 1)
@@ -196,8 +196,8 @@ def test_another_installations_containers_are_left_alone() -> None:
     play(story)
 
 
-def test_a_name_that_is_taken_is_told_with_what_to_do() -> None:
-    """There is never a second instance of a generation."""
+def test_a_taken_container_name_is_an_error_that_says_what_to_do() -> None:
+    """A generation never has a second instance."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         await provisioner.launch(CELL, 1)
@@ -207,8 +207,8 @@ def test_a_name_that_is_taken_is_told_with_what_to_do() -> None:
     play(story)
 
 
-def test_an_image_or_a_network_that_is_missing_is_told_with_what_to_do() -> None:
-    """By its setting; the container that could not start is told of and removed."""
+def test_a_missing_image_or_network_is_an_error_that_says_what_to_do() -> None:
+    """The error names the setting. A container that could not start is reported and then removed."""
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
         with pytest.raises(ProvisionError, match=r"no image cellrouter:of-nowhere: build it .* docker\.image"):
@@ -223,10 +223,10 @@ def test_an_image_or_a_network_that_is_missing_is_told_with_what_to_do() -> None
     play(story)
 
 
-def test_an_engine_that_is_away_or_silent_is_told_with_what_to_do(
+def test_an_unreachable_or_silent_engine_is_an_error_that_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No socket, and one that never answers: an error in time, not a controller that hangs."""
+    """Without a socket, or with one that never answers, the controller gets an error in time and does not hang."""
     monkeypatch.setattr(provisioner_module, "CALL_TIMEOUT_S", 0.5)
 
     async def story(rig: DockerRig, provisioner: DockerProvisioner) -> None:
@@ -249,8 +249,8 @@ def test_an_engine_that_is_away_or_silent_is_told_with_what_to_do(
     play(story)
 
 
-def test_the_documented_calls_are_enough_and_none_is_too_many(tmp_path: Path) -> None:
-    """A whole life through a proxy that refuses all that docs/how-to/containers.md doesn't list."""
+def test_exactly_the_documented_engine_calls_are_used(tmp_path: Path) -> None:
+    """Cells live and end behind a proxy that refuses every call that docs/how-to/containers.md doesn't list."""
 
     async def main() -> None:
         async with engine_proxy(tmp_path) as (engine_url, used):

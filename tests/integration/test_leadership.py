@@ -36,15 +36,15 @@ pytestmark = pytest.mark.one_kind  # it is about who leads
 
 SECRET: Final = "a-secret-for-tests"
 LIMIT_S: Final = 240
-IN_A_WRITE: Final = r"frozen at \"launch\""  # as the audit's JSON is, in the JSON of a write
+IN_A_WRITE: Final = r"hung at \"launch\""  # the audit's JSON, as it is quoted in the JSON of a write
 OWNERS: Final = ("a", "b", "c")
-SHORT_S: Final = 0.003  # a lease that ends while the story waits
-LONG_S: Final = 600.0  # one that never does
+SHORT_S: Final = 0.003  # a lease that ends during the story
+LONG_S: Final = 600.0  # a lease that never ends during a test
 
 
 @asynccontextmanager
 async def silent(world: World, pid: int) -> AsyncIterator[None]:
-    """This controller does nothing in the block: neither what the audit tells of, nor what only its own log does."""
+    """Check by the audit and by its own log that this controller does nothing in the block."""
     role, seen = world.controllers[pid], world.watcher.looks
 
     async def up_to_date() -> bool:
@@ -61,7 +61,7 @@ async def silent(world: World, pid: int) -> AsyncIterator[None]:
 
 
 async def until_more(world: World) -> None:
-    """Until both cells have done something after now."""
+    """Wait until both cells have done an event after this call."""
     seen = len(world.system.deeds())
 
     async def both() -> bool:
@@ -71,7 +71,7 @@ async def until_more(world: World) -> None:
 
 
 async def load(system: System, enough: asyncio.Event) -> None:
-    """Four events at a time, until it is enough."""
+    """Send four events at a time, until `enough` is set."""
     number = 0
     while not enough.is_set():
         number += 1
@@ -80,7 +80,7 @@ async def load(system: System, enough: asyncio.Event) -> None:
 
 
 def test_a_killed_leader_is_followed_and_its_cells_go_on(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
-    """SIGKILL: both cells work while none leads; the next epoch is higher; no instance is started, until one dies."""
+    """After SIGKILL both cells work without a leader; the next epoch is higher; only a dead instance is replaced."""
 
     async def story() -> None:
         async with world(redis_url, aws_endpoint, tmp_path, controllers=3) as w:
@@ -108,10 +108,10 @@ def test_a_killed_leader_is_followed_and_its_cells_go_on(redis_url: str, aws_end
 
 
 @pytest.mark.parametrize("midway", [False, True], ids=["at rest", "in the middle of a launch"])
-def test_a_leader_that_slept_past_its_lease_does_nothing(
+def test_a_leader_that_was_stopped_past_its_lease_does_nothing(
     redis_url: str, aws_endpoint: str, tmp_path: Path, *, midway: bool
 ) -> None:
-    """SIGSTOP: another leads, and replaces what has died. SIGCONT: the first writes and does nothing, and follows."""
+    """After SIGSTOP another leads, and replaces what has died. After SIGCONT the first writes nothing and follows."""
 
     async def story() -> None:
         async with world(redis_url, aws_endpoint, tmp_path, controllers=3) as w:
@@ -139,15 +139,15 @@ def test_a_leader_that_slept_past_its_lease_does_nothing(
 def test_a_leader_without_redis_does_nothing_and_leads_again(
     redis_url: str, aws_endpoint: str, tmp_path: Path, fault: str
 ) -> None:
-    """It runs, cut off alone, and steps down; another leads, and replaces what has died.
+    """Cut off alone, it keeps running and steps down. Another controller leads and replaces what has died.
 
-    Healed, what it had on its way comes too late, and changes nothing. It follows, and can lead once more.
+    Once its connection has healed, its delayed writes come too late and change nothing. It follows, and can lead again.
     """
 
     async def story() -> None:
         async with world(redis_url, aws_endpoint, tmp_path, controllers=4) as w:
             first = w.leader
-            os.kill(first, signal.SIGKILL)  # the cells keep its way to Redis
+            os.kill(first, signal.SIGKILL)  # only the controller: its cells still reach Redis through its proxy
             lonely = pid_of(await w.leads_after(first))
             await w.proxies[lonely].break_off(fault)
             async with silent(w, lonely):
@@ -155,7 +155,7 @@ def test_a_leader_without_redis_does_nothing_and_leads_again(
                 second = await w.leads_after(lonely)
                 await w.serving({"cell-0000": 1, "cell-0001": 2})
                 assert w.controllers[lonely].process.poll() is None
-                assert (w.proxies[lonely].held > 0) is (fault != "cut")
+                assert (w.proxies[lonely].kept > 0) is (fault != "cut")
                 await w.deposed(lonely)
                 await w.proxies[lonely].heal()
                 await w.follows(lonely)
@@ -173,13 +173,13 @@ def test_a_leader_without_redis_does_nothing_and_leads_again(
 def test_a_leader_and_its_cells_without_redis_are_all_replaced(
     redis_url: str, aws_endpoint: str, tmp_path: Path
 ) -> None:
-    """As when a machine is cut off. No event is lost; what comes back finds that it is not needed any more."""
+    """A whole machine is cut off: no event is lost, and what comes back learns that it is no longer needed."""
 
     async def story() -> None:
         async with world(redis_url, aws_endpoint, tmp_path, controllers=3) as w:
             first, enough = w.leader, asyncio.Event()
             loading = asyncio.create_task(load(w.system, enough))
-            await w.proxies[first].break_off("frozen")
+            await w.proxies[first].break_off("hung")
             async with silent(w, first):
                 await w.leads_after(first)
                 await w.serving({"cell-0000": 2, "cell-0001": 2})
@@ -194,7 +194,7 @@ def test_a_leader_and_its_cells_without_redis_are_all_replaced(
 
 
 class Model:
-    """What three owners may do to one registry, done on a real one: what is right is computed here."""
+    """What three owners may do to one registry: each step is done on a real one, and its right result computed here."""
 
     refused = 0
     accepted = 0
@@ -202,17 +202,17 @@ class Model:
     def __init__(self, redis: Redis) -> None:
         self.registry = RedisRegistry(redis, f"t-{uuid.uuid4().hex[:8]}", SECRET, SystemClock())
         self.redis = redis
-        self.held = dict.fromkeys(OWNERS, 1)  # the epoch that each believes to lead in
-        self.newest = 0  # epoch ever given out
-        self.owner = ""  # whose the newest is, while the registry knows
-        self.lease = "ended"  # or "long"; "short": nobody can say
-        self.generation = 0  # the last given since the registry was emptied
+        self.believed = dict.fromkeys(OWNERS, 1)  # the epoch in which each owner believes it leads
+        self.newest = 0  # the highest epoch ever given out
+        self.owner = ""  # of the newest epoch, while the registry knows it
+        self.lease = "ended"  # or "long", or "short", of which nobody can say whether it has ended
+        self.generation = 0  # the last one given out since the registry was emptied
         self.written = 0
 
     async def lead(self, owner: str, lease: str = "long") -> None:
-        """Take or renew; an emptied registry is given the highest epoch as a hint."""
+        """Take or renew the leadership; an emptied registry gets the highest epoch as a hint."""
         seconds = LONG_S if lease == "long" else SHORT_S
-        epoch = await self.registry.lead(owner, seconds, self.held[owner] if self.owner else self.newest)
+        epoch = await self.registry.lead(owner, seconds, self.believed[owner] if self.owner else self.newest)
         if epoch is None:
             assert self.owner != owner
             assert self.lease != "ended"
@@ -223,34 +223,34 @@ class Model:
         else:
             assert epoch > self.newest
             assert self.lease != "long"
-        self.newest, self.owner, self.lease, self.held[owner] = epoch, owner, lease, epoch
+        self.newest, self.owner, self.lease, self.believed[owner] = epoch, owner, lease, epoch
 
     async def lead_shortly(self, owner: str) -> None:
-        """For a moment."""
+        """Lead with a lease that ends after a few milliseconds."""
         await self.lead(owner, "short")
 
     async def resign(self, owner: str) -> None:
-        """Ends the lease of nobody else."""
+        """Resign, which ends no other owner's lease."""
         await self.registry.resign(owner)
         if owner == self.owner:
             self.lease = "ended"
 
     async def wait(self, owner: str) -> None:
-        """Past the end of a short lease."""
+        """Wait until a short lease has ended."""
         await asyncio.sleep(2 * SHORT_S)  # noqa: TID251 - a lease in a real server ends
         self.lease = "ended" if self.lease == "short" else self.lease
 
     async def empty(self, owner: str) -> None:
-        """FLUSHALL."""
+        """Empty the registry with FLUSHALL, as a restart of Redis would."""
         await self.redis.flushall()
         self.owner, self.lease, self.generation, self.written = "", "ended", 0, 0
 
     async def write(self, owner: str) -> None:
-        """All of it with the newest epoch, nothing with any other."""
-        value, may = self.written + 1, owner == self.owner and self.held[owner] == self.newest
+        """Write a cell and an audit entry: both are taken with the newest epoch, and neither with any other."""
+        value, may = self.written + 1, owner == self.owner and self.believed[owner] == self.newest
         entry = AuditEntry(value, owner, "write", "cell-0000", "")
         assert may is await self._taken(
-            self.registry.write(self.held[owner], Change([CellRecord("cell-0000", launched=value)], audit=[entry]))
+            self.registry.write(self.believed[owner], Change([CellRecord("cell-0000", launched=value)], audit=[entry]))
         )
         self.written += may
         cells = (await self.registry.snapshot()).cells.values()
@@ -258,13 +258,13 @@ class Model:
         assert [entry.at_ms for entry in await self.registry.audit(1)] == [self.written] * bool(self.written)
 
     async def next_generation(self, owner: str) -> None:
-        """With the newest epoch, and each time a higher one."""
-        before, may = self.generation, owner == self.owner and self.held[owner] == self.newest
+        """Ask for a generation: only the newest epoch gets one, and each is higher than the last."""
+        before, may = self.generation, owner == self.owner and self.believed[owner] == self.newest
         assert may is await self._taken(self._count_up(owner))
         assert self.generation == before + may
 
     async def _count_up(self, owner: str) -> None:
-        self.generation = await self.registry.next_generation(self.held[owner], "cell-0000")
+        self.generation = await self.registry.next_generation(self.believed[owner], "cell-0000")
 
     async def _taken(self, call: Awaitable[None]) -> bool:
         try:
@@ -301,8 +301,8 @@ def test_only_the_newest_epoch_writes_whatever_the_order() -> None:
     assert Model.refused > 100
 
 
-def test_the_watcher_sees_what_must_never_be(redis_url: str) -> None:
-    """Two leaders at once, numbers that go back, a second instance of a generation, a line of who leads no more."""
+def test_the_watcher_notes_every_violation(redis_url: str) -> None:
+    """It notes two leaders at once, numbers that go back, a generation's second instance, and past leaders' writes."""
 
     async def story() -> None:
         environment = f"t-{uuid.uuid4().hex[:8]}"

@@ -1,7 +1,7 @@
-"""Where LocalStack is unlike AWS and we meet it, and what MiniStack does there: docs/localstack.md lists them.
+"""Where LocalStack differs from AWS in ways that matter to cellrouter, and what MiniStack does: see docs/localstack.md.
 
-Each test says how it is today, so that a version that does otherwise fails here and the page can be put right. What AWS
-does is from its documentation.
+Each test shows today's behaviour: a version that behaves otherwise fails here, and the page can be corrected. What AWS
+does is taken from its documentation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MISSING_QUEUE = "AWS.SimpleQueueService.NonExistentQueue"
 
 @dataclass(frozen=True)
 class Aws:
-    """The clients, names of the test's own, and whose AWS it is."""
+    """AWS clients, a name of the test's own for resources, and which stand-in answers."""
 
     sqs: Any
     s3: Any
@@ -41,25 +41,25 @@ class Aws:
     is_localstack: bool
 
     async def queue(self, suffix: str = "", **attributes: str) -> str:
-        """The URL of a new queue."""
+        """Create a queue and return its URL."""
         made = await self.sqs.create_queue(QueueName=f"{self.name}{suffix}", Attributes=attributes)
         return str(made["QueueUrl"])
 
     async def send(self, queue: str, *bodies: str, group: str = "") -> None:
-        """One after the other; with a group, to a FIFO queue."""
+        """Send messages one after the other; a FIFO queue needs a group."""
         for body in bodies:
             fifo = {"MessageGroupId": group, "MessageDeduplicationId": body} if group else {}
             await self.sqs.send_message(QueueUrl=queue, MessageBody=body, **fifo)
 
     async def receive(self, queue: str, *, wait_s: int = 0, visibility_s: int = 30) -> list[Mapping[str, Any]]:
-        """Up to 10."""
+        """Receive up to 10 messages."""
         answer = await self.sqs.receive_message(
             QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s, VisibilityTimeout=visibility_s
         )
         return list(answer.get("Messages", ()))
 
     async def stream(self, bucket: str) -> str:
-        """The name of a new Firehose stream into the bucket, with our own hints."""
+        """Create a Firehose stream into the bucket with cellrouter's buffering hints, and return its name."""
         await self.firehose.create_delivery_stream(
             DeliveryStreamName=self.name,
             DeliveryStreamType="DirectPut",
@@ -72,14 +72,14 @@ class Aws:
         return self.name
 
     async def bucket(self) -> str:
-        """The name of a new bucket."""
+        """Create a bucket and return its name."""
         await self.s3.create_bucket(Bucket=self.name)
         return self.name
 
 
 @asynccontextmanager
 async def opened(endpoint: str, *, is_localstack: bool) -> AsyncIterator[Aws]:
-    """Clients, closed at the end."""
+    """Open the clients, and close them at the end."""
     async with AsyncExitStack() as stack:
         config = AwsConfig("us-east-1", endpoint)
         services = ("sqs", "s3", "firehose", "ec2")
@@ -92,7 +92,7 @@ Story = Callable[[Aws], Awaitable[None]]
 
 @pytest.fixture
 def on_aws(aws_endpoint: str, servers: Servers) -> Callable[[Story], None]:
-    """Runs a story on the servers."""
+    """Return a function that runs a story on the servers."""
 
     def on(story: Story) -> None:
         async def main() -> None:
@@ -105,12 +105,12 @@ def on_aws(aws_endpoint: str, servers: Servers) -> Callable[[Story], None]:
 
 
 async def pause(seconds: float) -> None:
-    """For what the server's own clock decides."""
-    await asyncio.sleep(seconds)  # noqa: TID251 - as above
+    """Wait in real time, because the server's own clock decides."""
+    await asyncio.sleep(seconds)  # noqa: TID251 - the server's own clock decides
 
 
 async def refusal(call: Awaitable[Any]) -> str:
-    """The code of the error; empty when there is none."""
+    """Return the error code of a call; empty when the call succeeds."""
     try:
         await call
     except ClientError as error:
@@ -119,9 +119,9 @@ async def refusal(call: Awaitable[Any]) -> str:
 
 
 def test_an_old_receipt_deletes(on_aws: Callable[[Story], None]) -> None:
-    """AWS: the call may succeed, and the message may stay. LocalStack deletes it; MiniStack refuses and keeps it.
+    """On AWS the call may succeed while the message stays. LocalStack deletes it; MiniStack refuses and keeps it.
 
-    The inbox always keeps the newest receipt, and takes a receipt that is refused for a message that comes again.
+    The inbox always keeps the newest receipt. After a refused receipt it expects the message to come again.
     """
 
     async def story(aws: Aws) -> None:
@@ -141,14 +141,14 @@ def test_an_old_receipt_deletes(on_aws: Callable[[Story], None]) -> None:
 
 
 def test_what_becomes_visible_again_comes_up_to_a_second_late(on_aws: Callable[[Story], None]) -> None:
-    """AWS promises no moment, and an empty answer is no proof of an empty queue. LocalStack looks once a second.
+    """AWS promises no moment, and its empty answer doesn't prove an empty queue. LocalStack looks once a second.
 
-    Nothing takes one empty answer for the end: hold queues are polled on, and `dlq` asks again.
+    Nothing in cellrouter takes one empty answer for the end: hold queues are polled on, and `dlq` asks again.
     """
 
     async def story(aws: Aws) -> None:
         late = False
-        for number in range(10 if aws.is_localstack else 3):  # the look may come just then
+        for number in range(10 if aws.is_localstack else 3):  # several tries: LocalStack's look may come just in time
             queue = await aws.queue(str(number))
             await aws.send(queue, "a")
             assert await aws.receive(queue, wait_s=2, visibility_s=1)
@@ -163,9 +163,9 @@ def test_what_becomes_visible_again_comes_up_to_a_second_late(on_aws: Callable[[
 
 
 def test_a_group_goes_on_without_its_first_message(on_aws: Callable[[Story], None]) -> None:
-    """AWS: nothing of a group while one of its messages is hidden. LocalStack gives those that are visible.
+    """AWS delivers nothing of a group while one of its messages is hidden. LocalStack delivers those that are visible.
 
-    Whoever lets a group's messages go gives all of them the same time, so that they come again in order everywhere.
+    Cellrouter gives all messages of a group the same time, so that they come again in order everywhere.
     """
 
     async def story(aws: Aws) -> None:
@@ -183,7 +183,7 @@ def test_a_group_goes_on_without_its_first_message(on_aws: Callable[[Story], Non
 
 
 def test_a_deleted_queue_is_made_anew_at_once(on_aws: Callable[[Story], None]) -> None:
-    """AWS: QueueDeletedRecently for 60 s. So there the upkeep of cells fails once, says so, and tries on."""
+    """AWS refuses it for 60 s with QueueDeletedRecently. There the upkeep of cells fails, says so, and tries again."""
 
     async def story(aws: Aws) -> None:
         await aws.sqs.delete_queue(QueueUrl=await aws.queue())
@@ -193,9 +193,9 @@ def test_a_deleted_queue_is_made_anew_at_once(on_aws: Callable[[Story], None]) -
 
 
 def test_a_bucket_may_notify_a_queue_without_a_policy(on_aws: Callable[[Story], None]) -> None:
-    """AWS asks the queue's policy, and refuses the configuration otherwise. Neither stand-in does.
+    """AWS checks the queue's policy, and refuses the configuration without one. Neither stand-in checks it.
 
-    `cellrouter init` sets the policy; whether it is right shows on AWS alone.
+    `cellrouter init` sets the policy; only AWS shows whether the policy is right.
     """
 
     async def story(aws: Aws) -> None:
@@ -205,10 +205,10 @@ def test_a_bucket_may_notify_a_queue_without_a_policy(on_aws: Callable[[Story], 
 
 
 def test_the_same_object_again_is_the_same_event(on_aws: Callable[[Story], None]) -> None:
-    """AWS: another sequencer with each put. LocalStack's is a constant; MiniStack's grows.
+    """On AWS each put has a new sequencer. LocalStack's sequencer is a constant; MiniStack's grows.
 
-    An event id is made of bucket, key, sequencer and ETag: on LocalStack an equal object that is put again is a
-    duplicate to its cell, and not processed again.
+    An event id is made of bucket, key, sequencer and ETag. On LocalStack an equal object that is put again is therefore
+    a duplicate to its cell, and is not processed again.
     """
 
     async def story(aws: Aws) -> None:
@@ -228,9 +228,9 @@ def test_the_same_object_again_is_the_same_event(on_aws: Callable[[Story], None]
 
 
 def test_firehose_delivers_at_once(on_aws: Callable[[Story], None]) -> None:
-    """AWS buffers: 60 s or 1 MiB by our hints, many calls an object. LocalStack: a call an object; MiniStack: a record.
+    """AWS buffers 60 s or 1 MiB. LocalStack writes one object for each call, MiniStack one for each record.
 
-    Findings arrive a minute later on AWS, in fewer and larger objects. Nobody may count objects.
+    On AWS, findings arrive a minute later, in fewer and larger objects. So nobody may count objects.
     """
 
     async def story(aws: Aws) -> None:
@@ -244,9 +244,9 @@ def test_firehose_delivers_at_once(on_aws: Callable[[Story], None]) -> None:
 
 
 def test_firehose_takes_more_than_500_records(on_aws: Callable[[Story], None]) -> None:
-    """AWS: 500 a call at most, and MiniStack too. So LocalStack would not show a batch that is too large.
+    """AWS and MiniStack take at most 500 in a call. LocalStack takes more, so it would not show too large a batch.
 
-    The sink sends 500 at most; its own tests hold that.
+    The sink sends at most 500; its own tests check that.
     """
 
     async def story(aws: Aws) -> None:
@@ -258,9 +258,9 @@ def test_firehose_takes_more_than_500_records(on_aws: Callable[[Story], None]) -
 
 
 def test_a_stream_whose_bucket_has_gone_refuses_records(on_aws: Callable[[Story], None]) -> None:
-    """AWS takes them and tries for 24 h to deliver them; then they are lost. MiniStack takes them, and they are gone.
+    """AWS takes records, tries for 24 h to deliver them, then loses them. MiniStack takes and loses them.
 
-    On LocalStack the sink keeps what is refused. On AWS the upkeep of cells has a day to make the bucket anew.
+    On LocalStack the sink keeps what is refused. On AWS the upkeep of cells has a day to create the bucket again.
     """
 
     async def story(aws: Aws) -> None:
@@ -272,9 +272,9 @@ def test_a_stream_whose_bucket_has_gone_refuses_records(on_aws: Callable[[Story]
 
 
 def test_a_new_bucket_blocks_public_access(on_aws: Callable[[Story], None]) -> None:
-    """AWS: each new bucket does, and LocalStack's too. MiniStack's don't.
+    """On AWS and LocalStack each new bucket does. MiniStack's new buckets don't.
 
-    The remedy looks first, so it has nothing to do where all is blocked.
+    The remedy looks first, so it changes nothing where all public access is blocked already.
     """
 
     async def story(aws: Aws) -> None:
@@ -285,9 +285,9 @@ def test_a_new_bucket_blocks_public_access(on_aws: Callable[[Story], None]) -> N
 
 
 def test_a_malformed_group_id_is_only_unknown(on_aws: Callable[[Story], None]) -> None:
-    """AWS and MiniStack refuse it as malformed. LocalStack knows no such group.
+    """AWS and MiniStack refuse the id as malformed. LocalStack answers that there is no such group.
 
-    A remedy takes a group that is not there for one that has been closed: on LocalStack also one that can't be.
+    A remedy takes a missing group for closed. On LocalStack it does so even for an id that can't exist.
     """
 
     async def story(aws: Aws) -> None:
@@ -298,9 +298,9 @@ def test_a_malformed_group_id_is_only_unknown(on_aws: Callable[[Story], None]) -
 
 
 def test_one_of_two_ranges_is_revoked(on_aws: Callable[[Story], None]) -> None:
-    """AWS and LocalStack: each range is a rule, however they were given. MiniStack says yes and keeps both.
+    """AWS and LocalStack revoke one range, even if both were given together. MiniStack reports success and keeps both.
 
-    After a revocation the remedy looks whether it is so.
+    So the remedy looks again after a revocation.
     """
 
     async def story(aws: Aws) -> None:
@@ -318,7 +318,7 @@ def test_one_of_two_ranges_is_revoked(on_aws: Callable[[Story], None]) -> None:
 
 
 def test_a_restart_forgets_everything() -> None:
-    """AWS keeps what it has. Cells get theirs back from the leader; `cellrouter init` makes the intake anew."""
+    """AWS keeps its data. The leader makes cells' resources again after a restart, and `cellrouter init` the intake."""
     with localstack_container() as container:
 
         async def before() -> None:
@@ -338,7 +338,7 @@ def test_a_restart_forgets_everything() -> None:
 
 
 async def notified(aws: Aws) -> str:
-    """The URL of a queue without a policy that is told of what is put into a bucket."""
+    """Make a bucket that notifies a queue without a policy, and return the queue's URL."""
     bucket, queue = await aws.bucket(), await aws.queue()
     attributes = await aws.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
     rule = {"QueueArn": attributes["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
@@ -351,5 +351,5 @@ async def notified(aws: Aws) -> str:
 
 
 def message_of(body: str) -> Message:
-    """As it came."""
+    """Make a received message with this body."""
     return Message("m", "r", body, 0, 1)

@@ -13,11 +13,11 @@ from tests.support.worker_process import WorkerProcess, body, post
 pytestmark = pytest.mark.one_kind  # it is about the cell's store
 
 
-def test_a_generation_that_the_store_has_seen_pass_makes_the_next_one_higher(redis_url: str, tmp_path: Path) -> None:
-    """Its worker ends, as it must, but after it the registry gives out a generation above all that ever were."""
+def test_an_outdated_generation_ends_and_the_next_one_is_higher(redis_url: str, tmp_path: Path) -> None:
+    """Its worker ends. After it the registry gives out a generation above every one that the store has seen."""
     with WorkerProcess(redis_url, tmp_path, generation=7) as worker:
         status, _ = post(f"{worker.url()}{protocol.EVENTS_PATH}", body("a", generation=7))
-        assert status == 200  # with its first event it has the store
+        assert status == 200  # with its first event the worker takes the store
         worker.process.terminate()
         assert worker.process.wait(20) == 0
     with WorkerProcess(redis_url, tmp_path, generation=1) as worker:

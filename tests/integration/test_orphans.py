@@ -1,4 +1,4 @@
-"""P7: what a killed controller has left running is ended by the next one of its machine; what serves is adopted."""
+"""P7: the next controller on a machine ends what a killed one left running, and adopts what serves."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.support.paths import REPOSITORY
 pytestmark = pytest.mark.one_kind  # it is about the controllers' processes
 
 LIMIT_S = 240
-REAPED_S = 60  # the promise
+REAPED_S = 60  # seconds, as P7 promises
 
 
 def test_the_next_leader_ends_what_a_killed_one_has_left(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
-    """An older generation that hangs, and instances of cells that there are not, one of them hanging: within 60 s.
+    """A hung old generation, and instances of unknown cells of which one hangs, are ended within 60 s.
 
     The instances that serve go on: nothing is started anew, and no generation ever had two instances.
     """
@@ -35,7 +35,7 @@ def test_the_next_leader_ends_what_a_killed_one_has_left(redis_url: str, aws_end
             hung = w.worker("cell-0001")
             hung.suspend()
             await w.serving({"cell-0000": 1, "cell-0001": 2})
-            os.kill(first, signal.SIGKILL)  # before the grace, in which the old one could still end in order, is over
+            os.kill(first, signal.SIGKILL)  # so early that the old one is still within its grace to end in order
             assert not is_gone(hung)
             orphans = [hung, *[await w.leave_behind(cell_id, like=served) for cell_id in ("cell-0008", "cell-0009")]]
             orphans[1].send_signal(signal.SIGSTOP)
@@ -53,7 +53,7 @@ def test_the_next_leader_ends_what_a_killed_one_has_left(redis_url: str, aws_end
             }
             await w.done("afterwards")
             assert not is_gone(served)
-            # It ended those, and neither started nor admitted anything.
+            # The leader ended those instances, and neither started nor admitted any.
             assert {entry.action for entry in w.watcher.audit if f"/{second}/" in entry.who} <= {"end"}
 
     run(story(), LIMIT_S)
@@ -79,7 +79,7 @@ asyncio.run(SubprocessProvisioner(config, SystemClock()).launch("cell-0000", 1))
 
 
 def test_a_controller_that_is_killed_while_it_launches_leaves_no_orphan(redis_url: str, tmp_path: Path) -> None:
-    """The instance has just begun, and its controller did nothing after that: the next one finds it and can end it."""
+    """The controller is killed just after the start of the instance. The next controller finds it and can end it."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),

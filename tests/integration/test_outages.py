@@ -1,4 +1,4 @@
-"""Redis killed, frozen and emptied under load: cells go on, nobody is evicted, and it becomes whole (P6)."""
+"""Redis killed, hung and emptied under load: cells go on, nobody is evicted, and the registry becomes whole (P6)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEYS = [f"tenant-{i}" for i in range(24)]
 
 
 class Registry:
-    """A Valkey of the test's own, that dies and comes back on the same port, empty."""
+    """A Valkey server of the test's own; after a kill it can start again on the same port, empty."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -37,47 +37,47 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """For clients."""
+        """The URL of the server for clients."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
-        """Of the server."""
+        """The process id of the server."""
         listening = psutil.net_connections("tcp")
         return next(c.pid for c in listening if c.pid and c.laddr[1:] == (self.port,) and c.status == "LISTEN")
 
     def start(self) -> None:
-        """Empty."""
+        """Start the server, which is empty."""
         self.server = ValkeyServer(port=self.port)
         self.server.start()
 
     def kill(self) -> None:
-        """With all that it held."""
+        """End the server, which loses its data."""
         self.server.stop()
 
 
 @pytest.fixture
 def registry() -> Iterator[Registry]:
-    """Ended at the end."""
+    """Run the server, and end it after the test."""
     made = Registry()
     yield made
     made.kill()
 
 
 async def facts(system: System) -> tuple[Any, dict[str, int], int]:
-    """Owners, pins, admitted generations, the policy's version."""
+    """Return slot owners with pins, admitted generations, and the version of the policy."""
     async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
-        held = RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
-        snapshot = await held.snapshot()
+        reader = RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
+        snapshot = await reader.snapshot()
         if snapshot.slot_map is None:
             raise RegistryUnavailableError("is empty")
         generations = {cell_id: record.generation for cell_id, record in snapshot.cells.items()}
         return (snapshot.slot_map.owners, snapshot.slot_map.pins), generations, snapshot.policy.version
 
 
-@pytest.mark.parametrize("fault", ["killed", "frozen", "emptied"])
+@pytest.mark.parametrize("fault", ["killed", "hung", "emptied"])
 def test_redis_is_away_under_load(fault: str, registry: Registry, aws_endpoint: str, tmp_path: Path) -> None:
-    """All events are done, also by a router started meanwhile; nothing is replaced; then all is as it was."""
+    """All events are done, also by a router started meanwhile; nothing is replaced; the registry recovers its state."""
     system = System(registry.url, aws_endpoint, tmp_path, cells=2, fifo=False)
 
     async def story() -> None:
@@ -89,7 +89,7 @@ def test_redis_is_away_under_load(fault: str, registry: Registry, aws_endpoint: 
             before = await facts(system)
             if fault == "killed":
                 registry.kill()
-            elif fault == "frozen":
+            elif fault == "hung":
                 os.kill(registry.pid, signal.SIGSTOP)
             else:
                 async with connect(registry.url) as redis:
@@ -102,7 +102,7 @@ def test_redis_is_away_under_load(fault: str, registry: Registry, aws_endpoint: 
             assert cold.process.poll() is None
             if fault == "killed":
                 registry.start()
-            elif fault == "frozen":
+            elif fault == "hung":
                 os.kill(registry.pid, signal.SIGCONT)
 
             async def whole() -> bool:

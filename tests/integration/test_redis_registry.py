@@ -64,7 +64,7 @@ def test_one_leads_until_its_lease_ends(redis_url: str) -> None:
         assert await registry.lead("b", 0.3, 0) is None
         assert await registry.lead("a", 0.3, 0) == first
         assert (await registry.snapshot()).leader == "a"
-        await registry.resign("b")  # not its own to resign
+        await registry.resign("b")  # "b" has nothing to resign
         assert (await registry.snapshot()).leader == "a"
         await registry.resign("a")
         second = await registry.lead("b", 0.05, 0)
@@ -81,7 +81,7 @@ def test_one_leads_until_its_lease_ends(redis_url: str) -> None:
 
 
 def test_the_epoch_grows_even_when_the_registry_was_emptied(redis_url: str) -> None:
-    """The highest epoch ever seen, as a hint, is enough for that."""
+    """The highest epoch ever seen is given as a hint, which is enough."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         far = 9_000_000_000_000
@@ -93,7 +93,7 @@ def test_the_epoch_grows_even_when_the_registry_was_emptied(redis_url: str) -> N
 
 
 def test_a_deposed_leader_writes_nothing(redis_url: str) -> None:
-    """Neither cells, nor map, nor audit entries, nor generations."""
+    """It writes neither cells nor map nor audit entries, and gets no generation."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         old = await registry.lead("a", 5, 0)
@@ -124,7 +124,7 @@ def test_what_is_written_is_read(redis_url: str) -> None:
         entries = [AuditEntry(i, "a", "admit", "cell-0000", f"because {i}") for i in range(5)]
         await registry.write(epoch, Change(cells, slot_map, audit=entries))
         for reader in (registry, RedisRegistry(redis, environment, SECRET, SystemClock())):
-            for _ in range(2):  # the second time the map doesn't travel
+            for _ in range(2):  # the second time the map is not sent
                 snapshot = await reader.snapshot()
                 assert snapshot.cells == {cell.cell_id: cell for cell in cells}
                 assert snapshot.slot_map == slot_map
@@ -134,20 +134,20 @@ def test_what_is_written_is_read(redis_url: str) -> None:
 
 
 class NoResources:
-    """CellResources that all exist already."""
+    """CellResources of which none is ever missing."""
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
         return ()
 
 
 async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
-    """A canary that is always answered well."""
+    """A canary that always succeeds."""
     return ""
 
 
 @asynccontextmanager
 async def leading(registry: RedisRegistry) -> AsyncIterator[None]:
-    """A controller that leads until the end of the block."""
+    """Run a controller that leads until the end of the block."""
     config = ControllerConfig("leader", 2, launch_timeout_s=5, lease_ttl_s=2)
     controller = Controller(
         config, registry, ExternalProvisioner(), NoResources(), well, Instances(), SystemClock(), Notes()
@@ -182,7 +182,7 @@ def test_a_policy_is_changed_only_on_its_newest_version(redis_url: str) -> None:
     on_registry(redis_url, story)
 
 
-def test_changes_of_the_policy_at_once_are_all_made(redis_url: str) -> None:
+def test_simultaneous_changes_of_the_policy_are_all_made(redis_url: str) -> None:
     """Six people quarantine a key each at the same time: six keys are in quarantine, with six entries in the audit."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
@@ -227,8 +227,8 @@ def test_without_a_leader_nothing_is_changed_and_nothing_is_left(redis_url: str)
     on_registry(redis_url, story)
 
 
-def test_a_policy_that_cannot_be_read_is_one_error_of_ours(redis_url: str) -> None:
-    """It is RegistryUnavailableError, and routers go on with the last policy that they read."""
+def test_an_unreadable_policy_raises_registry_unavailable_error(redis_url: str) -> None:
+    """Routers go on with the last policy that they read."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         await redis.hset(protocol.redis_key(environment, "policy"), mapping={"version": 1, "blob": "garbage"})
@@ -335,7 +335,7 @@ def test_a_heartbeat_learns_that_its_generation_is_admitted(redis_url: str) -> N
 
 
 def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: str) -> None:
-    """Nor is garbage; the honest lease is still read."""
+    """Garbage is not seen either, and the honest lease is still read."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         beats = [
@@ -359,7 +359,7 @@ def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: st
     on_registry(redis_url, story)
 
 
-def test_a_registry_out_of_reach_is_one_error_of_ours() -> None:
+def test_an_unreachable_registry_raises_registry_unavailable_error() -> None:
     """Every call raises RegistryUnavailableError."""
 
     async def story() -> None:
@@ -374,11 +374,11 @@ def test_a_registry_out_of_reach_is_one_error_of_ours() -> None:
 
 @pytest.mark.parametrize("who", ["worker", "router"])
 def test_a_cancellation_is_never_lost(redis_url: str, who: str) -> None:
-    """At whatever step of a call it comes: a loop that outlived its cancellation would keep a process from stopping."""
+    """It may come at any step of a call. A loop that outlived its cancellation would keep a process from stopping."""
 
     async def story(registry: RedisRegistry, _redis: Redis, environment: str) -> None:
         async def ask() -> None:
-            for _ in range(1000):  # an end, should the cancellation be lost
+            for _ in range(1000):  # ends the loop even if the cancellation is lost
                 await (claim_generation(redis, environment, "cell-0000", 0) if who == "worker" else registry.snapshot())
 
         async with connect(redis_url) as redis:

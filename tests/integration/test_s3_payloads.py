@@ -28,7 +28,7 @@ Suite = Callable[[PayloadStore, str], Awaitable[None]]
 
 @asynccontextmanager
 async def memory(objects: Mapping[str, bytes]) -> AsyncIterator[tuple[PayloadStore, str]]:
-    """The fake."""
+    """Make the fake in memory."""
     store = MemoryPayloads()
     store.objects = {("payloads", key): stored for key, stored in objects.items()}
     yield store, "payloads"
@@ -36,7 +36,7 @@ async def memory(objects: Mapping[str, bytes]) -> AsyncIterator[tuple[PayloadSto
 
 @asynccontextmanager
 async def s3(endpoint: str, objects: Mapping[str, bytes]) -> AsyncIterator[tuple[PayloadStore, str]]:
-    """A bucket of its own on a real server."""
+    """Make a store on a real server, with a bucket of its own."""
     async with AsyncExitStack() as stack:
         client = await open_payload_client(stack, AwsConfig("us-east-1", endpoint))
         bucket = f"payloads-{uuid.uuid4().hex[:8]}"
@@ -48,7 +48,7 @@ async def s3(endpoint: str, objects: Mapping[str, bytes]) -> AsyncIterator[tuple
 
 @pytest.fixture
 def on_store(aws_endpoint: str, memory_too: None) -> Callable[[Suite], None]:
-    """Runs a coroutine on a bucket with OBJECTS."""
+    """Return a function that runs a coroutine on a bucket with OBJECTS."""
 
     def on(suite: Suite) -> None:
         async def story() -> None:
@@ -61,7 +61,7 @@ def on_store(aws_endpoint: str, memory_too: None) -> Callable[[Suite], None]:
 
 
 def test_an_object_is_read_whole(on_store: Callable[[Suite], None]) -> None:
-    """Whatever its size and name, up to exactly the limit."""
+    """Every size and name works, up to exactly the limit."""
 
     async def suite(store: PayloadStore, bucket: str) -> None:
         for key, stored in OBJECTS.items():
@@ -71,8 +71,8 @@ def test_an_object_is_read_whole(on_store: Callable[[Suite], None]) -> None:
     on_store(suite)
 
 
-def test_a_larger_one_is_refused(on_store: Callable[[Suite], None]) -> None:
-    """By one byte, and by far; the next can be read."""
+def test_an_object_over_the_limit_is_refused(on_store: Callable[[Suite], None]) -> None:
+    """One byte too many is refused, and so is far too much. The next object can be read."""
 
     async def suite(store: PayloadStore, bucket: str) -> None:
         for key, limit in (("small", 7), ("large", 4 * MIB - 1), ("large", 1)):
@@ -83,8 +83,8 @@ def test_a_larger_one_is_refused(on_store: Callable[[Suite], None]) -> None:
     on_store(suite)
 
 
-def test_one_that_is_not_there_is_missing(on_store: Callable[[Suite], None]) -> None:
-    """For good, unlike everything else that may go wrong."""
+def test_a_missing_object_is_missing_for_good(on_store: Callable[[Suite], None]) -> None:
+    """PayloadMissingError is final: the read is not tried again."""
 
     async def suite(store: PayloadStore, bucket: str) -> None:
         with pytest.raises(PayloadMissingError):
@@ -93,8 +93,8 @@ def test_one_that_is_not_there_is_missing(on_store: Callable[[Suite], None]) -> 
     on_store(suite)
 
 
-def test_a_bucket_that_is_not_there_may_still_come(aws_endpoint: str) -> None:
-    """It is the configured one: an operator will see to it."""
+def test_a_missing_bucket_counts_as_an_unavailable_source(aws_endpoint: str) -> None:
+    """The bucket comes from the configuration, so an operator will repair it."""
 
     async def story() -> None:
         async with s3(aws_endpoint, {}) as (store, bucket):
@@ -105,7 +105,7 @@ def test_a_bucket_that_is_not_there_may_still_come(aws_endpoint: str) -> None:
 
 
 def answer(status: str, code: str = "") -> bytes:
-    """An error of S3 as HTTP."""
+    """Make an error answer of S3 as HTTP bytes."""
     body = f"<Error><Code>{code}</Code><Message>said S3</Message></Error>".encode()
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
@@ -132,8 +132,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n400\r\n" + b"x" * 1024, PayloadTooLargeError, "more than 100"),
     ],
 )
-def test_faults_may_get_better_and_refusals_may_not(reply: bytes, outcome: type[Exception], reason: str) -> None:
-    """Answers that MiniStack never gives. The size is known before the object is read: here nobody ever sends it."""
+def test_every_faulty_answer_raises_the_right_error(reply: bytes, outcome: type[Exception], reason: str) -> None:
+    """MiniStack never gives these answers. An object over the limit is refused before all of it has been sent."""
     served = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,7 +141,7 @@ def test_faults_may_get_better_and_refusals_may_not(reply: bytes, outcome: type[
         writer.write(reply)
         await writer.drain()
         if outcome is PayloadTooLargeError:
-            await reader.read()  # until the reader has hung up; it is sent no more
+            await reader.read()  # until the reader has hung up without the rest
         writer.close()
         await writer.wait_closed()
         served.set()

@@ -40,7 +40,7 @@ async def a_group(ec2: Any) -> str:
 
 
 async def ingress(ec2: Any, group: str) -> set[tuple[int, str]]:
-    """What the group lets in: (port, range)."""
+    """Return what the group lets in, as pairs of port and address range."""
     (described,) = (await ec2.describe_security_groups(GroupIds=[group]))["SecurityGroups"]
     return {
         (permission["FromPort"], part.get("CidrIp") or part.get("CidrIpv6"))

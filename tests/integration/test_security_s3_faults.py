@@ -34,7 +34,7 @@ HALF = b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n{"R
 async def monitor_of(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[SecurityMonitor, Component, list[str]]]:
-    """A monitor whose S3 answers just that, its S3 component, and the first lines of what S3 was asked."""
+    """Make a monitor whose S3 answers just that; yields it, its S3 component, and the first lines of S3's requests."""
     asked: list[str] = []
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

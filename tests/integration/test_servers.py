@@ -1,4 +1,4 @@
-"""On which servers tests run: `--servers`, CI, and a machine with no Docker."""
+"""Which servers the tests run on: with `--servers`, in CI, and on a machine without Docker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_ABOUT_THEM = "tests/integration/test_lost_generations.py"
 
 
 def pytest_run(*arguments: str, ci: bool, path: str = "") -> subprocess.CompletedProcess[str]:
-    """A pytest of its own; where `path` leads to no docker, there is none."""
+    """Run a pytest of its own; when `path` has no docker in it, the tests find no Docker."""
     environ = {**os.environ, "CI": "true" if ci else "", "PATH": path or os.environ["PATH"]}
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *arguments]
     return subprocess.run(
@@ -28,7 +28,7 @@ def pytest_run(*arguments: str, ci: bool, path: str = "") -> subprocess.Complete
 def test_without_docker_ci_fails_and_a_laptop_skips_what_needs_it(
     tmp_path: Path, *, ci: bool, code: int, outcome: str
 ) -> None:
-    """So that nothing is left out of CI without anybody noticing."""
+    """No test may be left out of CI without anybody noticing."""
     done = pytest_run("--servers", "containers", ABOUT_THEM, ci=ci, path=str(tmp_path))
     assert done.returncode == code, done.stdout
     assert outcome in done.stdout
@@ -36,21 +36,21 @@ def test_without_docker_ci_fails_and_a_laptop_skips_what_needs_it(
 
 
 def test_without_docker_everything_runs_on_the_embedded_servers(tmp_path: Path) -> None:
-    """Nothing has to be said."""
+    """This needs no option."""
     done = pytest_run(ABOUT_THEM, ci=False, path=str(tmp_path))
     assert "[embedded] PASSED" in done.stdout
     assert "1 passed" in done.stdout
 
 
-def test_ci_runs_on_both_what_is_about_the_servers() -> None:
-    """And the rest once."""
+def test_ci_runs_tests_about_the_servers_on_both_kinds() -> None:
+    """Tests that are not about the servers run once."""
     chosen = pytest_run("--collect-only", "-q", ABOUT_THEM, NOT_ABOUT_THEM, ci=True).stdout
     assert [chosen.count(kind) for kind in ("grow[embedded]", "grow[containers]")] == [1, 1]
     assert [chosen.count(kind) for kind in ("higher[embedded]", "higher[containers]")] == [1, 0]
 
 
-def test_a_kind_that_is_named_is_the_only_one() -> None:
-    """In CI too, and for every test."""
+def test_a_named_kind_of_servers_is_the_only_one() -> None:
+    """This holds in CI too, and for every test."""
     for kind, other in (("embedded", "containers"), ("containers", "embedded")):
         chosen = pytest_run("--collect-only", "-q", "--servers", kind, ABOUT_THEM, NOT_ABOUT_THEM, ci=True).stdout
         assert (chosen.count(f"[{kind}]"), chosen.count(f"[{other}]")) == (2, 0)

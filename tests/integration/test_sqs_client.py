@@ -146,7 +146,7 @@ def test_a_message_from_send_to_delete(aws_endpoint: str) -> None:
     run(story())
 
 
-def test_visibility(aws_endpoint: str) -> None:
+def test_a_visibility_of_zero_makes_a_message_come_again(aws_endpoint: str) -> None:
     """Zero seconds make a message come again."""
 
     async def story() -> None:
@@ -201,7 +201,7 @@ def test_an_unknown_queue(aws_endpoint: str) -> None:
 
 
 def test_the_endpoint_may_come_from_the_environment(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By AWS_ENDPOINT_URL_SQS, as for every AWS tool."""
+    """AWS_ENDPOINT_URL_SQS names the endpoint, as for every AWS tool."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", aws_endpoint)
 
     async def story() -> None:
@@ -279,14 +279,14 @@ ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"[" * (17
     ],
     ids=range(13),
 )
-def test_garbage(answer: bytes, status: int) -> None:
+def test_garbage_raises_an_error_without_a_code(answer: bytes, status: int) -> None:
     """Garbage of every kind raises SqsError without a code."""
     error = refusal(lambda _: answer)
     assert (error.code, error.status) == ("", status)
     assert len(str(error)) <= 500
 
 
-def test_the_old_code_wins() -> None:
+def test_the_error_code_of_the_header_wins() -> None:
     """The header's code counts, since botocore gives that one; without it the body's does."""
     body = {"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "There is none."}
     new = refusal(lambda _: http(400, body))
@@ -303,7 +303,7 @@ def test_an_error_repeats_nothing_that_was_signed() -> None:
     assert str(error) == "SignatureDoesNotMatch: The request signature we calculated does not match."
 
 
-def test_nothing_is_an_empty_answer() -> None:
+def test_an_empty_body_is_an_empty_answer() -> None:
     """No body is an empty answer, and a null is a missing field."""
 
     async def story() -> None:
@@ -343,7 +343,7 @@ def test_a_tasks_credentials_are_renewed(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def credentials(_: bytes) -> bytes:
         given.append(f"KEY{len(given)}")
-        # Botocore signs nothing with what ends within ten minutes: it asks for more first.
+        # Botocore signs nothing with credentials that end within ten minutes: it asks for new ones first.
         left = timedelta(minutes=5 if len(given) < 3 else 60)
         end = (datetime.now(UTC) + left).isoformat()  # noqa: TID251 - botocore's own clock is real
         return http(200, {"AccessKeyId": given[-1], "SecretAccessKey": "s", "Token": "t", "Expiration": end})

@@ -52,7 +52,7 @@ def test_a_batch_is_processed_and_committed(redis_url: str, tmp_path: Path) -> N
     ],
     ids=["no secret", "wrong secret", "generation", "cell", "garbage", "types", "deep", "events", "bytes"],
 )
-def test_what_is_not_a_batch_for_it_is_refused(
+def test_a_wrong_batch_is_refused(
     shared_worker: WorkerProcess, data: bytes, headers: dict[str, str] | None, status: int, words: str
 ) -> None:
     """The status tells the kind of mistake, and the text says what is wrong."""
@@ -71,7 +71,7 @@ def shared_worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> o
         yield worker
 
 
-def test_it_serves_its_pages_and_protects_its_commands(shared_worker: WorkerProcess) -> None:
+def test_the_worker_serves_its_pages_and_protects_its_commands(shared_worker: WorkerProcess) -> None:
     """It serves health, readiness, components by name, and metrics. Commands need the secret."""
     url = shared_worker.url()
     assert '"generation":1' in get(f"{url}/healthz")[1]

@@ -75,7 +75,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_each_ends_by_itself(worker: WorkerProcess, kind: str) -> None:
+def test_each_fault_ends_by_itself(worker: WorkerProcess, kind: str) -> None:
     """Each kind of fault ends when its time is over."""
     url = worker.url()
     send(url, kind, 0.2, **FAULTS[kind])
@@ -88,7 +88,7 @@ def test_each_ends_by_itself(worker: WorkerProcess, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_each_is_ended_by_hand(worker: WorkerProcess, kind: str) -> None:
+def test_each_fault_can_be_ended_by_hand(worker: WorkerProcess, kind: str) -> None:
     """A fault of 0 seconds ends it; until then `/components` shows it."""
     url = worker.url()
     inject(url, kind, **FAULTS[kind])
@@ -200,7 +200,7 @@ def test_a_hanging_worker_drains_all_the_same(redis_url: str, tmp_path: Path) ->
     ],
     ids=str,
 )
-def test_what_is_no_fault_is_explained(worker: WorkerProcess, fault: object, words: str) -> None:
+def test_an_unknown_fault_is_refused_with_an_explanation(worker: WorkerProcess, fault: object, words: str) -> None:
     """The worker refuses it with a text, and injects nothing."""
     url = worker.url()
     status, answer = post(f"{url}{CHAOS}", json.dumps(fault).encode())

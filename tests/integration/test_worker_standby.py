@@ -62,7 +62,7 @@ def test_the_older_goes_on_until_the_newer_has_its_first_event(redis_url: str, t
 
 
 def test_a_late_commit_of_the_older_is_refused(redis_url: str, tmp_path: Path) -> None:
-    """Its handler began before and ends after. The answer is retry, and nothing of it is in the store."""
+    """Its handler began before the newer one took the store. The answer is retry, and nothing of it is in the store."""
     slow = json.dumps({"kind": "slow", "delay_s": 3}).encode()
     with two(redis_url, tmp_path, chaos=True) as (older, newer, old_url, new_url):
 
@@ -115,7 +115,7 @@ def test_an_admitted_instance_delivers_what_a_crashed_one_has_left(
 
 
 def test_being_admitted_alone_fences_the_older(redis_url: str, tmp_path: Path) -> None:
-    """The newer one gets no event: the registry's word is enough for both."""
+    """The newer one needs no event: both read in the registry which of them is admitted."""
     with two(redis_url, tmp_path) as (older, newer, _, new_url):
         newer.admit(2)
         newer.has_taken()

@@ -1,4 +1,4 @@
-"""Provisioners for their contract test, and the hands to do to their instances what no provisioner would."""
+"""Provisioners for their contract test, and ways to harm their instances that no provisioner offers."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from tests.support.paths import REPOSITORY
 GRACE_S = 2
 VARIABLES = {
     "CELL_SECRET": "a-secret-for-tests",
-    "CELL_REDIS_URL": "redis://127.0.0.1:1/0",  # none: a worker goes on without
+    "CELL_REDIS_URL": "redis://127.0.0.1:1/0",  # nobody listens there: a worker goes on without Redis
     "CELL_SINK": "none",
     "CELL_DRAIN_TIMEOUT_S": "1",
 }
 
 
 class Rig(ABC):
-    """One installation of instances."""
+    """One installation of a provisioner and its instances."""
 
     @abstractmethod
     async def provisioner(self) -> Provisioner:
-        """That of one more controller."""
+        """Make the provisioner of one more controller."""
 
     @abstractmethod
     async def broken(self) -> Provisioner:
-        """One that can't launch."""
+        """Make a provisioner that can't launch."""
 
     @abstractmethod
     def log(self, cell_id: str, generation: int) -> str:
-        """What the instance has written."""
+        """Return what an instance has logged."""
 
     @abstractmethod
     def kill(self, cell_id: str, generation: int) -> None:
-        """SIGKILL, behind the provisioner's back."""
+        """Kill an instance with SIGKILL, without telling its provisioner."""
 
     @abstractmethod
-    def freeze(self, cell_id: str, generation: int) -> None:
-        """It hears no SIGTERM."""
+    def hang(self, cell_id: str, generation: int) -> None:
+        """Stop an instance with SIGSTOP, so that it doesn't react to SIGTERM."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """End and remove everything that the rig has started."""
 
 
 class SubprocessRig(Rig):
-    """Processes of this machine."""
+    """Instances as processes of this machine."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -83,7 +83,7 @@ class SubprocessRig(Rig):
     def kill(self, cell_id: str, generation: int) -> None:
         self._process(cell_id, generation).kill()
 
-    def freeze(self, cell_id: str, generation: int) -> None:
+    def hang(self, cell_id: str, generation: int) -> None:
         self._process(cell_id, generation).send_signal(signal.SIGSTOP)
 
     def _process(self, cell_id: str, generation: int) -> psutil.Process:
@@ -95,7 +95,7 @@ class SubprocessRig(Rig):
 
 
 class DockerRig(Rig):
-    """Containers of the engine here, of a prefix of their own."""
+    """Instances as containers of the local engine, with a prefix of their own."""
 
     def __init__(self, engine_url: str = DEFAULT_ENGINE_URL, **changes: Any) -> None:
         self.config = replace(
@@ -124,7 +124,7 @@ class DockerRig(Rig):
         return await self.provisioner(image="cellrouter:of-nowhere")
 
     def name(self, cell_id: str, generation: int) -> str:
-        """The container's."""
+        """Return the name of an instance's container."""
         return f"{self.config.prefix}-live-{cell_id}-g{generation}"
 
     def log(self, cell_id: str, generation: int) -> str:
@@ -133,7 +133,7 @@ class DockerRig(Rig):
     def kill(self, cell_id: str, generation: int) -> None:
         docker("kill", self.name(cell_id, generation))
 
-    def freeze(self, cell_id: str, generation: int) -> None:
+    def hang(self, cell_id: str, generation: int) -> None:
         docker("kill", "--signal", "STOP", self.name(cell_id, generation))
 
     async def close(self) -> None:

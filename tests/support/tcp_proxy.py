@@ -13,12 +13,12 @@ CHUNK_BYTES: Final = 65536
 
 
 class TcpProxy:
-    """In front of one server. Use as an async context manager: it listens until the end of the block."""
+    """A proxy in front of one server, as an async context manager: it listens until the end of the block."""
 
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
-        self.url = f"redis://{HOST}:{self.port}"  # when the server is Redis
-        self.held = 0  # chunks that a frozen proxy has taken and not passed on
+        self.url = f"redis://{HOST}:{self.port}"  # for a server that is Redis
+        self.kept = 0  # chunks that a hung proxy has taken and not passed on
         self._target_port = target_port
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -34,33 +34,33 @@ class TcpProxy:
         await self.cut()
 
     async def break_off(self, fault: str) -> None:
-        """`cut`: as a dead link that both ends see; `frozen`: as a half-open one that neither does.
+        """Break the link: `cut` as when both ends see that it is dead, `hung` as when neither sees it (half open).
 
-        `frozen at …`: not before these bytes come, which are the first that are held.
+        `hung at …` hangs only when these bytes arrive, and they are the first that are not passed on.
         """
         if fault == "cut":
             await self.cut()
-        elif fault == "frozen":
-            self.freeze()
+        elif fault == "hung":
+            self.hang()
         else:
-            self._trigger = fault.removeprefix("frozen at ").encode()
+            self._trigger = fault.removeprefix("hung at ").encode()
 
     async def cut(self) -> None:
-        """Drop every connection, and what is held; refuse new ones."""
+        """Drop every connection and all bytes that were not passed on; refuse new connections."""
         if self._server is not None:
             self._server.close()
             self._server = None
         for link in self._links:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
-        self.held = 0
+        self.kept = 0
 
-    def freeze(self) -> None:
-        """Keep connections open and take new ones; hold all bytes, and the ends of connections, both ways."""
+    def hang(self) -> None:
+        """Keep connections open and take new ones, but pass on no bytes and no ends of connections, either way."""
         self._flowing.clear()
 
     async def heal(self) -> None:
-        """Pass on what was held, in order, and all that comes; listen again on the same port after a cut."""
+        """Pass on what was kept back, in order, and all that comes; listen again on the same port after a cut."""
         self._trigger = b""
         self._flowing.set()
         if self._server is None:
@@ -88,11 +88,11 @@ class TcpProxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK_BYTES):
             if self._trigger and self._trigger in data:
-                self.freeze()
+                self.hang()
             if not self._flowing.is_set():
-                self.held += 1
+                self.kept += 1
                 await self._flowing.wait()
-                self.held -= 1
+                self.kept -= 1
             writer.write(data)
             await writer.drain()
         await self._flowing.wait()
