@@ -1,7 +1,7 @@
 """Fixtures for every ring: the real servers, started once a run and only when a test asks for them.
 
-Whatever asks for `redis_url` or `aws_endpoint` runs on the kind of servers that `--servers` names, or on each. What is
-marked `one_kind` runs on the embedded ones, unless it is told otherwise: docs/how-to/testing.md.
+Tests that ask for `redis_url` or `aws_endpoint` run on the kind of servers that `--servers` names, or on both kinds.
+Tests marked `one_kind` run on the embedded ones unless one kind is named: docs/how-to/testing.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ONE_KIND: Final = "one_kind: what the test is about is not the servers, so that 
 
 
 LANES: Final = ("measured", "engine")
-"""What is `alone` runs in two lanes, one test at a time in each: what measures, and what needs the whole engine."""
+"""Tests marked `alone` run in two lanes, one at a time in each: those that measure, and those that need the engine."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,9 +68,9 @@ class FailureNotes:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No test ever uses the credentials or the settings of who runs it, or is deaf because its runner is."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # else no process of a test would hear Ctrl-C
+    """Keep the credentials and settings of whoever runs the tests out of them, and let their processes hear Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background jobs in this way
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # otherwise no process of a test would hear Ctrl-C
     notes = config.getoption("--note-failures")
     if notes is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(FailureNotes(notes))
@@ -83,7 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test that is `alone` its lane."""
+    """Give every test marked `alone` its lane."""
     for item in items:
         if item.get_closest_marker("alone") is not None:
             lane = LANES["compose" in item.nodeid or "image" in item.nodeid]
@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have whatever needs servers run on each kind that was asked for."""
+    """Run every test that needs servers on each kind of servers that was asked for."""
     if "servers" in metafunc.fixturenames:
         one_kind = metafunc.definition.get_closest_marker("one_kind") is not None
         kinds = _kinds(metafunc.config.getoption("--servers"), one_kind=one_kind)
@@ -111,7 +111,7 @@ def _kinds(asked: str | None, *, one_kind: bool) -> list[str]:
 
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Servers:
-    """The kind that the test runs on."""
+    """Return the kind of servers that the test runs on."""
     return KINDS[request.param]
 
 
@@ -138,12 +138,12 @@ def redis_url(servers: Servers, run_folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def memory_too() -> None:
-    """Asked for by suites of which a fake in memory is one more kind: `aws_endpoint` is empty then."""
+    """A suite asks for this fixture to run on a fake in memory too; `aws_endpoint` is empty then."""
 
 
 @pytest.fixture
 def on_system(redis_url: str, aws_endpoint: str, tmp_path: Path) -> Callable[..., System]:
-    """Runs a story on a system of its own, whose cells are up."""
+    """Return a function that runs a story on a system of its own, whose cells serve."""
 
     def on(
         story: Callable[[System], Awaitable[None]], *, cells: int = 2, fifo: bool = False, **settings: object

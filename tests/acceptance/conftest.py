@@ -1,4 +1,4 @@
-"""What the acceptance tests of one file share."""
+"""Fixtures that the acceptance tests of one file share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STORY_S = 400.0
 def in_infirmary(
     redis_url: str, aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Callable[[Infirmary], Awaitable[None]]], None]]:
-    """Plays a story in the file's infirmary, once its cells are well; afterwards every event is accounted for."""
+    """Plays a story in the file's infirmary once its cells are well, and then accounts for every event."""
     system = System(redis_url, aws_endpoint, tmp_path_factory.mktemp("infirmary"), cells=CELLS, fifo=False)
     infirmary = Infirmary(system)
 
@@ -28,7 +28,7 @@ def in_infirmary(
             await story(infirmary)
             await infirmary.accounted()
 
-    with asyncio.Runner() as runner:  # what runs in the background stands still between two stories
+    with asyncio.Runner() as runner:  # background tasks stand still between two stories
         opened = infirmary.open()
         runner.run(opened.__aenter__())
         try:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.alone
 
 
 def test_ministack_takes_localstacks_place() -> None:
-    """The same job, the same ledger; LocalStack isn't started. Afterwards nothing is left."""
+    """The job and its ledger are the same, and LocalStack isn't started. Afterwards nothing is left."""
     require_docker()
     compose = Compose("--profile", "ministack")
     system = ComposeSystem(compose)

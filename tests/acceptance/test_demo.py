@@ -162,7 +162,7 @@ def test_a_signal_ends_every_process(tmp_path: Path, number: signal.Signals) -> 
 
 @pytest.mark.parametrize("started", [2, 4, 5, 7])
 def test_a_signal_while_it_starts_ends_every_process(tmp_path: Path, started: int) -> None:
-    """Whatever has started by then ends: the signal comes once there are so many processes."""
+    """Whatever has started by then ends; the signal comes once that many processes run."""
     marker = f"{tmp_path}-{started}"
     with subprocess.Popen(
         [sys.executable, "-m", "router", "demo"],

@@ -1,6 +1,6 @@
-"""Cells whose health checks say that all is well, and which are sick all the same (P4, P5): on real processes.
+"""Cells that are sick although their health checks say that all is well (P4, P5), on real processes.
 
-/readyz answers 200, the lease is renewed, and yet events hang, take three times as long, or fail.
+/readyz answers 200 and the lease is renewed, but events hang, take three times as long, or fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
 
 
 def test_an_instance_three_times_as_slow_is_replaced(in_infirmary: Play) -> None:
-    """By its latency alone, some 80 ms more; it keeps its traffic until the next one has answered a canary."""
+    """Only its latency shows it, some 80 ms more. It keeps its traffic until the next one has answered a canary."""
 
     async def story(infirmary: Infirmary) -> None:
         episode = await replaced(infirmary, "cell-0000", "slow", "--factor", "3", gray=True)
@@ -29,7 +29,7 @@ def test_an_instance_three_times_as_slow_is_replaced(in_infirmary: Play) -> None
 
 
 def test_an_instance_that_answers_nothing_but_health_checks_is_ejected_and_restarted(in_infirmary: Play) -> None:
-    """No event and no canary gets an answer; its own are done by the next instance."""
+    """No event and no canary gets an answer; the next instance does its events."""
 
     async def story(infirmary: Infirmary) -> None:
         episode = await replaced(infirmary, "cell-0001", "hang", gray=True)
@@ -40,7 +40,7 @@ def test_an_instance_that_answers_nothing_but_health_checks_is_ejected_and_resta
 
 
 def test_an_instance_whose_handler_fails_is_ejected_and_restarted(in_infirmary: Play) -> None:
-    """Every event fails; no key is quarantined and none is a dead letter: they are done by the next instance."""
+    """Every event fails. No key is quarantined and no event is a dead letter: the next instance does them all."""
 
     async def story(infirmary: Infirmary) -> None:
         episode = await replaced(infirmary, "cell-0002", "errors", gray=True)

@@ -1,7 +1,7 @@
 """Sick cells on real processes (P4, P5): shared trouble, slow answers, garbage, a component, deaths.
 
-One system for all: each fault strikes another cell, or one that has not been replaced. Bounds of time are generous:
-how fast it is says `script/bench promises`.
+One system serves all tests: each fault strikes another cell, or one that has not been replaced. Time limits are
+generous; `script/bench promises` measures how fast treatment really is.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells
 
 Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
 
-LONG_ENOUGH_S = 25.0  # for a sick cell to be found: what lasts so long and is not, is not taken for one
+LONG_ENOUGH_S = 25.0  # a sick cell is found within this time: a cell that is untreated after it was not found sick
 
 
 async def nobody_is_evicted(infirmary: Infirmary, trouble: Callable[[], Awaitable[object]]) -> None:
-    """Whatever goes on: no rung of the ladder is taken, no instance is another."""
+    """Check that a trouble leads to no treatment and to no new instance."""
     before, began_ms = await infirmary.generations(), now_ms()
     await trouble()
     await pause(LONG_ENOUGH_S)
@@ -32,7 +32,7 @@ async def nobody_is_evicted(infirmary: Infirmary, trouble: Callable[[], Awaitabl
 
 
 def test_cells_that_are_all_slow_evict_nobody(in_infirmary: Play) -> None:
-    """300 ms more in every one of them: it is something that they share."""
+    """Each of them takes 300 ms more, so the cause must be something that they share."""
 
     async def story(infirmary: Infirmary) -> None:
         async def all_slow() -> None:
@@ -46,7 +46,7 @@ def test_cells_that_are_all_slow_evict_nobody(in_infirmary: Play) -> None:
 
 
 def test_a_component_that_fails_is_restarted_and_the_instance_stays(in_infirmary: Play) -> None:
-    """Its cell is ejected meanwhile; the audit has the component, and then that the cell has recovered."""
+    """Its cell is ejected meanwhile. The audit names the component, and later says that the cell has recovered."""
 
     async def story(infirmary: Infirmary) -> None:
         victim, before, slot_map, began_ms = "cell-0000", await infirmary.generations(), await infirmary.map(), now_ms()
@@ -68,7 +68,7 @@ def test_a_component_that_fails_is_restarted_and_the_instance_stays(in_infirmary
 
 
 def test_an_instance_with_latency_is_replaced_by_one_that_was_verified_before(in_infirmary: Play) -> None:
-    """300 ms more for every event: it keeps its traffic until the next one has answered a canary."""
+    """Every event takes 300 ms more. The instance keeps its traffic until the next one has answered a canary."""
 
     async def story(infirmary: Infirmary) -> None:
         episode = await replaced(infirmary, "cell-0001", "slow", "--ms", "300")
@@ -80,7 +80,7 @@ def test_an_instance_with_latency_is_replaced_by_one_that_was_verified_before(in
 
 
 def test_an_instance_that_answers_garbage_is_ejected_and_restarted(in_infirmary: Play) -> None:
-    """What it did, though nobody understood its answer, is not done again."""
+    """The events that it did are not done again, although nobody understood its answers."""
 
     async def story(infirmary: Infirmary) -> None:
         episode = await replaced(infirmary, "cell-0002", "garbage")
@@ -91,8 +91,8 @@ def test_an_instance_that_answers_garbage_is_ejected_and_restarted(in_infirmary:
     in_infirmary(story)
 
 
-def test_a_frozen_instance_is_replaced(in_infirmary: Play) -> None:
-    """SIGSTOP: it loses its lease, or is found to be silent; another takes over, and it is not let go on."""
+def test_a_hung_instance_is_replaced(in_infirmary: Play) -> None:
+    """After SIGSTOP it loses its lease or is found to be silent. Another takes over, and the hung one never goes on."""
 
     async def story(infirmary: Infirmary) -> None:
         async def stop() -> None:
@@ -106,7 +106,7 @@ def test_a_frozen_instance_is_replaced(in_infirmary: Play) -> None:
 
 
 def test_a_killed_instance_is_replaced(in_infirmary: Play) -> None:
-    """SIGKILL: its end is seen, and that is reason enough."""
+    """After SIGKILL the controller sees that the instance has ended, which is reason enough."""
 
     async def story(infirmary: Infirmary) -> None:
         async def kill() -> None:

@@ -9,13 +9,13 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 END_S: Final = 10.0
-"""For tasks that a story leaves behind."""
+"""How many seconds the tasks that a story leaves behind have to end."""
 SHORTEST_PAUSE_S: Final = 0.03
-LONGEST_PAUSE_S: Final = 0.15  # what is there for half a second only must not be missed
+LONGEST_PAUSE_S: Final = 0.15  # a state that lasts only half a second must not be missed
 
 
 def run(story: Coroutine[Any, Any, T], limit_s: float = 60, end_s: float = END_S) -> T:
-    """To its end; a test that hangs fails after `limit_s`, and so does one that leaves a task which can't be ended.
+    """Run a story to its end. A test that hangs fails after `limit_s`, and so does one whose tasks can't be ended.
 
     asyncio.run itself would cancel such a task and wait for it without a limit.
     """
@@ -40,7 +40,7 @@ async def _end_what_is_left(within_s: float) -> None:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 40) -> None:
-    """Ask again and again, less and less often. Raises AssertionError with `what` when it doesn't become true."""
+    """Poll a condition, less and less often. Raises AssertionError with `what` if it is false for `limit_s` seconds."""
     pause_s = SHORTEST_PAUSE_S
     try:
         async with asyncio.timeout(limit_s):

@@ -39,7 +39,7 @@ NAMES: Final = ResourceNames(
 
 
 def until(holds: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
-    """Wait for it, not for ever."""
+    """Poll a condition until it holds; fail the test after `limit_s` seconds."""
     pause = threading.Event()
     for _ in range(int(limit_s / POLL_S)):
         if holds():
@@ -49,7 +49,7 @@ def until(holds: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> N
 
 
 class ComposeSystem:
-    """One running project."""
+    """One running compose project."""
 
     def __init__(self, compose: Compose) -> None:
         self.compose = compose
@@ -57,37 +57,37 @@ class ComposeSystem:
         self.ready_s = 0.0  # from `up` until all cells serve
 
     def text(self, service: str, path: str, port: int = 8080) -> str:
-        """What a service answers; nothing while it doesn't."""
+        """Return what a service answers; empty while it doesn't answer."""
         try:
             address = self._addresses.get((service, port)) or self.compose.address(service, port)
             with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as reply:
                 self._addresses[service, port] = address
                 return str(reply.read(), "utf-8")
         except (OSError, AssertionError, ValueError):
-            self._addresses.pop((service, port), None)  # a restart changes it
+            self._addresses.pop((service, port), None)  # a restart changes the address
             return ""
 
     def get(self, service: str, path: str, port: int = 8080) -> Any:
-        """The same as JSON; None while there is none."""
+        """Return a service's answer as JSON; None while there is none."""
         text = self.text(service, path, port)
         return json.loads(text) if text else None
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """What Prometheus has; nothing while it can't be reached."""
+        """Return the results of a Prometheus query; empty while Prometheus can't be reached."""
         answer = self.get("prometheus", f"/api/v1/query?{self.encoded(expression)}", 9090)
         return [] if answer is None else answer["data"]["result"]
 
     @staticmethod
     def encoded(expression: str) -> str:
-        """As a query's parameter."""
+        """Encode an expression as the parameter of a query."""
         return urllib.parse.urlencode({"query": expression})
 
     def number(self, expression: str) -> float:
-        """The value of a sum; 0 while there is none."""
+        """Return the value of a sum; 0 while there is none."""
         return sum(float(each["value"][1]) for each in self.query(expression))
 
     def generations(self) -> dict[str, int]:
-        """The generation of each cell that both routers can reach; none while they are not of one mind."""
+        """Return the generation of each cell that both routers can reach; empty while the routers disagree."""
         seen = [self.get(router, "/cells") or [] for router in ROUTERS]
         serving = [
             {lane["cell_id"]: lane["generation"] for lane in lanes if lane["state"] == "serving"} for lanes in seen
@@ -95,33 +95,33 @@ class ComposeSystem:
         return serving[0] if serving[0] == serving[1] else {}
 
     def serving(self) -> dict[str, int]:
-        """Wait until both routers reach every cell; the generations."""
+        """Wait until both routers reach every cell, and return the generations."""
         until(lambda: set(self.generations()) == set(CELLS), "both routers reach every cell")
         return self.generations()
 
     def replaced(self, cell_id: str, generation: int) -> None:
-        """Wait until a higher generation of the cell serves, and all others do."""
+        """Wait until a higher generation of the cell serves, and all other cells serve."""
         until(lambda: self.generations().get(cell_id, 0) > generation, f"{cell_id} is replaced")
         self.serving()
 
     def audit(self) -> list[dict[str, Any]]:
-        """What the controllers did."""
+        """Return the audit entries of the controllers."""
         answers = [self.get(controller, "/audit?limit=1000") for controller in CONTROLLERS]
         return next((answer for answer in answers if answer is not None), [])
 
     def container(self, cell_id: str, generation: int) -> str:
-        """The name of an instance's container."""
+        """Return the name of an instance's container."""
         return f"{self.compose.project}-live-{cell_id}-g{generation}"
 
     def running(self, cell_id: str) -> list[str]:
-        """The names of a cell's containers, whatever their state."""
+        """List the names of a cell's containers, whatever their state."""
         prefix = f"label=cellrouter.prefix={self.compose.project}"
         found = docker("ps", "--all", "--filter", prefix, "--format", "{{.Names}}").split()
         return [name for name in found if f"-{cell_id}-" in name]
 
 
 class Load:
-    """Puts log files into the bucket at a steady rate, from a thread of its own, until it is left."""
+    """Puts log files into the bucket at a steady rate from a thread of its own, until the block ends."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -129,7 +129,7 @@ class Load:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._evidence = Evidence()
         self._stop, self._has_put, self._leave = asyncio.Event(), threading.Event(), asyncio.Event()
-        self._name = uuid.uuid4().hex[:8]  # what another load has put is none of ours
+        self._name = uuid.uuid4().hex[:8]  # the prefix of the keys that this load puts
         self._done: Future[None] | None = None
 
     def __enter__(self) -> Self:
@@ -144,22 +144,22 @@ class Load:
         self.stop()
         assert self._done is not None
         self._loop.call_soon_threadsafe(self._leave.set)
-        self._done.result(LIMIT_S)  # raises what went wrong with putting or reading
+        self._done.result(LIMIT_S)  # raises any error of the thread
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def stop(self) -> None:
-        """Put nothing more; what has arrived is still read."""
+        """Stop putting files; what has arrived is still read."""
         self._loop.call_soon_threadsafe(self._stop.set)
         until(self._has_put.is_set, "the last one is put")
 
     def ledger(self) -> Ledger:
-        """As of now: what is still on its way counts as lost."""
+        """Return the ledger as of now: events that are still on their way count as lost."""
         return self._evidence.ledger(replaced_in_s=None, first_event_s=None)
 
     def accounted(self) -> Ledger:
-        """Wait until all that has been sent by now is settled; what isn't in time is lost."""
+        """Wait until everything sent so far is settled, and return the ledger. Fail the test if that takes too long."""
         sent = set(self._evidence.sent)
         pause = threading.Event()
         for _ in range(int(LIMIT_S / POLL_S)):

@@ -20,7 +20,7 @@ from tests.support.memory_registry import MemoryRegistry, Wire
 from tests.support.router_world import LEASE_TTL_S, World
 
 MOST_CELLS = 8
-START_S = 0.5  # from its launch until an instance is ready
+START_S = 0.5  # how long an instance takes from its launch until it is ready
 
 
 @dataclass

@@ -32,7 +32,7 @@ class Queue(MemorySource):
         self.sent: list[tuple[float, Draft]] = []  # when, what: all that was ever taken
         self.calls: list[int] = []  # how many drafts in each send
         self.receives = 0
-        self.reply_s = 0.0  # how long a reply is on its way
+        self.reply_s = 0.0  # how many seconds a reply takes
         self.on_delete: Callable[[], object] = lambda: None
         self.on_receive: Callable[[], object] = lambda: None
         self.refuses: Callable[[Draft], bool] = lambda _: False
@@ -65,12 +65,12 @@ class Queue(MemorySource):
             await self._time.sleep(self.reply_s)
 
     def visible(self) -> int:
-        """How many a receiver could have now."""
+        """Count the messages that a receiver could get now."""
         return sum(stored.visible_at <= self._time.monotonic() for stored in self._stored.values())
 
 
 class World:
-    """A dead-letter queue, the source, and who looks after them."""
+    """A dead-letter queue, its source, and runs of an operator through them."""
 
     def __init__(self, source: str = "source") -> None:
         self.clock = FakeClock()
@@ -83,7 +83,7 @@ class World:
         self.tally = Tally()
 
     def open(self, name: str) -> Queue:
-        """The queue of this name, made when it is first asked for."""
+        """Return the queue of this name; the first call makes it."""
         return self.queues.setdefault(name, Queue(name, self.clock))
 
     def play(self, story: Coroutine[Any, Any, Any]) -> None:
@@ -120,11 +120,11 @@ class World:
         return tally
 
     def arrived(self) -> list[str]:
-        """The ids of the events at the source, as a router would read them."""
+        """List the ids of the events at the source, as a router would read them."""
         events = [PARSER.parse(Message("new", "r", d.body, 1, 1, d.attributes)) for _, d in self.source.sent]
         return [event.event_id for (event,) in events]
 
 
 def ids(count: int) -> list[str]:
-    """e0, e1, …, sorted as text."""
+    """List e0, e1, …, sorted as text."""
     return sorted(f"e{number}" for number in range(count))

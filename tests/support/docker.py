@@ -1,4 +1,4 @@
-"""Docker for tests: one word on whether it is there, and a compose project of a test's own."""
+"""Docker for tests: whether it is there, and a compose project of a test's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PORTS: Final = ("LOCALSTACK", "ROUTER", "ROUTER_1", "CONTROLLER", "CONTROLLER_1"
 IMAGE: Final = "cellrouter:dev"
 ENGINE: Final = ["docker", "info"]
 LIMIT_S: Final = 600.0
-"""Of one command: a first build downloads everything."""
+"""Seconds that one command may take: a first build downloads everything."""
 
 
 def require_docker() -> None:
@@ -27,13 +27,13 @@ def require_docker() -> None:
 
 
 def require_engine() -> None:
-    """The same for a test that needs no compose."""
+    """Skip or fail the test in the same way where no Docker engine answers; compose may be missing."""
     _require(ENGINE)
 
 
 @functools.cache
 def has_engine() -> bool:
-    """Whether one answers."""
+    """Tell whether a Docker engine answers."""
     return not _fault(ENGINE)
 
 
@@ -60,7 +60,7 @@ def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool =
 
 
 def built_image() -> str:
-    """The image, as compose builds it; what hasn't changed is taken from the engine's cache."""
+    """Build the image as compose does, with the engine's cache, and return its name."""
     require_docker()
     docker("compose", "build", "--quiet")
     return IMAGE
@@ -82,11 +82,11 @@ class Compose:
         )
 
     def address(self, service: str, port: int) -> str:
-        """The host's address of a published port."""
+        """Return the address on this host of a service's published port."""
         return self("port", service, str(port)).strip()
 
     def left(self, *kinds: str) -> list[str]:
-        """Ids of what carries the project's label, of these kinds: container, volume, network."""
+        """List the ids of the project's objects of these kinds: container, volume, network."""
         by_label = ("--filter", f"label={LABEL}={self.project}", "--quiet")
         every = {"container": ["--all"]}
         return [found for kind in kinds for found in docker(kind, "ls", *every.get(kind, []), *by_label).split()]

@@ -1,4 +1,4 @@
-"""A proxy before the Docker engine that lets through what docs/how-to/containers.md lists, and tells what was asked."""
+"""A proxy before the Docker engine that lets through what docs/how-to/containers.md lists, and notes what was asked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE: Final = REPOSITORY / "docs" / "how-to" / "containers.md"
 
 
 def documented() -> dict[str, re.Pattern[str]]:
-    """The page's lines `GET /containers/{id}/json`, each as a pattern of what it allows."""
+    """Read the page's lines such as `GET /containers/{id}/json`, each as a pattern of what it allows."""
     calls = re.findall(r"^\| `(GET|POST|DELETE) (/[^`]*)` \|", PAGE.read_text(), re.MULTILINE)
     any_id = {path: path.replace("{id}", "[^/]+") for _, path in calls}
     return {f"{method} {path}": re.compile(rf"{method} (/v[\d.]+)?{any_id[path]}") for method, path in calls}
@@ -26,7 +26,7 @@ def documented() -> dict[str, re.Pattern[str]]:
 
 @asynccontextmanager
 async def engine_proxy(directory: Path) -> AsyncIterator[tuple[str, set[str]]]:
-    """A DOCKER_HOST, and the documented calls that were made so far; what isn't documented is refused with 403."""
+    """Run the proxy; yields a DOCKER_HOST and the documented calls made so far. It refuses all other calls with 403."""
     used: set[str] = set()
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(SOCKET)) as engine:
 

@@ -1,4 +1,4 @@
-"""An EventSource that fails as a real queue may: in whole, in part, after the deed, and by delivering twice."""
+"""An EventSource that fails as a real queue may: in whole, in part, after doing the work, and by delivering twice."""
 
 from __future__ import annotations
 

@@ -84,4 +84,4 @@ class PlainCanary:
         return
 
     def canary(self, cell: Cell) -> None:
-        """No coroutine."""
+        """Return at once: this method is no coroutine."""

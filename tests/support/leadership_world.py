@@ -188,7 +188,7 @@ async def world(redis_url: str, aws_endpoint: str, directory: Path, *, controlle
         system = System(proxies[0].url, aws_endpoint, directory, cells=2, fifo=False)
         system.environ["CELLROUTER_CELLS_LAUNCH_TIMEOUT_S"] = "8"
         await stack.enter_async_context(system.running())
-        system.environ["CELLROUTER_REDIS_URL"] = redis_url  # of all that isn't told otherwise
+        system.environ["CELLROUTER_REDIS_URL"] = redis_url  # for every process that is given no other URL
         stack.enter_context(nothing_left(system))
         watcher = await stack.enter_async_context(watching(redis, system.name, system.environ["CELLROUTER_SECRET"]))
         made = World(system, redis, watcher, proxies[0])

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final
 
 SIDE_BY_SIDE: Final = 4
-"""Most tests wait for other processes most of the time: so many keep two cores busy."""
+"""How many tests run at once: most of them wait for other processes, so that this many keep two cores busy."""
 PHASES: Final = (
     # One by one in their order, the long ones first: the last to end is short.
     ("-m", "not alone", "--numprocesses", str(SIDE_BY_SIDE), "--dist", "load", "--maxschedchunk", "1"),
     ("-m", "alone", "--numprocesses", "2", "--dist", "loadgroup"),
 )
 MOST_AGAIN: Final = 8
-"""More failures than this are no mood of the machine."""
+"""More failures than this are a bug, and not caused by a busy machine."""
 TESTS_FAILED: Final = 1
 """Pytest's exit code; above it, pytest itself was stopped or is broken."""
 UNIT_RING: Final = "tests/unit/"
@@ -51,12 +51,12 @@ def run_all(pytest: Pytest, notes: Path) -> int:
 
 
 def noted(notes: Path) -> list[str]:
-    """The names of the tests that failed, each once, in their order."""
+    """List the names of the tests that failed, each once, in their order."""
     return list(dict.fromkeys(notes.read_text().splitlines())) if notes.exists() else []
 
 
 def why_not_again(failed: Sequence[str]) -> str | None:
-    """Why these failures stand without another try; None when they may be the mood of the machine."""
+    """Say why these failures stand without another try; None when a busy machine may have caused them."""
     if unit := [name for name in failed if name.startswith(UNIT_RING)]:
         return f"{unit[0]} runs no processes, so its failure is a bug"
     if len(failed) > MOST_AGAIN:

@@ -177,7 +177,7 @@ class World:
             await self.source.send([self._draft(json.dumps({"event_id": name, "tenant": tenant}), tenant, name)])
 
     async def send_steadily(self, rates: Mapping[str, float], seconds: float) -> None:
-        """Open loop: each key at its rate, in events a second, whatever becomes of them."""
+        """Send each key's events at its rate, in events a second, without waiting for their effects (open loop)."""
         step_s, owed = 0.1, dict.fromkeys(rates, 0.0)
         for _ in range(round(seconds / step_s)):
             for tenant, rate in rates.items():
@@ -234,7 +234,7 @@ class World:
 
     @asynccontextmanager
     async def routing(self) -> AsyncIterator[EventRouter]:
-        """A router that runs, and is drained at the end."""
+        """Run a router, and drain it at the end."""
         stop, router = asyncio.Event(), self.router()
         running = asyncio.create_task(router.run(stop))
         try:
@@ -261,7 +261,7 @@ class World:
 
     @asynccontextmanager
     async def replacing(self, after_s: float = 1.0) -> AsyncIterator[None]:
-        """What a controller does: an instance that died is replaced by the next generation after a while."""
+        """Replace dead instances by the next generation after a while, as a controller does."""
 
         async def keep() -> None:
             while True:

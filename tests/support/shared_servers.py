@@ -1,7 +1,7 @@
-"""Real servers that all test processes of one run share: each kind is started once, by whoever asks for it first.
+"""Real servers that all test processes of one run share: the first one that needs a kind of server starts it.
 
 A server belongs to a keeper, a process of its own. Users hold a shared lock on a file while they use the server; the
-keeper ends it, and itself, once it can lock that file alone. So nothing is left when the tests are killed.
+keeper ends the server and itself once it can lock that file alone. So nothing is left when the tests are killed.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ IN_DOCKER: Final = frozenset({"localstack", "redis"})
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What a test may run on: the name of its AWS, and what `shared` calls its AWS and its Redis.
+    """The kind of servers that a test runs on: the name of its AWS, and what `shared` calls its AWS and its Redis.
 
-    Both are empty for a fake in memory.
+    The last two are empty for a fake in memory.
     """
 
     aws_name: str
@@ -114,7 +114,7 @@ def _is_mine_alone(users: IO[bytes]) -> bool:
 
 
 def main() -> None:
-    """Become the keeper in a process of its own, which outlives the one that asked and hears none of its signals."""
+    """Become the keeper: a process that outlives the one that started it, and hears none of its signals."""
     if os.fork():
         os._exit(0)
     os.setsid()

@@ -1,4 +1,4 @@
-"""What is the same of every sick cell that gets another instance."""
+"""What every test of a sick cell that gets another instance does and checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from router.core.registry import AuditEntry
 from tests.support.infirmary import Episode, Infirmary
 
-TO_BE_SAFE_S = 60.0  # three times the promise: the machine may be busy
+TO_BE_SAFE_S = 60.0  # three times the promise, because the machine may be busy
 TO_SERVE_S = 90.0
 RUNGS = {
     "treat",
@@ -26,7 +26,7 @@ RUNGS = {
 
 
 def ladder(audit: Sequence[AuditEntry]) -> list[str]:
-    """What was done about sick cells, in order; each with its evidence. Not what a guard held back for a while."""
+    """List the rungs that were taken, in order, and check that each has a reason. Guarded treatments are left out."""
     rungs = [entry for entry in audit if entry.action in RUNGS]
     assert all(entry.why for entry in rungs)
     return [entry.action for entry in rungs]
@@ -35,10 +35,10 @@ def ladder(audit: Sequence[AuditEntry]) -> list[str]:
 async def replaced(
     infirmary: Infirmary, victim: str, strike: str | Callable[[], Awaitable[None]], *options: str, gray: bool = False
 ) -> Episode:
-    """The instance falls ill by `cellrouter chaos`, or by what is called; it is made safe and another one serves.
+    """Make an instance sick by `cellrouter chaos` or by a call; check that it is made safe and that another one serves.
 
-    No slot moves, and of the other cells nothing changes: generation, attempts, no event done twice or elsewhere.
-    `gray`: its health check says all the while that it is ready.
+    No slot moves. The other cells keep their generations, and do their events at the first attempt and once.
+    With `gray`, the sick instance's health check must say all the while that it is ready.
     """
     slot_map, before, address = await infirmary.map(), await infirmary.generations(), await _address(infirmary, victim)
 

@@ -1,4 +1,4 @@
-"""A whole system as processes, on real servers: routers, a controller, cells that it launches."""
+"""A whole system as processes on real servers: routers, a controller, and the cells that it launches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.servers import free_port
 
 
 class System:
-    """One environment: queues, registry keys and data of its own."""
+    """One system, with queues, registry keys and data of its own."""
 
     def __init__(self, redis_url: str, aws_endpoint: str, directory: Path, *, cells: int, fifo: bool) -> None:
         self.name = f"s-{uuid.uuid4().hex[:8]}"
@@ -40,9 +40,9 @@ class System:
         self.deeds_file = directory / "deeds.jsonl"
         self.deeds_file.touch()
         self._deeds: list[dict[str, Any]] = []
-        self._deeds_end = 0  # of what was read of the file
+        self._deeds_end = 0  # how many bytes of the file were read
         self.sent: list[str] = []
-        self.key_of: dict[str, str] = {}  # by event
+        self.key_of: dict[str, str] = {}  # the key of each event
         self.sent_at_ms: dict[str, int] = {}
         self._aws = AwsConfig("us-east-1", aws_endpoint)
         self.leader: Role  # the first controller
@@ -83,11 +83,11 @@ class System:
         return done
 
     async def router(self) -> Role:
-        """Start one more router; ready."""
+        """Start one more router, and wait until it answers."""
         return await self._start("router")
 
     async def controller(self) -> Role:
-        """Start one more controller; ready."""
+        """Start one more controller, and wait until it answers."""
         return await self._start("controller")
 
     async def send(self, bodies: Sequence[Mapping[str, Any]]) -> None:
@@ -98,7 +98,7 @@ class System:
             assert await self.queue(self.source).send(chunk) == []
 
     def deeds(self) -> list[dict[str, Any]]:
-        """The effects so far, in the order in which they came. Asked again and again: only what is new is read."""
+        """Return the effects so far, in their order. Each call reads only what is new in the file."""
         with self.deeds_file.open("rb") as file:
             file.seek(self._deeds_end)
             new, whole, _ = file.read().rpartition(b"\n")
@@ -107,7 +107,7 @@ class System:
         return list(self._deeds)
 
     async def done(self, names: set[str], limit_s: float = 60) -> None:
-        """Until each of these events has had its effect."""
+        """Wait until each of these events has had its effect."""
 
         async def all_done() -> bool:
             return names <= {deed["event"] for deed in self.deeds()}
@@ -119,7 +119,7 @@ class System:
             raise AssertionError(f"{len(missing)} events are not done: {missing[:20]}\n{self.logs()}") from error
 
     async def emptied(self, *queues: str) -> None:
-        """Until nothing is in those queues, visible or not."""
+        """Wait until those queues have no messages, visible or not."""
 
         async def empty() -> bool:
             return not any([await self.size(queue) for queue in queues])
@@ -127,7 +127,7 @@ class System:
         await until(empty, f"{queues} are empty")
 
     async def size(self, queue: str) -> int:
-        """Messages in a queue: visible, hidden and delayed."""
+        """Count the messages in a queue: visible, hidden and delayed."""
         names = ["", "NotVisible", "Delayed"]
         url = (await self._call.call("GetQueueUrl", QueueName=queue))["QueueUrl"]
         wanted = [f"ApproximateNumberOfMessages{name}" for name in names]
@@ -135,7 +135,7 @@ class System:
         return sum(int(answer["Attributes"].get(name, 0)) for name in wanted)
 
     def queue(self, name: str) -> SqsSource:
-        """Any queue of it."""
+        """Return a source that reads any queue by its name."""
         return SqsSource(name, self._call, self._call)
 
     async def drop(self, queue: str) -> None:
@@ -144,7 +144,7 @@ class System:
         await self._call.call("DeleteQueue", QueueUrl=url)
 
     async def dead_letters(self) -> list[DeadLetter]:
-        """Look at all there are; they stay."""
+        """Read all dead letters, and leave them in their queue."""
         queue = self.queue(f"{self.name}-dead")
         letters: dict[str, DeadLetter] = {}
         while messages := await queue.receive(10, 1, 5):
@@ -152,25 +152,25 @@ class System:
         return list(letters.values())
 
     def hold(self, cell_id: str) -> str:
-        """The name of a cell's hold queue."""
+        """Return the name of a cell's hold queue."""
         return f"cellrouter-{self.name}-{cell_id}-hold"
 
     def hang(self, cell_id: str) -> None:
-        """SIGSTOP its newest instance."""
+        """Hang the cell's newest instance with SIGSTOP."""
         self._signal(cell_id, signal.SIGSTOP)
 
     def kill(self, cell_id: str) -> None:
-        """SIGKILL its newest instance."""
+        """Kill the cell's newest instance with SIGKILL."""
         self._signal(cell_id, signal.SIGKILL)
 
     def logs(self) -> str:
-        """The end of what every process said."""
+        """Return the end of the log of every process."""
         files = [*self.directory.glob("*.log"), *(self.directory / "data").rglob("*.log")]
         return "\n".join(f"{file.name}: {file.read_text(errors='replace')[-1500:]}" for file in files)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Queues made, the controller and its cells up; everything ended at the end."""
+        """Make the queues, start a controller, wait until its cells serve, and end everything after the block."""
         async with AsyncExitStack() as stack:
             self._call = await open_sqs_client(stack, self._aws, connections=10, read_timeout_s=30)
             await run_init(load(self.environ))
@@ -202,20 +202,20 @@ class System:
         os.kill(json.loads(newest.read_bytes())["pid"], number)
 
     def _end(self) -> None:
-        for process in reversed(self._processes):  # the controller last: it takes its cells with it
+        for process in reversed(self._processes):  # the controller last: it ends its cells
             process.terminate()
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for path in (self.directory / "data" / "run").glob("*.pid"):  # of a controller that was killed
+        for path in (self.directory / "data" / "run").glob("*.pid"):  # left by a controller that was killed
             with suppress(ProcessLookupError):
                 os.kill(json.loads(path.read_bytes())["pid"], signal.SIGKILL)
 
 
 class Role:
-    """A router or a controller."""
+    """A process that is a router or a controller."""
 
     def __init__(self, name: str, environ: Mapping[str, str], directory: Path) -> None:
         port = free_port()
@@ -230,52 +230,52 @@ class Role:
             )
 
     async def answers(self) -> bool:
-        """Whether its API is up."""
+        """Tell whether its API answers."""
         assert self.process.poll() is None, self.log.read_text()
         return bool(await asyncio.to_thread(self._get, "/healthz"))
 
     async def serves_all(self) -> bool:
-        """Whether every cell that it shows is serving."""
+        """Tell whether every cell that it shows is serving."""
         cells = json.loads(await asyncio.to_thread(self._get, "/cells") or "[]")
         return bool(cells) and all(cell["state"] == "serving" for cell in cells)
 
     async def lanes(self) -> list[dict[str, Any]]:
-        """What it shows of its cells; nothing for no answer."""
+        """Return what it shows of its cells; empty when it doesn't answer."""
         return list(json.loads(await asyncio.to_thread(self._get, "/cells") or "[]"))
 
     async def audit(self) -> list[dict[str, Any]]:
-        """What the controllers did, oldest first."""
+        """Return what the controllers did, oldest first."""
         return list(json.loads(await asyncio.to_thread(self._get, "/audit?limit=1000") or "[]"))
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        """The lines of its log with this word."""
+        """Return the records of this event in its log."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if line.get("event") == event]
 
     async def stopping(self) -> bool:
-        """Whether it has said that it stops."""
+        """Tell whether its log says that it is stopping."""
         return '"stopping"' in self.log.read_text()
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels."""
+        """Add up a metric's samples that have these labels."""
         text = self._get("/metrics")
         samples = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.MULTILINE)
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(float(value) for found, value in samples if all(label in found for label in wanted))
 
     async def signalled(self, *numbers: signal.Signals) -> tuple[int, float]:
-        """Send signals; exit code, and the seconds that the end took."""
+        """Send signals; return the exit code, and how many seconds the process took to end."""
         clock = SystemClock()
         begun = clock.monotonic()
         for position, number in enumerate(numbers, start=1):
             self.process.send_signal(number)
             if position < len(numbers):
-                await until(self.stopping, "it has noticed")  # two at once are one
+                await until(self.stopping, "it has noticed")  # two signals at once arrive as one
         code = await asyncio.to_thread(self.process.wait, 60)
         return code, clock.monotonic() - begun
 
     def _get(self, path: str) -> str:
-        """The body; empty for no answer."""
+        """Return the body of an answer; empty when there is none."""
         try:
             with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as reply:
                 return str(reply.read().decode())

@@ -35,17 +35,17 @@ def get(app: Any, path: str) -> tuple[int, Any]:
 
 
 async def nothing(*_: Any) -> Sequence[Any]:
-    """Stands for what a test does not ask for."""
+    """Stands in for a part that a test does not use."""
     return []
 
 
 def controller(targets: Any) -> Any:
-    """The application of a controller with these targets."""
+    """Make the application of a controller with these targets."""
     return create_app("controller", CollectorRegistry(), list, nothing, nothing, targets)
 
 
 def test_targets_are_the_admitted_instances_of_cells() -> None:
-    """Dead instances too, so that Prometheus sees them down; none that was never admitted or has left no lease."""
+    """Dead instances are among them, so that Prometheus sees them down. Those without admission or lease aren't."""
     leases = (
         LeaseView("cell-0000", 3, "i", "10.0.0.3:8080", 16, ready=True, live=True),
         LeaseView("cell-0000", 4, "i", "10.0.0.4:8080", 16, ready=True, live=True),
@@ -66,8 +66,8 @@ def test_targets_are_the_admitted_instances_of_cells() -> None:
     )
 
 
-def test_without_the_registry_there_are_no_targets_rather_than_none() -> None:
-    """An error, at which Prometheus keeps those it had; an empty list would end them all."""
+def test_without_the_registry_targets_are_an_error_and_not_an_empty_list() -> None:
+    """At an error, Prometheus keeps the targets that it had; an empty list would end them all."""
 
     async def targets() -> Sequence[Any]:
         raise RegistryUnavailableError("is down")
@@ -75,7 +75,7 @@ def test_without_the_registry_there_are_no_targets_rather_than_none() -> None:
     assert get(controller(targets), "/targets")[0] == 503
 
 
-def test_what_is_published_is_made_by_its_task_and_never_by_a_reader() -> None:
+def test_a_snapshot_is_made_by_its_task_and_never_by_a_reader() -> None:
     """Readers get the newest snapshot, the same object until the task has made another one."""
     clock, numbers = FakeClock(), count()
     published = Published(lambda: [next(numbers)], clock)

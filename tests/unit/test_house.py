@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows: one name for one class, docstrings that stand alone, sizes."""
+"""Rules of this code base that no linter checks: unique class names, docstrings that stand alone, and sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_FILE_LINES: Final = 400
 MAX_FUNCTION_LINES: Final = 50
 MAX_MEDIAN_LINES: Final = 8
 MAX_MODULES: Final = 16
-"""In one folder: a reader should find the file for a question without searching."""
+"""Modules in one folder: a reader should find the file for a question without searching."""
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -31,7 +31,7 @@ def files(*roots: str) -> Iterator[tuple[str, ast.Module]]:
 
 
 def definitions(tree: ast.Module) -> Iterator[Definition]:
-    """All classes and functions of a file, nested ones among them."""
+    """List all classes and functions of a file, nested ones too."""
     return (node for node in ast.walk(tree) if isinstance(node, Definition))
 
 
@@ -44,7 +44,7 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_class_name_is_used_twice_in_a_package(package: str) -> None:
-    """A leading underscore makes no other name: who searches for it finds both."""
+    """A leading underscore doesn't make a name different, because a search for one finds both."""
     found = defaultdict(set)
     for path, tree in files(package):
         for node in definitions(tree):
@@ -54,7 +54,7 @@ def test_no_class_name_is_used_twice_in_a_package(package: str) -> None:
 
 
 def test_every_docstring_stands_alone() -> None:
-    """Of what is public, and of the benchmarks: at least so many words; what fewer say, the signature says already."""
+    """Public docstrings of the product and the benchmarks have enough words to say more than the signature does."""
     short = [
         f"{path}:{node.lineno} {node.name}: {text}"
         for path, tree in files(*PACKAGES, "benchmarks")
@@ -66,7 +66,7 @@ def test_every_docstring_stands_alone() -> None:
 
 
 def test_files_and_functions_are_short() -> None:
-    """So that any of them can be held in mind."""
+    """A reader can keep each of them in mind."""
     lengths: dict[str, int] = {}
     for path, tree in files(*PACKAGES, "benchmarks", "tests"):
         lines = len((REPOSITORY / path).read_text().splitlines())
@@ -78,13 +78,13 @@ def test_files_and_functions_are_short() -> None:
 
 
 def test_no_folder_is_crowded() -> None:
-    """Of modules, their package's own file left out."""
+    """Only modules count; the package's own file doesn't."""
     folders = Counter(path.rpartition("/")[0] for path, _ in files(*PACKAGES) if not path.endswith("__init__.py"))
     assert {folder: count for folder, count in folders.items() if count > MAX_MODULES} == {}
 
 
 def test_benchmarks_and_tests_import_what_supports_them_and_never_each_other() -> None:
-    """`tests.support` is for both; import-linter sees neither."""
+    """Both may import `tests.support`. Import-linter doesn't check this, because it sees neither."""
     for path, tree in files("tests", "benchmarks"):
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -94,7 +94,7 @@ def test_benchmarks_and_tests_import_what_supports_them_and_never_each_other() -
 
 
 def test_prose_keeps_within_the_margin() -> None:
-    """Of what people read as text: 120 characters a line, but for tables and links, which can't be broken."""
+    """Text for people keeps to 120 characters a line, except for tables and links, which can't be broken."""
     pages = [page for folder in ("", "docs/**/", ".github/**/") for page in REPOSITORY.glob(f"{folder}*.md")]
     long = [
         f"{page.relative_to(REPOSITORY)}:{number}"

@@ -14,7 +14,7 @@ SECRET = {"CELLROUTER_SECRET": "0123456789abcdef"}
 
 
 def in_file(tmp_path: Path, text: str) -> dict[str, str]:
-    """An environment that names a file with this text."""
+    """Return an environment that names a file with this text."""
     path = tmp_path / "cellrouter.toml"
     path.write_text(text)
     return {"CELLROUTER_CONFIG": str(path)}
@@ -38,7 +38,7 @@ def test_only_the_secret_is_needed() -> None:
     ],
 )
 def test_chaos_is_allowed_everywhere_but_in_live(environment: str, chaos: str | None, allowed: bool) -> None:
-    """Unless the setting is given; workers are told the result."""
+    """The setting overrides this default, and workers are told the result."""
     given = {} if chaos is None else {"CELLROUTER_CELLS_CHAOS": chaos}
     settings = load(SECRET | {"CELLROUTER_ENVIRONMENT": environment} | given)
     assert worker_environment(settings)["CELL_CHAOS"] == str(allowed).lower()

@@ -14,7 +14,7 @@ from tests.support.docker import Compose, docker, require_docker
 
 @pytest.fixture(scope="package")
 def system() -> Iterator[ComposeSystem]:
-    """The system as `up --build` starts it; afterwards every process has ended in order and nothing is left."""
+    """The system as `up --build` starts it. At the end every process must end in order, and nothing may be left."""
     require_docker()
     compose = Compose()
     made = ComposeSystem(compose)
@@ -23,7 +23,7 @@ def system() -> Iterator[ComposeSystem]:
         began = time.monotonic()  # noqa: TID251 - how long a user waits
         compose("up", "--build", "--detach")
         made.serving()
-        made.ready_s = time.monotonic() - began  # noqa: TID251 - as above
+        made.ready_s = time.monotonic() - began  # noqa: TID251 - how long a user waits
         yield made
         compose("stop")
         ended = [json.loads(line) for line in compose("ps", "--all", "--format", "json").splitlines()]

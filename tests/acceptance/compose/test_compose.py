@@ -18,15 +18,15 @@ pytestmark = pytest.mark.alone
 
 FILES: Final = 120
 ACCOUNTS: Final = 20
-SEED: Final = 7  # the demo's own
+SEED: Final = 7  # the demo uses the same
 UID: Final = "10001"
-READY_S: Final = 180.0  # a promise of 60 s, on a machine that does nothing else
+READY_S: Final = 180.0  # the promise is 60 s on a machine that does nothing else
 SOCKET: Final = "/var/run/docker.sock"
 
 
 @pytest.mark.parametrize("profiles", [[], ["demo"], ["monitoring"], ["ministack"], ["ministack", "grafana"]])
 def test_the_compose_file_has_no_fault(profiles: list[str]) -> None:
-    """Not even a warning, without any environment variable set and with any profile; one stand-in for AWS each time."""
+    """It gives no warning, without any environment variable and with any profile, and has one stand-in for AWS."""
     require_docker()
     done = subprocess.run(
         ["docker", "compose", *(f"--profile={profile}" for profile in profiles), "config", "--format", "json"],
@@ -44,7 +44,7 @@ def test_the_compose_file_has_no_fault(profiles: list[str]) -> None:
 
 
 def test_with_a_socket_proxy_no_controller_has_the_socket() -> None:
-    """Nor any right more than the others have; they ask the proxy, in a network that nobody else is in."""
+    """Controllers have no more rights than the others. They ask the proxy, in a network that nobody else is in."""
     require_docker()
     files = ("--file", "docker-compose.yml", "--file", "deploy/compose/socket-proxy.yml")
     services = json.loads(docker("compose", *files, "config", "--format", "json"))["services"]
@@ -56,7 +56,7 @@ def test_with_a_socket_proxy_no_controller_has_the_socket() -> None:
     assert {name for name, each in services.items() if SOCKET in str(each.get("volumes"))} == {"socket-proxy"}
 
 
-def test_it_is_ready_soon(system: ComposeSystem, record_property: Any) -> None:
+def test_the_system_is_ready_soon(system: ComposeSystem, record_property: Any) -> None:
     """Both routers reach all cells, which the controllers have launched."""
     record_property("ready_s", round(system.ready_s, 1))
     assert system.ready_s < READY_S
@@ -93,12 +93,12 @@ def test_the_demo_has_a_clean_ledger_and_prometheus_counts_its_events(system: Co
     assert ledger["slow_replaced_in_s"] > ledger["replaced_in_s"] > 0
     assert ledger["findings"] == expected
     until(lambda: system.number(answered) - before[0] >= FILES, "every event is counted as answered")
-    again = system.number(repeated) - before[1]  # a killed cell's, answered by the next instance
+    again = system.number(repeated) - before[1]  # events of the killed cell, answered by the next instance
     assert system.number(answered) - before[0] - again <= FILES
 
 
-def test_the_last_words_of_the_killed_are_in_the_audit(system: ComposeSystem) -> None:
-    """With its exit code; its container is gone."""
+def test_the_last_log_lines_of_a_killed_instance_are_in_the_audit(system: ComposeSystem) -> None:
+    """The entry has its exit code, and its container is gone."""
     generations = system.serving()
     docker("kill", system.container(CELLS[0], generations[CELLS[0]]))
     system.replaced(CELLS[0], generations[CELLS[0]])
@@ -131,7 +131,7 @@ def test_prometheus_scrapes_every_process_and_its_rules_hold(system: ComposeSyst
 
 @pytest.mark.parametrize("service", [*PROCESSES, *CELLS])
 def test_a_container_has_no_rights(system: ComposeSystem, service: str) -> None:
-    """Not root, no capability, nothing to gain by setuid, and nowhere to write but its volume and /tmp."""
+    """It isn't root, has no capability, gains nothing by setuid, and writes only to its volume and /tmp."""
     name = service
     if service in CELLS:
         name = system.container(service, system.serving()[service])
@@ -148,7 +148,7 @@ def test_a_container_has_no_rights(system: ComposeSystem, service: str) -> None:
 
 
 def test_only_controllers_have_the_engines_socket(system: ComposeSystem) -> None:
-    """No router, no cell, nothing else of the project."""
+    """No router, no cell and no other service of the project has it."""
     ids = docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={system.compose.project}")
     found = json.loads(docker("inspect", *ids.split()))
     having = {
@@ -161,7 +161,7 @@ def test_only_controllers_have_the_engines_socket(system: ComposeSystem) -> None
 
 
 def demo(system: ComposeSystem, *arguments: str) -> dict[str, Any]:
-    """Run it to its end; the ledger, which it writes as the last thing."""
+    """Run the demo to its end, and return the ledger, which it writes last."""
     output = system.compose("run", "--rm", "-T", "demo", *arguments, "--json", "/dev/stdout")
     ledger: dict[str, Any] = json.loads(output[output.index("\n{\n") :])
     return ledger

@@ -13,11 +13,11 @@ from tests.support.dashboard import expressions
 pytestmark = pytest.mark.alone
 
 QUIET: Final = ("shift", "dead_lettered", "quarantined", "failures", "refused", "held", "duplicate")
-"""What a healthy system has no figures of, or one with few tenants."""
+"""Metrics that have no figures in a healthy system, or in one with few tenants."""
 
 
 def test_prometheus_understands_every_query_of_the_dashboard(system: ComposeSystem, load: Load) -> None:
-    """And has an answer to all but those that only a fault gives figures."""
+    """Every query has an answer, except for those that only a fault gives figures."""
     assert load.accounted().processed > 0
     for expression in expressions():
         answer = system.get("prometheus", f"/api/v1/query?{system.encoded(expression)}", 9090)

@@ -1,6 +1,6 @@
 """Faults of cells, Redis and AWS under one steady load: whatever happens, every event is accounted for.
 
-Each test waits until all that was sent by then is settled, so that a loss is found in the test that brought it about.
+Each test waits until all events sent so far are settled, so that a loss is found in the test that caused it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ STARVED_S: Final = 10.0
 
 
 def nothing_lost(ledger: Ledger) -> None:
-    """Nor done twice, nor given up, nor moved to another cell."""
+    """Check that no event was lost, done twice, given up, or moved to another cell."""
     assert (ledger.duplicates, ledger.dead_lettered, ledger.keys_moved) == (0, 0, 0)
 
 
 def wait(seconds: float) -> None:
-    """Let the load go on."""
+    """Wait while the load goes on."""
     threading.Event().wait(seconds)
 
 
 @pytest.fixture(params=range(3), ids=["docker kill", "docker pause", "network disconnect"])
 def fault(request: pytest.FixtureRequest, system: ComposeSystem) -> tuple[str, list[str]]:
-    """A cell, and the words that do it harm; another cell each time."""
+    """Return a cell and the command that harms it; each fault gets another cell."""
     cell_id = CELLS[request.param]
     network = f"{system.compose.project}_default"
     return cell_id, [["kill"], ["pause"], ["network", "disconnect", network]][request.param]
 
 
 def test_a_cell_that_is_harmed_is_replaced(system: ComposeSystem, load: Load, fault: tuple[str, list[str]]) -> None:
-    """By its next generation; the others keep theirs, and its old container goes."""
+    """Its next generation replaces it; the others keep their generations, and its old container is removed."""
     cell_id, words = fault
     before = system.serving()
     docker(*words, system.container(cell_id, before[cell_id]))
@@ -53,7 +53,7 @@ def test_a_cell_that_is_harmed_is_replaced(system: ComposeSystem, load: Load, fa
 
 
 def test_a_starved_cell_loses_nothing(system: ComposeSystem, load: Load, mended: list[tuple[str, ...]]) -> None:
-    """With a fiftieth of a CPU it is slow, or replaced when it can't even keep its lease; the others go on."""
+    """With a fiftieth of a CPU it is slow, or is replaced when it can't keep its lease; the others go on."""
     cell_id = CELLS[3]
     before = system.serving()
     name = system.container(cell_id, before[cell_id])
@@ -62,13 +62,13 @@ def test_a_starved_cell_loses_nothing(system: ComposeSystem, load: Load, mended:
     wait(STARVED_S)
     reached = system.generations()
     assert {cell: reached.get(cell) for cell in CELLS[:3]} == {cell: before[cell] for cell in CELLS[:3]}
-    docker("update", "--cpus", "1", name, check=False)  # it may have been replaced
+    docker("update", "--cpus", "1", name, check=False)  # the container may have been replaced
     system.serving()
     nothing_lost(load.accounted())
 
 
 def test_a_restart_of_redis_loses_nothing(system: ComposeSystem, load: Load) -> None:
-    """It comes back empty: the map and the cells are put back as they were, and no cell is replaced for it."""
+    """Redis comes back empty. The map and the cells are restored, and no cell is replaced for it."""
     before = system.serving()
     began = len(system.audit())
     system.compose("restart", "redis")
@@ -80,13 +80,13 @@ def test_a_restart_of_redis_loses_nothing(system: ComposeSystem, load: Load) -> 
 
 
 def test_a_pause_of_aws_loses_nothing(system: ComposeSystem, load: Load, mended: list[tuple[str, ...]]) -> None:
-    """Nobody gets an answer for a while, and no cell is replaced for it. LocalStack forgets its queues on a restart."""
+    """AWS gives no answer for a while, and no cell is replaced. A restart would make LocalStack forget its queues."""
     before = system.serving()
     [name] = system.compose("ps", "--quiet", "localstack").split()
     mended.append(("unpause", name))
     docker("pause", name)
     wait(FREEZE_S)
-    assert system.generations().items() <= before.items()  # a lane whose events all fail may be shut just now
+    assert system.generations().items() <= before.items()  # a lane whose events all fail may be shut at this moment
     docker("unpause", name)
     nothing_lost(load.accounted())
     assert system.serving() == before

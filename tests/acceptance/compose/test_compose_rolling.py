@@ -12,19 +12,19 @@ pytestmark = pytest.mark.alone
 
 
 def nothing_lost(ledger: Ledger) -> None:
-    """Nor done twice, nor given up, nor moved to another cell."""
+    """Check that no event was lost, done twice, given up, or moved to another cell."""
     assert (ledger.duplicates, ledger.dead_lettered, ledger.keys_moved) == (0, 0, 0)
 
 
 def leads(system: ComposeSystem) -> bool:
-    """Whether some controller that runs now does."""
+    """Tell whether a controller that runs now leads."""
     figures = [system.text(controller, "/metrics") for controller in CONTROLLERS]
     return any("cellrouter_controller_leads 1.0" in text for text in figures)
 
 
 @pytest.mark.parametrize("service", PROCESSES)
 def test_a_restarted_process_takes_part_again(system: ComposeSystem, load: Load, service: str) -> None:
-    """No cell is replaced for it: a controller that starts adopts those that run."""
+    """No cell is replaced: a controller that starts adopts the cells that run."""
     before = system.serving()
     system.compose("restart", service)
     until(lambda: system.get(service, "/readyz") is not None, f"{service} is ready")
@@ -34,7 +34,7 @@ def test_a_restarted_process_takes_part_again(system: ComposeSystem, load: Load,
 
 
 def test_every_service_is_replaced_one_by_one(system: ComposeSystem, load: Load) -> None:
-    """New containers of routers, controllers, Redis and Prometheus; then each cell is ended by hand, and replaced."""
+    """Routers, controllers, Redis and Prometheus get new containers; then each cell is ended by hand, and replaced."""
     for service in (*ROUTERS, *CONTROLLERS, "redis", "prometheus"):
         before = system.compose("ps", "--quiet", service)
         system.compose("up", "--detach", "--no-deps", "--force-recreate", "--wait", service)

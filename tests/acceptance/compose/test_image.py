@@ -1,4 +1,4 @@
-"""The image: small, of the lock file, with what three roles need and nothing to build anything with."""
+"""The image is small, has the locked packages and what three roles need, and has no build tools."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ TOOLS: Final = ("gcc", "cc", "g++", "c++", "clang", "ld", "as", "make", "strip",
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    """As compose builds it."""
+    """Build the image as compose does, and return its name."""
     return built_image()
 
 
 def size(name: str) -> int:
-    """Bytes."""
+    """Return the size of an image in bytes."""
     return int(docker("image", "inspect", "--format", "{{.Size}}", name))
 
 
 def config(name: str) -> dict[str, Any]:
-    """How it starts."""
+    """Return how an image starts."""
     found: dict[str, Any] = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", name))
     return found
 
 
 def inside(image: str, *command: str) -> str:
-    """What a command in it writes."""
+    """Run a command in a container of the image, and return what it writes."""
     return docker("run", "--rm", "--network", "none", "--entrypoint", command[0], image, *command[1:])
 
 
-def test_it_adds_little_to_its_base(image: str, record_property: Any) -> None:
-    """At most 110 MB, and all of the base's layers are in it."""
+def test_the_image_adds_little_to_its_base(image: str, record_property: Any) -> None:
+    """It adds at most 110 MB, and all of the base's layers are in it."""
     added = size(image) - size(BASE)
     record_property("added_mb", round(added / 1e6, 1))
     assert added <= MAX_BYTES
@@ -53,8 +53,8 @@ def test_it_adds_little_to_its_base(image: str, record_property: Any) -> None:
     assert layers[: len(base)] == base
 
 
-def test_it_runs_as_nobody_in_particular(image: str) -> None:
-    """A user of its own without a shell, who may write to one directory and /tmp only; tini passes signals on."""
+def test_the_image_runs_as_an_unprivileged_user(image: str) -> None:
+    """The user has no shell and may write only to one directory and /tmp; tini passes signals on."""
     found = config(image)
     assert found["User"] == "10001:10001"
     assert found["Entrypoint"] == ["tini", "--"]
@@ -66,15 +66,15 @@ def test_it_runs_as_nobody_in_particular(image: str) -> None:
     }
 
 
-def test_nothing_in_it_builds_anything(image: str) -> None:
-    """No compiler, no linker, no pip in what we run."""
+def test_the_image_has_no_build_tools(image: str) -> None:
+    """It has no compiler and no linker, and what we run has no pip."""
     script = f"for tool in {' '.join(TOOLS)}; do command -v $tool || true; done; ls /opt/cellrouter/bin"
     found = inside(image, "sh", "-c", script).split()
     assert [each for each in found if each.startswith(("/", "pip"))] == []
 
 
-def test_it_holds_exactly_what_is_locked(image: str) -> None:
-    """Every package in the version of deploy/lock/runtime.txt, none beside them and our own."""
+def test_the_image_has_exactly_the_locked_packages(image: str) -> None:
+    """Every package has the version of deploy/lock/runtime.txt, and besides them there is only our own."""
     script = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     found = json.loads(inside(image, "/opt/cellrouter/bin/python", "-c", script))
     names = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found.items()}
@@ -83,12 +83,12 @@ def test_it_holds_exactly_what_is_locked(image: str) -> None:
     assert names.pop("cellrouter")
     assert names.items() <= locked.items()
     elsewhere = {name for name in locked if re.search(rf"^{re.escape(name)}==\S+ ;", lock, re.MULTILINE)}
-    assert locked.keys() - names.keys() <= elsewhere  # of other Pythons or systems
+    assert locked.keys() - names.keys() <= elsewhere  # for other Pythons or operating systems
 
 
 @pytest.mark.parametrize("role", ROLES, ids=" ".join)
 def test_each_role_starts_and_names_what_it_lacks(image: str, role: list[str]) -> None:
-    """Without a secret none of them runs; the status of the role is that of the container."""
+    """Without a secret no role runs, and the container's exit status is that of the role."""
     done = subprocess.run(
         ["docker", "run", "--rm", "--network", "none", "--read-only", image, *role],
         capture_output=True,
@@ -101,7 +101,7 @@ def test_each_role_starts_and_names_what_it_lacks(image: str, role: list[str]) -
 
 
 def test_a_signal_reaches_the_role(image: str) -> None:
-    """SIGTERM to the container ends a controller in order, though it is not its first process."""
+    """SIGTERM to the container ends a controller in order, though it is not the container's first process."""
     name = f"cellrouter-test-signal-{id(image)}"
     variables = {"CELLROUTER_SECRET": "a-secret-for-tests", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "a"}
     words = [word for key, value in variables.items() for word in ("--env", f"{key}={value}")]

@@ -1,4 +1,4 @@
-"""What runs the tests' stories ends, whatever a story leaves behind."""
+"""A test's story ends, whatever it leaves behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.aio import run
 
 
 def test_a_task_that_loses_its_cancellation_fails_the_test_instead_of_hanging_it() -> None:
-    """The story has ended; a task of it goes on after it was cancelled. The failure names it."""
+    """The story has ended, but one of its tasks goes on after its cancellation. The failure names the task."""
 
     async def deaf() -> None:
         with suppress(asyncio.CancelledError):
@@ -26,8 +26,8 @@ def test_a_task_that_loses_its_cancellation_fails_the_test_instead_of_hanging_it
         run(story(), end_s=0.1)
 
 
-def test_what_a_story_leaves_is_cancelled() -> None:
-    """And what the story brought is returned."""
+def test_tasks_that_a_story_leaves_are_cancelled() -> None:
+    """What the story returned is passed on."""
     tasks = []
 
     async def story() -> int:

@@ -1,4 +1,4 @@
-"""What is run again, and what never is."""
+"""Which failed tests are run again, and which never are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNIT = "tests/unit/core/test_policy.py::test_it"
 
 
 class Pytest:
-    """Fails each phase with a code and by names of tests, and what is run again with another code."""
+    """A pytest that fails each phase with a code and names of tests, and fails what is run again with another code."""
 
     def __init__(self, notes: Path, failures: Sequence[tuple[int, Sequence[str]]], again: int = 0) -> None:
         self.notes = notes
@@ -33,15 +33,15 @@ class Pytest:
         return code
 
 
-def test_what_passes_is_run_once(tmp_path: Path) -> None:
-    """Both phases, and nothing after them."""
+def test_passing_tests_are_run_once(tmp_path: Path) -> None:
+    """Both phases run, and nothing runs after them."""
     pytest_ = Pytest(tmp_path / "failed", [(0, []), (0, [])])
     assert run_all(pytest_, tmp_path / "failed") == 0
     assert [asked[2:] for asked in pytest_.asked] == list(PHASES)
 
 
 def test_a_real_process_test_that_fails_once_is_flaky(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is run again with its whole name, each once, and named when it passes then."""
+    """It is run again by its whole name, once, and reported as flaky when it passes."""
     pytest_ = Pytest(tmp_path / "failed", [(1, [REAL, REAL]), (1, [OTHER])])
     assert run_all(pytest_, tmp_path / "failed") == 0
     assert pytest_.asked[-1] == (REAL, OTHER)
@@ -49,7 +49,7 @@ def test_a_real_process_test_that_fails_once_is_flaky(tmp_path: Path, capsys: py
 
 
 def test_a_real_process_test_that_fails_twice_fails_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the code of the second try."""
+    """The whole run ends with the exit code of the second try."""
     pytest_ = Pytest(tmp_path / "failed", [(1, [REAL]), (0, [])], again=1)
     assert run_all(pytest_, tmp_path / "failed") == 1
     assert "flaky" not in capsys.readouterr().out
@@ -66,7 +66,7 @@ def test_a_real_process_test_that_fails_twice_fails_the_run(tmp_path: Path, caps
     ],
     ids=["a unit test among them", "too many", "no test by name", "interrupted", "an error of pytest's own"],
 )
-def test_nothing_else_is_run_again(tmp_path: Path, failures: list[tuple[int, Sequence[str]]]) -> None:
+def test_no_other_failure_is_run_again(tmp_path: Path, failures: list[tuple[int, Sequence[str]]]) -> None:
     """The run fails with the gravest code."""
     pytest_ = Pytest(tmp_path / "failed", failures)
     assert run_all(pytest_, tmp_path / "failed") == max(code for code, _ in failures)
