@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells
 
 Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
 
-LONG_ENOUGH_S = 25.0  # a sick cell is found within this time: a cell that is untreated after it was not found sick
+LONG_ENOUGH_S = 25.0  # a sick cell is found within this time, so a cell without treatment was not found sick
 
 
 async def nobody_is_evicted(infirmary: Infirmary, trouble: Callable[[], Awaitable[object]]) -> None:

@@ -331,7 +331,7 @@ def test_on_a_terminal_drop_asks(queues: Queues, answer: str, code: int, left: i
 
 
 def test_on_a_terminal_list_is_a_table(queues: Queues) -> None:
-    """There is one header, and a row for each entry."""
+    """The table has one header, and a row for each entry."""
     with on_terminal(queues, "list") as (child, terminal):
         text = read_until_closed(terminal)
         assert child.wait(30) == 0

@@ -194,7 +194,7 @@ def test_a_leader_and_its_cells_without_redis_are_all_replaced(
 
 
 class Model:
-    """What three owners may do to one registry: each step is done on a real one, and its right result computed here."""
+    """A model of three owners and one registry: it does each step on a real registry, and knows the right result."""
 
     refused = 0
     accepted = 0
@@ -204,7 +204,7 @@ class Model:
         self.redis = redis
         self.believed = dict.fromkeys(OWNERS, 1)  # the epoch in which each owner believes it leads
         self.newest = 0  # the highest epoch ever given out
-        self.owner = ""  # of the newest epoch, while the registry knows it
+        self.owner = ""  # the owner of the newest epoch, while the registry knows it
         self.lease = "ended"  # or "long", or "short", of which nobody can say whether it has ended
         self.generation = 0  # the last one given out since the registry was emptied
         self.written = 0

@@ -272,7 +272,7 @@ def test_a_stream_whose_bucket_has_gone_refuses_records(on_aws: Callable[[Story]
 
 
 def test_a_new_bucket_blocks_public_access(on_aws: Callable[[Story], None]) -> None:
-    """On AWS and LocalStack each new bucket does. MiniStack's new buckets don't.
+    """On AWS and LocalStack each new bucket blocks it. MiniStack's new buckets don't.
 
     The remedy looks first, so it changes nothing where all public access is blocked already.
     """

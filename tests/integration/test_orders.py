@@ -107,7 +107,7 @@ async def interrupted(system: System, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(*command, env=system.environ, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     said = [await process.stdout.readline()]
-    system.leader.process.send_signal(signal.SIGSTOP)  # it has seen the order, and now waits with it
+    system.leader.process.send_signal(signal.SIGSTOP)  # the leader has seen the order, and now does nothing about it
     said.append(await process.stdout.readline())
     process.send_signal(signal.SIGINT)
     said.append(await process.stdout.read())

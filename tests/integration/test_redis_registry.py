@@ -55,7 +55,7 @@ def record(environment: str, generation: int = 1, cell_id: str = "cell-0000") ->
     return protocol.InstanceRecord(environment, cell_id, generation, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)
 
 
-def test_one_leads_until_its_lease_ends(redis_url: str) -> None:
+def test_one_controller_leads_until_its_lease_ends(redis_url: str) -> None:
     """The other one waits; renewing keeps the epoch, and a change of the leader raises it."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
@@ -113,7 +113,7 @@ def test_a_deposed_leader_writes_nothing(redis_url: str) -> None:
     on_registry(redis_url, story)
 
 
-def test_what_is_written_is_read(redis_url: str) -> None:
+def test_written_cells_map_and_audit_can_be_read(redis_url: str) -> None:
     """This registry and another one read cells, map and audit."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
@@ -241,7 +241,7 @@ def test_an_unreadable_policy_raises_registry_unavailable_error(redis_url: str) 
 
 
 def test_generations_only_grow(redis_url: str) -> None:
-    """Whether the controller gives them out or a worker claims them, each is above the admitted one and the hint."""
+    """The controller gives them out or a worker claims them. Each is above the admitted one and the hint."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         epoch = await registry.lead("a", 5, 0)
@@ -282,7 +282,7 @@ def test_a_lease_is_seen_alive_and_then_ended(redis_url: str) -> None:
 
 
 def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> None:
-    """So is an instance whose cell has a higher generation admitted."""
+    """An instance is turned away, too, when a higher generation of its cell is admitted."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         first = Heartbeat(redis, record(environment), SECRET, 5)
@@ -305,7 +305,7 @@ def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> N
 
 
 def test_a_heartbeat_learns_that_its_generation_is_admitted(redis_url: str) -> None:
-    """Not while there is no record and not by its launch, but by the record's generation alone."""
+    """Only the generation in the cell's record tells it so: neither a missing record nor its own launch does."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         heartbeat = Heartbeat(redis, record(environment, 2), SECRET, 0.5)

@@ -197,7 +197,7 @@ def test_a_refusal_is_recorded(servers: Servers) -> None:
     run(scenario)
 
 
-def test_what_is_still_open_is_not_done(servers: Servers) -> None:
+def test_a_group_that_is_still_open_fails_the_remedy(servers: Servers) -> None:
     """EC2 may report success and revoke nothing, as MiniStack does for ranges that were given together."""
 
     async def scenario(world: World) -> None:
@@ -236,8 +236,8 @@ def test_an_unreachable_service_is_retried(monkeypatch: pytest.MonkeyPatch) -> N
         ({"requestParameters": {"ipPermissions": {}, "cidrIp": "0.0.0.0/0"}}, "names no security group"),
     ],
 )
-def test_records_that_name_nothing_are_failed_remedies(changes: dict[str, Any], reason: str) -> None:
-    """Whatever is missing or invented in a log fails the remedy and nothing else."""
+def test_records_with_missing_names_fail_the_remedy(changes: dict[str, Any], reason: str) -> None:
+    """A log record with missing or invented values fails the remedy and nothing else."""
 
     async def scenario(world: World) -> None:
         status = await remedy(world, opened("sg-1") | changes)

@@ -164,7 +164,7 @@ def test_a_visibility_of_zero_makes_a_message_come_again(aws_endpoint: str) -> N
 
 @pytest.mark.parametrize("body", ["x" * 1_048_000, "é" * 500_000, '"' * 700_000], ids=["ascii", "two bytes", "escaped"])
 def test_large_bodies(aws_endpoint: str, body: str) -> None:
-    """As large as SQS takes them, and larger still when encoded for the wire."""
+    """They are as large as SQS allows, and even larger when they are encoded for the wire."""
 
     async def story() -> None:
         async with queue(aws_endpoint) as (sqs, url):

@@ -158,7 +158,7 @@ def test_garbage_makes_answers_unreadable(worker: WorkerProcess) -> None:
 
 
 def test_a_component_fault_ends_with_a_restart_of_that_component(worker: WorkerProcess) -> None:
-    """Until then its check fails, and events and canaries get retry. A restart of another one does not end it."""
+    """Before that its check fails, and events and canaries get retry. A restart of another one does not end it."""
     url = worker.url()
     inject(url, "component", component="store")
     assert not worker.components(url)["store"][0]

@@ -46,7 +46,7 @@ def redis_that_goes() -> Iterator[tuple[ValkeyServer, str]]:
 
 
 def test_the_older_goes_on_until_the_newer_has_its_first_event(redis_url: str, tmp_path: Path) -> None:
-    """Until then the newer one only answers canaries. Afterwards the older one commits nothing and exits with 0."""
+    """Before it, the newer one only answers canaries. After it, the older one commits nothing and exits with 0."""
     with two(redis_url, tmp_path) as (older, newer, old_url, new_url):
         for number in range(3):
             assert outcomes(post(f"{new_url}{EVENTS}", body("c", generation=2, canary=True))[1]) == {0: "ok"}

@@ -55,7 +55,7 @@ def hang_in_a_transaction() -> None:
 
 
 class Steady:
-    """The same handler as a class, with a canary of fixed cost."""
+    """The handler `handle` as a class, with a canary of fixed cost."""
 
     async def __call__(self, event: Event, cell: Cell) -> None:
         await handle(event, cell)

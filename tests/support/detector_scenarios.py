@@ -32,7 +32,7 @@ class Scenario:
     """One trouble: how it changes the cells, in which worlds, and for how many seconds."""
 
     change: Change
-    slow: int = 0  # cells that are; they are the first ones
+    slow: int = 0  # how many cells are slow: the first ones
     shapes: Sequence[Shape] = SHAPES
     seconds: int = 60
 

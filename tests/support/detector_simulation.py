@@ -25,10 +25,10 @@ CHEAP_CANARY: Final = Canary(0.003, real_path=False)
 LOST: Final = 0.05  # share of the routers' reports that are overwritten before the leader reads them
 REPORT_S: Final = 0.3  # from a router to the leader
 ASSESS_S: Final = 0.5  # after the second in which the events ended
-WARM_UP_S: Final = 60.0  # for which a guard keeps a new instance from treatment for slowness
+WARM_UP_S: Final = 60.0  # how long a guard keeps a new instance from treatment for slowness
 LEARN_STEP_S: Final = 5  # the step of time before the watch begins, to save time
-QUIET_S: Final = 40  # for which all detectors watch before the trouble begins
-BARE_EVERY: Final = 3  # one run of so many has the cheap canary too, to save time
+QUIET_S: Final = 40  # how long all detectors watch before the trouble begins
+BARE_EVERY: Final = 3  # one of this number of runs has the cheap canary too, to save time
 
 
 Evictions = list[tuple[str, float]]

@@ -27,8 +27,8 @@ DRIFT: Final = 0.15  # standard deviation by which a tenant's mean log cost drif
 DRIFT_S: Final = 60.0
 PLACES_TO_LOAD: Final = 5.0  # places of every cell, to those that the hottest cell needs
 PLACES_TO_CPU: Final = 4.0  # places of a cell, to the events that its CPU works on without slowing
-CPU_PART: Final = 0.5  # of an event's cost; the rest are calls to other services
-STORAGE_PART: Final = 0.4  # of an event's cost: calls to S3
+CPU_PART: Final = 0.5  # share of an event's cost that is CPU time; the rest are calls to other services
+STORAGE_PART: Final = 0.4  # share of an event's cost that is calls to S3
 WAITING: Final = 50  # events that may wait for a place in a cell; more are shed
 
 
@@ -46,7 +46,7 @@ class Canary:
     """What the canaries of the simulated handler are like."""
 
     cost_s: float
-    real_path: bool  # it does what events do, S3 among it; otherwise only the store's write
+    real_path: bool  # whether it does all that events do, also calls to S3, or only writes to the store
 
 
 @dataclass(slots=True)
@@ -77,11 +77,11 @@ class SimulatedCell:
     places: int
     random: Random
     routers: int
-    slowness: float = 1.0  # of all that the instance does
-    storage: float = 1.0  # of its calls to S3
+    slowness: float = 1.0  # factor on the time of everything the instance does
+    storage: float = 1.0  # factor on the time of its calls to S3
     generation: int = 1
     _in_flight: list[Completion] = field(default_factory=list)  # a heap
-    _waiting: dict[str, deque[Waiting]] = field(default_factory=dict)  # by key, in turn
+    _waiting: dict[str, deque[Waiting]] = field(default_factory=dict)  # key → its waiting events; keys take turns
     _backlog: int = 0
 
     def load(self) -> float:

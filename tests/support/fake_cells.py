@@ -20,10 +20,10 @@ Behaviour = Callable[[Event], Outcome]
 class Sickness:
     """What is wrong with one instance of a fake cell."""
 
-    factor: float = 1.0  # on the time of every event and canary
+    factor: float = 1.0  # multiplies the time of every event and canary
     extra_s: float = 0.0  # seconds more for every event and canary
     hangs: bool = False  # answers nothing
-    outcome: Outcome | None = None  # of every event and canary; None: as the cell behaves
+    outcome: Outcome | None = None  # what every event and canary gets; None: what the cell's behaviour says
 
 
 WELL = Sickness()
@@ -33,9 +33,9 @@ WELL = Sickness()
 class FakeCell:
     """A cell whose memory of what it has done outlives a crash, as a real cell's store does."""
 
-    seconds: float = 0.01  # for each event
+    seconds: float = 0.01  # what each event takes
     down: bool = False
-    dies_after: int | None = None  # so many results, then it stops answering
+    dies_after: int | None = None  # after this number of results it stops answering
     refuses: bool = False
     kills: set[str] = field(default_factory=set)  # keys whose events end the instance
     deaths: int = 0
@@ -47,7 +47,7 @@ class FakeCell:
     done_at: dict[str, float] = field(default_factory=dict)  # event id → when its effect came
     begun: Counter[str] = field(default_factory=Counter)  # key → events sent here
     fence: Fence = field(default_factory=Fence)
-    sick: dict[int, Sickness] = field(default_factory=dict)  # by generation
+    sick: dict[int, Sickness] = field(default_factory=dict)  # generation → its sickness
     canary_s: float = 0.01
     finishes: bool = False  # goes on with what it has begun when its router has gone, as a real cell does
 
@@ -63,7 +63,7 @@ class FakeCells:
         self._clock = clock
         self.cells = {cell_id: FakeCell() for cell_id in cells}
         self.batches: list[int] = []
-        self.order: list[str] = []  # of effects, over all cells
+        self.order: list[str] = []  # event ids in the order of their effects, over all cells
         self.generations: Counter[tuple[str, int]] = Counter()  # effects of each instance
         self.on_effect: Callable[[FakeCell, Event], None] = lambda _cell, _event: None
         self.keep = True  # False: remember nothing, for tests of memory

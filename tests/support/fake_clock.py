@@ -37,12 +37,12 @@ class FakeClock:
 
     async def pass_time(self) -> None:
         """Let virtual time pass until cancelled: whenever nothing else is ready to go on."""
-        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] # what comes after this task
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] # what the loop runs after this task
         while True:
             await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, not a wait
             while self._sleepers and not ready:
                 at, _, wake = heapq.heappop(self._sleepers)
-                if not wake.done():  # else nobody waits for that moment any more
+                if not wake.done():  # a sleeper that was cancelled waits no more
                     self.now = max(self.now, at)
                     wake.set_result(None)
                     break

@@ -16,10 +16,10 @@ class Faults:
     """How often each fault happens, from 0 to 1."""
 
     refused: float = 0.0  # the call fails and nothing happened
-    lost_reply: float = 0.0  # it happened, and the call fails
-    partial: float = 0.0  # of the entries of a batch: not done, and named as failed
-    again: float = 0.0  # of the messages received: visible at once again
-    shuffled: float = 0.0  # of the receives: in another order
+    lost_reply: float = 0.0  # the call fails although its work was done
+    partial: float = 0.0  # share of a batch's entries that are not done, and named as failed
+    again: float = 0.0  # share of received messages that are visible again immediately
+    shuffled: float = 0.0  # share of receives that return messages in another order
 
 
 class FaultySource:

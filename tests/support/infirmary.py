@@ -29,7 +29,7 @@ ROUTERS: Final = 2
 BURST: Final = 6  # events that are sent at once
 BURSTS: Final = 10  # a second
 COST_S: Final = 0.04
-LEARN_S: Final = 15.0  # of load, until every tenant's baseline is known
+LEARN_S: Final = 15.0  # how long the load runs until every tenant's baseline is known
 LOOK_S: Final = 0.05
 SETTINGS: Final = {
     "cells_handler": "tests.support.deeds:Steady",
@@ -45,9 +45,9 @@ class Episode:
 
     began_ms: int
     ended_ms: int
-    safe_s: float  # until no router sent the sick instance anything any more, or waited for it
-    serving_s: float  # until the next instance did its first event
-    audit: list[AuditEntry]  # of the cell, meanwhile
+    safe_s: float  # from the fault until no router uses the sick instance or waits for it
+    serving_s: float  # from the fault until the next instance did its first event
+    audit: list[AuditEntry]  # entries about the cell during the episode
     moved: int  # tenants whose events go to another cell now
 
     def actions(self) -> list[str]:
@@ -65,9 +65,9 @@ class Infirmary:
     def __init__(self, system: System) -> None:
         self.system = system
         self.routers: list[Role] = []
-        self.keys: list[str] = []  # as many of each cell, cells in turn
-        self.cost_s: dict[str, float] = {}  # of a key's events, unless it is COST_S
-        self.deeds: list[dict[str, Any]] = []  # so far, see `look`
+        self.keys: list[str] = []  # tenants: the same number in each cell, and one cell after the other in turn
+        self.cost_s: dict[str, float] = {}  # what an event of a key costs; COST_S for keys that are not here
+        self.deeds: list[dict[str, Any]] = []  # all that `look` has read
         self._read = 0
         self._registry: RedisRegistry
         system.environ |= {f"CELLROUTER_{name.upper()}": value for name, value in SETTINGS.items()}
@@ -229,7 +229,7 @@ async def pause(seconds: float) -> None:
 
 
 def _uses(lane: dict[str, Any], generation: int) -> bool:
-    """Whether the lane sends events to this instance, or waits for its answers."""
+    """Tell whether the lane sends events to this instance, or waits for its answers."""
     return bool(lane["generation"] == generation and (lane["state"] == "serving" or lane["in_flight"]))
 
 

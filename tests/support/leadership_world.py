@@ -34,7 +34,7 @@ class World:
         self.redis = redis
         self.watcher = watcher
         self.controllers: dict[int, Role] = {system.leader.process.pid: system.leader}
-        self.proxies = {system.leader.process.pid: proxy}  # by the controller's process id
+        self.proxies = {system.leader.process.pid: proxy}  # controller's process id → its proxy
 
     async def join(self, proxy: TcpProxy) -> None:
         """Start one more controller, which reaches Redis through this proxy."""

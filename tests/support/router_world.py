@@ -165,7 +165,7 @@ class World:
         self.payloads = Payloads(PayloadConfig("payloads"), self.objects)
         self.sent: set[str] = set()
         self.sent_at: dict[str, float] = {}
-        self.keys: dict[str, str] = {}  # by event: the key, of what was sent steadily
+        self.keys: dict[str, str] = {}  # event id → key, of events that `send_steadily` sent
 
     async def send(self, count: int, *, key: Callable[[int], str] = lambda i: f"tenant-{i % 50}") -> None:
         """Put events into the source queue."""
@@ -189,7 +189,7 @@ class World:
             await self.clock.sleep(step_s)
 
     def latencies(self, keys: Collection[str], sent_from: float, sent_to: float) -> list[float]:
-        """Seconds from send to effect of those keys' events, sorted; infinite for those that have had none."""
+        """List the seconds from send to effect of those keys' events, sorted; infinite for events without effect."""
         done = {name: at for cell in self.cells.cells.values() for name, at in cell.done_at.items()}
         return sorted(
             done.get(name, inf) - at

@@ -25,8 +25,8 @@ class Fleet:
     now: float = 0.0
     detector: Detector = field(default_factory=Detector)
     generations: dict[str, int] = field(default_factory=dict)
-    log_factor: dict[str, float] = field(default_factory=dict)  # of each cell's latencies, natural logarithm
-    canary_s: dict[str, float | None] = field(default_factory=dict)  # None: none
+    log_factor: dict[str, float] = field(default_factory=dict)  # cell → natural logarithm of a factor on its latencies
+    canary_s: dict[str, float | None] = field(default_factory=dict)  # cell → seconds of its canaries; None: it has none
     own: Callable[[str, int], TenantSample | None] = lambda cell_id, tenant: None
     found: dict[str, Assessment] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""What every test of a sick cell that gets another instance does and checks."""
+"""The common part of all tests in which a sick cell gets another instance."""
 
 from __future__ import annotations
 

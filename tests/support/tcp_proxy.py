@@ -17,13 +17,13 @@ class TcpProxy:
 
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
-        self.url = f"redis://{HOST}:{self.port}"  # for a server that is Redis
+        self.url = f"redis://{HOST}:{self.port}"  # the URL to use when the server is Redis
         self.kept = 0  # chunks that a hung proxy has taken and not passed on
         self._target_port = target_port
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._trigger = b""
-        self._server: asyncio.Server | None = None  # none while cut
+        self._server: asyncio.Server | None = None  # None while the proxy is cut
         self._links: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:

@@ -24,7 +24,7 @@ class Leadership:
 
     owner: str
     epoch: int
-    since_ms: int  # it began at this time of the server's clock, or earlier
+    since_ms: int  # by this time of the server's clock it had begun
 
 
 class Watcher:

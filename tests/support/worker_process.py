@@ -108,7 +108,7 @@ class WorkerProcess:
         return f"http://{self.ready().address}"
 
     def components(self, url: str) -> dict[str, tuple[bool, str]]:
-        """Whether each component is healthy and what it says of itself, by its name."""
+        """Return by its name whether each component is healthy, and what it says of itself."""
         return {part["name"]: (part["healthy"], part["detail"]) for part in json.loads(get(f"{url}/components")[1])}
 
     def admit(self, generation: int) -> None:
@@ -118,7 +118,7 @@ class WorkerProcess:
             redis.hset(protocol.redis_key(self.environment, "cells"), "cell-0000", record)
 
     def lines(self) -> int:
-        """How many lines the outbox of the cell's store has."""
+        """Count the lines that the outbox of the cell's store has."""
         with closing(sqlite3.connect(self.directory / "volume" / "store.db")) as db:
             return int(db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
 

@@ -67,7 +67,7 @@ def test_targets_are_the_admitted_instances_of_cells() -> None:
 
 
 def test_without_the_registry_targets_are_an_error_and_not_an_empty_list() -> None:
-    """At an error, Prometheus keeps the targets that it had; an empty list would end them all."""
+    """On an error Prometheus keeps the targets that it had; an empty list would end them all."""
 
     async def targets() -> Sequence[Any]:
         raise RegistryUnavailableError("is down")

@@ -48,7 +48,7 @@ def load(system: ComposeSystem) -> Iterator[Load]:
 
 @pytest.fixture
 def mended() -> Iterator[list[tuple[str, ...]]]:
-    """Docker commands that undo a fault, run at the end of the test whatever comes of it."""
+    """Docker commands that undo a fault, run at the end of the test even if it fails."""
     commands: list[tuple[str, ...]] = []
     yield commands
     for command in commands:
