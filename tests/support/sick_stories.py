@@ -37,7 +37,7 @@ async def replaced(
 ) -> Episode:
     """Make an instance sick by `cellrouter chaos` or by a call; check that it is made safe and that another one serves.
 
-    No slot moves. The other cells keep their generations, and do their events at the first attempt and once.
+    No slot moves. The other cells keep their generations, and do only their own events, once and at the first attempt.
     With `gray`, the sick instance's health check must say all the while that it is ready.
     """
     slot_map, before, address = await infirmary.map(), await infirmary.generations(), await _address(infirmary, victim)
