@@ -73,13 +73,8 @@ class _Work:
         return EventResult(0, Outcome.RETRY, GIVEN_UP) if self.task.cancelled() else self.task.result()
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """The event at this index of a batch has its result."""
-
-    index: int
-    joined: bool  # another request, or an earlier event of the batch, had begun it
-    work: _Work
+_Done = tuple[int, bool, _Work]
+"""An event's index in its batch, whether another request or an earlier event had begun its work, and that work."""
 
 
 class Runtime:
@@ -133,9 +128,10 @@ class Runtime:
             for _ in works:
                 if (found := await done.get()) is None:
                     return
-                result = found.work.result()
-                duplicate = result.duplicate or (found.joined and result.outcome is Outcome.OK)
-                yield msgspec.structs.replace(result, index=found.index, duplicate=duplicate)
+                index, joined, work = found
+                result = work.result()
+                duplicate = result.duplicate or (joined and result.outcome is Outcome.OK)
+                yield msgspec.structs.replace(result, index=index, duplicate=duplicate)
         finally:
             for work in works:
                 self._leave(work)
@@ -171,7 +167,7 @@ class Runtime:
         begun = None if event.canary else self._work.get(event.event_id)
         work = begun or self._begin(event, batch)
         work.waiters += 1
-        work.task.add_done_callback(lambda _: done.put_nowait(_Done(index, begun is not None, work)))
+        work.task.add_done_callback(lambda _: done.put_nowait((index, begun is not None, work)))
         return work
 
     def _leave(self, work: _Work) -> None:
