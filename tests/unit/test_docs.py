@@ -13,6 +13,8 @@ from docs import generate
 from tests.support.paths import REPOSITORY
 
 SECURITY_PAGE = REPOSITORY / "docs" / "security-monitoring.md"
+LAYOUT_PAGE = REPOSITORY / "docs" / "explanation" / "layout.md"
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
 LOCALSTACK_PAGE = REPOSITORY / "docs" / "localstack.md"
 DIFFERENCES = REPOSITORY / "tests" / "integration" / "test_localstack_differences.py"
 
@@ -51,3 +53,23 @@ def test_links_and_scripts_that_the_documentation_names_exist() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
         for script in re.findall(r"\bscript/\w+", text):
             assert (REPOSITORY / script).exists(), f"{page.name}: {script}"
+
+
+def test_the_page_on_the_layout_names_every_module_of_the_services_and_of_the_adapters() -> None:
+    """Whoever moves or renames a module of these rooms finds out that the page still has the old name."""
+    words = set(re.findall(r"\w+", LAYOUT_PAGE.read_text()))
+    modules = [path for room in ("services", "adapters") for path in (REPOSITORY / "router" / room).rglob("*.py")]
+    assert [str(path) for path in modules if path.stem not in words | {"__init__"}] == []
+
+
+def test_what_contributing_names_is_there() -> None:
+    """Every path exists, and every name of the code is one; NAME stands for the reader's own."""
+    named = re.findall(r"`([\w./-]+)`", CONTRIBUTING.read_text())
+    paths = [
+        name for name in named if re.match(r"(router|cell_worker|tests|docs|script)/", name) and "NAME" not in name
+    ]
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    rooms = ("router", "cell_worker", "tests")
+    code = "".join(path.read_text() for room in rooms for path in (REPOSITORY / room).rglob("*.py"))
+    names = [name for name in named if re.fullmatch(r"[A-Z]\w*[a-z]\w*|_\w+|[a-z]+(_[a-z]+)+", name)]
+    assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
