@@ -1,4 +1,4 @@
-"""SIGTERM under full load: how long the router takes to end, and what becomes of what it held.
+"""SIGTERM under full load: how long the router takes to end, and what becomes of what it had.
 
 A second router then takes the rest, so that every event reaches its cell. The cells know which came twice or never.
 """
