@@ -71,9 +71,9 @@ class Plane:
         return next(p._running[cell_id, generation] for p in self.provisioners if (cell_id, generation) in p._running)
 
 
-async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
+async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str | None:
     """A canary that always succeeds."""
-    return ""
+    return None
 
 
 @asynccontextmanager

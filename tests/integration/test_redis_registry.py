@@ -140,9 +140,9 @@ class NoResources:
         return ()
 
 
-async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str:
+async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str | None:
     """A canary that always succeeds."""
-    return ""
+    return None
 
 
 @asynccontextmanager
