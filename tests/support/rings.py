@@ -34,7 +34,7 @@ Pytest = Callable[[Sequence[str]], int]
 
 def run_all(pytest: Pytest, notes: Path) -> int:
     """Run both phases, and once more what failed in them; returns the exit code of the whole."""
-    codes = [pytest(("--note-failures", str(notes), *phase)) for phase in PHASES]
+    codes = [pytest((f"--note-failures={notes}", *phase)) for phase in PHASES]
     failed = noted(notes)
     if not any(codes):
         return 0
