@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from router.api.app import create_app
 from router.api.published import PUBLISH_S, Published
@@ -85,6 +86,31 @@ def test_a_snapshot_is_made_by_its_task_and_never_by_a_reader() -> None:
         await clock.sleep(PUBLISH_S * 2.5)
         assert published.newest is published.newest
         assert published.newest == [3]
+        task.cancel()
+
+    play(clock, story())
+
+
+def test_a_snapshot_that_cannot_be_made_is_logged_and_tried_again() -> None:
+    """The task goes on, readers keep the last snapshot, and the log has the failure once, not twice a second."""
+    clock, numbers = FakeClock(), count()
+
+    def make() -> int:
+        number = next(numbers)
+        if 1 <= number <= 3:
+            raise RuntimeError("no figures")
+        return number
+
+    async def story() -> None:
+        with capture_logs() as logs:
+            published = Published(make, clock)
+            task = asyncio.create_task(published.run())
+            await clock.sleep(PUBLISH_S * 2.5)
+            assert published.newest == 0
+            assert [entry["why"] for entry in logs] == ["RuntimeError: no figures"]
+            await clock.sleep(PUBLISH_S)
+            assert published.newest == 4
+        assert not task.done()
         task.cancel()
 
     play(clock, story())
