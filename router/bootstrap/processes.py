@@ -36,6 +36,7 @@ from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
+from router.core.views import FleetView
 from router.ports import CellRegistry
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
@@ -115,14 +116,19 @@ async def run_controller(settings: Settings) -> None:
         controller = Controller(config, registry, provisioner, resources, canary, instances, _CLOCK, observer)
 
         fleet = Published(lambda: fleet_view(controller.view), _CLOCK)
-        metrics.watch_fleet(lambda: fleet.newest)
+
+        def led() -> FleetView | None:
+            """The newest snapshot, unless this controller has lost the lead since: then it may be out of date."""
+            return fleet.newest if controller.view is not None else None
+
+        metrics.watch_fleet(led)
 
         def missing() -> Sequence[Reason]:
             return [] if controller.reachable else ["the registry can't be reached"]
 
         async def cells() -> Sequence[Any]:
-            if fleet.newest is not None:
-                return fleet.newest.cells
+            if (found := led()) is not None:
+                return found.cells
             return cell_views(await registry.snapshot(), await registry.conditions())  # another controller leads
 
         async def targets() -> Sequence[Any]:
@@ -200,9 +206,10 @@ def _stop_on_signal() -> asyncio.Event:
 
 def _led_by(controller: Controller) -> LedCells | None:
     """Return the epoch and the cells that this controller looks after; None while another one leads."""
-    if controller.epoch is None or controller.view is None:
+    view = controller.view
+    if controller.epoch is None or view is None:
         return None
-    cells = controller.view.snapshot.cells.values()
+    cells = view.snapshot.cells.values()
     return LedCells(controller.epoch, [record.cell_id for record in cells if not record.retired])
 
 

@@ -85,7 +85,12 @@ class Controller:
         self._empty_since: float | None = None  # since when there has been no map, in monotonic seconds
         self.epoch: int | None = None  # of its lead; None while another leads
         self.reachable = False
-        self.view: LeaderView | None = None  # None while another leads
+        self._view: LeaderView | None = None
+
+    @property
+    def view(self) -> LeaderView | None:
+        """What this controller knows of the cells as the leader; None while another one leads, or may lead by now."""
+        return self._view if self._clock.monotonic() < self._leads_until else None
 
     async def run(self) -> None:
         """Tick until cancelled, then give up the lead, so that another controller need not wait."""
@@ -124,7 +129,7 @@ class Controller:
     def _lead(self, epoch: int | None) -> None:
         if epoch is None:
             self._health.close()
-            self.view = None
+            self._view = None
         if epoch != self.epoch:
             self._observer.observe(LeadershipChanged(leads=epoch is not None, epoch=epoch or 0))
         self.epoch = epoch
@@ -147,8 +152,8 @@ class Controller:
         news = await self._health.look(snapshot)
         desired, observed = self._desired(snapshot.policy), self._observed(snapshot, instances)
         if news:
-            self.view = LeaderView(snapshot, conditions(desired, observed), observed.suspended_by)
-            await self._registry.note_conditions(epoch, self.view.conditions)
+            self._view = LeaderView(snapshot, conditions(desired, observed), observed.suspended_by)
+            await self._registry.note_conditions(epoch, self._view.conditions)
         tick = Tick(epoch, snapshot, records)
         for ended in self._fleet.ended():
             why = f"generation {ended.generation} was stopped: {ended.detail}"
