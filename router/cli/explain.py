@@ -136,7 +136,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
 
 
 def verdict(assessment: Assessment | None) -> str:
-    """Put a verdict, how long it has held and the rule that it comes from into words."""
+    """Put a verdict, how long it has lasted and the rule that it comes from into words."""
     if assessment is None:
         return "none"
     if assessment.verdict is Verdict.HEALTHY:

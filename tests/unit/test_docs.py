@@ -47,7 +47,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 def test_links_and_scripts_that_the_documentation_names_exist() -> None:
     """No link in README.md, CONTRIBUTING.md or docs/ is broken, and every script that they mention is there."""
-    for page in [REPOSITORY / "README.md", GUIDE, *(REPOSITORY / "docs").rglob("*.md")]:
+    for page in [REPOSITORY / "README.md", CONTRIBUTING, *(REPOSITORY / "docs").rglob("*.md")]:
         text = page.read_text()
         for link in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
