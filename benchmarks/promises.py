@@ -19,8 +19,8 @@ from benchmarks.figures import medians, p99, table
 from benchmarks.processes import BenchError
 from benchmarks.world import Options, pause
 from cell_worker.protocol import Fault, FaultKind
-from tests.support.infirmary import Infirmary, now_ms
 from tests.support.servers import ministack, valkey
+from tests.support.sick_system import SickSystem, now_ms
 from tests.support.system import System
 
 FAULT_S: Final = 300.0  # longer than it takes to find and replace the instance
@@ -39,19 +39,19 @@ POLLERS: Final = 10  # loops of a router: MiniStack looks for messages for a lon
 STAND_IN: Final = """Both of them hold what MiniStack takes: a long poll of it notices new messages up to 100 ms late.
 The ratio says less for it; script/bench isolation has the others' latency on a quick queue."""
 
-Strike = Callable[[Infirmary, str], Awaitable[None]]
+Strike = Callable[[SickSystem, str], Awaitable[None]]
 
 
-async def _crash(infirmary: Infirmary, cell_id: str) -> None:
-    infirmary.system.kill(cell_id)
+async def _crash(world: SickSystem, cell_id: str) -> None:
+    world.system.kill(cell_id)
 
 
-async def _hang(infirmary: Infirmary, cell_id: str) -> None:
-    infirmary.system.hang(cell_id)
+async def _hang(world: SickSystem, cell_id: str) -> None:
+    world.system.hang(cell_id)
 
 
-async def _inject(fault: Fault, infirmary: Infirmary, cell_id: str) -> None:
-    await infirmary.inject(cell_id, fault)
+async def _inject(fault: Fault, world: SickSystem, cell_id: str) -> None:
+    await world.inject(cell_id, fault)
 
 
 SYSTEMS: Final[tuple[Mapping[str, Strike], ...]] = (  # each fault on another cell; three replacements at most
@@ -89,33 +89,33 @@ async def run(options: Options) -> dict[str, Any]:
 
 async def _on_system(strikes: Mapping[str, Strike], folder: Path, options: Options) -> dict[str, dict[str, float]]:
     with valkey() as redis_url, ministack() as endpoint:
-        infirmary = Infirmary(System(redis_url, endpoint, folder, cells=max(options.cells, len(strikes)), fifo=False))
-        infirmary.system.environ["CELLROUTER_SOURCE_POLLERS"] = str(POLLERS)
+        world = SickSystem(System(redis_url, endpoint, folder, cells=max(options.cells, len(strikes)), fifo=False))
+        world.system.environ["CELLROUTER_SOURCE_POLLERS"] = str(POLLERS)
         found: dict[str, dict[str, float]] = {}
         try:
-            async with infirmary.open():
+            async with world.open():
                 for number, (name, strike) in enumerate(strikes.items()):
-                    found[name] = await _measured(infirmary, f"cell-{number:04d}", strike, options.seconds)
+                    found[name] = await _measured(world, f"cell-{number:04d}", strike, options.seconds)
         except AssertionError as error:
             raise BenchError(f"{list(strikes)[len(found) : len(found) + 1]}: {error}") from error
         return found
 
 
-async def _measured(infirmary: Infirmary, victim: str, strike: Strike, seconds: float) -> dict[str, float]:
-    await infirmary.well()
-    before_ms, sent_before = now_ms(), len(infirmary.system.sent)
+async def _measured(world: SickSystem, victim: str, strike: Strike, seconds: float) -> dict[str, float]:
+    await world.well()
+    before_ms, sent_before = now_ms(), len(world.system.sent)
     await pause(seconds)
-    episode = await infirmary.falls_ill(victim, partial(strike, infirmary, victim))
+    episode = await world.falls_ill(victim, partial(strike, world, victim))
     await pause(max(0.0, seconds - (episode.ended_ms - episode.began_ms) / 1000))
-    ended_ms, sent = now_ms(), infirmary.system.sent[sent_before:]
-    await infirmary.accounted()
-    baseline = _p99_of_others(infirmary, victim, before_ms, episode.began_ms)
-    during = _p99_of_others(infirmary, victim, episode.began_ms, ended_ms)
+    ended_ms, sent = now_ms(), world.system.sent[sent_before:]
+    await world.accounted()
+    baseline = _p99_of_others(world, victim, before_ms, episode.began_ms)
+    during = _p99_of_others(world, victim, episode.began_ms, ended_ms)
     return {
         "safe_s": episode.safe_s,
         "serving_s": episode.serving_s,
         "moved": episode.moved,
-        "lost": len(set(sent) - infirmary.committed().keys()),
+        "lost": len(set(sent) - world.committed().keys()),
         "events": len(sent),
         "baseline_p99_ms": baseline,
         "others_p99_ms": during,
@@ -123,11 +123,11 @@ async def _measured(infirmary: Infirmary, victim: str, strike: Strike, seconds: 
     }
 
 
-def _p99_of_others(infirmary: Infirmary, victim: str, since_ms: int, until_ms: int) -> float:
+def _p99_of_others(world: SickSystem, victim: str, since_ms: int, until_ms: int) -> float:
     """The p99 latency in milliseconds of the events that were sent to other cells in this time."""
-    infirmary.look()
-    sent_at_ms = infirmary.system.sent_at_ms
-    done = {deed["event"]: deed["at_ms"] for deed in reversed(infirmary.deeds) if deed["cell"] != victim}
+    world.look()
+    sent_at_ms = world.system.sent_at_ms
+    done = {deed["event"]: deed["at_ms"] for deed in reversed(world.deeds) if deed["cell"] != victim}
     return p99([at_ms - sent_at_ms[name] for name, at_ms in done.items() if since_ms <= sent_at_ms[name] < until_ms])
 
 

@@ -9,42 +9,42 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.support.infirmary import Infirmary
 from tests.support.sick_stories import ladder, replaced
+from tests.support.sick_system import SickSystem
 
 pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells, and how soon they are found
 
-Play = Callable[[Callable[[Infirmary], Awaitable[None]]], None]
+Play = Callable[[Callable[[SickSystem], Awaitable[None]]], None]
 
 
-def test_an_instance_three_times_as_slow_is_replaced(in_infirmary: Play) -> None:
+def test_an_instance_three_times_as_slow_is_replaced(in_sick_system: Play) -> None:
     """Only its latency shows it, some 80 ms more. It keeps its traffic until the next one has answered a canary."""
 
-    async def story(infirmary: Infirmary) -> None:
-        episode = await replaced(infirmary, "cell-0000", "slow", "--factor", "3", gray=True)
+    async def story(world: SickSystem) -> None:
+        episode = await replaced(world, "cell-0000", "slow", "--factor", "3", gray=True)
         assert ladder(episode.audit) == ["treat", "replace", "launch", "admit"]
         assert "ejected" not in episode.why("treat")
 
-    in_infirmary(story)
+    in_sick_system(story)
 
 
-def test_an_instance_that_answers_nothing_but_health_checks_is_ejected_and_restarted(in_infirmary: Play) -> None:
+def test_an_instance_that_answers_nothing_but_health_checks_is_ejected_and_restarted(in_sick_system: Play) -> None:
     """No event and no canary gets an answer; the next instance does its events."""
 
-    async def story(infirmary: Infirmary) -> None:
-        episode = await replaced(infirmary, "cell-0001", "hang", gray=True)
+    async def story(world: SickSystem) -> None:
+        episode = await replaced(world, "cell-0001", "hang", gray=True)
         assert ladder(episode.audit) == ["treat", "restart instance", "launch", "admit"]
         assert episode.why("treat").startswith("ejected: ")
 
-    in_infirmary(story)
+    in_sick_system(story)
 
 
-def test_an_instance_whose_handler_fails_is_ejected_and_restarted(in_infirmary: Play) -> None:
+def test_an_instance_whose_handler_fails_is_ejected_and_restarted(in_sick_system: Play) -> None:
     """Every event fails. No key is quarantined and no event is a dead letter: the next instance does them all."""
 
-    async def story(infirmary: Infirmary) -> None:
-        episode = await replaced(infirmary, "cell-0002", "errors", gray=True)
+    async def story(world: SickSystem) -> None:
+        episode = await replaced(world, "cell-0002", "errors", gray=True)
         assert ladder(episode.audit) == ["treat", "restart instance", "launch", "admit"]
         assert "in a row" in episode.why("treat")
 
-    in_infirmary(story)
+    in_sick_system(story)

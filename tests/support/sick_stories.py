@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from router.core.registry import AuditEntry
-from tests.support.infirmary import Episode, Infirmary
+from tests.support.sick_system import Episode, SickSystem
 
 TO_BE_SAFE_S = 60.0  # three times the promise, because the machine may be busy
 TO_SERVE_S = 90.0
@@ -33,28 +33,32 @@ def ladder(audit: Sequence[AuditEntry]) -> list[str]:
 
 
 async def replaced(
-    infirmary: Infirmary, victim: str, strike: str | Callable[[], Awaitable[None]], *options: str, gray: bool = False
+    world: SickSystem, victim: str, strike: str | Callable[[], Awaitable[None]], *options: str, gray: bool = False
 ) -> Episode:
     """Make an instance sick by `cellrouter chaos` or by a call; check that it is made safe and that another one serves.
 
     No slot moves. The other cells keep their generations, and do only their own events, once and at the first attempt.
     With `gray`, the sick instance's health check must say all the while that it is ready.
     """
-    slot_map, before, address = await infirmary.map(), await infirmary.generations(), await _address(infirmary, victim)
+    slot_map, before, address = (
+        await world.map(),
+        await world.generations(),
+        await _address(world, victim),
+    )
 
     async def fails() -> None:
         if callable(strike):
             await strike()
         else:
-            await infirmary.cli("chaos", strike, victim, *options, "--for", "300")
+            await world.cli("chaos", strike, victim, *options, "--for", "300")
         assert not gray or await asyncio.to_thread(_is_ready, address)
 
-    episode = await infirmary.falls_ill(victim, fails)
+    episode = await world.falls_ill(victim, fails)
     assert episode.safe_s < TO_BE_SAFE_S
     assert episode.serving_s < TO_SERVE_S
-    assert await infirmary.map() == slot_map
-    assert await infirmary.generations() == before | {victim: before[victim] + 1}
-    meanwhile = [deed for deed in infirmary.deeds if deed["at_ms"] >= episode.began_ms]
+    assert await world.map() == slot_map
+    assert await world.generations() == before | {victim: before[victim] + 1}
+    meanwhile = [deed for deed in world.deeds if deed["at_ms"] >= episode.began_ms]
     assert all(deed["cell"] == slot_map.cell_of(deed["key"]) for deed in meanwhile)
     others = [deed for deed in meanwhile if deed["cell"] != victim]
     assert {(deed["generation"], deed["attempt"]) for deed in others} == {(before[d["cell"]], 1) for d in others}
@@ -62,8 +66,8 @@ async def replaced(
     return episode
 
 
-async def _address(infirmary: Infirmary, cell_id: str) -> str:
-    return (await infirmary.lease(cell_id)).address
+async def _address(world: SickSystem, cell_id: str) -> str:
+    return (await world.lease(cell_id)).address
 
 
 def _is_ready(address: str) -> bool:

@@ -59,7 +59,7 @@ class Episode:
         return next(entry.why for entry in self.audit if entry.action == action)
 
 
-class Infirmary:
+class SickSystem:
     """One system for several faults, one after the other."""
 
     def __init__(self, system: System) -> None:
