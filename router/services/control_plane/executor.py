@@ -110,9 +110,8 @@ class Executor:
     async def _stop(self, tick: Tick, action: Stop) -> None:
         if self._fleet.can_launch:
             await self._fleet.stop(action.cell_id, action.generation, action.why)
-        elif not self._too_soon(
-            "end", action.cell_id
-        ):  # the worker ends itself, and whatever has started it starts it again
+        elif not self._too_soon("end", action.cell_id):
+            # The worker ends itself, and whatever has started it starts it again.
             self._put_off("end", action.cell_id, END_AGAIN_S)
             why_not = await self._treater.end(action.cell_id, action.generation, tick.snapshot)
             why = "; ".join(filter(None, [action.why, why_not]))
