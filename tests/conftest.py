@@ -21,13 +21,9 @@ from tests.support.shared_servers import KINDS, Servers, shared
 from tests.support.system import System
 
 ALONE: Final = (
-    "alone: it is about how soon something is done, or about a whole Docker engine, so little may run beside it"
+    "alone: it is about how soon something is done, or about a whole Docker engine, so nothing may run beside it"
 )
 ONE_KIND: Final = "one_kind: what the test is about is not the servers, so that the quickest kind of them is enough"
-
-
-LANES: Final = ("measured", "engine")
-"""Tests marked `alone` run in two lanes, one at a time in each: those that measure, and those that need the engine."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,9 +58,8 @@ class FailureNotes:
 
     def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if report.failed:
-            name, _, lane = report.nodeid.rpartition("@")  # xdist adds the lane
             with self._file.open("a") as notes:
-                notes.write(f"{name if lane in LANES else report.nodeid}\n")
+                notes.write(f"{report.nodeid}\n")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,14 +75,6 @@ def pytest_configure(config: pytest.Config) -> None:
         if name != "AWS_CA_BUNDLE":
             del os.environ[name]
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test marked `alone` its lane."""
-    for item in items:
-        if item.get_closest_marker("alone") is not None:
-            lane = LANES["compose" in item.nodeid or "image" in item.nodeid]
-            item.add_marker(pytest.mark.xdist_group(lane))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
