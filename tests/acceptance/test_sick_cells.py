@@ -1,4 +1,4 @@
-"""Sick cells on real processes (P4, P5): shared trouble, slow answers, garbage, a component, deaths.
+"""Sick cells on real processes (P4, P5): workload and shared trouble, slow answers, garbage, a component, deaths.
 
 One system serves all tests: each fault strikes another cell, or one that has not been replaced. Time limits are
 generous; `script/bench promises` measures how fast treatment really is.
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.aio import until
 from tests.support.sick_stories import TO_SERVE_S, ladder, replaced
-from tests.support.sick_system import SickSystem, now_ms, pause
+from tests.support.sick_system import COST_S, SickSystem, now_ms, pause
 
 pytestmark = [pytest.mark.one_kind, pytest.mark.alone]  # it is about sick cells, and how soon they are found
 
@@ -29,6 +29,21 @@ async def nobody_is_evicted(world: SickSystem, trouble: Callable[[], Awaitable[o
     await pause(LONG_ENOUGH_S)
     assert await world.generations() == before
     assert ladder(await world.audit(began_ms)) == []
+
+
+def test_a_tenant_whose_events_become_slow_evicts_nobody(in_sick_system: Play) -> None:
+    """Its events now take fifteen times as long and use most of its cell's time, but the cell keeps its instance."""
+
+    async def story(world: SickSystem) -> None:
+        heavy = world.keys[0]
+
+        async def gets_heavy() -> None:
+            world.cost_s[heavy] = 15 * COST_S
+
+        await nobody_is_evicted(world, gets_heavy)
+        world.cost_s.clear()
+
+    in_sick_system(story)
 
 
 def test_cells_that_are_all_slow_evict_nobody(in_sick_system: Play) -> None:
