@@ -8,6 +8,7 @@ pure, or on virtual time, so its failure is a bug.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-SIDE_BY_SIDE: Final = 4
-"""How many tests run at once: most of them wait for other processes, so that this many keep two cores busy."""
+SIDE_BY_SIDE: Final = max(4, min(os.cpu_count() or 1, 8))
+"""How many tests run at once. Most of them wait for other processes most of the time: even two cores are kept busy."""
 PHASES: Final = (
     # One by one in their order, the long ones first: the last to end is short.
     ("-m", "not alone", "--numprocesses", str(SIDE_BY_SIDE), "--dist", "load", "--maxschedchunk", "1"),
