@@ -22,6 +22,7 @@ from cell_worker.metrics import WorkerMetrics
 from cell_worker.protocol import Reason
 from cell_worker.runtime import Runtime
 from cell_worker.store.store import Store
+from cell_worker.strict_reader import StrictReader, Unreadable
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,8 +31,8 @@ Send = Callable[[Message], Awaitable[None]]
 BODY_TIMEOUT_S: Final = 10.0
 """How long the worker waits for a whole request body. A router sends it in one go; a broken connection may never."""
 
-_batch: Final = msgspec.json.Decoder(protocol.EventBatch)
-_fault: Final = msgspec.json.Decoder(protocol.Fault)
+_batch: Final = StrictReader[protocol.EventBatch]("batch", protocol.EventBatch, protocol.MAX_BATCH_BYTES)
+_fault: Final = StrictReader[protocol.Fault]("fault", protocol.Fault, 16 * 1024)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -204,10 +205,9 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _decode(body: bytes) -> protocol.EventBatch:
-    try:
-        batch = _batch.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RefusedError(status.HTTP_400_BAD_REQUEST, f"not a batch: {error}") from error
+    batch = _batch.read(body)
+    if isinstance(batch, Unreadable):
+        raise RefusedError(status.HTTP_400_BAD_REQUEST, f"not a batch: {batch.why}")
     if len(batch.events) > protocol.MAX_BATCH_EVENTS:
         raise RefusedError(status.HTTP_413_CONTENT_TOO_LARGE, f"a batch has at most {protocol.MAX_BATCH_EVENTS} events")
     return batch
@@ -215,10 +215,9 @@ def _decode(body: bytes) -> protocol.EventBatch:
 
 def _decode_fault(body: bytes, components: Collection[str]) -> protocol.Fault:
     """Read a fault. Raises HTTPException when it is none, or when it would do nothing."""
-    try:
-        fault = _fault.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise HTTPException(status.HTTP_400_BAD_REQUEST, f"not a fault: {error}") from error
+    fault = _fault.read(body)
+    if isinstance(fault, Unreadable):
+        raise HTTPException(status.HTTP_400_BAD_REQUEST, f"not a fault: {fault.why}")
     if reason := _why_useless(fault, components):
         raise HTTPException(status.HTTP_400_BAD_REQUEST, reason)
     return fault

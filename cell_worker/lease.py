@@ -18,33 +18,32 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from cell_worker import clock, protocol
 from cell_worker.fence import Fence
-from cell_worker.redis_client import NEXT_GENERATION, NOW
+from cell_worker.redis_client import NEXT_GENERATION, NOW, READ
 
 # KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end.
 # Renews a lease. Returns 'fenced' or 'taken' when another instance has the cell. Otherwise returns the epoch below
 # which it shall take no batch, and 'admitted' or 'standby': whether the cell's traffic is for this generation.
 _HEARTBEAT: Final = (
     NOW
+    + READ
     + """
-local cell = redis.call('HGET', KEYS[2], ARGV[1])
-cell = cell and cjson.decode(cell) or {generation = 0}
+local cell = read(redis.call('HGET', KEYS[2], ARGV[1]))
+local admitted = whole(cell.generation)
 local mine = tonumber(string.match(ARGV[2], '/(%d+)$'))
-if cell.generation > mine then return 'fenced' end
-local stored = redis.call('HGET', KEYS[1], ARGV[2])
-if stored then
-  local lease = cjson.decode(stored)
-  if lease.expires_at_ms > now and not string.find(lease.record, '"' .. ARGV[3] .. '"', 1, true) then return 'taken' end
+if admitted > mine then return 'fenced' end
+local lease = read(redis.call('HGET', KEYS[1], ARGV[2]))
+if whole(lease.expires_at_ms) > now and type(lease.record) == 'string' then
+  if not string.find(lease.record, '"' .. ARGV[3] .. '"', 1, true) then return 'taken' end
 end
 local ends = '{"expires_at_ms":' .. string.format('%.0f', now + ARGV[4]) .. ','
 redis.call('HSET', KEYS[1], ARGV[2], ends .. string.sub(ARGV[5], 2))
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.match(field, '^(.*)/%d+$') == ARGV[1] and field ~= ARGV[2] then
-    if cjson.decode(redis.call('HGET', KEYS[1], field)).expires_at_ms < now - 60000 then
-      redis.call('HDEL', KEYS[1], field)
-    end
+    local ended = whole(read(redis.call('HGET', KEYS[1], field)).expires_at_ms)
+    if ended > 0 and ended < now - 60000 then redis.call('HDEL', KEYS[1], field) end
   end
 end
-return string.format('%.0f', cell.fence or 0) .. (cell.generation == mine and ' admitted' or ' standby')
+return string.format('%.0f', whole(cell.fence)) .. (admitted == mine and ' admitted' or ' standby')
 """
 )
 
@@ -52,12 +51,15 @@ return string.format('%.0f', cell.fence or 0) .. (cell.generation == mine and ' 
 _CLAIM: Final = NEXT_GENERATION + "return next_generation(KEYS[1], KEYS[2], ARGV[1], ARGV[2])"
 
 # KEYS: leases. ARGV: field, instance id.
-_RELEASE: Final = """
-local stored = redis.call('HGET', KEYS[1], ARGV[1])
-if stored and string.find(cjson.decode(stored).record, '"' .. ARGV[2] .. '"', 1, true) then
+_RELEASE: Final = (
+    READ
+    + """
+local record = read(redis.call('HGET', KEYS[1], ARGV[1])).record
+if type(record) == 'string' and string.find(record, '"' .. ARGV[2] .. '"', 1, true) then
   redis.call('HDEL', KEYS[1], ARGV[1])
 end
 """
+)
 
 _CALL_TIMEOUT_S: Final = 2.0
 _REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError)

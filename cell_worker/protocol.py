@@ -16,6 +16,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+from cell_worker.strict_reader import Id, StrictReader, Unreadable, Whole
+
 Reason = str
 """Why something is not as it should be, in words for people. All is well: no reason, None, and never an empty text."""
 
@@ -72,7 +74,7 @@ class EventBatch(msgspec.Struct, frozen=True):
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the reply: the result of the event at `index` of the batch."""
 
-    index: int
+    index: Whole
     outcome: Outcome
     reason: Reason | None = None  # for every outcome but ok; at most MAX_REASON_CHARS
     duplicate: bool = False  # the outcome is ok because an earlier delivery was processed
@@ -105,7 +107,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 class ComponentHealth(msgspec.Struct, frozen=True):
     """One component in the answer to GET /components. `detail` describes its state for people."""
 
-    name: str
+    name: Id
     healthy: bool
     detail: str = ""
 
@@ -114,11 +116,11 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     """What an instance says of itself in its lease. It is signed, since nobody trusts what lies in Redis."""
 
     environment: str
-    cell_id: str
-    generation: int
-    instance_id: str  # no other start of any worker has the same
-    address: str  # host:port
-    concurrency: int  # how many events it works on at once, at most
+    cell_id: Id
+    generation: Whole
+    instance_id: Id  # no other start of any worker has the same
+    address: Id  # host:port
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)]  # how many events it works on at once, at most
     started_at_ms: int
     zone: str = ""  # what fails together: an availability zone or a rack
     region: str = ""
@@ -127,12 +129,15 @@ class InstanceRecord(msgspec.Struct, frozen=True):
 class Lease(msgspec.Struct, frozen=True):
     """An instance's lease, as it lies in Redis."""
 
-    expires_at_ms: int  # by the Redis server's clock
+    expires_at_ms: Whole  # by the Redis server's clock
     ready: bool
     record: str  # what sign_record returned
-    fenced: int = 0  # the instance takes no batch below this epoch and works on none
-    beat: int = 0  # counts the instance's heartbeats: a copy of an old lease, put back into Redis, counts no further
+    fenced: Whole = 0  # the instance takes no batch below this epoch and works on none
+    beat: Whole = 0  # counts the instance's heartbeats: a copy of an old lease, put back into Redis, counts no further
     proof: str = ""  # what beat_proof returned
+
+
+_instance_record: Final = StrictReader[InstanceRecord]("instance record", InstanceRecord, 16 * 1024)
 
 
 def sign_record(record: InstanceRecord, secret: str) -> str:
@@ -146,10 +151,8 @@ def verify_record(signed: str, secret: str) -> InstanceRecord | None:
     mac, _, payload = signed.partition(".")
     if not hmac.compare_digest(mac.encode(), _mac(payload.encode(), secret).encode()):
         return None
-    try:
-        return msgspec.json.decode(payload, type=InstanceRecord)
-    except msgspec.DecodeError:
-        return None
+    record = _instance_record.read(payload.encode())
+    return None if isinstance(record, Unreadable) else record
 
 
 def beat_proof(lease: Lease, secret: str) -> str:

@@ -13,17 +13,33 @@ from redis.backoff import NoBackoff
 NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 """Lua: `now` is the time by the Redis server's clock, in ms since 1970."""
 
-NEXT_GENERATION: Final = """
+READ: Final = """
+local function read(text)
+  local ok, value = pcall(cjson.decode, text or '')
+  return ok and type(value) == 'table' and value or {}
+end
+local function whole(value)
+  value = tonumber(value)
+  return value and value >= 0 and value <= 9007199254740992 and math.floor(value) or 0
+end
+"""
+"""Lua: `read` returns a JSON object's members, none of what is no such object; `whole` returns a whole number from 0 to
+2^53, and 0 for anything else. One entry that can't be read must not make a script fail for all others."""
+
+NEXT_GENERATION: Final = (
+    READ
+    + """
 local function next_generation(generations, cells, cell, hint)
-  local record = redis.call('HGET', cells, cell)
-  local admitted = record and cjson.decode(record).generation or 0
-  local stored = tonumber(redis.call('HGET', generations, cell)) or 0
-  local generation = math.max(stored, admitted, tonumber(hint)) + 1
+  local record = read(redis.call('HGET', cells, cell))
+  local stored = whole(redis.call('HGET', generations, cell))
+  local known = math.max(whole(record.generation), whole(record.launched), stored, whole(hint))
+  local generation = math.min(known + 1, 9007199254740992)
   redis.call('HSET', generations, cell, generation)
   return generation
 end
 """
-"""Lua: gives out a cell's next generation, above every earlier one, the admitted one and `hint`."""
+)
+"""Lua: gives out a cell's next generation, above every earlier one, those that its record tells of and `hint`."""
 
 
 class Cluster(RedisCluster):

@@ -48,6 +48,7 @@ class LogObserver:
             telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
             telemetry.KeyQuarantined: lambda r: log.error("key quarantined", cell=r.cell_id, key=r.key, why=r.why),
             telemetry.LeaseRefused: lambda r: log.warning("lease refused", field=r.field, reason=r.reason),
+            telemetry.BadInput: lambda r: log.warning("can't be read", what=r.source, name=r.name, why=r.why),
             telemetry.LeadershipChanged: lambda r: log.info("leadership", leads=r.leads, epoch=r.epoch),
             telemetry.ActionTaken: lambda r: log.info(r.action, cell=r.cell_id, why=r.why),
         }

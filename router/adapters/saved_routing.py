@@ -5,25 +5,29 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import msgspec
 import structlog
 
+from cell_worker.strict_reader import StrictReader, Unreadable
 from router.core.models import Target
 from router.core.policy import Policy
 from router.core.slot_map.routing import KnownRouting, Routing
-from router.core.slot_map.slots import SlotMap
+from router.core.slot_map.slots import SlotMap, WireMap
 
 
 class _SavedRecord(msgspec.Struct, frozen=True):
     """The content of the file, as JSON."""
 
-    slot_map: dict[str, Any]
+    slot_map: WireMap
     targets: dict[str, Target]
     cells: frozenset[str]
     policy: Policy
     ejected: frozenset[str] = frozenset()
+
+
+_saved: Final = StrictReader[_SavedRecord]("saved routing", _SavedRecord, 64 * 1024 * 1024)
 
 
 class SavedRouting:
@@ -36,9 +40,8 @@ class SavedRouting:
     def load(self) -> KnownRouting | None:
         """Read the last routing and policy; None when there is none that can be used."""
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=_SavedRecord)
-            slot_map = SlotMap.from_wire(found.slot_map)
-            routing = Routing(slot_map, found.targets, found.cells, found.ejected)
+            found = _record(self._path.read_bytes())
+            routing = Routing(SlotMap.from_wire(found.slot_map), found.targets, found.cells, found.ejected)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -61,3 +64,10 @@ class SavedRouting:
             Path(name).replace(self._path)
         except OSError as error:
             self._log.warning("the routing can't be saved", path=str(self._path), error=str(error))
+
+
+def _record(raw: bytes) -> _SavedRecord:
+    found = _saved.read(raw)
+    if isinstance(found, Unreadable):
+        raise ValueError(found.why)  # noqa: TRY004 - it is a value's fault, not a type's
+    return found

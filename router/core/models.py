@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 Reason = str
 """Why something is not as it should be, in words for people. Where all is well there is None, never an empty text."""
+
+MAX_WHOLE: Final = 2**53
+"""JSON, Lua and JavaScript all hold every whole number up to here exactly. Whatever reads a record refuses more."""
+Whole = Annotated[int, msgspec.Meta(ge=0, le=MAX_WHOLE)]
+"""A generation, an epoch, a count or a time in ms. Decoders check the range; nothing else does."""
+Id = Annotated[str, msgspec.Meta(max_length=200)]
+"""The name of a cell, an instance or a router. Decoders check its length; nothing else does."""
 
 
 class Outcome(StrEnum):
@@ -115,11 +124,11 @@ class Result:
 class Target:
     """The instance that a cell's events go to."""
 
-    cell_id: str
-    generation: int
+    cell_id: Id
+    generation: Whole
     address: str  # host:port
-    concurrency: int  # how many events it works on at once
-    epoch: int  # of the slot map that this was read with
+    concurrency: Whole  # how many events it works on at once
+    epoch: Whole  # of the slot map that this was read with
 
     def same_instance(self, other: Target | None) -> bool:
         """Return whether both are the same running worker; False for no other."""
@@ -160,8 +169,8 @@ class Treatment:
     """Where a cell is on the ladder, and why."""
 
     rung: Rung = Rung.WELL
-    since_ms: int = 0  # when it came to this rung
-    generation: int = 0  # of the sick instance
+    since_ms: Whole = 0  # when it came to this rung
+    generation: Whole = 0  # of the sick instance
     verdict: str = ""
     why: Reason | None = None  # the evidence in words; while GUARDED, the guard
     ejected: bool = False  # it gets no events, since it would not process them
@@ -174,20 +183,20 @@ NO_TREATMENT: Final = Treatment()
 class CellRecord:
     """What the controllers know about a cell, kept in the registry."""
 
-    cell_id: str
-    generation: int = 0  # the admitted one, which alone gets traffic; 0 for none yet
-    launching: int = 0  # the generation being launched; 0 for none
-    launched: int = 0  # the highest that was ever launched
-    launched_at_ms: int = 0  # when that launch began, by the registry's clock
-    launch_failures: int = 0  # in a row; they set the back-off
-    canary_failures: int = 0  # in a row, of the admitted instance
-    candidate_failures: int = 0  # in a row, of the instance being launched
-    verified: int = 0  # the generation that has passed a canary; before that a cell gets no first slots
-    fence: int = 0  # the epoch below which its instances must take no batch, so that no moved key is begun here again
+    cell_id: Id
+    generation: Whole = 0  # the admitted one, which alone gets traffic; 0 for none yet
+    launching: Whole = 0  # the generation being launched; 0 for none
+    launched: Whole = 0  # the highest that was ever launched
+    launched_at_ms: Whole = 0  # when that launch began, by the registry's clock
+    launch_failures: Whole = 0  # in a row; they set the back-off
+    canary_failures: Whole = 0  # in a row, of the admitted instance
+    candidate_failures: Whole = 0  # in a row, of the instance being launched
+    verified: Whole = 0  # the generation that has passed a canary; before that a cell gets no first slots
+    fence: Whole = 0  # the epoch below which its instances must take no batch, so that no moved key is begun here again
     retired: bool = False  # no longer one of the cells; only its hold queue is still read
-    admitted_at_ms: int = 0  # when its generation was admitted
-    replaced_at_ms: int = 0  # when a sick instance was last replaced
-    reprovisioned_at_ms: int = 0  # when its durable components were last made again because no instance came up
+    admitted_at_ms: Whole = 0  # when its generation was admitted
+    replaced_at_ms: Whole = 0  # when a sick instance was last replaced
+    reprovisioned_at_ms: Whole = 0  # when its durable components were last made again because no instance came up
     treatment: Treatment = NO_TREATMENT
 
 
@@ -195,8 +204,8 @@ class CellRecord:
 class RouterReport:
     """What a router says about itself."""
 
-    router_id: str
-    epoch: int  # of the slot map that it routes by
+    router_id: Id
+    epoch: Whole  # of the slot map that it routes by
     quiet: bool  # none of the slots and keys that the map moves has an event on its way to a cell
 
 
@@ -204,8 +213,8 @@ class RouterReport:
 class Traffic:
     """What a router has sent to one cell since it started."""
 
-    events: int  # with outcome ok
-    tenants: int  # distinct keys, as far as it remembers them
+    events: Whole  # with outcome ok
+    tenants: Whole  # distinct keys, as far as it remembers them
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from router.core.models import CellRecord, Reason
+from router.core.models import CellRecord, Reason, Whole
 
 MAX_WEIGHT: Final = 100.0
 MAX_CELLS: Final = 1000
@@ -35,8 +35,8 @@ class Quarantine:
     """Why a key's events are kept from its cell, and from when until when, in ms since 1970."""
 
     why: Reason
-    since_ms: int
-    until_ms: int = 0  # 0: until a person releases the key
+    since_ms: Whole
+    until_ms: Whole = 0  # 0: until a person releases the key
 
 
 class Order(StrEnum):
@@ -50,7 +50,7 @@ class Order(StrEnum):
 class Policy:
     """Everything that is decided, as of one version; every change makes another policy."""
 
-    version: int = 0
+    version: Whole = 0
     default: TenantLimit = NO_LIMIT  # of keys without a limit of their own
     limits: Mapping[str, TenantLimit] = field(default_factory=dict)
     quarantined: Mapping[str, Quarantine] = field(default_factory=dict)
@@ -58,13 +58,13 @@ class Policy:
     weights: Mapping[str, float] = field(default_factory=dict)  # cell → its share of the slots; 1.0 for cells not named
     cordoned: frozenset[str] = frozenset()  # cells that get no more slots
     draining: frozenset[str] = frozenset()  # cells that lose all their slots; each is cordoned too
-    cells: int = 0  # how many cells there shall be; 0: as configured
-    scaling_from: int = 0  # while cells are added: how many there were, to go back to when an added one fails
+    cells: Whole = 0  # how many cells there shall be; 0: as configured
+    scaling_from: Whole = 0  # while cells are added: how many there were, to go back to when an added one fails
     frozen: frozenset[str] = frozenset()  # cells whose instances only a person's order touches
     ejected: frozenset[str] = frozenset()  # cells whose events wait in their hold queue, by a person's order
     # cell → the generation up to which its instances shall be replaced: after the next one is there, or before
-    to_replace: Mapping[str, int] = field(default_factory=dict)
-    to_evict: Mapping[str, int] = field(default_factory=dict)
+    to_replace: Mapping[str, Whole] = field(default_factory=dict)
+    to_evict: Mapping[str, Whole] = field(default_factory=dict)
 
     def limit_of(self, key: str) -> TenantLimit:
         """Return the key's own limit, or the default one where it has none."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from router.core.detection.assessment import Assessment
-from router.core.models import CellRecord, LeaseView, Reason, RouterView
+from router.core.models import CellRecord, LeaseView, Reason, RouterView, Whole
 from router.core.policy import NO_POLICY, Policy, Ruling
 from router.core.slot_map.slots import SlotMap
 
@@ -90,7 +90,7 @@ CONDITION_FRESH_MS: Final = 5000
 class Condition:
     """How a cell is, and what keeps the controller from treating it."""
 
-    at_ms: int  # by the registry's clock
-    generation: int
+    at_ms: Whole  # by the registry's clock
+    generation: Whole
     assessment: Assessment
     why_untreated: Reason | None = None  # why nothing is done about it though it is sick, or would be if it were

@@ -138,6 +138,15 @@ class LeaseRefused:
     reason: LeaseRefusal
 
 
+@dataclass(frozen=True, slots=True)
+class BadInput:
+    """Something that came from outside can't be read and is passed over. Told once, until it has another content."""
+
+    source: str  # what should have been read, such as `cell record`
+    name: str  # of the entry
+    why: Reason
+
+
 Record = (
     MessagesReceived
     | MessagesDeleted
@@ -153,4 +162,5 @@ Record = (
     | LeadershipChanged
     | ActionTaken
     | LeaseRefused
+    | BadInput
 )

@@ -7,13 +7,15 @@ from math import isfinite
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from cell_worker import protocol
+from cell_worker.strict_reader import StrictReader, Unreadable
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import Event, Outcome, Result, Target
 
 _encoder = msgspec.json.Encoder()
-_result = msgspec.json.Decoder(protocol.EventResult)
+_result = StrictReader[protocol.EventResult]("result line", protocol.EventResult, protocol.MAX_RESULT_LINE_BYTES)
 
 
 class HttpCellClient:
@@ -41,7 +43,7 @@ class HttpCellClient:
                     raise CellRefusedError(response.status, await _excerpt(response))
                 async for result in _results(response, len(batch), self._patience_s):
                     yield result
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
             reached = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
             raise CellUnavailableError(f"{target.address}: {type(error).__name__}: {error}", reached=reached) from error
 
@@ -58,15 +60,15 @@ class HttpCellClient:
 
 
 async def _results(response: aiohttp.ClientResponse, count: int, patience_s: float) -> AsyncIterator[Result]:
-    """Yield each index at most once. Raises ValueError, of which DecodeError is one, for garbage and too long lines."""
+    """Yield each index at most once. Raises ValueError for garbage, and ValueError or LineTooLong for long lines."""
     open_ = set(range(count))
     while open_:
         line = await response.content.readline()
         if not line:
             return
-        if len(line) > protocol.MAX_RESULT_LINE_BYTES:
-            raise ValueError(f"a result line of {len(line)} bytes")
-        found = _result.decode(line)
+        found = _result.read(line)
+        if isinstance(found, Unreadable):
+            raise ValueError(f"a bad result line: {found.why}")  # noqa: TRY004 - it is a value's fault, not a type's
         if found.index not in open_:
             raise ValueError(f"a result for event {found.index}, which is not open")
         open_.discard(found.index)

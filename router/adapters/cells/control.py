@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import aiohttp
-import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from cell_worker import protocol
+from cell_worker.strict_reader import StrictReader, Unreadable
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import ComponentView
 
-_health = msgspec.json.Decoder(list[protocol.ComponentHealth])
+_MAX_ANSWER_BYTES: Final = 256 * 1024
+_health = StrictReader[list[protocol.ComponentHealth]]("components", list[protocol.ComponentHealth], _MAX_ANSWER_BYTES)
 
 
 class HttpCellControl:
@@ -22,10 +26,10 @@ class HttpCellControl:
     async def components(self, address: str, within_s: float) -> list[ComponentView]:
         """GET /components: have the instance check its components now."""
         body = await self._call("GET", address, protocol.COMPONENTS_PATH, within_s)
-        try:
-            return [ComponentView(c.name, c.healthy, c.detail) for c in _health.decode(body)]
-        except msgspec.DecodeError as error:
-            raise CellUnavailableError(f"{address}: not a list of components: {error}") from error
+        found = _health.read(body)
+        if isinstance(found, Unreadable):
+            raise CellUnavailableError(f"{address}: not a list of components: {found.why}")
+        return [ComponentView(c.name, c.healthy, c.detail[: protocol.MAX_REASON_CHARS]) for c in found]
 
     async def restart(self, address: str, component: str, within_s: float) -> None:
         """POST /v1/components/{name}/restart: have the instance restart one component, or itself."""
@@ -37,9 +41,19 @@ class HttpCellControl:
             async with self._session.request(
                 method, f"http://{address}{path}", headers=self._headers, timeout=timeout
             ) as response:
-                body = await response.content.read(protocol.MAX_BATCH_BYTES)
+                body = await _whole(response)
                 if not response.ok:
                     raise CellRefusedError(response.status, body[:500].decode("utf-8", "replace"))
                 return body
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
             raise CellUnavailableError(f"{address}: {type(error).__name__}: {error}") from error
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Read a whole answer. Raises ValueError for a longer one than any honest instance gives."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise ValueError(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
+    return bytes(body)

@@ -112,6 +112,7 @@ class PrometheusObserver:
         self._quarantines = counter("cellrouter_keys_quarantined", "Keys that this router put in quarantine.", ["cell"])
         self._actions = counter("cellrouter_controller_actions", "What the controller did.", ["cell", "action"])
         self._refused = counter("cellrouter_leases_refused", "Leases in the registry that are not trusted.", ["reason"])
+        self._bad = counter("cellrouter_bad_input", "Entries in the registry that can't be read.", ["source"])
         self._in_quarantine = Gauge("cellrouter_quarantined_keys", "Keys in quarantine now.", registry=registry)
         self._limited = Gauge("cellrouter_limited_keys", "Keys with a limit of their own.", registry=registry)
         self._leads = Gauge("cellrouter_controller_leads", "1 while this controller leads.", registry=registry)
@@ -132,6 +133,7 @@ class PrometheusObserver:
             telemetry.PolicyApplied: self._on_policy,
             telemetry.LeadershipChanged: lambda r: self._leads.set(r.leads),
             telemetry.LeaseRefused: lambda r: self._refused.add(r.reason),
+            telemetry.BadInput: lambda r: self._bad.add(r.source),
             telemetry.ActionTaken: lambda r: self._actions.add(r.cell_id, r.action),
         }
 

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import psutil
 
+from cell_worker.strict_reader import StrictReader, Unreadable
 from router.core.errors import ProvisionError
-from router.core.models import InstanceView
+from router.core.models import Id, InstanceView, Whole
 from router.ports import Clock
 
 KILL_WAIT_S: Final = 5.0  # for the kernel to remove a killed process
@@ -43,9 +44,12 @@ class SubprocessConfig:
 class _PidFile(msgspec.Struct, frozen=True):
     """The content of a process id file, as JSON."""
 
-    cell_id: str
-    generation: int
-    pid: int
+    cell_id: Id
+    generation: Whole
+    pid: Annotated[int, msgspec.Meta(ge=1, le=2**22)]  # the largest that Linux gives out
+
+
+_pid_file: Final = StrictReader[_PidFile]("process id file", _PidFile, 4096)
 
 
 class SubprocessProvisioner:
@@ -119,9 +123,11 @@ class SubprocessProvisioner:
     def _adopt(self) -> None:
         for path in self._config.run_dir.glob("*.pid"):
             try:
-                found = msgspec.json.decode(path.read_bytes(), type=_PidFile)
-            except (FileNotFoundError, msgspec.DecodeError):
-                continue  # another controller removes it, or its process writes it just now
+                found = _pid_file.read(path.read_bytes())
+            except OSError:
+                continue  # another controller removes it, or it is none
+            if isinstance(found, Unreadable):
+                continue  # its process writes it just now, or it is none
             key = (found.cell_id, found.generation)
             if key not in self._running and key not in self._ended:
                 self._adopt_one(key, found, path)

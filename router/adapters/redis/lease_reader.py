@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
-import msgspec
-
 from cell_worker import protocol
+from cell_worker.strict_reader import StrictReader, Unreadable
 from router.core.models import LeaseView
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 MAX_AGE_MS: Final = 60_000  # without a new heartbeat: the longest `cells.lease_ttl_s`
 
 Network = IPv4Network | IPv6Network
+
+_lease: Final = StrictReader[protocol.Lease]("lease", protocol.Lease, 64 * 1024)
 
 
 class _LeaseRefusedError(Exception):
@@ -83,10 +84,9 @@ class LeaseReader:
         return tuple(found.view(now_ms) for found in self._trusted.values())
 
     def _checked(self, field: str, value: bytes, now_ms: int) -> _TrustedLease:
-        try:
-            lease = msgspec.json.decode(value, type=protocol.Lease)
-        except msgspec.DecodeError as error:
-            raise _LeaseRefusedError(LeaseRefusal.GARBAGE) from error
+        lease = _lease.read(value)
+        if isinstance(lease, Unreadable):
+            raise _LeaseRefusedError(LeaseRefusal.GARBAGE)
         before = self._trusted.get(field)
         record = before.record if before and before.lease.record == lease.record else self._record(field, lease)
         if not hmac.compare_digest(lease.proof.encode(), protocol.beat_proof(lease, self._secret).encode()):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from router.core.detection.samples import RouterSample
-from router.core.models import RouterReport, RouterView, Traffic
-from router.core.policy import Policy, from_blob, to_blob
-from router.core.registry import AuditEntry, Change, PolicyVersion, Proposal
-from router.core.slot_map.slots import SlotMap
+from cell_worker.strict_reader import StrictReader
+from router.core.detection.samples import RouterSample, why_impossible
+from router.core.models import MAX_WHOLE, CellRecord, RouterReport, RouterView, Traffic, Whole
+from router.core.policy import Policy, Ruling, to_blob
+from router.core.registry import AuditEntry, Change, Condition, PolicyVersion, Proposal
+from router.core.slot_map.slots import SlotMap, WireMap
 
 
 class WireProposal(msgspec.Struct, frozen=True):
@@ -25,21 +26,21 @@ class WireProposal(msgspec.Struct, frozen=True):
 class WireTraffic(msgspec.Struct, frozen=True):
     """A router's traffic as it lies in Redis, by cell."""
 
-    at_ms: int  # by the Redis server's clock
+    at_ms: Whole  # by the Redis server's clock
     said: dict[str, Traffic]
 
 
 class WireSample(msgspec.Struct, frozen=True):
     """A router's sample as it lies in Redis."""
 
-    at_ms: int  # by the Redis server's clock
+    at_ms: Whole  # by the Redis server's clock
     said: RouterSample
 
 
 class WireRouter(msgspec.Struct, frozen=True):
     """A router's report as it lies in Redis."""
 
-    expires_at_ms: int  # by the Redis server's clock
+    expires_at_ms: Whole  # by the Redis server's clock
     report: RouterReport
 
 
@@ -60,45 +61,60 @@ def encoded_change(change: Change) -> bytes:
     return msgspec.json.encode(wire)
 
 
-def proposal_of(proposal_id: str, blob: bytes) -> Proposal | None:
-    """Decode a proposal; None for garbage, which stays where it is."""
-    try:
-        wire = msgspec.json.decode(blob, type=WireProposal)
-    except msgspec.DecodeError:
-        return None
+LARGE: Final = 16 * 1024 * 1024  # bytes: of what holds every tenant or every cell
+SMALL: Final = 256 * 1024  # bytes: of what is about one cell, one router or one thing that happened
+
+CELL: Final = StrictReader[CellRecord]("cell record", CellRecord, SMALL)
+SLOT_MAP: Final = StrictReader[WireMap]("slot map", WireMap, LARGE)
+POLICY: Final = StrictReader[Policy]("policy", Policy, LARGE)
+PROPOSAL: Final = StrictReader[WireProposal]("proposal", WireProposal, LARGE)
+VERSION: Final = StrictReader[PolicyVersion]("policy version", PolicyVersion, LARGE)
+RULING: Final = StrictReader[Ruling]("ruling", Ruling, LARGE)
+SAMPLE: Final = StrictReader[WireSample]("sample", WireSample, LARGE)
+TRAFFIC: Final = StrictReader[WireTraffic]("traffic", WireTraffic, LARGE)
+ROUTER: Final = StrictReader[WireRouter]("router report", WireRouter, SMALL)
+CONDITIONS: Final = StrictReader[dict[str, Condition]]("conditions", dict[str, Condition], LARGE)
+AUDIT: Final = StrictReader[AuditEntry]("audit entry", AuditEntry, SMALL)
+
+
+def cell_of(name: str, record: CellRecord) -> CellRecord:
+    """Take a cell's record that lies under its own name. Raises ValueError for one that lies elsewhere."""
+    if record.cell_id != name:
+        raise ValueError(f"it is the record of {record.cell_id!r}")
+    return record
+
+
+def map_of(_: str, wire: WireMap) -> SlotMap:
+    """Make the slot map of what was read. Raises ValueError."""
+    return SlotMap.from_wire(wire)
+
+
+def proposal_of(proposal_id: str, wire: WireProposal) -> Proposal:
+    """Make the proposal of what lies under its id."""
     return Proposal(proposal_id, wire.policy, wire.audit)
 
 
-def offer_of(offer: Mapping[bytes, bytes]) -> tuple[SlotMap | None, Policy | None]:
-    """Decode an offer into map and policy; None for both when it can't be read or there is none."""
-    try:
-        return SlotMap.from_wire(msgspec.json.decode(offer[b"map"])), from_blob(offer[b"policy"])
-    except (KeyError, ValueError):
-        return None, None
+def sample_of(_: str, wire: WireSample) -> RouterSample:
+    """Take a router's sample. Raises ValueError for one that no router can have seen."""
+    if (why := why_impossible(wire.said)) is not None:
+        raise ValueError(why)
+    return wire.said
 
 
-def sample_of(value: bytes) -> RouterSample | None:
-    """Decode a router's sample; None for garbage."""
-    try:
-        return msgspec.json.decode(value, type=WireSample).said
-    except msgspec.DecodeError:
-        return None
+def router_view(now_ms: int) -> Callable[[str, WireRouter], RouterView]:
+    """Judge routers' reports by the server's time: whether each is live."""
+    return lambda _, wire: RouterView(wire.report, wire.expires_at_ms > now_ms)
 
 
-def traffic_of(value: bytes) -> Mapping[str, Traffic]:
-    """Decode a router's traffic, by cell id. Raises msgspec.DecodeError."""
-    return msgspec.json.decode(value, type=WireTraffic).said
+def with_version(version: bytes) -> Callable[[str, Policy], Policy]:
+    """Give a policy the version that lies beside it. Raises ValueError where that is no number."""
 
+    def make(_: str, policy: Policy) -> Policy:
+        if not (version.isdigit() and int(version[:20]) <= MAX_WHOLE):
+            raise ValueError("its version is no number")
+        return replace(policy, version=int(version))
 
-def router_view(value: bytes, now_ms: int) -> RouterView:
-    """Decode a router's report, and judge by the server's time whether it is live. Raises msgspec.DecodeError."""
-    wire = msgspec.json.decode(value, type=WireRouter)
-    return RouterView(wire.report, wire.expires_at_ms > now_ms)
-
-
-def policy_of(version: bytes, blob: bytes) -> Policy:
-    """Decode a policy, whose version lies beside it. Raises ValueError."""
-    return replace(from_blob(blob), version=int(version))
+    return make
 
 
 def pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

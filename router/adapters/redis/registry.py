@@ -19,15 +19,16 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from cell_worker import protocol
 from router.adapters.redis import records, scripts
+from router.adapters.redis.entries import EntryReader, as_read, name_of
 from router.adapters.redis.lease_reader import LeaseReader, Network
 from router.adapters.redis.notifications import Notifications
 from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
-from router.core.models import CellRecord, RouterReport, Traffic
+from router.core.models import RouterReport, Traffic
 from router.core.policy import Policy, Ruling, to_blob
 from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
 from router.core.slot_map.slots import SlotMap
-from router.core.telemetry import LeaseRefused
+from router.core.telemetry import BadInput, LeaseRefused
 from router.ports import Clock
 
 T = TypeVar("T")
@@ -64,7 +65,11 @@ _SCRIPTS: Final = {
 
 
 class RedisRegistry:
-    """The registry of one environment. `tell` gets a record for each lease that is refused."""
+    """The registry of one environment.
+
+    What can't be read counts as not there, and costs nothing else: whoever remembers it writes it again, as after the
+    loss of Redis. `tell` gets a record for each lease that is refused and each entry that can't be read.
+    """
 
     def __init__(
         self,
@@ -73,13 +78,15 @@ class RedisRegistry:
         secret: str,
         clock: Clock,
         networks: Sequence[Network] = LOOPBACK,
-        tell: Callable[[LeaseRefused], None] = lambda _: None,
+        tell: Callable[[LeaseRefused | BadInput], None] = lambda _: None,
     ) -> None:
         self._redis = redis
         self._clock = clock
         self._key = {name: protocol.redis_key(environment, name) for name in _NAMES}
         self._slot_map: SlotMap | None = None
         self._policy = Policy()
+        self._knew_policy = False
+        self._entries = EntryReader(tell)
         self._leases = LeaseReader(environment, secret, networks, tell)
         self._notifications = Notifications(redis, self._key["changes"])
         self._scripts = {name: redis.register_script(text) for name, text in _SCRIPTS.items()}
@@ -88,11 +95,7 @@ class RedisRegistry:
         """Read all that routing depends on; slot map and policy travel only when they have changed."""
         known: list[str | int] = [str(self._slot_map.epoch) if self._slot_map else "", self._policy.version]
         names = ("leader", "map", "cells", "leases", "policy", "routers")
-        answer = await self._run("snapshot", names, *known)
-        try:
-            return self._decode(*answer)
-        except ValueError as error:
-            raise RegistryUnavailableError(f"what Redis holds can't be read: {error}") from error
+        return self._decode(*await self._run("snapshot", names, *known))
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
         """Take or renew the leadership for `ttl_s` seconds, by the Redis server's clock."""
@@ -128,8 +131,7 @@ class RedisRegistry:
     async def samples(self) -> Mapping[str, RouterSample]:
         """Read the samples of the last 3 s; passes over what can't be read."""
         found = await self._run("samples", ("samples",), _FRESH_MS)
-        samples = ((router_id.decode(), records.sample_of(value)) for router_id, value in records.pairs(found))
-        return {router_id: sample for router_id, sample in samples if sample is not None}
+        return self._entries.read(records.SAMPLE, records.pairs(found), records.sample_of)
 
     async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
         """Say how every cell is, in place of what was said before."""
@@ -138,12 +140,12 @@ class RedisRegistry:
     async def conditions(self) -> Mapping[str, Condition]:
         """Read what the leader last said of every cell; empty when none has said anything."""
         found = await self._call(self._redis.hget(self._key["conditions"], "cells"))
-        return {} if found is None else msgspec.json.decode(found, type=dict[str, Condition])
+        return self._entries.read_one(records.CONDITIONS, "cells", found, as_read) or {}
 
     async def traffic(self) -> list[Mapping[str, Traffic]]:
         """Read each router's traffic by cell, of routers that said something in the last ten minutes."""
-        found = await self._call(self._redis.hvals(self._key["traffic"]))
-        return [records.traffic_of(value) for value in found]
+        found = await self._call(self._redis.hgetall(self._key["traffic"]))
+        return list(self._entries.read(records.TRAFFIC, found.items(), lambda _, wire: wire.said).values())
 
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
         """Offer a map and a policy; the newest offer is kept until the leader writes a map."""
@@ -157,30 +159,35 @@ class RedisRegistry:
     async def petitions(self) -> Petitions:
         """Read proposals and the newest offer in one round trip; passes over what can't be read."""
         proposals, offer = await self._run("petitions", ("proposals", "offers"))
-        found = (records.proposal_of(proposal_id.decode(), blob) for proposal_id, blob in records.pairs(proposals))
-        asked = sorted((p for p in found if p is not None), key=lambda p: p.audit.at_ms)
-        return Petitions(tuple(asked), *records.offer_of(dict(records.pairs(offer))))
+        found = self._entries.read(records.PROPOSAL, records.pairs(proposals), records.proposal_of)
+        offered = dict(records.pairs(offer))
+        return Petitions(
+            tuple(sorted(found.values(), key=lambda proposal: proposal.audit.at_ms)),
+            self._entries.read_one(records.SLOT_MAP, "offer", offered.get(b"map"), records.map_of),
+            self._entries.read_one(records.POLICY, "offer", offered.get(b"policy"), as_read),
+        )
 
     async def audit(self, limit: int) -> list[AuditEntry]:
         """Read the newest `limit` entries, oldest first; about 10,000 are kept."""
         entries = await self._call(self._redis.xrevrange(self._key["audit"], count=limit))
-        return [msgspec.json.decode(fields[b"entry"], type=AuditEntry) for _, fields in reversed(entries)]
+        raw = ((entry_id, fields.get(b"entry", b"")) for entry_id, fields in reversed(entries))
+        return list(self._entries.read(records.AUDIT, raw, as_read).values())
 
     async def history(self) -> list[PolicyVersion]:
         """Read the last 100 versions of the policy, oldest first."""
         found = await self._call(self._redis.hgetall(self._key["history"]))
-        versions = [msgspec.json.decode(blob, type=PolicyVersion) for blob in found.values()]
-        return sorted(versions, key=lambda version: version.policy.version)
+        versions = self._entries.read(records.VERSION, found.items(), as_read)
+        return sorted(versions.values(), key=lambda version: version.policy.version)
 
     async def policy(self) -> Policy:
         """Read the policy in force; the empty one when none was ever made."""
         version, blob = await self._call(self._redis.hmget(self._key["policy"], ["version", "blob"]))
         if not version:
             return Policy()
-        try:
-            return records.policy_of(version, blob)
-        except ValueError as error:
-            raise RegistryUnavailableError(f"the policy in Redis can't be read: {error}") from error
+        policy = self._entries.read_one(records.POLICY, "policy", blob, records.with_version(version))
+        if policy is None:
+            raise RegistryUnavailableError("the policy in Redis can't be read")
+        return policy
 
     async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
         """Propose the policy, wait up to RULING_WAIT_S for the leader's ruling, and withdraw it when none comes."""
@@ -203,7 +210,10 @@ class RedisRegistry:
         if found is None:
             return None
         await self._call(self._redis.hdel(self._key["rulings"], proposal_id))
-        return msgspec.json.decode(found, type=Ruling)
+        ruling = self._entries.read_one(records.RULING, proposal_id, found, as_read)
+        if ruling is None:
+            raise RegistryUnavailableError("the leader's ruling can't be read: see cellrouter policy")
+        return cast("Ruling", ruling)
 
     def _decode(
         self,
@@ -220,20 +230,34 @@ class RedisRegistry:
         if not epoch:
             self._slot_map = None
         elif blob:
-            self._slot_map = SlotMap.from_wire(msgspec.json.decode(blob))
+            self._slot_map = self._entries.read_one(records.SLOT_MAP, "map", blob, records.map_of)
+        self._take_policy(version, policy)
+        now_ms = int(now)
+        return Snapshot(
+            now_ms=now_ms,
+            slot_map=self._slot_map,
+            cells=self._entries.read(records.CELL, records.pairs(cells), records.cell_of),
+            leases=self._leases.read(now_ms, {name_of(field): value for field, value in records.pairs(leases)}),
+            leader=name_of(leader),
+            policy=self._policy,
+            routers=tuple(
+                self._entries.read(records.ROUTER, records.pairs(routers), records.router_view(now_ms)).values()
+            ),
+        )
+
+    def _take_policy(self, version: bytes, blob: bytes) -> None:
+        """Take the policy in force; both texts are empty where there is none, and the blob where it is known.
+
+        Raises RegistryUnavailableError for one that can't be read where none ever was: without it nothing is decided.
+        """
         if not version:
             self._policy = Policy()
-        elif policy:
-            self._policy = records.policy_of(version, policy)
-        return Snapshot(
-            now_ms=int(now),
-            slot_map=self._slot_map,
-            cells={k.decode(): msgspec.json.decode(v, type=CellRecord) for k, v in records.pairs(cells)},
-            leases=self._leases.read(int(now), {field.decode(): value for field, value in records.pairs(leases)}),
-            leader=leader.decode(),
-            policy=self._policy,
-            routers=tuple(records.router_view(report, int(now)) for report in routers),
-        )
+        elif blob:
+            found = self._entries.read_one(records.POLICY, "policy", blob, records.with_version(version))
+            if found is None and not self._knew_policy:
+                raise RegistryUnavailableError("the policy in Redis can't be read")
+            self._policy = found or Policy()
+        self._knew_policy = True
 
     async def _run(self, script: str, names: Sequence[str], *args: str | bytes | float) -> Any:
         return await self._call(self._scripts[script](keys=[self._key[name] for name in names], args=args))
@@ -246,7 +270,7 @@ class RedisRegistry:
             if str(error).startswith("NOTLEADER"):
                 raise NotLeaderError(str(error)) from error
             raise RegistryUnavailableError(str(error)) from error
-        except (RedisError, RedisClusterException, OSError, TimeoutError, msgspec.DecodeError) as error:
+        except (RedisError, RedisClusterException, OSError, TimeoutError, ValueError) as error:
             raise RegistryUnavailableError(f"Redis can't be used: {type(error).__name__}: {error}") from error
 
 

@@ -9,14 +9,16 @@ from typing import Final
 
 from cell_worker.redis_client import NEXT_GENERATION as _NEXT_GENERATION
 from cell_worker.redis_client import NOW as _NOW
+from cell_worker.redis_client import READ as _READ
 
 # KEYS: leader. ARGV: owner, time to live in ms, hint. Returns the epoch, or nothing while another owner leads.
 LEAD: Final = (
     _NOW
+    + _READ
     + """
 local owner, expires, stored = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms', 'epoch'))
-local epoch = tonumber(stored) or 0
-local live = owner and tonumber(expires) > now
+local epoch = whole(stored)
+local live = owner and whole(expires) > now
 if live and owner ~= ARGV[1] then return false end
 if not live or epoch <= tonumber(ARGV[3]) - 1 then
   epoch = math.max(epoch + 1, now, tonumber(ARGV[3]) + 1)
@@ -68,15 +70,16 @@ NEXT_GENERATION: Final = _FENCE + _NEXT_GENERATION + "return next_generation(KEY
 # Returns map and policy only where they differ from those.
 SNAPSHOT: Final = (
     _NOW
+    + _READ
     + """
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 local blob = epoch and epoch ~= ARGV[1] and redis.call('HGET', KEYS[2], 'blob')
 local owner, expires = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms'))
-local leader = owner and tonumber(expires) > now and owner or ''
+local leader = owner and whole(expires) > now and owner or ''
 local cells, leases = redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])
 local version = redis.call('HGET', KEYS[5], 'version')
 local policy = version and version ~= ARGV[2] and redis.call('HGET', KEYS[5], 'blob')
-local routers = redis.call('HVALS', KEYS[6])
+local routers = redis.call('HGETALL', KEYS[6])
 local time = string.format('%.0f', now)
 return {time, epoch or '', blob or '', leader, cells, leases, version or '', policy or '', routers}
 """
@@ -86,22 +89,26 @@ return {time, epoch or '', blob or '', leader, cells, leases, version or '', pol
 # Removes the reports that expired more than a minute ago.
 REPORT: Final = (
     _NOW
+    + _READ
     + """
 if tonumber(ARGV[3]) == 0 then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 local expires = string.format('%.0f', now + ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], '{"expires_at_ms":' .. expires .. ',"report":' .. ARGV[2] .. '}')
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  if cjson.decode(all[i + 1]).expires_at_ms < now - 60000 then redis.call('HDEL', KEYS[1], all[i]) end
+  if whole(read(all[i + 1]).expires_at_ms) < now - 60000 then redis.call('HDEL', KEYS[1], all[i]) end
 end
 """
 )
 
 # KEYS: offers. ARGV: epoch, map, policy. Keeps the offer with the newest map.
-OFFER: Final = """
-if (tonumber(redis.call('HGET', KEYS[1], 'epoch')) or -1) >= tonumber(ARGV[1]) then return end
+OFFER: Final = (
+    _READ
+    + """
+if whole(redis.call('HGET', KEYS[1], 'epoch')) >= tonumber(ARGV[1]) then return end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'map', ARGV[2], 'policy', ARGV[3])
 """
+)
 
 # KEYS: proposals, offers. Returns both hashes.
 PETITIONS: Final = "return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}"
@@ -110,11 +117,12 @@ PETITIONS: Final = "return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL'
 # Removes what routers said that have said nothing since, for so many ms.
 NOTE: Final = (
     _NOW
+    + _READ
     + """
 redis.call('HSET', KEYS[1], ARGV[1], '{"at_ms":' .. string.format('%.0f', now) .. ',"said":' .. ARGV[2] .. '}')
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  if tonumber(string.match(all[i + 1], '^{"at_ms":(%d+)')) < now - ARGV[3] then redis.call('HDEL', KEYS[1], all[i]) end
+  if whole(string.match(all[i + 1], '^{"at_ms":(%d+)')) < now - ARGV[3] then redis.call('HDEL', KEYS[1], all[i]) end
 end
 """
 )
@@ -122,10 +130,11 @@ end
 # KEYS: samples. ARGV: ms. Returns what routers have said within the last so many ms.
 SAMPLES: Final = (
     _NOW
+    + _READ
     + """
 local all, found = redis.call('HGETALL', KEYS[1]), {}
 for i = 1, #all, 2 do
-  if tonumber(string.match(all[i + 1], '^{"at_ms":(%d+)')) >= now - ARGV[1] then
+  if whole(string.match(all[i + 1], '^{"at_ms":(%d+)')) >= now - ARGV[1] then
     found[#found + 1] = all[i]
     found[#found + 1] = all[i + 1]
   end

@@ -12,9 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 from math import exp, log
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from router.core.detection.thresholds import MAX_PAUSE_S, MEMORY_S, MIN_LATENCY_S
+from router.core.models import Reason, Whole
 
 INTERVAL_S: Final = 1.0  # between a router's samples
 MAX_TENANTS: Final = 10_000  # whose baseline a router knows; it forgets the one that it has not seen for longest
@@ -22,46 +25,63 @@ REPORTED_TENANTS: Final = 32  # of one cell in one interval: enough for a sure m
 MATURE_EVENTS: Final = 5  # events of one tenant; fewer make no baseline
 MATURE_S: Final = 10.0  # seconds since a tenant was first seen; before that it has no baseline
 YOUNG_EVENTS: Final = 50  # a baseline is a plain mean of so many events; from there on it forgets with time
+MAX_LOG: Final = 50.0  # no latency's natural logarithm is further from 0
 LONGEST_STEP_S: Final = 10.0  # a tenant that comes back after a day doesn't get a new baseline from its first event
+
+# Decoders check these ranges, so that no router's sample can bring the detector's sums to overflow or divide by 0.
+Positive = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Seconds = Annotated[float, msgspec.Meta(ge=-1e-3, le=1e9)]  # a difference of sums may be a little less than 0
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Logarithm = Annotated[float, msgspec.Meta(ge=-MAX_LOG, le=MAX_LOG)]
 
 
 @dataclass(frozen=True, slots=True)
 class TenantSample:
     """One tenant's events that one cell answered well within one interval, as one router saw them."""
 
-    events: int
-    busy_s: float  # the sum of their latencies, in seconds
-    baseline_share: float  # of its cell's time, 0 to 1; 0 for a new tenant
-    deviation: float | None = None  # mean log latency minus the tenant's baseline; None while it has none
+    events: Whole
+    busy_s: Positive  # the sum of their latencies, in seconds
+    baseline_share: Share  # of its cell's time, 0 to 1; 0 for a new tenant
+    deviation: Logarithm | None = None  # mean log latency minus the tenant's baseline; None while it has none
 
 
 @dataclass(frozen=True, slots=True)
 class CellSample:
     """What one router saw of one cell within one interval. Latencies don't include the wait for a place there."""
 
-    generation: int
-    events: int = 0  # answered, well or not
-    ok: int = 0  # answered well
+    generation: Whole
+    events: Whole = 0  # answered, well or not
+    ok: Whole = 0  # answered well
     log_s: float = 0.0  # sum of the natural logarithms of the latencies, in seconds, of those answered well
-    work_s: float = 0.0  # sum of the baseline latencies of those events whose tenants have one
-    new_s: float = 0.0  # sum of the latencies of all others
+    work_s: Seconds = 0.0  # sum of the baseline latencies of those events whose tenants have one
+    new_s: Seconds = 0.0  # sum of the latencies of all others
     tenants: Mapping[str, TenantSample] = field(default_factory=dict)  # REPORTED_TENANTS, and the busiest one
-    failures: int = 0  # in a row, up to now
-    failing_tenants: int = 0  # different keys in that row
-    failing_s: float = 0.0  # seconds since that row began
-    oldest_s: float = 0.0  # age of the oldest event in flight
-    waiting_tenants: int = 0  # different keys in flight
-    silent_s: float = 0.0  # seconds since the last answer, while something is in flight
-    slowest_s: float = 0.0  # the longest latency of late
+    failures: Whole = 0  # in a row, up to now
+    failing_tenants: Whole = 0  # different keys in that row
+    failing_s: Seconds = 0.0  # seconds since that row began
+    oldest_s: Seconds = 0.0  # age of the oldest event in flight
+    waiting_tenants: Whole = 0  # different keys in flight
+    silent_s: Seconds = 0.0  # seconds since the last answer, while something is in flight
+    slowest_s: Seconds = 0.0  # the longest latency of late
 
 
 @dataclass(frozen=True, slots=True)
 class RouterSample:
     """All that one router saw within one interval."""
 
-    number: int  # counts up, so that no interval counts twice
-    lag_s: float  # the longest that its own event loop was late
+    number: Whole  # counts up, so that no interval counts twice
+    lag_s: Seconds  # the longest that its own event loop was late
     cells: Mapping[str, CellSample]  # by cell id
+
+
+def why_impossible(sample: RouterSample) -> Reason | None:
+    """Return why no router can have seen what a decoded sample says; None where one can."""
+    for cell_id, cell in sample.cells.items():
+        if cell.ok > cell.events or (cell.tenants and not cell.ok):
+            return f"{cell_id:.100}: more events answered well than answered"
+        if not abs(cell.log_s) <= MAX_LOG * cell.ok:
+            return f"{cell_id:.100}: no latencies have such logarithms"
+    return None
 
 
 class BusyTimeAverage:

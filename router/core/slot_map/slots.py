@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
 from xxhash import xxh3_64_intdigest
+
+from router.core.models import Id, Whole
 
 SLOTS: Final = 16384
 _MASK: Final = SLOTS - 1
@@ -36,6 +38,23 @@ class Move:
 
 
 NO_MOVE: Final = Move({}, {})
+
+
+class WireMove(TypedDict):
+    """A move in the types that JSON has."""
+
+    slots: dict[str, Id]
+    keys: dict[str, Id]
+
+
+class WireMap(TypedDict):
+    """A slot map in the types that JSON has, as SlotMap.to_wire writes it. A decoder of this type checks them."""
+
+    epoch: Whole
+    cells: list[Id]
+    owners: str
+    pins: NotRequired[dict[str, Id] | None]
+    move: NotRequired[WireMove | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +93,22 @@ class SlotMap:
         """Count the slots of each cell."""
         return Counter(self.owners)
 
-    def to_wire(self) -> dict[str, object]:
+    def to_wire(self) -> WireMap:
         """Return the map in types that JSON has: each cell's name once, then two bytes a slot in base64."""
         cells = sorted(set(self.owners))
         index = {cell: i for i, cell in enumerate(cells)}
         table = _TABLE.pack(*(index[cell] for cell in self.owners))
-        wire: dict[str, object] = {"epoch": self.epoch, "cells": cells, "owners": b64encode(table).decode()}
-        move = {"slots": {str(slot): cell for slot, cell in self.move.slots.items()}, "keys": dict(self.move.keys)}
-        return wire | {"pins": dict(self.pins), "move": move if self.move != NO_MOVE else None}
+        move: WireMove = {
+            "slots": {str(slot): cell for slot, cell in self.move.slots.items()},
+            "keys": dict(self.move.keys),
+        }
+        return {
+            "epoch": self.epoch,
+            "cells": cells,
+            "owners": b64encode(table).decode(),
+            "pins": dict(self.pins),
+            "move": move if self.move != NO_MOVE else None,
+        }
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> SlotMap:
