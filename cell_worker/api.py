@@ -58,7 +58,7 @@ class Event:
         """Decode the body. Raises RejectEvent when it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # DecodeError and UnicodeDecodeError are ValueErrors
             raise RejectEvent(f"body is not JSON: {error}") from error
 
 

@@ -62,6 +62,7 @@ end
 )
 
 _CALL_TIMEOUT_S: Final = 2.0
+_MAX_DIGITS: Final = 16  # of an epoch
 _REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 
@@ -138,7 +139,8 @@ class Heartbeat:
         if answer in _WHY_LOST:
             raise LeaseLostError(_WHY_LOST[answer])
         epoch, _, state = answer.partition(b" ")
-        self._fence.raise_to(int(epoch))
+        if epoch.isdigit() and len(epoch) <= _MAX_DIGITS:
+            self._fence.raise_to(int(epoch))
         if state == b"admitted":
             self.admitted.set()
 

@@ -221,8 +221,3 @@ def why_invalid(policy: Policy, cells: Collection[str]) -> Iterator[Reason]:
 def to_blob(policy: Policy) -> bytes:
     """Encode a policy as JSON, as the registry keeps it."""
     return msgspec.json.encode(policy)
-
-
-def from_blob(blob: bytes) -> Policy:
-    """Decode what `to_blob` made; missing fields have their defaults. Raises msgspec.DecodeError."""
-    return msgspec.json.decode(blob, type=Policy)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import aiodocker
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from router.adapters.provisioners.docker_containers import (
     ENDED_STATES,
@@ -37,6 +38,8 @@ CALL_TIMEOUT_S: Final = 5.0
 LAUNCH_TIMEOUT_S: Final = 20.0  # a busy engine takes seconds to start a container
 LAST_LINES: Final = 20
 _KEEP_ENDED: Final = 100  # how many ended instances observe() still lists
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError, HttpProcessingError)
+"""What aiodocker raises when an answer is no JSON, is nested too deeply or has another shape than it expects."""
 _NO_CONNECTION: Final = 900  # aiodocker's status when the engine can't be reached
 
 
@@ -128,7 +131,7 @@ class DockerProvisioner:
         """Return how a container ended, and the end of its log."""
         try:
             async with self._call("it can't be inspected"):
-                state = (await container.show())["State"]
+                state = dict(await container.show()).get("State")
         except ProvisionError:
             return "its container is gone"
         try:
@@ -161,6 +164,8 @@ class DockerProvisioner:
             raise ProvisionError(f"{what}: the Docker engine did not answer in {seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise ProvisionError(f"{what}: the Docker engine can't be asked: {error}") from error
+        except _UNREADABLE as error:
+            raise ProvisionError(f"{what}: the engine's answer can't be read: {error!r:.300}") from error
 
     def _advice(self, error: aiodocker.DockerError) -> str:
         message, config = error.message, self._config

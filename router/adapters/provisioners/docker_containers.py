@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 DEFAULT_ENGINE_URL: Final = "unix:///var/run/docker.sock"
 PORT: Final = 8080
 DATA_DIR: Final = "/var/lib/cellrouter"
@@ -15,6 +17,7 @@ ENDED_STATES: Final = frozenset({"created", "exited", "dead", "removing"})
 """`created` too: a container is started right after it is created, so the start of this one failed."""
 MAX_WORDS: Final = 2000  # characters of a container's log that are shown when it ends
 _SIGNAL_BASE: Final = 128
+_MAX_DIGITS: Final = 16  # of a generation
 _LABEL: Final = "cellrouter."
 
 Key = tuple[str, int]  # cell, generation
@@ -101,10 +104,44 @@ def _host_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
     }
 
 
-def is_ours(found: Mapping[str, Any]) -> bool:
-    """Return whether a listed container's labels say which instance it is."""
-    labels = found["Labels"]
-    return f"{_LABEL}cell" in labels and labels.get(f"{_LABEL}generation", "").isdecimal()
+class _NetworkEnd(msgspec.Struct):
+    """Where a listed container is in one network."""
+
+    IPAddress: str | None = None
+    GlobalIPv6Address: str | None = None
+
+
+class _Networks(msgspec.Struct):
+    """The networks of a listed container, by name."""
+
+    Networks: dict[str, _NetworkEnd | None] | None = None
+
+
+class _ListedContainer(msgspec.Struct):
+    """What is read of a container in the engine's list."""
+
+    Labels: dict[str, str]
+    State: str
+    NetworkSettings: _Networks | None = None
+
+
+class _EndedState(msgspec.Struct):
+    """What is read of the state of an inspected container."""
+
+    Status: str = ""
+    ExitCode: int = 0
+    Error: str = ""
+    OOMKilled: bool = False
+
+
+def is_ours(found: Any) -> bool:
+    """Return whether a listed container can be read, and its labels say which instance it is."""
+    try:
+        labels = msgspec.convert(found, _ListedContainer).Labels
+    except (ValueError, RecursionError):
+        return False
+    generation = labels.get(f"{_LABEL}generation", "")
+    return f"{_LABEL}cell" in labels and generation.isdecimal() and len(generation) <= _MAX_DIGITS
 
 
 def key_of(found: Mapping[str, Any]) -> Key:
@@ -114,19 +151,23 @@ def key_of(found: Mapping[str, Any]) -> Key:
 
 def address_of(found: Mapping[str, Any], network: str) -> str:
     """Return the host:port of a listed container; empty while it is in no network."""
-    ends = found.get("NetworkSettings", {}).get("Networks", {})
+    ends = (found.get("NetworkSettings") or {}).get("Networks") or {}
     end = ends.get(network) or {}
     if end.get("IPAddress"):
         return f"{end['IPAddress']}:{PORT}"
     return f"[{end['GlobalIPv6Address']}]:{PORT}" if end.get("GlobalIPv6Address") else ""
 
 
-def how_it_ended(state: Mapping[str, Any]) -> str:
-    """Say in words how an inspected container ended."""
-    code, error = state.get("ExitCode", 0), state.get("Error", "")
-    if state.get("Status") == "created":
+def how_it_ended(inspected: Any) -> str:
+    """Say in words how a container ended, by its inspected state."""
+    try:
+        state = msgspec.convert(inspected, _EndedState)
+    except (ValueError, RecursionError):
+        return "ended; the engine's answer can't be read"
+    code, error = state.ExitCode, state.Error
+    if state.Status == "created":
         how = "was never started"
-    elif state.get("OOMKilled"):
+    elif state.OOMKilled:
         how = "killed: out of memory (docker.memory_mb)"
     else:
         how = f"killed by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"exit code {code}"

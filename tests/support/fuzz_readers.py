@@ -1,0 +1,300 @@
+"""Everything that reads what comes from outside a process, each as a function of the bytes that came."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import PurePath
+from typing import Any, Final, cast
+
+from fastapi import HTTPException
+
+from cell_worker import app, protocol
+from cell_worker.api import Event as HandlerEvent
+from cell_worker.api import RejectEvent
+from cell_worker.handlers.security import logs
+from cell_worker.lease import Heartbeat
+from router.adapters.aws import sqs_client
+from router.adapters.cells import chaos
+from router.adapters.cells.client import HttpCellClient
+from router.adapters.cells.control import HttpCellControl
+from router.adapters.provisioners import docker_containers
+from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
+from router.adapters.redis.lease_reader import LeaseReader
+from router.adapters.redis.registry import RedisRegistry
+from router.adapters.saved_routing import SavedRouting
+from router.core.errors import CellRouterError
+from router.core.messages import dead_letter, pointers
+from router.core.messages.parser import ATTEMPT, Extraction, Parser
+from router.core.models import MAX_WHOLE, Event, Message, Target
+from router.core.slot_map.slots import SLOTS
+from tests.support.fake_clock import FakeClock
+
+SECRET: Final = "a-secret-for-tests"
+CELL: Final = "cell-0002"
+Reader = Callable[[bytes], object]
+
+
+class Response:
+    """An aiohttp response, and its content, whose body is all there at once."""
+
+    def __init__(self, body: bytes, status: int = 200) -> None:
+        self.status, self.ok, self._body = status, status == 200, body
+        self.content = self
+
+    async def readline(self) -> bytes:
+        line, end, self._body = self._body.partition(b"\n")
+        return line + end
+
+    async def read(self, size: int) -> bytes:
+        return self._body[:size]
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+class Session:
+    """An aiohttp session whose every request gets one answer."""
+
+    def __init__(self, body: bytes, status: int = 200) -> None:
+        self._answer = body, status
+
+    @asynccontextmanager
+    async def request(self, *_: Any, **__: Any) -> AsyncIterator[Response]:
+        yield Response(*self._answer)
+
+    post = request
+
+
+class FakeRedis:
+    """A server whose every script and command gets one answer."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def register_script(self, _: str) -> Callable[..., Awaitable[Any]]:
+        return self.hget
+
+    async def hget(self, *_: Any, **__: Any) -> Any:
+        return self._answer
+
+    hgetall = hmget = xrevrange = hdel = hget
+
+
+class _Directory:
+    """A folder, and the one file in it."""
+
+    def __init__(self, content: bytes) -> None:
+        self.read_bytes = lambda: content
+
+    def mkdir(self, **_: Any) -> None: ...
+    def unlink(self, **_: Any) -> None: ...
+
+    def glob(self, _: str) -> Sequence[_Directory]:
+        return [self]
+
+    def __truediv__(self, _: str) -> _Directory:
+        return self
+
+
+def registry(answer: Any) -> RedisRegistry:
+    """Make a registry on a server that gives this answer to everything."""
+    return RedisRegistry(cast("Any", FakeRedis(answer)), "live", SECRET, FakeClock())
+
+
+def snapshot(**parts: Any) -> object:
+    """Read a snapshot of which some parts are given, and check what must hold for whatever was read."""
+    whole: dict[str, Any] = {"now": b"1", "epoch": b"", "blob": b"", "leader": b"", "cells": [], "leases": []}
+    whole |= {"version": b"", "policy": b"", "routers": []} | parts
+    found = asyncio.run(registry([*whole.values()]).snapshot())
+    assert all(cell_id == record.cell_id for cell_id, record in found.cells.items())
+    assert all(0 <= record.generation <= MAX_WHOLE for record in found.cells.values())
+    assert all(0 <= router.report.epoch <= MAX_WHOLE for router in found.routers)
+    assert found.slot_map is None or len(found.slot_map.owners) == SLOTS
+    return found
+
+
+def _refused(*errors: type[BaseException]) -> Callable[[Reader], Reader]:
+    """Take for an answer what a reader raises on purpose."""
+
+    def wrapped(reader: Reader) -> Reader:
+        def read(raw: bytes) -> object:
+            with suppress(*errors):
+                return reader(raw)
+            return None
+
+        return read
+
+    return wrapped
+
+
+@_refused(CellRouterError)
+def _result_line(raw: bytes) -> object:
+    async def main() -> object:
+        client = HttpCellClient(cast("Any", Session(raw)), SECRET, 60)
+        return [r async for r in client.process(Target(CELL, 1, "127.0.0.1:1", 1, 1), [Event("a", "k", b"1")])]
+
+    return asyncio.run(main())
+
+
+@_refused(CellRouterError)
+def _components(raw: bytes) -> object:
+    return asyncio.run(HttpCellControl(cast("Any", Session(raw)), SECRET).components("127.0.0.1:1", 1))
+
+
+@_refused(CellRouterError)
+def _refusal(raw: bytes) -> object:
+    fault = protocol.Fault(protocol.FaultKind.HANG)
+    return asyncio.run(chaos.inject(cast("Any", Session(raw, 400)), SECRET, "127.0.0.1:1", fault))
+
+
+def _lease(raw: bytes) -> object:
+    told: list[object] = []
+    reader = LeaseReader("live", SECRET, [], told.append)
+    leases = reader.read(0, {f"{CELL}/1": raw})
+    assert not leases
+    assert len(told) == 1
+    return told
+
+
+def _instance_record(raw: bytes) -> object:
+    payload = raw.decode("utf-8", "replace")
+    return protocol.verify_record(f"{protocol._mac(payload.encode(), SECRET)}.{payload}", SECRET)
+
+
+@_refused(RejectEvent)
+def _log_object(raw: bytes) -> object:
+    return logs.parse(raw, logs.LogObject("b", "k", None), 1 << 20)
+
+
+@_refused(RejectEvent)
+def _body_of_an_event(raw: bytes) -> object:
+    return HandlerEvent("id", "key", 1, raw).json()
+
+
+def _heartbeat_answer(raw: bytes) -> object:
+    record = protocol.InstanceRecord("live", CELL, 1, "i", "127.0.0.1:1", 1, 0)
+    heartbeat = Heartbeat(cast("Any", FakeRedis(raw)), record, SECRET, 2)
+    heartbeat._heed(raw)
+    return heartbeat
+
+
+def _process_id_file(raw: bytes) -> object:
+    folder: Any = _Directory(raw)
+    config = SubprocessConfig(folder, {}, cast("Any", PurePath("/nowhere")), 1)
+    return asyncio.run(SubprocessProvisioner(config, FakeClock()).observe())
+
+
+def _container(raw: bytes) -> object:
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None  # aiodocker raises these, and the provisioner makes ProvisionError of them
+    how = docker_containers.how_it_ended(found)
+    if not docker_containers.is_ours(found):
+        return how
+    return docker_containers.key_of(found), docker_containers.address_of(found, "bridge")
+
+
+def _message(raw: bytes, **attributes: str) -> Message:
+    return Message("id", "receipt", raw.decode("utf-8", "replace"), 0, 1, attributes)
+
+
+@_refused(CellRouterError)
+def _parsed(raw: bytes) -> object:
+    return Parser(Extraction()).parse(_message(raw))
+
+
+@_refused(CellRouterError)
+def _parsed_by_path(raw: bytes) -> object:
+    return Parser(Extraction(partition_key="detail.x || cell_id", event_id="id")).parse(_message(raw))
+
+
+@_refused(CellRouterError)
+def _from_hold(raw: bytes) -> object:
+    return Parser(Extraction()).parse(_message(raw, **{ATTEMPT: raw[:40].decode("utf-8", "replace")}))
+
+
+@_refused(CellRouterError)
+def _pointer(raw: bytes) -> object:
+    return pointers.pointer_in(raw.decode("utf-8", "replace"))
+
+
+_POLICY_BESIDE: Final = {"version": b"7"}
+
+
+def _proposals(raw: bytes) -> object:
+    return asyncio.run(registry([[b"an-id", raw], []]).petitions())
+
+
+def _named_by(raw: bytes) -> object:
+    good = b'{"cell_id":"%s","generation":1}' % CELL.encode()
+    return snapshot(cells=[raw, good], leases=[raw, b"{}"], routers=[raw, raw], leader=raw)
+
+
+@_refused(CellRouterError)
+def _ruling(raw: bytes) -> object:
+    return asyncio.run(registry(raw)._ruling("an-id"))
+
+
+@_refused(CellRouterError)
+def _policy(raw: bytes) -> object:
+    asyncio.run(registry([raw, b"{}"]).policy())
+    return asyncio.run(registry([b"3", raw]).policy())
+
+
+FUZZED: Final[Mapping[str, Reader]] = {
+    # The strict readers, by their names, each through what uses it
+    "result line": _result_line,
+    "components": _components,
+    "refusal": _refusal,
+    "lease": _lease,
+    "instance record": _instance_record,
+    "cell record": lambda raw: snapshot(cells=[CELL.encode(), raw]),
+    "slot map": lambda raw: snapshot(epoch=b"1", blob=raw),
+    "policy": _policy,
+    "proposal": _proposals,
+    "policy version": lambda raw: asyncio.run(registry({b"1": raw}).history()),
+    "ruling": _ruling,
+    "sample": lambda raw: asyncio.run(registry([b"router", raw]).samples()),
+    "traffic": lambda raw: asyncio.run(registry({b"router": raw}).traffic()),
+    "router report": lambda raw: snapshot(routers=[b"router", raw]),
+    "conditions": lambda raw: asyncio.run(registry(raw).conditions()),
+    "audit entry": lambda raw: asyncio.run(registry([(b"1-0", {b"entry": raw}), (raw, {})]).audit(2)),
+    "saved routing": lambda raw: SavedRouting(cast("Any", _Directory(raw))).load(),
+    "process id file": _process_id_file,
+    "batch": _refused(app.RefusedError)(app._decode),
+    "fault": _refused(HTTPException)(lambda raw: app._decode_fault(raw, ("store",))),
+    # What reads in another way
+    "names in the registry": _named_by,
+    "offer": lambda raw: asyncio.run(registry([[], [b"map", raw, b"policy", raw, b"epoch", raw]]).petitions()),
+    "answer to a heartbeat": _heartbeat_answer,
+    "container": _container,
+    "answer of SQS": _refused(*sqs_client._FAULTS)(sqs_client._answer),
+    "refusal of SQS": lambda raw: sqs_client._refusal(400, {}, raw),
+    "message": _parsed,
+    "message by path": _parsed_by_path,
+    "held message": _from_hold,
+    "S3 pointer": _pointer,
+    "dead letter": lambda raw: dead_letter.read(_message(raw)),
+    "body of an event": _body_of_an_event,
+    "CloudTrail log": _log_object,
+}
+"""By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
+below."""
+
+DECODING: Final[Mapping[str, Sequence[str]]] = {
+    "cell_worker/strict_reader.py": ("result line",),
+    "cell_worker/api.py": ("body of an event",),
+    "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
+    "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),
+    "router/adapters/provisioners/docker_containers.py": ("container",),
+    "router/core/messages/dead_letter.py": ("dead letter",),
+    "router/core/messages/parser.py": ("message", "message by path", "held message"),
+    "router/core/messages/s3_events.py": ("message",),
+    "router/core/messages/strict_json.py": ("message", "S3 pointer"),
+    "router/core/messages/wrapping.py": ("message",),
+}
+"""The modules that call a decoder themselves, with the entries above that run them."""
