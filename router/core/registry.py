@@ -17,7 +17,7 @@ from router.core.slot_map.slots import SlotMap
 class AuditEntry:
     """One thing that a person, a router or a controller did, and why."""
 
-    at_ms: int  # since 1970
+    at_ms: Whole  # since 1970
     who: str
     action: str
     cell_id: str  # empty where it is about no single cell

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
 
 import aiohttp
 import pytest
 
 from router.adapters.cells.client import HttpCellClient
+from router.adapters.cells.control import HttpCellControl
+from router.core.errors import CellUnavailableError
 from router.core.models import Event, Target
 from tests.support.aio import run
 
@@ -37,3 +42,53 @@ async def waited(line: bytes) -> float:
 def test_a_waiting_time_is_believed_only_when_it_is_possible(said: str, believed: float) -> None:
     """The router subtracts the wait from the latency, so a false wait would make a slow cell look healthy."""
     assert run(waited(f'{{"index":0,"outcome":"ok"{said}}}'.encode())) == believed
+
+
+async def _told(answer: bytes, ask: Callable[[aiohttp.ClientSession, str], Awaitable[object]]) -> str:
+    """Have a server give this whole answer, ask it, and return the error that this comes to."""
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        with suppress(OSError):
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
+        with pytest.raises(CellUnavailableError) as error:
+            await ask(session, f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        return str(error.value)
+
+
+async def _events(session: aiohttp.ClientSession, address: str) -> object:
+    client, target = HttpCellClient(session, "secret", 60), Target("cell-0000", 1, address, 1, 1)
+    return [found async for found in client.process(target, [Event("a", "k", b"1")])]
+
+
+async def _components(session: aiohttp.ClientSession, address: str) -> object:
+    return await HttpCellControl(session, "secret").components(address, 10)
+
+
+OK: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize("ask", [_events, _components])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b'\r\n{"index":0,"outcome":"ok","x":' + b"[" * 7000 + b"]" * 7000 + b"}\n",
+        OK + b"\r\n[" + b"[" * 7000 + b"]" * 7000 + b"]\n",
+        OK + b"\r\n" + b"x" * 600_000 + b"\n",
+        OK + b'\r\n[{"name":"\xff","healthy":true}]\n',
+        OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        OK + b"Content-Encoding: gzip\r\n\r\nno gzip at all\n",
+        OK + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"\xff\xfe\r\n\r\n",
+    ],
+    ids=["deep", "deep list", "a long line", "no UTF-8", "a bad chunk", "no gzip", "a long header", "no HTTP"],
+)
+def test_a_malformed_answer_is_a_cell_that_is_out_of_reach(
+    answer: bytes, ask: Callable[[aiohttp.ClientSession, str], Awaitable[object]]
+) -> None:
+    """It is the one error that ends an attempt with this cell, and nothing else."""
+    assert run(_told(answer, ask))

@@ -229,7 +229,7 @@ class RedisRegistry:
     ) -> Snapshot:
         if not epoch:
             self._slot_map = None
-        elif blob:
+        elif self._slot_map is None or epoch != b"%d" % self._slot_map.epoch:
             self._slot_map = self._entries.read_one(records.SLOT_MAP, "map", blob, records.map_of)
         self._take_policy(version, policy)
         now_ms = int(now)
@@ -246,13 +246,13 @@ class RedisRegistry:
         )
 
     def _take_policy(self, version: bytes, blob: bytes) -> None:
-        """Take the policy in force; both texts are empty where there is none, and the blob where it is known.
+        """Take the policy in force; there is none without a version, and no blob where it is known.
 
         Raises RegistryUnavailableError for one that can't be read where none ever was: without it nothing is decided.
         """
         if not version:
             self._policy = Policy()
-        elif blob:
+        elif version != b"%d" % self._policy.version:
             found = self._entries.read_one(records.POLICY, "policy", blob, records.with_version(version))
             if found is None and not self._knew_policy:
                 raise RegistryUnavailableError("the policy in Redis can't be read")

@@ -1,0 +1,207 @@
+"""Bad values in the registry, on a real server: each is passed over, told once, and costs only its own part."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from cell_worker import protocol
+from cell_worker.lease import Heartbeat, claim_generation
+from cell_worker.redis_client import connect
+from router.adapters.clock import SystemClock
+from router.adapters.redis.records import WireProposal
+from router.adapters.redis.registry import RedisRegistry
+from router.core.detection.samples import RouterSample
+from router.core.models import CellRecord, RouterReport, Traffic
+from router.core.policy import Policy, TenantLimit
+from router.core.registry import AuditEntry, Change
+from router.core.slot_map.slots import SlotMap, assign
+from router.core.telemetry import BadInput, LeaseRefused
+from tests.support.aio import run, until
+
+SECRET = "a-secret-for-tests"
+CELL, OTHER = "cell-0002", "cell-0000"
+DEEP = b'{"x":' + b"[" * 7000 + b"]" * 7000 + b"}"
+POISONED = b'{"cell_id":"cell-0002","generation":9223372036854775807,"fence":1e300}'
+GARBAGE = [b"{", b"[]", b"null", b"\xff", b"", DEEP, POISONED]
+
+
+class World:
+    """A registry of an environment of its own, and what it has told."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.environment = f"test-{uuid.uuid4().hex[:8]}"
+        self.told: list[LeaseRefused | BadInput] = []
+        self.registry = RedisRegistry(redis, self.environment, SECRET, SystemClock(), tell=self.told.append)
+
+    def key(self, name: str) -> str:
+        """Return the full name of one of the registry's keys."""
+        return protocol.redis_key(self.environment, name)
+
+    async def put(self, name: str, field: bytes | str, value: bytes) -> None:
+        """Write an entry as anybody can who reaches Redis."""
+        await self.redis.hset(self.key(name), field, value)  # type: ignore[arg-type]
+
+    async def lead(self) -> int:
+        """Take the lead, or renew it."""
+        epoch = await self.registry.lead("a", 30, 0)
+        assert epoch is not None
+        return epoch
+
+    def heartbeat(self, generation: int) -> Heartbeat:
+        """Make the heartbeat of an instance of CELL."""
+        record = protocol.InstanceRecord(self.environment, CELL, generation, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)
+        return Heartbeat(self.redis, record, SECRET, 5)
+
+
+def on(url: str, story: Callable[[World], Awaitable[None]]) -> None:
+    """Run a story on a registry of its own."""
+
+    async def main() -> None:
+        async with connect(url) as redis:
+            await story(World(redis))
+
+    run(main())
+
+
+@pytest.mark.parametrize("value", GARBAGE)
+def test_a_bad_cell_record_costs_that_cell_and_is_told_once(redis_url: str, value: bytes) -> None:
+    """The other cells are read; the leader finds none there, and goes on from sane generations."""
+
+    async def story(world: World) -> None:
+        epoch = await world.lead()
+        await world.registry.write(epoch, Change([CellRecord(OTHER, 3), CellRecord(CELL, 7, launched=7)]))
+        assert [await world.registry.next_generation(epoch, CELL) for _ in range(2)] == [8, 9]
+        await world.put("cells", CELL, value)
+        for _ in range(3):
+            assert set((await world.registry.snapshot()).cells) == {OTHER}
+        assert [(bad.source, bad.name) for bad in world.told if isinstance(bad, BadInput)] == [("cell record", CELL)]
+        assert await world.registry.next_generation(epoch, CELL) == 10
+        assert await claim_generation(world.redis, world.environment, CELL, 20) == 21
+
+    on(redis_url, story)
+
+
+@pytest.mark.parametrize("value", [b"9223372036854775807", b"1e300", b"nan", b"-5", b"\xff"])
+def test_a_poisoned_generation_is_no_generation(redis_url: str, value: bytes) -> None:
+    """The next one is above what the cell's record and the caller know."""
+
+    async def story(world: World) -> None:
+        epoch = await world.lead()
+        await world.registry.write(epoch, Change([CellRecord(CELL, 7, launched=9)]))
+        await world.put("generations", CELL, value)
+        assert await world.registry.next_generation(epoch, CELL) == 10
+        await world.put("generations", CELL, value)
+        assert await claim_generation(world.redis, world.environment, CELL, 30) == 31
+
+    on(redis_url, story)
+
+
+@pytest.mark.parametrize("value", GARBAGE)
+def test_an_instance_renews_its_lease_whatever_lies_beside_it(redis_url: str, value: bytes) -> None:
+    """Neither the cell's record, nor another lease of the cell, nor what lies in its own field is in its way."""
+
+    async def story(world: World) -> None:
+        heartbeat = world.heartbeat(3)
+        for place, field in (("cells", CELL), ("leases", f"{CELL}/1"), ("leases", f"{CELL}/3"), ("leases", b"\xff")):
+            await world.put(place, field, value)
+        beating = asyncio.create_task(heartbeat.run())
+
+        async def read() -> bool:
+            return [lease.generation for lease in (await world.registry.snapshot()).leases] == [3]
+
+        await until(read, "the lease is renewed and believed")
+        assert not beating.done()
+        assert heartbeat._fence.epoch == 0
+        beating.cancel()
+        await heartbeat.release()
+        assert not (await world.redis.hexists(world.key("leases"), f"{CELL}/3"))
+
+    on(redis_url, story)
+
+
+def test_a_bad_proposal_blocks_none_after_it(redis_url: str) -> None:
+    """Neither one that can't be read, nor one under an id that is no text."""
+
+    async def story(world: World) -> None:
+        audit = AuditEntry(1, "a person", "limit", "", "")
+        good = msgspec.json.encode(WireProposal(Policy(limits={"k": TenantLimit(concurrency=1)}), audit))
+        bad = good.replace(b'"at_ms":1', b'"at_ms":18446744073709551616')
+        for name, value in ((b"\xff", good), (b"i" * 5000, good), (b"deep", DEEP), (b"late", bad), (b"good", good)):
+            await world.put("proposals", name, value)
+        for _ in range(2):
+            assert [each.proposal_id for each in (await world.registry.petitions()).proposals] == ["good"]
+        names = [told.name for told in world.told if isinstance(told, BadInput)]
+        assert sorted(names) == ["\\xff", "deep", "i" * 200, "late"]
+
+    on(redis_url, story)
+
+
+@pytest.mark.parametrize("value", [*GARBAGE, b'{"at_ms":1,"said":{}}', b'{"expires_at_ms":1e300,"report":{}}'])
+def test_a_bad_word_of_a_router_costs_only_that_router(redis_url: str, value: bytes) -> None:
+    """Its report, its sample and its traffic are passed over; the others' are written and read."""
+
+    async def story(world: World) -> None:
+        for name in ("routers", "samples", "traffic"):
+            await world.put(name, "bad", value)
+            await world.put(name, b"\xff", value)
+        await world.registry.report(RouterReport("good", 5, quiet=True), 30)
+        await world.registry.note_sample("good", RouterSample(1, 0.0, {}))
+        await world.registry.note_traffic("good", {CELL: Traffic(1, 1)})
+        assert [each.report.router_id for each in (await world.registry.snapshot()).routers] == ["good"]
+        assert set(await world.registry.samples()) == {"good"}
+        assert await world.registry.traffic() == [{CELL: Traffic(1, 1)}]
+
+    on(redis_url, story)
+
+
+@pytest.mark.parametrize("value", GARBAGE)
+def test_a_bad_leader_map_or_policy_counts_as_lost(redis_url: str, value: bytes) -> None:
+    """Then whoever remembers it writes it again, as after the loss of Redis; the lead is taken above the old epoch."""
+
+    async def story(world: World) -> None:
+        epoch = await world.lead()
+        slot_map = SlotMap(epoch, assign(None, {CELL: 1}))
+        change = Change(slot_map=slot_map, policy=Policy(version=3), audit=[AuditEntry(1, "a", "b", "", "c")])
+        await world.registry.write(epoch, change)
+        assert (await world.registry.snapshot()).slot_map == slot_map
+        for name in ("map", "policy"):
+            await world.put(name, "blob", value)
+            await world.put(name, "epoch" if name == "map" else "version", b"9223372036854775807")
+        for field in ("epoch", "expires_at_ms", "owner"):
+            await world.put("leader", field, value)
+        for _ in range(2):
+            snapshot = await world.registry.snapshot()
+            assert (snapshot.slot_map, snapshot.policy.version) == (None, 0)
+        again = await world.registry.lead("b", 30, epoch)
+        assert again is not None
+        assert again > epoch
+        await world.registry.write(again, change)
+        assert (await world.registry.snapshot()).slot_map == slot_map
+
+    on(redis_url, story)
+
+
+@pytest.mark.parametrize("value", GARBAGE)
+def test_what_people_ask_for_is_read_without_what_is_bad(redis_url: str, value: bytes) -> None:
+    """The audit stream, the policy's history and the cells' conditions."""
+
+    async def story(world: World) -> None:
+        epoch = await world.lead()
+        entry = AuditEntry(1, "a", "b", "", "c")
+        await world.registry.write(epoch, Change(policy=Policy(version=1), audit=[entry]))
+        await world.redis.xadd(world.key("audit"), {"entry": value})
+        await world.redis.xadd(world.key("audit"), {"other": value})
+        await world.put("history", "2", value)
+        await world.put("conditions", "cells", value)
+        assert await world.registry.audit(10) == [entry]
+        assert [each.policy.version for each in await world.registry.history()] == [1]
+        assert await world.registry.conditions() == {}
+
+    on(redis_url, story)
