@@ -46,7 +46,7 @@ class World:
 
     async def put(self, name: str, field: bytes | str, value: bytes) -> None:
         """Write an entry as anybody can who reaches Redis."""
-        await self.redis.hset(self.key(name), field, value)  # type: ignore[arg-type]
+        await self.redis.hset(self.key(name), field, value)
 
     async def lead(self) -> int:
         """Take the lead, or renew it."""
