@@ -31,15 +31,19 @@ NEXT_GENERATION: Final = (
     + """
 local function next_generation(generations, cells, cell, hint)
   local record = read(redis.call('HGET', cells, cell))
-  local stored = whole(redis.call('HGET', generations, cell))
-  local known = math.max(whole(record.generation), whole(record.launched), stored, whole(hint))
+  local text = redis.call('HGET', generations, cell)
+  local stored = whole(text)
+  if text and stored == 0 then stored = whole(record.launched) end
+  local known = math.max(stored, whole(record.generation), whole(hint))
   local generation = math.min(known + 1, 9007199254740992)
   redis.call('HSET', generations, cell, generation)
   return generation
 end
 """
 )
-"""Lua: gives out a cell's next generation, above every earlier one, those that its record tells of and `hint`."""
+"""Lua: gives out a cell's next generation, above every earlier one, the admitted one and `hint`.
+
+Where the last one that was given out can't be read, the highest that was ever launched stands for it."""
 
 
 class Cluster(RedisCluster):
