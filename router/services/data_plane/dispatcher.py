@@ -37,6 +37,7 @@ from router.services.data_plane.quarantine import QuarantineQueue
 
 UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
 SHED: Final = 2 * BATCH  # events that a lane sheds at once: more than one poll brings, few enough not to disturb others
+UNROUTED_S: Final = 1  # until a message comes again that was received before there is a slot map
 MOVING_S: Final = 1  # how long an event stays in the hold queue while its key moves: a move takes little longer
 
 
@@ -130,7 +131,7 @@ class Dispatcher:
         self.routed.set()
 
     def accept(self, inbox: Inbox, batch: Sequence[Received]) -> None:
-        """Take in messages of the source. Call it only once there is a slot map: see `routed`."""
+        """Take in messages of the source. Before there is a slot map (see `routed`) they are let go."""
         self._accept(inbox, batch, from_hold=False)
 
     def relieve(self) -> None:
@@ -234,9 +235,8 @@ class Dispatcher:
             return [], f"{UNEXPECTED} {type(error).__name__}: {error}"
 
     def _route(self, delivery: Delivery) -> None:
-        assert self._routing is not None, "accept before the first apply"
-        if self._stopping:
-            delivery.inbox.let_go(delivery.received, 0)
+        if self._stopping or self._routing is None:
+            delivery.inbox.let_go(delivery.received, 0 if self._stopping else UNROUTED_S)
             return
         event, slot_map = delivery.event, self._routing.slot_map
         path = self.paths[slot_map.cell_of(event.partition_key)]
@@ -313,13 +313,13 @@ class Dispatcher:
 
     def _owner(self, event: Event, path: CellPath) -> CellPath:
         """The path of the key's owner, or of the owner to come: the event's own cell may have left the map."""
-        assert self._routing is not None, "held before the first apply"
+        if self._routing is None:
+            return path
         slot_map, key = self._routing.slot_map, event.partition_key
         return self.paths.get(slot_map.destination_of(key) or slot_map.cell_of(key), path)
 
     def _moves(self, key: str) -> bool:
-        assert self._routing is not None, "asked before the first apply"
-        return self._routing.slot_map.destination_of(key) is not None
+        return self._routing is not None and self._routing.slot_map.destination_of(key) is not None
 
     def _stays(self, delivery: Delivery) -> bool:
         """Whether an event that has to wait does so in its own queue, because of its order or its size."""

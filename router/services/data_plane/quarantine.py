@@ -51,7 +51,9 @@ class QuarantineQueue:
         self._policy = Policy()
         self._own: dict[str, _OwnQuarantine] = {}  # by key: not yet in the policy that the registry shows
         self._wake = asyncio.Event()
-        self._sweeping = True  # a router that starts looks for released events
+        # A router that starts looks for released events, once it has a policy to tell which ones those are.
+        self._applied = False
+        self._sweeping = True
         self._swept_at = clock.monotonic()
         self._looked_at = 0  # events that the present sweep found still in quarantine
         self._next_end_ms: int | None = None  # wall time at which the next quarantine ends
@@ -64,7 +66,7 @@ class QuarantineQueue:
             del self._own[key]
         if any(not policy.in_quarantine(key, now_ms) for key in self._policy.quarantined):
             self._sweeping = True
-        self._policy = policy
+        self._policy, self._applied = policy, True
         effective = self._effective()
         ends = [q.until_ms for q in effective.quarantined.values() if q.until_ms > now_ms]
         self._next_end_ms = min(ends, default=None)
@@ -110,6 +112,8 @@ class QuarantineQueue:
             group.create_task(self._write())
 
     def _demand(self) -> int:
+        if not self._applied:
+            return 0
         ended = self._next_end_ms is not None and self._clock.time_ms() >= self._next_end_ms
         if ended:
             self.apply(self._policy)
