@@ -38,7 +38,7 @@ class LogObserver:
     """Logs the rare records; the frequent ones are left to metrics. `handlers` has a function for each that it logs."""
 
     def __init__(self) -> None:
-        log = structlog.get_logger("cellrouter")
+        self._log = log = structlog.get_logger("cellrouter")
         self.handlers: Mapping[type, Callable[[Any], None]] = {
             telemetry.QueueFaulty: lambda r: log.error(
                 "queue is missing" if r.missing else "queue is out of reach", queue=r.queue, why=r.why
@@ -50,8 +50,14 @@ class LogObserver:
             telemetry.LeaseRefused: lambda r: log.warning("lease refused", field=r.field, reason=r.reason),
             telemetry.BadInput: lambda r: log.warning("can't be read", what=r.source, name=r.name, why=r.why),
             telemetry.LeadershipChanged: lambda r: log.info("leadership", leads=r.leads, epoch=r.epoch),
+            telemetry.AttemptFailed: self._on_attempt_failed,
+            telemetry.TaskDied: lambda r: log.error("a task ended, which none should", task=r.task, exc_info=r.error),
             telemetry.ActionTaken: lambda r: log.info(r.action, cell=r.cell_id, why=r.why),
         }
+
+    def _on_attempt_failed(self, record: telemetry.AttemptFailed) -> None:
+        if record.tell:
+            self._log.error("failed on something unforeseen and goes on", part=record.part, exc_info=record.error)
 
 
 class _HasHandlers(Protocol):

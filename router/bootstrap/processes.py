@@ -37,7 +37,7 @@ from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
 from router.core.views import FleetView
-from router.ports import CellRegistry
+from router.ports import CellRegistry, Observer
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.control_plane.upkeep import LedCells, Upkeep
@@ -47,6 +47,7 @@ from router.services.data_plane.event_router import DataPlaneConfig, Queues, ass
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from router.services.data_plane.quarantine import QuarantineConfig
 from router.services.supervisor import run_until
+from router.services.unforeseen import Unforeseen
 from router.settings import Settings
 
 _CLOCK = SystemClock()
@@ -85,7 +86,7 @@ async def run_router(settings: Settings) -> None:
             return lanes.newest
 
         app = create_app("router", metrics.registry, missing, cells, _audit(registry))
-        await _run(stop, settings, app, router.run(stop), lanes.run())
+        await _run(stop, settings, app, router.run(stop), lanes.run(), observer)
 
 
 async def run_controller(settings: Settings) -> None:
@@ -111,7 +112,7 @@ async def run_controller(settings: Settings) -> None:
             warm_up_s=settings.cells.warm_up_s,
         )
         session = await _cell_session(stack)
-        canary = canary_through(_cell_client(session, settings))
+        canary = canary_through(_cell_client(session, settings), Unforeseen(observer, _CLOCK))
         instances = HttpCellControl(session, settings.secret.get_secret_value())
         controller = Controller(config, registry, provisioner, resources, canary, instances, _CLOCK, observer)
 
@@ -136,8 +137,8 @@ async def run_controller(settings: Settings) -> None:
 
         app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
         upkeep = Upkeep(config.owner, registry, resources, lambda: _led_by(controller), _CLOCK, observer)
-        work = run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()})
-        await _run(stop, settings, app, work, fleet.run())
+        work = run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
+        await _run(stop, settings, app, work, fleet.run(), observer)
 
 
 async def _run(
@@ -146,6 +147,7 @@ async def _run(
     app: FastAPI,
     work: Coroutine[Any, Any, None],
     publishing: Coroutine[Any, Any, None],
+    observer: Observer,
 ) -> None:
     """Serve the API beside the work, and publish what it shows; end when the work has ended after a stop."""
     ended = asyncio.Event()
@@ -158,7 +160,7 @@ async def _run(
     gc.collect()
     gc.freeze()  # what exists now stays: a collection that walks all of it would stop every event for 100 ms
     structlog.get_logger("cellrouter").info("started", role=app.title, port=settings.api.port)
-    await run_until(ended, {"work": until_drained(), "api": _serve(app, settings), "views": publishing})
+    await run_until(ended, {"work": until_drained(), "api": _serve(app, settings), "views": publishing}, observer)
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
 
 

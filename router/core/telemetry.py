@@ -117,6 +117,23 @@ class ActionTaken:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An error that nobody foresaw has ended one attempt of a part (a lane's batch, a report); the part goes on."""
+
+    part: str
+    error: Exception
+    tell: bool  # False: an error of this kind was told of a short while ago
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDied:
+    """A background task ended before it was told to, so its process ends too."""
+
+    task: str
+    error: BaseException | None  # None: it returned
+
+
 class LeaseRefusal(StrEnum):
     """Why a lease is not trusted."""
 
@@ -161,6 +178,8 @@ Record = (
     | PolicyApplied
     | LeadershipChanged
     | ActionTaken
+    | AttemptFailed
+    | TaskDied
     | LeaseRefused
     | BadInput
 )

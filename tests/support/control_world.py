@@ -15,6 +15,7 @@ from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.services import policy
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
+from router.services.unforeseen import Unforeseen
 from tests.support.fake_cells import FakeCell, Instances
 from tests.support.memory_registry import MemoryRegistry, Wire
 from tests.support.router_world import LEASE_TTL_S, World
@@ -106,7 +107,7 @@ class ControlWorld(World):
         config = ControllerConfig(
             name, self.first, launch_timeout_s=10, lease_ttl_s=LEASE_TTL_S, warm_up_s=self.warm_up_s
         )
-        canary = canary_through(self.cells)
+        canary = canary_through(self.cells, Unforeseen(self.notes, self.clock))
         made = Controller(config, wire, self.machines, self, canary, self.instances, self.clock, self.notes)
         return Process(asyncio.create_task(made.run()), wire)
 

@@ -111,6 +111,10 @@ class PrometheusObserver:
         )
         self._quarantines = counter("cellrouter_keys_quarantined", "Keys that this router put in quarantine.", ["cell"])
         self._actions = counter("cellrouter_controller_actions", "What the controller did.", ["cell", "action"])
+        self._unforeseen = counter(
+            "cellrouter_attempts_failed", "Attempts that an error nobody foresaw has ended.", ["part"]
+        )
+        self._died = counter("cellrouter_tasks_died", "Background tasks that ended, which ends the process.", ["task"])
         self._refused = counter("cellrouter_leases_refused", "Leases in the registry that are not trusted.", ["reason"])
         self._bad = counter("cellrouter_bad_input", "Entries in the registry that can't be read.", ["source"])
         self._in_quarantine = Gauge("cellrouter_quarantined_keys", "Keys in quarantine now.", registry=registry)
@@ -134,6 +138,8 @@ class PrometheusObserver:
             telemetry.LeadershipChanged: lambda r: self._leads.set(r.leads),
             telemetry.LeaseRefused: lambda r: self._refused.add(r.reason),
             telemetry.BadInput: lambda r: self._bad.add(r.source),
+            telemetry.AttemptFailed: lambda r: self._unforeseen.add(r.part),
+            telemetry.TaskDied: lambda r: self._died.add(r.task),
             telemetry.ActionTaken: lambda r: self._actions.add(r.cell_id, r.action),
         }
 

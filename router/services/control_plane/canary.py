@@ -10,6 +10,7 @@ from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import CellRecord, Event, Outcome, Reason, Target
 from router.core.registry import Snapshot
 from router.ports import CellClient
+from router.services.unforeseen import Unforeseen
 
 Canary = Callable[[CellRecord, Snapshot, float], Awaitable[Reason | None]]
 """Sends a canary through the instance of the record's generation and waits for the answer, at most so many seconds.
@@ -22,8 +23,8 @@ QUICK_S: Final = 1.0
 _CANARY: Final = Event("canary", "", b"null", canary=True)
 
 
-def canary_through(client: CellClient) -> Canary:
-    """Make the function that sends canaries by this client."""
+def canary_through(client: CellClient, unforeseen: Unforeseen) -> Canary:
+    """Make the function that sends canaries by this client; an error that nobody foresaw fails that canary alone."""
 
     async def send(cell: CellRecord, snapshot: Snapshot, within_s: float) -> Reason | None:
         lease = snapshot.lease(cell.cell_id, cell.generation)
@@ -37,6 +38,8 @@ def canary_through(client: CellClient) -> Canary:
                     return None if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason or ''}"
         except (CellUnavailableError, CellRefusedError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - no fault of a client or a cell may end the controller
+            return unforeseen.note("canary", error)
         return "no answer"
 
     return send

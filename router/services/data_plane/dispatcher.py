@@ -34,9 +34,11 @@ from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 from router.services.data_plane.lane_runner import LaneRunner
 from router.services.data_plane.quarantine import QuarantineQueue
+from router.services.unforeseen import Unforeseen
 
 UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
 SHED: Final = 2 * BATCH  # events that a lane sheds at once: more than one poll brings, few enough not to disturb others
+UNFORESEEN_S: Final = 30  # until a message comes again that this router failed on
 UNROUTED_S: Final = 1  # until a message comes again that was received before there is a slot map
 MOVING_S: Final = 1  # how long an event stays in the hold queue while its key moves: a move takes little longer
 
@@ -78,6 +80,7 @@ class Dispatcher:
         queues: SideQueues,
         clock: Clock,
         observer: Observer,
+        unforeseen: Unforeseen,
     ) -> None:
         self._config = config
         self._parser = parser
@@ -85,6 +88,7 @@ class Dispatcher:
         self._queues = queues
         self._clock = clock
         self._observer = observer
+        self._unforeseen = unforeseen
         self._group = asyncio.TaskGroup()
         self._groups = Groups(self._route)
         self._admission = Admission(lambda: self._limits.share_events // 4)
@@ -238,18 +242,21 @@ class Dispatcher:
         if self._stopping or self._routing is None:
             delivery.inbox.let_go(delivery.received, 0 if self._stopping else UNROUTED_S)
             return
-        event, slot_map = delivery.event, self._routing.slot_map
-        path = self.paths[slot_map.cell_of(event.partition_key)]
-        if slot_map.move is not NO_MOVE and self._moves(event.partition_key):
-            self._hold(path, delivery, event, MOVING_S, HoldCause.MOVING)
-            return
-        generation = path.lane.target.generation if path.lane.target else None
-        if found := self._admission.quarantine(event, generation, self._clock.time_ms()):
-            self._quarantine(path, delivery, found)
-        elif generation is None or not path.lane.passable():
-            self._hold(path, delivery, event, 0, HoldCause.EJECTED if path.lane.ejected else HoldCause.SHUT)
-        else:
-            self._admit(path, delivery, generation)
+        try:
+            event, slot_map = delivery.event, self._routing.slot_map
+            path = self.paths[slot_map.cell_of(event.partition_key)]
+            if slot_map.move is not NO_MOVE and self._moves(event.partition_key):
+                self._hold(path, delivery, event, MOVING_S, HoldCause.MOVING)
+                return
+            generation = path.lane.target.generation if path.lane.target else None
+            if found := self._admission.quarantine(event, generation, self._clock.time_ms()):
+                self._quarantine(path, delivery, found)
+            elif generation is None or not path.lane.passable():
+                self._hold(path, delivery, event, 0, HoldCause.EJECTED if path.lane.ejected else HoldCause.SHUT)
+            else:
+                self._admit(path, delivery, generation)
+        except Exception as error:  # noqa: BLE001 - one event must not end every router that gets it
+            self._failed_on(delivery, error)
 
     def _admit(self, path: CellPath, delivery: Delivery, generation: int) -> None:
         now = self._clock.monotonic()
@@ -275,18 +282,21 @@ class Dispatcher:
         self._admission.policy = self._queues.quarantine.quarantine(key, path.lane.cell_id, why)
 
     def _on_result(self, lane: LaneRunner, delivery: Delivery, result: Result) -> None:
-        path = self.paths[lane.cell_id]
-        event = self._admission.note(delivery.event, delivery.generation, result)
-        if result.outcome is Outcome.FAILED and result.contact is Contact.ANSWERED:
-            self._on_failed(path, event, result)
-        receives, jitter = delivery.received.message.receive_count, self._clock.jitter()
-        match retry.decide(self._config.retry, event, result, receives=receives, jitter=jitter):
-            case retry.Settle():
-                delivery.settle()
-            case retry.ToHoldQueue(event, delay_s):
-                self._hold(path, delivery, event, delay_s, HoldCause(result.outcome.value))
-            case retry.ToDeadLetters(reason, error):
-                self._queues.dead_letters.put_event(delivery, lane.cell_id, reason, error)
+        try:
+            path = self.paths[lane.cell_id]
+            event = self._admission.note(delivery.event, delivery.generation, result)
+            if result.outcome is Outcome.FAILED and result.contact is Contact.ANSWERED:
+                self._on_failed(path, event, result)
+            receives, jitter = delivery.received.message.receive_count, self._clock.jitter()
+            match retry.decide(self._config.retry, event, result, receives=receives, jitter=jitter):
+                case retry.Settle():
+                    delivery.settle()
+                case retry.ToHoldQueue(event, delay_s):
+                    self._hold(path, delivery, event, delay_s, HoldCause(result.outcome.value))
+                case retry.ToDeadLetters(reason, error):
+                    self._queues.dead_letters.put_event(delivery, lane.cell_id, reason, error)
+        except Exception as fault:  # noqa: BLE001 - one event must not end every router that gets it
+            self._failed_on(delivery, fault)
 
     def _on_failed(self, path: CellPath, event: Event, result: Result) -> None:
         max_failures = self._config.retry.max_attempts
@@ -298,7 +308,15 @@ class Dispatcher:
 
     def _hold_all(self, lane: LaneRunner, deliveries: list[Delivery], cause: HoldCause, delay_s: int = 0) -> None:
         for delivery in deliveries:
-            self._hold(self.paths[lane.cell_id], delivery, delivery.event, delay_s, cause)
+            try:
+                self._hold(self.paths[lane.cell_id], delivery, delivery.event, delay_s, cause)
+            except Exception as error:  # noqa: BLE001 - the others have to be held all the same
+                self._failed_on(delivery, error)
+
+    def _failed_on(self, delivery: Delivery, error: Exception) -> None:
+        """Let an event go that this router can't deal with: another router, or a later one, may."""
+        self._unforeseen.note("event", error)
+        delivery.inbox.let_go(delivery.received, UNFORESEEN_S)
 
     def _hold(self, path: CellPath, delivery: Delivery, event: Event, delay_s: int, cause: HoldCause) -> None:
         self._observer.observe(EventHeld(path.lane.cell_id, cause))

@@ -26,6 +26,7 @@ from router.services.data_plane.routing import RoutingMemory, RoutingWatcher
 from router.services.data_plane.watched_queue import WatchedQueue
 from router.services.loop_lag import LoopLag
 from router.services.supervisor import run_until
+from router.services.unforeseen import Unforeseen
 
 DRAIN_POLL_S: Final = 0.02
 SWEEP_WAIT_S: Final = 1.0  # of one receive from the quarantine queue
@@ -88,16 +89,19 @@ def assemble(
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
         quarantine=quarantine,
     )
-    inbox, lag = inbox_of(watched(queues.source)), LoopLag(clock)
-    dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer)
+    inbox, lag, unforeseen = inbox_of(watched(queues.source)), LoopLag(clock), Unforeseen(observer, clock)
+    dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen)
     return EventRouter(
         lag=lag,
-        reporter=Reporter(config.quarantine.who, registry, dispatcher.samples, lag, clock),
+        reporter=Reporter(config.quarantine.who, registry, dispatcher.samples, lag, clock, unforeseen),
         inbox=inbox,
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
         dispatcher=dispatcher,
-        watcher=RoutingWatcher(config.quarantine.who, registry, memory, dispatcher, clock, config.lease_ttl_s),
+        watcher=RoutingWatcher(
+            config.quarantine.who, registry, memory, dispatcher, clock, unforeseen, config.lease_ttl_s
+        ),
         clock=clock,
+        observer=observer,
         drain_timeout_s=config.drain_timeout_s,
     )
 
@@ -113,6 +117,7 @@ class EventRouter:
     dispatcher: Dispatcher
     watcher: RoutingWatcher
     clock: Clock
+    observer: Observer
     drain_timeout_s: float
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -126,7 +131,7 @@ class EventRouter:
             "reporter": self.reporter.run(),
             "consumer": self._consume(stop, ended),
         }
-        await run_until(ended, tasks)
+        await run_until(ended, tasks, self.observer)
 
     async def _consume(self, stop: asyncio.Event, ended: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:

@@ -16,10 +16,11 @@ from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
 from router.core.messages.batches import BATCH
-from router.core.models import Contact, Outcome, Result, Target
+from router.core.models import Contact, Outcome, Reason, Result, Target
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.inbox import Delivery
+from router.services.unforeseen import Unforeseen
 
 MAX_TENANTS: Final = 10_000  # keys remembered of a cell; beyond that it is enough to know "as many"
 LINGER_S: Final = 0.002
@@ -52,6 +53,7 @@ class LaneRunner:
         self._observer = observer
         self._on_result = on_result
         self._on_shut = on_shut
+        self._unforeseen = Unforeseen(observer, clock)
         self._wake = asyncio.Event()
         # By batch under way: its events that have no answer yet, by their index in it.
         self._batches: dict[asyncio.Timeout, dict[int, Delivery]] = {}
@@ -206,11 +208,19 @@ class LaneRunner:
             error, contact, broke = str(failure), Contact.NOT_REACHED, False
         except TimeoutError:
             error, broke = "its answer is not waited for any longer", False
+        except Exception as failure:  # noqa: BLE001 - no fault of a client or a cell may end the other lanes
+            error = self._unforeseen.note("lane", failure)
         finally:
             self._batches.pop(timeout, None)
-        if not pending:
+        if pending:
+            self._failed(target, pending, error, contact, broke=broke)
+        else:
             self._lane.answered()
-            return
+
+    def _failed(
+        self, target: Target, pending: dict[int, Delivery], error: Reason, contact: Contact, *, broke: bool
+    ) -> None:
+        """Give the events that got no answer the outcome `retry`, and shut the lane for a while."""
         self._observer.observe(LaneFailed(self.cell_id, error))
         if broke and target.same_instance(self._lane.target):
             self._sampler.broke([delivery.event.partition_key for delivery in pending.values()])

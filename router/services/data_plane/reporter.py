@@ -1,14 +1,14 @@
-"""Tells the registry once a second what this router sees of its cells. Without a registry the samples are dropped."""
+"""Tells the registry once a second what this router sees of its cells. A sample that can't be told is dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from router.core.detection.samples import INTERVAL_S, MAX_TENANTS, CellSample, RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.ports import Clock, RouterRegistry
 from router.services.loop_lag import LoopLag
+from router.services.unforeseen import Unforeseen
 
 
 class Reporter:
@@ -21,12 +21,14 @@ class Reporter:
         samples: Callable[[int], Mapping[str, CellSample]],
         lag: LoopLag,
         clock: Clock,
+        unforeseen: Unforeseen,
     ) -> None:
         self._router_id = router_id
         self._registry = registry
         self._samples = samples
         self._lag = lag
         self._clock = clock
+        self._unforeseen = unforeseen
         self._number = 0
 
     async def run(self) -> None:
@@ -35,6 +37,13 @@ class Reporter:
             began = self._clock.monotonic()
             await self._clock.sleep(INTERVAL_S)
             self._number += 1
-            sample = RouterSample(self._number, self._lag.worst_s(began), self._samples(MAX_TENANTS))
-            with suppress(RegistryUnavailableError):
-                await self._registry.note_sample(self._router_id, sample)
+            try:
+                await self._report(began)
+            except RegistryUnavailableError:
+                continue
+            except Exception as error:  # noqa: BLE001 - a router that can't tell what it sees still routes
+                self._unforeseen.note("report", error)
+
+    async def _report(self, since: float) -> None:
+        sample = RouterSample(self._number, self._lag.worst_s(since), self._samples(MAX_TENANTS))
+        await self._registry.note_sample(self._router_id, sample)

@@ -18,6 +18,7 @@ from router.core.registry import Snapshot
 from router.core.slot_map.routing import KnownRouting, Routing
 from router.ports import Clock, RouterRegistry
 from router.services.data_plane.dispatcher import Dispatcher
+from router.services.unforeseen import Unforeseen
 
 POLL_S: Final = 0.25
 REPORT_EVERY_S: Final = 1.0
@@ -83,6 +84,7 @@ class RoutingWatcher:
         memory: RoutingMemory,
         dispatcher: Dispatcher,
         clock: Clock,
+        unforeseen: Unforeseen,
         lease_ttl_s: float,
     ) -> None:
         self._router_id = router_id
@@ -90,6 +92,7 @@ class RoutingWatcher:
         self._memory = memory
         self._dispatcher = dispatcher
         self._clock = clock
+        self._unforeseen = unforeseen
         self._trust = LeaseTrust(lease_ttl_s)
         self._last: KnownRouting | None = None
         self._reported: tuple[float, RouterReport] | None = None  # when (monotonic), and what
@@ -101,7 +104,7 @@ class RoutingWatcher:
         try:
             while True:
                 await self._once()
-                await self._registry.changed(POLL_S)
+                await self._changed()
         finally:
             with suppress(RegistryUnavailableError):
                 await self._registry.report(RouterReport(self._router_id, 0, quiet=True), 0)
@@ -110,10 +113,29 @@ class RoutingWatcher:
         try:
             await self._read(await self._registry.snapshot())
             await self._report()
-            self.reachable = True
         except RegistryUnavailableError:
-            self.reachable = False
+            self._go_on()
+        except Exception as error:  # noqa: BLE001 - what is known already stays in force, whatever the registry holds
+            self._unforeseen.note("routing", error)
+            self._go_on()
+        else:
+            self.reachable = True
+
+    def _go_on(self) -> None:
+        """Go on without the registry."""
+        self.reachable = False
+        try:
             self._recall()
+        except Exception as error:  # noqa: BLE001 - a router that can't use what was saved waits for the registry
+            self._unforeseen.note("saved routing", error)
+
+    async def _changed(self) -> None:
+        """Wait for the next look at the registry."""
+        try:
+            await self._registry.changed(POLL_S)
+        except Exception as error:  # noqa: BLE001 - without notifications, the next look comes in its time
+            self._unforeseen.note("notifications", error)
+            await self._clock.sleep(POLL_S)
 
     async def _read(self, snapshot: Snapshot) -> None:
         now, epoch = self._clock.monotonic(), snapshot.slot_map.epoch if snapshot.slot_map else -1
@@ -152,5 +174,5 @@ class RoutingWatcher:
             self._use(known)
 
     def _use(self, known: KnownRouting) -> None:
-        self._last = known
         self._dispatcher.apply(known.routing, known.policy)
+        self._last = known  # only now: what can't be applied is tried again
