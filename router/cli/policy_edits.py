@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from math import isfinite
 from typing import Annotated, Any, Final
 
 import typer
 
 from router.cli.options import CellId, Key, Why
 from router.core.models import Reason
-from router.core.policy import MAX_WEIGHT, Policy, Quarantine, TenantLimit
+from router.core.policy import (
+    MAX_BURST,
+    MAX_CONCURRENCY,
+    MAX_RATE,
+    MAX_WEIGHT,
+    MIN_RATE,
+    MIN_WEIGHT,
+    Policy,
+    Quarantine,
+    TenantLimit,
+)
+
+MAX_QUARANTINE_S: Final = 100 * 365 * 86400.0  # a century; who wants a longer one wants one without an end
 
 KeyOrDefault = Annotated[str | None, typer.Argument(help="The partition key; left out with --default.")]
 
@@ -34,14 +45,16 @@ def limit(
     *,
     default: Annotated[bool, typer.Option("--default", help="For every key without a limit of its own.")] = False,
     rate: Annotated[float, typer.Option(min=0, help="Events a second in the long run, per router; 0: no limit.")] = 0,
-    burst: Annotated[int, typer.Option(min=1, help="Events at once after a pause.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=0, help="Events in flight at once, per router; 0: no limit.")] = 0,
+    burst: Annotated[int, typer.Option(min=1, max=MAX_BURST, help="Events at once after a pause.")] = 1,
+    concurrency: Annotated[
+        int, typer.Option(min=0, max=MAX_CONCURRENCY, help="Events in flight at once, per router; 0: no limit.")
+    ] = 0,
     why: Why = "",
 ) -> PolicyEdit:
     """Limit a key, or all keys by default. What is over the limit waits in the hold queue."""
     _one_of(key, default=default)
-    if not isfinite(rate):
-        raise typer.BadParameter("must be a number of events a second", param_hint="--rate")
+    if not (rate == 0 or MIN_RATE <= rate <= MAX_RATE):  # NaN is neither
+        raise typer.BadParameter(f"must be 0, or {MIN_RATE:g} to {MAX_RATE:g} events a second", param_hint="--rate")
     if not rate and not concurrency:
         raise typer.BadParameter("give --rate, --concurrency or both; to take a limit away: cellrouter apply unlimit")
     wanted = TenantLimit(rate, burst, concurrency)
@@ -70,6 +83,8 @@ def quarantine(
     why: Why = "by hand",
 ) -> PolicyEdit:
     """Keep a key's events from its cell: they wait in the quarantine queue."""
+    if not seconds <= MAX_QUARANTINE_S:  # NaN is never so
+        raise typer.BadParameter(f"must be at most {MAX_QUARANTINE_S:g}; 0: until released by hand", param_hint="--for")
 
     def make(policy: Policy, now_ms: int) -> Policy:
         until_ms = now_ms + round(seconds * 1000) if seconds else 0
@@ -103,13 +118,13 @@ def unpin(key: Key, *, why: Why = "") -> PolicyEdit:
 
 def weight(
     cell_id: CellId,
-    share: Annotated[float, typer.Argument(metavar="WEIGHT", help=f"Above 0, at most {MAX_WEIGHT:g}.")],
+    share: Annotated[float, typer.Argument(metavar="WEIGHT", help=f"{MIN_WEIGHT:g} to {MAX_WEIGHT:g}.")],
     *,
     why: Why = "",
 ) -> PolicyEdit:
     """Give a cell another share of the slots than the others, which have 1 each."""
-    if not 0 < share <= MAX_WEIGHT:
-        raise typer.BadParameter(f"must be above 0 and at most {MAX_WEIGHT:g}; to empty a cell: cellrouter apply drain")
+    if not MIN_WEIGHT <= share <= MAX_WEIGHT:  # NaN is never so
+        raise typer.BadParameter(f"must be {MIN_WEIGHT:g} to {MAX_WEIGHT:g}; to empty a cell: cellrouter apply drain")
     text = f"{cell_id}: weight {share:g}"
     return PolicyEdit("weight", text, why, lambda policy, _: policy.with_weight(cell_id, share))
 

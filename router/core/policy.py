@@ -14,8 +14,20 @@ import msgspec
 
 from router.core.models import CellRecord, Reason, Whole
 
+MIN_RATE: Final = 1e-6
+"""The lowest rate that a key can have, in events a second: one event in twelve days."""
+MAX_RATE: Final = 1e6  # events a second, far more than a router passes
+MAX_BURST: Final = 1_000_000
+MAX_CONCURRENCY: Final = 1_000_000
+MIN_WEIGHT: Final = 0.001
+"""The least weight of a cell; with less it would get no slot beside cells of the usual weight, 1."""
 MAX_WEIGHT: Final = 100.0
 MAX_CELLS: Final = 1000
+MAX_KEYS: Final = 10_000  # with limits of their own; as many pinned, and as many in quarantine
+MAX_KEY_CHARS: Final = 1024  # as long as the key of any event can be
+MAX_WHY_CHARS: Final = 4000
+MAX_TIME_MS: Final = 253_402_300_799_000  # the end of the year 9999, after which no date can be shown
+_SHOWN: Final = 10**18  # a larger number is not written out: it may have any number of digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +174,17 @@ def judge(
     cells_now: Collection[str],
     *,
     can_launch: bool,
+    generations: Mapping[str, int],
 ) -> tuple[Ruling, Policy]:
     """Rule on a policy that somebody wants: the ruling, and the policy that is in force from then on.
 
     `wanted` carries the version that it was made from; it is refused when that is not the current one any more.
     `cells` are the cells that there would be under `wanted`, `cells_now` those under `current`. `can_launch` is False
-    where the controllers start no workers.
+    where the controllers start no workers. `generations` has the highest generation so far of each cell.
     """
     if wanted.version != current.version:
         return Ruling(proposal_id, accepted=False), current
-    reasons = why_refused(wanted, current, cells, cells_now)
+    reasons = why_refused(wanted, current, cells, cells_now) + why_premature(wanted, current, generations)
     if not can_launch:
         reasons += why_unlaunchable(wanted, current)
     if reasons:
@@ -197,6 +210,19 @@ def why_unlaunchable(wanted: Policy, current: Policy) -> tuple[Reason, ...]:
     )
 
 
+def why_premature(wanted: Policy, current: Policy, generations: Mapping[str, int]) -> tuple[Reason, ...]:
+    """One reason for each new order that names a generation which no instance of its cell has had yet.
+
+    Such an order would end every instance of the cell until one has that generation.
+    """
+    return tuple(
+        f"{cell_id}: an order can't name generation {_text(generation)}, which it never had"
+        for orders in (wanted.to_replace, wanted.to_evict)
+        for cell_id, generation in sorted(orders.items())
+        if generation > max(current.ordered_up_to(cell_id), generations.get(cell_id, 0))
+    )
+
+
 def why_invalid(policy: Policy, cells: Collection[str]) -> Iterator[Reason]:
     """Every reason why a policy can't be in force with these cells; none when it can."""
     for key, cell_id in sorted(policy.pins.items()):
@@ -209,13 +235,63 @@ def why_invalid(policy: Policy, cells: Collection[str]) -> Iterator[Reason]:
         yield f"{cell_id} has a weight or a cordon and is not one of the cells: take that back first"
     for cell_id in sorted((policy.frozen | policy.ejected) - set(cells)):
         yield f"{cell_id} is frozen or ejected and is not one of the cells: take that back first"
-    for cell_id, weight in sorted(policy.weights.items()):
-        if not 0 < weight <= MAX_WEIGHT:
-            yield f"{cell_id}: a weight is above 0, at most {MAX_WEIGHT:g}, not {weight:g}; to empty a cell, drain it"
+    for cell_id in sorted(policy.draining - policy.cordoned):
+        yield f"{cell_id} is draining and not cordoned: cordon it too"
     if not set(cells) - policy.cordoned:
         yield "every cell is cordoned: none is left that could take slots"
-    if policy.cells < 0 or policy.cells > MAX_CELLS:
-        yield f"there are 1 to {MAX_CELLS} cells, not {policy.cells}"
+    yield from _why_out_of_bounds(policy)
+
+
+def _why_out_of_bounds(policy: Policy) -> Iterator[Reason]:
+    """Every number, length and count of the policy with which it would hurt a router or a controller."""
+    # A comparison with NaN is always false, so each condition says what is good.
+    if not 0 <= policy.cells <= MAX_CELLS:
+        yield f"there are 1 to {MAX_CELLS} cells, not {_text(policy.cells)}"
+    if not 0 <= policy.scaling_from <= (policy.cells or MAX_CELLS):
+        yield f"cells can't be added to {_text(policy.scaling_from)} cells so that there are {_text(policy.cells)}"
+    for cell_id, weight in sorted(policy.weights.items()):
+        if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+            bounds = f"{MIN_WEIGHT:g} to {MAX_WEIGHT:g}"
+            yield f"{cell_id}: a weight is {bounds}, not {_text(weight)}; to empty a cell, drain it"
+    for cell_id, generation in sorted((*policy.to_replace.items(), *policy.to_evict.items())):
+        if generation < 1:
+            yield f"{cell_id}: an order names a generation from 1, not {_text(generation)}"
+    yield from _why_bad_keys(policy)
+    yield from _why_bad_limit("the default limit", policy.default)
+    for key, limit in sorted(policy.limits.items()):
+        yield from _why_bad_limit(f"key {key!r:.100}", limit)
+    for key, quarantine in sorted(policy.quarantined.items()):
+        yield from _why_bad_quarantine(f"key {key!r:.100}", quarantine)
+
+
+def _why_bad_keys(policy: Policy) -> Iterator[Reason]:
+    for entries, of in ((policy.limits, "limits"), (policy.quarantined, "quarantines"), (policy.pins, "pins")):
+        if len(entries) > MAX_KEYS:
+            yield f"there are more than {MAX_KEYS} {of}"
+    for key in sorted({*policy.limits, *policy.quarantined, *policy.pins}):
+        if len(key) > MAX_KEY_CHARS:
+            yield f"no event has a key as long as {key!r:.100}…"
+
+
+def _why_bad_limit(of: str, limit: TenantLimit) -> Iterator[Reason]:
+    if not (limit.rate_per_s == 0 or MIN_RATE <= limit.rate_per_s <= MAX_RATE):
+        bounds = f"{MIN_RATE:g} to {MAX_RATE:g}"
+        yield f"{of}: a rate is {bounds} events a second, or 0 for any, not {_text(limit.rate_per_s)}"
+    if not 1 <= limit.burst <= MAX_BURST:
+        yield f"{of}: a burst is 1 to {MAX_BURST} events, not {_text(limit.burst)}"
+    if not 0 <= limit.concurrency <= MAX_CONCURRENCY:
+        yield f"{of}: a concurrency is 1 to {MAX_CONCURRENCY} events, or 0 for any, not {_text(limit.concurrency)}"
+
+
+def _why_bad_quarantine(of: str, quarantine: Quarantine) -> Iterator[Reason]:
+    if not (0 <= quarantine.since_ms <= MAX_TIME_MS and 0 <= quarantine.until_ms <= MAX_TIME_MS):
+        yield f"{of}: a quarantine begins and ends in the years 1970 to 9999"
+    if len(quarantine.why) > MAX_WHY_CHARS:
+        yield f"{of}: the reason for a quarantine has at most {MAX_WHY_CHARS} characters"
+
+
+def _text(number: float) -> str:
+    return str(number) if isinstance(number, float) or abs(number) < _SHOWN else "so large a number"
 
 
 def to_blob(policy: Policy) -> bytes:

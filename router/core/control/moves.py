@@ -28,6 +28,8 @@ MAX_FAILURES: Final = 3  # failed launches or canaries in a row until a cell tha
 def map_steps(cells: tuple[str, ...], observed: Observed) -> Iterator[Action]:
     """Yield the next actions that bring slots and keys to where the policy wants them."""
     current, policy = observed.slot_map, observed.policy
+    if policy.draining.issuperset(cells):
+        return  # none of them may have slots, as after a scaling that failed: all stay where they are
     if current is None:
         if observed.may_found:
             founded = SlotMap(0, wanted_owners(None, cells, policy), policy.pins)

@@ -106,8 +106,8 @@ class Admission:
         return f"failed {count} times in a row, while other keys of its cell did not: {result.reason or '':.200}"
 
     def _limited(self, key: str, limit: TenantLimit, waiting: int, now: float) -> ToLane | OverLimit:
-        if limit.concurrency and waiting >= max(self._waiting_share(), limit.concurrency):
+        if limit.concurrency > 0 and waiting >= max(self._waiting_share(), limit.concurrency):
             return OverLimit(BUSY_DELAY_S, HoldCause.CONCURRENCY)
-        if limit.rate_per_s and (delay_s := self._rates.admit(key, limit, now)):
+        if limit.rate_per_s > 0 and (delay_s := self._rates.admit(key, limit, now)):
             return OverLimit(delay_s, HoldCause.RATE)
-        return ToLane(cap=limit.concurrency)
+        return ToLane(cap=max(0, limit.concurrency))

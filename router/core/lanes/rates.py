@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from router.core.policy import TenantLimit
+from router.core.policy import MAX_BURST, MAX_RATE, MIN_RATE, TenantLimit
 
 MAX_KEYS: Final = 100_000  # beyond it, the buckets that are full again are forgotten
 LONGEST_S: Final = 900.0  # the longest wait, unless the rate is lower than one event in that time
@@ -36,16 +36,20 @@ class RateLimiter:
 
         `now` is in monotonic seconds. An event that has to come again takes no token.
         """
-        interval = 1.0 / limit.rate_per_s
+        # A policy is judged before it is in force. One that comes from elsewhere must not stop its keys either.
+        interval = 1.0 / min(MAX_RATE, max(MIN_RATE, limit.rate_per_s))
+        burst = min(MAX_BURST, max(1, limit.burst))
         bucket = self._buckets.get(key)
         if bucket is None:
             self._prune(now)
             bucket = self._buckets[key] = _TokenBucket(now, now)
+        if bucket.full_at > (empty_full_at := now + burst * interval):  # it was emptied under a lower rate
+            bucket.full_at, bucket.queue_end = empty_full_at, now
         full_at = max(bucket.full_at, now)
-        if full_at - now <= (limit.burst - 1) * interval + 1e-9:
+        if full_at - now <= (burst - 1) * interval + 1e-9:
             bucket.full_at = full_at + interval
             return 0.0
-        next_token = full_at - (limit.burst - 1) * interval
+        next_token = full_at - (burst - 1) * interval
         bucket.queue_end = max(bucket.queue_end, next_token) + interval
         if bucket.queue_end > now + LONGEST_S:
             bucket.queue_end = next_token + interval

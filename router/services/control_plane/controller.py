@@ -18,7 +18,7 @@ from router.core.control.reconcile import reconcile
 from router.core.control.treatment import conditions
 from router.core.errors import NotLeaderError, RegistryUnavailableError
 from router.core.models import InstanceView, cell_ids
-from router.core.policy import Policy, judge
+from router.core.policy import MAX_CELLS, Policy, judge
 from router.core.registry import Change, Condition, Petitions, Proposal, Snapshot
 from router.core.telemetry import LeadershipChanged
 from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Observer, Provisioner
@@ -181,14 +181,25 @@ class Controller:
         """Put a proposal in force or refuse it; returns the policy that is in force from then on."""
         current, wanted = snapshot.policy, proposal.policy
         cells, cells_now, can_launch = self._cells(wanted), self._cells(current), self._fleet.can_launch
-        ruling, policy = judge(proposal.proposal_id, wanted, current, cells, cells_now, can_launch=can_launch)
+        generations = {
+            cell_id: max(cell.generation, cell.launching, cell.launched) for cell_id, cell in snapshot.cells.items()
+        }
+        ruling, policy = judge(
+            proposal.proposal_id,
+            wanted,
+            current,
+            cells,
+            cells_now,
+            can_launch=can_launch,
+            generations=generations,
+        )
         audit = [proposal.audit] if ruling.accepted else []
         change = Change(policy=policy if ruling.accepted else None, rulings=[ruling], audit=audit)
         await self._registry.write(epoch, change)
         return policy
 
     def _cells(self, policy: Policy) -> tuple[str, ...]:
-        return cell_ids(policy.cells or self._config.cells)
+        return cell_ids(min(policy.cells or self._config.cells, MAX_CELLS))  # also of a policy that is to be refused
 
     def _desired(self, policy: Policy) -> Desired:
         config = self._config

@@ -127,7 +127,8 @@ CELLS = ("cell-0000", "cell-0001")
 
 def rule(wanted: Policy, current: Policy, *, can_launch: bool = True) -> tuple[Ruling, Policy]:
     """The leader's ruling where there are two cells before and after, and the policy that is then in force."""
-    return judge("p", wanted, current, CELLS, CELLS, can_launch=can_launch)
+    generations = dict.fromkeys(CELLS, 2)
+    return judge("p", wanted, current, CELLS, CELLS, can_launch=can_launch, generations=generations)
 
 
 def test_a_proposal_on_the_current_version_is_accepted_as_the_next_version() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from math import inf, nan
 from typing import Any
 
 import pytest
 
 from router.core.detection.samples import RouterSample
 from router.core.models import Event, Result, Target
+from router.core.policy import Policy, TenantLimit
 from router.core.registry import Snapshot
 from router.core.telemetry import AttemptFailed, LaneFailed
 from router.services.data_plane.hold_queue import HoldQueue
@@ -238,3 +240,21 @@ def test_the_same_error_is_told_again_after_a_while() -> None:
     told = failures(world, "report")
     assert len([r for r in told if r.tell]) == 2
     assert len(told) > TELL_AGAIN_S
+
+
+def test_limits_that_nobody_judged_end_no_router_and_stop_no_key() -> None:
+    """A policy that was written by hand, or that an older leader accepted, may hold any numbers."""
+    world = World()
+    odd = {"negative": TenantLimit(-1.0, -1, -1), "no number": TenantLimit(nan, 0), "endless": TenantLimit(inf)}
+    world.registry.decided = Policy(1, TenantLimit(1e-310), odd)
+
+    async def story() -> None:
+        async with world.routing():
+            await world.send(30, key=lambda i: sorted(odd)[i % 3])
+            await world.settled(60)
+            await world.send(10, key=lambda _: "has the default")
+            await world.clock.sleep(60)
+
+    play(world.clock, story())
+    assert len(world.cells.effects()) == 31
+    assert not [r for r in world.notes.records if isinstance(r, AttemptFailed)]

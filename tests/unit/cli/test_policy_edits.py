@@ -1,0 +1,69 @@
+"""Numbers that would hurt are refused where a person types them, with what can be typed instead."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from router.cli.policy_edits import PolicyEdit, commands
+from router.core.policy import MAX_BURST, MAX_CONCURRENCY, MAX_RATE, MIN_RATE, NO_POLICY, judge
+
+CELLS = ("cell-0000", "cell-0001")
+NOW_MS = 1_700_000_000_000
+
+
+def run(*arguments: str) -> tuple[int, str, list[PolicyEdit]]:
+    """The exit code and the output of a command, and the edit that it made of its arguments."""
+    edits: list[PolicyEdit] = []
+    app: typer.Typer = commands(edits.append, "Make edits.")
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    return result.exit_code, result.output, edits
+
+
+@pytest.mark.parametrize("rate", ["1e-310", "5e-324", "1e-7", "1e7", "inf", "nan", "-1"])
+def test_a_rate_that_no_router_can_keep_is_refused(rate: str) -> None:
+    """The lowest rate of all can't be divided by; a rate that is no number is no limit."""
+    code, text, edits = run("limit", "--default", f"--rate={rate}")
+    assert (code, edits) == (2, [])
+    assert "--rate" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("limit", "k", "--rate=1", f"--burst={MAX_BURST + 1}"),
+        ("limit", "k", "--rate=1", "--burst=0"),
+        ("limit", "k", f"--concurrency={MAX_CONCURRENCY + 1}"),
+        ("limit", "k", "--concurrency=-1"),
+        ("weight", "cell-0000", "1e-310"),
+        ("weight", "cell-0000", "nan"),
+        ("weight", "cell-0000", "inf"),
+        ("quarantine", "k", "--for=inf"),
+        ("quarantine", "k", "--for=nan"),
+        ("quarantine", "k", "--for=1e300"),
+    ],
+)
+def test_every_other_number_has_bounds_too(arguments: tuple[str, ...]) -> None:
+    """The message is one for people, and no traceback."""
+    code, text, edits = run(*arguments)
+    assert (code, edits) == (2, [])
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("limit", "k", f"--rate={MIN_RATE}", f"--burst={MAX_BURST}", f"--concurrency={MAX_CONCURRENCY}"),
+        ("limit", "--default", f"--rate={MAX_RATE}"),
+        ("weight", "cell-0000", "0.001"),
+        ("weight", "cell-0000", "100"),
+        ("quarantine", "k", "--for=3153600000"),
+    ],
+)
+def test_what_the_command_takes_the_leader_accepts(arguments: tuple[str, ...]) -> None:
+    """The bounds are the same in both places."""
+    code, _, (edit,) = run(*arguments)
+    wanted = edit.make(NO_POLICY, NOW_MS)
+    ruling, _ = judge("p", wanted, NO_POLICY, CELLS, CELLS, can_launch=True, generations={})
+    assert (code, ruling.reasons) == (0, ())
