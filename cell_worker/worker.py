@@ -219,18 +219,20 @@ class Worker:
 
     def _dead_task(self, done: set[asyncio.Task[Any]], runtime: Runtime) -> TaskDiedError | None:
         """Log why the worker ends. A lost lease or store ends it in order; the end of any other task is an error."""
+        died: TaskDiedError | None = None
         for task in done:
-            error = task.exception()
-            if not isinstance(error, (LeaseLostError, FencedError)):
+            # A handler can cancel any task of its process.
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if isinstance(error, (LeaseLostError, FencedError)):
+                self._log.warning("fenced", why=str(error))
+                runtime.fenced.set()
+            else:
                 died = TaskDiedError(f"the task '{task.get_name()}' ended: {error!r}")
                 died.__cause__ = error
                 self._log.error("a task ended, which none should", task=task.get_name(), exc_info=error)
-                return died
-            self._log.warning("fenced", why=str(error))
-            runtime.fenced.set()
         if not done:
             self._log.info("stopping", why="fenced by the store" if runtime.fenced.is_set() else "asked to")
-        return None
+        return died
 
     async def _drain(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
         """Finish the events that have begun and empty the outbox, while time lasts. The next instance has the rest."""

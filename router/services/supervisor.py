@@ -38,7 +38,7 @@ async def run_until(stop: asyncio.Event, tasks: Mapping[str, Coroutine[Any, Any,
 
 def _death(task: asyncio.Task[Any], observer: Observer) -> TaskDiedError:
     """Tell of the end of a task, unless one that it ran itself was the first to end and is told of already."""
-    error = task.exception()
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if isinstance(error, TaskDiedError):
         return error
     observer.observe(TaskDied(task.get_name(), error))
