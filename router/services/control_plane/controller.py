@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from router.core.control.actions import Action
 from router.core.control.lease_trust import LeaseTrust
 from router.core.control.observed import Desired, Observed, Suspension
 from router.core.control.recollection import Recollection, why_restored
@@ -28,6 +29,7 @@ from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.health import HealthMonitor
 from router.services.control_plane.treater import Treater
 from router.services.loop_lag import LoopLag
+from router.services.unforeseen import Unforeseen
 
 TICK_S: Final = 0.25
 MOVE_PAUSE_S: Final = 2.0  # between two moves, for a cell that has taken slots to show whether it is well
@@ -73,9 +75,10 @@ class Controller:
         self._registry = registry
         self._clock = clock
         self._observer = observer
+        self._unforeseen = Unforeseen(observer, clock)
         self._lag = LoopLag(clock)
         self._health = HealthMonitor(registry, canary, self._lag, clock)
-        self._fleet = Fleet(provisioner, observer)
+        self._fleet = Fleet(provisioner, observer, self._unforeseen)
         treater = Treater(instances, resources, can_launch=self._fleet.can_launch)
         self._executor = Executor(config.owner, registry, self._fleet, resources, canary, treater, clock, observer)
         self._trust = LeaseTrust(config.lease_ttl_s)
@@ -121,10 +124,16 @@ class Controller:
             self._remember(snapshot)
         except RegistryUnavailableError:
             self.reachable = False  # without the registry nothing is decided
-            if self._clock.monotonic() >= self._leads_until:
-                self._lead(None)  # another may lead by now
+            self._lead_no_longer_than_sure()
         except NotLeaderError:
             self._lead(None)
+        except Exception as error:  # noqa: BLE001 - the next tick reads everything anew
+            self._unforeseen.note("tick", error)
+            self._lead_no_longer_than_sure()
+
+    def _lead_no_longer_than_sure(self) -> None:
+        if self._clock.monotonic() >= self._leads_until:
+            self._lead(None)  # another may lead by now
 
     def _lead(self, epoch: int | None) -> None:
         if epoch is None:
@@ -161,7 +170,15 @@ class Controller:
         for action in reconcile(desired, observed):
             if self._clock.monotonic() >= deadline:
                 return  # the lease must be renewed before anything more is done
+            await self._do(tick, action)
+
+    async def _do(self, tick: Tick, action: Action) -> None:
+        try:
             await self._executor.do(tick, action)
+        except (NotLeaderError, RegistryUnavailableError):
+            raise
+        except Exception as error:  # noqa: BLE001 - what fails for one cell must not keep the others waiting
+            self._unforeseen.note("action", error)
 
     async def _restored(self, epoch: int, snapshot: Snapshot, petitions: Petitions) -> bool:
         """Write again what the registry has lost and we or a router remember; whether there was anything."""

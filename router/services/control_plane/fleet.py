@@ -9,13 +9,15 @@ from router.core.errors import ProvisionError
 from router.core.models import InstanceView, LeaseView, Reason
 from router.core.telemetry import ActionTaken, LeaseRefusal, LeaseRefused
 from router.ports import Observer, Provisioner
+from router.services.unforeseen import Unforeseen
 
 
 class Fleet:
     """Looks at instances, launches and stops them. While the provisioner can't look, what it saw last counts."""
 
-    def __init__(self, provisioner: Provisioner, observer: Observer) -> None:
+    def __init__(self, provisioner: Provisioner, observer: Observer, unforeseen: Unforeseen) -> None:
         self._provisioner = provisioner
+        self._unforeseen = unforeseen
         self._observer = observer
         self._seen: dict[tuple[str, int], InstanceView] = {}
         self._stopping: set[tuple[str, int]] = set()
@@ -33,6 +35,8 @@ class Fleet:
             seen = await self._provisioner.observe()
         except ProvisionError as error:
             self._failed(str(error))
+        except Exception as error:  # noqa: BLE001 - what can't be looked at now is still known from the last look
+            self._failed(self._unforeseen.note("provisioner", error))
         else:
             self._seen, self._why_unseen = {(i.cell_id, i.generation): i for i in seen}, None
         return tuple(self._seen.values())

@@ -16,6 +16,7 @@ from router.core.models import Reason
 from router.core.registry import AuditEntry, Change
 from router.core.telemetry import ActionTaken
 from router.ports import CellRegistry, CellResources, Clock, Observer
+from router.services.unforeseen import Unforeseen
 
 ROUND_S: Final = 10.0  # in which each cell is looked at once, if there are few
 PAUSE_S: Final = 0.5  # between two cells at least: Firehose allows 5 calls a second
@@ -47,6 +48,7 @@ class Upkeep:
         self._led = led
         self._clock = clock
         self._observer = observer
+        self._unforeseen = Unforeseen(observer, clock)
         self._why_failed: dict[str, Reason] = {}  # by cell, what has been told of
 
     async def run(self) -> None:
@@ -68,6 +70,9 @@ class Upkeep:
             missing = await self._resources.ensure(cell_id)
         except ProvisionError as error:
             self._failed(cell_id, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - the other cells have to be looked at all the same
+            self._failed(cell_id, self._unforeseen.note("upkeep", error))
             return
         self._why_failed.pop(cell_id, None)
         if missing:

@@ -27,12 +27,15 @@ class Rig:
         self.cells = cell_ids(cells)
         self.missing: dict[str, list[str]] = {}
         self.fault = ""
+        self.bug: Exception | None = None
         self.looks: list[tuple[float, str]] = []
         self.epoch: int | None = None
         self.upkeep = Upkeep("me", self.registry, self, self.led, self.clock, self.notes)
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
         self.looks.append((self.clock.now, cell_id))
+        if self.bug is not None:
+            raise self.bug
         if self.fault:
             raise ProvisionError(self.fault)
         return self.missing.pop(cell_id, [])
@@ -125,6 +128,25 @@ def test_a_failure_is_told_once_and_tried_again() -> None:
     play(rig.clock, story())
     assert [action for _, action, _ in rig.told()] == ["reprovision failed", "reprovisioned", "reprovision failed"]
     assert actions(rig.registry.contents.audit) == ["reprovisioned"]
+
+
+def test_an_error_that_nobody_foresaw_is_a_failure_too() -> None:
+    """The upkeep goes on with the next cell, and makes what is missing once it can."""
+    rig = Rig(2)
+
+    async def story() -> None:
+        async with rig.running():
+            rig.bug = KeyError("Arn")
+            await rig.clock.sleep(3 * ROUND_S)
+            rig.bug, rig.missing = None, {"cell-0001": ["bucket"]}
+            await rig.clock.sleep(2 * ROUND_S)
+
+    play(rig.clock, story())
+    assert [told[:2] for told in rig.told()] == [
+        ("cell-0000", "reprovision failed"),
+        ("cell-0001", "reprovision failed"),
+        ("cell-0001", "reprovisioned"),
+    ]
 
 
 def test_few_cells_are_all_looked_at_in_a_round_and_many_not_all_at_once() -> None:
