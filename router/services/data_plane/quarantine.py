@@ -21,6 +21,7 @@ from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
 from router.ports import Clock, Observer, PolicyStore
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Delivery, Inbox, Received
+from router.services.unforeseen import Unforeseen
 
 SWEEP_EVERY_S: Final = 10.0  # another router may have put events there meanwhile
 MAX_WAIT_S: Final = 900  # how late a released event may come at most
@@ -48,6 +49,7 @@ class QuarantineQueue:
         self._store = store
         self._clock = clock
         self._observer = observer
+        self._unforeseen = Unforeseen(observer, clock)
         self._policy = Policy()
         self._own: dict[str, _OwnQuarantine] = {}  # by key: not yet in the policy that the registry shows
         self._wake = asyncio.Event()
@@ -133,6 +135,9 @@ class QuarantineQueue:
                 try:
                     await self._write_down(unwritten)
                 except (RegistryUnavailableError, PolicyRefusedError):
+                    await self._clock.sleep(RETRY_S)
+                except Exception as error:  # noqa: BLE001 - the key is in quarantine here, written down or not
+                    self._unforeseen.note("quarantine", error)
                     await self._clock.sleep(RETRY_S)
 
     async def _write_down(self, unwritten: Mapping[str, _OwnQuarantine]) -> None:

@@ -1,6 +1,7 @@
 """A queue that reports when it is missing or out of reach, and when it works again: once each.
 
-Every loop over a queue tries again by itself; without these reports nobody would learn why no events come.
+Every loop over a queue tries again by itself; without these reports nobody would learn why no events come. An error
+that nobody foresaw counts as a call that failed, and so ends no loop.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from router.core.errors import SourceMissingError, SourceUnavailableError
 from router.core.models import Draft, Message
 from router.core.telemetry import QueueFaulty, QueueWell
 from router.ports import Clock, EventSource, Observer
+from router.services.unforeseen import Unforeseen
 
 WELL_AFTER_S: Final = 10.0  # without a fault: a queue that fails at every second call is reported once
 
@@ -27,6 +29,7 @@ class WatchedQueue:
         self._queue = queue
         self._clock = clock
         self._observer = observer
+        self._unforeseen = Unforeseen(observer, clock)
         self._told: type[SourceUnavailableError] | None = None  # the fault that was reported
         self._failed_at = 0.0
 
@@ -50,12 +53,19 @@ class WatchedQueue:
         try:
             answer = await call
         except SourceUnavailableError as error:
-            self._failed_at = self._clock.monotonic()
-            if self._told is not type(error):
-                self._told = type(error)
-                self._observer.observe(QueueFaulty(self.name, isinstance(error, SourceMissingError), str(error)))
+            self._failed(error)
             raise
+        except Exception as error:
+            unavailable = SourceUnavailableError(self._unforeseen.note("queue", error))
+            self._failed(unavailable)
+            raise unavailable from error
         if self._told is not None and self._clock.monotonic() - self._failed_at >= WELL_AFTER_S:
             self._told = None
             self._observer.observe(QueueWell(self.name))
         return answer
+
+    def _failed(self, error: SourceUnavailableError) -> None:
+        self._failed_at = self._clock.monotonic()
+        if self._told is not type(error):
+            self._told = type(error)
+            self._observer.observe(QueueFaulty(self.name, isinstance(error, SourceMissingError), str(error)))

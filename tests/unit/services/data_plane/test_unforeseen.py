@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from router.core.detection.samples import RouterSample
-from router.core.models import Event, Result, Target
+from router.core.models import Event, Outcome, Result, Target
 from router.core.policy import Policy, TenantLimit
 from router.core.registry import Snapshot
-from router.core.telemetry import AttemptFailed, LaneFailed
+from router.core.telemetry import AttemptFailed, KeyQuarantined, LaneFailed
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.unforeseen import TELL_AGAIN_S
 from tests.support.fake_cells import FakeCells
@@ -165,6 +165,30 @@ def test_a_registry_that_says_what_cant_be_used_leaves_what_is_known_in_force() 
     assert [r.error.args for r in failures(world, "routing") if r.tell] == [("nested too deep",)]
 
 
+def test_a_quarantine_that_cant_be_written_down_is_kept_and_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the registry's client raises, the key is in quarantine at this router."""
+    world = World(max_attempts=3)
+    for cell in world.cells.cells.values():
+        cell.behaviour = lambda event: Outcome.FAILED if event.partition_key == "bad" else Outcome.OK
+
+    async def fails() -> Policy:
+        raise RecursionError("nested too deep")
+
+    async def story() -> None:
+        async with world.routing():
+            with monkeypatch.context() as patch:
+                patch.setattr(world.registry, "policy", fails)
+                home = world.keys_of(world.owner("bad"), 1)[0]
+                await world.send(40, key=lambda i: "bad" if i % 2 else home)
+                await world.clock.sleep(60)
+                assert world.notes.count(KeyQuarantined)
+            await world.clock.sleep(5)
+            assert "bad" in world.registry.decided.quarantined
+
+    play(world.clock, story())
+    assert len([r for r in failures(world, "quarantine") if r.tell]) == 1
+
+
 @pytest.mark.parametrize("fifo", [False, True])
 def test_an_event_that_a_router_fails_on_is_let_go(fifo: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again half a minute later, and the events of others are not touched."""
@@ -240,6 +264,36 @@ def test_the_same_error_is_told_again_after_a_while() -> None:
     told = failures(world, "report")
     assert len([r for r in told if r.tell]) == 2
     assert len(told) > TELL_AGAIN_S
+
+
+@pytest.mark.parametrize("queue", ["source", "quarantine", "dead", "hold"])
+@pytest.mark.parametrize("call", ["receive", "delete", "send", "set_visibility"])
+def test_a_queue_that_answers_what_nobody_foresaw_is_out_of_reach(
+    queue: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call is tried again, nothing is lost, and the other queues are not touched."""
+    world = World(cells=2)
+    cell_id = world.cell_ids[0]
+    broken: Any = world.holds[cell_id] if queue == "hold" else getattr(world, queue)
+
+    async def fails(*_: Any, **__: Any) -> Any:
+        raise RecursionError("nested too deep")
+
+    async def story() -> None:
+        async with world.routing():
+            await world.clock.sleep(1)
+            await world.send(20, key=lambda i: f"tenant-{i}")
+            await world.send_raw("no event", group="bad")
+            with monkeypatch.context() as patch:
+                patch.setattr(broken, call, fails)
+                world.cells.cells[cell_id].refuses = True
+                await world.clock.sleep(20)
+                world.cells.cells[cell_id].refuses = False
+            await world.settled(300)
+
+    play(world.clock, story())
+    assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
+    assert len(world.dead) >= 1
 
 
 def test_limits_that_nobody_judged_end_no_router_and_stop_no_key() -> None:
