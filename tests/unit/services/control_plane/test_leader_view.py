@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
+from router.services.unforeseen import Unforeseen
 from tests.support.control_world import ControlWorld
 from tests.support.fake_clock import play
 from tests.support.router_world import LEASE_TTL_S
@@ -13,7 +14,7 @@ def test_a_leader_that_hangs_until_its_lease_may_have_ended_shows_nothing() -> N
     """Another controller may lead by then. When it turns out that none does, it shows the cells again."""
     world = ControlWorld(2)
     config = ControllerConfig("controller-0", 2, launch_timeout_s=10, lease_ttl_s=LEASE_TTL_S)
-    canary, clock = canary_through(world.cells), world.clock
+    canary, clock = canary_through(world.cells, Unforeseen(world.notes, world.clock)), world.clock
     controller = Controller(config, world.control, world.machines, world, canary, world.instances, clock, world.notes)
 
     async def story() -> None:
