@@ -6,6 +6,7 @@ Tests marked `one_kind` run on the embedded ones unless one kind is named: docs/
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import structlog
 
 from tests.support.aio import run
 from tests.support.docker import has_engine
@@ -94,6 +96,16 @@ def _kinds(asked: str | None, *, one_kind: bool) -> list[str]:
     if asked == "both" or os.environ.get("CI") == "true":
         return ["embedded", "containers"]
     return ["containers" if has_engine() else "embedded"]
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Take back, after each test, how it has set up the log: its stream is closed, and the next test logs too."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
