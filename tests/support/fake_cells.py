@@ -114,8 +114,8 @@ class FakeCells:
             return
         time_s = cell.canary_s if event.canary and cell.time_of_event is None else cell.time_of(event)
         await self._clock.sleep(sickness.factor * time_s + sickness.extra_s)
-        if sickness.hangs:
-            await asyncio.Event().wait()
+        while cell.sick.get(target.generation, WELL).hangs:
+            await self._clock.sleep(1.0)
         if cell.down or cell.dies_after == 0:
             finished.put_nowait(None)
             return

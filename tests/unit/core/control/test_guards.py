@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.control.guards import BUDGET, BUDGET_MS, why_blind, why_guarded, why_shared
+from router.core.control.guards import BUDGET, BUDGET_MS, PEERS_S, why_blind, why_guarded, why_shared
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, Rung
 from tests.support import detector_simulation
@@ -140,7 +140,7 @@ def test_a_cell_waits_for_its_turn_its_warm_up_and_the_budget(
 ) -> None:
     """A slow cell waits for more than one that fails or hangs."""
     found = why_guarded(
-        Assessment("cell-0", verdict=verdict),
+        Assessment("cell-0", verdict=verdict, lasted_s=PEERS_S),
         replace(RECORD, admitted_at_ms=admitted_at_ms),
         others,
         BUDGET_MS + 30_000,
@@ -148,3 +148,11 @@ def test_a_cell_waits_for_its_turn_its_warm_up_and_the_budget(
     )
     assert (found is None) == (why is None)
     assert (found or "").startswith(why or "")
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAILING, Verdict.HUNG])
+def test_a_cell_that_is_sick_at_the_first_look_waits_for_what_the_others_show(verdict: Verdict) -> None:
+    """A cell without others has none to wait for."""
+    found = Assessment("cell-0", verdict=verdict, lasted_s=1.0)
+    assert "a dependency that they share" in (why_guarded(found, RECORD, [OTHER], BUDGET_MS, 60.0) or "")
+    assert why_guarded(found, RECORD, [], BUDGET_MS, 60.0) is None
