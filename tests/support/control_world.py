@@ -172,7 +172,8 @@ class ControlWorld(World):
         return await self.control.snapshot()
 
     def _note_stranger(self, cell: FakeCell, event: Event) -> None:
-        if self.cells.cells[self.map().cell_of(event.partition_key)] is not cell:
+        slot_map = self.control.contents.slot_map  # None after the registry has lost it: routers use what they know
+        if slot_map is not None and self.cells.cells[slot_map.cell_of(event.partition_key)] is not cell:
             self.strangers.append(event.event_id)
 
     def inversions(self) -> list[tuple[str, int, int]]:

@@ -35,6 +35,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "the leases": {"leases": {}},
     "the generations": {"generations": {}},
     "the routers": {"routers": {}},
+    "the map": {"slot_map": None},
     "cells, leases and generations": {"cells": {}, "leases": {}, "generations": {}},
 }
 
