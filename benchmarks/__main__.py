@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import detector_suite, drain, isolation, map_suite, parts, promises, tenant, whole_router
+from benchmarks import detector_suite, drain, isolation, map_suite, parts, promises, soak, tenant, whole_router
 from benchmarks.figures import write
 from benchmarks.processes import BenchError, kill_all
 from benchmarks.world import Options
@@ -26,6 +26,7 @@ SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]
     "isolation": ("one cell gets slow, then dies: throughput and p99 of the others", isolation.run),
     "tenant": ("one tenant sends ten times as much: goodput and p99 of the others", tenant.run),
     "drain": ("SIGTERM under full load: seconds, and what becomes of every message", drain.run),
+    "soak": ("faults of every kind, one after the other: what is lost, and p99 of the others", soak.run),
     "promises": ("instances crash, hang, get slow, fail: seconds to safe and to served again", promises.run),
 }
 MANY_RUNS: Final = {"detector": 200}  # suites whose default isn't 3 runs

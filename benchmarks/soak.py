@@ -1,0 +1,239 @@
+"""One part's fault stays its own: faults of every kind, one after the other, beside a steady load.
+
+Real processes run on MiniStack and Valkey: routers, two controllers, and two routers whose log nobody reads. The faults
+are aimed at one cell, at Redis, at the run directory and at the leader. What counts is the others: nothing lost or done
+twice, no key moved, no process ended that was not attacked, and their latency beside that of the quiet time before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from benchmarks.figures import p99
+from benchmarks.processes import BenchError
+from benchmarks.world import Options, pause
+from cell_worker.protocol import Fault, FaultKind, redis_key
+from router.core.models import Draft
+from tests.support.servers import free_port, ministack, valkey
+from tests.support.sick_system import SickSystem, now_ms
+from tests.support.system import System
+
+VICTIM: Final = "cell-0000"
+QUIET_S: Final = 60.0  # before the first fault, to compare with
+FAULT_S: Final = 8.0  # how long a fault lasts that has a length
+PAUSE_S: Final = 4.0  # between two faults
+GARBAGE: Final = (b"{", b"\xff", b'{"x":' + b"[" * 7000 + b"]" * 7000 + b"}", b'{"generation":9223372036854775807}')
+HASHES: Final = ("leases", "cells", "routers", "samples", "generations")
+P99_GOAL: Final = 1.2
+SETTINGS: Final = {
+    "CELLROUTER_SOURCE_POLLERS": "10",  # MiniStack looks for messages for a long poll only every 100 ms
+    "CELLROUTER_RETRY_QUARANTINE_S": "20",
+}
+
+
+class Soak:
+    """A system under load, and all that is done to hurt it."""
+
+    def __init__(self, world: SickSystem, redis: Redis) -> None:
+        self.world = world
+        self.number = 0  # of faults so far
+        self.sent_evil: set[str] = set()
+        self._redis = redis
+        self._run_folder = world.system.directory / "data" / "run"
+
+    async def garbage(self) -> None:
+        """Write what can't be read into the registry, as anybody can who reaches Redis."""
+        for value in GARBAGE:
+            for name in HASHES:
+                await self._redis.hset(redis_key(self.world.system.name, name), f"bad-{self.number}", value)
+
+    async def killer(self) -> None:
+        """Send an event that kills each instance that works on it."""
+        await self._send_evil("die")
+
+    async def hanger(self) -> None:
+        """Send an event that stops the whole process of each instance that works on it, and locks its store."""
+        await self._send_evil("hang")
+
+    async def crash(self) -> None:
+        """Kill the victim's instance."""
+        self.world.system.kill(VICTIM)
+
+    async def malformed(self) -> None:
+        """Let the victim's instance answer with garbage."""
+        await self.world.inject(VICTIM, Fault(FaultKind.GARBAGE, FAULT_S))
+
+    async def slow(self) -> None:
+        """Make the victim's instance slow."""
+        await self.world.inject(VICTIM, Fault(FaultKind.SLOW, FAULT_S, factor=5))
+
+    async def out_of_memory(self) -> None:
+        """Let Redis refuse writes because its memory is used up."""
+        await self._configure("maxmemory", "1")
+
+    async def no_replicas(self) -> None:
+        """Let Redis refuse writes because it has too few replicas."""
+        await self._configure("min-replicas-to-write", "1")
+
+    async def read_only(self) -> None:
+        """Let Redis refuse writes because it is a replica, as after a failover."""
+        await self._redis.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        await pause(FAULT_S)
+        await self._redis.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+
+    async def run_directory(self) -> None:
+        """Put what can't be read among the files that tell of running instances."""
+        (self._run_folder / f"backup-{self.number}.pid").mkdir()
+        (self._run_folder / f"cell-9999.{self.number}.pid").write_bytes(os.urandom(100))
+
+    def clear_run_directory(self) -> None:
+        """Take out again what can't be read."""
+        for path in self._run_folder.glob("backup-*.pid"):
+            path.rmdir()
+        for path in self._run_folder.glob("cell-9999.*"):
+            path.unlink()
+
+    async def leader_dies(self) -> None:
+        """Kill a controller and start another."""
+        system = self.world.system
+        system.leader.process.kill()
+        system.leader = await system.controller()
+
+    async def _send_evil(self, deed: str) -> None:
+        slot_map, system = await self.world.map(), self.world.system
+        names = (f"evil-{self.number}-{i}" for i in range(1000))
+        key = next(name for name in names if slot_map.cell_of(name) == VICTIM)
+        self.sent_evil.add(key)
+        body = json.dumps({"key": key, "do": deed, "event_id": key, "tenant": key})
+        await system.queue(system.source).send([Draft(body)])
+
+    async def _configure(self, name: str, value: str) -> None:
+        await self._redis.config_set(name, value)
+        await pause(FAULT_S)
+        await self._redis.config_set(name, "0")
+
+
+FAULTS: Final[tuple[Callable[[Soak], Awaitable[None]], ...]] = (
+    Soak.garbage,
+    Soak.killer,
+    Soak.out_of_memory,
+    Soak.run_directory,
+    Soak.crash,
+    Soak.no_replicas,
+    Soak.malformed,
+    Soak.leader_dies,
+    Soak.read_only,
+    Soak.hanger,
+    Soak.slow,
+)
+
+
+async def run(options: Options) -> dict[str, Any]:
+    """Hurt one system for `options.seconds`, print what became of it, and return the figures."""
+    os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true"}
+    with tempfile.TemporaryDirectory(prefix="cellrouter-soak-") as folder, valkey() as url, ministack() as endpoint:
+        world = SickSystem(System(url, endpoint, Path(folder), cells=max(options.cells, 3), fifo=False))
+        world.system.environ |= SETTINGS
+        async with Redis.from_url(url) as redis, world.open():
+            soak = Soak(world, redis)
+            try:
+                figures = await _hurt(soak, options.seconds)
+            except AssertionError as error:
+                raise BenchError(str(error)) from error
+            finally:
+                soak.clear_run_directory()
+    print("\n".join(f"{name:26} {value}" for name, value in figures.items()))
+    return figures
+
+
+async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
+    world = soak.world
+    spare, owners = await world.system.controller(), (await world.map()).owners
+    with _unheard(world.system.environ) as unheard:
+        spans: dict[str, list[tuple[int, int]]] = {}
+        quiet_ms = now_ms()
+        await pause(QUIET_S)
+        began_ms, before = now_ms(), await world.generations()
+        for fault in cycle(FAULTS):
+            if now_ms() - began_ms >= 1000 * seconds:
+                break
+            soak.number += 1
+            print(f"{(now_ms() - began_ms) / 1000:6.1f} s  {fault.__name__}", flush=True)
+            since_ms = now_ms()
+            await fault(soak)
+            await pause(PAUSE_S)
+            spans.setdefault(fault.__name__, []).append((since_ms, now_ms()))
+        ended_ms, after = now_ms(), await world.generations()
+        lost = await _not_done(world, list(world.system.sent))
+        roles = {"router": world.routers[0], "router 2": world.routers[1], "spare controller": spare}
+        roles["controller"] = world.system.leader
+        processes = {name: role.process for name, role in roles.items()} | unheard
+        ended = [name for name, process in processes.items() if process.poll() is not None]
+    quiet = _p99_of_others(world, [(quiet_ms, began_ms)])
+    hurt = _p99_of_others(world, [(began_ms, ended_ms)])
+    return {
+        "faults": soak.number,
+        "events": len(world.system.sent),
+        "lost": len(lost),
+        "done twice": sum(times > 1 for times in world.committed().values()),
+        "processes ended": ended or "none",
+        "keys moved": sum(a != b for a, b in zip(owners, (await world.map()).owners, strict=True)),
+        "victim's instances": after[VICTIM] - before[VICTIM],
+        "others' instances": sum(after[cell] - before[cell] for cell in before if cell != VICTIM),
+        "dead letters": len(await world.system.dead_letters()),
+        "evil events": len(soak.sent_evil),
+        "quiet p99, ms": quiet,
+        "others' p99, ms": hurt,
+        f"ratio (goal {P99_GOAL:g})": round(hurt / quiet, 3),
+        **{f"during {name}, ms": _p99_of_others(world, found) for name, found in spans.items()},
+    }
+
+
+@contextmanager
+def _unheard(environ: Mapping[str, str]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Run two more routers: nobody reads the log of one, and the pipe of the other's is broken."""
+    processes = {}
+    for name, broken in (("router with a full pipe", False), ("router with a broken pipe", True)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "router", "router"],
+            env={**environ, "CELLROUTER_API_PORT": str(free_port()), "CELLROUTER_LOG_LEVEL": "debug"},
+            stderr=subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        if broken:
+            process.stderr.close()
+        processes[name] = process
+    try:
+        yield processes
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+
+
+async def _not_done(world: SickSystem, names: list[str], limit_s: float = 240) -> set[str]:
+    """Wait until all these events are committed, for so long at most; returns those that are not."""
+    deadline_ms = now_ms() + 1000 * limit_s
+    while (missing := set(names) - world.committed().keys()) and now_ms() < deadline_ms:
+        await pause(1)
+    return missing
+
+
+def _p99_of_others(world: SickSystem, spans: list[tuple[int, int]]) -> float:
+    """Return the p99 latency in milliseconds of the other cells' events that were sent in these times."""
+    world.look()
+    sent_at_ms = world.system.sent_at_ms
+    done = {d["event"]: d["at_ms"] for d in reversed(world.deeds) if d["cell"] != VICTIM and d["event"] in sent_at_ms}
+    times = [(sent_at_ms[name], at_ms) for name, at_ms in done.items()]
+    return p99([at_ms - sent for sent, at_ms in times if any(since <= sent < until for since, until in spans)])
