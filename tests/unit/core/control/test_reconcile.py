@@ -30,6 +30,7 @@ from router.core.slot_map.slots import SlotMap, assign
 
 CELLS = ("cell-0000", "cell-0001", "cell-0002")
 TTL_MS = 2000
+HOUR = 3_600_000  # ms
 DESIRED = Desired(CELLS, can_launch=True, launch_timeout_s=10)
 
 
@@ -220,6 +221,19 @@ def test_launches_that_fail_are_backed_off() -> None:
         world.step()
     launches = [action for action in world.log if isinstance(action, Launch) and action.cell_id == "cell-0000"]
     assert 4 <= len(launches) <= 6
+
+
+def test_a_registrys_clock_that_is_set_back_delays_no_launch() -> None:
+    """What failed an hour ahead of now was no minute ago: the next launch is due, and one that hangs is given up."""
+    world = World()
+    for cell in CELLS:
+        world.do(CreateCell(cell))
+    failed = replace(world.cells["cell-0000"], launch_failures=1, launched_at_ms=world.now + HOUR)
+    world.cells["cell-0000"] = failed
+    launches = [action for action in reconcile(DESIRED, world.observed()) if isinstance(action, Launch)]
+    assert "cell-0000" in [launch.cell_id for launch in launches]
+    world.cells["cell-0000"] = replace(failed, launching=1, launched=1)
+    assert GiveUpLaunch("cell-0000", 1, "not ready after 10 s") in reconcile(DESIRED, world.observed())
 
 
 def test_where_others_start_the_workers_it_only_admits() -> None:
