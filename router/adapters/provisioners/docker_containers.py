@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ USER: Final = "10001:10001"  # the image's own user; repeated here so that no ot
 TMP_OPTIONS: Final = "rw,noexec,nosuid,nodev,size=64m"
 ENDED_STATES: Final = frozenset({"created", "exited", "dead", "removing"})
 """`created` too: a container is started right after it is created, so the start of this one failed."""
-MAX_WORDS: Final = 2000  # characters of a container's log that are shown when it ends
 _SIGNAL_BASE: Final = 128
 _MAX_DIGITS: Final = 16  # of a generation
 _LABEL: Final = "cellrouter."
@@ -172,11 +171,3 @@ def how_it_ended(inspected: Any) -> str:
     else:
         how = f"killed by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"exit code {code}"
     return f"{how} ({error})" if error else how
-
-
-def last_words(lines: Sequence[str]) -> str:
-    """Return the end of a log as a suffix to how the container ended: its last lines, at most MAX_WORDS characters."""
-    text = "".join(lines).strip()
-    if len(text) > MAX_WORDS:
-        text = text[-MAX_WORDS:].partition("\n")[2] or text[-MAX_WORDS:]
-    return f"; its last words:\n{text}" if text else ""
