@@ -142,12 +142,14 @@ def _bucket_may_send(queue_arn: str, bucket: str) -> str:
 
 
 async def _was_missing(look: _Call, make: _Call) -> bool:
-    """Make a resource unless `look` finds it, also where `look` can't tell; returns whether it surely was missing."""
+    """Make a resource that AWS says is missing; returns whether it was. Any other answer says nothing of that."""
     try:
         await look()
     except AWS_ERRORS as error:
+        if error_code(error) not in _MISSING:
+            raise ProvisionError(f"can't look up a cell's resources, so none is made: {error}") from error
         await _made(make())
-        return error_code(error) in _MISSING
+        return True
     return False
 
 
