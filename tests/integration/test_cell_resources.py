@@ -118,6 +118,23 @@ def test_a_look_up_that_aws_refuses_makes_nothing(aws_endpoint: str, code: str) 
     run(story())
 
 
+def test_cells_are_found_by_their_hold_queues(aws_endpoint: str) -> None:
+    """Of this environment alone, and by nothing but the name of a cell's hold queue."""
+
+    async def story() -> None:
+        async with aws(aws_endpoint) as has:
+            assert await has.resources().with_hold_queues() == set()
+            names = replace(has.names, environment=f"{has.names.environment}-2")
+            others = (names.hold_queue("cell-0000"), has.names.cell("cell-0001"), has.names.hold_queue("mine"))
+            for name in (has.names.hold_queue("cell-0007"), has.names.hold_queue("cell-0999"), *others):
+                await has.sqs.create_queue(QueueName=name)
+            assert await has.resources().with_hold_queues() == {"cell-0007", "cell-0999"}
+            with pytest.raises(ProvisionError, match=r"can't look for hold queues .*AccessDenied"):
+                await has.denying("list_").with_hold_queues()
+
+    run(story())
+
+
 def test_unreachable_aws_is_an_error() -> None:
     """When AWS does not answer, `ensure` raises ProvisionError."""
 

@@ -6,13 +6,15 @@ A resource is made where it is missing and never changed where it exists: in pro
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cell_worker.protocol import hold_queue_name, resource_name
 from router.adapters.aws.session import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
+from router.core.models import cell_ids
+from router.core.policy import MAX_CELLS
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
 _Call = Callable[[], Awaitable[Any]]
@@ -82,6 +84,16 @@ class AwsCellResources:
             ),
         }
         return [part for part, (look, make) in parts.items() if await _was_missing(look, make)]
+
+    async def with_hold_queues(self) -> Collection[str]:
+        """List the queues that begin as the cells' do, 1000 at most, and return the cells whose hold queue is there."""
+        cells = {self._names.hold_queue(cell_id): cell_id for cell_id in cell_ids(MAX_CELLS)}
+        try:
+            answer = await self._sqs.list_queues(QueueNamePrefix=self._names.cell(""))
+        except AWS_ERRORS as error:
+            raise ProvisionError(f"can't look for hold queues of cells that nobody remembers: {error}") from error
+        names = {url.rpartition("/")[2] for url in answer.get("QueueUrls", ())}
+        return {cells[name] for name in names & cells.keys()}
 
     async def _create_stream(self, name: str) -> None:
         await self._firehose.create_delivery_stream(

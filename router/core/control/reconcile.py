@@ -50,6 +50,9 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
     owners = observed.slot_map.cells() if observed.slot_map is not None else frozenset()
     unknown = sorted(owners - observed.cells.keys() - set(desired.cells))
     actions += map(CreateCell, unknown)  # the registry has lost these cells: what they own must be moved away in order
+    if observed.slot_map is not None:
+        forgotten = set(observed.hold_queues) - observed.cells.keys() - set(desired.cells) - owners
+        actions += map(Retire, sorted(forgotten))  # something may lie in their hold queues
     actions += _superfluous({*desired.cells, *owners}, observed)
     if not unknown and all(c in observed.cells and not observed.cells[c].retired for c in desired.cells):
         actions += map_steps(desired.cells, observed)

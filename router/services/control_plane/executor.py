@@ -97,7 +97,8 @@ class Executor:
             case Treat(cell_id, treatment):
                 await self._treat(tick, cell_id, treatment)
             case _:
-                await self._record(tick, _noted(action, tick.records[action.cell_id], tick.snapshot.now_ms))
+                record = tick.records.get(action.cell_id, CellRecord(action.cell_id))
+                await self._record(tick, _noted(action, record, tick.snapshot.now_ms))
 
     async def write(self, tick: Tick, change: Change, cell_id: str, action: str, why: Reason) -> None:
         """Write a change with its reason to the registry; the tick's records are up to date after that."""

@@ -261,6 +261,19 @@ def test_a_cell_that_only_the_map_knows_is_made_known_and_emptied_in_order() -> 
     assert ("cell-0003", 7) not in world.running
 
 
+def test_a_cell_that_only_its_hold_queue_tells_of_is_written_down_as_retired() -> None:
+    """Routers empty the hold queues of all cells that are written down. Before there is a map, nothing is done."""
+    world = World()
+    found = ("cell-0000", "cell-0007", "cell-0009")
+    assert [a for a in reconcile(DESIRED, replace(world.observed(), hold_queues=found)) if isinstance(a, Retire)] == []
+    for _ in range(8):
+        world.step()
+    actions = reconcile(DESIRED, replace(world.observed(), hold_queues=found))
+    assert actions == [Retire("cell-0007"), Retire("cell-0009")]
+    world.cells |= {cell: records.retired(CellRecord(cell)).record for cell in ("cell-0007", "cell-0009")}
+    assert reconcile(DESIRED, replace(world.observed(), hold_queues=found)) == []
+
+
 def test_an_instance_that_runs_without_our_knowledge_is_adopted_and_not_started_again() -> None:
     """Its generation is above all that the registry knows; one that never gets ready is given up and ended."""
     world = World(running={("cell-0000", 5), ("cell-0001", 3)}, hung={("cell-0001", 3)})
