@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from router.core.detection.samples import RouterSample
@@ -218,6 +218,10 @@ class CellResources(Protocol):
 
         Raises ProvisionError when one can't be made.
         """
+        ...
+
+    async def with_hold_queues(self) -> Collection[str]:
+        """List the cells that have a hold queue, whoever remembers them. Raises ProvisionError."""
         ...
 
 

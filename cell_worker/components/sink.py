@@ -1,13 +1,15 @@
 """Delivers emitted lines from the cell's outbox to its Firehose stream.
 
 Guarantee: no line is lost, since a line leaves the outbox only after Firehose has taken it. When the worker is killed
-between the two, the line arrives twice, byte for byte the same. Therefore lines carry ids.
+between the two, the line arrives twice, byte for byte the same. Therefore lines carry ids. While the outbox can't be
+written, as when the disk is full, nothing is delivered: what was delivered last must leave it first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -34,6 +36,13 @@ class SinkError(Exception):
     """Firehose did not take everything; the text says what it refused and why."""
 
 
+class _Delivered(NamedTuple):
+    """The lines of one batch by their numbers in the outbox: all up to the last one, but not the refused ones."""
+
+    last_seq: int
+    refused: Sequence[int]
+
+
 class FirehoseSink:
     """The sink of a cell that has a Firehose stream. It empties the outbox in the background."""
 
@@ -45,6 +54,7 @@ class FirehoseSink:
         self._log = structlog.get_logger("sink")
         self._client = AwsClient("firehose")
         self._putting = asyncio.Lock()
+        self._delivered: _Delivered | None = None  # what Firehose has taken and the store has not deleted yet
         self._failing_since: float | None = None
         self._why_failing: Reason | None = None
 
@@ -72,6 +82,7 @@ class FirehoseSink:
         Raises SinkError when any line of the batch was refused, one of AWS_ERRORS, or StoreError.
         """
         async with self._putting:  # a flush beside `run` would put the same lines again
+            await self._delete_delivered()
             batch = await self._store.outbox(MAX_PUT_LINES, MAX_PUT_BYTES)
             if not batch:
                 return False
@@ -80,7 +91,8 @@ class FirehoseSink:
             answer = await client.put_record_batch(DeliveryStreamName=self._stream, Records=records)
             errors = _errors(answer, len(batch))
             refused = [seq for (seq, _), error in zip(batch, errors, strict=True) if error]
-            await self._store.delete(batch[-1][0], keep=refused)
+            self._delivered = _Delivered(batch[-1][0], refused)
+            await self._delete_delivered()
         if refused:
             raise SinkError(f"{len(refused)} of {len(batch)} records were refused: {next(filter(None, errors))}")
         return True
@@ -103,6 +115,11 @@ class FirehoseSink:
     async def close(self) -> None:
         """Close the client with its connections."""
         await self._client.close()
+
+    async def _delete_delivered(self) -> None:
+        if self._delivered is not None:
+            await self._store.delete(self._delivered.last_seq, keep=self._delivered.refused)
+            self._delivered = None
 
     def _note_failure(self, error: Exception) -> None:
         self._why_failing = f"{type(error).__name__}: {error}"

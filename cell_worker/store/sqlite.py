@@ -39,6 +39,18 @@ CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, line B
 CREATE TABLE IF NOT EXISTS fence (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS instances (generation INTEGER PRIMARY KEY, writes INTEGER NOT NULL);
 """  # noqa: E501 - SQL reads best a table a line
+_READ_ALL: Final = """
+SELECT event_id, generation, at_ms FROM processed LIMIT 0;
+SELECT seq, line FROM outbox LIMIT 0;
+SELECT id, generation FROM fence LIMIT 0;
+SELECT generation, writes FROM instances LIMIT 0;
+"""
+"""Fails where a file has other tables of these names: else commits would fail, later and for ever."""
+_UNUSABLE: Final = {
+    *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB),
+}
+"""What SQLite says of a file that is damaged, no store of a cell, or not to be used: it takes a person to mend that."""
 
 
 class SqliteStore:
@@ -164,7 +176,7 @@ class SqliteStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, run)
         except (sqlite3.Error, OSError, RuntimeError) as error:  # RuntimeError: the thread has ended, after `close`
-            raise StoreError(f"the cell's store {self._path}: {error}") from error
+            raise StoreError(f"the cell's store {self._path}: {error}{_advice(error)}") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -174,10 +186,18 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")  # an acknowledged event must survive a power cut
         db.executescript(_SCHEMA)
+        db.executescript(_READ_ALL)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _advice(error: Exception) -> str:
+    """What to do about a file that can't be used; empty where the fault may pass by itself."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # the rest says only where in SQLite
+    lasts = code in _UNUSABLE or isinstance(error, PermissionError)
+    return ": docs/how-to/repair-a-store.md says how to mend it" if lasts else ""
 
 
 def _one(db: sqlite3.Connection, query: str, *values: object) -> int:

@@ -59,9 +59,13 @@ class SavedRouting:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(name).replace(self._path)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                Path(name).replace(self._path)
+            except OSError:
+                Path(name).unlink()  # a full disk must not get a file more with each try
+                raise
         except OSError as error:
             self._log.warning("the routing can't be saved", path=str(self._path), error=str(error))
 

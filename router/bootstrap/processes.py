@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from typing import Any
 
@@ -136,9 +136,18 @@ async def run_controller(settings: Settings) -> None:
             return scrape_targets(await registry.snapshot())
 
         app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
-        upkeep = Upkeep(config.owner, registry, resources, lambda: _led_by(controller), _CLOCK, observer)
+        upkeep = _upkeep(config.owner, registry, resources, controller, observer)
         work = run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
         await _run(stop, settings, app, work, fleet.run(), observer)
+
+
+def _upkeep(
+    who: str, registry: CellRegistry, resources: AwsCellResources, controller: Controller, observer: Observer
+) -> Upkeep:
+    def found(cells: Collection[str]) -> None:
+        controller.hold_queues = cells
+
+    return Upkeep(who, registry, resources, lambda: _led_by(controller), found, _CLOCK, observer)
 
 
 async def _run(

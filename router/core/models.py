@@ -20,6 +20,15 @@ Id = Annotated[str, msgspec.Meta(max_length=200)]
 """The name of a cell, an instance or a router. Decoders check its length; nothing else does."""
 
 
+def age_ms(at_ms: int, now_ms: int) -> int:
+    """Return how long ago something was by the registry's clock.
+
+    That clock may have been set back since. What lies ahead then counts as if it were as long ago: no wait lasts longer
+    than it should because of that.
+    """
+    return abs(now_ms - at_ms)
+
+
 class Outcome(StrEnum):
     """What became of one event in its cell."""
 

@@ -151,6 +151,30 @@ def test_a_flush_beside_the_sinks_own_work_puts_no_line_twice(make: Make) -> Non
     on(make, story)
 
 
+def test_lines_that_were_delivered_and_can_not_be_deleted_are_not_put_again(make: Make) -> None:
+    """Nothing at all is put before the store has deleted them; what was refused stays for the next try."""
+
+    async def story(store: Store) -> None:
+        sink, firehose = sink_of(store)
+        delete = store.delete
+
+        async def fail(last_seq: int, keep: Sequence[int] = ()) -> None:
+            raise StoreError("disk full")
+
+        await store.commit("a", [b"1", b"2", b"3"])
+        firehose.refuses = {b"2"}
+        store.delete = fail  # type: ignore[method-assign]
+        for _ in range(5):
+            with pytest.raises(StoreError, match="disk full"):
+                await sink.deliver()
+        assert (firehose.calls, firehose.taken) == (1, [b"1", b"3"])
+        store.delete, firehose.refuses = delete, set()  # type: ignore[method-assign]
+        await sink.flush()
+        assert firehose.taken == [b"1", b"3", b"2"]
+
+    on(make, story)
+
+
 def test_a_full_disk_does_not_end_a_worker_without_a_sink(tmp_path: Path) -> None:
     """Deleting lines needs room too. The sink logs the failure and tries again."""
 

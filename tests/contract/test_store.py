@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -231,14 +232,40 @@ def test_a_full_disk_writes_nothing_in_part_and_works_again_when_there_is_room(t
     run(main())
 
 
-def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
-    """The error is a StoreError that names the file."""
-    path = tmp_path / "store.db"
+def garbage(path: Path) -> None:
+    """Write what is no database."""
     path.write_bytes(b"this is no database at all, " * 100)
+
+
+def cut_off(path: Path) -> None:
+    """Write the first pages of a database."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000))")
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def foreign(path: Path) -> None:
+    """Write a database that has a table with a name of the store's."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE outbox (note TEXT)")
+
+
+def directory(path: Path) -> None:
+    """Put something in the place of the file that can't be opened."""
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [garbage, cut_off, foreign, directory])
+def test_a_file_that_can_not_be_used_is_named_with_the_page_that_helps(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    """The store says so when it is opened, and not with every commit afterwards."""
+    path = tmp_path / "store.db"
+    spoil(path)
 
     async def main() -> None:
         store = SqliteStore(path)
-        with pytest.raises(StoreError, match=str(path)):
+        with pytest.raises(StoreError, match=f"{path}: .*repair-a-store.md"):
             await store.open(1)
         await store.close()
 

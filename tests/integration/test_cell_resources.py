@@ -37,9 +37,9 @@ class Aws:
         """Return resources that use these clients."""
         return AwsCellResources(self.names, self.sqs, self.s3, self.firehose, region="us-east-1", firehose_role=ROLE)
 
-    def denying(self, *calls: str) -> AwsCellResources:
+    def denying(self, *calls: str, code: str = "AccessDenied") -> AwsCellResources:
         """Return resources for which AWS denies the calls that begin with these words."""
-        sqs, s3, firehose = (Denying(client, *calls) for client in (self.sqs, self.s3, self.firehose))
+        sqs, s3, firehose = (Denying(client, code, *calls) for client in (self.sqs, self.s3, self.firehose))
         return replace(self, sqs=sqs, s3=s3, firehose=firehose).resources()
 
     async def delete_queue(self) -> None:
@@ -51,15 +51,16 @@ class Aws:
 class Denying:
     """An AWS client without permission for some calls."""
 
-    def __init__(self, client: Any, *denied: str) -> None:
+    def __init__(self, client: Any, code: str, *denied: str) -> None:
         self._client = client
+        self._code = code
         self._denied = denied  # how the names of the denied calls begin
 
     def __getattr__(self, name: str) -> Any:
         return self._deny if name.startswith(self._denied) else getattr(self._client, name)
 
     async def _deny(self, **parameters: Any) -> None:
-        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "call")
+        raise ClientError({"Error": {"Code": self._code, "Message": "no"}}, "call")
 
 
 @asynccontextmanager
@@ -104,13 +105,32 @@ def test_read_permission_is_enough_when_everything_exists(aws_endpoint: str) -> 
     run(story())
 
 
-def test_without_read_permission_resources_are_created_but_not_reported(aws_endpoint: str) -> None:
-    """Without reading, nobody knows whether a resource was missing before."""
+@pytest.mark.parametrize("code", ["AccessDenied", "ThrottlingException", "InternalError"])
+def test_a_look_up_that_aws_refuses_makes_nothing(aws_endpoint: str, code: str) -> None:
+    """It doesn't say that the resource is missing. The reason has what AWS said."""
 
     async def story() -> None:
         async with aws(aws_endpoint) as has:
-            assert await has.denying("get_", "head_", "describe_").ensure(CELL) == []
-            assert await has.resources().ensure(CELL) == []
+            with pytest.raises(ProvisionError, match=f"can't look up .*{code}"):
+                await has.denying("get_", "head_", "describe_", code=code).ensure(CELL)
+            assert await has.resources().ensure(CELL) == ["hold queue", "bucket", "stream"]
+
+    run(story())
+
+
+def test_cells_are_found_by_their_hold_queues(aws_endpoint: str) -> None:
+    """Of this environment alone, and by nothing but the name of a cell's hold queue."""
+
+    async def story() -> None:
+        async with aws(aws_endpoint) as has:
+            assert await has.resources().with_hold_queues() == set()
+            names = replace(has.names, environment=f"{has.names.environment}-2")
+            others = (names.hold_queue("cell-0000"), has.names.cell("cell-0001"), has.names.hold_queue("mine"))
+            for name in (has.names.hold_queue("cell-0007"), has.names.hold_queue("cell-0999"), *others):
+                await has.sqs.create_queue(QueueName=name)
+            assert await has.resources().with_hold_queues() == {"cell-0007", "cell-0999"}
+            with pytest.raises(ProvisionError, match=r"can't look for hold queues .*AccessDenied"):
+                await has.denying("list_").with_hold_queues()
 
     run(story())
 
@@ -120,7 +140,7 @@ def test_unreachable_aws_is_an_error() -> None:
 
     async def story() -> None:
         async with aws(f"http://127.0.0.1:{free_port()}") as has:
-            with pytest.raises(ProvisionError, match="can't make"):
+            with pytest.raises(ProvisionError, match="can't look up"):
                 await has.resources().ensure(CELL)
 
     run(story())

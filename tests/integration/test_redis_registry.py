@@ -139,6 +139,9 @@ class NoResources:
     async def ensure(self, cell_id: str) -> Sequence[str]:
         return ()
 
+    async def with_hold_queues(self) -> Sequence[str]:
+        return ()
+
 
 async def well(cell: CellRecord, snapshot: Snapshot, within_s: float) -> str | None:
     """A canary that always succeeds."""

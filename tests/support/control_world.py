@@ -90,6 +90,7 @@ class ControlWorld(World):
         self.first = cells
         self.warm_up_s = 60.0
         self.control = MemoryRegistry(self.clock)
+        self.controllers: list[Controller] = []
         self.machines = Machines(self)
         self.instances = Instances()
         self.strangers: list[str] = []  # events that had their effect in a cell that their key did not belong to then
@@ -101,6 +102,10 @@ class ControlWorld(World):
         """The CellResources port: nothing is ever missing."""
         return ()
 
+    async def with_hold_queues(self) -> Sequence[str]:
+        """List the cells in whose hold queues something lies."""
+        return [cell_id for cell_id, queue in self.holds.items() if len(queue)]
+
     def controller(self, name: str) -> Process:
         """Start a controller under this name."""
         wire: Any = Wire(self.control)
@@ -109,6 +114,7 @@ class ControlWorld(World):
         )
         canary = canary_through(self.cells, Unforeseen(self.notes, self.clock))
         made = Controller(config, wire, self.machines, self, canary, self.instances, self.clock, self.notes)
+        self.controllers.append(made)
         return Process(asyncio.create_task(made.run()), wire)
 
     def routing_process(self, name: str) -> Process:

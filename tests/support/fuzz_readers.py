@@ -153,7 +153,7 @@ def _refusal(raw: bytes) -> object:
 def _lease(raw: bytes) -> object:
     told: list[object] = []
     reader = LeaseReader("live", SECRET, [], told.append)
-    leases = reader.read(0, {f"{CELL}/1": raw})
+    leases = reader.read(0, 0, {f"{CELL}/1": raw})
     assert not leases
     assert len(told) == 1
     return told

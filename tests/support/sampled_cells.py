@@ -33,7 +33,7 @@ class Fleet:
     def __post_init__(self) -> None:
         names = [f"cell-{number}" for number in range(self.cells)]
         self.generations = self.generations or dict.fromkeys(names, 1)
-        self.detector.admitted(self.generations)
+        self.detector.admitted(self.generations, self.cells)
 
     def sample(self, cell_id: str, events: int = 1) -> CellSample:
         """Return the sample of one second of a cell in which each tenant had so many events."""

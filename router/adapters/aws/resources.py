@@ -6,13 +6,15 @@ A resource is made where it is missing and never changed where it exists: in pro
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cell_worker.protocol import hold_queue_name, resource_name
 from router.adapters.aws.session import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
+from router.core.models import cell_ids
+from router.core.policy import MAX_CELLS
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
 _Call = Callable[[], Awaitable[Any]]
@@ -83,6 +85,16 @@ class AwsCellResources:
         }
         return [part for part, (look, make) in parts.items() if await _was_missing(look, make)]
 
+    async def with_hold_queues(self) -> Collection[str]:
+        """List the queues that begin as the cells' do, 1000 at most, and return the cells whose hold queue is there."""
+        cells = {self._names.hold_queue(cell_id): cell_id for cell_id in cell_ids(MAX_CELLS)}
+        try:
+            answer = await self._sqs.list_queues(QueueNamePrefix=self._names.cell(""))
+        except AWS_ERRORS as error:
+            raise ProvisionError(f"can't look for hold queues of cells that nobody remembers: {error}") from error
+        names = {url.rpartition("/")[2] for url in answer.get("QueueUrls", ())}
+        return {cells[name] for name in names & cells.keys()}
+
     async def _create_stream(self, name: str) -> None:
         await self._firehose.create_delivery_stream(
             DeliveryStreamName=name,
@@ -142,12 +154,14 @@ def _bucket_may_send(queue_arn: str, bucket: str) -> str:
 
 
 async def _was_missing(look: _Call, make: _Call) -> bool:
-    """Make a resource unless `look` finds it, also where `look` can't tell; returns whether it surely was missing."""
+    """Make a resource that AWS says is missing; returns whether it was. Any other answer says nothing of that."""
     try:
         await look()
     except AWS_ERRORS as error:
+        if error_code(error) not in _MISSING:
+            raise ProvisionError(f"can't look up a cell's resources, so none is made: {error}") from error
         await _made(make())
-        return error_code(error) in _MISSING
+        return True
     return False
 
 

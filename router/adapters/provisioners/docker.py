@@ -28,15 +28,14 @@ from router.adapters.provisioners.docker_containers import (
     how_it_ended,
     is_ours,
     key_of,
-    last_words,
     volume_config,
 )
+from router.adapters.provisioners.last_words import LAST_LINES, last_words
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView
 
 CALL_TIMEOUT_S: Final = 5.0
 LAUNCH_TIMEOUT_S: Final = 20.0  # a busy engine takes seconds to start a container
-LAST_LINES: Final = 20
 _KEEP_ENDED: Final = 100  # how many ended instances observe() still lists
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError, HttpProcessingError)
 """What aiodocker raises when an answer is no JSON, is nested too deeply or has another shape than it expects."""

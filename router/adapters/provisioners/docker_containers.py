@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,10 +13,14 @@ PORT: Final = 8080
 DATA_DIR: Final = "/var/lib/cellrouter"
 USER: Final = "10001:10001"  # the image's own user; repeated here so that no other image runs as root
 TMP_OPTIONS: Final = "rw,noexec,nosuid,nodev,size=64m"
-ENDED_STATES: Final = frozenset({"created", "exited", "dead", "removing"})
-"""`created` too: a container is started right after it is created, so the start of this one failed."""
-MAX_WORDS: Final = 2000  # characters of a container's log that are shown when it ends
+_NEVER_STARTED: Final = frozenset({"created", "configured", "initialized"})  # the last two are Podman's
+"""A container is started right after it is created, so the start of one that is found in such a state has failed."""
+ENDED_STATES: Final = _NEVER_STARTED | {"exited", "stopped", "dead", "removing"}
+"""`stopped` is Podman's. A container in a state that is not listed here counts as running, and its lease shows whether
+it is well: what counts as ended is removed, and nobody may remove a healthy instance for a word."""
 _SIGNAL_BASE: Final = 128
+_KILLED: Final = _SIGNAL_BASE + 9
+_NO_MEMORY: Final = "out of memory (docker.memory_mb)"
 _MAX_DIGITS: Final = 16  # of a generation
 _LABEL: Final = "cellrouter."
 
@@ -165,18 +169,12 @@ def how_it_ended(inspected: Any) -> str:
     except (ValueError, RecursionError):
         return "ended; the engine's answer can't be read"
     code, error = state.ExitCode, state.Error
-    if state.Status == "created":
+    if state.Status in _NEVER_STARTED:
         how = "was never started"
-    elif state.OOMKilled:
-        how = "killed: out of memory (docker.memory_mb)"
+    elif state.OOMKilled and code == _KILLED:
+        how = f"killed: {_NO_MEMORY}"
     else:
         how = f"killed by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"exit code {code}"
+        if state.OOMKilled:  # the engine sets it also when it has killed a process that the worker had started
+            how = f"{how}; a process beside the worker was killed: {_NO_MEMORY}"
     return f"{how} ({error})" if error else how
-
-
-def last_words(lines: Sequence[str]) -> str:
-    """Return the end of a log as a suffix to how the container ended: its last lines, at most MAX_WORDS characters."""
-    text = "".join(lines).strip()
-    if len(text) > MAX_WORDS:
-        text = text[-MAX_WORDS:].partition("\n")[2] or text[-MAX_WORDS:]
-    return f"; its last words:\n{text}" if text else ""

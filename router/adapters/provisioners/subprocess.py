@@ -2,7 +2,8 @@
 
 Workers end with their controller when that is asked to stop. When it crashes they go on, and the next controller adopts
 them by their process id files. A process writes that file before it becomes the worker, so that no worker runs without
-one, whenever its controller dies.
+one, whenever its controller dies. What a worker writes to standard error goes to a log file, whose end is read when the
+worker has ended.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 import psutil
 
 from cell_worker.strict_reader import StrictReader, Unreadable
+from router.adapters.provisioners.last_words import last_words_of_file
 from router.core.errors import ProvisionError
 from router.core.models import Id, InstanceView, Whole
 from router.ports import Clock
@@ -70,9 +72,8 @@ class SubprocessProvisioner:
         environment = {**self._config.environment, **self._names(cell_id, generation)}
         worker = (sys.executable, "-m", "cell_worker")
         command = ["/bin/sh", "-c", _NOTE_AND_BECOME, str(self._pid_path(cell_id, generation)), *worker]
-        log_path = self._config.run_dir / f"{cell_id}.g{generation}.log"
         try:
-            with log_path.open("ab") as log:
+            with self._log_path(cell_id, generation).open("ab") as log:
                 child = psutil.Popen(command, env=environment, stdin=DEVNULL, stdout=log, stderr=log)
         except (OSError, psutil.Error) as error:
             raise ProvisionError(f"{cell_id} generation {generation} can't be started: {error}") from error
@@ -90,7 +91,7 @@ class SubprocessProvisioner:
         self._adopt()
         for key, process in list(self._running.items()):
             if (ended := _how_it_ended(process)) is not None:
-                self._forget(key, ended)
+                self._forget(key, ended + last_words_of_file(self._log_path(*key)))
         running = [InstanceView(*key, running=True, detail=f"pid {p.pid}") for key, p in self._running.items()]
         return running + [InstanceView(*key, running=False, detail=how) for key, how in self._ended.items()]
 
@@ -161,6 +162,9 @@ class SubprocessProvisioner:
 
     def _pid_path(self, cell_id: str, generation: int) -> Path:
         return self._config.run_dir / f"{cell_id}.g{generation}.pid"
+
+    def _log_path(self, cell_id: str, generation: int) -> Path:
+        return self._config.run_dir / f"{cell_id}.g{generation}.log"
 
 
 def _how_it_ended(process: psutil.Process) -> str | None:

@@ -2,7 +2,7 @@
 
 A lease is trusted only when all of this holds: it is signed with the environment's secret, for this environment and for
 the field where it lies; its address is in the cells' networks; and its heartbeat is newer than the last one. A lease
-that somebody puts back or keeps alive from outside stops counting as live after MAX_AGE_MS.
+that somebody puts back or keeps alive from outside stops counting as live after LONGEST_MS.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import Final
 
 from cell_worker import protocol
 from cell_worker.strict_reader import StrictReader, Unreadable
+from router.adapters.redis.lifetimes import Lifetimes
 from router.core.models import LeaseView
 from router.core.telemetry import LeaseRefusal, LeaseRefused
-
-MAX_AGE_MS: Final = 60_000  # without a new heartbeat: the longest `cells.lease_ttl_s`
 
 Network = IPv4Network | IPv6Network
 
@@ -39,9 +38,8 @@ class _TrustedLease:
 
     record: protocol.InstanceRecord
     lease: protocol.Lease
-    read_at_ms: int
 
-    def view(self, now_ms: int) -> LeaseView:
+    def view(self, left_ms: int) -> LeaseView:
         record, lease = self.record, self.lease
         return LeaseView(
             cell_id=record.cell_id,
@@ -50,8 +48,8 @@ class _TrustedLease:
             address=record.address,
             concurrency=record.concurrency,
             ready=lease.ready,
-            live=lease.expires_at_ms > now_ms and now_ms - self.read_at_ms <= MAX_AGE_MS,
-            ended_ms=max(0, now_ms - lease.expires_at_ms),
+            live=left_ms > 0,
+            ended_ms=max(0, -left_ms),
             fenced=lease.fenced,
             zone=record.zone,
             region=record.region,
@@ -70,20 +68,26 @@ class LeaseReader:
         self._tell = tell
         self._values: dict[str, bytes] = {}
         self._trusted: dict[str, _TrustedLease] = {}
+        self._lifetimes = Lifetimes()
 
-    def read(self, now_ms: int, values: Mapping[str, bytes]) -> tuple[LeaseView, ...]:
-        """Return the trusted leases among `values` (field → JSON), live or not; `now_ms` is Redis' time."""
+    def read(self, now_ms: int, own_ms: int, values: Mapping[str, bytes]) -> tuple[LeaseView, ...]:
+        """Return the trusted leases among `values` (field → JSON), live or not.
+
+        `now_ms` is Redis' time, and `own_ms` that of a clock which never jumps.
+        """
         for field, value in values.items():
             if self._values.get(field) != value:
                 try:
-                    self._trusted[field] = self._checked(field, value, now_ms)
+                    self._trusted[field] = self._checked(field, value)
                 except _LeaseRefusedError as refused:
                     self._tell(LeaseRefused(field, refused.reason))
         self._values = dict(values)
         self._trusted = {field: found for field, found in self._trusted.items() if field in values}
-        return tuple(found.view(now_ms) for found in self._trusted.values())
+        ends = {name: (found.lease.proof, found.lease.expires_at_ms) for name, found in self._trusted.items()}
+        left = self._lifetimes.left(now_ms, own_ms, ends)
+        return tuple(found.view(left[name]) for name, found in self._trusted.items())
 
-    def _checked(self, field: str, value: bytes, now_ms: int) -> _TrustedLease:
+    def _checked(self, field: str, value: bytes) -> _TrustedLease:
         lease = _lease.read(value)
         if isinstance(lease, Unreadable):
             raise _LeaseRefusedError(LeaseRefusal.GARBAGE)
@@ -93,7 +97,7 @@ class LeaseReader:
             raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
         if before and before.record.instance_id == record.instance_id and lease.beat <= before.lease.beat:
             raise _LeaseRefusedError(LeaseRefusal.REPLAYED)
-        return _TrustedLease(record, lease, now_ms)
+        return _TrustedLease(record, lease)
 
     def _record(self, field: str, lease: protocol.Lease) -> protocol.InstanceRecord:
         record = protocol.verify_record(lease.record, self._secret)

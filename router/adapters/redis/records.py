@@ -10,7 +10,7 @@ import msgspec
 
 from cell_worker.strict_reader import StrictReader
 from router.core.detection.samples import RouterSample, why_impossible
-from router.core.models import MAX_WHOLE, CellRecord, RouterReport, RouterView, Traffic, Whole
+from router.core.models import MAX_WHOLE, CellRecord, RouterReport, Traffic, Whole
 from router.core.policy import Policy, Ruling, to_blob
 from router.core.registry import AuditEntry, Change, Condition, PolicyVersion, Proposal
 from router.core.slot_map.slots import SlotMap, WireMap
@@ -99,11 +99,6 @@ def sample_of(_: str, wire: WireSample) -> RouterSample:
     if (why := why_impossible(wire.said)) is not None:
         raise ValueError(why)
     return wire.said
-
-
-def router_view(now_ms: int) -> Callable[[str, WireRouter], RouterView]:
-    """Judge routers' reports by the server's time: whether each is live."""
-    return lambda _, wire: RouterView(wire.report, wire.expires_at_ms > now_ms)
 
 
 def with_version(version: bytes) -> Callable[[str, Policy], Policy]:

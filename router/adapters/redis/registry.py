@@ -21,10 +21,11 @@ from cell_worker import protocol
 from router.adapters.redis import records, scripts
 from router.adapters.redis.entries import EntryReader, as_read, name_of
 from router.adapters.redis.lease_reader import LeaseReader, Network
+from router.adapters.redis.lifetimes import Lifetimes
 from router.adapters.redis.notifications import Notifications
 from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
-from router.core.models import RouterReport, Traffic
+from router.core.models import RouterReport, RouterView, Traffic
 from router.core.policy import Policy, Ruling, to_blob
 from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
 from router.core.slot_map.slots import SlotMap
@@ -88,6 +89,7 @@ class RedisRegistry:
         self._knew_policy = False
         self._entries = EntryReader(tell)
         self._leases = LeaseReader(environment, secret, networks, tell)
+        self._lifetimes = Lifetimes()  # of routers' reports
         self._notifications = Notifications(redis, self._key["changes"])
         self._scripts = {name: redis.register_script(text) for name, text in _SCRIPTS.items()}
 
@@ -232,17 +234,18 @@ class RedisRegistry:
         elif self._slot_map is None or epoch != b"%d" % self._slot_map.epoch:
             self._slot_map = self._entries.read_one(records.SLOT_MAP, "map", blob, records.map_of)
         self._take_policy(version, policy)
-        now_ms = int(now)
+        now_ms, own_ms = int(now), round(self._clock.monotonic() * 1000)
+        reports = self._entries.read(records.ROUTER, records.pairs(routers), as_read)
+        ends = {name: (wire.expires_at_ms, wire.expires_at_ms) for name, wire in reports.items()}
+        left = self._lifetimes.left(now_ms, own_ms, ends)
         return Snapshot(
             now_ms=now_ms,
             slot_map=self._slot_map,
             cells=self._entries.read(records.CELL, records.pairs(cells), records.cell_of),
-            leases=self._leases.read(now_ms, {name_of(field): value for field, value in records.pairs(leases)}),
+            leases=self._leases.read(now_ms, own_ms, {name_of(field): value for field, value in records.pairs(leases)}),
             leader=name_of(leader),
             policy=self._policy,
-            routers=tuple(
-                self._entries.read(records.ROUTER, records.pairs(routers), records.router_view(now_ms)).values()
-            ),
+            routers=tuple(RouterView(wire.report, live=left[name] > 0) for name, wire in reports.items()),
         )
 
     def _take_policy(self, version: bytes, blob: bytes) -> None:

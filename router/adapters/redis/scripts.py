@@ -1,6 +1,7 @@
 """The registry's Lua scripts. Each runs as one step: Redis runs nothing else in between.
 
-The scripts that only a leader may run compare its epoch first. Redis' own clock decides what has expired.
+The scripts that only a leader may run compare its epoch first. Redis' own clock decides whether a lead has ended. That
+clock may be set back, as when a replica on another machine takes over: then what lies ahead of it must not last.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from cell_worker.redis_client import NEXT_GENERATION as _NEXT_GENERATION
 from cell_worker.redis_client import NOW as _NOW
 from cell_worker.redis_client import READ as _READ
 
-# KEYS: leader. ARGV: owner, time to live in ms, hint. Returns the epoch, or nothing while another owner leads.
+# KEYS: leader. ARGV: owner, time to live in ms, hint. Returns the epoch, or nothing while another owner leads. No lead
+# that another waits for lasts longer than the time to live, so the clock set back keeps a dead leader's no longer.
 LEAD: Final = (
     _NOW
     + _READ
@@ -19,7 +21,11 @@ LEAD: Final = (
 local owner, expires, stored = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms', 'epoch'))
 local epoch = whole(stored)
 local live = owner and whole(expires) > now
-if live and owner ~= ARGV[1] then return false end
+if live and owner ~= ARGV[1] then
+  local latest = now + ARGV[2]
+  if whole(expires) > latest then redis.call('HSET', KEYS[1], 'expires_at_ms', string.format('%.0f', latest)) end
+  return false
+end
 if not live or epoch <= tonumber(ARGV[3]) - 1 then
   epoch = math.max(epoch + 1, now, tonumber(ARGV[3]) + 1)
 end
@@ -114,7 +120,7 @@ redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'map', ARGV[2], 'policy', ARGV[3])
 PETITIONS: Final = "return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}"
 
 # KEYS: traffic or samples. ARGV: router, what it has seen as JSON, ms.
-# Removes what routers said that have said nothing since, for so many ms.
+# Removes what routers said that have said nothing since, for so many ms, or that said it in the future.
 NOTE: Final = (
     _NOW
     + _READ
@@ -122,7 +128,8 @@ NOTE: Final = (
 redis.call('HSET', KEYS[1], ARGV[1], '{"at_ms":' .. string.format('%.0f', now) .. ',"said":' .. ARGV[2] .. '}')
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  if whole(string.match(all[i + 1], '^{"at_ms":(%d+)')) < now - ARGV[3] then redis.call('HDEL', KEYS[1], all[i]) end
+  local at = whole(string.match(all[i + 1], '^{"at_ms":(%d+)'))
+  if at < now - ARGV[3] or at > now then redis.call('HDEL', KEYS[1], all[i]) end
 end
 """
 )
@@ -134,7 +141,8 @@ SAMPLES: Final = (
     + """
 local all, found = redis.call('HGETALL', KEYS[1]), {}
 for i = 1, #all, 2 do
-  if whole(string.match(all[i + 1], '^{"at_ms":(%d+)')) >= now - ARGV[1] then
+  local at = whole(string.match(all[i + 1], '^{"at_ms":(%d+)'))
+  if at >= now - ARGV[1] and at <= now then
     found[#found + 1] = all[i]
     found[#found + 1] = all[i + 1]
   end

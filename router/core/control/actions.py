@@ -76,7 +76,10 @@ class Treat:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Take a cell out of service that owns no slots and no keys any more; its instances are ended after that."""
+    """Take a cell out of service that owns no slots and no keys any more; its instances are ended after that.
+
+    A cell that the registry has forgotten is written down as retired: so routers empty its hold queue.
+    """
 
     cell_id: str
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from router.core.control.records import ON_THE_LADDER, Transition, made_anew
 from router.core.detection.assessment import SICK, Assessment, Verdict
-from router.core.models import NO_TREATMENT, CellRecord, ComponentView, Reason, Rung, Treatment
+from router.core.models import NO_TREATMENT, CellRecord, ComponentView, Reason, Rung, Treatment, age_ms
 
 RUNG_MS: Final[Mapping[Rung, int]] = {
     Rung.MENDING: 10_000,  # a restarted component shows within two windows whether it helped
@@ -168,7 +168,7 @@ def _is_over(given: Circumstances, treatment: Treatment) -> bool:
 
 def _first(given: Circumstances) -> Treatment | None:
     if _is_again(given):
-        minutes = (given.now_ms - given.record.replaced_at_ms) // 60_000
+        minutes = age_ms(given.record.replaced_at_ms, given.now_ms) // 60_000
         return _begun(given, Rung.GIVEN_UP, f"{minutes} min after a replacement: it is not the instance")
     if given.why_guarded is not None:
         return _guarded(given, given.why_guarded, eject=True)
@@ -179,7 +179,7 @@ def _next(given: Circumstances, treatment: Treatment) -> Treatment | None:
     """What follows on a rung whose time is up."""
     if treatment.rung is Rung.REPLACING:
         return _after_launches(given, treatment)
-    if given.now_ms - treatment.since_ms < RUNG_MS[treatment.rung]:
+    if age_ms(treatment.since_ms, given.now_ms) < RUNG_MS[treatment.rung]:
         return None
     match treatment.rung:
         case Rung.MENDING:
@@ -198,7 +198,7 @@ def _after_launches(given: Circumstances, treatment: Treatment) -> Treatment | N
     if failures >= 2 * LAUNCHES:
         return _begun(given, Rung.GIVEN_UP, f"{failures} launches in a row have failed")
     reprovisioned_at_ms = given.record.reprovisioned_at_ms
-    lately = reprovisioned_at_ms and given.now_ms - reprovisioned_at_ms < AGAIN_MS
+    lately = reprovisioned_at_ms and age_ms(reprovisioned_at_ms, given.now_ms) < AGAIN_MS
     if failures >= LAUNCHES and not lately:
         return _moved(treatment, Rung.REPROVISIONING, given.now_ms)
     return None
@@ -206,7 +206,7 @@ def _after_launches(given: Circumstances, treatment: Treatment) -> Treatment | N
 
 def _is_again(given: Circumstances) -> bool:
     replaced_at_ms = given.record.replaced_at_ms
-    return bool(replaced_at_ms) and given.now_ms - replaced_at_ms < AGAIN_MS
+    return bool(replaced_at_ms) and age_ms(replaced_at_ms, given.now_ms) < AGAIN_MS
 
 
 def _begun(given: Circumstances, rung: Rung, why: Reason | None = None) -> Treatment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -57,6 +57,7 @@ class Observed:
     routers: tuple[RouterView, ...] = ()
     may_found: bool = True  # nobody remembers an older map, so the first one may be made
     health: Mapping[str, Health] = field(default_factory=dict)  # by cell; a cell that nothing is known of is missing
+    hold_queues: Collection[str] = ()  # the cells that have one, as last looked for; also those that nobody remembers
     why_blind: Reason | None = None  # why what is measured can't be trusted
     rested: bool = True  # the last move ended long enough ago to show whether its cells are well
 

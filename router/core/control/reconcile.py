@@ -25,7 +25,7 @@ from router.core.control.moves import MAX_FAILURES, left, map_steps
 from router.core.control.observed import Desired, Observed
 from router.core.control.treatment import treatments
 from router.core.lanes.backoff import backoff
-from router.core.models import CellRecord, CellState, LeaseView, Reason, Rung
+from router.core.models import CellRecord, CellState, LeaseView, Reason, Rung, age_ms
 from router.core.policy import NO_POLICY, Order, Policy
 
 FIRST_BACKOFF_MS: Final = 2_000
@@ -50,6 +50,9 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
     owners = observed.slot_map.cells() if observed.slot_map is not None else frozenset()
     unknown = sorted(owners - observed.cells.keys() - set(desired.cells))
     actions += map(CreateCell, unknown)  # the registry has lost these cells: what they own must be moved away in order
+    if observed.slot_map is not None:
+        forgotten = set(observed.hold_queues) - observed.cells.keys() - set(desired.cells) - owners
+        actions += map(Retire, sorted(forgotten))  # something may lie in their hold queues
     actions += _superfluous({*desired.cells, *owners}, observed)
     if not unknown and all(c in observed.cells and not observed.cells[c].retired for c in desired.cells):
         actions += map_steps(desired.cells, observed)
@@ -173,7 +176,7 @@ def _why_launch_failed(desired: Desired, observed: Observed, record: CellRecord)
         return f"exited before it was ready: {instance.detail}"
     if record.candidate_failures >= MAX_FAILURES:
         return f"{record.candidate_failures} canaries in a row got no good answer"
-    if observed.now_ms - record.launched_at_ms > desired.launch_timeout_s * 1000:
+    if age_ms(record.launched_at_ms, observed.now_ms) > desired.launch_timeout_s * 1000:
         lease = observed.lease(record.cell_id, record.launching)
         missing = "verified by a canary" if lease is not None and lease.live and lease.ready else "ready"
         return f"not {missing} after {desired.launch_timeout_s:g} s"
@@ -185,7 +188,7 @@ def _backed_off(observed: Observed, record: CellRecord) -> bool:
     if not record.launch_failures:
         return True
     wait_ms = backoff(FIRST_BACKOFF_MS, MAX_BACKOFF_MS, record.launch_failures)
-    return observed.now_ms - record.launched_at_ms >= wait_ms
+    return age_ms(record.launched_at_ms, observed.now_ms) >= wait_ms
 
 
 def _superfluous(cells: Collection[str], observed: Observed) -> Iterator[Action]:

@@ -36,10 +36,15 @@ class Detector:
         self._cells: dict[str, InstanceHistory] = {}
         self._baselines: dict[str, Baseline] = {}  # of cells without an instance
         self._assessed_at: float | None = None
+        self._count = 0  # of cells, also of those without an instance
         self._numbers: dict[str, int] = {}  # router → the number of its last interval
 
-    def admitted(self, generations: Mapping[str, int]) -> None:
-        """Set which cells there are and which generation of each has the traffic; forget all other generations."""
+    def admitted(self, generations: Mapping[str, int], cells: int = 0) -> None:
+        """Set which cells serve and which generation of each has the traffic; forget all other generations.
+
+        `cells` is how many there are, if some of them serve nothing now.
+        """
+        self._count = max(cells, len(generations))
         for cell_id, history in list(self._cells.items()):
             if generations.get(cell_id) != history.generation:
                 self._baselines[cell_id] = self._cells.pop(cell_id).baseline
@@ -97,9 +102,12 @@ class Detector:
         others = PeerEstimates(estimates.values())
         step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
+        alone = len(estimates) == 1 < self._count
         found = {}
         for cell_id, own in estimates.items():
             history = self._cells[cell_id]
+            if alone:
+                history.alone_at = now
             found[cell_id] = _assess(evidence_of(cell_id, history, own, others, now), history, now, step_s)
         return found
 
@@ -116,4 +124,5 @@ def _assess(evidence: Assessment, history: InstanceHistory, now: float, step_s: 
     history.remember_share(evidence, lasted_s)
     if verdict is Verdict.HEALTHY:
         return evidence
-    return replace(evidence, verdict=confirmed(verdict, lasted_s), rule=rule, lasted_s=lasted_s)
+    compared_s = min(lasted_s, now - history.alone_at)  # what starts the others again may make this one slow
+    return replace(evidence, verdict=confirmed(verdict, compared_s), rule=rule, lasted_s=lasted_s)

@@ -22,6 +22,7 @@ class InstanceHistory:
     window: SampleWindow = field(default_factory=SampleWindow)
     canaries: CanaryWindow = field(default_factory=CanaryWindow)
     baseline_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
+    alone_at: float = -inf  # when it was last assessed while none of the other cells served
     verdict: Verdict = Verdict.HEALTHY  # by the rules alone, without the time that it must last
     _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
     _first_at: float = inf  # when it was assessed for the first time

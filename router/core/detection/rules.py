@@ -42,7 +42,10 @@ def judge(evidence: Assessment) -> tuple[Verdict, Reason | None]:
 
 
 def confirmed(verdict: Verdict, lasted_s: float) -> Verdict:
-    """Return the verdict once it has lasted for CONFIRM_S, where it must; watched before that."""
+    """Return the verdict once it has lasted for CONFIRM_S, where it must; watched before that.
+
+    Only the time counts in which there was another cell to compare with, unless there is none at all.
+    """
     return verdict if verdict in NO_CONFIRMATION or lasted_s >= CONFIRM_S else Verdict.WATCHED
 
 

@@ -7,7 +7,7 @@ can end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -88,6 +88,7 @@ class Controller:
         self._empty_since: float | None = None  # since when there has been no map, in monotonic seconds
         self.epoch: int | None = None  # of its lead; None while another leads
         self.reachable = False
+        self.hold_queues: Collection[str] = ()  # the cells that have one, as the upkeep has found
         self._view: LeaderView | None = None
 
     @property
@@ -240,6 +241,7 @@ class Controller:
             may_found=self._empty_since is not None and now - self._empty_since >= FOUND_AFTER_S,
             rested=moved_at is None or now - moved_at >= MOVE_PAUSE_S,
             health=self._health.health,
+            hold_queues=self.hold_queues,
             why_blind=self._health.why_blind,
         )
 

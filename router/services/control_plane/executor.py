@@ -24,6 +24,7 @@ from router.core.control.actions import (
 from router.core.control.moves import after_scaling, in_next_epoch
 from router.core.control.records import Transition
 from router.core.errors import ProvisionError
+from router.core.lanes.backoff import backoff
 from router.core.models import CellRecord, Reason, Treatment
 from router.core.registry import AuditEntry, Change, Snapshot
 from router.core.slot_map.placement import moving_to
@@ -34,7 +35,8 @@ from router.services.control_plane.canary import QUICK_S, Canary
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.treater import Treater
 
-CREATE_AGAIN_S: Final = 5.0  # until a cell's components are made again, after that failed
+CREATE_AGAIN_S: Final = 5.0  # until a cell's components are looked at again, after that failed once
+LAST_CREATE_AGAIN_S: Final = 60.0  # at most, however often it has failed
 VERIFY_AGAIN_S: Final = 2.0  # until the next canary, after one that was not answered well
 END_AGAIN_S: Final = 5.0  # until an instance is asked to end again
 
@@ -70,6 +72,7 @@ class Executor:
         self._treater = treater
         self._clock = clock
         self._observer = observer
+        self._not_created: dict[str, tuple[int, Reason]] = {}  # by cell: how often in a row, and why last
         self._not_before: dict[tuple[str, str], float] = {}  # (what failed, cell) → when it may be tried again
         self.moved_at: float | None = None  # when the last move ended, in monotonic seconds
 
@@ -94,7 +97,8 @@ class Executor:
             case Treat(cell_id, treatment):
                 await self._treat(tick, cell_id, treatment)
             case _:
-                await self._record(tick, _noted(action, tick.records[action.cell_id], tick.snapshot.now_ms))
+                record = tick.records.get(action.cell_id, CellRecord(action.cell_id))
+                await self._record(tick, _noted(action, record, tick.snapshot.now_ms))
 
     async def write(self, tick: Tick, change: Change, cell_id: str, action: str, why: Reason) -> None:
         """Write a change with its reason to the registry; the tick's records are up to date after that."""
@@ -123,10 +127,18 @@ class Executor:
         try:
             await self._resources.ensure(cell_id)
         except ProvisionError as error:
-            self._put_off("create", cell_id, CREATE_AGAIN_S)
-            self._observer.observe(ActionTaken(cell_id, "create failed", str(error)))
+            self._create_failed(cell_id, str(error))
             return
+        self._not_created.pop(cell_id, None)
         await self._record(tick, records.created(cell_id, retired=tick.records.get(cell_id)))
+
+    def _create_failed(self, cell_id: str, why: Reason) -> None:
+        """Tell of a reason once, and leave more and more time until the next try: AWS may refuse for days."""
+        failures, told = self._not_created.get(cell_id, (0, None))
+        self._not_created[cell_id] = (failures + 1, why)
+        self._put_off("create", cell_id, backoff(CREATE_AGAIN_S, LAST_CREATE_AGAIN_S, failures + 1))
+        if why != told:
+            self._observer.observe(ActionTaken(cell_id, "create failed", why))
 
     async def _launch(self, tick: Tick, cell_id: str, why: Reason, above: int) -> None:
         generation = await self._registry.next_generation(tick.epoch, cell_id, above)

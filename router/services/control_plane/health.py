@@ -99,7 +99,8 @@ class HealthMonitor:
         self.health = {cell_id: health for cell_id, health in self.health.items() if cell_id in self._watched}
         for cell_id, generation in admitted.items():
             self._watched.setdefault(cell_id, _Watched(generation, now))
-        self._detector.admitted(admitted)
+        cells = sum(1 for cell in snapshot.cells.values() if cell.generation and not cell.retired)
+        self._detector.admitted(admitted, cells)
 
     async def _read(self, now: float) -> None:
         samples = await self._registry.samples()

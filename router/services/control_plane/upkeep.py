@@ -1,12 +1,13 @@
 """Makes the durable components of cells anew when they have gone.
 
 Somebody may delete a queue, and an AWS emulator that is restarted has forgotten all of them. The ladder would not
-notice: only routers see that a cell has no hold queue.
+notice: only routers see that a cell has no hold queue. It also looks for hold queues of cells that nobody remembers:
+something may lie in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,9 @@ from router.services.unforeseen import Unforeseen
 
 ROUND_S: Final = 10.0  # in which each cell is looked at once, if there are few
 PAUSE_S: Final = 0.5  # between two cells at least: Firehose allows 5 calls a second
+
+
+LEFT_OVER_S: Final = 60.0  # between two looks for hold queues of cells that nobody remembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Upkeep:
         registry: CellRegistry,
         resources: CellResources,
         led: Callable[[], LedCells | None],
+        found: Callable[[Collection[str]], None],
         clock: Clock,
         observer: Observer,
     ) -> None:
@@ -46,6 +51,8 @@ class Upkeep:
         self._registry = registry
         self._resources = resources
         self._led = led
+        self._found = found
+        self._looked_at: float | None = None  # when hold queues were last looked for, in monotonic seconds
         self._clock = clock
         self._observer = observer
         self._unforeseen = Unforeseen(observer, clock)
@@ -56,11 +63,27 @@ class Upkeep:
         while True:
             led = self._led()
             cells = led.cells if led is not None else ()
+            if led is not None:
+                await self._look_for_hold_queues()
             for cell_id in cells:
                 await self._look(cell_id)
                 await self._clock.sleep(max(PAUSE_S, ROUND_S / len(cells)))
             if not cells:
                 await self._clock.sleep(ROUND_S)
+
+    async def _look_for_hold_queues(self) -> None:
+        now = self._clock.monotonic()
+        if self._looked_at is not None and now - self._looked_at < LEFT_OVER_S:
+            return
+        self._looked_at = now
+        try:
+            self._found(await self._resources.with_hold_queues())
+        except ProvisionError as error:
+            self._failed("", str(error))
+        except Exception as error:  # noqa: BLE001 - the cells have to be looked at all the same
+            self._failed("", self._unforeseen.note("upkeep", error))
+        else:
+            self._why_failed.pop("", None)
 
     async def _look(self, cell_id: str) -> None:
         led = self._led()

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from cell_worker import protocol
-from router.adapters.redis.lease_reader import MAX_AGE_MS, LeaseReader
+from router.adapters.redis.lease_reader import LeaseReader
+from router.adapters.redis.lifetimes import LONGEST_MS
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 SECRET = "a-secret-for-tests"
@@ -37,9 +38,9 @@ class World:
     def __post_init__(self) -> None:
         self.reader = LeaseReader("live", SECRET, [ip_network("10.0.0.0/8"), ip_network("fd00::/8")], self.told.append)
 
-    def live(self, value: bytes, now_ms: int = 1000, place: str = FIELD) -> bool:
-        """Return whether the reader takes the instance for alive."""
-        return any(view.live for view in self.reader.read(now_ms, {place: value}))
+    def live(self, value: bytes, now_ms: int = 1000, own_ms: int | None = None) -> bool:
+        """Return whether the reader takes the instance for alive; the clocks agree unless `own_ms` differs."""
+        return any(view.live for view in self.reader.read(now_ms, now_ms if own_ms is None else own_ms, {FIELD: value}))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str)
     world = World()
     other = msgspec.structs.replace(HONEST, cell_id="cell-0005", address="[fd00::5]:8080")
     for _ in range(3):
-        views = world.reader.read(1000, {FIELD: value, "cell-0005/3": lease(other)})
+        views = world.reader.read(1000, 1000, {FIELD: value, "cell-0005/3": lease(other)})
         assert [view.cell_id for view in views] == ["cell-0005"]
     assert world.told == [LeaseRefused(FIELD, LeaseRefusal(reason))]
 
@@ -89,12 +90,12 @@ def test_a_lease_put_back_with_another_end_is_refused() -> None:
 
 
 def test_a_lease_without_an_end_does_not_live_for_ever() -> None:
-    """The end of a lease is not signed, so without a new heartbeat it counts for MAX_AGE_MS at most."""
+    """The end of a lease is not signed, so without a new heartbeat it counts for LONGEST_MS at most."""
     world = World()
     forever = lease(ends=10**15)
     assert world.live(forever)
-    assert world.live(forever, 1000 + MAX_AGE_MS)
-    assert not world.live(forever, 1001 + MAX_AGE_MS)
+    assert world.live(forever, 999 + LONGEST_MS)
+    assert not world.live(forever, 1000 + LONGEST_MS)
 
 
 def test_a_new_instance_of_the_generation_counts_from_one_again() -> None:
@@ -102,5 +103,33 @@ def test_a_new_instance_of_the_generation_counts_from_one_again() -> None:
     world = World()
     assert world.live(lease(beat=50))
     assert world.live(lease(msgspec.structs.replace(HONEST, instance_id="two"), beat=1, ends=3000))
-    assert world.reader.read(1000, {}) == ()
+    assert world.reader.read(1000, 1000, {}) == ()
     assert world.told == []
+
+
+HOUR = 3_600_000  # ms
+
+
+def test_a_lease_ends_in_its_time_though_the_registrys_clock_was_set_back() -> None:
+    """An instance that died as the clock went back is as dead after its lease as with a clock that goes right."""
+    world = World()
+    assert world.live(lease(ends=HOUR + 2000), HOUR + 1000, 1000)
+    assert world.live(lease(ends=HOUR + 2000), 1500, 1500)
+    assert not world.live(lease(ends=HOUR + 2000), 2000, 2000)
+
+
+def test_a_lease_lives_on_though_the_registrys_clock_was_set_forward() -> None:
+    """Neither a lease that was read before counts as ended, nor one that was renewed just before the clock went."""
+    world = World()
+    assert world.live(lease(ends=3000))
+    assert world.live(lease(ends=3000), HOUR + 1500, 1500)
+    assert world.live(lease(beat=2, ends=3600), HOUR + 2000, 2000)
+    assert world.live(lease(beat=3, ends=HOUR + 4500), HOUR + 2500, 2500)
+    assert not world.live(lease(beat=3, ends=HOUR + 4500), HOUR + 4500, 4500)
+
+
+def test_who_first_reads_a_lease_of_a_clock_set_back_waits_a_minute_at_most() -> None:
+    """A reader that knows nothing from before can't tell when the lease was written."""
+    world = World()
+    assert world.live(lease(ends=HOUR), 1000, 1000)
+    assert not world.live(lease(ends=HOUR), 1000 + LONGEST_MS, 1000 + LONGEST_MS)

@@ -30,6 +30,7 @@ from router.core.slot_map.slots import SlotMap, assign
 
 CELLS = ("cell-0000", "cell-0001", "cell-0002")
 TTL_MS = 2000
+HOUR = 3_600_000  # ms
 DESIRED = Desired(CELLS, can_launch=True, launch_timeout_s=10)
 
 
@@ -222,6 +223,19 @@ def test_launches_that_fail_are_backed_off() -> None:
     assert 4 <= len(launches) <= 6
 
 
+def test_a_registrys_clock_that_is_set_back_delays_no_launch() -> None:
+    """What failed an hour ahead of now was no minute ago: the next launch is due, and one that hangs is given up."""
+    world = World()
+    for cell in CELLS:
+        world.do(CreateCell(cell))
+    failed = replace(world.cells["cell-0000"], launch_failures=1, launched_at_ms=world.now + HOUR)
+    world.cells["cell-0000"] = failed
+    launches = [action for action in reconcile(DESIRED, world.observed()) if isinstance(action, Launch)]
+    assert "cell-0000" in [launch.cell_id for launch in launches]
+    world.cells["cell-0000"] = replace(failed, launching=1, launched=1)
+    assert GiveUpLaunch("cell-0000", 1, "not ready after 10 s") in reconcile(DESIRED, world.observed())
+
+
 def test_where_others_start_the_workers_it_only_admits() -> None:
     """Nothing is launched, and an instance with a higher generation is admitted."""
     desired = Desired(CELLS, can_launch=False)
@@ -245,6 +259,19 @@ def test_a_cell_that_only_the_map_knows_is_made_known_and_emptied_in_order() -> 
     assert not [action for action in world.log if isinstance(action, Launch) and action.cell_id == "cell-0003"]
     assert world.cells["cell-0003"].retired
     assert ("cell-0003", 7) not in world.running
+
+
+def test_a_cell_that_only_its_hold_queue_tells_of_is_written_down_as_retired() -> None:
+    """Routers empty the hold queues of all cells that are written down. Before there is a map, nothing is done."""
+    world = World()
+    found = ("cell-0000", "cell-0007", "cell-0009")
+    assert [a for a in reconcile(DESIRED, replace(world.observed(), hold_queues=found)) if isinstance(a, Retire)] == []
+    for _ in range(8):
+        world.step()
+    actions = reconcile(DESIRED, replace(world.observed(), hold_queues=found))
+    assert actions == [Retire("cell-0007"), Retire("cell-0009")]
+    world.cells |= {cell: records.retired(CellRecord(cell)).record for cell in ("cell-0007", "cell-0009")}
+    assert reconcile(DESIRED, replace(world.observed(), hold_queues=found)) == []
 
 
 def test_an_instance_that_runs_without_our_knowledge_is_adopted_and_not_started_again() -> None:

@@ -202,6 +202,32 @@ def test_a_canary_finds_a_slow_cell_that_has_no_traffic() -> None:
     )
 
 
+def test_a_cell_is_not_slow_while_the_only_other_one_starts_again_and_its_machine_starves() -> None:
+    """What it shows is watched as long as nothing can be compared with it, and for CONFIRM_S after that."""
+    fleet = Fleet(cells=2, canary_s=dict.fromkeys(["cell-0", "cell-1"], 0.022))
+    fleet.seconds(600)
+    del fleet.generations["cell-1"]
+    fleet.detector.admitted(fleet.generations, 2)
+    fleet.canary_s[VICTIM] = 0.057
+    assert [fleet.seconds(1).verdict for _ in range(30)].count(Verdict.WATCHED) >= 20
+    assert "its canary takes 57 ms, 2.6 times" in (fleet.found[VICTIM].rule or "")
+    fleet.generations["cell-1"] = 2
+    fleet.detector.admitted(fleet.generations, 2)
+    fleet.canary_s[VICTIM] = 0.022
+    assert {fleet.seconds(1).verdict for _ in range(30)} <= {Verdict.WATCHED, Verdict.HEALTHY}
+    assert fleet.found[VICTIM].verdict is Verdict.HEALTHY
+    fleet.canary_s[VICTIM] = 0.057
+    assert fleet.seconds(20).verdict is Verdict.SLOW  # the other one is there, and is faster
+
+
+def test_the_only_cell_of_all_is_slow_by_its_own_baseline() -> None:
+    """Nobody replaces it for that, and people see it."""
+    fleet = Fleet(cells=1)
+    fleet.seconds(600)
+    fleet.canary_s[VICTIM] = 0.2
+    assert fleet.seconds(20).verdict is Verdict.SLOW
+
+
 def test_a_cell_that_always_was_slower_than_the_others_is_not_slow() -> None:
     """Its canary convicts it only once its own baseline is known."""
     fleet = Fleet(canary_s={VICTIM: 0.2})

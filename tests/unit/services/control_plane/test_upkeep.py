@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from router.core.errors import ProvisionError
 from router.core.models import cell_ids
 from router.core.telemetry import ActionTaken
-from router.services.control_plane.upkeep import PAUSE_S, ROUND_S, LedCells, Upkeep
+from router.services.control_plane.upkeep import LEFT_OVER_S, PAUSE_S, ROUND_S, LedCells, Upkeep
 from tests.support.control_world import actions
 from tests.support.fake_clock import FakeClock, play
 from tests.support.memory_registry import MemoryRegistry
@@ -29,8 +29,10 @@ class Rig:
         self.fault = ""
         self.bug: Exception | None = None
         self.looks: list[tuple[float, str]] = []
+        self.found: list[Collection[str]] = []
+        self.refused = ""
         self.epoch: int | None = None
-        self.upkeep = Upkeep("me", self.registry, self, self.led, self.clock, self.notes)
+        self.upkeep = Upkeep("me", self.registry, self, self.led, self.found.append, self.clock, self.notes)
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
         self.looks.append((self.clock.now, cell_id))
@@ -39,6 +41,11 @@ class Rig:
         if self.fault:
             raise ProvisionError(self.fault)
         return self.missing.pop(cell_id, [])
+
+    async def with_hold_queues(self) -> Collection[str]:
+        if self.refused:
+            raise ProvisionError(self.refused)
+        return {"cell-0009"}
 
     def led(self) -> LedCells | None:
         return LedCells(self.epoch, self.cells) if self.epoch is not None else None
@@ -181,3 +188,21 @@ def test_without_the_registry_it_is_made_anew_all_the_same() -> None:
     play(rig.clock, story())
     assert [why for *_, why in rig.told()] == ["made anew: bucket", "made anew: stream"]
     assert [entry.why for entry in rig.registry.contents.audit] == ["made anew: stream"]
+
+
+def test_hold_queues_that_nobody_may_know_are_looked_for_now_and_then() -> None:
+    """A refusal is told once, and keeps no cell from being looked at."""
+    rig = Rig(1)
+
+    async def story() -> None:
+        async with rig.running():
+            await rig.clock.sleep(3 * LEFT_OVER_S)
+            assert 3 <= len(rig.found) <= 4
+            assert rig.told() == []
+            rig.refused = "AccessDenied"
+            await rig.clock.sleep(3 * LEFT_OVER_S)
+
+    play(rig.clock, story())
+    assert set(map(tuple, rig.found)) == {("cell-0009",)}
+    assert rig.told() == [("", "reprovision failed", "AccessDenied")]
+    assert len(rig.looks) >= 5 * LEFT_OVER_S / ROUND_S
