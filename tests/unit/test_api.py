@@ -42,7 +42,7 @@ async def nothing(*_: Any) -> Sequence[Any]:
 
 def controller(targets: Any) -> Any:
     """Make the application of a controller with these targets."""
-    return create_app("controller", CollectorRegistry(), list, nothing, nothing, targets)
+    return create_app("controller", CollectorRegistry(), list, list, nothing, nothing, targets)
 
 
 def test_targets_are_the_admitted_instances_of_cells() -> None:
