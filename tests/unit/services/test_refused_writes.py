@@ -9,6 +9,7 @@ import pytest
 
 from router.core.telemetry import ActionTaken, LeasesDoubted
 from tests.support.control_world import ControlWorld
+from tests.support.fake_cells import Sickness
 from tests.support.fake_clock import play
 
 RATES = {f"tenant-{i}": 2.0 for i in range(20)}
@@ -76,3 +77,29 @@ def test_a_cell_that_dies_while_no_lease_is_renewed_is_found_and_replaced() -> N
 
     play(world.clock, story())
     assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
+
+
+@pytest.mark.parametrize("cells", [1, 2, 4])
+def test_when_all_cells_hang_each_is_replaced(cells: int) -> None:
+    """Nobody renews, so no ended lease counts by itself; but an instance that answers no canary either is dead."""
+    world = ControlWorld(cells)
+
+    async def story() -> None:
+        async with world.running():
+            await world.clock.sleep(5)
+            for cell_id in world.cell_ids[:cells]:
+                world.machines.running[cell_id, 1].cancel()  # it beats no more, and still runs
+                world.cells.cells[cell_id].sick[1] = Sickness(hangs=True)
+            loading = asyncio.create_task(world.send_steadily(RATES, 20))
+            await world.until(
+                lambda: all(record.generation == 2 for record in world.control.contents.cells.values()),
+                "each cell has another instance",
+            )
+            await world.until(
+                lambda: all(world.cells.generations[cell_id, 2] for cell_id in world.cell_ids[:cells]),
+                "each of those has the traffic",
+            )
+            loading.cancel()
+
+    play(world.clock, story())
+    assert len(world.machines.launches) == 2 * cells
