@@ -1,8 +1,10 @@
 """The instance's lease in Redis, renewed by one round trip for each heartbeat.
 
 Guarantees: a lease is renewed only while no higher generation of the cell is admitted, and while no other live instance
-has the same generation. When Redis can't be reached, the worker goes on. It ends only when Redis says that another
-instance has the cell.
+has the same generation. When Redis can't be reached or takes no writes, the worker goes on, also past the end of its
+lease. It ends only when Redis says that another instance has the cell; the script says so before it writes, so a Redis
+that refuses writes still says it. Should the worker hear nothing at all, its store refuses its commits as soon as a
+higher generation has taken it: never do two instances commit.
 """
 
 from __future__ import annotations
@@ -12,13 +14,12 @@ from collections.abc import Awaitable
 from typing import Any, Final
 
 import msgspec
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError
 
 from cell_worker import clock, protocol
 from cell_worker.fence import Fence
-from cell_worker.redis_client import NEXT_GENERATION, NOW, READ
+from cell_worker.redis_client import NEXT_GENERATION, NOW, READ, RedisHealth
 
 # KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end.
 # Renews a lease. Returns 'fenced' or 'taken' when another instance has the cell. Otherwise returns the epoch below
@@ -66,6 +67,10 @@ _MAX_DIGITS: Final = 16  # of an epoch
 _REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 
+UNTOLD: Final = RedisHealth(lambda _fault, _why: None)
+"""Tells nobody."""
+
+
 class LeaseLostError(Exception):
     """Another instance has the cell; the text says which kind of instance."""
 
@@ -76,7 +81,9 @@ async def _answer(call: Awaitable[Any]) -> Any:
         return await call
 
 
-async def claim_generation(redis: Redis, environment: str, cell_id: str, hint: int) -> int:
+async def claim_generation(
+    redis: Redis, environment: str, cell_id: str, hint: int, health: RedisHealth = UNTOLD
+) -> int:
     """The next generation of a cell, above all before it and above `hint`. Waits for Redis as long as it takes."""
     keys = [protocol.redis_key(environment, name) for name in ("generations", "cells")]
     script = redis.register_script(_CLAIM)
@@ -84,7 +91,7 @@ async def claim_generation(redis: Redis, environment: str, cell_id: str, hint: i
         try:
             return int(await _answer(script(keys=keys, args=[cell_id, hint])))
         except _REDIS_ERRORS as error:
-            structlog.get_logger("lease").warning("waiting for Redis", error=str(error))
+            health.failed(clock.monotonic(), error)
             await clock.sleep(1.0)
 
 
@@ -102,7 +109,13 @@ class Heartbeat:
     """Keeps one instance's lease alive, and tells the fence and the worker what Redis answers."""
 
     def __init__(
-        self, redis: Redis, record: protocol.InstanceRecord, secret: str, ttl_s: float, fence: Fence | None = None
+        self,
+        redis: Redis,
+        record: protocol.InstanceRecord,
+        secret: str,
+        ttl_s: float,
+        fence: Fence | None = None,
+        health: RedisHealth = UNTOLD,
     ) -> None:
         self._keys = [protocol.redis_key(record.environment, name) for name in ("leases", "cells")]
         self._field = protocol.lease_field(record.cell_id, record.generation)
@@ -112,6 +125,7 @@ class Heartbeat:
         self._beats = 0
         self._ttl_s = ttl_s
         self._fence = fence or Fence()
+        self._health = health
         self._beat = redis.register_script(_HEARTBEAT)
         self._release = redis.register_script(_RELEASE)
         self.ready = False
@@ -119,20 +133,14 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Renew the lease every quarter of its time, until cancelled. Raises LeaseLostError."""
-        log = structlog.get_logger("lease")
-        reachable = True
         while True:
             try:
                 answer = await self._renew()
             except _REDIS_ERRORS as error:
-                if reachable:
-                    log.warning("Redis can't be reached; the cell goes on", error=str(error))
-                reachable = False
+                self._health.failed(clock.monotonic(), error)
             else:
                 self._heed(answer)
-                if not reachable:
-                    log.info("Redis can be reached again")
-                reachable = True
+                self._health.answered(clock.monotonic())
             await clock.sleep(self._ttl_s / 4)
 
     def _heed(self, answer: bytes) -> None:

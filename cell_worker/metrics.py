@@ -22,6 +22,10 @@ class WorkerMetrics:
         )
         self.in_flight = Gauge("cell_events_in_flight", "Events being worked on.", registry=self.registry)
         self.outbox = Gauge("cell_outbox_lines", "Lines that wait for the sink.", registry=self.registry)
+        self.registry_up = Gauge(
+            "cell_registry_up", "0 while the registry can't be reached or takes no writes.", registry=self.registry
+        )
+        self.registry_up.set(1)
         self._by_outcome = {outcome: self.events.labels(outcome.value) for outcome in Outcome}
 
     def observe(self, result: EventResult, duration_s: float) -> None:

@@ -1,14 +1,28 @@
-"""How workers, routers and controllers reach Redis, and the Lua that they share: a part of the wire contract."""
+"""How workers, routers and controllers reach Redis, what may be wrong with it, and the Lua that they share.
+
+A part of the wire contract.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 from contextlib import suppress
+from enum import StrEnum
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 """Lua: `now` is the time by the Redis server's clock, in ms since 1970."""
@@ -46,6 +60,114 @@ end
 Where the last one that was given out can't be read, the highest that was ever launched stands for it."""
 
 
+SETTLED_S: Final = 3.0
+"""Redis can be used again when so long no call has failed: longer than a hung call takes, which ends after 2 s."""
+MAX_TEXT: Final = 300  # characters of what Redis said itself
+
+
+class RedisFault(StrEnum):
+    """What is wrong with Redis, in the fewest words."""
+
+    UNREACHABLE = "unreachable"
+    READ_ONLY = "read-only"
+    FULL = "full"
+    CANNOT_SAVE = "cannot save"
+    NO_REPLICAS = "too few replicas"
+    LOGIN = "login refused"
+    PERMISSION = "permission refused"
+    OTHER = "refuses"
+
+
+_ADVICE: Final = {
+    RedisFault.UNREACHABLE: "it can't be reached or does not answer: see whether it runs, and its address",
+    RedisFault.READ_ONLY: "it is a replica now and takes no writes: see whether the address follows the master",
+    RedisFault.FULL: "its memory is full (OOM): raise its maxmemory, or delete what others keep there",
+    RedisFault.CANNOT_SAVE: "it can't save to its disk (MISCONF): see its log and its disk",
+    RedisFault.NO_REPLICAS: "it has fewer replicas than min-replicas-to-write: see its replicas",
+    RedisFault.LOGIN: "it refuses the login: see user and password in the URL, and whether the user is on",
+    RedisFault.PERMISSION: "its user may not do this: compare it with deploy/redis/users.acl",
+    RedisFault.OTHER: "it refuses the call: see what it says",
+}
+_BY_CODE: Final = {
+    "READONLY": RedisFault.READ_ONLY,
+    "OOM": RedisFault.FULL,
+    "MISCONF": RedisFault.CANNOT_SAVE,
+    "NOREPLICAS": RedisFault.NO_REPLICAS,
+    "NOAUTH": RedisFault.LOGIN,
+    "WRONGPASS": RedisFault.LOGIN,
+    "NOPERM": RedisFault.PERMISSION,
+}
+_BY_CLASS: Final = {
+    ReadOnlyError: RedisFault.READ_ONLY,
+    OutOfMemoryError: RedisFault.FULL,
+    AuthenticationError: RedisFault.LOGIN,
+    NoPermissionError: RedisFault.PERMISSION,
+}
+_CODE: Final = re.compile(rf"\b({'|'.join(_BY_CODE)})\b")
+
+
+def fault_of(error: Exception) -> RedisFault:
+    """Tell from an error of redis-py what is wrong with Redis.
+
+    redis-py has a class for some of Redis' codes, and cuts those off. The others are in the text, after other words
+    where a script failed on Redis 6.
+    """
+    for kind, fault in _BY_CLASS.items():
+        if isinstance(error, kind):
+            return fault
+    if (code := _CODE.search(str(error))) is not None:
+        return _BY_CODE[code.group()]
+    return RedisFault.OTHER if isinstance(error, (ResponseError, ValueError)) else RedisFault.UNREACHABLE
+
+
+def why_unusable(error: Exception) -> str:
+    """Say what is wrong with Redis, what to do, and what it said itself."""
+    return f"{_ADVICE[fault_of(error)]} ({type(error).__name__}: {error!s:.{MAX_TEXT}})"
+
+
+class RedisHealth:
+    """Whether Redis answers and takes everything that this process asks of it; times are monotonic seconds.
+
+    `tell` gets each fault with its reason, once until all is well again, and then (None, "").
+    """
+
+    def __init__(self, tell: Callable[[RedisFault | None, str], None]) -> None:
+        self._tell = tell
+        self._told: set[RedisFault] = set()
+        self._failed_at = 0.0
+
+    def answered(self, now: float) -> None:
+        """Note that Redis has done what it was asked. One answer proves little: reads may succeed while writes fail."""
+        if self._told and now - self._failed_at >= SETTLED_S:
+            self._told.clear()
+            self._tell(None, "")
+
+    def failed(self, now: float, error: Exception) -> None:
+        """Note that a call has failed."""
+        fault, self._failed_at = fault_of(error), now
+        if fault not in self._told:
+            self._told.add(fault)
+            self._tell(fault, why_unusable(error))
+
+
+class SingleServer(Redis):
+    """A server's client that lets go of its connections when a call on one was refused for where it leads.
+
+    After a failover the same address leads to the new master. A connection that is kept stays with the old one, which
+    is a replica now and answers, and refuses writes for ever.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute a command on the server that the address leads to."""
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # of redis-py
+        except RedisError as error:
+            if fault_of(error) in (RedisFault.READ_ONLY, RedisFault.LOGIN):
+                with suppress(Exception):  # an error here must not replace the first one
+                    await self.connection_pool.disconnect(inuse_connections=False)
+            raise
+
+
 class Cluster(RedisCluster):
     """A cluster's client that asks for the cluster's layout again after a call that was cut short.
 
@@ -75,4 +197,4 @@ def connect(url: str) -> Redis:
     scheme, _, rest = url.partition("://")
     if scheme.endswith("+cluster"):
         return cast("Redis", Cluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options))
-    return Redis.from_url(url, **options)
+    return SingleServer.from_url(url, **options)

@@ -34,7 +34,7 @@ from cell_worker.components.own import StoreComponent, WorkerComponent
 from cell_worker.components.sink import FirehoseSink, NullSink
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.redis_client import connect
+from cell_worker.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.runtime import Identity, Runtime, load_handler, start_handler, stop_handler
 from cell_worker.settings import WorkerSettings
 from cell_worker.store.sqlite import SqliteStore
@@ -71,6 +71,7 @@ class Worker:
         self._redis = connect(settings.redis_url)
         self._store = SqliteStore(settings.data_dir / "store.db")
         self._metrics = WorkerMetrics()
+        self._redis_health = RedisHealth(self._on_redis)
         names = (settings.resource_prefix, settings.environment, settings.id)
         self._resources = protocol.resource_name(*names)
         self._hold_queue = HoldQueueComponent(protocol.hold_queue_name(*names))
@@ -137,7 +138,9 @@ class Worker:
         if generation is None or generation < highest:
             # A registry that has lost its data hands out generations that the store has already seen. The store will
             # refuse this instance. Claiming with the store's highest as a hint puts the next generation above all.
-            claimed = await claim_generation(self._redis, settings.environment, settings.id, highest)
+            claimed = await claim_generation(
+                self._redis, settings.environment, settings.id, highest, self._redis_health
+            )
             generation = generation or claimed
         return Identity(settings.id, generation, settings.environment, settings.side_effects, self._resources)
 
@@ -165,7 +168,14 @@ class Worker:
             region=settings.region,
         )
         self._log.info("started", address=record.address)
-        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence)
+        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence, self._redis_health)
+
+    def _on_redis(self, fault: RedisFault | None, why: str) -> None:
+        self._metrics.registry_up.set(fault is None)
+        if fault is None:
+            self._log.warning("Redis can be used again")
+        else:
+            self._log.error("Redis can't be used; the cell goes on", fault=fault, why=why)
 
     def _server(self, runtime: Runtime, heartbeat: Heartbeat) -> uvicorn.Server:
         def why_not_ready() -> protocol.Reason | None:

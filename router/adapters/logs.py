@@ -48,12 +48,24 @@ class LogObserver:
             telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
             telemetry.KeyQuarantined: lambda r: log.error("key quarantined", cell=r.cell_id, key=r.key, why=r.why),
             telemetry.LeaseRefused: lambda r: log.warning("lease refused", field=r.field, reason=r.reason),
+            telemetry.RegistryFaulty: lambda r: log.error(
+                "the registry can't be used; events go on as it was last", fault=r.fault, why=r.why
+            ),
+            telemetry.RegistryWell: lambda _: log.warning("the registry can be used again"),
+            telemetry.LeasesDoubted: self._on_leases_doubted,
             telemetry.BadInput: lambda r: log.warning("can't be read", what=r.source, name=r.name, why=r.why),
             telemetry.LeadershipChanged: lambda r: log.info("leadership", leads=r.leads, epoch=r.epoch),
             telemetry.AttemptFailed: self._on_attempt_failed,
             telemetry.TaskDied: lambda r: log.error("a task ended, which none should", task=r.task, exc_info=r.error),
             telemetry.ActionTaken: lambda r: log.info(r.action, cell=r.cell_id, why=r.why),
         }
+
+    def _on_leases_doubted(self, record: telemetry.LeasesDoubted) -> None:
+        if record.why is None:
+            self._log.warning("ended leases count again")
+            return
+        action = "see whether Redis takes writes, also of the cells' user; cells that answer are well"
+        self._log.error("leases have ended, and their cells keep their traffic", why=record.why, action=action)
 
     def _on_attempt_failed(self, record: telemetry.AttemptFailed) -> None:
         if record.tell:

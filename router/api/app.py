@@ -20,6 +20,7 @@ def create_app(
     role: str,
     metrics: CollectorRegistry,
     missing: Callable[[], Sequence[Reason]],
+    degraded: Callable[[], Sequence[Reason]],
     cells: Callable[[], Awaitable[Sequence[Any]]],
     audit: Callable[[int], Awaitable[Sequence[Any]]],
     targets: Callable[[], Awaitable[Sequence[Any]]] | None = None,
@@ -27,8 +28,8 @@ def create_app(
     """Make the application of one process; `role` is router or controller.
 
     Each function is called once a request. `missing` says what the process still lacks to do its work; it is ready when
-    that is nothing. `audit` gets the number of entries wanted. `targets` lists what Prometheus shall scrape; without it
-    there is no such path.
+    that is nothing. `degraded` says what it does without meanwhile. `audit` gets the number of entries wanted.
+    `targets` lists what Prometheus shall scrape; without it there is no such path.
     """
     # FastAPI's own pages load scripts from other hosts; the dashboard needs nothing but this process.
     app = FastAPI(title=f"cellrouter {role}", docs_url=None, redoc_url=None)
@@ -49,22 +50,25 @@ def create_app(
     async def audit_now(limit: int = 100) -> Sequence[Any]:
         return await audit(min(max(limit, 1), 1000))
 
-    _add_health(app, role, missing)
+    _add_health(app, role, missing, degraded)
     if targets is not None:
         _add_targets(app, targets)
     return app
 
 
-def _add_health(app: FastAPI, role: str, missing: Callable[[], Sequence[Reason]]) -> None:
+def _add_health(
+    app: FastAPI, role: str, missing: Callable[[], Sequence[Reason]], degraded: Callable[[], Sequence[Reason]]
+) -> None:
     @app.get("/healthz", summary="Answers while the process runs.")
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "role": role}
 
-    @app.get("/readyz", summary="Answers 200 when the process does its work; 503 names what is missing.")
+    @app.get("/readyz", summary="Answers 200 when the process does its work, also degraded; 503 names what is missing.")
     async def readyz() -> JSONResponse:
-        lacks = missing()
+        lacks, amiss = missing(), degraded()
         code = status.HTTP_503_SERVICE_UNAVAILABLE if lacks else status.HTTP_200_OK
-        return JSONResponse({"ready": not lacks, "missing": lacks}, code)
+        state = "not ready" if lacks else "degraded" if amiss else "ready"
+        return JSONResponse({"ready": not lacks, "status": state, "missing": lacks, "degraded": amiss}, code)
 
 
 def _add_targets(app: FastAPI, targets: Callable[[], Awaitable[Sequence[Any]]]) -> None:

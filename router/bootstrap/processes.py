@@ -28,6 +28,7 @@ from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
 from router.api.app import create_app
 from router.api.published import Published
+from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import registry_of
@@ -58,7 +59,8 @@ async def run_router(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = _stop_on_signal()
         metrics = PrometheusObserver()
-        observer = Observers(metrics, LogObserver())
+        troubles = Troubles()
+        observer = Observers(metrics, LogObserver(), troubles)
         registry = registry_of(stack, settings, observer.observe)
         source, queue = await queues_of(stack, settings)
         client = _cell_client(await _cell_session(stack), settings)
@@ -80,12 +82,12 @@ async def run_router(settings: Settings) -> None:
         metrics.watch_lanes(lambda: lanes.newest)
 
         def missing() -> Sequence[Reason]:
-            return [] if dispatcher.routed.is_set() else ["no slot map read yet"]
+            return [] if dispatcher.routed.is_set() else ["no slot map read yet", *troubles.reasons()]
 
         async def cells() -> Sequence[Any]:
             return lanes.newest
 
-        app = create_app("router", metrics.registry, missing, cells, _audit(registry))
+        app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
         await _run(stop, settings, app, router.run(stop), lanes.run(), observer)
 
 
@@ -94,12 +96,12 @@ async def run_controller(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = _stop_on_signal()
         metrics = PrometheusObserver()
-        observer = Observers(metrics, LogObserver())
+        troubles = Troubles()
+        observer = Observers(metrics, LogObserver(), troubles)
         registry = registry_of(stack, settings, observer.observe)
-        aws = aws_of(settings)
         resources = AwsCellResources(
             names_of(settings),
-            *[await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")],
+            *[await open_client(stack, aws_of(settings), service) for service in ("sqs", "s3", "firehose")],
             region=settings.aws.region,
             firehose_role=settings.aws.firehose_role,
         )
@@ -125,7 +127,7 @@ async def run_controller(settings: Settings) -> None:
         metrics.watch_fleet(led)
 
         def missing() -> Sequence[Reason]:
-            return [] if controller.reachable else ["the registry can't be reached"]
+            return [] if controller.reached else ["the registry was never read", *troubles.reasons()]
 
         async def cells() -> Sequence[Any]:
             if (found := led()) is not None:
@@ -135,7 +137,7 @@ async def run_controller(settings: Settings) -> None:
         async def targets() -> Sequence[Any]:
             return scrape_targets(await registry.snapshot())
 
-        app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
+        app = create_app("controller", metrics.registry, missing, troubles.reasons, cells, _audit(registry), targets)
         upkeep = _upkeep(config.owner, registry, resources, controller, observer)
         work = run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
         await _run(stop, settings, app, work, fleet.run(), observer)

@@ -13,18 +13,17 @@ from ipaddress import ip_network
 
 from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
-from router.adapters.redis.registry import RedisRegistry
+from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.registry import AuditEntry
-from router.core.telemetry import BadInput, LeaseRefused
 from router.settings import Settings
 
 _CLOCK = SystemClock()
 
 
 def registry_of(
-    stack: AsyncExitStack, settings: Settings, tell: Callable[[LeaseRefused | BadInput], None] = lambda _: None
+    stack: AsyncExitStack, settings: Settings, tell: Callable[[Told], None] = lambda _: None
 ) -> RedisRegistry:
-    """Make the registry's client, which connects at its first call. `tell` gets a record for each thing it refuses."""
+    """Make the registry's client, which connects at its first call. `tell` gets what it has to say."""
     redis = connect(settings.redis.url)
     stack.push_async_callback(redis.aclose)
     networks = [ip_network(part.strip()) for part in settings.cells.networks.split(",")]

@@ -159,6 +159,7 @@ class LeaseView:
     fenced: int = 0  # the epoch below which it takes no batch, and has no event left
     zone: str = ""  # availability zone or rack
     region: str = ""
+    beat: int = 0  # how often the instance has renewed it; only grows
 
 
 class Rung(StrEnum):

@@ -156,6 +156,26 @@ class LeaseRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryFaulty:
+    """The registry can't be read, or takes no writes. Told once, and again only when the fault is another one."""
+
+    fault: str  # in the fewest words
+    why: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryWell:
+    """The registry answers again, and takes writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesDoubted:
+    """Leases have ended that say nothing about their instances, or (None) leases count again. Told once each."""
+
+    why: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
 class BadInput:
     """Something that came from outside can't be read and is passed over. Told once, until it has another content."""
 
@@ -181,5 +201,8 @@ Record = (
     | AttemptFailed
     | TaskDied
     | LeaseRefused
+    | RegistryFaulty
+    | RegistryWell
+    | LeasesDoubted
     | BadInput
 )

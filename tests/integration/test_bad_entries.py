@@ -15,13 +15,13 @@ from cell_worker.lease import Heartbeat, claim_generation
 from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.records import WireProposal
-from router.adapters.redis.registry import RedisRegistry
+from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.detection.samples import RouterSample
 from router.core.models import CellRecord, RouterReport, Traffic
 from router.core.policy import Policy, TenantLimit
 from router.core.registry import AuditEntry, Change
 from router.core.slot_map.slots import SlotMap, assign
-from router.core.telemetry import BadInput, LeaseRefused
+from router.core.telemetry import BadInput
 from tests.support.aio import run, until
 
 SECRET = "a-secret-for-tests"
@@ -37,7 +37,7 @@ class World:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.environment = f"test-{uuid.uuid4().hex[:8]}"
-        self.told: list[LeaseRefused | BadInput] = []
+        self.told: list[Told] = []
         self.registry = RedisRegistry(redis, self.environment, SECRET, SystemClock(), tell=self.told.append)
 
     def key(self, name: str) -> str:

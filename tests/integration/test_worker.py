@@ -309,7 +309,7 @@ def test_sigterm_ends_it_while_it_starts(tmp_path: Path) -> None:
 
             async def is_starting(worker: WorkerProcess = worker) -> bool:
                 volume = worker.directory / "volume" / "store.db"
-                return volume.exists() and ("waiting for Redis" in worker.said() or "generation" in worker.settings)
+                return volume.exists() and ("Redis can't be used" in worker.said() or "generation" in worker.settings)
 
             run(until(is_starting, "it is starting"))
             worker.process.terminate()

@@ -74,11 +74,11 @@ class Machines:
         lease = LeaseView(cell_id, generation, f"i{generation}", f"{cell_id}:{generation}", 16, ready=True, live=True)
         await clock.sleep(START_S)
         while True:
-            if not self._world.control.down:
+            if not (self._world.control.down or self._world.control.refusing or self._world.control.cells_refused):
                 record = self._world.control.contents.cells.get(cell_id, CellRecord(cell_id))
                 fence.raise_to(record.fence)
-                view = replace(lease, fenced=fence.reached())
-                self._world.control.contents.leases[cell_id, generation] = (view, clock.monotonic() + LEASE_TTL_S)
+                lease = replace(lease, fenced=fence.reached(), beat=lease.beat + 1)
+                self._world.control.contents.leases[cell_id, generation] = (lease, clock.monotonic() + LEASE_TTL_S)
             await clock.sleep(LEASE_TTL_S / 4)
 
 

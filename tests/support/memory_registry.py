@@ -47,17 +47,22 @@ class MemoryRegistry:
         self._numbers = itertools.count(1)
         self.contents = Contents()
         self.down = False
+        self.refusing = False  # it answers and takes no writes
+        self.cells_refused = False  # it takes no writes of cells alone
 
     async def snapshot(self) -> Snapshot:
         now, has = self._now(), self.contents
         owner, _, until = has.leader
-        leases = tuple(replace(lease, live=end > now) for lease, end in has.leases.values())
+        leases = tuple(
+            replace(lease, live=end > now, ended_ms=max(0, round((now - end) * 1000)))
+            for lease, end in has.leases.values()
+        )
         routers = tuple(RouterView(report, live=end > now) for report, end in has.routers.values())
         leader = owner if until > now else ""
         return Snapshot(round(now * 1000), has.slot_map, dict(has.cells), leases, leader, has.policy, routers)
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
-        now = self._now()
+        now = self._taken()
         holder, epoch, until = self.contents.leader
         if until > now and holder != owner:
             return None
@@ -67,7 +72,7 @@ class MemoryRegistry:
         return epoch
 
     async def resign(self, owner: str) -> None:
-        self._now()
+        self._taken()
         holder, epoch, _ = self.contents.leader
         if holder == owner:
             self.contents.leader = (owner, epoch, 0.0)
@@ -98,11 +103,11 @@ class MemoryRegistry:
         return Petitions(tuple(self.contents.proposals.values()), *(self.contents.offered or (None, None)))
 
     async def report(self, report: RouterReport, ttl_s: float) -> None:
-        now = self._now()
+        now = self._taken()
         self.contents.routers[report.router_id] = (report, now + ttl_s)
 
     async def note_sample(self, router_id: str, sample: RouterSample) -> None:
-        self._now()
+        self._taken()
         self.contents.samples[router_id] = sample
 
     async def samples(self) -> Mapping[str, RouterSample]:
@@ -121,7 +126,7 @@ class MemoryRegistry:
         return
 
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
-        self._now()
+        self._taken()
         if self.contents.offered is None or self.contents.offered[0].epoch < slot_map.epoch:
             self.contents.offered = (slot_map, policy)
 
@@ -141,7 +146,7 @@ class MemoryRegistry:
         return self.contents.policy
 
     async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
-        self._now()
+        self._taken()
         proposal_id = str(next(self._numbers))
         self.contents.proposals[proposal_id] = Proposal(proposal_id, policy, audit)
         for _ in range(round(VERDICT_WAIT_S / VERDICT_POLL_S)):
@@ -159,8 +164,13 @@ class MemoryRegistry:
             raise RegistryUnavailableError("is down")
         return self._clock.monotonic()
 
+    def _taken(self) -> float:
+        if self.refusing:
+            raise RegistryUnavailableError("takes no writes")
+        return self._now()
+
     def _fence(self, epoch: int) -> None:
-        self._now()
+        self._taken()
         if self.contents.leader[1] != epoch:
             raise NotLeaderError("another leads")
 

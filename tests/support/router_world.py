@@ -68,6 +68,17 @@ class StaticRegistry:
         self.reports: list[RouterReport] = []
         self.offers: list[tuple[SlotMap, Policy]] = []
         self.down = False
+        self.refusing = False  # it answers and takes no writes
+        self._beats: dict[str, int] = {}  # when each lease was renewed, in ms
+
+    def _lease_state(self, cell_id: str) -> tuple[bool, int, int, str, str, int]:
+        """Return a lease from `live` to `beat`; it is renewed as long as its instance lives and can write."""
+        now = self._clock.time_ms()
+        if self.live[cell_id] and not self.refusing:
+            self._beats[cell_id] = now
+        beat = self._beats.get(cell_id, 0)
+        ended_ms = max(0, now - beat - round(LEASE_TTL_S * 1000))
+        return self.live[cell_id] and not ended_ms, ended_ms, 0, "", "", beat
 
     async def policy(self) -> Policy:
         if self.down:
@@ -84,7 +95,7 @@ class StaticRegistry:
         return True
 
     async def report(self, report: RouterReport, ttl_s: float) -> None:
-        if self.down:
+        if self.down or self.refusing:
             raise RegistryUnavailableError("is down")
         self.reports.append(report)
 
@@ -116,7 +127,7 @@ class StaticRegistry:
                 f"{c.cell_id}:{c.generation}",
                 self.concurrency,
                 True,
-                self.live[c.cell_id],
+                *self._lease_state(c.cell_id),
             )
             for c in self.cells.values()
         )

@@ -55,6 +55,10 @@ class TcpProxy:
         await asyncio.gather(*self._links, return_exceptions=True)
         self.kept = 0
 
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another server; those that exist stay where they are."""
+        self._target_port = port
+
     def hang(self) -> None:
         """Keep connections open and take new ones, but pass on no bytes and no ends of connections, either way."""
         self._flowing.clear()

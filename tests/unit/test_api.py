@@ -11,12 +11,15 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from router.adapters.logs import Observers
 from router.api.app import create_app
 from router.api.published import PUBLISH_S, Published
+from router.api.troubles import Troubles
 from router.api.views import scrape_targets
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView
 from router.core.registry import Snapshot
+from router.core.telemetry import LeasesDoubted, QueueFaulty, QueueWell, RegistryFaulty, RegistryWell
 from tests.support.fake_clock import FakeClock, play
 
 
@@ -42,7 +45,7 @@ async def nothing(*_: Any) -> Sequence[Any]:
 
 def controller(targets: Any) -> Any:
     """Make the application of a controller with these targets."""
-    return create_app("controller", CollectorRegistry(), list, nothing, nothing, targets)
+    return create_app("controller", CollectorRegistry(), list, list, nothing, nothing, targets)
 
 
 def test_targets_are_the_admitted_instances_of_cells() -> None:
@@ -65,6 +68,23 @@ def test_targets_are_the_admitted_instances_of_cells() -> None:
             {"targets": ["10.0.0.9:8080"], "labels": {"cell": "cell-0001"}},
         ],
     )
+
+
+def test_a_process_that_does_without_something_is_ready_and_says_degraded() -> None:
+    """Traffic must go on: only what keeps it from its work at all makes it not ready."""
+    troubles = Troubles()
+    app = create_app("router", CollectorRegistry(), list, troubles.reasons, nothing, nothing)
+    observer = Observers(troubles)
+    assert get(app, "/readyz") == (200, {"ready": True, "status": "ready", "missing": [], "degraded": []})
+    observer.observe(RegistryFaulty("read-only", "it is a replica now"))
+    observer.observe(QueueFaulty("events", missing=False, why="no answer"))
+    observer.observe(LeasesDoubted("no lease was renewed"))
+    degraded = ["registry: read-only: it is a replica now", "queue events: no answer", "leases: no lease was renewed"]
+    body = {"ready": True, "status": "degraded", "missing": [], "degraded": degraded}
+    assert get(app, "/readyz") == (200, body)
+    for record in (RegistryWell(), QueueWell("events"), LeasesDoubted(None)):
+        observer.observe(record)
+    assert get(app, "/readyz")[1]["status"] == "ready"
 
 
 def test_without_the_registry_targets_are_an_error_and_not_an_empty_list() -> None:

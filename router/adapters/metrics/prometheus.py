@@ -117,6 +117,13 @@ class PrometheusObserver:
         self._died = counter("cellrouter_tasks_died", "Background tasks that ended, which ends the process.", ["task"])
         self._refused = counter("cellrouter_leases_refused", "Leases in the registry that are not trusted.", ["reason"])
         self._bad = counter("cellrouter_bad_input", "Entries in the registry that can't be read.", ["source"])
+        self._registry_up = Gauge(
+            "cellrouter_registry_up", "0 while the registry can't be read or takes no writes.", registry=registry
+        )
+        self._registry_up.set(1)
+        self._doubted = Gauge(
+            "cellrouter_leases_doubted", "1 while leases have ended that say nothing.", registry=registry
+        )
         self._in_quarantine = Gauge("cellrouter_quarantined_keys", "Keys in quarantine now.", registry=registry)
         self._limited = Gauge("cellrouter_limited_keys", "Keys with a limit of their own.", registry=registry)
         self._leads = Gauge("cellrouter_controller_leads", "1 while this controller leads.", registry=registry)
@@ -137,6 +144,9 @@ class PrometheusObserver:
             telemetry.PolicyApplied: self._on_policy,
             telemetry.LeadershipChanged: lambda r: self._leads.set(r.leads),
             telemetry.LeaseRefused: lambda r: self._refused.add(r.reason),
+            telemetry.RegistryFaulty: lambda _: self._registry_up.set(0),
+            telemetry.RegistryWell: lambda _: self._registry_up.set(1),
+            telemetry.LeasesDoubted: lambda r: self._doubted.set(r.why is not None),
             telemetry.BadInput: lambda r: self._bad.add(r.source),
             telemetry.AttemptFailed: lambda r: self._unforeseen.add(r.part),
             telemetry.TaskDied: lambda r: self._died.add(r.task),

@@ -53,6 +53,7 @@ class _TrustedLease:
             fenced=lease.fenced,
             zone=record.zone,
             region=record.region,
+            beat=lease.beat,
         )
 
 

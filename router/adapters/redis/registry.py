@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from cell_worker import protocol
+from cell_worker.redis_client import RedisHealth, why_unusable
 from router.adapters.redis import records, scripts
 from router.adapters.redis.entries import EntryReader, as_read, name_of
 from router.adapters.redis.lease_reader import LeaseReader, Network
@@ -29,10 +30,11 @@ from router.core.models import RouterReport, RouterView, Traffic
 from router.core.policy import Policy, Ruling, to_blob
 from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
 from router.core.slot_map.slots import SlotMap
-from router.core.telemetry import BadInput, LeaseRefused
+from router.core.telemetry import BadInput, LeaseRefused, RegistryFaulty, RegistryWell
 from router.ports import Clock
 
 T = TypeVar("T")
+Told = LeaseRefused | BadInput | RegistryFaulty | RegistryWell
 
 _AUDIT_ENTRIES: Final = 10_000
 _HISTORY_VERSIONS: Final = 100
@@ -69,7 +71,8 @@ class RedisRegistry:
     """The registry of one environment.
 
     What can't be read counts as not there, and costs nothing else: whoever remembers it writes it again, as after the
-    loss of Redis. `tell` gets a record for each lease that is refused and each entry that can't be read.
+    loss of Redis. `tell` gets a record for each lease that is refused, for each entry that can't be read, and for each
+    change of whether Redis can be used.
     """
 
     def __init__(
@@ -79,9 +82,10 @@ class RedisRegistry:
         secret: str,
         clock: Clock,
         networks: Sequence[Network] = LOOPBACK,
-        tell: Callable[[LeaseRefused | BadInput], None] = lambda _: None,
+        tell: Callable[[Told], None] = lambda _: None,
     ) -> None:
         self._redis = redis
+        self._health = RedisHealth(lambda fault, why: tell(RegistryFaulty(fault, why) if fault else RegistryWell()))
         self._clock = clock
         self._key = {name: protocol.redis_key(environment, name) for name in _NAMES}
         self._slot_map: SlotMap | None = None
@@ -268,13 +272,14 @@ class RedisRegistry:
     async def _call(self, call: Awaitable[T] | Any) -> Any:
         try:
             async with asyncio.timeout(_CALL_TIMEOUT_S):
-                return await cast("Awaitable[Any]", call)
-        except ResponseError as error:
-            if str(error).startswith("NOTLEADER"):
-                raise NotLeaderError(str(error)) from error
-            raise RegistryUnavailableError(str(error)) from error
+                answer = await cast("Awaitable[Any]", call)
         except (RedisError, RedisClusterException, OSError, TimeoutError, ValueError) as error:
-            raise RegistryUnavailableError(f"Redis can't be used: {type(error).__name__}: {error}") from error
+            if isinstance(error, ResponseError) and str(error).startswith("NOTLEADER"):
+                raise NotLeaderError(str(error)) from error
+            self._health.failed(self._clock.monotonic(), error)
+            raise RegistryUnavailableError(f"Redis can't be used: {why_unusable(error)}") from error
+        self._health.answered(self._clock.monotonic())
+        return answer
 
 
 def _accepted(ruling: Ruling) -> bool:

@@ -1,35 +1,83 @@
-"""When a missing lease means a dead instance, when it only means that the registry was away, and which lease is false.
+"""When a missing lease means a dead instance, when it only means trouble with the registry, and which lease is false.
 
-After an outage, a hang or a loss of data every lease looks ended, though every cell is well. A lease's end counts
-only after the registry has been read without a gap for as long as a lease lives.
+A lease ends when its instance is dead, and also when the registry was away, has lost its data, or answers and takes no
+writes: then every lease ends, though every cell is well. So an end counts only while there is evidence that a living
+instance could have renewed: for as long as a lease lives, the registry was read without a gap, and this reader has seen
+instances renew all the time. And most instances don't die at once: leases that end together count only later.
+
+Going on without a lease is safe. An instance ends itself only when the registry says that another has its cell, and
+whatever the registry says, the cell's store takes no commit of a generation below the one that took it last. The
+controller launches no successor for an ended lease that doesn't count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
-from router.core.models import InstanceView, LeaseView
+from router.core.control.guards import are_many
+from router.core.models import CellRecord, InstanceView, LeaseView, Reason
+from router.core.registry import Snapshot
 from router.core.telemetry import LeaseRefusal
+
+TOGETHER_MS: Final = 15_000
+"""Instances whose leases ended together may come back for so long: what they share sleeps, starves or is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """The cells whose admitted instance has no live lease and may live all the same, and why."""
+
+    cells: frozenset[str] = frozenset()
+    why: Reason | None = None
+
+
+NO_DOUBT: Final = Doubt()
 
 
 class LeaseTrust:
-    """Whether missing leases count, by every attempt to read the registry; times are monotonic seconds."""
+    """Whether ended leases count, by everything that was read of the registry; times are monotonic seconds.
+
+    An instance renews four times in its lease's life. Without a renewal of any for half of that, none can be renewed.
+    """
 
     def __init__(self, lease_ttl_s: float) -> None:
         self._ttl_s = lease_ttl_s
         self._since: float | None = None
-        self._last = 0.0
+        self._read_at = self._renewed_at = 0.0
+        self._beats: Mapping[tuple[str, int, str], int] = {}
 
-    def read(self, now: float, *, whole: bool) -> None:
-        """Note that the registry answered; `whole` tells whether it had everything that it should hold."""
-        gap = now - self._last > self._ttl_s / 2
-        if self._since is None or gap or not whole:
+    def read(self, now: float, leases: Iterable[LeaseView], *, whole: bool) -> None:
+        """Note what the registry answered; `whole` tells whether it had everything that it should hold."""
+        beats = {(lease.cell_id, lease.generation, lease.instance_id): lease.beat for lease in leases}
+        if any(self._beats.get(who) != beat for who, beat in beats.items()):
+            self._renewed_at = now
+        if self._since is None or now - min(self._read_at, self._renewed_at) > self._ttl_s / 2 or not whole:
             self._since = now
-        self._last = now
+        self._beats, self._read_at = beats, now
 
     def trusted(self, now: float) -> bool:
         """Tell whether a lease that has ended means an instance that is gone."""
         return self._since is not None and now - self._since >= self._ttl_s
+
+
+def doubt(snapshot: Snapshot, *, trusted: bool) -> Doubt:
+    """Pick the cells that may live although their lease has ended; `trusted` says that an end counts by itself."""
+    admitted = [cell for cell in snapshot.cells.values() if cell.generation and not cell.retired]
+    silent = [cell for cell in admitted if not ((lease := _lease(snapshot, cell)) and lease.live)]
+    if not trusted:
+        why = "no lease was renewed for a while, so the end of one says nothing about its instance"
+    elif are_many(len(silent), len(admitted)):
+        silent = [cell for cell in silent if not (lease := _lease(snapshot, cell)) or lease.ended_ms < TOGETHER_MS]
+        why = f"the leases of {len(silent)} of {len(admitted)} cells ended together"
+    else:
+        return NO_DOUBT
+    return Doubt(frozenset(cell.cell_id for cell in silent), why) if silent else NO_DOUBT
+
+
+def _lease(snapshot: Snapshot, cell: CellRecord) -> LeaseView | None:
+    return snapshot.lease(cell.cell_id, cell.generation)
 
 
 def refused_leases(

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from router.core.control.guards import are_many, why_shared
-from router.core.detection.assessment import Assessment
+from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, InstanceView, LeaseView, Reason, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slot_map.slots import SlotMap
@@ -52,7 +52,7 @@ class Observed:
     leases: tuple[LeaseView, ...]
     instances: tuple[InstanceView, ...]
     slot_map: SlotMap | None
-    leases_trusted: bool  # False after an outage or a loss of data: then a missing lease says nothing
+    leases_trusted: bool  # False without evidence that leases can be renewed: then a missing one says nothing
     policy: Policy = NO_POLICY
     routers: tuple[RouterView, ...] = ()
     may_found: bool = True  # nobody remembers an older map, so the first one may be made
@@ -87,6 +87,11 @@ class Observed:
         """Tell whether the cell's admitted instance has no live lease."""
         lease = self.lease(record.cell_id, record.generation)
         return lease is None or not lease.live
+
+    def mute(self, cell_id: str) -> bool:
+        """Tell whether the cell's admitted instance answers neither events nor canaries well."""
+        health = self.health.get(cell_id)
+        return health is not None and health.assessment.verdict in (Verdict.HUNG, Verdict.FAILING)
 
     @cached_property
     def many_silent(self) -> bool:

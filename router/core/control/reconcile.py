@@ -21,6 +21,7 @@ from router.core.control.actions import (
     Treat,
     Verify,
 )
+from router.core.control.lease_trust import TOGETHER_MS
 from router.core.control.moves import MAX_FAILURES, left, map_steps
 from router.core.control.observed import Desired, Observed
 from router.core.control.treatment import treatments
@@ -30,7 +31,6 @@ from router.core.policy import NO_POLICY, Order, Policy
 
 FIRST_BACKOFF_MS: Final = 2_000
 MAX_BACKOFF_MS: Final = 60_000
-STARVED_MS: Final = 15_000  # instances that fell silent together may come back for so long
 
 
 def reconcile(desired: Desired, observed: Observed) -> list[Action]:
@@ -161,13 +161,18 @@ def _why_dead(observed: Observed, record: CellRecord) -> Reason | None:
     instance = observed.instance(record.cell_id, record.generation)
     if instance is not None and not instance.running:
         return f"generation {record.generation} exited: {instance.detail}"
-    if not observed.leases_trusted or not observed.silent(record):
+    if not observed.silent(record):
         return None
     lease = observed.lease(record.cell_id, record.generation)
     # Their machine starves, and as many launches would make it worse. An instance that stays silent is replaced later.
-    if lease is not None and lease.ended_ms < STARVED_MS and observed.many_silent:
+    if lease is not None and lease.ended_ms < TOGETHER_MS and (observed.many_silent or not observed.leases_trusted):
         return None
-    return f"generation {record.generation} lost its lease"
+    if observed.leases_trusted:
+        return f"generation {record.generation} lost its lease"
+    # Perhaps nobody can renew a lease: only an instance that answers nothing either is known to be dead.
+    if lease is not None and observed.mute(record.cell_id):
+        return f"generation {record.generation} lost its lease and answers no canary"
+    return None
 
 
 def _why_launch_failed(desired: Desired, observed: Observed, record: CellRecord) -> Reason | None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from router.core.control.actions import Action
-from router.core.control.lease_trust import LeaseTrust
 from router.core.control.observed import Desired, Observed, Suspension
 from router.core.control.recollection import Recollection, why_restored
 from router.core.control.reconcile import reconcile
@@ -28,6 +27,7 @@ from router.services.control_plane.executor import Executor, Tick
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.health import HealthMonitor
 from router.services.control_plane.treater import Treater
+from router.services.leases import Leases
 from router.services.loop_lag import LoopLag
 from router.services.unforeseen import Unforeseen
 
@@ -81,14 +81,14 @@ class Controller:
         self._fleet = Fleet(provisioner, observer, self._unforeseen)
         treater = Treater(instances, resources, can_launch=self._fleet.can_launch)
         self._executor = Executor(config.owner, registry, self._fleet, resources, canary, treater, clock, observer)
-        self._trust = LeaseTrust(config.lease_ttl_s)
+        self._leases = Leases(config.lease_ttl_s, observer)
         self._highest_epoch = 0  # that was ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
         self._leads_until = 0.0
         self._empty_since: float | None = None  # since when there has been no map, in monotonic seconds
         self.epoch: int | None = None  # of its lead; None while another leads
-        self.reachable = False
         self.hold_queues: Collection[str] = ()  # the cells that have one, as the upkeep has found
+        self.reached = False  # the registry has been read once
         self._view: LeaderView | None = None
 
     @property
@@ -118,14 +118,13 @@ class Controller:
             self._lead(await self._registry.lead(self._config.owner, self._config.leader_ttl_s, self._highest_epoch))
             self._leads_until = deadline
             snapshot = await self._registry.snapshot()
-            self.reachable = True
-            self._trust.read(self._clock.monotonic(), whole=bool(snapshot.cells))
+            self.reached = True
+            self._leases.read(self._clock.monotonic(), snapshot, whole=bool(snapshot.cells))
             if self.epoch is not None:
                 await self._act(self.epoch, snapshot, deadline)
             self._remember(snapshot)
         except RegistryUnavailableError:
-            self.reachable = False  # without the registry nothing is decided
-            self._lead_no_longer_than_sure()
+            self._lead_no_longer_than_sure()  # without the registry nothing is decided
         except NotLeaderError:
             self._lead(None)
         except Exception as error:  # noqa: BLE001 - the next tick reads everything anew
@@ -159,7 +158,7 @@ class Controller:
         snapshot = replace(snapshot, cells=records, leases=self._fleet.believed(snapshot.leases))
         for proposal in petitions.proposals:
             snapshot = replace(snapshot, policy=await self._judge(epoch, proposal, snapshot))
-        news = await self._health.look(snapshot)
+        news = await self._health.look(snapshot, self._leases.doubted)
         desired, observed = self._desired(snapshot.policy), self._observed(snapshot, instances)
         if news:
             self._view = LeaderView(snapshot, conditions(desired, observed), observed.suspended_by)
@@ -235,7 +234,7 @@ class Controller:
             leases=snapshot.leases,
             instances=instances,
             slot_map=snapshot.slot_map,
-            leases_trusted=self._trust.trusted(now),
+            leases_trusted=self._leases.trusted,
             policy=snapshot.policy,
             routers=snapshot.routers,
             may_found=self._empty_since is not None and now - self._empty_since >= FOUND_AFTER_S,

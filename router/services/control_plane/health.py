@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.control.guards import why_blind
+from router.core.control.lease_trust import NO_DOUBT, Doubt
 from router.core.control.observed import Health
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
@@ -62,14 +63,17 @@ class HealthMonitor:
                 _cancel(watched)
             self._detector, self._watched, self.health = Detector(), {}, {}
 
-    async def look(self, snapshot: Snapshot) -> bool:
-        """Take in what is new and send the canaries that are due; returns whether there are new verdicts."""
+    async def look(self, snapshot: Snapshot, doubted: Doubt = NO_DOUBT) -> bool:
+        """Take in what is new and send the canaries that are due; returns whether there are new verdicts.
+
+        An instance whose lease has ended is watched as long as that is `doubted`.
+        """
         if not self._recalled:
             found = await self._registry.conditions()
             self._detector.recall({cell_id: condition.assessment.baseline for cell_id, condition in found.items()})
             self._recalled = True
         now = self._clock.monotonic()
-        self._follow(snapshot, now)
+        self._follow(snapshot, doubted, now)
         if now >= self._read_at:
             self._read_at = now + READ_EVERY_S
             await self._read(now)
@@ -83,14 +87,14 @@ class HealthMonitor:
         self._assess(now)
         return True
 
-    def _follow(self, snapshot: Snapshot, now: float) -> None:
-        """Watch the instances that have the traffic and a live lease: the others are known to be gone."""
+    def _follow(self, snapshot: Snapshot, doubted: Doubt, now: float) -> None:
+        """Watch the instances that have the traffic, but those that are known to be gone since their lease ended."""
         admitted = {
             cell.cell_id: cell.generation
             for cell in snapshot.cells.values()
             if not cell.retired
             and (lease := snapshot.lease(cell.cell_id, cell.generation))
-            and lease.live
+            and (lease.live or cell.cell_id in doubted.cells)
             and lease.ready
         }
         for cell_id, watched in list(self._watched.items()):

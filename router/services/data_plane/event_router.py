@@ -98,7 +98,7 @@ def assemble(
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
         dispatcher=dispatcher,
         watcher=RoutingWatcher(
-            config.quarantine.who, registry, memory, dispatcher, clock, unforeseen, config.lease_ttl_s
+            config.quarantine.who, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s
         ),
         clock=clock,
         observer=observer,

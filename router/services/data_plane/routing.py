@@ -2,8 +2,8 @@
 
 Guarantees: without the registry, a router goes on with what it knows; one that starts goes on with what the router
 before it remembered. A router never goes back to an older slot map: when the registry has lost the newest one, the
-router offers it to the leader. A lease that seems to have ended takes a cell's target away only when the registry can
-be trusted about leases.
+router offers it to the leader. A lease that seems to have ended takes a cell's target away only while there is no
+doubt that its instance could have renewed it; one that has really died is found by the calls that fail.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final, Protocol
 
-from router.core.control.lease_trust import LeaseTrust
+from router.core.control.lease_trust import NO_DOUBT, Doubt
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, RouterReport, Rung, Target
 from router.core.registry import Snapshot
 from router.core.slot_map.routing import KnownRouting, Routing
-from router.ports import Clock, RouterRegistry
+from router.ports import Clock, Observer, RouterRegistry
 from router.services.data_plane.dispatcher import Dispatcher
+from router.services.leases import Leases
 from router.services.unforeseen import Unforeseen
 
 POLL_S: Final = 0.25
@@ -38,20 +39,20 @@ class RoutingMemory(Protocol):
         ...
 
 
-def routing_of(snapshot: Snapshot, last: Routing | None, *, trusted: bool) -> Routing | None:
+def routing_of(snapshot: Snapshot, last: Routing | None, doubted: Doubt = NO_DOUBT) -> Routing | None:
     """Return the routing that a snapshot of the registry describes; None when it has no slot map.
 
-    `trusted` says that leases can be believed to have ended. Otherwise a cell keeps the target that its lease names, or
-    that `last` has for it.
+    A cell of `doubted` keeps the target that its ended lease names, or that `last` has for it.
     """
     if snapshot.slot_map is None:
         return None
     targets: dict[str, Target] = {}
     for cell in snapshot.cells.values():
         lease = snapshot.lease(cell.cell_id, cell.generation)
-        if lease is not None and (lease.live or not trusted):
+        kept = cell.cell_id in doubted.cells
+        if lease is not None and (lease.live or kept):
             targets[cell.cell_id] = _target(lease, snapshot.slot_map.epoch)
-        elif lease is None and not trusted and (before := _before(last, cell)):
+        elif lease is None and kept and (before := _before(last, cell)):
             targets[cell.cell_id] = before
     cells, policy = snapshot.cells, snapshot.policy
     return Routing(
@@ -85,6 +86,7 @@ class RoutingWatcher:
         dispatcher: Dispatcher,
         clock: Clock,
         unforeseen: Unforeseen,
+        observer: Observer,
         lease_ttl_s: float,
     ) -> None:
         self._router_id = router_id
@@ -93,11 +95,10 @@ class RoutingWatcher:
         self._dispatcher = dispatcher
         self._clock = clock
         self._unforeseen = unforeseen
-        self._trust = LeaseTrust(lease_ttl_s)
+        self._leases = Leases(lease_ttl_s, observer)
         self._last: KnownRouting | None = None
         self._reported: tuple[float, RouterReport] | None = None  # when (monotonic), and what
         self._traffic_at = 0.0
-        self.reachable = False  # the registry answered last time
 
     async def run(self) -> None:
         """Poll until cancelled; then tell the registry that this router leaves."""
@@ -118,12 +119,9 @@ class RoutingWatcher:
         except Exception as error:  # noqa: BLE001 - what is known already stays in force, whatever the registry holds
             self._unforeseen.note("routing", error)
             self._go_on()
-        else:
-            self.reachable = True
 
     def _go_on(self) -> None:
         """Go on without the registry."""
-        self.reachable = False
         try:
             self._recall()
         except Exception as error:  # noqa: BLE001 - a router that can't use what was saved waits for the registry
@@ -143,12 +141,12 @@ class RoutingWatcher:
             self._recall()
         last = self._last
         whole = epoch >= 0 and (last is None or epoch >= last.routing.slot_map.epoch)
-        self._trust.read(now, whole=whole)
+        doubted = self._leases.read(now, snapshot, whole=whole)
         if not whole:
             if last is not None:
                 await self._registry.offer(last.routing.slot_map, last.policy)
             return
-        routing = routing_of(snapshot, last.routing if last else None, trusted=self._trust.trusted(now))
+        routing = routing_of(snapshot, last.routing if last else None, doubted)
         assert routing is not None, "a whole snapshot has a slot map"
         policy = snapshot.policy
         if last is not None and last.policy.version > policy.version:

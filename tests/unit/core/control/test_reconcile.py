@@ -22,8 +22,9 @@ from router.core.control.actions import (
     Stop,
     Verify,
 )
+from router.core.control.lease_trust import TOGETHER_MS
 from router.core.control.observed import Desired, Observed
-from router.core.control.reconcile import STARVED_MS, reconcile, state_of
+from router.core.control.reconcile import reconcile, state_of
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slot_map.slots import SlotMap, assign
@@ -314,7 +315,7 @@ def test_many_instances_that_fall_silent_together_are_waited_for() -> None:
         world.step()
     for cell in CELLS:
         world.hung.add((cell, 1))
-    for _ in range((TTL_MS + STARVED_MS - 1000) // 250):
+    for _ in range((TTL_MS + TOGETHER_MS - 1000) // 250):
         assert not [action for action in world.step() if isinstance(action, Launch)]
     world.hung = {("cell-0000", 1)}
     for _ in range(20):
