@@ -108,5 +108,6 @@ def test_a_port_that_is_taken_ends_the_process(redis_url: str, aws_endpoint: str
             timeout=60,
             check=False,
         )
-        assert done.returncode != 0
-        assert "address already in use" in done.stderr
+        assert done.returncode == 2
+        assert "api.port: can't listen on 127.0.0.1" in done.stderr
+        assert "Address already in use" in done.stderr

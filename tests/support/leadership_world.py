@@ -117,7 +117,7 @@ class World:
         """Start an instance that no controller knows of, as one does that dies before it has written it down."""
         data = self.system.directory / "data"
         config = SubprocessConfig(data / "run", like.environ(), data / "cells", stop_grace_s=1)
-        provisioner = SubprocessProvisioner(config, SystemClock())
+        provisioner = SubprocessProvisioner(config, SystemClock(), print)
         await provisioner.launch(cell_id, 1)
         process = provisioner._running[cell_id, 1]
 
