@@ -105,13 +105,7 @@ async def run_controller(settings: Settings) -> None:
             firehose_role=settings.aws.firehose_role,
         )
         provisioner = provisioner_of(stack, settings, _CLOCK, observer.observe)
-        config = ControllerConfig(
-            owner=_identity(),
-            cells=settings.cells.count,
-            launch_timeout_s=settings.cells.launch_timeout_s,
-            lease_ttl_s=settings.cells.lease_ttl_s,
-            warm_up_s=settings.cells.warm_up_s,
-        )
+        config = _controller_config(settings)
         session = await _cell_session(stack)
         canary = canary_through(_cell_client(session, settings), Unforeseen(observer, _CLOCK))
         instances = HttpCellControl(session, settings.secret.get_secret_value())
@@ -138,9 +132,12 @@ async def run_controller(settings: Settings) -> None:
 
         app = create_app("controller", metrics.registry, missing, cells, _audit(registry), targets)
         upkeep = Upkeep(config.owner, registry, resources, lambda: _led_by(controller), _CLOCK, observer)
-        work = run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
-        await _run(stop, listener, app, work, fleet.run(), observer)
-        await leave(provisioner, was_last=controller.was_last)
+
+        async def work() -> None:
+            await run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
+            await leave(provisioner, was_last=controller.was_last)
+
+        await _run(stop, listener, app, work(), fleet.run(), observer)
 
 
 async def _run(
@@ -262,6 +259,17 @@ def _data_plane_config(settings: Settings) -> DataPlaneConfig:
         visibility_s=source.visibility_s,
         lease_ttl_s=settings.cells.lease_ttl_s,
         drain_timeout_s=settings.cells.drain_timeout_s,
+    )
+
+
+def _controller_config(settings: Settings) -> ControllerConfig:
+    cells = settings.cells
+    return ControllerConfig(
+        owner=_identity(),
+        cells=cells.count,
+        launch_timeout_s=cells.launch_timeout_s,
+        lease_ttl_s=cells.lease_ttl_s,
+        warm_up_s=cells.warm_up_s,
     )
 
 

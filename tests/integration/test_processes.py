@@ -89,7 +89,7 @@ def test_every_page_answers_and_a_sigterm_ends_with_0(
 
 
 def test_a_port_that_is_taken_ends_the_process(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
-    """The exit code is not 0, and the log says why: no process goes on without its API."""
+    """The exit code is that of bad settings, and the last words say why: no process goes on without its API."""
     with process("controller", redis_url, aws_endpoint, tmp_path) as (_, url):
         environ = {
             **os.environ,
@@ -111,3 +111,21 @@ def test_a_port_that_is_taken_ends_the_process(redis_url: str, aws_endpoint: str
         assert done.returncode == 2
         assert "api.port: can't listen on 127.0.0.1" in done.stderr
         assert "Address already in use" in done.stderr
+
+
+def test_a_data_directory_that_is_none_ends_the_controller(redis_url: str, tmp_path: Path) -> None:
+    """Before it does anything, with the exit code of bad settings and a word on which of them is wrong."""
+    (tmp_path / "data").touch()
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "CELLROUTER_SECRET": "0123456789abcdef",
+        "CELLROUTER_REDIS_URL": redis_url,
+        "CELLROUTER_API_PORT": "0",
+        "CELLROUTER_CELLS_DATA_DIR": str(tmp_path / "data"),
+    }
+    command = [sys.executable, "-m", "router", "controller"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "cells.data_dir: it can't hold the cells' process ids and logs" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -122,7 +122,7 @@ class World:
         process = provisioner._running[cell_id, 1]
 
         async def is_worker() -> bool:
-            return "cell_worker" in process.cmdline()
+            return process.cmdline()[1:] == ["-m", "cell_worker"]  # and no longer the shell, which has these words too
 
         await until(is_worker, "it has noted its process id, and become the worker")
         return process

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -64,7 +64,8 @@ def log() -> Iterator[Log]:
 
 def test_lines_come_out_in_their_order(log: Log) -> None:
     """All that was written is there when the end has waited for it."""
-    stream = io.TextIOWrapper(log.queue, "utf-8", "backslashreplace", line_buffering=True)
+    buffer: Any = log.queue
+    stream = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
     expected = "".join(f"line {number} \u00e9\n" for number in range(1000)).encode()
     for number in range(1000):
         print(f"line {number} \u00e9", file=stream)
