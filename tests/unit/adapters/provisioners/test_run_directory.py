@@ -6,12 +6,13 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from router.adapters.provisioners.subprocess import MAX_PID_FILE_BYTES, SubprocessConfig, SubprocessProvisioner
+from router.adapters.provisioners.subprocess import MAX_PID_FILE_BYTES, SubprocessConfig, SubprocessProvisioner, _read
 from router.core.errors import ProvisionError
 from router.core.telemetry import BadInput
 from tests.support.aio import run
@@ -29,6 +30,17 @@ def provisioner(directory: Path, told: list[BadInput]) -> SubprocessProvisioner:
 def note(directory: Path, cell_id: str, pid: int) -> None:
     """Write the process id file of an instance."""
     (directory / f"{cell_id}.g1.pid").write_text(f'{{"cell_id":"{cell_id}","generation":1,"pid":{pid}}}')
+
+
+@contextmanager
+def without_descriptors() -> Iterator[None]:
+    """Let this process open nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def instance(directory: Path) -> subprocess.Popen[bytes]:
@@ -94,13 +106,8 @@ def test_without_a_file_descriptor_nothing_is_said_of_any_instance(tmp_path: Pat
             there = provisioner(tmp_path, told)
 
             async def looks_without_any() -> None:
-                soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-                resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-                try:
-                    with pytest.raises(ProvisionError, match=r"can't be looked at: .*Too many open files"):
-                        await there.observe()
-                finally:
-                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                with without_descriptors(), pytest.raises(ProvisionError, match=r"looked at: .*Too many open files"):
+                    await there.observe()
 
             run(looks_without_any())
             assert [view.running for view in run(there.observe())] == [True]
@@ -109,6 +116,13 @@ def test_without_a_file_descriptor_nothing_is_said_of_any_instance(tmp_path: Pat
         finally:
             process.kill()
     assert told == []
+
+
+def test_without_a_file_descriptor_no_entry_is_called_bad(tmp_path: Path) -> None:
+    """Also when the last one went between the look at the folder and the look at the entry."""
+    note(tmp_path, CELL, 1)
+    with without_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        _read(tmp_path / f"{CELL}.g1.pid")
 
 
 def test_a_run_directory_that_is_gone_is_told_of(tmp_path: Path) -> None:
