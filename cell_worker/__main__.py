@@ -6,7 +6,7 @@ import sys
 
 import uvloop
 
-from cell_worker.logs import configure_logs
+from cell_worker.process import configure_logs, guard_streams, raise_descriptor_limit
 from cell_worker.runtime import HandlerError
 from cell_worker.settings import SettingsError, load
 from cell_worker.store.store import StoreError
@@ -15,6 +15,8 @@ from cell_worker.worker import ListenError, TaskDiedError, Worker
 
 def main() -> None:
     """Run one worker until it ends. Exits with 2 for a faulty environment, and with 1 when the worker can't go on."""
+    guard_streams()
+    raise_descriptor_limit()
     try:
         settings = load()
     except SettingsError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from cell_worker.process import register_figures
 from cell_worker.protocol import EventResult, Outcome
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -15,6 +16,7 @@ class WorkerMetrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # nobody reads when a counter began
         self.registry = CollectorRegistry()
+        register_figures("cell", self.registry)
         self.events = Counter("cell_events", "Events by their outcome.", ["outcome"], registry=self.registry)
         self.duplicates = Counter("cell_events_duplicate", "Events that were done already.", registry=self.registry)
         self.duration = Histogram(

@@ -34,6 +34,7 @@ from cell_worker.components.own import StoreComponent, WorkerComponent
 from cell_worker.components.sink import FirehoseSink, NullSink
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.metrics import WorkerMetrics
+from cell_worker.process import finish_streams, watch_descriptors
 from cell_worker.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.runtime import Identity, Runtime, load_handler, start_handler, stop_handler
 from cell_worker.settings import WorkerSettings
@@ -98,6 +99,7 @@ class Worker:
                 await _cancelled(starting)
         self._log.info("stopped")
         if self._gave_up:
+            finish_streams()
             os._exit(0)  # a handler that was given up may have left a hung thread, for which Python would wait
 
     def _closers(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
@@ -214,6 +216,7 @@ class Worker:
             _task("tenure", self._take(runtime, heartbeat)),
             _task("sink", self._deliver(runtime)),
             _task("prune", self._prune(runtime)),
+            _task("descriptors", watch_descriptors(clock.sleep)),
         ]
         ends = [_task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())]
         heartbeat.ready = True

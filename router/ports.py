@@ -165,8 +165,11 @@ class CellRegistry(RegistryReader, Protocol):
         """
         ...
 
-    async def resign(self, owner: str) -> None:
-        """Give the leadership up, so that another controller need not wait for it to expire."""
+    async def resign(self, owner: str) -> bool:
+        """Give up the leadership, or the wait for it, so that another controller need not wait for it to expire.
+
+        Returns whether no controller is left: the leader has resigned, and no other one waits to lead.
+        """
         ...
 
     async def next_generation(self, epoch: int, cell_id: str, above: int = 0) -> int:

@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from cell_worker.process import watch_descriptors
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.aws.session import open_client
@@ -32,8 +33,8 @@ from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import registry_of
-from router.bootstrap.workers import provisioner_of
-from router.core.errors import RegistryUnavailableError
+from router.bootstrap.workers import leave, provisioner_of
+from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
@@ -57,7 +58,7 @@ _CLOCK = SystemClock()
 async def run_router(settings: Settings) -> None:
     """Run a router until a signal stops it."""
     async with AsyncExitStack() as stack:
-        stop = _stop_on_signal()
+        stop, listener = _stop_on_signal(), _listen(stack, settings)
         metrics = PrometheusObserver()
         troubles = Troubles()
         observer = Observers(metrics, LogObserver(), troubles)
@@ -88,13 +89,13 @@ async def run_router(settings: Settings) -> None:
             return lanes.newest
 
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
-        await _run(stop, settings, app, router.run(stop), lanes.run(), observer)
+        await _run(stop, listener, app, router.run(stop), lanes.run(), observer)
 
 
 async def run_controller(settings: Settings) -> None:
     """Run a controller until a signal stops it."""
     async with AsyncExitStack() as stack:
-        stop = _stop_on_signal()
+        stop, listener = _stop_on_signal(), _listen(stack, settings)
         metrics = PrometheusObserver()
         troubles = Troubles()
         observer = Observers(metrics, LogObserver(), troubles)
@@ -105,14 +106,8 @@ async def run_controller(settings: Settings) -> None:
             region=settings.aws.region,
             firehose_role=settings.aws.firehose_role,
         )
-        provisioner = provisioner_of(stack, settings, _CLOCK)
-        config = ControllerConfig(
-            owner=_identity(),
-            cells=settings.cells.count,
-            launch_timeout_s=settings.cells.launch_timeout_s,
-            lease_ttl_s=settings.cells.lease_ttl_s,
-            warm_up_s=settings.cells.warm_up_s,
-        )
+        provisioner = provisioner_of(stack, settings, _CLOCK, observer.observe)
+        config = _controller_config(settings)
         session = await _cell_session(stack)
         canary = canary_through(_cell_client(session, settings), Unforeseen(observer, _CLOCK))
         instances = HttpCellControl(session, settings.secret.get_secret_value())
@@ -139,8 +134,12 @@ async def run_controller(settings: Settings) -> None:
 
         app = create_app("controller", metrics.registry, missing, troubles.reasons, cells, _audit(registry), targets)
         upkeep = _upkeep(config.owner, registry, resources, controller, observer)
-        work = run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
-        await _run(stop, settings, app, work, fleet.run(), observer)
+
+        async def work() -> None:
+            await run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
+            await leave(provisioner, was_last=controller.was_last)
+
+        await _run(stop, listener, app, work(), fleet.run(), observer)
 
 
 def _upkeep(
@@ -154,7 +153,7 @@ def _upkeep(
 
 async def _run(
     stop: asyncio.Event,
-    settings: Settings,
+    listener: socket.socket,
     app: FastAPI,
     work: Coroutine[Any, Any, None],
     publishing: Coroutine[Any, Any, None],
@@ -170,8 +169,9 @@ async def _run(
 
     gc.collect()
     gc.freeze()  # what exists now stays: a collection that walks all of it would stop every event for 100 ms
-    structlog.get_logger("cellrouter").info("started", role=app.title, port=settings.api.port)
-    await run_until(ended, {"work": until_drained(), "api": _serve(app, settings), "views": publishing}, observer)
+    structlog.get_logger("cellrouter").info("started", role=app.title, port=listener.getsockname()[1])
+    tasks = {"work": until_drained(), "api": _serve(app, listener), "views": publishing}
+    await run_until(ended, tasks | {"descriptors": watch_descriptors(_CLOCK.sleep)}, observer)
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
 
 
@@ -181,18 +181,22 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-async def _serve(app: FastAPI, settings: Settings) -> None:
+def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
+    """Take the port of the API before anything else, so that a process that can't have it does nothing."""
+    host, port = settings.api.host, settings.api.port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return stack.enter_context(socket.create_server((host, port), family=family, backlog=512))
+    except OSError as error:
+        raise ConfigError(f"api.host, api.port: can't listen on {host}:{port}: {error}") from error
+
+
+async def _serve(app: FastAPI, listener: socket.socket) -> None:
     config = uvicorn.Config(
-        app,
-        host=settings.api.host,
-        port=settings.api.port,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=2,
+        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
@@ -266,6 +270,17 @@ def _data_plane_config(settings: Settings) -> DataPlaneConfig:
         visibility_s=source.visibility_s,
         lease_ttl_s=settings.cells.lease_ttl_s,
         drain_timeout_s=settings.cells.drain_timeout_s,
+    )
+
+
+def _controller_config(settings: Settings) -> ControllerConfig:
+    cells = settings.cells
+    return ControllerConfig(
+        owner=_identity(),
+        cells=cells.count,
+        launch_timeout_s=cells.launch_timeout_s,
+        lease_ttl_s=cells.lease_ttl_s,
+        warm_up_s=cells.warm_up_s,
     )
 
 

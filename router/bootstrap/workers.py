@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
+import structlog
 
 from cell_worker.protocol import Fault
 from router.adapters.cells.chaos import inject
@@ -15,11 +17,14 @@ from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, D
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.core.errors import ConfigError
+from router.core.telemetry import BadInput
 from router.ports import Clock, Provisioner
 from router.settings import Settings
 
 
-def provisioner_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Provisioner:
+def provisioner_of(
+    stack: AsyncExitStack, settings: Settings, clock: Clock, tell: Callable[[BadInput], None]
+) -> Provisioner:
     """Make the provisioner that the settings name; it closes with the stack. Raises ConfigError."""
     match settings.cells.provisioner:
         case "external":
@@ -27,9 +32,23 @@ def provisioner_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> P
         case "docker":
             return _docker_provisioner(stack, settings)
         case "subprocess":
-            provisioner = SubprocessProvisioner(_subprocess_config(settings), clock)
-            stack.push_async_callback(provisioner.stop_all)
-            return provisioner
+            return _subprocess_provisioner(settings, clock, tell)
+
+
+async def leave(provisioner: Provisioner, *, was_last: bool) -> None:
+    """End the cells that run as processes of this machine, when no controller is left to look after them.
+
+    They go on for another controller to adopt when one is left, when that is not known, and, since nobody calls this,
+    when a controller ends for a fault of its own. Containers outlive all controllers.
+    """
+    if not isinstance(provisioner, SubprocessProvisioner):
+        return
+    log = structlog.get_logger("cellrouter")
+    if was_last:
+        log.info("ends its cells, since no other controller is there to look after them")
+        await provisioner.stop_all()
+    else:
+        log.info("leaves its cells running, for another controller on this machine to adopt")
 
 
 async def inject_fault(settings: Settings, address: str, fault: Fault) -> None:
@@ -52,6 +71,13 @@ def _docker_provisioner(stack: AsyncExitStack, settings: Settings) -> Provisione
         raise ConfigError(f"DOCKER_HOST: {error}") from error
     stack.push_async_callback(provisioner.close)
     return provisioner
+
+
+def _subprocess_provisioner(settings: Settings, clock: Clock, tell: Callable[[BadInput], None]) -> Provisioner:
+    try:
+        return SubprocessProvisioner(_subprocess_config(settings), clock, tell)
+    except OSError as error:
+        raise ConfigError(f"cells.data_dir: it can't hold the cells' process ids and logs: {error}") from error
 
 
 def _docker_config(settings: Settings) -> DockerConfig:

@@ -120,11 +120,13 @@ def demo(
 
 
 def _ready() -> Settings:
-    """Load the settings and set up logging as they say."""
-    from router.adapters.logs import configure  # noqa: PLC0415 - check-config and --help stay quick
+    """Load the settings, and set up what the process stands on as they say."""
+    from cell_worker.process import configure_logs, guard_streams, raise_descriptor_limit  # noqa: PLC0415 - as above
 
+    guard_streams()
+    raise_descriptor_limit()
     settings = load(os.environ)
-    configure(settings.log.level, settings.log.format)
+    configure_logs(settings.log.format, settings.log.level)
     return settings
 
 
@@ -133,6 +135,7 @@ def main() -> None:
     try:
         app()
     except ConfigError as error:
-        sys.exit(f"{error}\ncellrouter: the configuration has faults (see cellrouter check-config)")
+        typer.echo(f"{error}\ncellrouter: the configuration has faults (see cellrouter check-config)", err=True)
+        sys.exit(2)
     except CellRouterError as error:
         sys.exit(f"cellrouter: {error}")

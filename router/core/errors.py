@@ -41,6 +41,13 @@ class CellUnavailableError(CellRouterError):
         super().__init__(text)
 
 
+class NoDescriptorError(CellUnavailableError):
+    """This process has no file descriptor left to call a cell with, which says nothing of the cell."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, reached=False)
+
+
 class CellRefusedError(CellRouterError):
     """The cell answered and took no event: wrong generation (409), draining (503), wrong secret (401)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -12,7 +13,7 @@ import pytest
 
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
-from router.core.errors import CellUnavailableError
+from router.core.errors import CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Target
 from tests.support.aio import run
 
@@ -92,3 +93,19 @@ def test_a_malformed_answer_is_a_cell_that_is_out_of_reach(
 ) -> None:
     """It is the one error that ends an attempt with this cell, and nothing else."""
     assert run(_told(answer, ask))
+
+
+def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault() -> None:
+    """It has an error of its own, so that nobody takes it for a cell that can't be reached."""
+
+    async def story() -> None:
+        async with aiohttp.ClientSession() as session:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            try:
+                with pytest.raises(NoDescriptorError):
+                    await _events(session, "127.0.0.1:1")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    run(story())

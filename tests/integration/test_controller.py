@@ -46,7 +46,7 @@ class Plane:
     def controller(self, owner: str) -> Controller:
         """One of several controllers, with a provisioner of its own on the same machine."""
         config = SubprocessConfig(self.directory / "run", self.environment, self.directory / "cells", stop_grace_s=2)
-        provisioner = SubprocessProvisioner(config, SystemClock())
+        provisioner = SubprocessProvisioner(config, SystemClock(), print)
         self.provisioners.append(provisioner)
         settings = ControllerConfig(owner, len(CELLS), launch_timeout_s=20, lease_ttl_s=LEASE_TTL_S, leader_ttl_s=2)
         ports = (self.registry, provisioner, self.resources, well, Instances(), SystemClock(), Notes())

@@ -74,7 +74,7 @@ class Popen(psutil.Popen):
 psutil.Popen = Popen
 directory = Path(sys.argv[1])
 config = SubprocessConfig(directory / "run", os.environ, directory / "cells", stop_grace_s=1)
-asyncio.run(SubprocessProvisioner(config, SystemClock()).launch("cell-0000", 1))
+asyncio.run(SubprocessProvisioner(config, SystemClock(), print).launch("cell-0000", 1))
 """
 
 
@@ -95,7 +95,7 @@ def test_a_controller_that_is_killed_while_it_launches_leaves_no_orphan(redis_ur
 
     async def story() -> None:
         config = SubprocessConfig(tmp_path / "run", environment, tmp_path / "cells", stop_grace_s=5)
-        provisioner = SubprocessProvisioner(config, SystemClock())
+        provisioner = SubprocessProvisioner(config, SystemClock(), print)
 
         async def found() -> bool:
             return [(i.cell_id, i.generation, i.running) for i in await provisioner.observe()] == [

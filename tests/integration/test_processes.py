@@ -74,9 +74,13 @@ def test_every_page_answers_and_a_sigterm_ends_with_0(
     """All pages answer; the log has a JSON object in each line, and says how the process ended."""
     with process(role, redis_url, aws_endpoint, tmp_path) as (child, url):
         assert f'"role":"{role}"' in get(f"{url}/healthz")[1]
-        status, body = get(f"{url}/readyz")
         expected = (503, "no slot map read yet") if role == "router" else (200, '"ready":true')
-        assert (status, expected[1] in body) == (expected[0], True)
+
+        async def says_so() -> bool:
+            status, body = get(f"{url}/readyz")
+            return (status, expected[1] in body) == (expected[0], True)
+
+        run(until(says_so, f"/readyz says {expected}"))
         assert "# TYPE cellrouter_" in get(f"{url}/metrics")[1]
         assert get(f"{url}/cells")[0] == 200
         assert get(f"{url}/audit?limit=5")[0] == 200
@@ -89,7 +93,7 @@ def test_every_page_answers_and_a_sigterm_ends_with_0(
 
 
 def test_a_port_that_is_taken_ends_the_process(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
-    """The exit code is not 0, and the log says why: no process goes on without its API."""
+    """The exit code is that of bad settings, and the last words say why: no process goes on without its API."""
     with process("controller", redis_url, aws_endpoint, tmp_path) as (_, url):
         environ = {
             **os.environ,
@@ -108,5 +112,24 @@ def test_a_port_that_is_taken_ends_the_process(redis_url: str, aws_endpoint: str
             timeout=60,
             check=False,
         )
-        assert done.returncode != 0
-        assert "address already in use" in done.stderr
+        assert done.returncode == 2
+        assert "api.port: can't listen on 127.0.0.1" in done.stderr
+        assert "Address already in use" in done.stderr
+
+
+def test_a_data_directory_that_is_none_ends_the_controller(redis_url: str, tmp_path: Path) -> None:
+    """Before it does anything, with the exit code of bad settings and a word on which of them is wrong."""
+    (tmp_path / "data").touch()
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "CELLROUTER_SECRET": "0123456789abcdef",
+        "CELLROUTER_REDIS_URL": redis_url,
+        "CELLROUTER_API_PORT": "0",
+        "CELLROUTER_CELLS_DATA_DIR": str(tmp_path / "data"),
+    }
+    command = [sys.executable, "-m", "router", "controller"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "cells.data_dir: it can't hold the cells' process ids and logs" in done.stderr
+    assert "Traceback" not in done.stderr

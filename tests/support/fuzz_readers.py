@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any, Final, cast
 
 from fastapi import HTTPException
@@ -83,20 +84,11 @@ class FakeRedis:
     hgetall = hmget = xrevrange = hdel = hget
 
 
-class _Directory:
-    """A folder, and the one file in it."""
+class _File:
+    """A file that is only read."""
 
     def __init__(self, content: bytes) -> None:
         self.read_bytes = lambda: content
-
-    def mkdir(self, **_: Any) -> None: ...
-    def unlink(self, **_: Any) -> None: ...
-
-    def glob(self, _: str) -> Sequence[_Directory]:
-        return [self]
-
-    def __truediv__(self, _: str) -> _Directory:
-        return self
 
 
 def registry(answer: Any) -> RedisRegistry:
@@ -182,9 +174,11 @@ def _heartbeat_answer(raw: bytes) -> object:
 
 
 def _process_id_file(raw: bytes) -> object:
-    folder: Any = _Directory(raw)
-    config = SubprocessConfig(folder, {}, cast("Any", PurePath("/nowhere")), 1)
-    return asyncio.run(SubprocessProvisioner(config, FakeClock()).observe())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "cell.pid").write_bytes(raw)
+        provisioner = SubprocessProvisioner(SubprocessConfig(folder, {}, folder, 1), FakeClock(), print)
+        return asyncio.run(provisioner.observe())
 
 
 def _container(raw: bytes) -> object:
@@ -263,7 +257,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "router report": lambda raw: snapshot(routers=[b"router", raw]),
     "conditions": lambda raw: asyncio.run(registry(raw).conditions()),
     "audit entry": lambda raw: asyncio.run(registry([(b"1-0", {b"entry": raw}), (raw, {})]).audit(2)),
-    "saved routing": lambda raw: SavedRouting(cast("Any", _Directory(raw))).load(),
+    "saved routing": lambda raw: SavedRouting(cast("Any", _File(raw))).load(),
     "process id file": _process_id_file,
     "batch": _refused(app.RefusedError)(app._decode),
     "fault": _refused(HTTPException)(lambda raw: app._decode_fault(raw, ("store",))),

@@ -117,12 +117,12 @@ class World:
         """Start an instance that no controller knows of, as one does that dies before it has written it down."""
         data = self.system.directory / "data"
         config = SubprocessConfig(data / "run", like.environ(), data / "cells", stop_grace_s=1)
-        provisioner = SubprocessProvisioner(config, SystemClock())
+        provisioner = SubprocessProvisioner(config, SystemClock(), print)
         await provisioner.launch(cell_id, 1)
         process = provisioner._running[cell_id, 1]
 
         async def is_worker() -> bool:
-            return "cell_worker" in process.cmdline()
+            return process.cmdline()[1:] == ["-m", "cell_worker"]  # and no longer the shell, which has these words too
 
         await until(is_worker, "it has noted its process id, and become the worker")
         return process

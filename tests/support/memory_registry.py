@@ -24,6 +24,7 @@ class Contents:
     """Everything that is lost when the registry is emptied."""
 
     leader: tuple[str, int, float] = ("", 0, 0.0)  # owner, epoch, until
+    heir: tuple[str, float] = ("", 0.0)  # who waits for the lead, until
     slot_map: SlotMap | None = None
     cells: dict[str, CellRecord] = field(default_factory=dict)
     leases: dict[tuple[str, int], tuple[LeaseView, float]] = field(default_factory=dict)  # with the time of its end
@@ -65,17 +66,24 @@ class MemoryRegistry:
         now = self._taken()
         holder, epoch, until = self.contents.leader
         if until > now and holder != owner:
+            self.contents.heir = (owner, now + ttl_s)
             return None
         if until <= now or epoch < hint:
             epoch = max(epoch + 1, round(now * 1000), hint + 1)
         self.contents.leader = (owner, epoch, now + ttl_s)
         return epoch
 
-    async def resign(self, owner: str) -> None:
-        self._taken()
-        holder, epoch, _ = self.contents.leader
+    async def resign(self, owner: str) -> bool:
+        now = self._taken()
+        holder, epoch, until = self.contents.leader
+        heir, waits_until = self.contents.heir
         if holder == owner:
             self.contents.leader = (owner, epoch, 0.0)
+        if heir == owner:
+            self.contents.heir = ("", 0.0)
+        resigned = bool(holder) and until == 0.0
+        leads = holder == owner and until > now
+        return (leads or resigned) and not (heir != owner and waits_until > now)
 
     async def next_generation(self, epoch: int, cell_id: str, above: int = 0) -> int:
         self._fence(epoch)

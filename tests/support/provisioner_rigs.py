@@ -69,7 +69,7 @@ class SubprocessRig(Rig):
         config = SubprocessConfig(
             self._directory / "run", {**os.environ, **variables}, self._directory / "cells", stop_grace_s=GRACE_S
         )
-        self._made.append(SubprocessProvisioner(config, SystemClock()))
+        self._made.append(SubprocessProvisioner(config, SystemClock(), print))
         return self._made[-1]
 
     async def broken(self) -> Provisioner:

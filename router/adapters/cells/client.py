@@ -10,8 +10,9 @@ import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 
 from cell_worker import protocol
+from cell_worker.process import NONE_LEFT
 from cell_worker.strict_reader import StrictReader, Unreadable
-from router.core.errors import CellRefusedError, CellUnavailableError
+from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Outcome, Result, Target
 
 _encoder = msgspec.json.Encoder()
@@ -44,6 +45,8 @@ class HttpCellClient:
                 async for result in _results(response, len(batch), self._patience_s):
                     yield result
         except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
+            if getattr(error, "errno", None) in NONE_LEFT:
+                raise NoDescriptorError(f"no file descriptor is left to call {target.address} with") from error
             reached = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
             raise CellUnavailableError(f"{target.address}: {type(error).__name__}: {error}", reached=reached) from error
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cell_worker.process import register_figures
 from router.adapters.metrics.instruments import FastCounter, FastHistogram
 from router.core import telemetry
 from router.core.control.observed import Suspension
@@ -83,6 +84,7 @@ class PrometheusObserver:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        register_figures("cellrouter", registry)
         counter = partial(FastCounter, registry=registry)
         histogram = partial(FastHistogram, registry=registry)
         self._received = counter("cellrouter_messages_received", "Messages received.", ["queue"])

@@ -1,16 +1,20 @@
 """Provisioner that runs workers as processes on this machine.
 
-Workers end with their controller when that is asked to stop. When it crashes they go on, and the next controller adopts
-them by their process id files. A process writes that file before it becomes the worker, so that no worker runs without
-one, whenever its controller dies. What a worker writes to standard error goes to a log file, whose end is read when the
-worker has ended.
+Workers outlive a controller that crashes, fails, or leaves other controllers behind: the next one adopts them by their
+process id files. A process writes that file before it becomes the worker, so that no worker runs without one, whenever
+its controller dies. The last controller that is asked to stop ends them by `stop_all`. What a worker writes to standard
+error goes to a log file, whose end is read when the worker has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
@@ -22,11 +26,13 @@ import psutil
 from cell_worker.strict_reader import StrictReader, Unreadable
 from router.adapters.provisioners.last_words import last_words_of_file
 from router.core.errors import ProvisionError
-from router.core.models import Id, InstanceView, Whole
+from router.core.models import Id, InstanceView, Reason, Whole
+from router.core.telemetry import BadInput
 from router.ports import Clock
 
 KILL_WAIT_S: Final = 5.0  # for the kernel to remove a killed process
 STOPPED_GRACE_S: Final = 3.0  # for a process that SIGSTOP has stopped: it can't react, and may hold a lock on the store
+MAX_PID_FILE_BYTES: Final = 4096
 _KEEP_ENDED: Final = 100  # how many ended instances observe() still lists
 _NOTE_AND_BECOME: Final = """
 printf '{"cell_id":"%s","generation":%s,"pid":%s}' "$CELL_ID" "$CELL_GENERATION" $$ >"$0" && exec "$@"
@@ -51,7 +57,7 @@ class _PidFile(msgspec.Struct, frozen=True):
     pid: Annotated[int, msgspec.Meta(ge=1, le=2**22)]  # the largest that Linux gives out
 
 
-_pid_file: Final = StrictReader[_PidFile]("process id file", _PidFile, 4096)
+_pid_file: Final = StrictReader[_PidFile]("process id file", _PidFile, MAX_PID_FILE_BYTES)
 
 
 class SubprocessProvisioner:
@@ -59,13 +65,19 @@ class SubprocessProvisioner:
 
     can_launch = True
 
-    def __init__(self, config: SubprocessConfig, clock: Clock) -> None:
+    def __init__(self, config: SubprocessConfig, clock: Clock, tell: Callable[[BadInput], None]) -> None:
+        """Raises OSError when the folder for process id files can't be used; `tell` is given each bad one once."""
         self._config = config
         self._clock = clock
+        self._tell = tell
+        self._bad: dict[Path, Reason] = {}  # the entries that could not be read at the last look
+        self._told: set[Path] = set()
         self._running: dict[tuple[str, int], psutil.Process] = {}
         self._ended: dict[tuple[str, int], str] = {}
         self._stopping: dict[tuple[str, int], asyncio.Task[None]] = {}
         config.run_dir.mkdir(parents=True, exist_ok=True)
+        if not os.access(config.run_dir, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "this process may not read and write there", str(config.run_dir))
 
     async def launch(self, cell_id: str, generation: int) -> None:
         """Start `python -m cell_worker`; its output goes to a log file beside its process id file."""
@@ -88,15 +100,20 @@ class SubprocessProvisioner:
 
     async def observe(self) -> list[InstanceView]:
         """List all that run, those of other controllers on this machine too, and the last hundred that ended."""
-        self._adopt()
-        for key, process in list(self._running.items()):
-            if (ended := _how_it_ended(process)) is not None:
-                self._forget(key, ended + last_words_of_file(self._log_path(*key)))
+        try:
+            self._adopt()
+            for key, process in list(self._running.items()):
+                if (ended := _how_it_ended(process)) is not None:
+                    self._forget(key, ended + last_words_of_file(self._log_path(*key)))
+        except OSError as error:  # no file descriptor is left, say: that is no news of any instance
+            raise ProvisionError(f"the cells' processes can't be looked at: {error}") from error
         running = [InstanceView(*key, running=True, detail=f"pid {p.pid}") for key, p in self._running.items()]
         return running + [InstanceView(*key, running=False, detail=how) for key, how in self._ended.items()]
 
     async def stop_all(self) -> None:
-        """Stop every instance, and wait until all are gone."""
+        """Stop every instance, those of earlier controllers too, and wait until all are gone."""
+        with suppress(ProvisionError):  # then those that are known
+            await self.observe()
         for cell_id, generation in list(self._running):
             await self.stop(cell_id, generation)
         await asyncio.gather(*self._stopping.values())
@@ -122,30 +139,39 @@ class SubprocessProvisioner:
         return True
 
     def _adopt(self) -> None:
-        for path in self._config.run_dir.glob("*.pid"):
-            try:
-                found = _pid_file.read(path.read_bytes())
-            except OSError:
-                continue  # another controller removes it, or it is none
+        bad: dict[Path, Reason] = {}
+        for path in self._config.run_dir.iterdir():  # a glob would hide that the folder can't be read
+            if path.suffix != ".pid" or (found := _read(path)) is None:
+                continue
             if isinstance(found, Unreadable):
-                continue  # its process writes it just now, or it is none
+                bad[path] = found.why
+                continue
             key = (found.cell_id, found.generation)
             if key not in self._running and key not in self._ended:
                 self._adopt_one(key, found, path)
+        self._tell_of(bad)
+
+    def _tell_of(self, bad: dict[Path, Reason]) -> None:
+        """Tell once of each entry that two looks in a row could not read: at one, its process may just write it."""
+        for path in sorted(bad.keys() & self._bad.keys() - self._told):
+            self._tell(BadInput(_pid_file.name, path.name, f"{bad[path]}; remove it, unless a cell of that name runs"))
+            self._told.add(path)
+        self._told &= bad.keys()
+        self._bad = bad
 
     def _adopt_one(self, key: tuple[str, int], found: _PidFile, path: Path) -> None:
         try:
             process = psutil.Process(found.pid)
             environment = process.environ()
         except psutil.NoSuchProcess:
-            path.unlink(missing_ok=True)
+            _remove(path)
         except psutil.AccessDenied:
             return  # another user's process: it is none of the cells'
         else:
             if self._names(*key).items() <= environment.items():
                 self._running[key] = process
             elif environment:  # it is another process by now; a zombie, or one that just becomes the worker, shows none
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def _forget(self, key: tuple[str, int], how: str) -> None:
         del self._running[key]
@@ -153,7 +179,7 @@ class SubprocessProvisioner:
         self._ended[key] = how
         while len(self._ended) > _KEEP_ENDED:
             del self._ended[next(iter(self._ended))]
-        self._pid_path(*key).unlink(missing_ok=True)
+        _remove(self._pid_path(*key))
 
     def _names(self, cell_id: str, generation: int) -> dict[str, str]:
         """Return the variables that name a worker's cell, generation and volume."""
@@ -165,6 +191,30 @@ class SubprocessProvisioner:
 
     def _log_path(self, cell_id: str, generation: int) -> Path:
         return self._config.run_dir / f"{cell_id}.g{generation}.log"
+
+
+def _read(path: Path) -> _PidFile | Unreadable | None:
+    """Read a process id file, or say why it is none; None when it is gone. Raises OSError when nothing can be read."""
+    try:
+        # Without waiting for a writer, since anybody may have put a named pipe there.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return Unreadable("it is no file")
+            return _pid_file.read(os.read(handle, MAX_PID_FILE_BYTES + 1))
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise  # it is not this entry's fault
+        return Unreadable(str(error))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # it is gone already, or it is no file of ours; the next look tells of what can't be read
+        path.unlink()
 
 
 def _how_it_ended(process: psutil.Process) -> str | None:

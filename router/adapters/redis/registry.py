@@ -108,9 +108,9 @@ class RedisRegistry:
         epoch = await self._run("lead", ("leader",), owner, round(ttl_s * 1000), hint)
         return int(epoch) if epoch else None
 
-    async def resign(self, owner: str) -> None:
-        """End this owner's leadership now; does nothing while another leads."""
-        await self._run("resign", ("leader",), owner)
+    async def resign(self, owner: str) -> bool:
+        """End this owner's leadership now, and return whether no controller is left; another's leadership stays."""
+        return bool(await self._run("resign", ("leader",), owner))
 
     async def next_generation(self, epoch: int, cell_id: str, above: int = 0) -> int:
         """Give out the cell's next generation, in one script with the worker's own claim."""

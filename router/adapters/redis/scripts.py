@@ -12,11 +12,20 @@ from cell_worker.redis_client import NEXT_GENERATION as _NEXT_GENERATION
 from cell_worker.redis_client import NOW as _NOW
 from cell_worker.redis_client import READ as _READ
 
+# Notes a controller that is there to take over. It does so at each of its ticks, while another leads.
+_NOTE_HEIR: Final = """
+local led_by, led_until = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms'))
+if led_by and led_by ~= ARGV[1] and whole(led_until) > now then
+  redis.call('HSET', KEYS[1], 'heir', ARGV[1], 'heir_until_ms', string.format('%.0f', now + ARGV[2]))
+end
+"""
+
 # KEYS: leader. ARGV: owner, time to live in ms, hint. Returns the epoch, or nothing while another owner leads. No lead
 # that another waits for lasts longer than the time to live, so the clock set back keeps a dead leader's no longer.
 LEAD: Final = (
     _NOW
     + _READ
+    + _NOTE_HEIR
     + """
 local owner, expires, stored = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms', 'epoch'))
 local epoch = whole(stored)
@@ -35,10 +44,21 @@ return text
 """
 )
 
-# KEYS: leader. ARGV: owner. Ends this owner's lease; leaves another owner's alone.
-RESIGN: Final = """
-if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('HSET', KEYS[1], 'expires_at_ms', '0') end
+# KEYS: leader. ARGV: owner. Ends this owner's lease; leaves another owner's alone. Returns 1 when no controller is
+# left: the leader has resigned, and nobody else waits. A lead that ran out says nothing: its owner may be cut off.
+RESIGN: Final = (
+    _NOW
+    + _READ
+    + """
+local fields = {'owner', 'expires_at_ms', 'heir', 'heir_until_ms'}
+local owner, expires, heir, waits = unpack(redis.call('HMGET', KEYS[1], unpack(fields)))
+local leads = owner == ARGV[1] and whole(expires) > now
+if owner == ARGV[1] then redis.call('HSET', KEYS[1], 'expires_at_ms', '0') end
+if heir == ARGV[1] then redis.call('HDEL', KEYS[1], 'heir', 'heir_until_ms') end
+local waited_for = heir and heir ~= ARGV[1] and whole(waits) > now
+return (leads or expires == '0') and not waited_for and 1 or 0
 """
+)
 
 _FENCE: Final = (
     "if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return redis.error_reply('NOTLEADER another leads') end\n"

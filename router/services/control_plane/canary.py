@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from router.core.errors import CellRefusedError, CellUnavailableError
+from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import CellRecord, Event, Outcome, Reason, Target
 from router.core.registry import Snapshot
 from router.ports import CellClient
@@ -15,7 +15,8 @@ from router.services.unforeseen import Unforeseen
 Canary = Callable[[CellRecord, Snapshot, float], Awaitable[Reason | None]]
 """Sends a canary through the instance of the record's generation and waits for the answer, at most so many seconds.
 
-Returns what is wrong; None when the canary was answered well.
+Returns what is wrong; None when the canary was answered well. Raises NoDescriptorError when this process could not send
+it, which says nothing of the cell.
 """
 
 QUICK_S: Final = 1.0
@@ -36,6 +37,8 @@ def canary_through(client: CellClient, unforeseen: Unforeseen) -> Canary:
             async with asyncio.timeout(within_s):
                 async for result in client.process(target, [_CANARY]):
                     return None if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason or ''}"
+        except NoDescriptorError:
+            raise
         except (CellUnavailableError, CellRefusedError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
         except Exception as error:  # noqa: BLE001 - no fault of a client or a cell may end the controller

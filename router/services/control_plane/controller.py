@@ -16,7 +16,7 @@ from router.core.control.observed import Desired, Observed, Suspension
 from router.core.control.recollection import Recollection, why_restored
 from router.core.control.reconcile import reconcile
 from router.core.control.treatment import conditions
-from router.core.errors import NotLeaderError, RegistryUnavailableError
+from router.core.errors import NoDescriptorError, NotLeaderError, RegistryUnavailableError
 from router.core.models import InstanceView, cell_ids
 from router.core.policy import MAX_CELLS, Policy, judge
 from router.core.registry import Change, Condition, Petitions, Proposal, Snapshot
@@ -89,6 +89,7 @@ class Controller:
         self.epoch: int | None = None  # of its lead; None while another leads
         self.hold_queues: Collection[str] = ()  # the cells that have one, as the upkeep has found
         self.reached = False  # the registry has been read once
+        self.was_last = False  # whether this controller has ended in order, and none is left to look after the cells
         self._view: LeaderView | None = None
 
     @property
@@ -177,6 +178,8 @@ class Controller:
             await self._executor.do(tick, action)
         except (NotLeaderError, RegistryUnavailableError):
             raise
+        except NoDescriptorError:
+            return  # the next tick tries again; the process tells by itself that its file descriptors run out
         except Exception as error:  # noqa: BLE001 - what fails for one cell must not keep the others waiting
             self._unforeseen.note("action", error)
 
@@ -246,6 +249,6 @@ class Controller:
 
     async def _resign(self) -> None:
         try:
-            await self._registry.resign(self._config.owner)
+            self.was_last = await self._registry.resign(self._config.owner)
         except RegistryUnavailableError:
             return  # the lease ends by itself

@@ -16,6 +16,7 @@ from router.core.control.lease_trust import NO_DOUBT, Doubt
 from router.core.control.observed import Health
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
+from router.core.errors import NoDescriptorError
 from router.core.models import CellRecord, Reason
 from router.core.registry import Snapshot
 from router.ports import CellRegistry, Clock
@@ -130,9 +131,12 @@ class HealthMonitor:
     async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:
         sent, who = self._clock.monotonic(), (record.cell_id, record.generation)
         self._detector.canary_sent(*who, sent)
-        why_not = await self._canary(record, snapshot, CANARY_TIMEOUT_S)
+        try:
+            why_not, measured = await self._canary(record, snapshot, CANARY_TIMEOUT_S), True
+        except NoDescriptorError:
+            why_not, measured = None, False
         now = self._clock.monotonic()
-        if self._lag.worst_s(sent) > TOO_LATE_S:
+        if not measured or self._lag.worst_s(sent) > TOO_LATE_S:
             self._detector.canary_lost(*who)
         elif why_not is not None:
             self._detector.canary_failed(*who)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from router.core.detection.samples import CellSample, CellSampler
-from router.core.errors import CellRefusedError, CellUnavailableError
+from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
 from router.core.messages.batches import BATCH
@@ -201,6 +201,8 @@ class LaneRunner:
                 self._batches[timeout] = pending
                 async for result in self._client.process(target, [delivery.event for delivery in batch]):
                     self._answer(pending.pop(result.index), result)
+        except NoDescriptorError as failure:
+            error, contact, broke = str(failure), Contact.NOT_REACHED, False
         except CellUnavailableError as failure:
             error = str(failure)
             contact = Contact.SILENT if failure.reached else Contact.NOT_REACHED

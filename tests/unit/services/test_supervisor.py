@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from router.adapters.logs import LogObserver, Observers, configure
+from cell_worker.process import configure_logs
+from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.core.telemetry import TaskDied
 from router.services.supervisor import TaskDiedError, run_until
@@ -43,7 +44,7 @@ def log_lines(text: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("part", [dies, in_a_group])
 def test_the_cause_is_logged_with_its_traceback(part: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Once, whatever number of tasks runs the one that has died; the error's own text tells the cause too."""
-    configure("info", "json")
+    configure_logs("json")
     observer = Observers(LogObserver(), PrometheusObserver())
 
     async def process() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from router.core.detection.assessment import Assessment
 from router.core.detection.baseline import Baseline
+from router.core.errors import NoDescriptorError
 from router.core.models import CellRecord, LeaseView, Reason
 from router.core.registry import Condition, Snapshot
 from router.services.control_plane.health import HealthMonitor
@@ -42,6 +43,27 @@ def test_the_verdict_on_an_instance_goes_with_it() -> None:
         await clock.sleep(1)
         assert await monitor.look(after)
         assert monitor.health[CELL].assessment.verdict == "healthy"
+
+    play(clock, story())
+
+
+async def cannot_send(record: CellRecord, snapshot: Snapshot, within_s: float) -> Reason:
+    """No canary can be sent."""
+    raise NoDescriptorError("no file descriptor is left")
+
+
+def test_a_controller_that_can_send_no_canary_blames_no_cell() -> None:
+    """What it lacks itself says nothing of the cell, for however long."""
+    clock = FakeClock()
+
+    async def story() -> None:
+        monitor = HealthMonitor(MemoryRegistry(clock), cannot_send, LoopLag(clock), clock)
+        snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, LEASES, "c")
+        for _ in range(400):
+            await monitor.look(snapshot)
+            await clock.sleep(0.25)
+            assert all(health.assessment.verdict == "healthy" for health in monitor.health.values())
+        assert CELL in monitor.health
 
     play(clock, story())
 

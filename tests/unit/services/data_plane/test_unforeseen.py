@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from router.core.detection.samples import RouterSample
+from router.core.errors import CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Outcome, Result, Target
 from router.core.policy import Policy, TenantLimit
 from router.core.registry import Snapshot
@@ -79,6 +80,35 @@ def test_whatever_a_client_raises_ends_one_batch(error: Exception, after: int) -
             lane_failures = [r for r in world.notes.records if isinstance(r, LaneFailed)]
             assert {r.cell_id for r in lane_failures} == {bad}
             assert all(r.error.startswith(type(error).__name__) for r in lane_failures)
+            client.raises = False
+            await world.settled()
+
+    play(world.clock, story())
+    assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
+
+
+@pytest.mark.parametrize("error", [NoDescriptorError("no file descriptor is left"), CellUnavailableError("reset")])
+def test_a_router_that_can_call_no_cell_blames_none(
+    error: CellUnavailableError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it lacks itself is not told of a cell, as a connection that breaks is. The events wait all the same."""
+    world = World()
+    bad = world.cell_ids[0]
+    client: Any = BadClient(world.cells, bad, error, after=0)
+    samples: list[RouterSample] = []
+
+    async def note_sample(_: str, sample: RouterSample) -> None:
+        samples.append(sample)
+
+    monkeypatch.setattr(world.registry, "note_sample", note_sample)
+
+    async def story() -> None:
+        world.cells, cells = client, world.cells
+        async with world.routing():
+            world.cells = cells
+            await world.send(20, key=lambda i: world.keys_of(bad, 20)[i])
+            await world.clock.sleep(10)
+            assert any(sample.cells[bad].failures for sample in samples) == (not isinstance(error, NoDescriptorError))
             client.raises = False
             await world.settled()
 
