@@ -8,7 +8,7 @@ instance has the cell.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -96,13 +96,20 @@ class _WireLease(msgspec.Struct, frozen=True):
     fenced: int
     beat: int
     proof: str
+    note: str
 
 
 class Heartbeat:
     """Keeps one instance's lease alive, and tells the fence and the worker what Redis answers."""
 
     def __init__(
-        self, redis: Redis, record: protocol.InstanceRecord, secret: str, ttl_s: float, fence: Fence | None = None
+        self,
+        redis: Redis,
+        record: protocol.InstanceRecord,
+        secret: str,
+        ttl_s: float,
+        fence: Fence | None = None,
+        why_unwell: Callable[[], protocol.Reason | None] = lambda: None,
     ) -> None:
         self._keys = [protocol.redis_key(record.environment, name) for name in ("leases", "cells")]
         self._field = protocol.lease_field(record.cell_id, record.generation)
@@ -112,6 +119,7 @@ class Heartbeat:
         self._beats = 0
         self._ttl_s = ttl_s
         self._fence = fence or Fence()
+        self._why_unwell = why_unwell
         self._beat = redis.register_script(_HEARTBEAT)
         self._release = redis.register_script(_RELEASE)
         self.ready = False
@@ -153,8 +161,10 @@ class Heartbeat:
 
     async def _renew(self) -> bytes:
         self._beats += 1
-        lease = protocol.Lease(0, self.ready, self._signed, self._fence.reached(), self._beats)
-        wire = _WireLease(lease.ready, lease.record, lease.fenced, lease.beat, protocol.beat_proof(lease, self._secret))
+        note = (self._why_unwell() or "")[: protocol.MAX_NOTE_CHARS]
+        lease = protocol.Lease(0, self.ready, self._signed, self._fence.reached(), self._beats, note=note)
+        proof = protocol.beat_proof(lease, self._secret)
+        wire = _WireLease(lease.ready, lease.record, lease.fenced, lease.beat, proof, lease.note)
         record, ttl_ms = self._record, round(self._ttl_s * 1000)
         args: list[str | bytes | int] = [
             record.cell_id,

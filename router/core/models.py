@@ -150,6 +150,7 @@ class LeaseView:
     fenced: int = 0  # the epoch below which it takes no batch, and has no event left
     zone: str = ""  # availability zone or rack
     region: str = ""
+    note: Reason | None = None  # what people should know of it, as it says itself
 
 
 class Rung(StrEnum):

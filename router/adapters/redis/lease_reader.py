@@ -55,6 +55,7 @@ class _TrustedLease:
             fenced=lease.fenced,
             zone=record.zone,
             region=record.region,
+            note=lease.note or None,
         )
 
 
