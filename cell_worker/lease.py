@@ -161,7 +161,7 @@ class Heartbeat:
 
     async def _renew(self) -> bytes:
         self._beats += 1
-        note = (self._why_unwell() or "")[: protocol.MAX_NOTE_CHARS]
+        note = (self._why_unwell() or "")[: protocol.MAX_NOTE_CHARS].encode(errors="replace").decode()
         lease = protocol.Lease(0, self.ready, self._signed, self._fence.reached(), self._beats, note=note)
         proof = protocol.beat_proof(lease, self._secret)
         wire = _WireLease(lease.ready, lease.record, lease.fenced, lease.beat, proof, lease.note)

@@ -8,8 +8,10 @@ one, whenever its controller dies.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
@@ -90,6 +92,7 @@ class SubprocessProvisioner:
         self._adopt()
         for key, process in list(self._running.items()):
             if (ended := _how_it_ended(process)) is not None:
+                self._end_children(key, process.pid)
                 self._forget(key, ended)
         running = [InstanceView(*key, running=True, detail=f"pid {p.pid}") for key, p in self._running.items()]
         return running + [InstanceView(*key, running=False, detail=how) for key, how in self._ended.items()]
@@ -153,6 +156,13 @@ class SubprocessProvisioner:
         while len(self._ended) > _KEEP_ENDED:
             del self._ended[next(iter(self._ended))]
         self._pid_path(*key).unlink(missing_ok=True)
+
+    def _end_children(self, key: tuple[str, int], group: int) -> None:
+        """Kill what a worker has left in its process group, as one that is killed does."""
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                if os.getpgid(process.pid) == group and self._names(*key).items() <= process.environ().items():
+                    process.kill()
 
     def _names(self, cell_id: str, generation: int) -> dict[str, str]:
         """Return the variables that name a worker's cell, generation and volume."""
