@@ -51,6 +51,10 @@ class Run:
         """How many of its calls in threads have not ended yet."""
         return sum(not call.done() for call in self.calls)
 
+    def goes_on(self) -> bool:
+        """Whether its task or one of its calls in threads has not ended yet."""
+        return not self.task.done() or self.busy_threads() > 0
+
 
 current_run: Final[ContextVar[Run | None]] = ContextVar("current_run", default=None)
 """The run that the present task belongs to, also in tasks that the handler has started."""
@@ -128,12 +132,13 @@ class AbandonedRuns:
 
     def count(self) -> int:
         """How many of them still run."""
-        self._runs = {key: run for key, run in self._runs.items() if not run.task.done() or run.busy_threads()}
+        self._runs = {key: run for key, run in self._runs.items() if run.goes_on()}
         return len(self._runs)
 
     def why_not_again(self, key: Hashable) -> Reason | None:
         """Return why an event can't be tried now: its last run still goes on. None when it can."""
-        if not self._runs or not self.count() or (run := self._runs.get(key)) is None:
+        run = self._runs.get(key)
+        if run is None or not run.goes_on():
             return None
         since_s = clock.monotonic() - run.began_at
         return f"an earlier attempt still runs here, for {since_s:.0f} s now: the handler goes on after it is cancelled"

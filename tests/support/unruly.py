@@ -13,6 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
@@ -103,17 +104,26 @@ async def fork() -> None:
 
 
 async def process() -> None:
-    """Start a process with multiprocessing, from a thread, and terminate it."""
+    """Start a process that handles SIGTERM itself with multiprocessing, from a thread, and terminate it."""
 
     def in_thread() -> None:
-        child = multiprocessing.get_context("fork").Process(target=sleep, args=(LONG_S,))
+        mine, its = multiprocessing.Pipe()
+        child = multiprocessing.get_context("fork").Process(target=ends_at_sigterm, args=(its,))
         child.start()
-        sleep(0.2)
+        mine.recv()
         child.terminate()
         child.join()
-        assert child.exitcode == -signal.SIGTERM
+        assert child.exitcode == 5
 
     await asyncio.to_thread(in_thread)
+
+
+def ends_at_sigterm(parent: Connection) -> None:
+    """End with 5 at SIGTERM, in a process of its own."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
+    parent.send("ready")
+    while True:
+        signal.pause()
 
 
 async def pool() -> None:
@@ -136,8 +146,8 @@ async def forgets() -> None:
 async def awaits() -> None:
     """Fork, and await in the child, where the copy of the loop goes on."""
     child = os.fork()
-    if not child:
-        await asyncio.Event().wait()
+    while not child:
+        await SystemClock().sleep(0)
     assert code_of(child) == CHILD_EXIT
 
 
