@@ -56,9 +56,13 @@ def leave_if_child() -> None:
 
 
 def lead_group() -> frozenset[int]:
-    """Make this process lead a group of its own. Returns who else is in it, such as the other end of a pipeline."""
-    with suppress(PermissionError):  # the leader of a session leads its group already
-        os.setpgid(0, 0)
+    """Make this process lead a group of its own. Returns who else is in it, such as the other end of a pipeline.
+
+    It is a session of its own too: the kernel ends a group that has a stopped process when its session goes on without
+    the group's parent, and a controller may end at any time.
+    """
+    with suppress(PermissionError):  # started by a shell, it leads a group already
+        os.setsid()
     return frozenset(_others_of_group())
 
 
