@@ -37,6 +37,8 @@ class _Guarded:
 
 
 _guarded: Final = _Guarded()
+_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})  # which the worker handles
+_held: Final = threading.local()  # the mask of signals of a thread that forks just now
 _FDS: Final = Path("/proc/self/fd")
 
 
@@ -46,7 +48,7 @@ def guard_forks(ports: Collection[int]) -> None:
     _guarded.ports = frozenset(ports)
     if not _guarded.hooked:
         _guarded.hooked = True
-        os.register_at_fork(after_in_child=_in_child)
+        os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_in, after_in_child=_in_child)
 
 
 def leave_if_child() -> None:
@@ -90,12 +92,22 @@ def _in(pid: int, group: int) -> bool:
     return False
 
 
+def _hold_signals() -> None:
+    """Keep signals from a child until it has let go of the worker: it would pass them on to the worker's loop."""
+    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _let_signals_in() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
+
+
 def _in_child() -> None:
     """Let go of the worker, in a child that has just been forked. Its other threads don't exist there."""
     _guarded.forked = True
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _let_signals_in()
     _let_go_of_sockets()
     if _guarded.loop is not None and threading.get_ident() == _guarded.thread:
         _guarded.loop.call_soon(os._exit, CHILD_EXIT)  # the loop goes on in the child when the handler awaits there

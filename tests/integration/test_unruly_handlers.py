@@ -158,26 +158,30 @@ def alive(pid: int) -> bool:
 
 def test_what_can_not_be_cancelled_gives_its_place_back(redis_url: str, tmp_path: Path) -> None:
     """The event fails soon after its time, others go on, and what ends late is not committed."""
-    with WorkerProcess(redis_url, tmp_path, handler=HANDLER, concurrency=1, event_timeout_s=0.5) as worker:
-        late = result(worker, "outlast-1")
-        assert late["outcome"] == "failed"
-        assert "took longer than 0.5 s, and goes on after its cancellation" in str(late["reason"])
-        assert ask(worker, "ok-1") == ["ok"]
-        again = result(worker, "outlast-1")
-        assert again["outcome"] == "failed"
-        assert "an earlier attempt still runs here" in str(again["reason"])
-        assert ask(worker, "thread-1", "quick-1") == ["failed", "ok"]
-        assert "an earlier attempt still runs here" in str(result(worker, "thread-1")["reason"])
-        assert "handlers go on after their time" in worker.components(worker.url())["worker"][1]
-        assert "cell_worker_abandoned_events_total 2.0" in get(f"{worker.url()}/metrics")[1]
+    settings = {"handler": HANDLER, "concurrency": 1, "event_timeout_s": 1}
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setenv(NOTES, str(tmp_path))
+        with WorkerProcess(redis_url, tmp_path, **settings) as worker:
+            late = result(worker, "outlast-1")
+            assert late["outcome"] == "failed"
+            assert "took longer than 1 s, and goes on after its cancellation" in str(late["reason"])
+            assert ask(worker, "ok-1") == ["ok"]
+            again = result(worker, "outlast-1")
+            assert again["outcome"] == "failed"
+            assert "an earlier attempt still runs here" in str(again["reason"])
+            assert ask(worker, "thread-1", "quick-1") == ["failed", "ok"]
+            assert "an earlier attempt still runs here" in str(result(worker, "thread-1")["reason"])
+            assert "2 handlers go on after their time" in worker.components(worker.url())["worker"][1]
+            assert "cell_worker_abandoned_events_total 2.0" in get(f"{worker.url()}/metrics")[1]
+            (tmp_path / "go").touch()
 
-        async def ended() -> bool:
-            return "an abandoned handler has ended" in worker.said()
+            async def ended() -> bool:
+                return "an abandoned handler has ended" in worker.said()
 
-        run(until(ended, "the late one has ended"))
-        assert worker.events() == {"ok-1", "quick-1"}
-        worker.process.terminate()
-        assert worker.process.wait(20) == 0, worker.said()
+            run(until(ended, "the late one has ended"))
+            assert worker.events() == {"ok-1", "quick-1"}
+            worker.process.terminate()
+            assert worker.process.wait(20) == 0, worker.said()
 
 
 @pytest.mark.parametrize("deeds", [["swallow"] * 4, ["threads"] * 3], ids=lambda deeds: deeds[0])

@@ -50,10 +50,10 @@ async def swallow() -> None:
 
 
 async def outlast() -> None:
-    """Swallow the cancellation, and return 3 s after it."""
-    with suppress(asyncio.CancelledError):
-        await asyncio.Event().wait()
-    await SystemClock().sleep(3)
+    """Swallow the cancellation, and return when the test makes the file `go`."""
+    while not may_go():
+        with suppress(asyncio.CancelledError):
+            await SystemClock().sleep(0.05)
 
 
 async def thread() -> None:
@@ -83,13 +83,13 @@ def block_for(seconds: float) -> None:
 
 async def stall() -> None:
     """Block the event loop until the test makes the file `go`."""
-    wait_for(Path(os.environ[NOTES], "go"))
-
-
-def wait_for(file: Path) -> None:
-    """Block the calling thread until there is such a file."""
-    while not file.exists():
+    while not may_go():
         sleep(0.05)
+
+
+def may_go() -> bool:
+    """Whether the test has made the file `go`."""
+    return Path(os.environ[NOTES], "go").exists()
 
 
 async def fork() -> None:
@@ -98,8 +98,7 @@ async def fork() -> None:
     if not child:
         sleep(LONG_S)
         os._exit(0)
-    sleep(0.2)
-    os.kill(child, signal.SIGTERM)
+    os.kill(child, signal.SIGTERM)  # at once, perhaps before the child has run at all
     assert code_of(child) == -signal.SIGTERM
 
 
