@@ -10,7 +10,8 @@ What the worker promises, and what it asks for:
 
 - **Concurrency.** At most CELL_CONCURRENCY calls run at once, in one event loop, and never two for the same event. A
   handler must not block that loop: it hands long work on the CPU to a thread.
-- **Deadline.** A call that takes too long is cancelled, and its event counts as failed.
+- **Deadline.** A call that takes too long is cancelled, and its event counts as failed. When it goes on all the same,
+  its place is given to another event, and nothing that it does is committed.
 - **Exactly one effect.** Records that a handler emits are committed together with the event's id when the handler
   returns: all of them or none. A handler may be called again for an event that it has not finished, so effects of its
   own, outside `emit`, must be idempotent.

@@ -148,6 +148,7 @@ def control_app(
     @app.get(protocol.METRICS_PATH)
     async def metrics_text() -> PlainTextResponse:
         metrics.outbox.set(await store.outbox_size())
+        metrics.abandoned_running.set(runtime.abandoned.count())
         return PlainTextResponse(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     _add_commands(app, runtime, secret, chaos=chaos, drain=drain)

@@ -10,7 +10,7 @@ higher generation has taken it: never do two instances commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -103,6 +103,7 @@ class _WireLease(msgspec.Struct, frozen=True):
     fenced: int
     beat: int
     proof: str
+    note: str
 
 
 class Heartbeat:
@@ -116,6 +117,7 @@ class Heartbeat:
         ttl_s: float,
         fence: Fence | None = None,
         health: RedisHealth = UNTOLD,
+        why_unwell: Callable[[], protocol.Reason | None] = lambda: None,
     ) -> None:
         self._keys = [protocol.redis_key(record.environment, name) for name in ("leases", "cells")]
         self._field = protocol.lease_field(record.cell_id, record.generation)
@@ -126,6 +128,7 @@ class Heartbeat:
         self._ttl_s = ttl_s
         self._fence = fence or Fence()
         self._health = health
+        self._why_unwell = why_unwell
         self._beat = redis.register_script(_HEARTBEAT)
         self._release = redis.register_script(_RELEASE)
         self.ready = False
@@ -161,8 +164,10 @@ class Heartbeat:
 
     async def _renew(self) -> bytes:
         self._beats += 1
-        lease = protocol.Lease(0, self.ready, self._signed, self._fence.reached(), self._beats)
-        wire = _WireLease(lease.ready, lease.record, lease.fenced, lease.beat, protocol.beat_proof(lease, self._secret))
+        note = (self._why_unwell() or "")[: protocol.MAX_NOTE_CHARS].encode(errors="replace").decode()
+        lease = protocol.Lease(0, self.ready, self._signed, self._fence.reached(), self._beats, note=note)
+        proof = protocol.beat_proof(lease, self._secret)
+        wire = _WireLease(lease.ready, lease.record, lease.fenced, lease.beat, proof, lease.note)
         record, ttl_ms = self._record, round(self._ttl_s * 1000)
         args: list[str | bytes | int] = [
             record.cell_id,

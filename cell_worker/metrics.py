@@ -23,6 +23,18 @@ class WorkerMetrics:
             "cell_event_duration_seconds", "Of the handler and the commit.", buckets=_BUCKETS, registry=self.registry
         )
         self.in_flight = Gauge("cell_events_in_flight", "Events being worked on.", registry=self.registry)
+        self.abandoned = Counter(
+            "cell_worker_abandoned_events", "Events answered while their handlers went on.", registry=self.registry
+        )
+        self.abandoned_running = Gauge(
+            "cell_worker_abandoned_running", "Abandoned events whose handlers still run.", registry=self.registry
+        )
+        self.loop_lag = Histogram(
+            "cell_worker_loop_lag_seconds", "How late the event loop was.", buckets=_BUCKETS, registry=self.registry
+        )
+        self.loop_blocked = Counter(
+            "cell_worker_loop_blocked", "Times that the event loop stood still for 1 s.", registry=self.registry
+        )
         self.outbox = Gauge("cell_outbox_lines", "Lines that wait for the sink.", registry=self.registry)
         self.registry_up = Gauge(
             "cell_registry_up", "0 while the registry can't be reached or takes no writes.", registry=self.registry

@@ -38,6 +38,8 @@ MAX_REASON_CHARS: Final = 2000
 """A cell cuts a longer reason."""
 MAX_RESULT_LINE_BYTES: Final = 16 * 1024
 """A router takes no longer result line. An honest one is shorter, since its reason has at most MAX_REASON_CHARS."""
+MAX_NOTE_CHARS: Final = 500
+"""An instance cuts a longer note in its lease."""
 MAX_FAULT_S: Final = 600.0
 """An injected fault ends by itself after this time at the latest."""
 
@@ -135,6 +137,7 @@ class Lease(msgspec.Struct, frozen=True):
     fenced: Whole = 0  # the instance takes no batch below this epoch and works on none
     beat: Whole = 0  # counts the instance's heartbeats: a copy of an old lease, put back into Redis, counts no further
     proof: str = ""  # what beat_proof returned
+    note: Annotated[str, msgspec.Meta(max_length=MAX_NOTE_CHARS)] = ""  # what people should know of it; for them alone
 
 
 _instance_record: Final = StrictReader[InstanceRecord]("instance record", InstanceRecord, 16 * 1024)
@@ -157,7 +160,7 @@ def verify_record(signed: str, secret: str) -> InstanceRecord | None:
 
 def beat_proof(lease: Lease, secret: str) -> str:
     """Sign what an instance says in a heartbeat (HMAC-SHA256, hex). The lease's end is left out: Redis decides it."""
-    return _mac(f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}".encode(), secret)
+    return _mac(f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.note}".encode(), secret)
 
 
 def bearer(secret: str) -> str:

@@ -3,7 +3,8 @@
 Guarantees:
 
 - An event is answered `ok` only after its id and its lines are committed. A committed event is not handled again.
-- At most `concurrency` handlers run at once, and never two for the same event.
+- At most `concurrency` handlers run at once, and never two for the same event. A handler that goes on after its time
+  and its cancellation is abandoned: its event has `failed`, its place is free, and nothing that it does is committed.
 - A client that goes away ends no event that has begun.
 - Once the worker drains or is fenced, no further event begins.
 - What a handler raises is the result of its own event and of no other.
@@ -18,8 +19,8 @@ import asyncio
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,8 @@ import structlog
 from cell_worker import clock
 from cell_worker.api import Cell, Component, Event, RejectEvent, RetryEvent
 from cell_worker.components.sink import MAX_LINE_BYTES
+from cell_worker.containment.abandoned import AbandonedRuns, Run, TimeLimit, current_run
+from cell_worker.containment.children import leave_if_child
 from cell_worker.fence import Fence
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.protocol import MAX_REASON_CHARS, ComponentHealth, EventBatch, EventResult, Outcome, Reason, WireEvent
@@ -60,21 +63,25 @@ class Identity:
 
 
 @dataclass(slots=True, eq=False)
-class _Work:
-    """One event or canary being worked on, and how many requests wait for its result."""
+class _Work(Run):
+    """One event or canary being worked on, and the requests that wait for its result."""
 
-    task: asyncio.Task[EventResult]
-    epoch: int  # of the batch that began it
+    key: object = None  # the event's id; the work itself for a canary, which no other request may join
+    epoch: int = 0  # of the batch that began it
+    timeout_s: float = 0.0
+    waiting: list[Callable[[EventResult], None]] = field(default_factory=list)
     waiters: int = 0
     started: bool = False  # the handler has begun: a client that goes away cancels it no more. Never set for a canary
-
-    def result(self) -> EventResult:
-        """The result of the task, which must be done."""
-        return EventResult(0, Outcome.RETRY, GIVEN_UP) if self.task.cancelled() else self.task.result()
+    has_place: bool = False
+    waited_s: float = 0.0  # until it got a place
 
 
-_Done = tuple[int, bool, _Work]
-"""An event's index in its batch, whether another request or an earlier event had begun its work, and that work."""
+class AbandonedError(Exception):
+    """A run went on after its event was answered, and may not commit."""
+
+
+_Done = tuple[int, bool, EventResult]
+"""An event's index in its batch, whether another request or an earlier event had begun its work, and its result."""
 
 
 class Runtime:
@@ -90,8 +97,10 @@ class Runtime:
         concurrency: int,
         event_timeout_s: float,
         fence: Fence | None = None,
+        threads: int = 32,
     ) -> None:
         self.fence = fence or Fence()
+        self.abandoned = AbandonedRuns(concurrency, threads)
         self.identity = identity
         self._cell = identity.cell()
         self.components: dict[str, Component] = {}
@@ -128,8 +137,7 @@ class Runtime:
             for _ in works:
                 if (found := await done.get()) is None:
                     return
-                index, joined, work = found
-                result = work.result()
+                index, joined, result = found
                 duplicate = result.duplicate or (joined and result.outcome is Outcome.OK)
                 yield msgspec.structs.replace(result, index=index, duplicate=duplicate)
         finally:
@@ -152,22 +160,21 @@ class Runtime:
                 work.task.cancel()
         await self._idle.wait()
 
-    def give_up(self) -> int:
-        """Cancel the events that are still being worked on, with the outcome `retry`. Returns their number."""
+    def give_up(self) -> None:
+        """Cancel the events that are still being worked on, with the outcome `retry`."""
         for work in self._work.values():
             work.task.cancel()
-        return len(self._work)
 
     async def health(self) -> list[ComponentHealth]:
         """Check every component now and return their states."""
         return list(await asyncio.gather(*(_health(component) for component in self.components.values())))
 
     def _join(self, index: int, event: WireEvent, batch: EventBatch, done: asyncio.Queue[_Done | None]) -> _Work:
-        """Begin the event, unless another request has begun it already, and put it in `done` when it is done."""
+        """Begin the event, unless another request has begun it already, and put its result in `done` once there is."""
         begun = None if event.canary else self._work.get(event.event_id)
         work = begun or self._begin(event, batch)
         work.waiters += 1
-        work.task.add_done_callback(lambda _: done.put_nowait((index, begun is not None, work)))
+        work.waiting.append(lambda result: done.put_nowait((index, begun is not None, result)))
         return work
 
     def _leave(self, work: _Work) -> None:
@@ -176,39 +183,86 @@ class Runtime:
             work.task.cancel()
 
     def _begin(self, event: WireEvent, batch: EventBatch) -> _Work:
-        timeout_s = min(batch.deadline_s, self._timeout_s)
-        process = self._process_canary(timeout_s) if event.canary else self._process_event(event, timeout_s)
-        work = _Work(asyncio.create_task(process), batch.epoch)
-        key = work if event.canary else event.event_id
-        self._work[key] = work
+        work = _Work(epoch=batch.epoch, timeout_s=min(batch.deadline_s, self._timeout_s))
+        work.key = work if event.canary else event.event_id
+        work.task = asyncio.create_task(self._process_canary(work) if event.canary else self._process(event, work))
+        work.task.add_done_callback(partial(self._ended, work))
+        self._work[work.key] = work
         self.fence.begin(batch.epoch)
         self._idle.clear()
-        work.task.add_done_callback(lambda _: self._end(key))
         return work
 
-    def _end(self, key: object) -> None:
-        self.fence.end(self._work.pop(key).epoch)
+    def _ended(self, work: _Work, task: asyncio.Task[EventResult]) -> None:
+        if task.cancelled():
+            result = EventResult(0, Outcome.RETRY, GIVEN_UP)
+        elif (error := task.exception()) is not None:
+            result = EventResult(0, Outcome.FAILED, _why(error, f"{type(error).__name__}: "))
+        else:
+            result = task.result()
+        if not work.abandoned:
+            self._answer(work, result)
+
+    def _answer(self, work: _Work, result: EventResult) -> None:
+        """Tell everybody who waits for it an event's result. From now on it may begin anew."""
+        del self._work[work.key]
+        self.fence.end(work.epoch)
         if not self._work:
             self._idle.set()
+        for tell in work.waiting:
+            tell(result)
 
-    async def _process_event(self, wire: WireEvent, timeout_s: float) -> EventResult:
+    def _abandon(self, work: _Work, outcome: Outcome, why: Reason) -> None:
+        """Answer for a run that goes on after its time and its grace. Its place is for others now."""
+        work.abandoned = True
+        duration = clock.monotonic() - work.began_at
+        result = EventResult(0, outcome, why, duration_s=duration, waited_s=work.waited_s)
+        if work.has_place:
+            self._metrics.observe(result, duration)
+        self._give_place_back(work)
+        self._count_abandoned(work, why)
+        self._answer(work, result)
+
+    def _count_abandoned(self, work: _Work, why: Reason) -> None:
+        self._metrics.abandoned.inc()
+        self._log.warning(
+            "a handler is abandoned: what it still does is not committed; it should heed its cancellation",
+            event_id=str(work.key) if work.started else "a canary",
+            why=why,
+        )
+        self.abandoned.add(work.key, work)
+
+    def _give_place_back(self, work: _Work) -> None:
+        if work.has_place:
+            work.has_place = False
+            self._places.release()
+            self._metrics.in_flight.dec()
+
+    async def _process(self, wire: WireEvent, work: _Work) -> EventResult:
+        current_run.set(work)
+        if why := self.abandoned.why_not_again(wire.event_id):
+            return EventResult(0, Outcome.FAILED, why)
         waiting_since = clock.monotonic() if self._places.locked() else None
-        async with self._places:
+        await self._places.acquire()
+        work.has_place = True
+        self._metrics.in_flight.inc()
+        try:
             if self.draining or self.fenced.is_set():
                 return EventResult(0, Outcome.RETRY, ENDING)
-            self._work[wire.event_id].started = True
-            begun = clock.monotonic()
-            with self._metrics.in_flight.track_inprogress():
-                result = await self._outcome(wire, timeout_s)
+            work.started = True
+            work.began_at = begun = clock.monotonic()
+            work.waited_s = 0.0 if waiting_since is None else begun - waiting_since
+            result = await self._outcome(wire, work)
             duration = clock.monotonic() - begun
-        self._metrics.observe(result, duration)
-        waited = 0.0 if waiting_since is None else begun - waiting_since
-        return msgspec.structs.replace(result, duration_s=duration, waited_s=waited)
+        finally:
+            self._give_place_back(work)
+        if not work.abandoned:
+            self._metrics.observe(result, duration)
+        return msgspec.structs.replace(result, duration_s=duration, waited_s=work.waited_s)
 
-    async def _outcome(self, wire: WireEvent, timeout_s: float) -> EventResult:
+    async def _outcome(self, wire: WireEvent, work: _Work) -> EventResult:
         event = Event(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body))
         try:
-            return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, timeout_s))
+            return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, work))
         except RejectEvent as error:
             return EventResult(0, Outcome.REJECTED, _why(error))
         except (RetryEvent, StoreError) as error:
@@ -217,48 +271,64 @@ class Runtime:
             elif isinstance(error, StoreError):
                 self._log.error("the store fails", error=_why(error))
             return EventResult(0, Outcome.RETRY, _why(error))
-        except BaseException as error:  # a handler may raise anything, also CancelledError or SystemExit
+        except BaseException as error:  # a handler may raise anything, also CancelledError, SystemExit, Ctrl-C's
             if _ends_the_task(error):
                 raise
+            if work.abandoned:
+                self._log.info("an abandoned handler has ended", event_id=event.event_id, how=_why(error))
+                return EventResult(0, Outcome.FAILED)
             self._log.warning("the handler failed", event_id=event.event_id, attempt=event.attempt, exc_info=error)
             return EventResult(0, Outcome.FAILED, _why(error, f"{type(error).__name__}: "))
 
-    async def _process_canary(self, timeout_s: float) -> EventResult:
+    async def _process_canary(self, work: _Work) -> EventResult:
         """Check the store and call the handler's canary. It takes no place: it shows how well the instance is."""
         if self.draining or self.fenced.is_set():
             return EventResult(0, Outcome.RETRY, ENDING)
-        begun = clock.monotonic()
+        current_run.set(work)
+        work.began_at = clock.monotonic()
         try:
-            async with _in_time(timeout_s, "the canary"):
+            with TimeLimit(work.timeout_s, "the canary", partial(self._abandon, work, Outcome.RETRY)):
                 await self._store.check()
                 if self._handler_canary is not None:
                     await self._handler_canary(replace(self._cell, side_effects=False, emitted=[]))
+            leave_if_child()
         except BaseException as error:  # as a handler, its canary may raise anything
+            leave_if_child()
             if _ends_the_task(error):
                 raise
             if isinstance(error, FencedError):
                 self.fenced.set()
             expected = isinstance(error, (RetryEvent, RejectEvent, StoreError))
             return EventResult(0, Outcome.RETRY, _why(error, "" if expected else f"{type(error).__name__}: "))
-        return EventResult(0, Outcome.OK, duration_s=clock.monotonic() - begun)
+        return EventResult(0, Outcome.OK, duration_s=clock.monotonic() - work.began_at)
 
-    async def _process_once(self, event: Event, timeout_s: float) -> bool:
+    async def _process_once(self, event: Event, work: _Work) -> bool:
         """Handle the event and commit it. False when it was done before."""
         if not self.taken.is_set():
             await self.take()
         if await self._store.seen(event.event_id):
             return False
-        lines, detail = await self._handle(event, timeout_s)
+        lines, detail = await self._handle(event, work)
         new = await self._store.commit(event.event_id, lines)
         if detail:
             self._log.info("done", event_id=event.event_id, attempt=event.attempt, detail=detail)
         return new
 
-    async def _handle(self, event: Event, timeout_s: float) -> tuple[list[bytes], Mapping[str, Any] | None]:
+    async def _handle(self, event: Event, work: _Work) -> tuple[list[bytes], Mapping[str, Any] | None]:
         """Run the handler within its time. Returns the lines that it emitted, and what it returned for the log."""
         cell = replace(self._cell, emitted=[])
-        async with _in_time(timeout_s, "the handler"):
-            detail = await self._handler(event, cell)
+        limit = TimeLimit(work.timeout_s, "the handler", partial(self._abandon, work, Outcome.FAILED))
+        try:
+            with limit:
+                detail = await self._handler(event, cell)
+        except BaseException as error:
+            leave_if_child()
+            if limit.expired and not work.abandoned and work.busy_threads():
+                self._count_abandoned(work, f"{_why(error)}, and goes on in a thread")
+            raise
+        leave_if_child()
+        if work.abandoned:
+            raise AbandonedError("it returned, too late")
         return _lines(cell.emitted), detail
 
 
@@ -313,23 +383,10 @@ def _why(error: BaseException, prefix: str = "") -> Reason:
     return text or type(error).__name__
 
 
-@asynccontextmanager
-async def _in_time(seconds: float, what: str) -> AsyncIterator[None]:
-    """Limit a block's time. Raises TimeoutError that says what took too long; the block's own TimeoutError passes."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise TimeoutError(f"{what} took longer than {seconds:g} s") from error
-
-
 def _ends_the_task(error: BaseException) -> bool:
-    """Whether this exception must end the task, because the task is being cancelled or the process is ending."""
+    """Whether this exception must end the task, because the task is being cancelled or closed."""
     task = asyncio.current_task()
-    cancelled = task is not None and task.cancelling() > 0
-    return cancelled or isinstance(error, (KeyboardInterrupt, GeneratorExit))
+    return isinstance(error, GeneratorExit) or (task is not None and task.cancelling() > 0)
 
 
 async def _health(component: Component) -> ComponentHealth:

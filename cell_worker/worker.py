@@ -5,9 +5,11 @@ How the process ends:
 - with 0 after a SIGTERM, a SIGINT or a drain call, and when another instance has the cell;
 - with 1 when it can't start, or when a background task dies;
 - with 2 when its settings have faults;
+- with 3 when too many handlers go on after their time: the next instance has its places and threads to itself;
 - immediately at a second signal.
 
-Whatever hangs (a client, the handler, Redis, Firehose), it ends within CELL_DRAIN_TIMEOUT_S and a few seconds.
+Whatever hangs (a client, the handler, its threads and children, Redis, Firehose), it ends within CELL_DRAIN_TIMEOUT_S
+and a few seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, nullcontext, suppress
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -32,9 +35,12 @@ from cell_worker.chaos import Chaos
 from cell_worker.components.hold_queue import HoldQueueComponent
 from cell_worker.components.own import StoreComponent, WorkerComponent
 from cell_worker.components.sink import FirehoseSink, NullSink
+from cell_worker.containment.abandoned import HandlerThreads
+from cell_worker.containment.children import guard_forks
+from cell_worker.containment.loop_watch import LoopWatch
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.process import finish_streams, watch_descriptors
+from cell_worker.process import watch_descriptors
 from cell_worker.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.runtime import Identity, Runtime, load_handler, start_handler, stop_handler
 from cell_worker.settings import WorkerSettings
@@ -49,10 +55,16 @@ PRUNE_PAUSE_S: Final = 0.05
 """The pause between two steps of pruning. It still forgets 10 000 events a second, more than ever come."""
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long the worker waits, at its end, for each thing that it closes."""
+REDIS_PORT: Final = 6379
+"""Where Redis listens when its URL names no port."""
 
 
 class TaskDiedError(Exception):
     """A background task has ended, though it should run as long as the worker; the text says which and why."""
+
+
+class TooManyAbandonedError(Exception):
+    """Handlers that go on after their time take too much of the worker from the others; the text says what."""
 
 
 class ListenError(Exception):
@@ -66,13 +78,14 @@ class Worker:
         self._settings = settings
         self._secret = settings.secret.get_secret_value()
         self._stop = asyncio.Event()
-        self._gave_up = False
         self._chaos = Chaos(allowed=settings.chaos)
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
         self._redis = connect(settings.redis_url)
         self._store = SqliteStore(settings.data_dir / "store.db")
         self._metrics = WorkerMetrics()
         self._redis_health = RedisHealth(self._on_redis)
+        self._watch = LoopWatch(settings.handler, self._metrics)
+        self._threads = HandlerThreads(settings.concurrency)
         names = (settings.resource_prefix, settings.environment, settings.id)
         self._resources = protocol.resource_name(*names)
         self._hold_queue = HoldQueueComponent(protocol.hold_queue_name(*names))
@@ -83,9 +96,18 @@ class Worker:
     async def run(self) -> None:
         """Start, serve until the worker is stopped or fenced, drain, and close everything.
 
-        Raises HandlerError, ListenError or StoreError when it can't start, and TaskDiedError when a task has died.
+        Raises HandlerError, ListenError or StoreError when it can't start, TaskDiedError when a task has died, and
+        TooManyAbandonedError. What was given up may still run then.
         """
         _on_signals(self._stop)
+        try:
+            await self._run()
+        finally:
+            await _end_what_is_left()
+        self._log.info("stopped")
+
+    async def _run(self) -> None:
+        asyncio.get_running_loop().set_default_executor(self._threads)
         handler = load_handler(self._settings.handler)
         async with AsyncExitStack() as stack:
             for name, close in self._closers():
@@ -97,10 +119,6 @@ class Worker:
                 await self._serve(*starting.result())
             else:
                 await _cancelled(starting)
-        self._log.info("stopped")
-        if self._gave_up:
-            finish_streams()
-            os._exit(0)  # a handler that was given up may have left a hung thread, for which Python would wait
 
     def _closers(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What the worker closes at its end, by name. It begins with the last."""
@@ -127,10 +145,11 @@ class Worker:
         runtime = self._runtime(identity, handler)
         components = await start_handler(handler, identity.cell())
         stack.push_async_callback(self._close, "the handler", partial(stop_handler, handler))
-        worker = WorkerComponent(self._stop, self._chaos.why_failing)
+        worker = WorkerComponent(self._stop, partial(self._why_unwell, runtime))
         own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold_queue]
         runtime.components = {each.name: self._chaos.around_component(each) for each in (*own, *components)}
         listener = stack.enter_context(_listen(self._settings))
+        guard_forks({listener.getsockname()[1], urlsplit(self._settings.redis_url).port or REDIS_PORT})
         heartbeat = await self._heartbeat(identity, runtime, listener)
         return runtime, self._server(runtime, heartbeat), listener, heartbeat
 
@@ -154,7 +173,18 @@ class Worker:
             self._metrics,
             concurrency=self._settings.concurrency,
             event_timeout_s=self._settings.event_timeout_s,
+            threads=self._threads.size,
         )
+
+    def _why_unwell(self, runtime: Runtime) -> protocol.Reason | None:
+        """Return what people should know about this worker, though it takes events. None when there is nothing."""
+        abandoned = runtime.abandoned.count()
+        reasons = [
+            f"injected: {injected}" if (injected := self._chaos.why_failing()) else None,
+            self._watch.why_blocked(),
+            f"{abandoned} handlers go on after their time" if abandoned else None,
+        ]
+        return "; ".join(filter(None, reasons)) or None
 
     async def _heartbeat(self, identity: Identity, runtime: Runtime, listener: socket.socket) -> Heartbeat:
         settings, port = self._settings, listener.getsockname()[1]
@@ -170,7 +200,8 @@ class Worker:
             region=settings.region,
         )
         self._log.info("started", address=record.address)
-        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence, self._redis_health)
+        health, why_unwell = self._redis_health, partial(self._why_unwell, runtime)
+        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence, health, why_unwell)
 
     def _on_redis(self, fault: RedisFault | None, why: str) -> None:
         self._metrics.registry_up.set(fault is None)
@@ -217,11 +248,13 @@ class Worker:
             _task("sink", self._deliver(runtime)),
             _task("prune", self._prune(runtime)),
             _task("descriptors", watch_descriptors(clock.sleep)),
+            _task("loop watch", self._watch.run()),
         ]
-        ends = [_task("stop", self._stop.wait()), _task("fence", runtime.fenced.wait())]
+        asked = {"stop": self._stop, "fence": runtime.fenced, "abandoned": runtime.abandoned.too_many}
+        ends = [_task(name, event.wait()) for name, event in asked.items()]
         heartbeat.ready = True
         done, _ = await asyncio.wait([serving, *background, *ends], return_when=asyncio.FIRST_COMPLETED)
-        died = self._dead_task(done.difference(ends), runtime)
+        died = self._dead_task(done.difference(ends), runtime) or self._too_many_abandoned(runtime)
         await self._drain(runtime, heartbeat)
         await _cancelled(*background, *ends)
         await heartbeat.release()  # after the last heartbeat, which would write the lease again
@@ -243,9 +276,16 @@ class Worker:
                 died = TaskDiedError(f"the task '{task.get_name()}' ended: {error!r}")
                 died.__cause__ = error
                 self._log.error("a task ended, which none should", task=task.get_name(), exc_info=error)
-        if not done:
+        if not done and not runtime.abandoned.too_many.is_set():
             self._log.info("stopping", why="fenced by the store" if runtime.fenced.is_set() else "asked to")
         return died
+
+    def _too_many_abandoned(self, runtime: Runtime) -> TooManyAbandonedError | None:
+        if not runtime.abandoned.too_many.is_set():
+            return None
+        why = runtime.abandoned.why_too_many() or "too many handlers went on after their time"
+        self._log.error("this instance ends, so that the next one begins without what is stuck here", why=why)
+        return TooManyAbandonedError(why)
 
     async def _drain(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
         """Finish the events that have begun and empty the outbox, while time lasts. The next instance has the rest."""
@@ -258,7 +298,7 @@ class Worker:
                     await self._sink.flush()
         except Exception as error:  # noqa: BLE001 - whatever it is, ending matters more
             self._log.warning("drained in part", error=f"{type(error).__name__}: {error}")
-            self._gave_up = runtime.give_up() > 0
+            runtime.give_up()
 
     async def _take(self, runtime: Runtime, heartbeat: Heartbeat) -> None:
         """Take the store once the instance is admitted: lines that another one has left go out before any event."""
@@ -304,6 +344,15 @@ async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _end_what_is_left() -> None:
+    """Cancel the tasks that handlers have left, and give them some time to end."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=CLOSE_TIMEOUT_S)
 
 
 def _listen(settings: WorkerSettings) -> socket.socket:

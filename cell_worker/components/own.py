@@ -28,18 +28,18 @@ class StoreComponent:
 
 
 class WorkerComponent:
-    """The worker itself as a component. It also shows which faults are injected."""
+    """The worker itself as a component. It also shows injected faults, and what handlers do that they should not."""
 
     name = "worker"
 
-    def __init__(self, stop: asyncio.Event, why_failing: Callable[[], Reason | None]) -> None:
+    def __init__(self, stop: asyncio.Event, why_unwell: Callable[[], Reason | None]) -> None:
         self._stop = stop
-        self._why_failing = why_failing
+        self._why_unwell = why_unwell
 
     async def check(self) -> str:
         """Say that the worker takes events. The check is that the event loop answers at all."""
-        injected = self._why_failing()
-        return f"takes events; injected: {injected}" if injected else "takes events"
+        unwell = self._why_unwell()
+        return f"takes events; {unwell}" if unwell else "takes events"
 
     async def restart(self) -> None:
         """Drain the worker and end it. Whoever started it starts the next instance."""

@@ -53,6 +53,7 @@ class Explanation:
     generation: int
     launching: int
     admitted_at_ms: int
+    note: Reason | None  # what the instance says of itself: injected faults, and what its handler does wrong
     now_ms: int
     doubts: tuple[Reason, ...]  # why what follows may be out of date
     assessment: Assessment | None  # None: the leader has never assessed the cell
@@ -69,13 +70,15 @@ def explanation(
 ) -> Explanation:
     """Gather what the registry holds about a cell. Raises typer.BadParameter when there is no such cell."""
     record, condition = record_of(cell_id, snapshot), conditions.get(cell_id)
+    lease = snapshot.lease(record.cell_id, record.generation)
     others = sorted((name, found.assessment) for name, found in conditions.items() if name != cell_id)
     return Explanation(
         cell_id=cell_id,
-        state=state_of(record, snapshot.lease(record.cell_id, record.generation), snapshot.policy),
+        state=state_of(record, lease, snapshot.policy),
         generation=record.generation,
         launching=record.launching,
         admitted_at_ms=record.admitted_at_ms,
+        note=lease.note if lease is not None else None,
         now_ms=snapshot.now_ms,
         doubts=tuple(doubts(snapshot, condition, record.generation)),
         assessment=condition.assessment if condition is not None else None,
@@ -128,6 +131,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
     return [
         ("cell", f"{found.cell_id}, {found.state}"),
         ("instance", f"{instance}{launching}"),
+        ("the instance says", found.note or "nothing"),
         ("verdict", verdict(found.assessment)),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
         ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),

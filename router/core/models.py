@@ -160,6 +160,7 @@ class LeaseView:
     zone: str = ""  # availability zone or rack
     region: str = ""
     beat: int = 0  # how often the instance has renewed it; only grows
+    note: Reason | None = None  # what people should know of it, as it says itself
 
 
 class Rung(StrEnum):

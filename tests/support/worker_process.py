@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,18 +54,24 @@ class WorkerProcess:
         self.process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Self:
-        environ = {
+        command = [sys.executable, "-m", "cell_worker"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, env=self.environ(), stdout=log, stderr=log)
+        return self
+
+    def environ(self) -> dict[str, str]:
+        """The environment of the process."""
+        return {
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             **{f"CELL_{name.upper()}": str(value) for name, value in self.settings.items()},
         }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "cell_worker"], env=environ, stdout=log, stderr=log)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # what its handler has left
 
     def said(self) -> str:
         """The log of the process so far."""

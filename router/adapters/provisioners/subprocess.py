@@ -104,6 +104,7 @@ class SubprocessProvisioner:
             self._adopt()
             for key, process in list(self._running.items()):
                 if (ended := _how_it_ended(process)) is not None:
+                    self._end_children(key, process.pid)
                     self._forget(key, ended + last_words_of_file(self._log_path(*key)))
         except OSError as error:  # no file descriptor is left, say: that is no news of any instance
             raise ProvisionError(f"the cells' processes can't be looked at: {error}") from error
@@ -180,6 +181,13 @@ class SubprocessProvisioner:
         while len(self._ended) > _KEEP_ENDED:
             del self._ended[next(iter(self._ended))]
         _remove(self._pid_path(*key))
+
+    def _end_children(self, key: tuple[str, int], group: int) -> None:
+        """Kill what a worker has left in its process group, as one that is killed does."""
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                if os.getpgid(process.pid) == group and self._names(*key).items() <= process.environ().items():
+                    process.kill()
 
     def _names(self, cell_id: str, generation: int) -> dict[str, str]:
         """Return the variables that name a worker's cell, generation and volume."""

@@ -54,6 +54,7 @@ class _TrustedLease:
             zone=record.zone,
             region=record.region,
             beat=lease.beat,
+            note=lease.note or None,
         )
 
 

@@ -122,6 +122,7 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     assert dict(summary(found)) == {
         "cell": "cell-0001, serving",
         "instance": "generation 3, admitted 1970-01-01 00:16:40Z (100 s ago); generation 4 is being launched",
+        "the instance says": "nothing",
         "verdict": "slow, for 14 s: its canary takes 400 ms",
         "on the ladder": "replacing, since 1970-01-01 00:18:16Z (4 s ago): its canary takes 400 ms",
         "kept from treatment by": "one at a time: cell-0000 first",
@@ -134,6 +135,15 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     assert set(found.thresholds) == {name for name in dir(thresholds) if name.isupper()}
     assert [entry.action for entry in found.audit] == [f"action {i}" for i in range(25, 40, 2)]
     assert json.loads(json.dumps(asdict(found)))["assessment"]["verdict"] == "slow"
+
+
+def test_what_an_instance_says_of_itself_is_shown() -> None:
+    """Such as the code of its handler that blocks its event loop. Only the admitted instance counts."""
+    note = "handler blocks the loop: 4 s in `orders.handle`, 12 s ago"
+    noted = replace(snapshot(), leases=(replace(lease(3), note=note), replace(lease(2), note="old")))
+    found = explanation(CELL, noted, {}, [])
+    assert dict(summary(found))["the instance says"] == note
+    assert json.loads(json.dumps(asdict(found)))["note"] == note
 
 
 def test_a_frozen_cell_of_which_nothing_is_known_is_left_to_a_person() -> None:

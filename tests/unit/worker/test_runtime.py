@@ -236,7 +236,7 @@ async def test_what_drain_waits_for_in_vain_is_given_up() -> None:
     runtime, store = await make(Gate())
     asking = asyncio.create_task(one_result(runtime))
     await turns()
-    assert runtime.give_up() == 1
+    runtime.give_up()
     assert (await asking).outcome is Outcome.RETRY
     await runtime.drain()
     assert store.volume.processed == set()

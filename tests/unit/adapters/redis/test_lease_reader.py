@@ -51,6 +51,8 @@ class World:
         (changed(lease(), ready=False), "unsigned"),
         (changed(lease(), beat=99), "unsigned"),
         (changed(lease(), fenced=99), "unsigned"),
+        (changed(lease(), note="all is well"), "unsigned"),
+        (changed(lease(), note="x" * 501), "garbage"),
         (changed(lease(), record="0.{}"), "unsigned"),
         (lease(msgspec.structs.replace(HONEST, environment="stress")), "foreign"),
         (lease(msgspec.structs.replace(HONEST, cell_id="cell-0002")), "misplaced"),
