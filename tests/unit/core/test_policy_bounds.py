@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from math import ceil, inf, isfinite, nan
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from router.core.policy import (
     MAX_CELLS,
     MAX_KEY_CHARS,
     MAX_KEYS,
+    MAX_KILLED,
     MAX_RATE,
     MAX_TIME_MS,
     MAX_WEIGHT,
@@ -31,7 +33,6 @@ from router.core.policy import (
     Quarantine,
     Ruling,
     TenantLimit,
-    from_blob,
     judge,
     to_blob,
 )
@@ -134,7 +135,7 @@ def test_nothing_that_is_accepted_hurts(policy: Policy) -> None:
     assert all(len(reason) < 1000 for reason in ruling.reasons)
     if not ruling.accepted:
         return
-    assert from_blob(to_blob(policy)) == policy
+    assert msgspec.json.decode(to_blob(policy), type=Policy) == policy
     admission = Admission(lambda: 2)
     admission.policy = replace(policy, quarantined={})
     for key in (*policy.limits, "of no limit of its own"):
@@ -206,6 +207,11 @@ BAD = {
     "a quarantine that began before 1970": Policy(quarantined={"k": Quarantine("", -1)}),
     "a quarantine that ends after 9999": Policy(quarantined={"k": Quarantine("", 1, MAX_TIME_MS + 1)}),
     "a quarantine with a book for a reason": Policy(quarantined={"k": Quarantine("x" * (MAX_WHY_CHARS + 1), 1)}),
+    "a quarantine for more kills than are remembered": Policy(
+        quarantined={"k": Quarantine("", 1, killed=tuple(range(1, MAX_KILLED + 2)))}
+    ),
+    "a quarantine for an instance that never was": Policy(quarantined={"k": Quarantine("", 1, by_event=(0,))}),
+    "a quarantine with a book for an event": Policy(quarantined={"k": Quarantine("", 1, event="x" * 1000)}),
     "a key that no event has": Policy(limits={"k" * (MAX_KEY_CHARS + 1): TenantLimit(1.0)}),
     "more limits than a router should read": Policy(limits={str(n): TenantLimit(1.0) for n in range(MAX_KEYS + 1)}),
     "more quarantines than a router should read": Policy(
