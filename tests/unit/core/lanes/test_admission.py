@@ -83,6 +83,14 @@ def test_after_its_quarantine_one_more_death_isolates_the_key_and_the_fourth_con
     assert other == ToQuarantine(0.0, other.why if other else "", (1, 2, 3, 9))
 
 
+def test_an_event_is_not_condemned_for_what_another_event_of_its_key_killed() -> None:
+    """The key waits the longer for it, and what the event itself killed is counted from the first."""
+    at = admission(Policy(quarantined={"k": Quarantine("", 0, 10, (1, 2, 3, 4, 5))}))
+    found = at.quarantine(event(unanswered=(6, 7)), 8, 20)
+    assert found is not None
+    assert (found.killed, found.by_event, found.guilty) == ((1, 2, 3, 4, 5, 6, 7), (6, 7), False)
+
+
 def test_an_event_that_may_have_killed_goes_alone_and_an_answer_clears_it() -> None:
     """Also when no router remembers anything of its key."""
     at = admission()

@@ -159,6 +159,27 @@ def test_no_innocent_event_is_dead_lettered_for_a_killer(seed: int) -> None:
     assert set(world.cells.effects()) == world.sent - cell.kills
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_routers_do_not_try_a_killer_and_a_long_event_of_its_key_at_once_for_ever(seed: int) -> None:
+    """Four routers, each with a suspect of its own; the killer takes a while, and the innocent ones take longer."""
+    world = World(cells=1, quarantine_s=300)
+    cell = world.cells.cells["cell-0000"]
+    later(cell)
+    cell.kills, cell.seconds = {f"e{seed}"}, 5.0
+
+    async def story() -> None:
+        await world.send(8, key=lambda _: "one")
+        async with world.replacing(), AsyncExitStack() as routers:
+            for number in range(4):
+                await routers.enter_async_context(world.routing(f"router-{number}"))
+            while len(world.source) or len(world.holds["cell-0000"]) or len(world.quarantine):
+                await world.clock.sleep(60)
+
+    play(world.clock, story())
+    assert [letter.event_id for letter in play(world.clock, world.dead_letters())] == [f"e{seed}"]
+    assert set(world.cells.effects()) == world.sent - cell.kills
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_the_head_of_a_fifo_group_that_kills_stops_its_group_alone(way: Callable[[FakeCell], None]) -> None:
     """Four instances die of it, and no more in hours. Its group waits for a person, and the age of its head is told."""
