@@ -137,6 +137,13 @@ class RetrySection(_Section):
     max_attempts: int = Field(
         default=5, ge=1, le=100, description="times the handler may fail before the dead-letter queue"
     )
+    max_kills: int = Field(
+        default=4,
+        ge=2,
+        le=8,
+        description="instances that may die with an event in flight, unanswered, before the dead-letter queue; after "
+        "the second its key is in quarantine between tries",
+    )
     base_delay_s: Seconds = Field(
         default=1.0, description="the ceiling of the first delay; it doubles each time, with full jitter"
     )
@@ -146,7 +153,7 @@ class RetrySection(_Section):
         ge=0,
         le=14 * 24 * 3600,
         description="how long a key stays in quarantine, after it killed two instances or failed max_attempts times "
-        "in a row while others did not; 0: until a person releases it",
+        "in a row while others did not; doubled by each further kill, up to 6 h; 0: until a person releases it",
     )
 
 

@@ -15,7 +15,10 @@ from router.services.data_plane.dispatcher import CellPath, Dispatcher
 def lane_views(dispatcher: Dispatcher) -> tuple[LaneView, ...]:
     """Show every lane of a router, ordered by cell."""
     slots = dispatcher.slot_map.counts() if dispatcher.slot_map else {}
-    return tuple(_lane_view(path, slots.get(cell_id, 0)) for cell_id, path in sorted(dispatcher.paths.items()))
+    return tuple(
+        _lane_view(path, slots.get(cell_id, 0), dispatcher.blocked_s(cell_id))
+        for cell_id, path in sorted(dispatcher.paths.items())
+    )
 
 
 def fleet_view(view: LeaderView | None) -> FleetView | None:
@@ -51,7 +54,7 @@ def _fresh(condition: Condition | None, record: CellRecord, now_ms: int) -> Cond
     return condition
 
 
-def _lane_view(path: CellPath, slots: int) -> LaneView:
+def _lane_view(path: CellPath, slots: int, blocked_s: float) -> LaneView:
     lane, target = path.lane, path.lane.target
     p50_s, p99_s = lane.latency.quantiles(0.5, 0.99)
     return LaneView(
@@ -66,6 +69,7 @@ def _lane_view(path: CellPath, slots: int) -> LaneView:
         answered=lane.answered,
         p50_ms=round(p50_s * 1000, 1),
         p99_ms=round(p99_s * 1000, 1),
+        blocked_s=round(blocked_s, 1),
     )
 
 

@@ -265,6 +265,7 @@ def _data_plane_config(settings: Settings) -> DataPlaneConfig:
             retry=RetryPolicy(retry.max_attempts, retry.base_delay_s, retry.max_delay_s),
             max_events=source.max_messages,
             max_bytes=source.max_bytes,
+            max_kills=retry.max_kills,
         ),
         quarantine=QuarantineConfig(_identity(), retry.quarantine_s),
         visibility_s=source.visibility_s,

@@ -56,7 +56,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 def _filter(
     *,
     reason: Annotated[
-        str | None, typer.Option(help="malformed, rejected, max_attempts or foreign (in no envelope).")
+        str | None, typer.Option(help="malformed, rejected, max_attempts, killed_cell or foreign (in no envelope).")
     ] = None,
     key: Annotated[str | None, typer.Option(help="The partition key.")] = None,
     cell: Annotated[str | None, typer.Option(help="The cell that it died in.")] = None,

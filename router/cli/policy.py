@@ -17,7 +17,7 @@ from router.cli.policy_edits import PolicyEdit, commands
 from router.cli.registry import ask, change_policy, follow, look, slot_map_of
 from router.cli.texts import time_text
 from router.core.models import CellRecord, cell_ids
-from router.core.policy import MAX_CELLS, Policy, to_blob
+from router.core.policy import MAX_CELLS, Policy, Quarantine, to_blob
 from router.core.slot_map.forecast import Forecast, forecast
 from router.core.slot_map.slots import SLOTS
 
@@ -124,7 +124,10 @@ def show(*, as_json: AsJson = False) -> None:
         typer.echo(to_blob(found).decode())
         return
     console = Console()
-    console.print(_quarantined(found) if found.quarantined else "No key is in quarantine.")
+    now_ms = snapshot.now_ms
+    lasting = {key: entry for key, entry in found.quarantined.items() if found.in_quarantine(key, now_ms)}
+    console.print(_quarantined(lasting) if lasting else "No key is in quarantine.")
+    console.print(f"The head of a FIFO group that killed too many instances: {found.fifo_head}")
     console.print(_limits(found))
     if found.pins:
         console.print(_pins(found))
@@ -227,9 +230,9 @@ def _tell(found: Forecast, text: str) -> None:
     console.print(table)
 
 
-def _quarantined(found: Policy) -> Table:
+def _quarantined(found: Mapping[str, Quarantine]) -> Table:
     table = Table("key", "since", "until", "why", title="In quarantine", title_justify="left")
-    for key, entry in sorted(found.quarantined.items()):
+    for key, entry in sorted(found.items()):
         table.add_row(
             key, time_text(entry.since_ms), time_text(entry.until_ms) if entry.until_ms else "released", entry.why
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Annotated, Any, Final
 
@@ -18,6 +18,7 @@ from router.core.policy import (
     MAX_WEIGHT,
     MIN_RATE,
     MIN_WEIGHT,
+    FifoHead,
     Policy,
     Quarantine,
     TenantLimit,
@@ -98,11 +99,21 @@ def release(key: Key, *, why: Why = "by hand") -> PolicyEdit:
     """Let a key's events go to its cell again, those that waited too."""
 
     def make(policy: Policy, now_ms: int) -> Policy:
-        found = policy.in_quarantine(key, now_ms)
-        return policy.with_quarantine(key, None, now_ms) if found is not None else policy
+        known = policy.in_quarantine(key, now_ms) or policy.killed_by(key, now_ms)
+        return policy.with_quarantine(key, None, now_ms) if known else policy
 
     why_unchanged = f"{key} is not in quarantine; cellrouter policy show lists who is"
     return PolicyEdit("release", f"{key}: released; what waited goes on soon", why, make, why_unchanged)
+
+
+def fifo_head(
+    choice: Annotated[FifoHead, typer.Argument(help="stop: its group waits for a person; skip: it is dead-lettered.")],
+    *,
+    why: Why = "",
+) -> PolicyEdit:
+    """Choose what becomes of the first event of a FIFO group once it has killed too many instances."""
+    text = f"the head of a FIFO group that killed too many instances: {choice}"
+    return PolicyEdit("fifo-head", text, why, lambda policy, _: replace(policy, fifo_head=choice))
 
 
 def pin(key: Key, cell_id: CellId, *, why: Why = "") -> PolicyEdit:
@@ -146,14 +157,14 @@ def uncordon(cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     return PolicyEdit("uncordon", text, why, lambda policy, _: policy.without_cordon(cell_id), why_unchanged)
 
 
-EDITS: Final = (pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, quarantine, release)
+EDITS: Final = (pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, quarantine, release, fifo_head)
 
 
 def commands(do: Callable[[PolicyEdit], object], about: str) -> typer.Typer:
     """Make a group of commands, one for each edit, that each call `do` with the edit."""
     app = typer.Typer(help=about, no_args_is_help=True)
     for make in EDITS:
-        app.command(make.__name__)(_command(make, do))
+        app.command(make.__name__.replace("_", "-"))(_command(make, do))
     return app
 
 

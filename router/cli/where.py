@@ -39,6 +39,7 @@ class KeyRoute:
     burst: int  # events
     concurrency: int  # events in flight, per router; 0: no limit
     quarantine: str  # why the key is in quarantine; empty when it is not
+    killed: tuple[int, ...]  # generations of its cell that the key killed, as far as that is remembered
     epoch: int  # of the slot map
 
 
@@ -65,6 +66,7 @@ def route_of(key: str, snapshot: Snapshot) -> KeyRoute:
         burst=limit.burst,
         concurrency=limit.concurrency,
         quarantine=quarantine.why if quarantine is not None else "",
+        killed=policy.killed_by(key, snapshot.now_ms),
         epoch=slot_map.epoch,
     )
 
@@ -98,5 +100,6 @@ def _lines(route: KeyRoute) -> list[tuple[str, str]]:
         ("zone, region", f"{route.zone or '-'}, {route.region or '-'}"),
         ("limits, per router", "; ".join(limits) or "none"),
         ("quarantine", route.quarantine or "no"),
+        ("killed generations", ", ".join(map(str, route.killed)) or "none"),
         ("map", f"epoch {route.epoch}"),
     ]

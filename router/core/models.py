@@ -58,6 +58,7 @@ class DeadLetterReason(StrEnum):
     MALFORMED = "malformed"  # the message holds no event that could be routed
     REJECTED = "rejected"  # the handler said that it can never succeed
     MAX_ATTEMPTS = "max_attempts"  # the handler failed as often as it may
+    KILLED_CELL = "killed_cell"  # as many instances died with it in flight as may
     FOREIGN = "foreign"  # something else than a router put it there, in no envelope
 
 
@@ -93,6 +94,7 @@ class Event:
     body: bytes  # JSON
     attempt: int = 1  # the next one, from 1
     unanswered: tuple[int, ...] = ()  # generations of its cell that sent no result for it, oldest first
+    killed: tuple[int, ...] = ()  # those of them that had died before its last quarantine, lowest first
     pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message contained the body
     canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from router.core.models import CellRecord, Reason, Whole
+from router.core.models import MAX_WHOLE, CellRecord, Reason, Whole
 
 MIN_RATE: Final = 1e-6
 """The lowest rate that a key can have, in events a second: one event in twelve days."""
@@ -26,6 +26,10 @@ MAX_CELLS: Final = 1000
 MAX_KEYS: Final = 10_000  # with limits of their own; as many pinned, and as many in quarantine
 MAX_KEY_CHARS: Final = 1024  # as long as the key of any event can be
 MAX_WHY_CHARS: Final = 4000
+MAX_KILLED: Final = 16  # generations remembered of those that a key killed: with fewer its quarantine is the longest
+MAX_DIGEST_CHARS: Final = 16
+REMEMBERED_MS: Final = 24 * 3600 * 1000
+"""How long after its quarantine a key's kills are remembered: a killer that comes daily begins anew, no other does."""
 MAX_TIME_MS: Final = 253_402_300_799_000  # the end of the year 9999, after which no date can be shown
 _SHOWN: Final = 10**18  # a larger number is not written out: it may have any number of digits
 
@@ -49,6 +53,16 @@ class Quarantine:
     why: Reason
     since_ms: Whole
     until_ms: Whole = 0  # 0: until a person releases the key
+    killed: tuple[Whole, ...] = ()  # generations of its cell that the key killed so far, lowest first
+    event: str = ""  # a digest of the id of the event that killed the last one; empty where that is not known
+    by_event: tuple[Whole, ...] = ()  # those that this event killed
+
+
+class FifoHead(StrEnum):
+    """What becomes of the head of a FIFO group that has killed as many instances as an event may."""
+
+    STOP = "stop"  # it stays, and its group waits until a person releases the key
+    SKIP = "skip"  # it is dead-lettered, and its group goes on
 
 
 class Order(StrEnum):
@@ -77,10 +91,18 @@ class Policy:
     # cell → the generation up to which its instances shall be replaced: after the next one is there, or before
     to_replace: Mapping[str, Whole] = field(default_factory=dict)
     to_evict: Mapping[str, Whole] = field(default_factory=dict)
+    fifo_head: FifoHead = FifoHead.STOP  # what becomes of the head of a FIFO group that killed too many instances
 
     def limit_of(self, key: str) -> TenantLimit:
         """Return the key's own limit, or the default one where it has none."""
         return self.limits.get(key, self.default)
+
+    def killed_by(self, key: str, now_ms: int) -> tuple[int, ...]:
+        """Return the generations that a key has killed, lowest first, as long as that is remembered."""
+        found = self.quarantined.get(key)
+        if found is None or (found.until_ms and now_ms >= found.until_ms + REMEMBERED_MS):
+            return ()
+        return found.killed
 
     def in_quarantine(self, key: str, now_ms: int) -> Quarantine | None:
         """Return the key's quarantine while it lasts; None outside of it."""
@@ -95,8 +117,14 @@ class Policy:
         return replace(self, limits=others if limit is None else others | {key: limit})
 
     def with_quarantine(self, key: str, quarantine: Quarantine | None, now_ms: int) -> Policy:
-        """Quarantine a key, or release it with None; drops the quarantines that have ended as well."""
-        lasting = {k: v for k, v in self.quarantined.items() if k != key and self.in_quarantine(k, now_ms)}
+        """Quarantine a key, or release it with None; drops the quarantines that have ended and killed nothing as well.
+
+        Those that have killed are dropped when that is not remembered any longer, or when there are too many.
+        """
+        others = {k: v for k, v in self.quarantined.items() if k != key}
+        lasting = {k: v for k, v in others.items() if self.in_quarantine(k, now_ms) or self.killed_by(k, now_ms)}
+        if len(lasting) >= MAX_KEYS:
+            lasting = {k: v for k, v in lasting.items() if self.in_quarantine(k, now_ms)}
         return replace(self, quarantined=lasting if quarantine is None else lasting | {key: quarantine})
 
     def with_pin(self, key: str, cell_id: str | None) -> Policy:
@@ -288,6 +316,11 @@ def _why_bad_quarantine(of: str, quarantine: Quarantine) -> Iterator[Reason]:
         yield f"{of}: a quarantine begins and ends in the years 1970 to 9999"
     if len(quarantine.why) > MAX_WHY_CHARS:
         yield f"{of}: the reason for a quarantine has at most {MAX_WHY_CHARS} characters"
+    for killed in (quarantine.killed, quarantine.by_event):
+        if len(killed) > MAX_KILLED or not all(1 <= generation <= MAX_WHOLE for generation in killed):
+            yield f"{of}: a quarantine remembers at most {MAX_KILLED} generations, each from 1"
+    if len(quarantine.event) > MAX_DIGEST_CHARS:
+        yield f"{of}: the digest of an event's id has at most {MAX_DIGEST_CHARS} characters"
 
 
 def _text(number: float) -> str:

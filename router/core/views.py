@@ -23,6 +23,7 @@ class LaneView:
     answered: int  # events with outcome ok since this router started
     p50_ms: float  # median latency of the last 512 events
     p99_ms: float  # 99th percentile of the same events
+    blocked_s: float  # how long ago the oldest event was sent that keeps a FIFO group waiting; 0 for none
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,28 @@ def test_a_key_that_kills_its_cell_is_quarantined_and_released(
     assert sum(effects(system).values()) <= len(system.sent) + 2 * 16
 
 
+def test_an_event_that_always_ends_its_cell_is_dead_lettered(on_system: Callable[..., System]) -> None:
+    """Four generations die of it in short quarantines, the letter names them, and all other events are done (P10)."""
+
+    async def story(system: System) -> None:
+        await system.send([{"key": "deadly", "do": "exit"} if i == 30 else {"key": f"k{i % 6}"} for i in range(120)])
+        await system.router()
+        await system.done(set(system.sent) - {"e30"}, 120)
+
+        async def dead() -> bool:
+            return await system.size(f"{system.name}-dead") == 1
+
+        await until(dead, "it is a dead letter", 180)
+        (letter,) = await system.dead_letters()
+        assert (letter.event_id, letter.reason, letter.partition_key) == ("e30", "killed_cell", "deadly")
+        assert "killed its cell 4 times: generations " in letter.error
+        await system.send([{"key": f"k{i % 6}"} for i in range(12)] + [{"key": "deadly"}])
+        await system.done(set(system.sent) - {"e30"}, 120)
+        assert letter.generation < max(deed["generation"] for deed in system.deeds()) <= 7
+
+    on_system(story, cells=1, retry_quarantine_s=2)
+
+
 def test_a_failing_event_is_dead_lettered_redriven_and_done(on_system: Callable[..., System], tmp_path: Path) -> None:
     """It dies at max_attempts with the reason, its cell lives on, and a redrive does it once it is mended (P10)."""
     mended = tmp_path / "mended"

@@ -22,7 +22,7 @@ async def handle(event: Event, cell: Cell) -> None:
     """Do what the body says, a map with these optional fields.
 
     - `sleep`: wait for so many seconds first.
-    - `do`: `fail`, `reject`, `die` (by SIGKILL) or `hang` (by SIGSTOP, while the store is locked).
+    - `do`: `fail`, `reject`, `die` (by SIGKILL), `exit` or `hang` (by SIGSTOP, while the store is locked).
     - `until`: the name of a file. Once the file exists, `do` is ignored.
     - `once`: the name of a file that is made before the deed. Once it exists, `do` is ignored.
     """
@@ -39,6 +39,8 @@ async def handle(event: Event, cell: Cell) -> None:
                 raise RejectEvent("told to reject")
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "exit":
+                os._exit(3)
             case "hang":
                 hang_in_a_transaction()
     at_ms = time.time_ns() // 1_000_000

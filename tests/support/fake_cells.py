@@ -37,8 +37,11 @@ class FakeCell:
     down: bool = False
     dies_after: int | None = None  # after this number of results it stops answering
     refuses: bool = False
-    kills: set[str] = field(default_factory=set)  # keys whose events end the instance
+    kills: set[str] = field(default_factory=set)  # keys, and ids of events, that end the instance
+    kills_after_s: float = 0.0  # how long such an event runs before
+    blocks: bool = False  # it blocks the instance's event loop instead, so that nothing is answered any more
     deaths: int = 0
+    ended: set[int] = field(default_factory=set)  # generations that were ended by force
     time_of_event: Callable[[Event], float] | None = None  # instead of `seconds`
     behaviour: Behaviour = lambda _: Outcome.OK
     done: Counter[str] = field(default_factory=Counter)  # event id → effects
@@ -50,6 +53,10 @@ class FakeCell:
     sick: dict[int, Sickness] = field(default_factory=dict)  # generation → its sickness
     canary_s: float = 0.01
     finishes: bool = False  # goes on with what it has begun when its router has gone, as a real cell does
+
+    def stuck(self, generation: int) -> bool:
+        """Whether the instance of that generation answers nothing any more."""
+        return self.down or self.sick.get(generation, WELL).hangs
 
     def time_of(self, event: Event) -> float:
         """Return the seconds that this event takes here."""
@@ -107,16 +114,21 @@ class FakeCells:
     async def _one(self, target: Target, index: int, event: Event, finished: asyncio.Queue[Result | None]) -> None:
         cell = self.cells[target.cell_id]
         sickness = cell.sick.get(target.generation, WELL)
-        if event.partition_key in cell.kills:
-            cell.deaths += not cell.down
-            cell.down = True
+        if not cell.kills.isdisjoint((event.partition_key, event.event_id)):
+            await self._clock.sleep(cell.kills_after_s)
+            cell.deaths += not cell.stuck(target.generation)
+            if cell.blocks:
+                cell.sick[target.generation] = Sickness(hangs=True)
+                await self._until_ended(cell, target.generation)
+            else:
+                cell.down = True
             finished.put_nowait(None)
             return
         time_s = cell.canary_s if event.canary and cell.time_of_event is None else cell.time_of(event)
         await self._clock.sleep(sickness.factor * time_s + sickness.extra_s)
-        while cell.sick.get(target.generation, WELL).hangs:
-            await self._clock.sleep(1.0)
-        if cell.down or cell.dies_after == 0:
+        while cell.sick.get(target.generation, WELL).hangs and target.generation not in cell.ended:
+            await self._clock.sleep(0.5)
+        if cell.down or (cell.blocks and target.generation in cell.ended) or cell.dies_after == 0:
             finished.put_nowait(None)
             return
         if event.canary:
@@ -135,6 +147,10 @@ class FakeCells:
         if cell.dies_after is not None:
             cell.dies_after -= 1
         finished.put_nowait(Result(index, outcome, "" if outcome is Outcome.OK else f"said {outcome}", duplicate))
+
+    async def _until_ended(self, cell: FakeCell, generation: int) -> None:
+        while generation not in cell.ended:
+            await self._clock.sleep(0.5)
 
     def effects(self) -> Counter[str]:
         """Count the effects of each event over all cells, by event id."""

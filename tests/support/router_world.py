@@ -158,6 +158,7 @@ class World:
         max_messages: int = 400,
         quarantine_s: float = 900,
         fifo: bool = False,
+        max_kills: int = 4,
     ) -> None:
         self.clock = FakeClock()
         self.cell_ids = [f"cell-{i:04d}" for i in range(cells)]
@@ -172,6 +173,7 @@ class World:
         self.max_attempts = max_attempts
         self.max_messages = max_messages
         self.quarantine_s = quarantine_s
+        self.max_kills = max_kills
         self.objects = MemoryPayloads()
         self.payloads = Payloads(PayloadConfig("payloads"), self.objects)
         self.sent: set[str] = set()
@@ -224,6 +226,7 @@ class World:
                 retry=RetryPolicy(self.max_attempts, 1.0, 60.0),
                 max_events=self.max_messages,
                 max_bytes=64 * 1024 * 1024,
+                max_kills=self.max_kills,
             ),
             quarantine=QuarantineConfig(name, self.quarantine_s),
             visibility_s=VISIBILITY_S,
@@ -244,9 +247,9 @@ class World:
         )
 
     @asynccontextmanager
-    async def routing(self) -> AsyncIterator[EventRouter]:
+    async def routing(self, name: str = "router") -> AsyncIterator[EventRouter]:
         """Run a router, and drain it at the end."""
-        stop, router = asyncio.Event(), self.router()
+        stop, router = asyncio.Event(), self.router(name)
         running = asyncio.create_task(router.run(stop))
         try:
             yield router
@@ -278,9 +281,10 @@ class World:
             while True:
                 await self.clock.sleep(after_s)
                 for cell_id, cell in self.cells.cells.items():
-                    if cell.down and not self.registry.live[cell_id]:
+                    stuck = cell.stuck(self.registry.cells[cell_id].generation)
+                    if stuck and not self.registry.live[cell_id]:
                         self.replace(cell_id)
-                    elif cell.down:
+                    elif stuck:
                         self.registry.live[cell_id] = False
 
         keeping = asyncio.create_task(keep())
@@ -300,7 +304,8 @@ class World:
         self.registry.live[cell_id] = False
 
     def replace(self, cell_id: str) -> None:
-        """Let the next generation of the cell serve."""
+        """End the cell's instance, and let the next generation serve."""
+        self.cells.cells[cell_id].ended.add(self.registry.cells[cell_id].generation)
         self.registry.cells[cell_id] = replace(
             self.registry.cells[cell_id], generation=self.registry.cells[cell_id].generation + 1
         )

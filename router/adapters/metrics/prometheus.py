@@ -34,11 +34,14 @@ class _LaneGauges(Collector):
         waiting = GaugeMetricFamily("cellrouter_lane_waiting", "Events not yet sent.", labels=["cell"])
         in_flight = GaugeMetricFamily("cellrouter_lane_in_flight", "Events sent, not yet answered.", labels=["cell"])
         window = GaugeMetricFamily("cellrouter_lane_window", "How many events may be in flight.", labels=["cell"])
+        text = "How long ago the oldest event was sent that keeps a FIFO group waiting in quarantine; 0 for none."
+        blocked = GaugeMetricFamily("cellrouter_fifo_blocked_seconds", text, labels=["cell"])
         for lane in self._lanes():
+            blocked.add_metric([lane.cell_id], lane.blocked_s)
             waiting.add_metric([lane.cell_id], lane.waiting)
             in_flight.add_metric([lane.cell_id], lane.in_flight)
             window.add_metric([lane.cell_id], lane.window)
-        return waiting, in_flight, window
+        return waiting, in_flight, window, blocked
 
 
 class _FleetGauges(Collector):

@@ -34,7 +34,7 @@ from router.core.messages.strict_json import JsonText
 from router.core.messages.wrapping import certainly_one_list, notification_in, unwrap
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
 
-__all__ = ["ATTEMPT", "UNANSWERED", "Extraction", "Parser", "can_be_held", "compile_path", "held_draft"]
+__all__ = ["ATTEMPT", "KILLED", "UNANSWERED", "Extraction", "Parser", "can_be_held", "compile_path", "held_draft"]
 
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES  # a larger body did not come from SQS
 _SURELY_HELD_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024  # leaves far more room than id, key and numbers need
@@ -43,6 +43,7 @@ MAX_ID_BYTES: Final = 8192  # an S3 object's has up to about 2200; it travels in
 MAX_NUMBERS: Final = 100  # in one attribute: far more than a router ever writes
 ATTEMPT: Final = "cellrouter.attempt"  # the attribute by which a held message is known
 UNANSWERED: Final = "cellrouter.unanswered"  # the attribute with the generations that never answered the event
+KILLED: Final = "cellrouter.killed"  # the attribute with those of them that died before its last quarantine
 KEY_MEMBERS: Final = ("partition_key", "tenant_id", "tenant", "account_id", "account")
 ID_MEMBERS: Final = ("event_id", "id")
 _BODY: Final = "the body"
@@ -50,6 +51,7 @@ _SNS_MESSAGE: Final = "the Message of the SNS notification"
 _NOTHING: Final = (None, "")
 _SHORT_KEY: Final = MAX_KEY_BYTES // 4  # characters that are fewer bytes than allowed in every script
 _SHORT_ID: Final = MAX_ID_BYTES // 4
+_HISTORY: Final = (UNANSWERED, KILLED)
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")  # fits in 64 bits on every side
 
 
@@ -160,6 +162,8 @@ def held_draft(event: Event, delay_s: int) -> Draft:
     }
     if event.unanswered:
         attributes[UNANSWERED] = ",".join(map(str, event.unanswered))
+    if event.killed:
+        attributes[KILLED] = ",".join(map(str, event.killed))
     return Draft(event.pointer or event.body.decode(), attributes, delay_s)
 
 
@@ -177,10 +181,10 @@ def _from_hold(message: Message, body: JsonText) -> Event:
     attempts = _numbers(ATTEMPT, attributes[ATTEMPT])
     if len(attempts) != 1:
         raise MalformedMessageError(f"the attribute {ATTEMPT} has {len(attempts)} numbers")
-    unanswered = _numbers(UNANSWERED, attributes[UNANSWERED]) if UNANSWERED in attributes else ()
+    unanswered, killed = (_numbers(name, attributes[name]) if name in attributes else () for name in _HISTORY)
     body.check_object()
     event = _event(unquote(attributes["event_id"]), unquote(attributes["partition_key"]), body.raw)
-    return replace(event, attempt=attempts[0], unanswered=unanswered, pointer=message.pointer)
+    return replace(event, attempt=attempts[0], unanswered=unanswered, killed=killed, pointer=message.pointer)
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from typing import Final
@@ -18,12 +18,12 @@ from typing import Final
 from router.core.detection.samples import CellSample
 from router.core.errors import MalformedMessageError
 from router.core.lanes import retry
-from router.core.lanes.admission import Admission, OverLimit, ToQuarantine
+from router.core.lanes.admission import MAX_KILLS, Admission, OverLimit, ToQuarantine, into_quarantine, why_dead
 from router.core.lanes.lane import LaneLimits
 from router.core.messages.batches import BATCH
 from router.core.messages.parser import Parser, can_be_held
-from router.core.models import Contact, Event, HoldCause, Outcome, Reason, Result, Traffic
-from router.core.policy import Policy
+from router.core.models import Contact, DeadLetterReason, Event, HoldCause, Outcome, Reason, Result, Traffic
+from router.core.policy import FifoHead, Policy
 from router.core.slot_map.routing import Routing
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventHeld
@@ -33,7 +33,7 @@ from router.services.data_plane.groups import Groups
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 from router.services.data_plane.lane_runner import LaneRunner
-from router.services.data_plane.quarantine import QuarantineQueue
+from router.services.data_plane.quarantine import BlockedHead, QuarantineQueue
 from router.services.unforeseen import Unforeseen
 
 UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
@@ -50,6 +50,7 @@ class DispatcherConfig:
     retry: retry.RetryPolicy
     max_events: int
     max_bytes: int
+    max_kills: int = MAX_KILLS  # instances that an event may kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Dispatcher:
         self._unforeseen = unforeseen
         self._group = asyncio.TaskGroup()
         self._groups = Groups(self._route)
-        self._admission = Admission(lambda: self._limits.share_events // 4)
+        self._admission = Admission(lambda: self._limits.share_events // 4, config.max_kills)
         self._limits = LaneLimits()
         self._routing: Routing | None = None
         self._cells: frozenset[str] = frozenset()  # those that own slots
@@ -177,6 +178,10 @@ class Dispatcher:
         }
         return {cell_id: sample for cell_id, sample in found.items() if sample is not None}
 
+    def blocked_s(self, cell_id: str) -> float:
+        """How long ago the oldest event was sent that keeps a FIFO group of the cell waiting; 0.0 for none."""
+        return self._queues.quarantine.blocked_s(cell_id)
+
     def in_flight(self) -> int:
         """Count the events that were sent and not yet answered."""
         return sum(path.lane.in_flight for path in self.paths.values())
@@ -220,12 +225,8 @@ class Dispatcher:
             self._queues.dead_letters.put_malformed(inbox, received, fault)
             return []
         inbox.opened(received, len(events))
-        return [Delivery(self._counted(event, received), received, inbox, from_hold) for event in events]
-
-    def _counted(self, event: Event, received: Received) -> Event:
-        """The event with the attempts that this router remembers, where its message can't carry them."""
-        failures = self._groups.failures_of(received.message.message_id, event.event_id)
-        return replace(event, attempt=failures + 1) if failures else event
+        message_id = received.message.message_id
+        return [Delivery(self._groups.reminded(event, message_id), received, inbox, from_hold) for event in events]
 
     def _parsed(self, received: Received) -> tuple[list[Event], Reason | None]:
         """The events of a message, or the reason why it can't be read."""
@@ -243,14 +244,17 @@ class Dispatcher:
             delivery.inbox.let_go(delivery.received, 0 if self._stopping else UNROUTED_S)
             return
         try:
-            event, slot_map = delivery.event, self._routing.slot_map
+            now_ms, slot_map = self._clock.time_ms(), self._routing.slot_map
+            if self._admission.policy.quarantined and self._stays(delivery):
+                delivery.event = self._admission.reminded(delivery.event, now_ms)
+            event = delivery.event
             path = self.paths[slot_map.cell_of(event.partition_key)]
             if slot_map.move is not NO_MOVE and self._moves(event.partition_key):
                 self._hold(path, delivery, event, MOVING_S, HoldCause.MOVING)
                 return
             generation = path.lane.target.generation if path.lane.target else None
-            if found := self._admission.quarantine(event, generation, self._clock.time_ms()):
-                self._quarantine(path, delivery, found)
+            if found := self._admission.quarantine(event, generation, now_ms):
+                self._quarantine(path, delivery, found, generation)
             elif generation is None or not path.lane.passable():
                 self._hold(path, delivery, event, 0, HoldCause.EJECTED if path.lane.ejected else HoldCause.SHUT)
             else:
@@ -265,21 +269,34 @@ class Dispatcher:
                 self._hold(path, delivery, delivery.event, ceil(delay_s), cause)
             case to_lane:
                 delivery.suspect = to_lane.suspect
+                if to_lane.suspect:
+                    self._queues.quarantine.blocked.pop(delivery.event.partition_key, None)
                 if not path.lane.offer(delivery, to_lane.cap):
                     self._hold(path, delivery, delivery.event, 0, HoldCause.SHUT)
 
-    def _quarantine(self, path: CellPath, delivery: Delivery, found: ToQuarantine) -> None:
+    def _quarantine(self, path: CellPath, delivery: Delivery, found: ToQuarantine, generation: int | None) -> None:
+        event, cell_id = into_quarantine(delivery.event, generation), path.lane.cell_id
+        stops = delivery.inbox.fifo and self._admission.policy.fifo_head is FifoHead.STOP
+        if found.guilty and not stops:
+            self._admission.poison.forget(event.partition_key)  # its other events may be innocent
+            delivery.event, delivery.generation = event, event.killed[-1]
+            self._queues.dead_letters.put_event(delivery, cell_id, DeadLetterReason.KILLED_CELL, why_dead(event))
+            return
         if found.why is not None:
-            self._quarantine_key(path, delivery.event.partition_key, found.why)
-        event = replace(delivery.event, unanswered=())  # its history starts anew once it is released
-        if self._stays(delivery):
-            delivery.inbox.let_go(delivery.received, self._queues.quarantine.wait_s(found.left_s))
-        else:
-            self._queues.quarantine.put(path.lane.cell_id, delivery, event, found.left_s)
+            self._quarantine_key(path, event.partition_key, found)
+        if not self._stays(delivery):
+            self._queues.quarantine.put(cell_id, delivery, event, found.left_s)
+            return
+        message = delivery.received.message
+        if event != delivery.event:
+            self._groups.remember(event, message.message_id)
+        if delivery.inbox.fifo:
+            self._queues.quarantine.blocked[event.partition_key] = BlockedHead(cell_id, message.sent_at_ms)
+        delivery.inbox.let_go(delivery.received, self._queues.quarantine.wait_s(found.left_s))
 
-    def _quarantine_key(self, path: CellPath, key: str, why: Reason) -> None:
+    def _quarantine_key(self, path: CellPath, key: str, found: ToQuarantine) -> None:
         self._admission.poison.forget(key)
-        self._admission.policy = self._queues.quarantine.quarantine(key, path.lane.cell_id, why)
+        self._admission.policy = self._queues.quarantine.quarantine(key, path.lane.cell_id, found)
 
     def _on_result(self, lane: LaneRunner, delivery: Delivery, result: Result) -> None:
         try:
@@ -301,7 +318,7 @@ class Dispatcher:
     def _on_failed(self, path: CellPath, event: Event, result: Result) -> None:
         max_failures = self._config.retry.max_attempts
         if why := self._admission.why_poisonous(event, result, path.lane.answered, max_failures):
-            self._quarantine_key(path, event.partition_key, why)
+            self._quarantine_key(path, event.partition_key, ToQuarantine(0.0, why))
 
     def _on_shut(self, lane: LaneRunner, waiting: list[Delivery]) -> None:
         self._hold_all(lane, waiting, HoldCause.SHUT)
@@ -324,8 +341,8 @@ class Dispatcher:
             self._owner(event, path).hold.put(delivery, event, delay_s)
             return
         message = delivery.received.message
-        if event.attempt > delivery.event.attempt:
-            self._groups.failed(message.message_id, event.event_id)
+        if event != delivery.event:
+            self._groups.remember(event, message.message_id)
         pause = delay_s or retry.delay_s(self._config.retry, message.receive_count, self._clock.jitter())
         delivery.inbox.let_go(delivery.received, max(1, pause))
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from router.core.models import Event
 from router.services.data_plane.inbox import Delivery, Received
 
-MAX_FAILURES: Final = 10_000  # events whose failures are remembered; the oldest is forgotten first
+MAX_REMEMBERED: Final = 10_000  # events whose tries are remembered; the oldest is forgotten first
 
 
 class Groups:
@@ -23,7 +25,7 @@ class Groups:
     def __init__(self, start: Callable[[Delivery], None]) -> None:
         self._start = start
         self._behind: dict[str, deque[Delivery]] = {}
-        self._failures: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str], Event] = OrderedDict()
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Take in the events of one receive, in the order of the queue, and start the first of each idle group."""
@@ -40,15 +42,19 @@ class Groups:
         for delivery in first.values():
             self._start(delivery)
 
-    def failures_of(self, message_id: str, event_id: str) -> int:
-        """How often the handler has failed on the event: a message that stays in its queue can't carry that number."""
-        return self._failures.get((message_id, event_id), 0)
+    def reminded(self, event: Event, message_id: str) -> Event:
+        """The event with what was tried of it before: a message that stays in its queue can't carry that."""
+        known = self._remembered.get((message_id, event.event_id)) if self._remembered else None
+        if known is None:
+            return event
+        return replace(event, attempt=known.attempt, unanswered=known.unanswered, killed=known.killed)
 
-    def failed(self, message_id: str, event_id: str) -> None:
-        """Note that the handler failed on that event of the message."""
-        self._failures[message_id, event_id] = self._failures.pop((message_id, event_id), 0) + 1
-        if len(self._failures) > MAX_FAILURES:
-            self._failures.popitem(last=False)
+    def remember(self, event: Event, message_id: str) -> None:
+        """Remember what was tried of that event of the message."""
+        self._remembered.pop((message_id, event.event_id), None)
+        self._remembered[message_id, event.event_id] = replace(event, body=b"", pointer="")
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
 
     def _after(self, group: str, received: Received, let_go_s: int | None) -> None:
         behind = self._behind.get(group)

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from router.core.errors import PolicyRefusedError, RegistryUnavailableError
+from router.core.lanes.admission import ToQuarantine
+from router.core.lanes.poison import quarantine_s
 from router.core.messages.batches import BATCH
-from router.core.models import Event, HoldCause, Reason
+from router.core.models import Event, HoldCause
 from router.core.policy import Policy, Quarantine
 from router.core.registry import AuditEntry
 from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
@@ -38,6 +40,14 @@ class QuarantineConfig:
     release_after_s: float  # 0: only a person releases
 
 
+@dataclass(frozen=True, slots=True)
+class BlockedHead:
+    """The event that the other events of a FIFO group wait for, as it was seen last."""
+
+    cell_id: str
+    sent_at_ms: int
+
+
 class QuarantineQueue:
     """The quarantine queue, and the decisions about which keys are in it."""
 
@@ -55,6 +65,8 @@ class QuarantineQueue:
         self._wake = asyncio.Event()
         # A router that starts looks for released events, once it has a policy to tell which ones those are.
         self._applied = False
+        self._lasting: set[str] = set()  # the keys in quarantine
+        self.blocked: dict[str, BlockedHead] = {}  # by key in quarantine
         self._sweeping = True
         self._swept_at = clock.monotonic()
         self._looked_at = 0  # events that the present sweep found still in quarantine
@@ -66,21 +78,29 @@ class QuarantineQueue:
         shown = [key for key, own in self._own.items() if own.version and not 0 < policy.version < own.version]
         for key in shown:
             del self._own[key]
-        if any(not policy.in_quarantine(key, now_ms) for key in self._policy.quarantined):
-            self._sweeping = True
         self._policy, self._applied = policy, True
         effective = self._effective()
+        lasting = {key for key in effective.quarantined if effective.in_quarantine(key, now_ms)}
+        if not lasting >= self._lasting:
+            self._sweeping = True
+        self._lasting = lasting
+        self.blocked = {key: head for key, head in self.blocked.items() if key in lasting}
         ends = [q.until_ms for q in effective.quarantined.values() if q.until_ms > now_ms]
         self._next_end_ms = min(ends, default=None)
-        self._observer.observe(PolicyApplied(len(effective.quarantined), len(policy.limits)))
+        self._observer.observe(PolicyApplied(len(lasting), len(policy.limits)))
         return effective
 
-    def quarantine(self, key: str, cell_id: str, why: Reason) -> Policy:
-        """Put a key in quarantine, and return the policy with it."""
-        now_ms = self._clock.time_ms()
+    def quarantine(self, key: str, cell_id: str, found: ToQuarantine) -> Policy:
+        """Put a key in quarantine, and return the policy with it.
+
+        A key whose next event in line is guilty, and stays in line, is in quarantine until a person releases it.
+        """
+        now_ms, why = self._clock.time_ms(), found.why or ""
         if not self._effective().in_quarantine(key, now_ms):
-            until_ms = now_ms + round(self._config.release_after_s * 1000) if self._config.release_after_s else 0
-            self._own[key] = _OwnQuarantine(cell_id, Quarantine(why, now_ms, until_ms))
+            length_s = 0.0 if found.guilty else quarantine_s(self._config.release_after_s, found.killed)
+            until_ms = now_ms + round(length_s * 1000) if length_s else 0
+            wanted = Quarantine(why, now_ms, until_ms, found.killed, found.event, found.by_event)
+            self._own[key] = _OwnQuarantine(cell_id, wanted)
             self._observer.observe(KeyQuarantined(cell_id, key, why))
             self._wake.set()
         return self.apply(self._policy)
@@ -95,6 +115,11 @@ class QuarantineQueue:
         """How many seconds an event stays unseen: until the quarantine ends, or so long that looking stays cheap."""
         pause = min(MAX_WAIT_S, max(SWEEP_EVERY_S, self._looked_at / LOOKS_PER_S))
         return max(1, round(min(left_s, pause) if left_s else pause))
+
+    def blocked_s(self, cell_id: str) -> float:
+        """How long ago the oldest event was sent that keeps a FIFO group of the cell waiting; 0.0 for none."""
+        sent = [head.sent_at_ms for head in self.blocked.values() if head.cell_id == cell_id]
+        return max(0.0, (self._clock.time_ms() - min(sent)) / 1000) if sent else 0.0
 
     def stop(self) -> None:
         """Take no more events out of the quarantine queue."""

@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from router.cli.policy_edits import PolicyEdit, commands
-from router.core.policy import MAX_BURST, MAX_CONCURRENCY, MAX_RATE, MIN_RATE, NO_POLICY, judge
+from router.core.policy import MAX_BURST, MAX_CONCURRENCY, MAX_RATE, MIN_RATE, NO_POLICY, FifoHead, Policy, judge
 
 CELLS = ("cell-0000", "cell-0001")
 NOW_MS = 1_700_000_000_000
@@ -67,3 +67,12 @@ def test_what_the_command_takes_the_leader_accepts(arguments: tuple[str, ...]) -
     wanted = edit.make(NO_POLICY, NOW_MS)
     ruling, _ = judge("p", wanted, NO_POLICY, CELLS, CELLS, can_launch=True, generations={})
     assert (code, ruling.reasons) == (0, ())
+
+
+def test_what_becomes_of_a_fifo_head_that_kills_is_a_choice_of_two() -> None:
+    """The default can be chosen again; there is no third choice."""
+    code, _, (edit,) = run("fifo-head", "skip")
+    skipping = edit.make(NO_POLICY, NOW_MS)
+    assert (code, skipping) == (0, Policy(fifo_head=FifoHead.SKIP))
+    assert run("fifo-head", "stop")[2][0].make(skipping, NOW_MS) == NO_POLICY
+    assert run("fifo-head", "drop")[0] == 2

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.policy import NO_LIMIT, NO_POLICY, Policy, Quarantine, Ruling, TenantLimit, judge, to_blob
+from router.core.policy import (
+    MAX_KEYS,
+    NO_LIMIT,
+    NO_POLICY,
+    REMEMBERED_MS,
+    Policy,
+    Quarantine,
+    Ruling,
+    TenantLimit,
+    judge,
+    to_blob,
+)
 
 keys = st.text(max_size=5)
 limits = st.builds(
@@ -107,6 +118,26 @@ def test_a_decision_takes_along_the_quarantines_that_are_over() -> None:
     )
     assert set(policy.with_quarantine("k", Quarantine("", 10), 10).quarantined) == {"lasts", "ever", "k"}
     assert set(policy.with_quarantine("unknown", None, 10).quarantined) == {"lasts", "ever"}
+
+
+def test_what_a_key_killed_is_remembered_for_a_day_after_its_quarantine() -> None:
+    """Until a person releases the key; without an end it is remembered as long as the quarantine lasts."""
+    killer = Quarantine("", 0, 1000, (3, 7))
+    policy = Policy(quarantined={"k": killer, "ever": Quarantine("", 0, 0, (4,))})
+    later = policy.with_quarantine("other", Quarantine("", 2000), 2000)
+    assert set(later.quarantined) == {"k", "ever", "other"}
+    assert later.in_quarantine("k", 2000) is None
+    assert [later.killed_by("k", now_ms) for now_ms in (0, 999 + REMEMBERED_MS)] == [(3, 7)] * 2
+    assert later.killed_by("k", 1000 + REMEMBERED_MS) == later.killed_by("unknown", 0) == ()
+    assert later.killed_by("ever", 2**50) == (4,)
+    assert later.with_quarantine("k", None, 2000).killed_by("k", 2000) == ()
+    assert set(later.with_quarantine("x", None, 1000 + REMEMBERED_MS).quarantined) == {"ever", "other"}
+
+
+def test_what_is_only_remembered_gives_way_to_quarantines() -> None:
+    """A policy that is full of kills long past still takes a quarantine."""
+    past = {f"key-{number}": Quarantine("", 0, 10, (1,)) for number in range(MAX_KEYS)}
+    assert set(Policy(quarantined=past).with_quarantine("k", Quarantine("", 20), 20).quarantined) == {"k"}
 
 
 @given(policies, keys, limits | st.none(), quarantines | st.none(), st.integers(0, 2**53))

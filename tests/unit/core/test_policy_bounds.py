@@ -21,6 +21,7 @@ from router.core.policy import (
     MAX_CELLS,
     MAX_KEY_CHARS,
     MAX_KEYS,
+    MAX_KILLED,
     MAX_RATE,
     MAX_TIME_MS,
     MAX_WEIGHT,
@@ -206,6 +207,11 @@ BAD = {
     "a quarantine that began before 1970": Policy(quarantined={"k": Quarantine("", -1)}),
     "a quarantine that ends after 9999": Policy(quarantined={"k": Quarantine("", 1, MAX_TIME_MS + 1)}),
     "a quarantine with a book for a reason": Policy(quarantined={"k": Quarantine("x" * (MAX_WHY_CHARS + 1), 1)}),
+    "a quarantine for more kills than are remembered": Policy(
+        quarantined={"k": Quarantine("", 1, killed=tuple(range(1, MAX_KILLED + 2)))}
+    ),
+    "a quarantine for an instance that never was": Policy(quarantined={"k": Quarantine("", 1, by_event=(0,))}),
+    "a quarantine with a book for an event": Policy(quarantined={"k": Quarantine("", 1, event="x" * 1000)}),
     "a key that no event has": Policy(limits={"k" * (MAX_KEY_CHARS + 1): TenantLimit(1.0)}),
     "more limits than a router should read": Policy(limits={str(n): TenantLimit(1.0) for n in range(MAX_KEYS + 1)}),
     "more quarantines than a router should read": Policy(

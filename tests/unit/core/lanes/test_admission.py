@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from router.core.lanes.admission import BUSY_DELAY_S, MAX_UNANSWERED, Admission, OverLimit, ToLane, ToQuarantine
@@ -58,10 +60,73 @@ def test_two_deaths_isolate_the_key_and_say_why() -> None:
     at.poison.unanswered("seen", 1)
     at.poison.unanswered("seen", 2)
     for found in (at.quarantine(event("seen"), 3, 0), at.quarantine(event("told", (1, 2)), 3, 0)):
-        assert found == ToQuarantine(0.0, "in flight at the deaths of 2 instances in a row, without an answer")
+        assert found is not None
+        assert found.why == "in flight at the deaths of 2 instances, without an answer: generations 1, 2"
+        assert (found.killed, found.guilty) == ((1, 2), False)
     at.poison.unanswered("half", 1)
     assert at.quarantine(event("half", (2,)), 3, 0) is not None
     assert at.quarantine(event("half"), 3, 0) is not None
+
+
+def test_after_its_quarantine_one_more_death_isolates_the_key_and_the_fourth_condemns_the_event() -> None:
+    """The history before the quarantine counts; an event that is there for the first time is not to blame yet."""
+    at = admission()
+    for generation, guilty in ((3, False), (4, True)):
+        what = replace(event(), killed=tuple(range(1, generation)), unanswered=(generation,))
+        found = at.quarantine(what, generation + 1, 0)
+        assert found is not None
+        assert (found.killed, found.by_event, found.guilty) == (tuple(range(1, generation + 1)),) * 2 + (guilty,)
+        assert at.quarantine(replace(what, unanswered=()), generation, 0) is None
+        at.poison.forget("k")
+    at.poison.unanswered("k", 9)
+    other = at.quarantine(replace(event(), killed=(1, 2, 3)), 10, 0)
+    assert other == ToQuarantine(0.0, other.why if other else "", (1, 2, 3, 9))
+
+
+def test_an_event_is_not_condemned_for_what_another_event_of_its_key_killed() -> None:
+    """The key waits the longer for it, and what the event itself killed is counted from the first."""
+    at = admission(Policy(quarantined={"k": Quarantine("", 0, 10, (1, 2, 3, 4, 5))}))
+    found = at.quarantine(event(unanswered=(6, 7)), 8, 20)
+    assert found is not None
+    assert (found.killed, found.by_event, found.guilty) == ((1, 2, 3, 4, 5, 6, 7), (6, 7), False)
+
+
+def test_an_event_that_may_have_killed_goes_alone_and_an_answer_clears_it() -> None:
+    """Also when no router remembers anything of its key."""
+    at = admission()
+    what = replace(event(), killed=(1, 2))
+    assert check(at, what) == ToLane(suspect=True)
+    assert at.note(what, 3, Result(0, Outcome.FAILED)).killed == ()
+    assert at.note(what, 3, Result(0, Outcome.RETRY, contact=Contact.SILENT)).killed == (1, 2)
+
+
+def test_events_that_may_have_killed_come_out_of_quarantine_one_by_one() -> None:
+    """Within half its length after its end, each at another moment, and after the next quarantine at another one."""
+    at = admission(Policy(quarantined={"k": Quarantine("why", 0, 100_000, (1,))}))
+    left = []
+    for killed in ((1,), (1, 2)):
+        for name in "abcdef":
+            found = at.quarantine(replace(event(), event_id=name, killed=killed), 3, 0)
+            assert found is not None
+            left.append(found.left_s)
+    assert all(100 <= each <= 150 for each in left)
+    assert len(set(left)) == 12
+    assert at.quarantine(event(), 3, 100_000) is None
+
+
+def test_an_event_whose_message_carries_no_history_is_reminded_of_it() -> None:
+    """Only the event that killed the last instance, and only until a later one has answered it."""
+    first = admission()
+    for generation in (1, 2):
+        first.note(event(), generation, Result(0, Outcome.RETRY, contact=Contact.SILENT))
+    found = first.quarantine(event(unanswered=(1, 2)), 3, 0)
+    assert found is not None
+    at = admission(Policy(quarantined={"k": Quarantine("", 0, 10, found.killed, found.event, found.by_event)}))
+    assert at.reminded(event(), 20).killed == (1, 2)
+    assert at.reminded(replace(event(), event_id="another"), 20).killed == ()
+    assert at.reminded(event("other"), 20).killed == ()
+    at.note(at.reminded(event(), 20), 3, Result(0, Outcome.FAILED))
+    assert at.reminded(event(), 20).killed == ()
 
 
 def test_an_instance_is_not_dead_as_long_as_it_is_the_one_to_send_to() -> None:

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.lanes import poison
-from router.core.lanes.poison import DEATHS, Poison
+from router.core.lanes.poison import DEATHS, LONGEST_S, Poison, quarantine_s
 
 
 def deaths(poison: Poison, generation: int, key: str = "k", unanswered: tuple[int, ...] = ()) -> int:
     """How many instances before that generation died with the key, or this event of it, in flight."""
-    return poison.deaths(key, unanswered, generation)[0]
+    return len(poison.deaths(key, unanswered, generation)[0])
 
 
 def suspect(poison: Poison, key: str = "k", unanswered: tuple[int, ...] = ()) -> bool:
@@ -148,6 +148,15 @@ def test_a_key_whose_events_all_fail_while_others_succeed_is_broken() -> None:
     """The count is of failures in a row, from the first one on."""
     found = Poison()
     assert [found.failed("k", event_id, 10 + number) for number, event_id in enumerate("abcab")] == [0, 2, 3, 4, 5]
+
+
+def test_each_kill_doubles_the_quarantine_up_to_six_hours_or_the_configured_length() -> None:
+    """None doubles it before the key is found to be the cause; a quarantine without end stays so."""
+    assert [quarantine_s(900, range(kills)) for kills in (0, 2, 3, 4, 6, 7, 16)] == [900, 900, 1800, 3600, 14400] + [
+        LONGEST_S
+    ] * 2
+    assert quarantine_s(86400, range(9)) == 86400
+    assert quarantine_s(0, range(9)) == 0
 
 
 def test_a_success_ends_the_row() -> None:

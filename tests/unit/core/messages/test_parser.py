@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.errors import ConfigError, MalformedMessageError
-from router.core.messages.parser import ATTEMPT, UNANSWERED, Extraction, Parser, held_draft
+from router.core.messages.parser import ATTEMPT, KILLED, UNANSWERED, Extraction, Parser, held_draft
 from router.core.models import Event, Message
 from tests.support.paths import REPOSITORY
 
@@ -298,14 +298,20 @@ def test_an_event_that_is_not_all_of_the_payload_travels_itself() -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
 
 
-@given(texts, texts, st.integers(1, 99), st.lists(st.integers(1, 10**15), max_size=8))
-def test_an_event_survives_the_hold_queue(event_id: str, key: str, attempt: int, unanswered: list[int]) -> None:
+generations = st.lists(st.integers(1, 10**15), max_size=8).map(tuple)
+
+
+@given(texts, texts, st.integers(1, 99), generations, generations)
+def test_an_event_survives_the_hold_queue(
+    event_id: str, key: str, attempt: int, unanswered: tuple[int, ...], killed: tuple[int, ...]
+) -> None:
     """An event survives the hold queue whatever characters its id and key have."""
-    event = Event(event_id, key, b'{"a": [1, 2]}', attempt, tuple(unanswered))
+    event = Event(event_id, key, b'{"a": [1, 2]}', attempt, unanswered, killed)
     draft = held_draft(event, 3)
     assert PARSER.parse(Message("other", "r", draft.body, 0, 1, draft.attributes)) == [event]
     assert all(32 <= ord(character) < 127 for value in draft.attributes.values() for character in value)
     assert (UNANSWERED in draft.attributes) == bool(unanswered)
+    assert (KILLED in draft.attributes) == bool(killed)
 
 
 def test_a_held_body_is_not_looked_into() -> None:
