@@ -34,6 +34,7 @@ from tests.support.fake_clock import FakeClock
 
 SECRET: Final = "a-secret-for-tests"
 CELL: Final = "cell-0002"
+NOW: Final = b"1700000000000"  # a time in ms
 Reader = Callable[[bytes], object]
 
 
@@ -106,7 +107,7 @@ def registry(answer: Any) -> RedisRegistry:
 
 def snapshot(**parts: Any) -> object:
     """Read a snapshot of which some parts are given, and check what must hold for whatever was read."""
-    whole: dict[str, Any] = {"now": b"1", "epoch": b"", "blob": b"", "leader": b"", "cells": [], "leases": []}
+    whole: dict[str, Any] = {"now": NOW, "epoch": b"", "blob": b"", "leader": b"", "cells": [], "leases": []}
     whole |= {"version": b"", "policy": b"", "routers": []} | parts
     found = asyncio.run(registry([*whole.values()]).snapshot())
     assert all(cell_id == record.cell_id for cell_id, record in found.cells.items())
@@ -222,11 +223,12 @@ def _pointer(raw: bytes) -> object:
     return pointers.pointer_in(raw.decode("utf-8", "replace"))
 
 
-_POLICY_BESIDE: Final = {"version": b"7"}
-
-
 def _proposals(raw: bytes) -> object:
-    return asyncio.run(registry([[b"an-id", raw], []]).petitions())
+    return asyncio.run(registry([NOW, [b"an-id", raw], b"", b""]).petitions())
+
+
+def _tidied(raw: bytes) -> object:
+    return asyncio.run(registry([b"1", [raw, raw, b"key", raw]]).lead("owner", 1, 0))
 
 
 def _named_by(raw: bytes) -> object:
@@ -241,8 +243,8 @@ def _ruling(raw: bytes) -> object:
 
 @_refused(CellRouterError)
 def _policy(raw: bytes) -> object:
-    asyncio.run(registry([raw, b"{}"]).policy())
-    return asyncio.run(registry([b"3", raw]).policy())
+    asyncio.run(registry([NOW, [b"version", raw, b"blob", b"{}"]]).policy())
+    return asyncio.run(registry([NOW, [b"version", b"3", b"blob", raw]]).policy())
 
 
 FUZZED: Final[Mapping[str, Reader]] = {
@@ -256,10 +258,10 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "slot map": lambda raw: snapshot(epoch=b"1", blob=raw),
     "policy": _policy,
     "proposal": _proposals,
-    "policy version": lambda raw: asyncio.run(registry({b"1": raw}).history()),
+    "policy version": lambda raw: asyncio.run(registry([NOW, [b"1", raw]]).history()),
     "ruling": _ruling,
     "sample": lambda raw: asyncio.run(registry([b"router", raw]).samples()),
-    "traffic": lambda raw: asyncio.run(registry({b"router": raw}).traffic()),
+    "traffic": lambda raw: asyncio.run(registry([NOW, [b"router", raw]]).traffic()),
     "router report": lambda raw: snapshot(routers=[b"router", raw]),
     "conditions": lambda raw: asyncio.run(registry(raw).conditions()),
     "audit entry": lambda raw: asyncio.run(registry([(b"1-0", {b"entry": raw}), (raw, {})]).audit(2)),
@@ -269,7 +271,8 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "fault": _refused(HTTPException)(lambda raw: app._decode_fault(raw, ("store",))),
     # What reads in another way
     "names in the registry": _named_by,
-    "offer": lambda raw: asyncio.run(registry([[], [b"map", raw, b"policy", raw, b"epoch", raw]]).petitions()),
+    "offer": lambda raw: asyncio.run(registry([NOW, [], raw, raw]).petitions()),
+    "tidied keys": _tidied,
     "answer to a heartbeat": _heartbeat_answer,
     "container": _container,
     "answer of SQS": _refused(*sqs_client._FAULTS)(sqs_client._answer),

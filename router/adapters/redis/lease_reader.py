@@ -16,6 +16,7 @@ from typing import Final
 from cell_worker import protocol
 from cell_worker.strict_reader import StrictReader, Unreadable
 from router.core.models import LeaseView
+from router.core.plausible import highest_count, why_epoch_impossible
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 MAX_AGE_MS: Final = 60_000  # without a new heartbeat: the longest `cells.lease_ttl_s`
@@ -87,15 +88,17 @@ class LeaseReader:
         lease = _lease.read(value)
         if isinstance(lease, Unreadable):
             raise _LeaseRefusedError(LeaseRefusal.GARBAGE)
+        if why_epoch_impossible(lease.fenced, now_ms) is not None:
+            raise _LeaseRefusedError(LeaseRefusal.IMPOSSIBLE)
         before = self._trusted.get(field)
-        record = before.record if before and before.lease.record == lease.record else self._record(field, lease)
+        record = before.record if before and before.lease.record == lease.record else self._record(field, lease, now_ms)
         if not hmac.compare_digest(lease.proof.encode(), protocol.beat_proof(lease, self._secret).encode()):
             raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
         if before and before.record.instance_id == record.instance_id and lease.beat <= before.lease.beat:
             raise _LeaseRefusedError(LeaseRefusal.REPLAYED)
         return _TrustedLease(record, lease, now_ms)
 
-    def _record(self, field: str, lease: protocol.Lease) -> protocol.InstanceRecord:
+    def _record(self, field: str, lease: protocol.Lease, now_ms: int) -> protocol.InstanceRecord:
         record = protocol.verify_record(lease.record, self._secret)
         if record is None:
             raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
@@ -103,6 +106,8 @@ class LeaseReader:
             raise _LeaseRefusedError(LeaseRefusal.FOREIGN)
         if field != protocol.lease_field(record.cell_id, record.generation):
             raise _LeaseRefusedError(LeaseRefusal.MISPLACED)
+        if record.generation > highest_count(now_ms):
+            raise _LeaseRefusedError(LeaseRefusal.IMPOSSIBLE)
         if not self._is_ours(record.address):
             raise _LeaseRefusedError(LeaseRefusal.NETWORK)
         return record
