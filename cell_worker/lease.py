@@ -65,7 +65,8 @@ end
 
 _CALL_TIMEOUT_S: Final = 2.0
 _MAX_DIGITS: Final = 16  # of an epoch
-_REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
+_REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, ValueError, RecursionError)
+"""The last two are what redis-py raises for an answer that is none of Redis' protocol, or is nested too deeply."""
 
 
 class LeaseLostError(Exception):

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from pathlib import PurePath
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 
 from fastapi import HTTPException
 
-from cell_worker import app, protocol
+from cell_worker import app, lease, protocol
 from cell_worker.api import Event as HandlerEvent
 from cell_worker.api import RejectEvent
 from cell_worker.handlers.security import logs
+from cell_worker.handlers.security.sigma import RuleError, load_rules
 from cell_worker.lease import Heartbeat
+from cell_worker.redis_client import connect
 from router.adapters.aws import sqs_client
+from router.adapters.aws.sqs import SqsSource
 from router.adapters.cells import chaos
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.provisioners import docker_containers
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis.lease_reader import LeaseReader
+from router.adapters.redis.notifications import Notifications
 from router.adapters.redis.registry import RedisRegistry
 from router.adapters.saved_routing import SavedRouting
-from router.core.errors import CellRouterError
+from router.core.errors import CellRouterError, RegistryUnavailableError
 from router.core.messages import dead_letter, pointers
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
-from router.core.models import MAX_WHOLE, Event, Message, Target
+from router.core.models import MAX_WHOLE, Draft, Event, Message, Target
 from router.core.slot_map.slots import SLOTS
+from router.settings import check
 from tests.support.fake_clock import FakeClock
 
 SECRET: Final = "a-secret-for-tests"
@@ -84,20 +90,26 @@ class FakeRedis:
     hgetall = hmget = xrevrange = hdel = hget
 
 
-class _Directory:
-    """A folder, and the one file in it."""
+class Sqs:
+    """A client of SQS to whose every call comes one answer."""
 
-    def __init__(self, content: bytes) -> None:
-        self.read_bytes = lambda: content
+    def __init__(self, body: bytes) -> None:
+        self._body = body
 
-    def mkdir(self, **_: Any) -> None: ...
-    def unlink(self, **_: Any) -> None: ...
+    async def call(self, *_: Any, **__: Any) -> Mapping[str, Any]:
+        try:
+            return sqs_client._answer(self._body)
+        except sqs_client._FAULTS as error:
+            raise sqs_client.SqsError(str(error)) from error
 
-    def glob(self, _: str) -> Sequence[_Directory]:
-        return [self]
 
-    def __truediv__(self, _: str) -> _Directory:
-        return self
+@contextmanager
+def a_file(raw: bytes, name: str) -> Iterator[Path]:
+    """Write a file with this content, in a folder of its own."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(raw)
+        yield path
 
 
 def registry(answer: Any) -> RedisRegistry:
@@ -183,9 +195,62 @@ def _heartbeat_answer(raw: bytes) -> object:
 
 
 def _process_id_file(raw: bytes) -> object:
-    folder: Any = _Directory(raw)
-    config = SubprocessConfig(folder, {}, cast("Any", PurePath("/nowhere")), 1)
-    return asyncio.run(SubprocessProvisioner(config, FakeClock()).observe())
+    with a_file(raw, "any.pid") as path:
+        config = SubprocessConfig(path.parent, {}, Path("/nowhere"), 1)
+        return asyncio.run(SubprocessProvisioner(config, FakeClock()).observe())
+
+
+def _saved_routing(raw: bytes) -> object:
+    with a_file(raw, "routing") as path:
+        return SavedRouting(path).load()
+
+
+def _settings_file(raw: bytes) -> object:
+    with a_file(raw, "cellrouter.toml") as path:
+        return check({"CELLROUTER_CONFIG": str(path)})
+
+
+@_refused(RuleError)
+def _rule_file(raw: bytes) -> object:
+    with a_file(raw, "rule.yml") as path:
+        return load_rules(path.parent)
+
+
+async def _from_queue(raw: bytes) -> None:
+    client, message = cast("Any", Sqs(raw)), Message("id", "receipt", "{}", 0, 1)
+    calls: Sequence[Callable[[SqsSource], Awaitable[object]]] = (
+        lambda queue: queue.receive(10, 0, 30),
+        lambda queue: queue.delete([message]),
+        lambda queue: queue.set_visibility([message], 1),
+        lambda queue: queue.send([Draft("{}")]),
+    )
+    for made in calls:
+        source = SqsSource("a-queue", client, client)
+        source._known_url = "https://known"
+        with suppress(CellRouterError):
+            await made(source)
+        with suppress(CellRouterError):
+            await made(SqsSource("a-queue", client, client))
+
+
+async def _from_redis(raw: bytes) -> None:
+    """Let a server that may be no Redis answer with these bytes, and end the connection."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await reader.read(1)
+            writer.write(raw)
+            await writer.drain()
+            writer.close()
+
+    record = protocol.InstanceRecord("live", CELL, 1, "i", "127.0.0.1:1", 1, 0)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as redis:
+        with suppress(RegistryUnavailableError):
+            await RedisRegistry(redis, "live", SECRET, FakeClock()).snapshot()
+        with suppress(*lease._REDIS_ERRORS):
+            await Heartbeat(redis, record, SECRET, 2)._renew()
+        await Notifications(redis, "changes").wait(0.001)
 
 
 def _container(raw: bytes) -> object:
@@ -265,7 +330,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "router report": lambda raw: snapshot(routers=[b"router", raw]),
     "conditions": lambda raw: asyncio.run(registry(raw).conditions()),
     "audit entry": lambda raw: asyncio.run(registry([(b"1-0", {b"entry": raw}), (raw, {})]).audit(2)),
-    "saved routing": lambda raw: SavedRouting(cast("Any", _Directory(raw))).load(),
+    "saved routing": _saved_routing,
     "process id file": _process_id_file,
     "batch": _refused(app.RefusedError)(app._decode),
     "fault": _refused(HTTPException)(lambda raw: app._decode_fault(raw, ("store",))),
@@ -275,6 +340,8 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "tidied keys": _tidied,
     "answer to a heartbeat": _heartbeat_answer,
     "container": _container,
+    "answer of Redis": lambda raw: asyncio.run(_from_redis(raw)),
+    "answer to a queue": lambda raw: asyncio.run(_from_queue(raw)),
     "answer of SQS": _refused(*sqs_client._FAULTS)(sqs_client._answer),
     "refusal of SQS": lambda raw: sqs_client._refusal(400, {}, raw),
     "message": _parsed,
@@ -284,6 +351,8 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "dead letter": lambda raw: dead_letter.read(_message(raw)),
     "body of an event": _body_of_an_event,
     "CloudTrail log": _log_object,
+    "rule file": _rule_file,
+    "settings file": _settings_file,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
 below."""
@@ -292,6 +361,8 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "cell_worker/strict_reader.py": ("result line",),
     "cell_worker/api.py": ("body of an event",),
     "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
+    "cell_worker/handlers/security/sigma.py": ("rule file",),
+    "router/settings.py": ("settings file",),
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),
     "router/adapters/provisioners/docker_containers.py": ("container",),
     "router/core/messages/dead_letter.py": ("dead letter",),

@@ -123,7 +123,7 @@ class SubprocessProvisioner:
     def _adopt(self) -> None:
         for path in self._config.run_dir.glob("*.pid"):
             try:
-                found = _pid_file.read(path.read_bytes())
+                found = _pid_file.read_file(path)
             except OSError:
                 continue  # another controller removes it, or it is none
             if isinstance(found, Unreadable):

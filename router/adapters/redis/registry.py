@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _AUDIT_ENTRIES: Final = 10_000
 _HISTORY_VERSIONS: Final = 100
+_REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, ValueError, TypeError, RecursionError)
+"""The last three are what redis-py and we raise for an answer of another shape than Redis', or nested too deeply."""
 _RULING_POLL_S: Final = 0.1
 _CALL_TIMEOUT_S: Final = 2.0
 _TRAFFIC_MS: Final = 600_000  # how long a router's traffic is kept after its last word
@@ -285,7 +287,7 @@ class RedisRegistry:
             if str(error).startswith("NOTLEADER"):
                 raise NotLeaderError(str(error)) from error
             raise RegistryUnavailableError(str(error)) from error
-        except (RedisError, RedisClusterException, OSError, TimeoutError, ValueError) as error:
+        except _REDIS_ERRORS as error:
             raise RegistryUnavailableError(f"Redis can't be used: {type(error).__name__}: {error}") from error
 
 
