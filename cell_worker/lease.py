@@ -19,7 +19,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from cell_worker import clock, protocol
 from cell_worker.fence import Fence
-from cell_worker.redis_client import NEXT_GENERATION, NOW, READ, RedisHealth
+from cell_worker.redis_client import BOUNDS, ENTRIES, NEXT_GENERATION, NOW, READ, RedisHealth
 
 # KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end.
 # Renews a lease. Returns 'fenced' or 'taken' when another instance has the cell. Otherwise returns the epoch below
@@ -27,9 +27,11 @@ from cell_worker.redis_client import NEXT_GENERATION, NOW, READ, RedisHealth
 _HEARTBEAT: Final = (
     NOW
     + READ
+    + BOUNDS
+    + ENTRIES
     + """
 local cell = read(redis.call('HGET', KEYS[2], ARGV[1]))
-local admitted = whole(cell.generation)
+local admitted = number(cell.generation, highest_generation)
 local mine = tonumber(string.match(ARGV[2], '/(%d+)$'))
 if admitted > mine then return 'fenced' end
 local lease = read(redis.call('HGET', KEYS[1], ARGV[2]))
@@ -38,13 +40,13 @@ if whole(lease.expires_at_ms) > now and type(lease.record) == 'string' then
 end
 local ends = '{"expires_at_ms":' .. string.format('%.0f', now + ARGV[4]) .. ','
 redis.call('HSET', KEYS[1], ARGV[2], ends .. string.sub(ARGV[5], 2))
-for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+for _, field in ipairs(overfull(KEYS[1]) and {} or redis.call('HKEYS', KEYS[1])) do
   if string.match(field, '^(.*)/%d+$') == ARGV[1] and field ~= ARGV[2] then
     local ended = whole(read(redis.call('HGET', KEYS[1], field)).expires_at_ms)
     if ended > 0 and ended < now - 60000 then redis.call('HDEL', KEYS[1], field) end
   end
 end
-return string.format('%.0f', whole(cell.fence)) .. (admitted == mine and ' admitted' or ' standby')
+return string.format('%.0f', number(cell.fence, highest_epoch)) .. (admitted == mine and ' admitted' or ' standby')
 """
 )
 
@@ -64,7 +66,8 @@ end
 
 _CALL_TIMEOUT_S: Final = 2.0
 _MAX_DIGITS: Final = 16  # of an epoch
-_REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
+_REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, ValueError, RecursionError)
+"""The last two are what redis-py raises for an answer that is none of Redis' protocol, or is nested too deeply."""
 
 
 UNTOLD: Final = RedisHealth(lambda _fault, _why: None)

@@ -36,20 +36,59 @@ local function whole(value)
   value = tonumber(value)
   return value and value >= 0 and value <= 9007199254740992 and math.floor(value) or 0
 end
+local function number(value, highest)
+  value = whole(value)
+  return value <= highest and value or 0
+end
 """
 """Lua: `read` returns a JSON object's members, none of what is no such object; `whole` returns a whole number from 0 to
-2^53, and 0 for anything else. One entry that can't be read must not make a script fail for all others."""
+2^53, and 0 for anything else; `number` also returns 0 for what is above `highest`. One entry that can't be read must
+not make a script fail for all others."""
+
+BOUNDS: Final = """
+local highest_generation, highest_epoch = now, now + 31536000000
+"""
+"""Lua, after NOW: the highest generation and the highest epoch that there can be.
+
+An epoch begins at the server's time in ms, and no cell has had a generation for each ms since 1970. Both bounds grow
+faster than anybody counts: whatever number below them somebody writes, the next one can still be given out."""
+
+MAX_ENTRIES: Final = 4096
+"""Nobody reads more entries of one hash at once. A thousand cells have so many leases while all are replaced."""
+
+ENTRIES: Final = f"""
+local function overfull(key) return redis.call('HLEN', key) > {MAX_ENTRIES} end
+local function entries(key)
+  local all
+  if overfull(key) then
+    all = redis.call('HSCAN', key, t[2], 'COUNT', '{MAX_ENTRIES}')[2]
+  else
+    all = redis.call('HGETALL', key)
+  end
+  local size = 0
+  for i = 1, #all do size = size + #all[i] end
+  if size > 33554432 then
+    for i = 1, #all do all[i] = string.sub(all[i], 1, 8192) end
+  end
+  return all
+end
+"""
+"""Lua, after NOW: `entries` returns the fields and values of a hash. Where it has more than MAX_ENTRIES, it returns
+about so many from somewhere in it: the microseconds are the cursor, so that nobody sees the same ones each time. Where
+they have more than 32 MiB together, it cuts those of more than 8 KiB, which then can't be read."""
 
 NEXT_GENERATION: Final = (
-    READ
+    NOW
+    + READ
+    + BOUNDS
     + """
 local function next_generation(generations, cells, cell, hint)
+  local function below(value) return number(value, highest_generation) end
   local record = read(redis.call('HGET', cells, cell))
   local text = redis.call('HGET', generations, cell)
-  local stored = whole(text)
-  if text and stored == 0 then stored = whole(record.launched) end
-  local known = math.max(stored, whole(record.generation), whole(hint))
-  local generation = math.min(known + 1, 9007199254740992)
+  local stored = below(text)
+  if text and stored == 0 then stored = below(record.launched) end
+  local generation = math.max(stored, below(record.generation), below(hint)) + 1
   redis.call('HSET', generations, cell, generation)
   return generation
 end

@@ -6,6 +6,8 @@ what was read. A part of the wire contract, since routers and cells read by the 
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -50,6 +52,15 @@ class StrictReader(Generic[T]):
         except (ValueError, ArithmeticError) as error:  # ValueError: DecodeError and UnicodeDecodeError are such
             return Unreadable(str(error)[:_MAX_WHY_CHARS])
         return value
+
+    def read_file(self, path: Path) -> T | Unreadable:
+        """Read a file of which no more than `max_bytes` count. Raises OSError; never waits for what is no file."""
+        with open(path, "rb", opener=_at_once) as file:
+            return self.read(file.read(self._max_bytes + 1))
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe would keep its reader waiting for a writer
 
 
 READERS: Final[dict[str, StrictReader[Any]]] = {}

@@ -314,6 +314,8 @@ def _parse(path: Path | None, text: str) -> tuple[dict[str, Any], list[str]]:
         return tomllib.loads(text), []
     except tomllib.TOMLDecodeError as error:
         return {}, [f"{path}: is not TOML: {error}"]
+    except RecursionError:
+        return {}, [f"{path}: is nested too deeply"]
 
 
 def _key_of(variable: str) -> tuple[str, ...]:

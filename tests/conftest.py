@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 import structlog
 
+from tests.support import fuzz_table
 from tests.support.aio import run
 from tests.support.docker import has_engine
 from tests.support.shared_servers import KINDS, Servers, shared
@@ -77,6 +78,13 @@ def pytest_configure(config: pytest.Config) -> None:
         if name != "AWS_CA_BUNDLE":
             del os.environ[name]
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show which readers were fuzzed, and with how much."""
+    stats = terminalreporter.stats
+    for line in fuzz_table.lines(stats.get("passed", []), stats.get("failed", [])):
+        terminalreporter.write_line(line)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

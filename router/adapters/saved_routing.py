@@ -40,7 +40,7 @@ class SavedRouting:
     def load(self) -> KnownRouting | None:
         """Read the last routing and policy; None when there is none that can be used."""
         try:
-            found = _record(self._path.read_bytes())
+            found = _record(self._path)
             routing = Routing(SlotMap.from_wire(found.slot_map), found.targets, found.cells, found.ejected)
         except FileNotFoundError:
             return None
@@ -70,8 +70,8 @@ class SavedRouting:
             self._log.warning("the routing can't be saved", path=str(self._path), error=str(error))
 
 
-def _record(raw: bytes) -> _SavedRecord:
-    found = _saved.read(raw)
+def _record(path: Path) -> _SavedRecord:
+    found = _saved.read_file(path)
     if isinstance(found, Unreadable):
         raise ValueError(found.why)  # noqa: TRY004 - it is a value's fault, not a type's
     return found

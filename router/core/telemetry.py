@@ -141,6 +141,7 @@ class LeaseRefusal(StrEnum):
     UNSIGNED = "unsigned"  # its signature or proof is wrong
     FOREIGN = "foreign"  # it is of another environment
     MISPLACED = "misplaced"  # it lies in another instance's field
+    IMPOSSIBLE = "impossible"  # its generation or its fence is higher than there can be
     NETWORK = "network"  # its address is outside the cells' networks
     REPLAYED = "replayed"  # its heartbeat is not newer than the last one
     UNKNOWN = "unknown"  # the provisioner never started such an instance

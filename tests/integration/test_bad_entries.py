@@ -3,71 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 
-from cell_worker import protocol
-from cell_worker.lease import Heartbeat, claim_generation
-from cell_worker.redis_client import connect
-from router.adapters.clock import SystemClock
+from cell_worker.lease import claim_generation
 from router.adapters.redis.records import WireProposal
-from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.detection.samples import RouterSample
 from router.core.models import CellRecord, RouterReport, Traffic
 from router.core.policy import Policy, TenantLimit
 from router.core.registry import AuditEntry, Change
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import BadInput
-from tests.support.aio import run, until
+from tests.support.aio import until
+from tests.support.bad_registry import CELL, OTHER, World, on
 
-SECRET = "a-secret-for-tests"
-CELL, OTHER = "cell-0002", "cell-0000"
 DEEP = b'{"x":' + b"[" * 7000 + b"]" * 7000 + b"}"
 POISONED = b'{"cell_id":"cell-0002","generation":9223372036854775807,"fence":1e300}'
 GARBAGE = [b"{", b"[]", b"null", b"\xff", b"", DEEP, POISONED]
-
-
-class World:
-    """A registry of an environment of its own, and what it has told."""
-
-    def __init__(self, redis: Redis) -> None:
-        self.redis = redis
-        self.environment = f"test-{uuid.uuid4().hex[:8]}"
-        self.told: list[Told] = []
-        self.registry = RedisRegistry(redis, self.environment, SECRET, SystemClock(), tell=self.told.append)
-
-    def key(self, name: str) -> str:
-        """Return the full name of one of the registry's keys."""
-        return protocol.redis_key(self.environment, name)
-
-    async def put(self, name: str, field: bytes | str, value: bytes) -> None:
-        """Write an entry as anybody can who reaches Redis."""
-        await self.redis.hset(self.key(name), field, value)
-
-    async def lead(self) -> int:
-        """Take the lead, or renew it."""
-        epoch = await self.registry.lead("a", 30, 0)
-        assert epoch is not None
-        return epoch
-
-    def heartbeat(self, generation: int) -> Heartbeat:
-        """Make the heartbeat of an instance of CELL."""
-        record = protocol.InstanceRecord(self.environment, CELL, generation, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)
-        return Heartbeat(self.redis, record, SECRET, 5)
-
-
-def on(url: str, story: Callable[[World], Awaitable[None]]) -> None:
-    """Run a story on a registry of its own."""
-
-    async def main() -> None:
-        async with connect(url) as redis:
-            await story(World(redis))
-
-    run(main())
 
 
 @pytest.mark.parametrize("value", GARBAGE)

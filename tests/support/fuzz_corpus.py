@@ -57,6 +57,26 @@ CORPUS: Final = (
     b'{"Type":"Notification","TopicArn":"a","Message":"{\\"TopicArn\\":1}"}',
     b'{"detail":' + b"[" * 500 + b"]" * 500 + b"}",
     b"\x1f\x8b" + b"\x00" * 50,
+    # Answers of a server that is no Redis, or a broken one
+    b"*1\r\n" * DEEP,
+    b":x\r\n:1e9\r\n",
+    b"$-7\r\n$x\r\n",
+    b"*-9\r\n*x\r\n",
+    b"*99999999999\r\n",
+    b"$99999999999999\r\n",
+    b"+OK\r\n*2\r\n$1\r\n\xff\r\n-ERR \xff\r\n" * 5,
+    b"+OK\r\n+OK\r\n$1\r\n1\r\n*9\r\n" + b":1\r\n" * 20,
+    # Answers of SQS
+    b'{"Messages":{"a":1},"Failed":{"a":1},"QueueUrl":1}',
+    b'{"Messages":[{"MessageId":1,"ReceiptHandle":null,"Body":1,"Attributes":{"SentTimestamp":"'
+    + b"9" * 5000
+    + b'"}}]}',
+    b'{"Messages":[{}],"Failed":[{"Id":"9"}],"QueueUrl":[]}',
+    b'{"Messages":1,"Failed":1,"QueueUrl":{}}',
+    # Files
+    b"a = " + b"[" * DEEP,
+    b"a: &a [*a, *a]\n",
+    b"title: " + b"[" * DEEP,
 )
 
 _NAMES: Final = (

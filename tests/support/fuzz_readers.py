@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 
 from fastapi import HTTPException
 
-from cell_worker import app, protocol
+from cell_worker import app, lease, protocol
 from cell_worker.api import Event as HandlerEvent
 from cell_worker.api import RejectEvent
 from cell_worker.handlers.security import logs
+from cell_worker.handlers.security.sigma import RuleError, load_rules
 from cell_worker.lease import Heartbeat, LeaseLostError
+from cell_worker.redis_client import connect
 from router.adapters.aws import sqs_client
+from router.adapters.aws.sqs import SqsSource
 from router.adapters.cells import chaos
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.provisioners import docker_containers
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis.lease_reader import LeaseReader
+from router.adapters.redis.notifications import Notifications
 from router.adapters.redis.registry import RedisRegistry
 from router.adapters.saved_routing import SavedRouting
-from router.core.errors import CellRouterError
+from router.core.errors import CellRouterError, RegistryUnavailableError
 from router.core.messages import dead_letter, pointers
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
-from router.core.models import MAX_WHOLE, Event, Message, Target
+from router.core.models import MAX_WHOLE, Draft, Event, Message, Target
 from router.core.slot_map.slots import SLOTS
+from router.settings import check
 from tests.support.fake_clock import FakeClock
 
 SECRET: Final = "a-secret-for-tests"
 CELL: Final = "cell-0002"
+NOW: Final = b"1700000000000"  # a time in ms
 Reader = Callable[[bytes], object]
 
 
@@ -84,11 +90,26 @@ class FakeRedis:
     hgetall = hmget = xrevrange = hdel = hget
 
 
-class _File:
-    """A file that is only read."""
+class Sqs:
+    """A client of SQS to whose every call comes one answer."""
 
-    def __init__(self, content: bytes) -> None:
-        self.read_bytes = lambda: content
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def call(self, *_: Any, **__: Any) -> Mapping[str, Any]:
+        try:
+            return sqs_client._answer(self._body)
+        except sqs_client._FAULTS as error:
+            raise sqs_client.SqsError(str(error)) from error
+
+
+@contextmanager
+def a_file(raw: bytes, name: str) -> Iterator[Path]:
+    """Write a file with this content, in a folder of its own."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(raw)
+        yield path
 
 
 def registry(answer: Any) -> RedisRegistry:
@@ -98,7 +119,7 @@ def registry(answer: Any) -> RedisRegistry:
 
 def snapshot(**parts: Any) -> object:
     """Read a snapshot of which some parts are given, and check what must hold for whatever was read."""
-    whole: dict[str, Any] = {"now": b"1", "epoch": b"", "blob": b"", "leader": b"", "cells": [], "leases": []}
+    whole: dict[str, Any] = {"now": NOW, "epoch": b"", "blob": b"", "leader": b"", "cells": [], "leases": []}
     whole |= {"version": b"", "policy": b"", "routers": []} | parts
     found = asyncio.run(registry([*whole.values()]).snapshot())
     assert all(cell_id == record.cell_id for cell_id, record in found.cells.items())
@@ -175,11 +196,62 @@ def _heartbeat_answer(raw: bytes) -> object:
 
 
 def _process_id_file(raw: bytes) -> object:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "cell.pid").write_bytes(raw)
-        provisioner = SubprocessProvisioner(SubprocessConfig(folder, {}, folder, 1), FakeClock(), print)
-        return asyncio.run(provisioner.observe())
+    with a_file(raw, "any.pid") as path:
+        config = SubprocessConfig(path.parent, {}, Path("/nowhere"), 1)
+        return asyncio.run(SubprocessProvisioner(config, FakeClock(), print).observe())
+
+
+def _saved_routing(raw: bytes) -> object:
+    with a_file(raw, "routing") as path:
+        return SavedRouting(path).load()
+
+
+def _settings_file(raw: bytes) -> object:
+    with a_file(raw, "cellrouter.toml") as path:
+        return check({"CELLROUTER_CONFIG": str(path)})
+
+
+@_refused(RuleError)
+def _rule_file(raw: bytes) -> object:
+    with a_file(raw, "rule.yml") as path:
+        return load_rules(path.parent)
+
+
+async def _from_queue(raw: bytes) -> None:
+    client, message = cast("Any", Sqs(raw)), Message("id", "receipt", "{}", 0, 1)
+    calls: Sequence[Callable[[SqsSource], Awaitable[object]]] = (
+        lambda queue: queue.receive(10, 0, 30),
+        lambda queue: queue.delete([message]),
+        lambda queue: queue.set_visibility([message], 1),
+        lambda queue: queue.send([Draft("{}")]),
+    )
+    for made in calls:
+        source = SqsSource("a-queue", client, client)
+        source._known_url = "https://known"
+        with suppress(CellRouterError):
+            await made(source)
+        with suppress(CellRouterError):
+            await made(SqsSource("a-queue", client, client))
+
+
+async def _from_redis(raw: bytes) -> None:
+    """Let a server that may be no Redis answer with these bytes, and end the connection."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await reader.read(1)
+            writer.write(raw)
+            await writer.drain()
+            writer.close()
+
+    record = protocol.InstanceRecord("live", CELL, 1, "i", "127.0.0.1:1", 1, 0)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as redis:
+        with suppress(RegistryUnavailableError):
+            await RedisRegistry(redis, "live", SECRET, FakeClock()).snapshot()
+        with suppress(*lease._REDIS_ERRORS):
+            await Heartbeat(redis, record, SECRET, 2)._renew()
+        await Notifications(redis, "changes").wait(0.001)
 
 
 def _container(raw: bytes) -> object:
@@ -217,11 +289,12 @@ def _pointer(raw: bytes) -> object:
     return pointers.pointer_in(raw.decode("utf-8", "replace"))
 
 
-_POLICY_BESIDE: Final = {"version": b"7"}
-
-
 def _proposals(raw: bytes) -> object:
-    return asyncio.run(registry([[b"an-id", raw], []]).petitions())
+    return asyncio.run(registry([NOW, [b"an-id", raw], b"", b""]).petitions())
+
+
+def _tidied(raw: bytes) -> object:
+    return asyncio.run(registry([b"1", [raw, raw, b"key", raw]]).lead("owner", 1, 0))
 
 
 def _named_by(raw: bytes) -> object:
@@ -236,8 +309,8 @@ def _ruling(raw: bytes) -> object:
 
 @_refused(CellRouterError)
 def _policy(raw: bytes) -> object:
-    asyncio.run(registry([raw, b"{}"]).policy())
-    return asyncio.run(registry([b"3", raw]).policy())
+    asyncio.run(registry([NOW, [b"version", raw, b"blob", b"{}"]]).policy())
+    return asyncio.run(registry([NOW, [b"version", b"3", b"blob", raw]]).policy())
 
 
 FUZZED: Final[Mapping[str, Reader]] = {
@@ -251,22 +324,25 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "slot map": lambda raw: snapshot(epoch=b"1", blob=raw),
     "policy": _policy,
     "proposal": _proposals,
-    "policy version": lambda raw: asyncio.run(registry({b"1": raw}).history()),
+    "policy version": lambda raw: asyncio.run(registry([NOW, [b"1", raw]]).history()),
     "ruling": _ruling,
     "sample": lambda raw: asyncio.run(registry([b"router", raw]).samples()),
-    "traffic": lambda raw: asyncio.run(registry({b"router": raw}).traffic()),
+    "traffic": lambda raw: asyncio.run(registry([NOW, [b"router", raw]]).traffic()),
     "router report": lambda raw: snapshot(routers=[b"router", raw]),
     "conditions": lambda raw: asyncio.run(registry(raw).conditions()),
     "audit entry": lambda raw: asyncio.run(registry([(b"1-0", {b"entry": raw}), (raw, {})]).audit(2)),
-    "saved routing": lambda raw: SavedRouting(cast("Any", _File(raw))).load(),
+    "saved routing": _saved_routing,
     "process id file": _process_id_file,
     "batch": _refused(app.RefusedError)(app._decode),
     "fault": _refused(HTTPException)(lambda raw: app._decode_fault(raw, ("store",))),
     # What reads in another way
     "names in the registry": _named_by,
-    "offer": lambda raw: asyncio.run(registry([[], [b"map", raw, b"policy", raw, b"epoch", raw]]).petitions()),
+    "offer": lambda raw: asyncio.run(registry([NOW, [], raw, raw]).petitions()),
+    "tidied keys": _tidied,
     "answer to a heartbeat": _heartbeat_answer,
     "container": _container,
+    "answer of Redis": lambda raw: asyncio.run(_from_redis(raw)),
+    "answer to a queue": lambda raw: asyncio.run(_from_queue(raw)),
     "answer of SQS": _refused(*sqs_client._FAULTS)(sqs_client._answer),
     "refusal of SQS": lambda raw: sqs_client._refusal(400, {}, raw),
     "message": _parsed,
@@ -276,6 +352,8 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "dead letter": lambda raw: dead_letter.read(_message(raw)),
     "body of an event": _body_of_an_event,
     "CloudTrail log": _log_object,
+    "rule file": _rule_file,
+    "settings file": _settings_file,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
 below."""
@@ -284,6 +362,8 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "cell_worker/strict_reader.py": ("result line",),
     "cell_worker/api.py": ("body of an event",),
     "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
+    "cell_worker/handlers/security/sigma.py": ("rule file",),
+    "router/settings.py": ("settings file",),
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),
     "router/adapters/provisioners/docker_containers.py": ("container",),
     "router/core/messages/dead_letter.py": ("dead letter",),

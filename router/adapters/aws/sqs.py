@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from router.adapters.aws.sqs_client import SqsClient, SqsError
@@ -44,13 +45,15 @@ class SqsSource:
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=self._system_attributes,
         )
-        return [_message(found) for found in answer.get("Messages", ())]
+        with self._readable():
+            return [_message(found) for found in answer.get("Messages", ())]
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
         """DeleteMessageBatch; of the entries that SQS reports as failed, return those that can still succeed."""
         entries = [{"Id": str(i), "ReceiptHandle": message.receipt} for i, message in enumerate(messages)]
         failed = await self._batch("DeleteMessageBatch", entries)
-        return [messages[int(entry["Id"])] for entry in failed if entry.get("Code") not in _GONE]
+        with self._readable():
+            return [messages[int(entry["Id"])] for entry in failed if entry.get("Code") not in _GONE]
 
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
         """ChangeMessageVisibilityBatch; an entry that fails is passed over, since its message comes again anyway."""
@@ -65,7 +68,9 @@ class SqsSource:
         failed: list[int] = []
         for chunk in _by_size(drafts):
             entries = [self._entry(position, drafts[position]) for position in chunk]
-            failed += [int(entry["Id"]) for entry in await self._batch("SendMessageBatch", entries)]
+            not_sent = await self._batch("SendMessageBatch", entries)
+            with self._readable():
+                failed += [int(entry["Id"]) for entry in not_sent]
         return failed
 
     def _entry(self, position: int, draft: Draft) -> dict[str, Any]:
@@ -105,11 +110,21 @@ class SqsSource:
     async def _request(self, client: SqsClient, operation: str, **parameters: Any) -> Mapping[str, Any]:
         try:
             if not self._known_url:
-                self._known_url = (await self._call.call("GetQueueUrl", QueueName=self.name))["QueueUrl"]
+                found = await self._call.call("GetQueueUrl", QueueName=self.name)
+                with self._readable():
+                    self._known_url = found["QueueUrl"]
             return await client.call(operation, QueueUrl=self._known_url, **parameters)
         except SqsError as error:
             kind = SourceMissingError if _short(error.code) in _MISSING else SourceUnavailableError
             raise kind(f"queue {self.name}: {error}") from error
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Take an answer that has another shape than SQS' for a call that failed."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise SourceUnavailableError(f"queue {self.name}: the answer can't be read: {error!r:.300}") from error
 
 
 def _short(code: str) -> str:

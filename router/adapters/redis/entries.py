@@ -54,6 +54,10 @@ class EntryReader:
         self._tell_of(reader.name, bad)
         return good
 
+    def tell_of(self, source: str, bad: Mapping[str, Reason]) -> None:
+        """Tell of what is bad now, by name: of each thing once, until it is well or bad for another reason."""
+        self._tell_of(source, {name: (hash(why), why) for name, why in bad.items()})
+
     def read_one(self, reader: StrictReader[T], name: str, raw: bytes | None, make: Callable[[str, T], V]) -> V | None:
         """Return what `make` makes of one value; None where there is none (empty, or None) or it can't be read."""
         entries = [(name.encode(), raw)] if raw else []

@@ -17,6 +17,7 @@ from cell_worker import protocol
 from cell_worker.strict_reader import StrictReader, Unreadable
 from router.adapters.redis.lifetimes import Lifetimes
 from router.core.models import LeaseView
+from router.core.plausible import highest_count, why_epoch_impossible
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 Network = IPv4Network | IPv6Network
@@ -80,7 +81,7 @@ class LeaseReader:
         for field, value in values.items():
             if self._values.get(field) != value:
                 try:
-                    self._trusted[field] = self._checked(field, value)
+                    self._trusted[field] = self._checked(field, value, now_ms)
                 except _LeaseRefusedError as refused:
                     self._tell(LeaseRefused(field, refused.reason))
         self._values = dict(values)
@@ -89,19 +90,21 @@ class LeaseReader:
         left = self._lifetimes.left(now_ms, own_ms, ends)
         return tuple(found.view(left[name]) for name, found in self._trusted.items())
 
-    def _checked(self, field: str, value: bytes) -> _TrustedLease:
+    def _checked(self, field: str, value: bytes, now_ms: int) -> _TrustedLease:
         lease = _lease.read(value)
         if isinstance(lease, Unreadable):
             raise _LeaseRefusedError(LeaseRefusal.GARBAGE)
+        if why_epoch_impossible(lease.fenced, now_ms) is not None:
+            raise _LeaseRefusedError(LeaseRefusal.IMPOSSIBLE)
         before = self._trusted.get(field)
-        record = before.record if before and before.lease.record == lease.record else self._record(field, lease)
+        record = before.record if before and before.lease.record == lease.record else self._record(field, lease, now_ms)
         if not hmac.compare_digest(lease.proof.encode(), protocol.beat_proof(lease, self._secret).encode()):
             raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
         if before and before.record.instance_id == record.instance_id and lease.beat <= before.lease.beat:
             raise _LeaseRefusedError(LeaseRefusal.REPLAYED)
         return _TrustedLease(record, lease)
 
-    def _record(self, field: str, lease: protocol.Lease) -> protocol.InstanceRecord:
+    def _record(self, field: str, lease: protocol.Lease, now_ms: int) -> protocol.InstanceRecord:
         record = protocol.verify_record(lease.record, self._secret)
         if record is None:
             raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
@@ -109,6 +112,8 @@ class LeaseReader:
             raise _LeaseRefusedError(LeaseRefusal.FOREIGN)
         if field != protocol.lease_field(record.cell_id, record.generation):
             raise _LeaseRefusedError(LeaseRefusal.MISPLACED)
+        if record.generation > highest_count(now_ms):
+            raise _LeaseRefusedError(LeaseRefusal.IMPOSSIBLE)
         if not self._is_ours(record.address):
             raise _LeaseRefusedError(LeaseRefusal.NETWORK)
         return record

@@ -10,7 +10,8 @@ import msgspec
 
 from cell_worker.strict_reader import StrictReader
 from router.core.detection.samples import RouterSample, why_impossible
-from router.core.models import MAX_WHOLE, CellRecord, RouterReport, Traffic, Whole
+from router.core.models import CellRecord, RouterReport, Traffic, Whole
+from router.core.plausible import highest_count, why_epoch_impossible, why_record_impossible, without_future
 from router.core.policy import Policy, Ruling, to_blob
 from router.core.registry import AuditEntry, Change, Condition, PolicyVersion, Proposal
 from router.core.slot_map.slots import SlotMap, WireMap
@@ -77,16 +78,29 @@ CONDITIONS: Final = StrictReader[dict[str, Condition]]("conditions", dict[str, C
 AUDIT: Final = StrictReader[AuditEntry]("audit entry", AuditEntry, SMALL)
 
 
-def cell_of(name: str, record: CellRecord) -> CellRecord:
-    """Take a cell's record that lies under its own name. Raises ValueError for one that lies elsewhere."""
-    if record.cell_id != name:
-        raise ValueError(f"it is the record of {record.cell_id!r}")
-    return record
+def cells_at(now_ms: int) -> Callable[[str, CellRecord], CellRecord]:
+    """Take a cell's record that lies under its own name. Raises ValueError for one that can't be true at this time."""
+
+    def make(name: str, record: CellRecord) -> CellRecord:
+        if record.cell_id != name:
+            raise ValueError(f"it is the record of {record.cell_id!r}")
+        if (why := why_record_impossible(record, now_ms)) is not None:
+            raise ValueError(why)
+        return without_future(record, now_ms)
+
+    return make
 
 
-def map_of(_: str, wire: WireMap) -> SlotMap:
-    """Make the slot map of what was read. Raises ValueError."""
-    return SlotMap.from_wire(wire)
+def map_at(now_ms: int) -> Callable[[str, WireMap], SlotMap]:
+    """Make the slot map of what was read. Raises ValueError, also for an epoch that there can't be at this time."""
+
+    def make(_: str, wire: WireMap) -> SlotMap:
+        slot_map = SlotMap.from_wire(wire)
+        if (why := why_epoch_impossible(slot_map.epoch, now_ms)) is not None:
+            raise ValueError(why)
+        return slot_map
+
+    return make
 
 
 def proposal_of(proposal_id: str, wire: WireProposal) -> Proposal:
@@ -101,13 +115,30 @@ def sample_of(_: str, wire: WireSample) -> RouterSample:
     return wire.said
 
 
-def with_version(version: bytes) -> Callable[[str, Policy], Policy]:
-    """Give a policy the version that lies beside it. Raises ValueError where that is no number."""
+def with_version(version: bytes, now_ms: int) -> Callable[[str, Policy], Policy]:
+    """Give a policy the version that lies beside it. Raises ValueError where that is none that there can be."""
 
     def make(_: str, policy: Policy) -> Policy:
-        if not (version.isdigit() and int(version[:20]) <= MAX_WHOLE):
-            raise ValueError("its version is no number")
+        if not (version.isdigit() and int(version[:20]) <= highest_count(now_ms)):
+            raise ValueError(f"its version, {version[:20]!r}, is none that there can be")
         return replace(policy, version=int(version))
+
+    return make
+
+
+def version_at(now_ms: int) -> Callable[[str, PolicyVersion], PolicyVersion]:
+    """Take a policy of the history. Raises ValueError where its version is none that there can be."""
+    plausible = plausible_policy(now_ms)
+    return lambda name, found: replace(found, policy=plausible(name, found.policy))
+
+
+def plausible_policy(now_ms: int) -> Callable[[str, Policy], Policy]:
+    """Take a policy with its own version. Raises ValueError where that is none that there can be."""
+
+    def make(_: str, policy: Policy) -> Policy:
+        if policy.version > highest_count(now_ms):
+            raise ValueError(f"its version, {policy.version}, is none that there can be")
+        return policy
 
     return make
 

@@ -38,6 +38,8 @@ Told = LeaseRefused | BadInput | RegistryFaulty | RegistryWell
 
 _AUDIT_ENTRIES: Final = 10_000
 _HISTORY_VERSIONS: Final = 100
+_REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, ValueError, TypeError, RecursionError)
+"""The last three are what redis-py and we raise for an answer of another shape than Redis', or nested too deeply."""
 _RULING_POLL_S: Final = 0.1
 _CALL_TIMEOUT_S: Final = 2.0
 _TRAFFIC_MS: Final = 600_000  # how long a router's traffic is kept after its last word
@@ -47,10 +49,11 @@ LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 RULING_WAIT_S: Final = 5.0
 """How long a proposed policy waits for a leader's ruling."""
 
-_NAMES: Final = (
-    *("leader", "map", "cells", "leases", "generations", "audit", "policy", "history", "routers", "proposals"),
-    *("rulings", "offers", "traffic", "samples", "conditions", "changes"),
+_TIDY_NAMES: Final = (  # in the order in which the script that takes the lead wants them
+    *("leader", "audit", "map", "policy", "generations", "cells", "leases", "history"),
+    *("routers", "proposals", "rulings", "offers", "traffic", "samples", "conditions"),
 )
+_NAMES: Final = (*_TIDY_NAMES, "changes")
 _WRITE_NAMES: Final = ("leader", "cells", "map", "audit", "policy", "history", "proposals", "rulings", "offers")
 _SCRIPTS: Final = {
     "lead": scripts.LEAD,
@@ -61,6 +64,7 @@ _SCRIPTS: Final = {
     "report": scripts.REPORT,
     "offer": scripts.OFFER,
     "petitions": scripts.PETITIONS,
+    "listed": scripts.LISTED,
     "note": scripts.NOTE,
     "samples": scripts.SAMPLES,
     "note_conditions": scripts.NOTE_CONDITIONS,
@@ -91,6 +95,7 @@ class RedisRegistry:
         self._slot_map: SlotMap | None = None
         self._policy = Policy()
         self._knew_policy = False
+        self._stood_in_for: tuple[bytes, bytes] | None = None  # the unreadable policy, in whose place an old one stands
         self._entries = EntryReader(tell)
         self._leases = LeaseReader(environment, secret, networks, tell)
         self._lifetimes = Lifetimes()  # of routers' reports
@@ -101,11 +106,12 @@ class RedisRegistry:
         """Read all that routing depends on; slot map and policy travel only when they have changed."""
         known: list[str | int] = [str(self._slot_map.epoch) if self._slot_map else "", self._policy.version]
         names = ("leader", "map", "cells", "leases", "policy", "routers")
-        return self._decode(*await self._run("snapshot", names, *known))
+        return await self._decode(*await self._run("snapshot", names, *known))
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
-        """Take or renew the leadership for `ttl_s` seconds, by the Redis server's clock."""
-        epoch = await self._run("lead", ("leader",), owner, round(ttl_s * 1000), hint)
+        """Take or renew the leadership for `ttl_s` seconds, by the Redis server's clock, and tidy the registry."""
+        epoch, tidied = await self._run("lead", _TIDY_NAMES, owner, round(ttl_s * 1000), hint)
+        self._entries.tell_of("registry key", {name_of(key): name_of(why) for key, why in records.pairs(tidied)})
         return int(epoch) if epoch else None
 
     async def resign(self, owner: str) -> bool:
@@ -150,8 +156,8 @@ class RedisRegistry:
 
     async def traffic(self) -> list[Mapping[str, Traffic]]:
         """Read each router's traffic by cell, of routers that said something in the last ten minutes."""
-        found = await self._call(self._redis.hgetall(self._key["traffic"]))
-        return list(self._entries.read(records.TRAFFIC, found.items(), lambda _, wire: wire.said).values())
+        _, found = await self._run("listed", ("traffic",))
+        return list(self._entries.read(records.TRAFFIC, records.pairs(found), lambda _, wire: wire.said).values())
 
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
         """Offer a map and a policy; the newest offer is kept until the leader writes a map."""
@@ -164,13 +170,12 @@ class RedisRegistry:
 
     async def petitions(self) -> Petitions:
         """Read proposals and the newest offer in one round trip; passes over what can't be read."""
-        proposals, offer = await self._run("petitions", ("proposals", "offers"))
+        now, proposals, slot_map, policy = await self._run("petitions", ("proposals", "offers"))
         found = self._entries.read(records.PROPOSAL, records.pairs(proposals), records.proposal_of)
-        offered = dict(records.pairs(offer))
         return Petitions(
             tuple(sorted(found.values(), key=lambda proposal: proposal.audit.at_ms)),
-            self._entries.read_one(records.SLOT_MAP, "offer", offered.get(b"map"), records.map_of),
-            self._entries.read_one(records.POLICY, "offer", offered.get(b"policy"), as_read),
+            self._entries.read_one(records.SLOT_MAP, "offer", slot_map, records.map_at(int(now))),
+            self._entries.read_one(records.POLICY, "offer", policy, records.plausible_policy(int(now))),
         )
 
     async def audit(self, limit: int) -> list[AuditEntry]:
@@ -181,19 +186,18 @@ class RedisRegistry:
 
     async def history(self) -> list[PolicyVersion]:
         """Read the last 100 versions of the policy, oldest first."""
-        found = await self._call(self._redis.hgetall(self._key["history"]))
-        versions = self._entries.read(records.VERSION, found.items(), as_read)
+        now, found = await self._run("listed", ("history",))
+        versions = self._entries.read(records.VERSION, records.pairs(found), records.version_at(int(now)))
         return sorted(versions.values(), key=lambda version: version.policy.version)
 
     async def policy(self) -> Policy:
         """Read the policy in force; the empty one when none was ever made."""
-        version, blob = await self._call(self._redis.hmget(self._key["policy"], ["version", "blob"]))
+        now, found = await self._run("listed", ("policy",))
+        kept = dict(records.pairs(found))
+        version, blob = kept.get(b"version", b""), kept.get(b"blob", b"")
         if not version:
             return Policy()
-        policy = self._entries.read_one(records.POLICY, "policy", blob, records.with_version(version))
-        if policy is None:
-            raise RegistryUnavailableError("the policy in Redis can't be read")
-        return policy
+        return self._policy_of(version, blob, int(now)) or await self._newest_of_history()
 
     async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
         """Propose the policy, wait up to RULING_WAIT_S for the leader's ruling, and withdraw it when none comes."""
@@ -221,7 +225,7 @@ class RedisRegistry:
             raise RegistryUnavailableError("the leader's ruling can't be read: see cellrouter policy")
         return cast("Ruling", ruling)
 
-    def _decode(
+    async def _decode(
         self,
         now: bytes,
         epoch: bytes,
@@ -233,38 +237,52 @@ class RedisRegistry:
         policy: bytes,
         routers: list[bytes],
     ) -> Snapshot:
+        now_ms = int(now)
         if not epoch:
             self._slot_map = None
         elif self._slot_map is None or epoch != b"%d" % self._slot_map.epoch:
-            self._slot_map = self._entries.read_one(records.SLOT_MAP, "map", blob, records.map_of)
-        self._take_policy(version, policy)
-        now_ms, own_ms = int(now), round(self._clock.monotonic() * 1000)
+            self._slot_map = self._entries.read_one(records.SLOT_MAP, "map", blob, records.map_at(now_ms))
+        await self._take_policy(version, policy, now_ms)
+        own_ms = round(self._clock.monotonic() * 1000)
         reports = self._entries.read(records.ROUTER, records.pairs(routers), as_read)
         ends = {name: (wire.expires_at_ms, wire.expires_at_ms) for name, wire in reports.items()}
         left = self._lifetimes.left(now_ms, own_ms, ends)
         return Snapshot(
             now_ms=now_ms,
             slot_map=self._slot_map,
-            cells=self._entries.read(records.CELL, records.pairs(cells), records.cell_of),
+            cells=self._entries.read(records.CELL, records.pairs(cells), records.cells_at(now_ms)),
             leases=self._leases.read(now_ms, own_ms, {name_of(field): value for field, value in records.pairs(leases)}),
             leader=name_of(leader),
             policy=self._policy,
             routers=tuple(RouterView(wire.report, live=left[name] > 0) for name, wire in reports.items()),
         )
 
-    def _take_policy(self, version: bytes, blob: bytes) -> None:
+    async def _take_policy(self, version: bytes, blob: bytes, now_ms: int) -> None:
         """Take the policy in force; there is none without a version, and no blob where it is known.
 
-        Raises RegistryUnavailableError for one that can't be read where none ever was: without it nothing is decided.
+        For one that can't be read, the newest of the history stands where this process never knew another. Who knew one
+        takes it for lost, so that the leader writes again what it remembers.
         """
         if not version:
             self._policy = Policy()
-        elif version != b"%d" % self._policy.version:
-            found = self._entries.read_one(records.POLICY, "policy", blob, records.with_version(version))
+        elif version != b"%d" % self._policy.version and (version, blob) != self._stood_in_for:
+            found = self._policy_of(version, blob, now_ms)
             if found is None and not self._knew_policy:
-                raise RegistryUnavailableError("the policy in Redis can't be read")
+                found, self._stood_in_for = await self._newest_of_history(), (version, blob)
             self._policy = found or Policy()
         self._knew_policy = True
+
+    def _policy_of(self, version: bytes, blob: bytes, now_ms: int) -> Policy | None:
+        return self._entries.read_one(records.POLICY, "policy", blob, records.with_version(version, now_ms))
+
+    async def _newest_of_history(self) -> Policy:
+        """Return the policy that stands for one that can't be read. Raises RegistryUnavailableError without any."""
+        versions = await self.history()
+        if not versions:
+            raise RegistryUnavailableError(
+                "neither the policy in Redis nor its history can be read: see docs/how-to/redis.md"
+            )
+        return versions[-1].policy
 
     async def _run(self, script: str, names: Sequence[str], *args: str | bytes | float) -> Any:
         return await self._call(self._scripts[script](keys=[self._key[name] for name in names], args=args))
@@ -273,7 +291,7 @@ class RedisRegistry:
         try:
             async with asyncio.timeout(_CALL_TIMEOUT_S):
                 answer = await cast("Awaitable[Any]", call)
-        except (RedisError, RedisClusterException, OSError, TimeoutError, ValueError) as error:
+        except _REDIS_ERRORS as error:
             if isinstance(error, ResponseError) and str(error).startswith("NOTLEADER"):
                 raise NotLeaderError(str(error)) from error
             self._health.failed(self._clock.monotonic(), error)

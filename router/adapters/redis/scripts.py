@@ -8,39 +8,69 @@ from __future__ import annotations
 
 from typing import Final
 
+from cell_worker.redis_client import BOUNDS as _BOUNDS
+from cell_worker.redis_client import ENTRIES as _ENTRIES
 from cell_worker.redis_client import NEXT_GENERATION as _NEXT_GENERATION
 from cell_worker.redis_client import NOW as _NOW
 from cell_worker.redis_client import READ as _READ
 
-# Notes a controller that is there to take over. It does so at each of its ticks, while another leads.
-_NOTE_HEIR: Final = """
-local led_by, led_until = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms'))
-if led_by and led_by ~= ARGV[1] and whole(led_until) > now then
-  redis.call('HSET', KEYS[1], 'heir', ARGV[1], 'heir_until_ms', string.format('%.0f', now + ARGV[2]))
-end
-"""
-
-# KEYS: leader. ARGV: owner, time to live in ms, hint. Returns the epoch, or nothing while another owner leads. No lead
-# that another waits for lasts longer than the time to live, so the clock set back keeps a dead leader's no longer.
+# KEYS: leader, audit, map, policy, generations, cells, leases, history, then the hashes of which all is soon said
+# again. ARGV: owner, time to live in ms, hint.
+# Takes the lead or renews it, and keeps the registry so that nobody stumbles over it: a key of another type than ours
+# goes, for none of our commands can use it; a hash with too many entries goes where all that is in it is soon said
+# again, and otherwise loses what nobody can need, bit by bit. Returns the epoch (empty while another owner leads), and
+# what was tidied: key and reason, one after the other.
+# While another leads, notes that this owner is there to take over. No lead that is waited for so lasts longer than the
+# time to live: the clock set back keeps a dead leader's no longer.
 LEAD: Final = (
     _NOW
     + _READ
-    + _NOTE_HEIR
+    + _BOUNDS
+    + _ENTRIES
     + """
+local tidied = {}
+local function tell(key, why)
+  tidied[#tidied + 1] = key
+  tidied[#tidied + 1] = why
+end
+local function useless(key, field, value)
+  if key == KEYS[6] then return not string.match(field, '^cell%-0%d%d%d$') end
+  if key == KEYS[8] then
+    local version, newest = whole(field), whole(redis.call('HGET', KEYS[4], 'version'))
+    return version > newest or version <= newest - 100
+  end
+  local ends = whole(read(value).expires_at_ms)
+  return ends < now - 60000 or ends > now + 120000
+end
+for i, key in ipairs(KEYS) do
+  local found, ours = redis.call('TYPE', key).ok, i == 2 and 'stream' or 'hash'
+  if found ~= ours and found ~= 'none' then
+    redis.call('UNLINK', key)
+    tell(key, 'it was a ' .. found .. ' and no ' .. ours .. ', so it held nothing that can be used: it was removed')
+  elseif i > 8 and overfull(key) then
+    redis.call('UNLINK', key)
+    tell(key, 'it had too many entries: it was removed, and who goes on says anew what belongs there')
+  elseif i > 5 and overfull(key) then
+    local some = entries(key)
+    for n = 1, #some, 2 do
+      if useless(key, some[n], some[n + 1]) then redis.call('HDEL', key, some[n]) end
+    end
+    tell(key, 'it has too many entries: those that nobody can need are not read, and go bit by bit')
+  end
+end
 local owner, expires, stored = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms', 'epoch'))
-local epoch = whole(stored)
+local epoch, hint = number(stored, highest_epoch), number(ARGV[3], highest_epoch)
 local live = owner and whole(expires) > now
 if live and owner ~= ARGV[1] then
-  local latest = now + ARGV[2]
-  if whole(expires) > latest then redis.call('HSET', KEYS[1], 'expires_at_ms', string.format('%.0f', latest)) end
-  return false
+  local latest = string.format('%.0f', now + ARGV[2])
+  redis.call('HSET', KEYS[1], 'heir', ARGV[1], 'heir_until_ms', latest)
+  if whole(expires) > now + ARGV[2] then redis.call('HSET', KEYS[1], 'expires_at_ms', latest) end
+  return {'', tidied}
 end
-if not live or epoch <= tonumber(ARGV[3]) - 1 then
-  epoch = math.max(epoch + 1, now, tonumber(ARGV[3]) + 1)
-end
+if not live or epoch == 0 or epoch < hint then epoch = math.max(epoch + 1, now, hint + 1) end
 local text = string.format('%.0f', epoch)
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', text, 'expires_at_ms', string.format('%.0f', now + ARGV[2]))
-return text
+return {text, tidied}
 """
 )
 
@@ -93,63 +123,115 @@ redis.call('PUBLISH', ARGV[5], ARGV[1])
 NEXT_GENERATION: Final = _FENCE + _NEXT_GENERATION + "return next_generation(KEYS[2], KEYS[3], ARGV[2], ARGV[3])"
 
 # KEYS: leader, map, cells, leases, policy, routers. ARGV: the map's epoch and the policy's version that the caller has.
-# Returns map and policy only where they differ from those.
+# Returns map and policy only where they differ from those, and no more than one byte over 16 MiB of each. Of cells or
+# leases with too many entries it returns those that a cell's name and record tell of, whatever lies beside them.
 SNAPSHOT: Final = (
     _NOW
     + _READ
+    + _ENTRIES
     + """
+local function named(key, names)
+  local found = {}
+  for _, name in ipairs(names) do
+    local value = redis.call('HGET', key, name)
+    if value then
+      found[#found + 1] = name
+      found[#found + 1] = string.sub(value, 1, 8192)
+    end
+  end
+  return found
+end
+local function cells_of()
+  if not overfull(KEYS[3]) then return entries(KEYS[3]) end
+  local names = {}
+  for i = 0, 999 do names[#names + 1] = string.format('cell-%04d', i) end
+  return named(KEYS[3], names)
+end
+local function leases_of(cells)
+  if not overfull(KEYS[4]) then return entries(KEYS[4]) end
+  local names, seen = {}, {}
+  for i = 1, #cells, 2 do
+    local record = read(cells[i + 1])
+    for _, generation in ipairs({record.generation, record.launching, record.launched}) do
+      local name = cells[i] .. '/' .. string.format('%.0f', whole(generation))
+      if not seen[name] then names[#names + 1] = name end
+      seen[name] = true
+    end
+  end
+  return named(KEYS[4], names)
+end
+local function cut(text) return text and string.sub(text, 1, 16777217) or '' end
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 local blob = epoch and epoch ~= ARGV[1] and redis.call('HGET', KEYS[2], 'blob')
 local owner, expires = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms'))
-local leader = owner and whole(expires) > now and owner or ''
-local cells, leases = redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])
+local leader = owner and whole(expires) > now and string.sub(owner, 1, 200) or ''
+local cells = cells_of()
+local leases = leases_of(cells)
 local version = redis.call('HGET', KEYS[5], 'version')
 local policy = version and version ~= ARGV[2] and redis.call('HGET', KEYS[5], 'blob')
-local routers = redis.call('HGETALL', KEYS[6])
-local time = string.format('%.0f', now)
-return {time, epoch or '', blob or '', leader, cells, leases, version or '', policy or '', routers}
+local time, routers = string.format('%.0f', now), entries(KEYS[6])
+return {time, string.sub(epoch or '', 1, 20), cut(blob), leader, cells, leases,
+  string.sub(version or '', 1, 20), cut(policy), routers}
 """
 )
 
 # KEYS: routers. ARGV: router, report, time to live in ms (0: the router leaves).
-# Removes the reports that expired more than a minute ago.
+# Removes the reports that expired more than a minute ago, and those that no router can have written.
 REPORT: Final = (
     _NOW
     + _READ
+    + _ENTRIES
     + """
 if tonumber(ARGV[3]) == 0 then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 local expires = string.format('%.0f', now + ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], '{"expires_at_ms":' .. expires .. ',"report":' .. ARGV[2] .. '}')
-local all = redis.call('HGETALL', KEYS[1])
+local all = entries(KEYS[1])
 for i = 1, #all, 2 do
-  if whole(read(all[i + 1]).expires_at_ms) < now - 60000 then redis.call('HDEL', KEYS[1], all[i]) end
+  if number(read(all[i + 1]).expires_at_ms, now + 600000) < now - 60000 then redis.call('HDEL', KEYS[1], all[i]) end
 end
 """
 )
 
-# KEYS: offers. ARGV: epoch, map, policy. Keeps the offer with the newest map.
+# KEYS: offers. ARGV: epoch, map, policy. Keeps the offer with the newest map. A router offers again and again, so one
+# of which nothing was heard for 2 s is in nobody's way.
 OFFER: Final = (
-    _READ
-    + """
-if whole(redis.call('HGET', KEYS[1], 'epoch')) >= tonumber(ARGV[1]) then return end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'map', ARGV[2], 'policy', ARGV[3])
-"""
-)
-
-# KEYS: proposals, offers. Returns both hashes.
-PETITIONS: Final = "return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}"
-
-# KEYS: traffic or samples. ARGV: router, what it has seen as JSON, ms.
-# Removes what routers said that have said nothing since, for so many ms, or that said it in the future.
-NOTE: Final = (
     _NOW
     + _READ
     + """
+local epoch, at = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'at_ms'))
+local fresh = number(at, now) > now - 2000
+if fresh and whole(epoch) > tonumber(ARGV[1]) then return end
+local time = string.format('%.0f', now)
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'map', ARGV[2], 'policy', ARGV[3], 'at_ms', time)
+"""
+)
+
+# KEYS: proposals, offers. Returns the time, the proposals, and the offered map and policy.
+PETITIONS: Final = (
+    _NOW
+    + _ENTRIES
+    + """
+local map, policy = unpack(redis.call('HMGET', KEYS[2], 'map', 'policy'))
+local function cut(text) return text and string.sub(text, 1, 16777217) or '' end
+return {string.format('%.0f', now), entries(KEYS[1]), cut(map), cut(policy)}
+"""
+)
+
+# KEYS: a hash. Returns the time, and its entries.
+LISTED: Final = _NOW + _ENTRIES + "return {string.format('%.0f', now), entries(KEYS[1])}"
+
+# KEYS: traffic or samples. ARGV: router, what it has seen as JSON, ms.
+# Removes what routers said that have said nothing since, for so many ms, and what none can have said yet.
+NOTE: Final = (
+    _NOW
+    + _READ
+    + _ENTRIES
+    + """
 redis.call('HSET', KEYS[1], ARGV[1], '{"at_ms":' .. string.format('%.0f', now) .. ',"said":' .. ARGV[2] .. '}')
-local all = redis.call('HGETALL', KEYS[1])
+local all = entries(KEYS[1])
 for i = 1, #all, 2 do
-  local at = whole(string.match(all[i + 1], '^{"at_ms":(%d+)'))
-  if at < now - ARGV[3] or at > now then redis.call('HDEL', KEYS[1], all[i]) end
+  local at = number(string.match(all[i + 1], '^{"at_ms":(%d+)'), now)
+  if at < now - ARGV[3] then redis.call('HDEL', KEYS[1], all[i]) end
 end
 """
 )
@@ -158,11 +240,11 @@ end
 SAMPLES: Final = (
     _NOW
     + _READ
+    + _ENTRIES
     + """
-local all, found = redis.call('HGETALL', KEYS[1]), {}
+local all, found = entries(KEYS[1]), {}
 for i = 1, #all, 2 do
-  local at = whole(string.match(all[i + 1], '^{"at_ms":(%d+)'))
-  if at >= now - ARGV[1] and at <= now then
+  if number(string.match(all[i + 1], '^{"at_ms":(%d+)'), now) >= now - ARGV[1] then
     found[#found + 1] = all[i]
     found[#found + 1] = all[i + 1]
   end

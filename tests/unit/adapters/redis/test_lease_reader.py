@@ -15,12 +15,14 @@ from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 SECRET = "a-secret-for-tests"
 FIELD = "cell-0001/3"
+START_MS = 1_700_000_000_000
+"""All times below are counted from here."""
 HONEST = protocol.InstanceRecord("live", "cell-0001", 3, "one", "10.0.0.7:8080", 16, 0)
 
 
 def lease(record: protocol.InstanceRecord = HONEST, *, beat: int = 1, ends: int = 2000, secret: str = SECRET) -> bytes:
     """A lease as a worker with this secret writes it."""
-    made = protocol.Lease(ends, ready=True, record=protocol.sign_record(record, secret), beat=beat)
+    made = protocol.Lease(START_MS + ends, ready=True, record=protocol.sign_record(record, secret), beat=beat)
     return msgspec.json.encode(msgspec.structs.replace(made, proof=protocol.beat_proof(made, secret)))
 
 
@@ -38,9 +40,10 @@ class World:
     def __post_init__(self) -> None:
         self.reader = LeaseReader("live", SECRET, [ip_network("10.0.0.0/8"), ip_network("fd00::/8")], self.told.append)
 
-    def live(self, value: bytes, now_ms: int = 1000, own_ms: int | None = None) -> bool:
+    def live(self, value: bytes, now_ms: int = 1000, own_ms: int | None = None, place: str = FIELD) -> bool:
         """Return whether the reader takes the instance for alive; the clocks agree unless `own_ms` differs."""
-        return any(view.live for view in self.reader.read(now_ms, now_ms if own_ms is None else own_ms, {FIELD: value}))
+        own_ms = now_ms if own_ms is None else own_ms
+        return any(view.live for view in self.reader.read(START_MS + now_ms, START_MS + own_ms, {place: value}))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str)
     world = World()
     other = msgspec.structs.replace(HONEST, cell_id="cell-0005", address="[fd00::5]:8080")
     for _ in range(3):
-        views = world.reader.read(1000, 1000, {FIELD: value, "cell-0005/3": lease(other)})
+        views = world.reader.read(START_MS + 1000, START_MS + 1000, {FIELD: value, "cell-0005/3": lease(other)})
         assert [view.cell_id for view in views] == ["cell-0005"]
     assert world.told == [LeaseRefused(FIELD, LeaseRefusal(reason))]
 
@@ -105,7 +108,7 @@ def test_a_new_instance_of_the_generation_counts_from_one_again() -> None:
     world = World()
     assert world.live(lease(beat=50))
     assert world.live(lease(msgspec.structs.replace(HONEST, instance_id="two"), beat=1, ends=3000))
-    assert world.reader.read(1000, 1000, {}) == ()
+    assert world.reader.read(START_MS + 1000, START_MS + 1000, {}) == ()
     assert world.told == []
 
 
