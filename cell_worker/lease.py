@@ -14,15 +14,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError
 
 from cell_worker import clock, protocol
 from cell_worker.fence import Fence
 from cell_worker.redis_client import BOUNDS, ENTRIES, NEXT_GENERATION, NOW, READ, RedisHealth
+from cell_worker.strict_reader import Unreadable
 
-# KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end.
-# Renews a lease. Returns 'fenced' or 'taken' when another instance has the cell. Otherwise returns the epoch below
+# KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end, a false lease.
+# Renews a lease. Returns 'fenced' when another instance has the cell, and 'taken' with the other's lease when one lies
+# in this one's place that is live and not known to be false. Otherwise returns the epoch below
 # which it shall take no batch, and 'admitted' or 'standby': whether the cell's traffic is for this generation.
 _HEARTBEAT: Final = (
     NOW
@@ -34,9 +37,10 @@ local cell = read(redis.call('HGET', KEYS[2], ARGV[1]))
 local admitted = number(cell.generation, highest_generation)
 local mine = tonumber(string.match(ARGV[2], '/(%d+)$'))
 if admitted > mine then return 'fenced' end
-local lease = read(redis.call('HGET', KEYS[1], ARGV[2]))
-if whole(lease.expires_at_ms) > now and type(lease.record) == 'string' then
-  if not string.find(lease.record, '"' .. ARGV[3] .. '"', 1, true) then return 'taken' end
+local text = string.sub(redis.call('HGET', KEYS[1], ARGV[2]) or '', 1, 65537)
+local lease = read(text)
+if whole(lease.expires_at_ms) > now and type(lease.record) == 'string' and text ~= ARGV[6] then
+  if not string.find(lease.record, '"' .. ARGV[3] .. '"', 1, true) then return 'taken ' .. text end
 end
 local ends = '{"expires_at_ms":' .. string.format('%.0f', now + ARGV[4]) .. ','
 redis.call('HSET', KEYS[1], ARGV[2], ends .. string.sub(ARGV[5], 2))
@@ -65,6 +69,7 @@ end
 )
 
 _CALL_TIMEOUT_S: Final = 2.0
+_TAKEN: Final = b"taken "
 _MAX_DIGITS: Final = 16  # of an epoch
 _REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, ValueError, RecursionError)
 """The last two are what redis-py raises for an answer that is none of Redis' protocol, or is nested too deeply."""
@@ -128,6 +133,7 @@ class Heartbeat:
         self._signed = protocol.sign_record(record, secret)
         self._secret = secret
         self._beats = 0
+        self._false = b""  # the last lease in this one's place that no instance can have written
         self._ttl_s = ttl_s
         self._fence = fence or Fence()
         self._health = health
@@ -142,6 +148,10 @@ class Heartbeat:
         while True:
             try:
                 answer = await self._renew()
+                if answer.startswith(_TAKEN) and not self._is_genuine(answer.removeprefix(_TAKEN)):
+                    self._false = answer.removeprefix(_TAKEN)
+                    structlog.get_logger("lease").error("writes over a false lease in the place of its own")
+                    answer = await self._renew()
             except _REDIS_ERRORS as error:
                 self._health.failed(clock.monotonic(), error)
             else:
@@ -150,13 +160,26 @@ class Heartbeat:
             await clock.sleep(self._ttl_s / 4)
 
     def _heed(self, answer: bytes) -> None:
-        if answer in _WHY_LOST:
-            raise LeaseLostError(_WHY_LOST[answer])
+        if answer == b"fenced":
+            raise LeaseLostError("a higher generation of this cell is admitted")
+        if answer.startswith(_TAKEN):
+            raise LeaseLostError("another live instance has this cell's generation")
         epoch, _, state = answer.partition(b" ")
         if epoch.isdigit() and len(epoch) <= _MAX_DIGITS:
             self._fence.raise_to(int(epoch))
         if state == b"admitted":
             self.admitted.set()
+
+    def _is_genuine(self, other: bytes) -> bool:
+        """Whether an instance with the environment's secret has written this lease, for the place where it lies.
+
+        Whatever else reaches Redis can write there, and must not end this instance.
+        """
+        lease = protocol.LEASE.read(other)
+        if isinstance(lease, Unreadable) or (record := protocol.signed_record(lease, self._secret)) is None:
+            return False
+        place = (record.environment, protocol.lease_field(record.cell_id, record.generation))
+        return place == (self._record.environment, self._field)
 
     async def release(self) -> None:
         """End the lease now, so that nobody has to wait until it expires. An unreachable Redis is no error."""
@@ -178,12 +201,7 @@ class Heartbeat:
             record.instance_id,
             ttl_ms,
             msgspec.json.encode(wire),
+            self._false,
         ]
         answer: bytes = await _answer(self._beat(keys=self._keys, args=args))
         return answer
-
-
-_WHY_LOST: Final = {
-    b"fenced": "a higher generation of this cell is admitted",
-    b"taken": "another live instance has this cell's generation",
-}

@@ -140,6 +140,7 @@ class Lease(msgspec.Struct, frozen=True):
     note: Annotated[str, msgspec.Meta(max_length=MAX_NOTE_CHARS)] = ""  # what people should know of it; for them alone
 
 
+LEASE: Final = StrictReader[Lease]("lease", Lease, 64 * 1024)
 _instance_record: Final = StrictReader[InstanceRecord]("instance record", InstanceRecord, 16 * 1024)
 
 
@@ -161,6 +162,13 @@ def verify_record(signed: str, secret: str) -> InstanceRecord | None:
 def beat_proof(lease: Lease, secret: str) -> str:
     """Sign what an instance says in a heartbeat (HMAC-SHA256, hex). The lease's end is left out: Redis decides it."""
     return _mac(f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.note}".encode(), secret)
+
+
+def signed_record(lease: Lease, secret: str) -> InstanceRecord | None:
+    """Return the record of the instance that has written a lease; None when it is signed by nobody who may."""
+    if not hmac.compare_digest(lease.proof.encode(), beat_proof(lease, secret).encode()):
+        return None
+    return verify_record(lease.record, secret)
 
 
 def bearer(secret: str) -> str:

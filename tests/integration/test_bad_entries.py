@@ -7,7 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from cell_worker.lease import claim_generation
+from cell_worker import protocol
+from cell_worker.lease import LeaseLostError, claim_generation
 from router.adapters.redis.records import WireProposal
 from router.core.detection.samples import RouterSample
 from router.core.models import CellRecord, RouterReport, Traffic
@@ -16,7 +17,7 @@ from router.core.registry import AuditEntry, Change
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import BadInput
 from tests.support.aio import until
-from tests.support.bad_registry import CELL, OTHER, World, on
+from tests.support.bad_registry import CELL, OTHER, SECRET, World, on
 
 DEEP = b'{"x":' + b"[" * 7000 + b"]" * 7000 + b"}"
 POISONED = b'{"cell_id":"cell-0002","generation":9223372036854775807,"fence":1e300}'
@@ -112,6 +113,41 @@ def test_a_bad_word_of_a_router_costs_only_that_router(redis_url: str, value: by
         assert await world.registry.traffic() == [{CELL: Traffic(1, 1)}]
 
     on(redis_url, story)
+
+
+@pytest.mark.parametrize("signed_by", ["nobody", "another secret", "another place", "another environment"])
+def test_a_false_lease_in_the_place_of_its_own_ends_no_instance(redis_url: str, signed_by: str) -> None:
+    """A cell's Redis user may write it. The instance writes over it; a true one, of a twin, ends it."""
+
+    async def story(world: World) -> None:
+        heartbeat = world.heartbeat(3)
+        record = protocol.InstanceRecord(world.environment, CELL, 3, "other", "127.0.0.1:1", 16, 0)
+        if signed_by == "another place":
+            record = msgspec.structs.replace(record, generation=4)
+        if signed_by == "another environment":
+            record = msgspec.structs.replace(record, environment="other")
+        secret = "another" if signed_by == "another secret" else SECRET
+        await world.put("leases", f"{CELL}/3", signed_lease(record, secret, signed=signed_by != "nobody"))
+        renewing = asyncio.create_task(heartbeat.run())
+
+        async def is_ours() -> bool:
+            return bool((await world.registry.snapshot()).leases)
+
+        await until(is_ours, "its own lease is there")
+        assert not renewing.done()
+        twin = protocol.InstanceRecord(world.environment, CELL, 3, "twin", "127.0.0.1:1", 16, 0)
+        await world.put("leases", f"{CELL}/3", signed_lease(twin, SECRET))
+        with pytest.raises(LeaseLostError, match="another live instance"):
+            await renewing
+
+    on(redis_url, story)
+
+
+def signed_lease(record: protocol.InstanceRecord, secret: str, *, signed: bool = True) -> bytes:
+    """Make a live lease, as an instance or a forger writes it."""
+    lease = protocol.Lease(2**52, ready=True, record=protocol.sign_record(record, secret), beat=1)
+    proof = protocol.beat_proof(lease, secret) if signed else "none"
+    return msgspec.json.encode(msgspec.structs.replace(lease, proof=proof))
 
 
 @pytest.mark.parametrize("value", GARBAGE)

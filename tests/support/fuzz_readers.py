@@ -192,6 +192,7 @@ def _heartbeat_answer(raw: bytes) -> object:
     heartbeat = Heartbeat(cast("Any", FakeRedis(raw)), record, SECRET, 2)
     with suppress(LeaseLostError):  # Redis says that the worker should end
         heartbeat._heed(raw)
+    heartbeat._is_genuine(raw)
     return heartbeat
 
 

@@ -11,18 +11,15 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Final
 
 from cell_worker import protocol
-from cell_worker.strict_reader import StrictReader, Unreadable
+from cell_worker.strict_reader import Unreadable
 from router.adapters.redis.lifetimes import Lifetimes
 from router.core.models import LeaseView
 from router.core.plausible import highest_count, why_epoch_impossible
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 Network = IPv4Network | IPv6Network
-
-_lease: Final = StrictReader[protocol.Lease]("lease", protocol.Lease, 64 * 1024)
 
 
 class _LeaseRefusedError(Exception):
@@ -91,7 +88,7 @@ class LeaseReader:
         return tuple(found.view(left[name]) for name, found in self._trusted.items())
 
     def _checked(self, field: str, value: bytes, now_ms: int) -> _TrustedLease:
-        lease = _lease.read(value)
+        lease = protocol.LEASE.read(value)
         if isinstance(lease, Unreadable):
             raise _LeaseRefusedError(LeaseRefusal.GARBAGE)
         if why_epoch_impossible(lease.fenced, now_ms) is not None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from router.core.control.records import ON_THE_LADDER
 from router.core.detection.assessment import Assessment, Verdict
-from router.core.models import CellRecord, Reason
+from router.core.models import CellRecord, Reason, age_ms
 
 SHARED_FRACTION: Final = 0.4  # when more of the cells than this (and at least two) are sick, they share the cause
 FLEET_RATIO: Final = 1.5  # of the cells' median latency to their baseline: above it, all of them share the cause
@@ -56,7 +56,7 @@ def why_guarded(
     if assessment.verdict is Verdict.SLOW:
         if not others:
             return "the only cell: there is nothing to compare it with"
-        if now_ms - record.admitted_at_ms < 1000 * warm_up_s:
+        if age_ms(record.admitted_at_ms, now_ms) < 1000 * warm_up_s:
             return f"its instance is new: {warm_up_s:g} s to warm up"
     if assessment.verdict in UNCONFIRMED and others and assessment.lasted_s < PEERS_S:
         return f"other cells have {PEERS_S:g} s to show the same: then it is a dependency that they share"
@@ -70,4 +70,4 @@ def why_guarded(
 
 
 def _was_replaced_lately(record: CellRecord, now_ms: int) -> bool:
-    return bool(record.replaced_at_ms) and now_ms - record.replaced_at_ms < BUDGET_MS
+    return bool(record.replaced_at_ms) and age_ms(record.replaced_at_ms, now_ms) < BUDGET_MS
