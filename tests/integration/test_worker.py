@@ -326,9 +326,10 @@ def test_redis_may_go_and_come_back_empty(tmp_path: Path) -> None:
         server.terminate()
 
         async def notices() -> bool:
-            return "Redis can't be reached" in worker.said()
+            return "Redis can't be used; the cell goes on" in worker.said()
 
         run(until(notices, "it notices"))
+        assert "cell_registry_up 0.0" in get(f"{address}/metrics")[1]
         assert outcomes(post(f"{address}{EVENTS}", body("a"))[1]) == {0: "ok"}
         server.start()
         assert worker.url() == address
