@@ -94,7 +94,7 @@ class World:
         role = self.controllers[pid]
 
         async def ready() -> bool:
-            return '"ready":true' in await asyncio.to_thread(role._get, "/readyz")
+            return '"status":"ready"' in await asyncio.to_thread(role._get, "/readyz")
 
         await self.deposed(pid)
         await until(ready, f"{pid} reaches Redis: {role.log.read_text()[-1500:]}", 60)
