@@ -34,7 +34,7 @@ def test_an_instance_that_answers_nothing_but_health_checks_is_ejected_and_resta
     async def story(world: SickSystem) -> None:
         episode = await replaced(world, "cell-0001", "hang", gray=True)
         assert ladder(episode.audit) == ["treat", "restart instance", "launch", "admit"]
-        assert episode.why("treat").startswith("ejected: ")
+        assert episode.why("guard").startswith("ejected: ")  # until the others have had time to show the same
 
     in_sick_system(story)
 

@@ -20,8 +20,8 @@ from cell_worker.redis_client import READ as _READ
 # goes, for none of our commands can use it; a hash with too many entries goes where all that is in it is soon said
 # again, and otherwise loses what nobody can need, bit by bit. Returns the epoch (empty while another owner leads), and
 # what was tidied: key and reason, one after the other.
-# While another leads, notes that this owner is there to take over. No lead that is waited for so lasts longer than the
-# time to live: the clock set back keeps a dead leader's no longer.
+# While another leads, notes that this owner is there to take over. No lead that is waited for so lasts longer than its
+# own time to live: the clock set back keeps a dead leader's no longer.
 LEAD: Final = (
     _NOW
     + _READ
@@ -58,18 +58,20 @@ for i, key in ipairs(KEYS) do
     tell(key, 'it has too many entries: those that nobody can need are not read, and go bit by bit')
   end
 end
-local owner, expires, stored = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms', 'epoch'))
+local fields = {'owner', 'expires_at_ms', 'ttl_ms', 'epoch'}
+local owner, expires, ttl, stored = unpack(redis.call('HMGET', KEYS[1], unpack(fields)))
 local epoch, hint = number(stored, highest_epoch), number(ARGV[3], highest_epoch)
 local live = owner and whole(expires) > now
 if live and owner ~= ARGV[1] then
-  local latest = string.format('%.0f', now + ARGV[2])
-  redis.call('HSET', KEYS[1], 'heir', ARGV[1], 'heir_until_ms', latest)
-  if whole(expires) > now + ARGV[2] then redis.call('HSET', KEYS[1], 'expires_at_ms', latest) end
+  redis.call('HSET', KEYS[1], 'heir', ARGV[1], 'heir_until_ms', string.format('%.0f', now + ARGV[2]))
+  local latest = now + number(ttl, 600000)
+  if whole(expires) > latest then redis.call('HSET', KEYS[1], 'expires_at_ms', string.format('%.0f', latest)) end
   return {'', tidied}
 end
 if not live or epoch == 0 or epoch < hint then epoch = math.max(epoch + 1, now, hint + 1) end
 local text = string.format('%.0f', epoch)
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', text, 'expires_at_ms', string.format('%.0f', now + ARGV[2]))
+local ends = string.format('%.0f', now + ARGV[2])
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', text, 'ttl_ms', ARGV[2], 'expires_at_ms', ends)
 return {text, tidied}
 """
 )

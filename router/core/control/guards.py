@@ -13,10 +13,9 @@ from router.core.models import CellRecord, Reason, age_ms
 
 SHARED_FRACTION: Final = 0.4  # when more of the cells than this (and at least two) are sick, they share the cause
 FLEET_RATIO: Final = 1.5  # of the cells' median latency to their baseline: above it, all of them share the cause
-PEERS_S: Final = 1.5  # cells that share a trouble show it within a second of each other, since each has one canary a s
+PEERS_S: Final = 1.5  # cells that hang together show it within a second of each other: each has one canary a second
 BUDGET: Final = 3  # replacements of sick instances within BUDGET_MS, in all cells together
 BUDGET_MS: Final = 10 * 60_000
-UNCONFIRMED: Final = frozenset({Verdict.FAILING, Verdict.HUNG})  # sick by the first look that finds them so
 
 
 def why_blind(lag_s: float, max_lag_s: float, late_routers: int, routers: int) -> Reason | None:
@@ -58,7 +57,7 @@ def why_guarded(
             return "the only cell: there is nothing to compare it with"
         if age_ms(record.admitted_at_ms, now_ms) < 1000 * warm_up_s:
             return f"its instance is new: {warm_up_s:g} s to warm up"
-    if assessment.verdict in UNCONFIRMED and others and assessment.lasted_s < PEERS_S:
+    if assessment.verdict is Verdict.HUNG and others and assessment.lasted_s < PEERS_S:
         return f"other cells have {PEERS_S:g} s to show the same: then it is a dependency that they share"
     treated = sorted(other.cell_id for other in others if other.treatment.rung in ON_THE_LADDER)
     if treated:
