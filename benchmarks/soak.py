@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from benchmarks.figures import p99
 from benchmarks.processes import BenchError
 from benchmarks.world import Options, pause
 from cell_worker.protocol import Fault, FaultKind, redis_key
+from router.core.errors import CellUnavailableError
 from router.core.models import Draft
 from tests.support.servers import free_port, ministack, valkey
 from tests.support.sick_system import SickSystem, now_ms
@@ -72,11 +73,11 @@ class Soak:
 
     async def malformed(self) -> None:
         """Let the victim's instance answer with garbage."""
-        await self.world.inject(VICTIM, Fault(FaultKind.GARBAGE, FAULT_S))
+        await self._inject(Fault(FaultKind.GARBAGE, FAULT_S))
 
     async def slow(self) -> None:
         """Make the victim's instance slow."""
-        await self.world.inject(VICTIM, Fault(FaultKind.SLOW, FAULT_S, factor=5))
+        await self._inject(Fault(FaultKind.SLOW, FAULT_S, factor=5))
 
     async def out_of_memory(self) -> None:
         """Let Redis refuse writes because its memory is used up."""
@@ -109,6 +110,10 @@ class Soak:
         system = self.world.system
         system.leader.process.kill()
         system.leader = await system.controller()
+
+    async def _inject(self, fault: Fault) -> None:
+        with suppress(CellUnavailableError, AssertionError):  # the victim is down just now
+            await self.world.inject(VICTIM, fault)
 
     async def _send_evil(self, deed: str) -> None:
         slot_map, system = await self.world.map(), self.world.system
