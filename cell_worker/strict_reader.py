@@ -7,6 +7,7 @@ what was read. A part of the wire contract, since routers and cells read by the 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -55,12 +56,15 @@ class StrictReader(Generic[T]):
 
     def read_file(self, path: Path) -> T | Unreadable:
         """Read a file of which no more than `max_bytes` count. Raises OSError; never waits for what is no file."""
-        with open(path, "rb", opener=_at_once) as file:
-            return self.read(file.read(self._max_bytes + 1))
-
-
-def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe would keep its reader waiting for a writer
+        # Without waiting for a writer, since anybody may have put a named pipe there.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return Unreadable("it is no file")
+            with open(handle, "rb", closefd=False) as file:
+                return self.read(file.read(self._max_bytes + 1))
+        finally:
+            os.close(handle)
 
 
 READERS: Final[dict[str, StrictReader[Any]]] = {}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import stat
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -204,14 +203,7 @@ class SubprocessProvisioner:
 def _read(path: Path) -> _PidFile | Unreadable | None:
     """Read a process id file, or say why it is none; None when it is gone. Raises OSError when nothing can be read."""
     try:
-        # Without waiting for a writer, since anybody may have put a named pipe there.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return Unreadable("it is no file")
-            return _pid_file.read(os.read(handle, MAX_PID_FILE_BYTES + 1))
-        finally:
-            os.close(handle)
+        return _pid_file.read_file(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 import cell_worker
 import router
-from cell_worker.strict_reader import READERS
+from cell_worker.strict_reader import READERS, Unreadable
 from tests.support.fuzz_corpus import CORPUS, VALUES
 from tests.support.fuzz_readers import DECODING, FUZZED
 from tests.support.fuzz_table import SURVIVED
@@ -107,3 +109,13 @@ def _decodes(node: ast.AST) -> bool:
             whole_body = called == "json" and not arguments and root in ("response", "request", "answer", "reply")
             return whole_body or called in OF_LIBRARIES or (called in DECODERS and root in FORMATS)
     return False
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe whose writer says nothing has nothing to read, and a folder neither."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    for path in (pipe, tmp_path):
+        assert READERS["process id file"].read_file(path) == Unreadable("it is no file")
+    os.close(writer)
