@@ -176,7 +176,9 @@ class Heartbeat:
         Whatever else reaches Redis can write there, and must not end this instance.
         """
         lease = protocol.LEASE.read(other)
-        if isinstance(lease, Unreadable) or (record := protocol.signed_record(lease, self._secret)) is None:
+        if isinstance(lease, Unreadable) or not protocol.is_proven(lease, self._secret):
+            return False
+        if (record := protocol.verify_record(lease.record, self._secret)) is None:
             return False
         place = (record.environment, protocol.lease_field(record.cell_id, record.generation))
         return place == (self._record.environment, self._field)

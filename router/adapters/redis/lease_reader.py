@@ -7,7 +7,6 @@ that somebody puts back or keeps alive from outside stops counting as live after
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -95,7 +94,7 @@ class LeaseReader:
             raise _LeaseRefusedError(LeaseRefusal.IMPOSSIBLE)
         before = self._trusted.get(field)
         record = before.record if before and before.lease.record == lease.record else self._record(field, lease, now_ms)
-        if not hmac.compare_digest(lease.proof.encode(), protocol.beat_proof(lease, self._secret).encode()):
+        if not protocol.is_proven(lease, self._secret):
             raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
         if before and before.record.instance_id == record.instance_id and lease.beat <= before.lease.beat:
             raise _LeaseRefusedError(LeaseRefusal.REPLAYED)
