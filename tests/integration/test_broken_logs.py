@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pytest
 from tests.support.aio import run, until
 from tests.support.paths import REPOSITORY
 from tests.support.servers import free_port
+from tests.support.system import page
 
 pytestmark = pytest.mark.one_kind  # it is about standard error
 
@@ -36,11 +36,7 @@ class Role:
 
     def get(self, path: str) -> str:
         """Return a page; empty when there is no answer."""
-        try:
-            with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as reply:
-                return str(reply.read().decode())
-        except OSError:
-            return ""
+        return page(f"{self.url}{path}")
 
     async def answers(self) -> bool:
         """Whether it is there."""

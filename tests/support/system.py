@@ -275,9 +275,13 @@ class Role:
         return code, clock.monotonic() - begun
 
     def _get(self, path: str) -> str:
-        """Return the body of an answer; empty when there is none."""
-        try:
-            with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as reply:
-                return str(reply.read().decode())
-        except OSError:
-            return ""
+        return page(f"{self.url}{path}")
+
+
+def page(url: str) -> str:
+    """Return the body of an answer; empty when there is none."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return str(reply.read().decode())
+    except OSError:
+        return ""

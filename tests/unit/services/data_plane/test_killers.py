@@ -81,6 +81,14 @@ def test_a_tenant_whose_every_event_kills_costs_few_instances(way: Callable[[Fak
     assert all(done[name] == 1 for name, key in world.keys.items() if key != killer)
 
 
+async def killed_at_a_new_router(world: World, cell: FakeCell, deaths: int, then_s: float) -> None:
+    """Run a router of its own until the cell has died so often, and for some seconds more."""
+    async with world.routing(f"router-{deaths}"):
+        while cell.deaths < deaths:
+            await world.clock.sleep(0.5)
+        await world.clock.sleep(then_s)
+
+
 def test_history_goes_from_router_to_router_through_quarantine() -> None:
     """Each try is at another router, which was not there at the one before; the registry keeps nothing of the key."""
     world = World(cells=1, quarantine_s=60)
@@ -92,10 +100,7 @@ def test_history_goes_from_router_to_router_through_quarantine() -> None:
         await world.send(8, key=lambda i: keys[i % 4])
         async with world.replacing():
             for deaths in (2, 3, 4):
-                async with world.routing(f"router-{deaths}"):
-                    while cell.deaths < deaths:
-                        await world.clock.sleep(0.5)
-                    await world.clock.sleep(5)
+                await killed_at_a_new_router(world, cell, deaths, then_s=5)
                 policy = await world.registry.policy()
                 world.registry.decided = policy.with_quarantine(key, None, world.clock.time_ms())
             async with world.routing("last"):
@@ -244,10 +249,7 @@ def test_a_fifo_head_is_known_by_the_routers_that_come_after() -> None:
         await world.send(8, key=lambda i: keys[i % 4])
         async with world.replacing():
             for deaths in (2, 3, 4):
-                async with world.routing(f"router-{deaths}"):
-                    while cell.deaths < deaths:
-                        await world.clock.sleep(0.5)
-                    await world.clock.sleep(80)
+                await killed_at_a_new_router(world, cell, deaths, then_s=80)
         found = (await world.registry.policy()).in_quarantine(key, world.clock.time_ms())
         assert found is not None
         assert found.until_ms == 0
