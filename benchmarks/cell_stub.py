@@ -21,7 +21,7 @@ import msgspec
 import uvloop
 
 from benchmarks.http_server import Connection, Request
-from cell_worker import protocol
+from cell_worker.contract import protocol
 
 _batch: Final = msgspec.json.Decoder(protocol.EventBatch)
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"

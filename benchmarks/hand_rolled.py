@@ -18,7 +18,7 @@ import uvloop
 from aiobotocore.session import get_session
 from uhashring import HashRing
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 
 POLLERS = 8
 ACCOUNT = re.compile(r"AWSLogs/(\d{12})/")

@@ -18,7 +18,7 @@ from typing import Any, Final
 from benchmarks.figures import medians, p99, table
 from benchmarks.processes import BenchError
 from benchmarks.world import Options, pause
-from cell_worker.protocol import Fault, FaultKind
+from cell_worker.contract.protocol import Fault, FaultKind
 from tests.support.servers import ministack, valkey
 from tests.support.sick_system import SickSystem, now_ms
 from tests.support.system import System

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from benchmarks.figures import p99
 from benchmarks.processes import BenchError
 from benchmarks.world import Options, pause
-from cell_worker.protocol import Fault, FaultKind, redis_key
+from cell_worker.contract.protocol import Fault, FaultKind, redis_key
 from router.core.errors import CellUnavailableError
 from router.core.models import Draft
 from tests.support.servers import free_port, ministack, valkey

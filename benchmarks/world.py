@@ -17,8 +17,8 @@ import aiohttp
 from redis.asyncio import Redis
 
 from benchmarks.processes import BenchError, Child, Cores, child
+from cell_worker.contract.protocol import InstanceRecord
 from cell_worker.lease import Heartbeat
-from cell_worker.protocol import InstanceRecord
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.models import CellRecord

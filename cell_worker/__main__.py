@@ -14,8 +14,8 @@ import structlog
 import uvloop
 
 from cell_worker.containment.children import end_group, lead_group
-from cell_worker.process import configure_logs, finish_streams, guard_streams, raise_descriptor_limit
-from cell_worker.runtime import HandlerError
+from cell_worker.contract.process import configure_logs, finish_streams, guard_streams, raise_descriptor_limit
+from cell_worker.loading import HandlerError
 from cell_worker.settings import SettingsError, load
 from cell_worker.store.store import StoreError
 from cell_worker.worker import ListenError, TaskDiedError, TooManyAbandonedError, Worker

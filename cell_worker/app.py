@@ -16,13 +16,13 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response, 
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from cell_worker import protocol
 from cell_worker.chaos import Chaos
+from cell_worker.contract import protocol
+from cell_worker.contract.protocol import Reason
+from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.protocol import Reason
 from cell_worker.runtime import Runtime
 from cell_worker.store.store import Store
-from cell_worker.strict_reader import StrictReader, Unreadable
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -17,7 +17,7 @@ import structlog
 
 from cell_worker import clock
 from cell_worker.api import Cell, Component, Event, RetryEvent
-from cell_worker.protocol import Fault, FaultKind, Reason
+from cell_worker.contract.protocol import Fault, FaultKind, Reason
 
 T = TypeVar("T")
 Handle = Callable[[Event, Cell], Awaitable[Mapping[str, Any] | None]]

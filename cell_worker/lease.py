@@ -18,10 +18,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError
 
-from cell_worker import clock, protocol
+from cell_worker import clock
+from cell_worker.contract import protocol
+from cell_worker.contract.redis_client import BOUNDS, ENTRIES, NEXT_GENERATION, NOW, READ, RedisHealth
+from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.fence import Fence
-from cell_worker.redis_client import BOUNDS, ENTRIES, NEXT_GENERATION, NOW, READ, RedisHealth
-from cell_worker.strict_reader import Unreadable
 
 # KEYS: leases, cells. ARGV: cell, field, instance id, ttl in ms, the lease as JSON without its end, a false lease.
 # Renews a lease. Returns 'fenced' when another instance has the cell, and 'taken' with the other's lease when one lies

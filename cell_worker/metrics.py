@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from cell_worker.process import register_figures
-from cell_worker.protocol import EventResult, Outcome
+from cell_worker.contract.process import register_figures
+from cell_worker.contract.protocol import EventResult, Outcome
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 

@@ -16,8 +16,6 @@ takes the store before it begins its first event, or as soon as the registry adm
 from __future__ import annotations
 
 import asyncio
-import importlib
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,19 +29,23 @@ from cell_worker.api import Cell, Component, Event, RejectEvent, RetryEvent
 from cell_worker.components.sink import MAX_LINE_BYTES
 from cell_worker.containment.abandoned import AbandonedRuns, Run, TimeLimit, current_run
 from cell_worker.containment.children import leave_if_child
+from cell_worker.contract.protocol import (
+    ComponentHealth,
+    EventBatch,
+    EventResult,
+    Outcome,
+    Reason,
+    WireEvent,
+)
 from cell_worker.fence import Fence
+from cell_worker.loading import said_by
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.protocol import MAX_REASON_CHARS, ComponentHealth, EventBatch, EventResult, Outcome, Reason, WireEvent
 from cell_worker.store.store import FencedError, Store, StoreError
 
 CHECK_TIMEOUT_S: Final = 5.0
 """A component that takes longer to check is unhealthy."""
 ENDING: Final = "the worker is ending"
 GIVEN_UP: Final = "given up: the worker is ending, or its client went away"
-
-
-class HandlerError(Exception):
-    """The handler that CELL_HANDLER names can't be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ class Runtime:
         if task.cancelled():
             result = EventResult(0, Outcome.RETRY, GIVEN_UP)
         elif (error := task.exception()) is not None:
-            result = EventResult(0, Outcome.FAILED, _why(error, f"{type(error).__name__}: "))
+            result = EventResult(0, Outcome.FAILED, said_by(error, f"{type(error).__name__}: "))
         else:
             result = task.result()
         if not work.abandoned:
@@ -264,21 +266,21 @@ class Runtime:
         try:
             return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, work))
         except RejectEvent as error:
-            return EventResult(0, Outcome.REJECTED, _why(error))
+            return EventResult(0, Outcome.REJECTED, said_by(error))
         except (RetryEvent, StoreError) as error:
             if isinstance(error, FencedError):
                 self.fenced.set()
             elif isinstance(error, StoreError):
-                self._log.error("the store fails", error=_why(error))
-            return EventResult(0, Outcome.RETRY, _why(error))
+                self._log.error("the store fails", error=said_by(error))
+            return EventResult(0, Outcome.RETRY, said_by(error))
         except BaseException as error:  # a handler may raise anything, also CancelledError, SystemExit, Ctrl-C's
             if _ends_the_task(error):
                 raise
             if work.abandoned:
-                self._log.info("an abandoned handler has ended", event_id=event.event_id, how=_why(error))
+                self._log.info("an abandoned handler has ended", event_id=event.event_id, how=said_by(error))
                 return EventResult(0, Outcome.FAILED)
             self._log.warning("the handler failed", event_id=event.event_id, attempt=event.attempt, exc_info=error)
-            return EventResult(0, Outcome.FAILED, _why(error, f"{type(error).__name__}: "))
+            return EventResult(0, Outcome.FAILED, said_by(error, f"{type(error).__name__}: "))
 
     async def _process_canary(self, work: _Work) -> EventResult:
         """Check the store and call the handler's canary. It takes no place: it shows how well the instance is."""
@@ -299,7 +301,7 @@ class Runtime:
             if isinstance(error, FencedError):
                 self.fenced.set()
             expected = isinstance(error, (RetryEvent, RejectEvent, StoreError))
-            return EventResult(0, Outcome.RETRY, _why(error, "" if expected else f"{type(error).__name__}: "))
+            return EventResult(0, Outcome.RETRY, said_by(error, "" if expected else f"{type(error).__name__}: "))
         return EventResult(0, Outcome.OK, duration_s=clock.monotonic() - work.began_at)
 
     async def _process_once(self, event: Event, work: _Work) -> bool:
@@ -324,45 +326,12 @@ class Runtime:
         except BaseException as error:
             leave_if_child()
             if limit.expired and not work.abandoned and work.busy_threads():
-                self._count_abandoned(work, f"{_why(error)}, and goes on in a thread")
+                self._count_abandoned(work, f"{said_by(error)}, and goes on in a thread")
             raise
         leave_if_child()
         if work.abandoned:
             raise AbandonedError("it returned, too late")
         return _lines(cell.emitted), detail
-
-
-def load_handler(name: str) -> Any:
-    """Import the handler `package.module:name`; of a class, make an object. Raises HandlerError."""
-    module_name, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-        handler = found() if inspect.isclass(found) else found
-    except Exception as error:
-        raise HandlerError(f"CELL_HANDLER={name}: {_why(error, f'{type(error).__name__}: ')}") from error
-    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)):
-        raise HandlerError(f"CELL_HANDLER={name}: neither a coroutine function nor a class with an async __call__")
-    if not inspect.iscoroutinefunction(getattr(handler, "canary", start_handler)):
-        raise HandlerError(f"CELL_HANDLER={name}: its canary is no coroutine method")
-    return handler
-
-
-async def start_handler(handler: Any, cell: Cell) -> Sequence[Component]:
-    """Start a handler that has `start` and `stop`. Returns its components; raises HandlerError, whatever it raises."""
-    try:
-        return await handler.start(cell) if _starts_and_stops(handler) else ()
-    except Exception as error:
-        raise HandlerError(f"the handler can't start: {type(error).__name__}: {error}") from error
-
-
-async def stop_handler(handler: Any) -> None:
-    """Stop a handler that `start_handler` has started."""
-    if _starts_and_stops(handler):
-        await handler.stop()
-
-
-def _starts_and_stops(handler: Any) -> bool:
-    return all(hasattr(handler, name) for name in ("start", "stop"))
 
 
 def _lines(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:
@@ -371,16 +340,6 @@ def _lines(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:
     if longest := max((len(line) for line in lines if len(line) > MAX_LINE_BYTES), default=0):
         raise ValueError(f"an emitted record has {longest} bytes, more than the {MAX_LINE_BYTES} that the sink takes")
     return lines
-
-
-def _why(error: BaseException, prefix: str = "") -> Reason:
-    """The text of an exception, fit for a result line, even when its `__str__` raises. Its type if it has no text."""
-    try:
-        text = f"{prefix}{error}"
-    except Exception:  # noqa: BLE001 - a handler's exceptions are the handler's code
-        text = f"{prefix}(its text can't be shown)"
-    text = text[:MAX_REASON_CHARS].encode(errors="replace").decode()  # JSON has no lone surrogates
-    return text or type(error).__name__
 
 
 def _ends_the_task(error: BaseException) -> bool:

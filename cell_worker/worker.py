@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvicorn
 
-from cell_worker import clock, protocol
+from cell_worker import clock
 from cell_worker.api import Component
 from cell_worker.app import CellApp, control_app
 from cell_worker.chaos import Chaos
@@ -38,11 +38,13 @@ from cell_worker.components.sink import FirehoseSink, NullSink
 from cell_worker.containment.abandoned import HandlerThreads
 from cell_worker.containment.children import guard_forks
 from cell_worker.containment.loop_watch import LoopWatch
+from cell_worker.contract import protocol
+from cell_worker.contract.process import watch_descriptors
+from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
+from cell_worker.loading import load_handler, start_handler, stop_handler
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.process import watch_descriptors
-from cell_worker.redis_client import RedisFault, RedisHealth, connect
-from cell_worker.runtime import Identity, Runtime, load_handler, start_handler, stop_handler
+from cell_worker.runtime import Identity, Runtime
 from cell_worker.settings import WorkerSettings
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import FencedError, StoreError

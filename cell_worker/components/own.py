@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from cell_worker.protocol import Reason
+from cell_worker.contract.protocol import Reason
 from cell_worker.store.sqlite import SqliteStore
 
 

@@ -15,7 +15,7 @@ import structlog
 
 from cell_worker import clock
 from cell_worker.aws import AWS_ERRORS, AwsClient
-from cell_worker.protocol import Reason
+from cell_worker.contract.protocol import Reason
 from cell_worker.store.store import FencedError, Store, StoreError
 
 MAX_LINE_BYTES: Final = 1000 * 1024

@@ -20,7 +20,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from cell_worker import clock
 from cell_worker.containment.children import leave_if_child
-from cell_worker.protocol import Reason
+from cell_worker.contract.protocol import Reason
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 
 from cell_worker import clock
+from cell_worker.contract.protocol import Reason
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.protocol import Reason
 
 BEAT_S: Final = 0.25
 """How often the loop shows that it goes on, and how often the thread looks."""

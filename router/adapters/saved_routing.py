@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from cell_worker.strict_reader import StrictReader, Unreadable
+from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.core.models import Target
 from router.core.policy import Policy
 from router.core.slot_map.routing import KnownRouting, Routing

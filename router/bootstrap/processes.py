@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from cell_worker.process import watch_descriptors
+from cell_worker.contract.process import watch_descriptors
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.aws.session import open_client

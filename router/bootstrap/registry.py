@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 
-from cell_worker.redis_client import connect
+from cell_worker.contract.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.registry import AuditEntry

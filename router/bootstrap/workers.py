@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from cell_worker.protocol import Fault
+from cell_worker.contract.protocol import Fault
 from router.adapters.cells.chaos import inject
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 import uvloop
 
-from cell_worker.protocol import Fault, FaultKind
+from cell_worker.contract.protocol import Fault, FaultKind
 from router.cli.cells import record_of
 from router.cli.options import CellId
 from router.cli.registry import look

@@ -121,7 +121,7 @@ def demo(
 
 def _ready() -> Settings:
     """Load the settings, and set up what the process stands on as they say."""
-    from cell_worker.process import configure_logs, guard_streams, raise_descriptor_limit  # noqa: PLC0415 - as above
+    from cell_worker.contract.process import configure_logs, guard_streams, raise_descriptor_limit  # noqa: PLC0415 - as above
 
     guard_streams()
     raise_descriptor_limit()

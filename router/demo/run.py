@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 from rich.console import Console
 
-from cell_worker.protocol import Fault, FaultKind
+from cell_worker.contract.protocol import Fault, FaultKind
 from router.adapters.aws.session import AWS_ERRORS, open_client
 from router.bootstrap.queues import aws_of, names_of
 from router.core.errors import CellRouterError

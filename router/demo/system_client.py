@@ -7,8 +7,8 @@ from typing import Any
 
 import aiohttp
 
-from cell_worker import protocol
-from cell_worker.protocol import Fault
+from cell_worker.contract import protocol
+from cell_worker.contract.protocol import Fault
 from router.adapters.cells.chaos import inject
 
 

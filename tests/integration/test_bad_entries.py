@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from cell_worker.lease import LeaseLostError, claim_generation
 from router.adapters.redis.records import WireProposal
 from router.core.detection.samples import RouterSample

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from cell_worker.redis_client import connect
+from cell_worker.contract.redis_client import connect
 from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.clock import SystemClock

@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 import pytest
 
+from cell_worker.contract.redis_client import MAX_ENTRIES
 from cell_worker.lease import claim_generation
-from cell_worker.redis_client import MAX_ENTRIES
 from router.adapters.redis.registry import _TIDY_NAMES
 from router.core.detection.samples import RouterSample
 from router.core.models import CellRecord, RouterReport, Traffic, Treatment

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
+from cell_worker.contract.redis_client import connect
 from cell_worker.lease import Heartbeat
-from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.control.lease_trust import TOGETHER_MS

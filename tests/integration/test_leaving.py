@@ -15,7 +15,7 @@ from typing import Final
 import psutil
 import pytest
 
-from cell_worker.redis_client import connect
+from cell_worker.contract.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.ports import CellRegistry

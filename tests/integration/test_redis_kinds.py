@@ -20,9 +20,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cell_worker import lease as worker_lease
-from cell_worker import protocol, redis_client
+from cell_worker.contract import protocol, redis_client
+from cell_worker.contract.redis_client import connect
 from cell_worker.lease import Heartbeat, claim_generation
-from cell_worker.redis_client import connect
 from cell_worker.settings import WorkerSettings
 from router.adapters.clock import SystemClock
 from router.adapters.redis import scripts

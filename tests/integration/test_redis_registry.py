@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
+from cell_worker.contract.redis_client import connect
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
-from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.redis.registry import RedisRegistry

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from cell_worker import protocol
-from cell_worker.redis_client import connect
+from cell_worker.contract import protocol
+from cell_worker.contract.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.errors import RegistryUnavailableError

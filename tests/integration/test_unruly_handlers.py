@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from tests.support.aio import run, until

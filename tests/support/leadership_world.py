@@ -15,8 +15,8 @@ import msgspec
 import psutil
 from redis.asyncio import Redis
 
-from cell_worker import protocol
-from cell_worker.redis_client import connect
+from cell_worker.contract import protocol
+from cell_worker.contract.redis_client import connect
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.core.models import CellRecord

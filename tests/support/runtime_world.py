@@ -10,8 +10,8 @@ from typing import Any, ParamSpec
 import msgspec
 
 from cell_worker.api import Cell, Event
+from cell_worker.contract.protocol import EventBatch, EventResult, WireEvent
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.protocol import EventBatch, EventResult, WireEvent
 from cell_worker.runtime import Identity, Runtime
 from tests.support.aio import run
 from tests.support.memory_store import MemoryStore, Volume

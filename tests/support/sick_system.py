@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
-from cell_worker.protocol import Fault
+from cell_worker.contract.protocol import Fault
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.bootstrap.registry import open_registry

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from redis.asyncio import Redis
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from router.core.models import CellRecord
 from router.core.registry import AuditEntry
 

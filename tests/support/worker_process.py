@@ -21,7 +21,7 @@ from typing import Any, Self
 import msgspec
 from redis import Redis
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from tests.support.aio import run, until
 from tests.support.paths import REPOSITORY
 

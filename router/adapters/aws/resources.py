@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cell_worker.protocol import hold_queue_name, resource_name
+from cell_worker.contract.protocol import hold_queue_name, resource_name
 from router.adapters.aws.session import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
 from router.core.models import cell_ids

@@ -7,9 +7,9 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from cell_worker import protocol
-from cell_worker.protocol import Fault, FaultKind
-from cell_worker.strict_reader import StrictReader, Unreadable
+from cell_worker.contract import protocol
+from cell_worker.contract.protocol import Fault, FaultKind
+from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.core.errors import CellUnavailableError, ChaosRefusedError
 
 _TIMEOUT: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=10, sock_connect=2)

@@ -9,9 +9,9 @@ import aiohttp
 import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 
-from cell_worker import protocol
-from cell_worker.process import NONE_LEFT
-from cell_worker.strict_reader import StrictReader, Unreadable
+from cell_worker.contract import protocol
+from cell_worker.contract.process import NONE_LEFT
+from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Outcome, Result, Target
 

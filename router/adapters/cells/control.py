@@ -7,8 +7,8 @@ from typing import Final
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from cell_worker import protocol
-from cell_worker.strict_reader import StrictReader, Unreadable
+from cell_worker.contract import protocol
+from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import ComponentView
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cell_worker.process import register_figures
+from cell_worker.contract.process import register_figures
 from router.adapters.metrics.instruments import FastCounter, FastHistogram
 from router.core import telemetry
 from router.core.control.observed import Suspension

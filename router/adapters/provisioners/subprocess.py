@@ -22,7 +22,7 @@ from typing import Annotated, Final
 import msgspec
 import psutil
 
-from cell_worker.strict_reader import StrictReader, Unreadable
+from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.adapters.provisioners.last_words import last_words_of_file
 from router.core.errors import ProvisionError
 from router.core.models import Id, InstanceView, Reason, Whole

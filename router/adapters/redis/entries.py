@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from cell_worker.strict_reader import StrictReader, Unreadable
+from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.core.models import Reason
 from router.core.telemetry import BadInput
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from cell_worker import protocol
-from cell_worker.strict_reader import Unreadable
+from cell_worker.contract import protocol
+from cell_worker.contract.strict_reader import Unreadable
 from router.adapters.redis.lifetimes import Lifetimes
 from router.core.models import LeaseView
 from router.core.plausible import highest_count, why_epoch_impossible

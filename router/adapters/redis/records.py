@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cell_worker.strict_reader import StrictReader
+from cell_worker.contract.strict_reader import StrictReader
 from router.core.detection.samples import RouterSample, why_impossible
 from router.core.models import CellRecord, RouterReport, Traffic, Whole
 from router.core.plausible import highest_count, why_epoch_impossible, why_record_impossible, without_future

@@ -17,8 +17,8 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from cell_worker import protocol
-from cell_worker.redis_client import RedisHealth, why_unusable
+from cell_worker.contract import protocol
+from cell_worker.contract.redis_client import RedisHealth, why_unusable
 from router.adapters.redis import records, scripts
 from router.adapters.redis.entries import EntryReader, as_read, name_of
 from router.adapters.redis.lease_reader import LeaseReader, Network

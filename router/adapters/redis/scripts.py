@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from cell_worker.redis_client import BOUNDS as _BOUNDS
-from cell_worker.redis_client import ENTRIES as _ENTRIES
-from cell_worker.redis_client import NEXT_GENERATION as _NEXT_GENERATION
-from cell_worker.redis_client import NOW as _NOW
-from cell_worker.redis_client import READ as _READ
+from cell_worker.contract.redis_client import BOUNDS as _BOUNDS
+from cell_worker.contract.redis_client import ENTRIES as _ENTRIES
+from cell_worker.contract.redis_client import NEXT_GENERATION as _NEXT_GENERATION
+from cell_worker.contract.redis_client import NOW as _NOW
+from cell_worker.contract.redis_client import READ as _READ
 
 # KEYS: leader, audit, map, policy, generations, cells, leases, history, then the hashes of which all is soon said
 # again. ARGV: owner, time to live in ms, hint.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import cell_worker
 import router
-from cell_worker.strict_reader import READERS, Unreadable
+from cell_worker.contract.strict_reader import READERS, Unreadable
 from tests.support.fuzz_corpus import CORPUS, VALUES
 from tests.support.fuzz_readers import DECODING, FUZZED
 from tests.support.fuzz_table import SURVIVED

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cell_worker.process import configure_logs
+from cell_worker.contract.process import configure_logs
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.core.telemetry import TaskDied

@@ -11,7 +11,7 @@ import pytest
 from cell_worker.api import Cell, Event
 from cell_worker.containment import abandoned
 from cell_worker.containment.abandoned import FEWEST_ALLOWED, HandlerThreads
-from cell_worker.protocol import Outcome
+from cell_worker.contract.protocol import Outcome
 from tests.support.aio import until
 from tests.support.runtime_world import batch, in_loop, make, one_result, results, turns
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
-from cell_worker.protocol import EventBatch, Outcome, WireEvent
-from cell_worker.runtime import HandlerError, load_handler
+from cell_worker.contract.protocol import EventBatch, Outcome, WireEvent
+from cell_worker.loading import HandlerError, load_handler
 from tests.support.handlers import Gate
 from tests.support.runtime_world import batch, in_loop, make, one_result, results, turns
 

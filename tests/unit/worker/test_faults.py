@@ -11,7 +11,7 @@ import pytest
 
 from cell_worker.api import Cell, Event
 from cell_worker.chaos import GARBAGE, Chaos
-from cell_worker.protocol import EventResult, Fault, FaultKind, Outcome
+from cell_worker.contract.protocol import EventResult, Fault, FaultKind, Outcome
 from cell_worker.runtime import Runtime
 from tests.support.aio import until
 from tests.support.memory_store import MemoryStore

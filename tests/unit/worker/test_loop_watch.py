@@ -11,8 +11,8 @@ from prometheus_client import generate_latest
 
 from cell_worker import clock
 from cell_worker.containment.loop_watch import BEAT_S, LoopWatch, package_of, place_of
+from cell_worker.contract.process import configure_logs
 from cell_worker.metrics import WorkerMetrics
-from cell_worker.process import configure_logs
 
 
 class World:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from cell_worker.process import MAX_WAITING_BYTES, DescriptorWatch, LogQueue, open_descriptors
+from cell_worker.contract.process import MAX_WAITING_BYTES, DescriptorWatch, LogQueue, open_descriptors
 from tests.support.paths import REPOSITORY
 
 LIMIT_S: Final = 30
@@ -131,7 +131,7 @@ def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(log: Log) -> None:
 
 FORKS: Final = """
 import os, sys
-from cell_worker.process import guard_streams
+from cell_worker.contract.process import guard_streams
 guard_streams()
 print("parent")
 child = os.fork()

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
-from cell_worker.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventResult, Outcome
-from cell_worker.runtime import HandlerError, Identity, load_handler, start_handler
+from cell_worker.contract.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventResult, Outcome
+from cell_worker.loading import HandlerError, load_handler, start_handler
+from cell_worker.runtime import Identity
 from cell_worker.store.store import StoreError
 from tests.support.aio import run
 from tests.support.handlers import CannotStart, Gate, Unspeakable

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cell_worker.api import Cell, Event
-from cell_worker.protocol import Outcome
+from cell_worker.contract.protocol import Outcome
 from cell_worker.store.store import FencedError
 from tests.support.handlers import Gate
 from tests.support.memory_store import MemoryStore, Volume

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from cell_worker.process import configure_logs
+from cell_worker.contract.process import configure_logs
 from cell_worker.settings import WorkerSettings
 from cell_worker.store.store import FencedError
 from cell_worker.worker import TaskDiedError, Worker

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import msgspec
 import pytest
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from router.adapters.redis.lease_reader import LeaseReader
 from router.adapters.redis.lifetimes import LONGEST_MS
 from router.core.telemetry import LeaseRefusal, LeaseRefused

@@ -12,7 +12,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from cell_worker.redis_client import SETTLED_S, RedisFault, RedisHealth, fault_of, why_unusable
+from cell_worker.contract.redis_client import SETTLED_S, RedisFault, RedisHealth, fault_of, why_unusable
 
 IN_A_SCRIPT = (
     "Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica."

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cell_worker import protocol
+from cell_worker.contract import protocol
 from router.core.errors import MalformedMessageError
 from router.core.messages.parser import ATTEMPT, UNANSWERED, Extraction, Parser
 from router.core.messages.strict_json import MAX_DEPTH, depth_exceeds

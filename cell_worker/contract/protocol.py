@@ -16,7 +16,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from cell_worker.strict_reader import Id, StrictReader, Unreadable, Whole
+from cell_worker.contract.strict_reader import Id, StrictReader, Unreadable, Whole
 
 Reason = str
 """Why something is not as it should be, in words for people. All is well: no reason, None, and never an empty text."""

@@ -1,0 +1,41 @@
+"""The environment's secrets that are valid now, and the keys that are derived from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from cell_worker.contract.keys import CellKeys, Key, cell_secret
+
+_MAX_KEPT: Final = 4096  # cells, whose names may come from anybody who can write a lease
+
+
+class Keyring:
+    """Signs with the first secret and believes what any of them proves, so that a secret can be replaced at work."""
+
+    def __init__(self, environment: str, secrets: Sequence[str]) -> None:
+        self._environment = environment
+        self._cells: dict[str, tuple[CellKeys, ...]] = {}
+        self._secrets: tuple[str, ...] = ()
+        self.replace(secrets)
+
+    def replace(self, secrets: Sequence[str]) -> None:
+        """Use these secrets from now on; the first one signs."""
+        assert secrets, "nothing can be signed without a secret"
+        self._secrets = tuple(secrets)
+        self._cells.clear()
+        self.attributes = tuple(Key(secret, f"attributes/{self._environment}") for secret in self._secrets)
+
+    def cell_secret(self, cell_id: str) -> str:
+        """Return the secret that a new instance of this cell gets."""
+        return cell_secret(self._secrets[0], self._environment, cell_id)
+
+    def cell(self, cell_id: str) -> tuple[CellKeys, ...]:
+        """Return the cell's keys of each valid secret, in their order."""
+        keys = self._cells.get(cell_id)
+        if keys is None:
+            if len(self._cells) >= _MAX_KEPT:
+                self._cells.clear()
+            keys = tuple(CellKeys.of(cell_secret(secret, self._environment, cell_id)) for secret in self._secrets)
+            self._cells[cell_id] = keys
+        return keys
