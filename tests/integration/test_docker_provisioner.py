@@ -87,6 +87,7 @@ def test_a_container_has_few_rights_and_limited_resources() -> None:
             70,
         )
         assert host["RestartPolicy"]["Name"] == "no"
+        assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
         [mount] = found["Mounts"]
         assert (mount["Type"], mount["Name"], mount["Destination"]) == (
             "volume",

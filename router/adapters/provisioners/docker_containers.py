@@ -13,6 +13,8 @@ PORT: Final = 8080
 DATA_DIR: Final = "/var/lib/cellrouter"
 USER: Final = "10001:10001"  # the image's own user; repeated here so that no other image runs as root
 TMP_OPTIONS: Final = "rw,noexec,nosuid,nodev,size=64m"
+LOG: Final = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+"""Whatever a handler prints, an instance's log stays below 30 MB; the engine's own default is no limit."""
 _NEVER_STARTED: Final = frozenset({"created", "configured", "initialized"})  # the last two are Podman's
 """A container is started right after it is created, so the start of one that is found in such a state has failed."""
 ENDED_STATES: Final = _NEVER_STARTED | {"exited", "stopped", "dead", "removing"}
@@ -104,6 +106,7 @@ def _host_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
         "MemorySwap": memory,  # memory and swap together: so there is no swap
         "NanoCpus": round(config.cpus * 1e9),
         "PidsLimit": config.pids,
+        "LogConfig": LOG,
         "RestartPolicy": {"Name": "no"},  # a generation runs once; the controller launches the next one
     }
 

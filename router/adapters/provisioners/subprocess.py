@@ -3,7 +3,7 @@
 Workers outlive a controller that crashes, fails, or leaves other controllers behind: the next one adopts them by their
 process id files. A process writes that file before it becomes the worker, so that no worker runs without one, whenever
 its controller dies. The last controller that is asked to stop ends them by `stop_all`. What a worker writes to standard
-error goes to a log file, whose end is read when the worker has ended.
+error goes to a log file of bounded size, whose end is read when the worker has ended.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import msgspec
 import psutil
 
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
+from router.adapters.provisioners import log_files
 from router.adapters.provisioners.last_words import last_words_of_file
 from router.core.errors import ProvisionError
 from router.core.models import Id, InstanceView, Reason, Whole
@@ -83,6 +84,7 @@ class SubprocessProvisioner:
         environment = {**self._config.environment, **self._names(cell_id, generation)}
         worker = (sys.executable, "-m", "cell_worker")
         command = ["/bin/sh", "-c", _NOTE_AND_BECOME, str(self._pid_path(cell_id, generation)), *worker]
+        log_files.remove_old(self._config.run_dir, cell_id)
         try:
             with self._log_path(cell_id, generation).open("ab") as log:
                 child = psutil.Popen(command, env=environment, stdin=DEVNULL, stdout=log, stderr=log)
@@ -102,6 +104,7 @@ class SubprocessProvisioner:
         try:
             self._adopt()
             for key, process in list(self._running.items()):
+                log_files.bound(self._log_path(*key))
                 if (ended := _how_it_ended(process)) is not None:
                     self._end_children(key, process.pid)
                     self._forget(key, ended + last_words_of_file(self._log_path(*key)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, cast
 
 import pytest
+import yaml
 
 from router.adapters.provisioners.docker import DockerProvisioner
-from router.adapters.provisioners.docker_containers import DockerConfig, how_it_ended
+from router.adapters.provisioners.docker_containers import DockerConfig, container_config, how_it_ended
+from tests.support.paths import REPOSITORY
 
 OOM = "out of memory (docker.memory_mb)"
 
@@ -98,3 +101,20 @@ def test_what_has_ended_is_told_and_removed_and_what_is_unknown_is_left_alone(st
         await provisioner.close()
 
     asyncio.run(story())
+
+
+def test_an_instances_log_is_bounded() -> None:
+    """Whatever a handler prints: the engine alone would keep all of it."""
+    config = DockerConfig("", "image", "network", "prefix", "live", {}, {}, 256, 1, 100, 10)
+    assert container_config(config, "cell-0000", 1)["HostConfig"]["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "10m", "max-file": "3"},
+    }
+
+
+def test_the_log_of_every_service_of_the_compose_files_is_bounded() -> None:
+    """A service that is added without a limit is found here."""
+    for file in ("docker-compose.yml", "deploy/compose/socket-proxy.yml"):
+        services = yaml.safe_load(re.sub("!reset", "", (REPOSITORY / file).read_text()))["services"]
+        unbounded = [name for name, service in services.items() if "image" in service and "logging" not in service]
+        assert unbounded == []
