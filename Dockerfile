@@ -1,6 +1,9 @@
 # One image, three roles: `cellrouter router`, `cellrouter controller` and `cell-worker`.
 
-FROM python:3.13-slim AS build
+# `script/lock images` pins it by its digest; elsewhere: --build-arg PYTHON_IMAGE=…
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils tini
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -21,7 +24,7 @@ RUN SOURCE_DATE_EPOCH=315532800 pip wheel --no-build-isolation --no-deps --wheel
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/cellrouter/lib/*/site-packages/router \
       /opt/cellrouter/lib/*/site-packages/cell_worker
 
-FROM python:3.13-slim
+FROM ${PYTHON_IMAGE}
 COPY --from=build /usr/bin/tini /usr/bin/tini
 COPY --from=build /opt/cellrouter /opt/cellrouter
 # Everything that is written lies here; a cell's volume is mounted on it.
