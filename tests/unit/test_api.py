@@ -144,3 +144,9 @@ def test_the_dashboard_sets_texts_as_texts_alone() -> None:
     assert "textContent" in page
     makers = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|eval\(|new Function"
     assert re.findall(makers, page) == []
+
+
+def test_nobody_commands_a_router_or_a_controller_over_http() -> None:
+    """Whoever reaches the port, with whichever secret: there is nothing but pages to read."""
+    methods = {method for path in controller(nothing).openapi()["paths"].values() for method in path}
+    assert methods == {"get"}
