@@ -85,7 +85,7 @@ class Engine:
 )
 def test_what_has_ended_is_told_and_removed_and_what_is_unknown_is_left_alone(state: str, runs: bool) -> None:
     """Podman lists `stopped`. Of a state that nobody knows, the lease shows whether the instance is well."""
-    config = DockerConfig("http://127.0.0.1:1", "i", "n", "p", "live", {}, {}, 1, 1, 1, 1)
+    config = DockerConfig("http://127.0.0.1:1", "i", "n", "p", "live", {}, {}, 1, 1, 1, 1, str)
 
     async def story() -> None:
         provisioner, container = DockerProvisioner(config), Container(state)
