@@ -31,6 +31,7 @@ import uvicorn
 from cell_worker import clock
 from cell_worker.api import Component
 from cell_worker.app import CellApp, control_app
+from cell_worker.calls import CallChecker
 from cell_worker.chaos import Chaos
 from cell_worker.components.hold_queue import HoldQueueComponent
 from cell_worker.components.own import StoreComponent, WorkerComponent
@@ -41,6 +42,7 @@ from cell_worker.containment.loop_watch import LoopWatch
 from cell_worker.contract import protocol
 from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
+from cell_worker.contract.secret_file import why_exposed
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.loading import load_handler, start_handler, stop_handler
 from cell_worker.metrics import WorkerMetrics
@@ -78,7 +80,7 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._secret = settings.secret.get_secret_value()
+        self._keys = settings.keys()
         self._stop = asyncio.Event()
         self._chaos = Chaos(allowed=settings.chaos)
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
@@ -109,6 +111,8 @@ class Worker:
         self._log.info("stopped")
 
     async def _run(self) -> None:
+        if (file := self._settings.secret_file) is not None and (exposed := why_exposed(file)) is not None:
+            self._log.warning("the file with the cell's secret is open to others", path=str(file), why=exposed)
         asyncio.get_running_loop().set_default_executor(self._threads)
         handler = load_handler(self._settings.handler)
         async with AsyncExitStack() as stack:
@@ -203,7 +207,7 @@ class Worker:
         )
         self._log.info("started", address=record.address)
         health, why_unwell = self._redis_health, partial(self._why_unwell, runtime)
-        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence, health, why_unwell)
+        return Heartbeat(self._redis, record, self._keys.lease, settings.lease_ttl_s, runtime.fence, health, why_unwell)
 
     def _on_redis(self, fault: RedisFault | None, why: str) -> None:
         self._metrics.registry_up.set(fault is None)
@@ -222,12 +226,13 @@ class Worker:
             runtime,
             self._store,
             self._metrics,
-            self._secret,
             chaos=self._chaos,
             why_not_ready=why_not_ready,
             drain=self._stop.set,
         )
-        app: Any = CellApp(runtime, control, self._secret, self._chaos)
+        mine = runtime.identity
+        calls = CallChecker(self._keys, protocol.lease_field(mine.cell_id, mine.generation))
+        app: Any = CellApp(runtime, control, calls, self._metrics, self._chaos)
         return _Server(
             uvicorn.Config(
                 app,

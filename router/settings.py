@@ -13,8 +13,11 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from cell_worker.contract.strict_reader import Unreadable
+from router.adapters.secret_source import SecretSource
+from router.core.config_text import line_of, natural
 from router.core.errors import ConfigError
 from router.core.messages.parser import compile_path
 
@@ -248,8 +251,12 @@ class Settings(_Section):
         default=LIVE, description="name of the environment, whose queues, cells and map are its own: live, stress, …"
     )
     secret: SecretStr = Field(
-        min_length=16,
-        description="shared by routers, controllers and cells: signs leases, authenticates calls; required",
+        default=SecretStr(""),
+        description="of routers and controllers, from which each cell's own is derived; required, unless `secret_file` "
+        "is set; several with commas: the first signs, each is believed",
+    )
+    secret_file: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = Field(
+        default=None, description="holds the secret, or several, one a line; read again when it changes"
     )
     aws: AwsSection = AwsSection()
     redis: RedisSection = RedisSection()
@@ -259,6 +266,11 @@ class Settings(_Section):
     docker: DockerSection = DockerSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
+
+    @property
+    def secrets(self) -> SecretSource:
+        """Return where the secrets come from; the environment `live` takes none that can be guessed."""
+        return SecretSource(self.secret.get_secret_value(), self.secret_file, refuse_weak=self.environment == LIVE)
 
     @property
     def chaos(self) -> bool:
@@ -291,13 +303,14 @@ def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     for name, key in keys.items():
         _put(document, key, variables[name])
     where = {key: name for name, key in keys.items()}
+    at_odds = _bad_secret(document)
     try:
         settings = Settings.model_validate(document)
-        faults += [f"{_place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in _at_odds(settings)]
+        at_odds += _at_odds(settings)
     except ValidationError as error:
         faults += [_describe(details, where, path, text) for details in error.errors()]
-    faults += fault
-    return (None, sorted(faults, key=_natural)) if faults else (settings, [])
+    faults += [f"{_place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in at_odds] + fault
+    return (None, sorted(faults, key=natural)) if faults else (settings, [])
 
 
 def _read(path: Path | None) -> tuple[str, list[str]]:
@@ -343,7 +356,7 @@ def _describe(details: Any, variables: Mapping[tuple[str, ...], str], path: Path
         variable = PREFIX + "_".join(key).upper()
         problem = f"is required: set {variable}, or {key[-1]} in the file"
     elif key == ("secret",):
-        problem = "must have at least 16 characters"
+        problem += "; it is not shown here"
     elif key == ("redis", "url"):
         problem += "; it is not shown here, since it may hold a password"
     else:
@@ -355,12 +368,12 @@ def _place(key: tuple[str, ...], variables: Mapping[tuple[str, ...], str], path:
     """Say where a key is set, or could be: in a variable, a line of the file, the file, or the environment."""
     if key in variables:
         return variables[key]
-    line = _line_of(text, key)
+    line = line_of(text, key)
     return f"{path}:{line}" if line else str(path) if path else "environment"
 
 
-def _at_odds(settings: Settings) -> list[tuple[tuple[str, str], str]]:
-    """Return the keys whose values are valid by themselves but not together, each with the reason."""
+def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
+    """Return the keys whose values are valid by themselves but can't be used so, each with the reason."""
     wait_s, drain_s = settings.source.wait_s, settings.cells.drain_timeout_s
     if drain_s >= wait_s + MIN_DRAIN_S:
         return []
@@ -371,30 +384,17 @@ def _at_odds(settings: Settings) -> list[tuple[tuple[str, str], str]]:
     return [(("cells", "drain_timeout_s"), why)]
 
 
+def _bad_secret(document: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    """Return why the secrets can't be used; nothing when they can, or are no texts at all, which pydantic says."""
+    environment, secret, file = (document.get(key, "") for key in ("environment", "secret", "secret_file"))
+    if not isinstance(secret, str) or not isinstance(file, str):
+        return []
+    found = SecretSource(secret, Path(file) if file else None, refuse_weak=(environment or LIVE) == LIVE).read()
+    return [(("secret_file" if file and not secret else "secret",), found.why)] if isinstance(found, Unreadable) else []
+
+
 def _suggestion(key: tuple[str, ...]) -> str:
     model = _SECTIONS[key[0]] if len(key) > 1 else Settings
     near = difflib.get_close_matches(key[-1], model.model_fields, n=1)
     prefix = f"{key[0]}." if len(key) > 1 else ""
     return f"; did you mean {prefix}{near[0]}?" if near else f"; there are {', '.join(sorted(model.model_fields))}"
-
-
-def _natural(fault: str) -> list[tuple[bool, int, str]]:
-    """Return a sort key that puts line 9 before line 10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", fault)]
-
-
-def _line_of(text: str, key: tuple[str, ...]) -> int | None:
-    """Return the line, from 1, that sets a key or begins its section; None for none.
-
-    It understands `[section]` and `key = value`, which is all that the settings need of TOML.
-    """
-    section: tuple[str, ...] = ()
-    found = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
-            section = (header.group(1),)
-            if section == key[:1]:
-                found = number
-        elif (pair := re.match(r"\s*([\w-]+)\s*=", line)) and (*section, pair.group(1)) == key:
-            return number
-    return found

@@ -140,6 +140,7 @@ class Target:
     address: str  # host:port
     concurrency: Whole  # how many events it works on at once
     epoch: Whole  # of the slot map that this was read with
+    secret_id: Id = ""  # names the secret that calls to it are proven with; empty where that is not known
 
     def same_instance(self, other: Target | None) -> bool:
         """Return whether both are the same running worker; False for no other."""
@@ -163,6 +164,11 @@ class LeaseView:
     region: str = ""
     beat: int = 0  # how often the instance has renewed it; only grows
     note: Reason | None = None  # what people should know of it, as it says itself
+    secret_id: str = ""  # names the environment's secret that its own is derived from
+
+    def target(self, epoch: int = 0) -> Target:
+        """Return where calls to this instance go that go by the slot map of this epoch."""
+        return Target(self.cell_id, self.generation, self.address, self.concurrency, epoch, self.secret_id)
 
 
 class Rung(StrEnum):

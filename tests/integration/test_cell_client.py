@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,26 +12,45 @@ from typing import Final
 import aiohttp
 import pytest
 
+from cell_worker.contract.proofs import AnswerProofs, read_call
+from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
+from router.adapters.clock import SystemClock
 from router.core.errors import CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Target
 from tests.support.aio import run
+from tests.support.keys import cell_keys, ring
+
+CELL: Final = "cell-0000"
+
+
+def calls(session: aiohttp.ClientSession) -> CellCalls:
+    """Make what calls the cells of the environment `live`."""
+    return CellCalls(session, ring("live"), SystemClock())
+
+
+def proofs_for(head: bytes) -> AnswerProofs:
+    """Return what an instance of CELL answers a call with that has this head."""
+    found = re.search(rb"Authorization: (.*)\r\n", head)
+    assert found is not None
+    call = read_call(found.group(1))
+    assert call is not None
+    return AnswerProofs(cell_keys("live", CELL).answer, call.proof)
 
 
 async def waited(line: bytes) -> float:
     """Return the waiting time that a client with an event timeout of 60 s reads from this result line."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + line + b"\n")
+        proofs = proofs_for(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + proofs.line(line))
         await writer.drain()
         writer.close()
 
     async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        client = HttpCellClient(session, "secret", 60)
-        target = Target("cell-0000", 1, address, 1, 1)
+        client, target = HttpCellClient(calls(session), 60), Target(CELL, 1, address, 1, 1)
         (result,) = [found async for found in client.process(target, [Event("a", "k", b"1")])]
         return result.waited_s
 
@@ -62,12 +82,12 @@ async def _told(answer: bytes, ask: Callable[[aiohttp.ClientSession, str], Await
 
 
 async def _events(session: aiohttp.ClientSession, address: str) -> object:
-    client, target = HttpCellClient(session, "secret", 60), Target("cell-0000", 1, address, 1, 1)
+    client, target = HttpCellClient(calls(session), 60), Target(CELL, 1, address, 1, 1)
     return [found async for found in client.process(target, [Event("a", "k", b"1")])]
 
 
 async def _components(session: aiohttp.ClientSession, address: str) -> object:
-    return await HttpCellControl(session, "secret").components(address, 10)
+    return await HttpCellControl(calls(session)).components(Target(CELL, 1, address, 1, 1), 10)
 
 
 OK: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"

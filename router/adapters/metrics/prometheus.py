@@ -121,6 +121,8 @@ class PrometheusObserver:
         )
         self._died = counter("cellrouter_tasks_died", "Background tasks that ended, which ends the process.", ["task"])
         self._refused = counter("cellrouter_leases_refused", "Leases in the registry that are not trusted.", ["reason"])
+        text = "Calls to cells of which nothing was believed: the cell refused us, or its answer was not proven."
+        self._distrusted = counter("cellrouter_calls_distrusted", text, ["cell", "what"])
         self._bad = counter("cellrouter_bad_input", "Entries in the registry that can't be read.", ["source"])
         self._registry_up = Gauge(
             "cellrouter_registry_up", "0 while the registry can't be read or takes no writes.", registry=registry
@@ -153,6 +155,8 @@ class PrometheusObserver:
             telemetry.RegistryWell: lambda _: self._registry_up.set(1),
             telemetry.LeasesDoubted: lambda r: self._doubted.set(r.why is not None),
             telemetry.BadInput: lambda r: self._bad.add(r.source),
+            telemetry.DistrustedCall: lambda r: self._distrusted.add(r.cell_id, r.what),
+            telemetry.CellTrusted: lambda _: None,
             telemetry.AttemptFailed: lambda r: self._unforeseen.add(r.part),
             telemetry.TaskDied: lambda r: self._died.add(r.task),
             telemetry.ActionTaken: lambda r: self._actions.add(r.cell_id, r.action),

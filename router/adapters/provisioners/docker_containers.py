@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ class DockerConfig:
     cpus: float  # of a worker
     pids: int  # processes and threads of a worker
     stop_grace_s: int  # between SIGTERM and SIGKILL
+    secret_of: Callable[[str], str]  # a cell's own secret, which its next instance gets
 
     def own_labels(self) -> dict[str, str]:
         """Return the labels by which this installation's containers are found."""
@@ -68,6 +69,7 @@ def container_config(config: DockerConfig, cell_id: str, generation: int) -> dic
     host = f"{cell_id}-g{generation}"
     variables = {
         **config.variables,
+        "CELL_SECRET": config.secret_of(cell_id),
         "CELL_ID": cell_id,
         "CELL_GENERATION": str(generation),
         "CELL_DATA_DIR": DATA_DIR,

@@ -47,6 +47,7 @@ class SubprocessConfig:
     environment: Mapping[str, str]  # a worker's environment, without what names its cell
     data_dir: Path  # holds a directory for each cell: its volume
     stop_grace_s: float  # between SIGTERM and SIGKILL
+    secret_of: Callable[[str], str]  # a cell's own secret, which its next instance gets
 
 
 class _PidFile(msgspec.Struct, frozen=True):
@@ -81,7 +82,8 @@ class SubprocessProvisioner:
 
     async def launch(self, cell_id: str, generation: int) -> None:
         """Start `python -m cell_worker`; its output goes to a log file beside its process id file."""
-        environment = {**self._config.environment, **self._names(cell_id, generation)}
+        secret = {"CELL_SECRET": self._config.secret_of(cell_id)}
+        environment = {**self._config.environment, **self._names(cell_id, generation), **secret}
         worker = (sys.executable, "-m", "cell_worker")
         command = ["/bin/sh", "-c", _NOTE_AND_BECOME, str(self._pid_path(cell_id, generation)), *worker]
         log_files.remove_old(self._config.run_dir, cell_id)

@@ -112,7 +112,8 @@ class Admission:
             self.poison.unanswered(event.partition_key, generation)
             seen = (*(g for g in event.unanswered if g != generation), generation)
             return replace(event, unanswered=seen[-MAX_UNANSWERED:])
-        self.poison.answered(event.partition_key, generation, killed=bool(event.killed))
+        killed = bool(event.killed) or event.partition_key in self.policy.quarantined
+        self.poison.answered(event.partition_key, generation, killed=killed)
         if result.outcome is Outcome.OK:
             self.poison.succeeded(event.partition_key)
             return event
@@ -146,7 +147,7 @@ class Admission:
 
     def _condemned(self, event: Event, generation: int, now_ms: int) -> ToQuarantine | None:
         """Tell whether the event's key has to be in quarantine for the instances before `generation`."""
-        known = {*event.killed, *self.policy.killed_by(event.partition_key, now_ms)}
+        known = {*event.killed, *self._killed_by(event.partition_key, now_ms)}
         deaths, _ = self.poison.deaths(event.partition_key, event.unanswered, generation, known)
         if len(deaths) < (1 if event.killed else DEATHS):
             return None
@@ -156,6 +157,14 @@ class Admission:
             return ToQuarantine(0.0, why, killed)
         own = into_quarantine(event, generation).killed
         return ToQuarantine(0.0, why, killed, _digest(event), own, guilty=len(own) >= self._max_kills)
+
+    def _killed_by(self, key: str, now_ms: int) -> tuple[int, ...]:
+        """Return what the key's last quarantine says that it killed; nothing when it was answered since.
+
+        Who only happened to be there at two deaths is answered between them, and must not wait ever longer.
+        """
+        killed = self.policy.killed_by(key, now_ms)
+        return () if killed and self.poison.cleared(key, killed) else killed
 
     def _limited(self, key: str, limit: TenantLimit, waiting: int, now: float) -> ToLane | OverLimit:
         if limit.concurrency > 0 and waiting >= max(self._waiting_share(), limit.concurrency):

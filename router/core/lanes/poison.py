@@ -46,7 +46,7 @@ class Poison:
     def answered(self, key: str, generation: int, *, killed: bool = False) -> None:
         """Note that the instance of that generation survived an event of the key, which clears the key.
 
-        `killed` says that the event had killed instances before.
+        `killed` says that the event, or its key, is said to have killed instances before.
         """
         cleared = self._cleared.get(key)
         if cleared is not None:

@@ -33,6 +33,7 @@ from router.demo.ledger import Ledger
 from router.demo.view import DemoState, LiveView
 from router.services.dead_letters import DeadLetters
 from tests.support.dead_letter_world import Queue
+from tests.support.keys import SECRET
 from tests.support.memory_registry import MemoryRegistry
 from tests.support.paths import REPOSITORY
 
@@ -193,7 +194,7 @@ def _hostile_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(router.bootstrap.workers, "inject_fault", inject_fault)
     monkeypatch.setenv("COLUMNS", "2000")
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("CELLROUTER_SECRET", "0123456789abcdef")
+    monkeypatch.setenv("CELLROUTER_SECRET", SECRET)
     streams = sys.stdout, sys.stderr
     yield
     sys.stdout, sys.stderr = streams

@@ -88,7 +88,7 @@ class Engine:
 )
 def test_what_has_ended_is_told_and_removed_and_what_is_unknown_is_left_alone(state: str, runs: bool) -> None:
     """Podman lists `stopped`. Of a state that nobody knows, the lease shows whether the instance is well."""
-    config = DockerConfig("http://127.0.0.1:1", "i", "n", "p", "live", {}, {}, 1, 1, 1, 1)
+    config = DockerConfig("http://127.0.0.1:1", "i", "n", "p", "live", {}, {}, 1, 1, 1, 1, str)
 
     async def story() -> None:
         provisioner, container = DockerProvisioner(config), Container(state)
@@ -105,7 +105,7 @@ def test_what_has_ended_is_told_and_removed_and_what_is_unknown_is_left_alone(st
 
 def test_an_instances_log_is_bounded() -> None:
     """Whatever a handler prints: the engine alone would keep all of it."""
-    config = DockerConfig("", "image", "network", "prefix", "live", {}, {}, 256, 1, 100, 10)
+    config = DockerConfig("", "image", "network", "prefix", "live", {}, {}, 256, 1, 100, 10, str)
     assert container_config(config, "cell-0000", 1)["HostConfig"]["LogConfig"] == {
         "Type": "json-file",
         "Config": {"max-size": "10m", "max-file": "3"},

@@ -25,7 +25,7 @@ CELL = "cell-0000"
 
 def provisioner(directory: Path, told: list[BadInput]) -> SubprocessProvisioner:
     """Make the provisioner of a controller on this directory."""
-    return SubprocessProvisioner(SubprocessConfig(directory, {}, directory, 1), FakeClock(), told.append)
+    return SubprocessProvisioner(SubprocessConfig(directory, {}, directory, 1, str), FakeClock(), told.append)
 
 
 def note(directory: Path, cell_id: str, pid: int) -> None:

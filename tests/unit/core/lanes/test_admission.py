@@ -91,6 +91,20 @@ def test_an_event_is_not_condemned_for_what_another_event_of_its_key_killed() ->
     assert (found.killed, found.by_event, found.guilty) == ((1, 2, 3, 4, 5, 6, 7), (6, 7), False)
 
 
+def test_a_key_that_was_answered_since_its_quarantine_begins_anew() -> None:
+    """Of a neighbour's ten kills, each in flight at some: the innocent key never waits longer than at first."""
+    quarantined = {"k": Quarantine("why", 0, 20_000, killed=(1, 2))}
+    found = []
+    for answered in (False, True):
+        at = admission(Policy(quarantined=quarantined))
+        if answered:
+            at.note(event(), 3, Result(0, Outcome.OK))
+        for generation in (4, 5):
+            at.note(event(), generation, Result(0, Outcome.RETRY, contact=Contact.SILENT))
+        found.append(at.quarantine(event(), 6, 30_000))
+    assert [one.killed for one in found if one is not None] == [(1, 2, 4, 5), (4, 5)]
+
+
 def test_an_event_that_may_have_killed_goes_alone_and_an_answer_clears_it() -> None:
     """Also when no router remembers anything of its key."""
     at = admission()
