@@ -196,6 +196,17 @@ def test_no_lease_of_another_cell_is_believed(world: World) -> None:
     assert world.victim.process.poll() is None
 
 
+@pytest.mark.parametrize("whose", ["the environment's", "another cell's"])
+def test_no_worker_starts_with_more_than_its_own_secret(whose: str, tmp_path: Path) -> None:
+    """So nobody gives a cell by mistake what would open all others to its thief."""
+    secret = SECRET if whose == "the environment's" else cell_secret(SECRET, "live", VICTIM)
+    settings = {"id": STOLEN, "environment": "live", "secret": secret}
+    with WorkerProcess("redis://127.0.0.1:1/0", tmp_path, **settings) as worker:
+        assert worker.process.wait(60) == 2, worker.said()
+    assert "CELL_SECRET" in worker.said()
+    assert secret not in worker.said()
+
+
 def test_no_answer_in_the_place_of_another_cell_is_believed(world: World) -> None:
     """Not one that the stolen keys prove, not an older one of the cell itself, and no redirect is followed."""
     line, older = b'{"index":0,"outcome":"ok"}', list[bytes]()
