@@ -44,7 +44,7 @@ class LaneRunner:
     ) -> None:
         self.cell_id = cell_id
         self.answered = 0  # events with outcome ok since the start
-        self.tenants: set[str] = set()  # the keys of those events, MAX_TENANTS at most
+        self.tenants: set[int] = set()  # the hashes of those events' keys, MAX_TENANTS at most
         self.latency = RecentLatency()
         self._sampler = CellSampler()
         self._lane: Lane[Delivery] = Lane(LaneLimits())
@@ -243,7 +243,7 @@ class LaneRunner:
         if result.outcome is Outcome.OK:
             self.answered += 1
             if len(self.tenants) < MAX_TENANTS:
-                self.tenants.add(key)
+                self.tenants.add(hash(key))
             self.latency.add(latency)
         self._wake.set()
         self._on_result(self, delivery, result)
