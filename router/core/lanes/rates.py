@@ -19,7 +19,7 @@ from typing import Final
 
 from router.core.policy import MAX_BURST, MAX_RATE, MIN_RATE, TenantLimit
 
-MAX_KEYS: Final = 100_000  # 20 MiB, however long the keys are
+MAX_KEYS: Final = 100_000  # 25 MiB, however long the keys are
 LONGEST_S: Final = 900.0  # the longest wait, unless the rate is lower than one event in that time
 
 
