@@ -95,6 +95,7 @@ class Event:
     attempt: int = 1  # the next one, from 1
     unanswered: tuple[int, ...] = ()  # generations of its cell that sent no result for it, oldest first
     killed: tuple[int, ...] = ()  # those of them that had died before its last quarantine, lowest first
+    retries: tuple[int, ...] = ()  # how many lone ones, and when the first was, in seconds since 1970; none: empty
     pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message contained the body
     canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
 

@@ -20,6 +20,8 @@ MAX_RECORD_IDS: Final = 100
 def finding(event: Event, cell: Cell, source: LogObject, match: Match, records: Sequence[Record]) -> dict[str, Any]:
     """Build one finding. Its id is the same whenever and wherever the event is processed."""
     record, rule = records[match.index], match.rule
+    claimed = record.get("recipientAccountId") or _identity(record).get("accountId")
+    account = source.account or claimed  # a key says which account may write there, a record says anything
     return {
         "type": "finding",
         "id": _stable_id(event.event_id, rule.rule_id, record.get("eventID"), match.index),
@@ -30,7 +32,8 @@ def finding(event: Event, cell: Cell, source: LogObject, match: Match, records: 
         "rule": rule.title,
         "level": rule.level,
         "tags": list(rule.tags),
-        "account": record.get("recipientAccountId") or _identity(record).get("accountId"),
+        "account": account,
+        **({"claimed_account": claimed} if claimed != account else {}),
         "region": record.get("awsRegion"),
         "event_name": record.get("eventName"),
         "event_time": record.get("eventTime"),

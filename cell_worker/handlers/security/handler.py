@@ -12,11 +12,12 @@ from aiobotocore.session import AioSession, get_session
 
 from cell_worker.api import Cell, Component, Event, RejectEvent
 from cell_worker.handlers.security import canary
+from cell_worker.handlers.security.acting import Acting
 from cell_worker.handlers.security.components import RulesComponent, S3Component
 from cell_worker.handlers.security.findings import finding, receipt
 from cell_worker.handlers.security.logs import LogObject, fetch, log_object, parse
 from cell_worker.handlers.security.matching import Record
-from cell_worker.handlers.security.remedies import REMEDIES, Remediator, skipped
+from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SecuritySettings, load_settings
 from cell_worker.handlers.security.sigma import Match, RuleSet, load_rules
 
@@ -31,7 +32,7 @@ class SecurityMonitor:
         self._settings: SecuritySettings
         self._s3: S3Component
         self._rules: RulesComponent
-        self._remediator: Remediator
+        self._acting: Acting
 
     async def start(self, cell: Cell) -> Sequence[Component]:
         """Load settings and rules, and open the S3 client. Makes no call; raises SecuritySettingsError or RuleError."""
@@ -40,19 +41,22 @@ class SecurityMonitor:
         self._rules = RulesComponent(self._load_rules)
         for path, reason in self._rules.rules.skipped:
             cell.log.warning("rule not supported", path=path, reason=reason)
-        self._remediator = Remediator(session, self._settings.remedy_role, f"cellrouter-{cell.cell_id}")
+        self._acting = Acting(self._settings, session, cell.cell_id)
         self._s3 = S3Component(session)
         await self._s3.restart()
         return [self._s3, self._rules]
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any]:
         """Process the log object that the event names. Raises RejectEvent or RetryEvent."""
-        source = log_object(event.json())
+        source = log_object(event.json(), self._settings.bucket_names)
         records, matches = await self._analyse(source)
         findings = [finding(event, cell, source, match, records) for match in matches]
-        for match, each in zip(matches, findings, strict=True):
-            if match.rule.remedy is not None:
-                each["remedy"] = await self._remedy(match.rule.remedy, records[match.index], cell)
+        wanted = [
+            (match.rule.remedy, records[match.index], each)
+            for match, each in zip(matches, findings, strict=True)
+            if match.rule.remedy is not None
+        ]
+        await self._acting.act(wanted, source, event, cell)
         for each in findings:
             cell.emit(each)
         cell.emit(receipt(event, cell, source, len(records), findings, uuid4().hex))
@@ -78,9 +82,6 @@ class SecurityMonitor:
             stored = await fetch(client, source, self._settings.max_object_bytes)
         # A large log takes seconds of CPU. It is read in a thread, so that heartbeats and health checks go on.
         return await asyncio.to_thread(_evaluate, stored, source, self._settings.max_log_bytes, self._rules.rules)
-
-    async def _remedy(self, name: str, record: Record, cell: Cell) -> dict[str, str]:
-        return await self._remediator.run(name, record) if cell.side_effects else skipped(name)
 
     def _load_rules(self) -> RuleSet:
         return load_rules(self._settings.rules, remedies=REMEDIES.keys())

@@ -6,17 +6,19 @@ RetryEvent. Sizes are limited before and while reading, both compressed and deco
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
 import msgspec
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ClientError
 
 from cell_worker.api import RejectEvent
-from cell_worker.handlers.security.aws import error_code, retry_when_transient
+from cell_worker.handlers.security.aws import FAULTY_REQUESTS, error_code, retry_when_transient
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 CHUNK_BYTES: Final = 256 * 1024
@@ -25,6 +27,9 @@ MAX_MEMBERS: Final = 1024
 """A gzip file may have many members in a row. CloudTrail writes one; millions of tiny ones would only cost time."""
 DIGEST_FOLDER: Final = "/CloudTrail-Digest/"
 """The part of a key that marks CloudTrail's integrity files."""
+MAX_NAME_BYTES: Final = 1024
+"""S3 has no longer key or version id. With one, a server may close the connection, which would look like a fault."""
+_ACCOUNT: Final = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?([0-9]{12})/CloudTrail[A-Za-z-]*/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,12 @@ class LogObject:
         """Whether it is one of CloudTrail's integrity files, which lie beside the logs and have no records."""
         return DIGEST_FOLDER in self.key
 
+    @property
+    def account(self) -> str | None:
+        """The account whose log CloudTrail puts under such a key. None when the key names none, or more than one."""
+        found = set(_ACCOUNT.findall(self.key))
+        return found.pop() if len(found) == 1 and self.key.count("AWSLogs/") == 1 else None
+
 
 class _Log(msgspec.Struct):
     Records: list[dict[str, Any]]
@@ -51,8 +62,22 @@ class _Log(msgspec.Struct):
 _DECODER: Final = msgspec.json.Decoder(_Log)
 
 
-def log_object(notification: Any) -> LogObject:
-    """Find the object that an S3 notification names, direct or through EventBridge. Raises RejectEvent for others."""
+def log_object(notification: Any, buckets: AbstractSet[str] = frozenset()) -> LogObject:
+    """Find the object that an S3 notification names, direct or through EventBridge. Raises RejectEvent for others.
+
+    Where there are `buckets`, an object of another one is rejected.
+    """
+    source = _named_object(notification)
+    if buckets and source.bucket not in buckets:
+        raise RejectEvent(f"{source!s:.300} lies in a bucket that CELL_SECURITY_BUCKETS doesn't name: it is not read")
+    if max(len(source.key.encode()), len((source.version_id or "").encode())) > MAX_NAME_BYTES:
+        raise RejectEvent(f"{source!s:.300} has a key or a version id longer than S3's {MAX_NAME_BYTES} bytes")
+    if not {".", ".."}.isdisjoint(source.key.split("/")):
+        raise RejectEvent(f"{source!s:.300} has a dot for a part of its key, which may lead elsewhere on the way to S3")
+    return source
+
+
+def _named_object(notification: Any) -> LogObject:
     match notification:
         case {"source": "aws.s3", "detail-type": str(kind), "detail": detail}:
             return _bridged_object(kind, detail)
@@ -97,7 +122,7 @@ async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
     except ClientError as error:
         message = error.response.get("Error", {}).get("Message", "")
         raise RejectEvent(f"{source} can't be read: {error_code(error)}: {message}") from error
-    except ParamValidationError as error:
+    except FAULTY_REQUESTS as error:
         raise RejectEvent(f"{source} is not a name that S3 accepts: {error}") from error
 
 

@@ -60,7 +60,8 @@ class Admission:
     def __init__(self, waiting_share: Callable[[], int], max_kills: int = MAX_KILLS) -> None:
         self.policy = Policy()
         self.poison = Poison()
-        self._rates = RateLimiter()
+        self._rates = RateLimiter()  # of keys with limits of their own, which are too few to be forgotten
+        self._default_rates = RateLimiter()
         self._max_kills = max_kills
         self._waiting_share = waiting_share  # how many events of one limited key may wait in a lane
 
@@ -169,7 +170,8 @@ class Admission:
     def _limited(self, key: str, limit: TenantLimit, waiting: int, now: float) -> ToLane | OverLimit:
         if limit.concurrency > 0 and waiting >= max(self._waiting_share(), limit.concurrency):
             return OverLimit(BUSY_DELAY_S, HoldCause.CONCURRENCY)
-        if limit.rate_per_s > 0 and (delay_s := self._rates.admit(key, limit, now)):
+        rates = self._rates if key in self.policy.limits else self._default_rates
+        if limit.rate_per_s > 0 and (delay_s := rates.admit(key, limit, now)):
             return OverLimit(delay_s, HoldCause.RATE)
         return ToLane(cap=max(0, limit.concurrency))
 

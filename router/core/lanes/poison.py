@@ -75,9 +75,9 @@ class Poison:
         failures = self._failures.get(key)
         if failures is None:
             _bounded(self._failures)
-            failures = self._failures[key] = _Failures(event_id, successes)
+            failures = self._failures[key] = _Failures(hash(event_id), successes)
         failures.count += 1
-        failures.several = failures.several or event_id != failures.first_event
+        failures.several = failures.several or hash(event_id) != failures.first_event
         return failures.count if failures.several and successes > failures.successes_before else 0
 
     def forget(self, key: str) -> None:
@@ -103,7 +103,7 @@ class Poison:
 class _Failures:
     """The failures of one key in a row."""
 
-    first_event: str
+    first_event: int  # the hash of its id
     successes_before: int  # of the key's cell, at the first failure
     count: int = 0
     several: bool = False  # more than one event has failed

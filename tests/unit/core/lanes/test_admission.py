@@ -281,3 +281,14 @@ def test_a_key_that_fails_too_often_in_a_row_is_poisonous_and_the_reason_says_so
     others = [Event(f"e{number}", "k", b"{}") for number in range(3)]
     whys = [at.why_poisonous(each, failed, successes, 3) for successes, each in enumerate(others)]
     assert whys == [None, None, "failed 3 times in a row, while other keys of its cell did not: boom"]
+
+
+def test_a_flood_of_keys_forgets_no_limit_that_a_person_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys under the default limit are forgotten when there are too many; those with a limit of their own are not."""
+    monkeypatch.setattr("router.core.lanes.rates.MAX_KEYS", 50)
+    slow = TenantLimit(rate_per_s=0.001)
+    at = admission(Policy(default=slow, limits={"k": slow}))
+    assert check(at, event()) == ToLane()
+    for number in range(500):
+        assert check(at, event(f"once-{number}"), now=number / 100) == ToLane()
+    assert isinstance(check(at, event(), now=10.0), OverLimit)
