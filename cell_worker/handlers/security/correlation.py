@@ -11,8 +11,9 @@ counted.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -54,8 +55,10 @@ class Window:
     hits: tuple[Hit, ...]  # in the order of their times
 
 
-HitCounter = Callable[[Sequence[Hit]], int]
-"""Counts hits as the rule's type says: records, distinct values of a field, or distinct rules."""
+Counted = Callable[[Hit], Hashable | None]
+"""What of a hit is counted, as the rule's type says: its record, a field's values or its rule. None counts for nothing.
+
+A window's count is the number of its different ones. Each hit is asked once, so it is for the window to remember."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Correlation:
     rule_ids: frozenset[str]
     timespan: timedelta
     group_of: Callable[[Hit], Group]
-    count: HitCounter
+    counted: Counted
     enough: int  # a window with this count is a finding
     replaces: bool  # its findings replace those of the rules it counts; Sigma's `generate: true` keeps both
 
@@ -77,20 +80,41 @@ class Correlation:
         return [window for group, hits in sorted(groups.items()) for window in self._windows_of(group, hits)]
 
     def _windows_of(self, group: Group, hits: list[Hit]) -> list[Window]:
+        """Move both ends of the window over the hits once. Each hit enters the tally once and leaves it once."""
         hits.sort(key=lambda hit: (hit.time, hit.index, hit.rule_id))
-        found, start, end = [], 0, 0
+        counted = [self.counted(hit) for hit in hits]
+        found, start, end, tally = [], 0, 0, _Tally()
         while start < len(hits):
-            end = max(end, start)
             while end < len(hits) and hits[end].time - hits[start].time <= self.timespan:
+                tally.add(counted[end])
                 end += 1
-            # No count exceeds the window's length. Comparing that first saves the count, which costs that length.
-            count = self.count(hits[start:end]) if end - start >= self.enough else 0
-            if count >= self.enough:
-                found.append(Window(group, count, tuple(hits[start:end])))
-                start = end
+            if len(tally) >= self.enough:
+                found.append(Window(group, len(tally), tuple(hits[start:end])))
+                start, tally = end, _Tally()
             else:
+                tally.remove(counted[start])
                 start += 1
         return found
+
+
+class _Tally:
+    """How many different things are in a window, as they enter and leave it."""
+
+    def __init__(self) -> None:
+        self._times: Counter[Hashable] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, thing: Hashable | None) -> None:
+        if thing is not None:
+            self._times[thing] += 1
+
+    def remove(self, thing: Hashable | None) -> None:
+        if thing is not None:
+            self._times[thing] -= 1
+            if not self._times[thing]:
+                del self._times[thing]
 
 
 def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
@@ -103,7 +127,7 @@ def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
         rule_ids=ids,
         timespan=timedelta(seconds=min(rule.timespan.seconds, MAX_TIMESPAN_S)),
         group_of=_grouping(rule),
-        count=_counter(rule),
+        counted=_counted(rule),
         enough=_enough(rule.condition),
         replaces=not rule.generate,
     )
@@ -138,28 +162,28 @@ def _enough(condition: Any) -> int:
             )
 
 
-def _counter(rule: SigmaCorrelationRule) -> HitCounter:
+def _counted(rule: SigmaCorrelationRule) -> Counted:
     match rule.type:
         case SigmaCorrelationType.EVENT_COUNT:
-            return lambda hits: len({hit.index for hit in hits})
+            return lambda hit: hit.index
         case SigmaCorrelationType.TEMPORAL:
-            return lambda hits: len({hit.rule_id for hit in hits})
+            return lambda hit: hit.rule_id
         case SigmaCorrelationType.VALUE_COUNT:
             assert isinstance(rule.condition, SigmaCorrelationCondition)
-            return _distinct_values(rule.condition.fieldref)
+            return _values(rule.condition.fieldref)
         case other:
             raise UnsupportedRule(f"correlation type {other.name.lower()} is not supported")
 
 
-def _distinct_values(fields: str | list[str] | None) -> HitCounter:
+def _values(fields: str | list[str] | None) -> Counted:
     names = [fields] if isinstance(fields, str) else list(fields or [])
     finders = [find(name) for name in names]
 
-    def count(hits: Sequence[Hit]) -> int:
-        values = {tuple(_key(finder(hit.record)) for finder in finders) for hit in hits}
-        return sum(1 for value in values if any(part != _NOTHING for part in value))
+    def counted(hit: Hit) -> Group | None:
+        values = tuple(_key(finder(hit.record)) for finder in finders)
+        return values if any(part != _NOTHING for part in values) else None
 
-    return count
+    return counted
 
 
 def _grouping(rule: SigmaCorrelationRule) -> Callable[[Hit], Group]:
@@ -181,6 +205,11 @@ _NOTHING: Final = "[]"
 """The key of a field that is missing or null. Such records form a group of their own."""
 
 
+MAX_KEY_CHARS: Final = 256
+"""Longer keys are kept as digests: a log may hold the same long text in every record, and each is a key."""
+
+
 def _key(values: Any) -> str:
     """Write the values of a field as one text, so that groups of any JSON values can be compared and sorted."""
-    return msgspec.json.encode([value for value in values if value is not None], order="sorted").decode()
+    text = msgspec.json.encode([value for value in values if value is not None], order="sorted")
+    return text.decode() if len(text) <= MAX_KEY_CHARS else f"sha256 {hashlib.sha256(text).hexdigest()}"
