@@ -34,8 +34,8 @@ class SecuritySettings(BaseSettings):
     the cell's own credentials, and only in its own account."""
     max_object_bytes: ByteCount = 32 * MIB
     """The largest log object that is read, in bytes as stored (gzip)."""
-    max_log_bytes: ByteCount = 256 * MIB
-    """The largest log that is read, in bytes after decompression."""
+    max_log_bytes: ByteCount = 32 * MIB
+    """The largest log that is read, in bytes after decompression. Evaluating it may take four times as much memory."""
 
 
 def load_settings() -> SecuritySettings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sigma.types import SigmaFieldReference
 
-from cell_worker.handlers.security.correlation import MAX_KEY_CHARS, Correlation, Hit, _key
+from cell_worker.handlers.security.correlation import Correlation, Hit
 from cell_worker.handlers.security.matching import _relation, _same_as, find
-from tests.unit.security.test_correlations import at, counts, evaluate
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HITS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["a", "b", "c", None])), max_size=40)
@@ -25,7 +23,7 @@ def plain_windows(hits: Sequence[Hit], span: timedelta, enough: int) -> list[tup
     left, found = sorted(hits, key=lambda hit: (hit.time, hit.index)), []
     while left:
         window = [hit for hit in left if hit.time - left[0].time <= span]
-        count = len({hit.record["v"] for hit in window} - {None})
+        count = len({hit.counted for hit in window} - {None})
         if count >= enough:
             found.append((count, [hit.index for hit in window]))
         left = left[len(window) if count >= enough else 1 :]
@@ -35,45 +33,14 @@ def plain_windows(hits: Sequence[Hit], span: timedelta, enough: int) -> list[tup
 @given(hits=HITS, seconds=st.integers(0, 12), enough=st.integers(1, 4))
 def test_windows_are_those_of_a_plain_search(hits: list[tuple[int, str | None]], seconds: int, enough: int) -> None:
     """Counting what enters and leaves the window finds the same windows as counting each window anew."""
-    made = [Hit(START + timedelta(seconds=at), index, "r", {"v": v}) for index, (at, v) in enumerate(hits)]
+    made = [Hit(START + timedelta(seconds=at), index, "r", v) for index, (at, v) in enumerate(hits)]
     correlation = Correlation(
-        frozenset("r"), timedelta(seconds=seconds), lambda hit: (), lambda hit: hit.record["v"], enough, replaces=True
+        frozenset("r"), timedelta(seconds=seconds), lambda *_: (), lambda *_: None, enough, replaces=True
     )
-    found = correlation._windows_of((), list(made))
+    found = list(correlation.windows_of((), list(made)))
     assert [(each.count, [hit.index for hit in each.hits]) for each in found] == plain_windows(
         made, timedelta(seconds=seconds), enough
     )
-
-
-@pytest.mark.parametrize("kind", ["value_count", "event_count", "temporal"])
-def test_each_record_is_counted_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice as many records of one secret are twice the keys. They were four times: 4000 records took 10 s of CPU."""
-    asked = 0
-
-    def counting(values: Any) -> str:
-        nonlocal asked
-        asked += 1
-        return _key(values)
-
-    monkeypatch.setattr("cell_worker.handlers.security.correlation._key", counting)
-    change: dict[str, Any] = {"type": kind, "condition": {"gte": 3} | ({"field": "v"} if kind == "value_count" else {})}
-    change |= {"rules": ["base", "other"]} if kind == "temporal" else {}
-    used = []
-    for number in (200, 400):
-        asked = 0
-        evaluate(tmp_path, [at(0, v="same") for _ in range(number)], timespan="1h", **change)
-        used.append(asked)
-    assert used == ([400, 800] if kind == "value_count" else [200, 400])
-
-
-def test_long_values_are_counted_by_their_digests(tmp_path: Path) -> None:
-    """A text of any length is a key of bounded length, and two of them are still different."""
-    long = "x" * 100_000
-    assert len(_key([long])) <= MAX_KEY_CHARS
-    condition = {"field": "v", "gte": 3}
-    records = [at(second, user=long, v=long + str(second)) for second in range(3)]
-    ((_, count, size),) = counts(evaluate(tmp_path, records, type="value_count", condition=condition))
-    assert (count, size) == (3, 3)
 
 
 WORDS = st.lists(st.text("ab", max_size=4), max_size=8)
