@@ -99,13 +99,14 @@ class SecurityMonitor:
         if source.is_digest:
             return Analysis(0, [], {})
         read: Callable[[], Awaitable[bytes]] = partial(self._fetch, source, settings.max_object_bytes)
+        large = True
         with suppress(TooLarge):
             stored = await self._fetch(source, min(READ_AT_ONCE_BYTES, settings.max_object_bytes))
-            read = partial(_ready, stored)
+            read, large = partial(_ready, stored), False
             if len(stored) <= SMALL_BYTES:
                 async with self._small.hold(partition_key):
                     return await asyncio.to_thread(analyse, stored, source, SMALL_BYTES, rules)
-        return await self._evaluators.evaluate(partition_key, source, read, settings.max_log_bytes, rules)
+        return await self._evaluators.evaluate(partition_key, source, read, settings.max_log_bytes, rules, large=large)
 
     async def _fetch(self, source: LogObject, max_bytes: int) -> bytes:
         async with self._s3.reading(source.bucket) as client:

@@ -17,7 +17,6 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO, Final, NoReturn
 
 import msgspec
@@ -27,21 +26,23 @@ from cell_worker.handlers.security.evaluation.analysis import analyse
 from cell_worker.handlers.security.evaluation.wire import (
     LENGTH_BYTES,
     MAX_ANSWER_BYTES,
+    ORDINARY_CPU_S,
     Answer,
     Cap,
     Ended,
     Rejected,
+    Reply,
     Request,
     Setup,
-    framed,
+    length_of,
 )
 from cell_worker.handlers.security.logs import LogObject
 from cell_worker.handlers.security.sigma import RuleSet, compile_rules
 
 NICE: Final = 5
 """How far an evaluation stands back behind the worker's own loop, by which its neighbours' events go on."""
-NICE_AFTER_S: Final = 0.2
-"""So much CPU is more than an ordinary log takes. From then on, an evaluation stands back behind everybody."""
+NICE_IF_SLOW: Final = 19
+"""Slow evaluations have what CPU all others leave."""
 NO_MEMORY_EXIT: Final = 71
 CRASHED_EXIT: Final = 70
 PR_SET_PDEATHSIG: Final = 1
@@ -58,7 +59,8 @@ def main() -> None:
     setup = msgspec.msgpack.decode(message, type=Setup)
     rules = compile_rules(setup.texts, remedies=frozenset(setup.remedies))
     while (message := _read(requests)) is not None:
-        _write(answers, framed(_answer(message, rules)))
+        reply = _answer(message, rules)
+        _write(answers, length_of(reply) + reply)
 
 
 def _answer(message: bytes, rules: RuleSet) -> bytes:
@@ -73,16 +75,18 @@ def _answer(message: bytes, rules: RuleSet) -> bytes:
         answer = pipe.read(MAX_ANSWER_BYTES + 1)
     if len(answer) > MAX_ANSWER_BYTES:
         os.kill(child, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _, status, used = os.wait4(child, 0)
     if len(answer) > MAX_ANSWER_BYTES:
-        return msgspec.msgpack.encode(Ended(Cap.ANSWER, "killed"))
-    return answer if code == 0 else msgspec.msgpack.encode(_ended(code))
+        answer = msgspec.msgpack.encode(Ended(Cap.ANSWER, "killed"))
+    elif code := os.waitstatus_to_exitcode(status):
+        answer = msgspec.msgpack.encode(_ended(code))
+    return msgspec.msgpack.encode(Reply(msgspec.Raw(answer), used.ru_utime + used.ru_stime))
 
 
 def _ended(code: int) -> Ended:
     """Tell from a child's exit code which cap it has exceeded."""
     how = f"by signal {-code}" if code < 0 else f"with code {code}"
-    caps = {-signal.SIGXCPU: Cap.CPU, NO_MEMORY_EXIT: Cap.MEMORY}
+    caps = {-signal.SIGPROF: Cap.ORDINARY, -signal.SIGXCPU: Cap.CPU, NO_MEMORY_EXIT: Cap.MEMORY}
     return Ended(caps.get(code, Cap.OTHER), how)
 
 
@@ -116,12 +120,10 @@ def _limit(request: Request) -> None:
     with suppress(OSError):  # it is no Linux
         own = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (own + request.memory_bytes, own + request.memory_bytes))
-    signal.signal(signal.SIGVTALRM, _stand_back)
-    signal.setitimer(signal.ITIMER_VIRTUAL, NICE_AFTER_S)
-
-
-def _stand_back(_number: int, _frame: FrameType | None) -> None:
-    os.nice(19)
+    if request.slow:
+        os.nice(NICE_IF_SLOW)
+    else:
+        signal.setitimer(signal.ITIMER_PROF, ORDINARY_CPU_S)  # whose signal ends the process
 
 
 def _end_with_parent(parent: int = 0) -> None:

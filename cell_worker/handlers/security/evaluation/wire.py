@@ -10,12 +10,15 @@ import msgspec
 from cell_worker.handlers.security.evaluation.analysis import Analysis
 
 LENGTH_BYTES: Final = 4
+ORDINARY_CPU_S: Final = 0.25
+"""No ordinary log takes so much CPU: one of 1 MB takes 0.05 s."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
 
 class Cap(StrEnum):
     """What an evaluation has exceeded when it was ended."""
 
+    ORDINARY = "ordinary"  # it takes more CPU than an ordinary log, and has its turn among the slow ones
     CPU = "cpu"
     MEMORY = "memory"
     ANSWER = "answer"
@@ -38,6 +41,7 @@ class Request(msgspec.Struct, frozen=True):
     max_bytes: int
     cpu_s: int
     memory_bytes: int
+    slow: bool  # it may take all of `cpu_s`, and stands back behind everybody; else no more than ORDINARY_CPU_S
 
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):
@@ -56,6 +60,13 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 Answer = Analysis | Rejected | Ended
 
 
-def framed(message: bytes) -> bytes:
-    """A message as it goes through the pipe."""
-    return len(message).to_bytes(LENGTH_BYTES) + message
+class Reply(msgspec.Struct, frozen=True):
+    """What became of a request, and the CPU that it took."""
+
+    answer: msgspec.Raw  # of an Answer, as the child has written it
+    cpu_s: float
+
+
+def length_of(message: bytes) -> bytes:
+    """What goes through the pipe before a message."""
+    return len(message).to_bytes(LENGTH_BYTES)
