@@ -1,8 +1,8 @@
 """An evaluator: a process that evaluates log objects for a worker, each in a forked child with limits of its own.
 
-`python -m cell_worker.handlers.security.evaluation.child`, started by a worker, reads requests from standard input and
-writes answers to standard output. It does no hostile work itself, so that it need not be replaced, however many of its
-children are ended: its rules are compiled once, and a fork takes 3 ms. All of them are killed when their parent ends.
+A worker starts it. It reads requests from standard input and writes answers to standard output. It does no hostile work
+itself, so that it need not be replaced, however many of its children are ended: its rules are compiled once, and a fork
+takes 3 ms. All of them are killed when their parent ends.
 
 It has one thread, so a fork is safe. It knows no secret: the worker gives it none of its environment.
 """
@@ -13,7 +13,6 @@ import ctypes
 import os
 import resource
 import signal
-import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -39,19 +38,19 @@ from cell_worker.handlers.security.evaluation.wire import (
 from cell_worker.handlers.security.logs import LogObject
 from cell_worker.handlers.security.sigma import RuleSet, compile_rules
 
-NICE: Final = 5
-"""How far an evaluation stands back behind the worker's own loop, by which its neighbours' events go on."""
-NICE_IF_SLOW: Final = 19
-"""Slow evaluations have what CPU all others leave."""
 NO_MEMORY_EXIT: Final = 71
 CRASHED_EXIT: Final = 70
 PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
-    """Answer requests until the worker closes the pipe."""
+    """Answer requests until the worker closes a pipe."""
+    with suppress(BrokenPipeError, KeyboardInterrupt):
+        _serve()
+
+
+def _serve() -> None:
     _end_with_parent()
-    os.nice(NICE)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(2, 1)  # whatever is printed is no answer
     if (message := _read(requests)) is None:
@@ -120,9 +119,8 @@ def _limit(request: Request) -> None:
     with suppress(OSError):  # it is no Linux
         own = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (own + request.memory_bytes, own + request.memory_bytes))
-    if request.slow:
-        os.nice(NICE_IF_SLOW)
-    else:
+    os.nice(request.nice)
+    if not request.slow:
         signal.setitimer(signal.ITIMER_PROF, ORDINARY_CPU_S)  # whose signal ends the process
 
 
@@ -147,10 +145,3 @@ def _write(descriptor: int, message: bytes) -> None:
     view = memoryview(message)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (BrokenPipeError, KeyboardInterrupt):
-        sys.exit(CRASHED_EXIT)

@@ -42,7 +42,7 @@ PLACES: Final = 3
 SLOW_PLACES: Final = 1
 ALLOWED_S: Final = 0.5
 """So much CPU a key's ordinary logs may take at once. A key that has taken more has its turn among the slow ones."""
-ALLOWED_A_SECOND: Final = 0.25
+ALLOWED_A_SECOND: Final = 0.5
 """So much of it comes back each second."""
 SLOW_COSTS_S: Final = 15.0
 """A log that was ordinary until it took too long costs its key so much: a minute among the slow ones."""
@@ -60,7 +60,12 @@ Limits = tuple[int, int, int]
 """Of one evaluation: the bytes of the log, the seconds of CPU, and the bytes of memory."""
 Reader = Callable[[], Awaitable[bytes]]
 """Reads the object, as it is stored."""
-_CHILD: Final = "cell_worker.handlers.security.evaluation.child"
+NICE: Final = 5
+"""How far all evaluators stand back behind the worker's own loop, by which its neighbours' events go on."""
+MOST_NICE: Final = 14
+"""How far slow logs stand back behind others, and the ordinary ones of a key that has taken all its CPU."""
+# It stands back from its first instruction: its imports take half a second of CPU.
+_CHILD: Final = f"import os; os.nice({NICE}); from cell_worker.handlers.security.evaluation.child import main; main()"
 _REPLY: Final = msgspec.msgpack.Decoder(Reply)
 _ANSWER: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
 
@@ -124,12 +129,12 @@ class Evaluators:
         if not large and not self._is_slow(partition_key):
             async with _turn(self._ordinary, partition_key, source):
                 if not self._is_slow(partition_key):  # since it waited
-                    answer, cpu_s = await self._answer(source, await read(), limits, rules, slow=False)
+                    answer, cpu_s = await self._answer(source, await read(), limits, rules, self._nice(partition_key))
                     out_of_time = isinstance(answer, Ended) and answer.cap is Cap.ORDINARY
                     self._charge(partition_key, SLOW_COSTS_S if out_of_time else cpu_s)
         if isinstance(answer, Ended) and answer.cap is Cap.ORDINARY:
             async with _turn(self._slow, partition_key, source):
-                answer, _ = await self._answer(source, await read(), limits, rules, slow=True)
+                answer, _ = await self._answer(source, await read(), limits, rules, None)
         match answer:
             case Rejected(why):
                 raise RejectEvent(why)
@@ -141,6 +146,9 @@ class Evaluators:
 
     def _is_slow(self, partition_key: str) -> bool:
         return self._taken_by(partition_key) > ALLOWED_S
+
+    def _nice(self, partition_key: str) -> int:
+        return min(MOST_NICE, round(MOST_NICE * self._taken_by(partition_key) / ALLOWED_S))
 
     def _taken_by(self, partition_key: str) -> float:
         taken_s, at = self._taken.get(partition_key, (0.0, 0.0))
@@ -159,9 +167,11 @@ class Evaluators:
         await asyncio.gather(*(each.end() for each in idle), *self._ending)
 
     async def _answer(
-        self, source: LogObject, stored: bytes, limits: Limits, rules: RuleSet, *, slow: bool
+        self, source: LogObject, stored: bytes, limits: Limits, rules: RuleSet, nice: int | None
     ) -> tuple[Answer, float]:
-        request = Request(source.bucket, source.key, stored, *limits, slow)
+        """Have an evaluator evaluate a log. `nice` is for ordinary logs; slow ones have None."""
+        slow = nice is None
+        request = Request(source.bucket, source.key, stored, *limits, slow, MOST_NICE if nice is None else nice)
         evaluator = None
         try:
             async with asyncio.timeout(WALL_S):
@@ -198,7 +208,7 @@ async def _started(rules: RuleSet) -> _Evaluator:
     # What the child needs to find its modules, and nothing else of the environment: the worker's has secrets.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ.get("PATH", "")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", _CHILD),
+        *(sys.executable, "-c", _CHILD),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=environment,

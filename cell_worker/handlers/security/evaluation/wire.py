@@ -41,7 +41,8 @@ class Request(msgspec.Struct, frozen=True):
     max_bytes: int
     cpu_s: int
     memory_bytes: int
-    slow: bool  # it may take all of `cpu_s`, and stands back behind everybody; else no more than ORDINARY_CPU_S
+    slow: bool  # it may take all of `cpu_s`, else no more than ORDINARY_CPU_S
+    nice: int  # how far it stands back behind the other evaluations
 
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):
