@@ -56,6 +56,7 @@ class SecurityMonitor:
         self._remediator = Remediator(session, self._settings.remedy_role, f"cellrouter-{cell.cell_id}")
         self._s3 = S3Component(session)
         await self._s3.restart()
+        await self._evaluators.start(self._rules.rules)
         return [self._s3, self._rules]
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any]:

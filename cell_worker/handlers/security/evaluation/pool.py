@@ -37,7 +37,7 @@ from cell_worker.handlers.security.logs import LogObject
 from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.sigma import RuleSet
 
-PLACES: Final = 3
+PLACES: Final = 2
 """How many ordinary logs are evaluated at once, of one key one fewer."""
 SLOW_PLACES: Final = 1
 ALLOWED_S: Final = 0.5
@@ -105,13 +105,18 @@ class _Evaluator:
 
 
 class Evaluators:
-    """Evaluates objects in processes of their own, which begin when they are needed first."""
+    """Evaluates objects in processes of their own."""
 
     def __init__(self) -> None:
         self._ordinary, self._slow = FairPlaces(PLACES), FairPlaces(SLOW_PLACES)
         self._taken: dict[str, tuple[float, float]] = {}  # by key: seconds of CPU, and when that was true
         self._idle: list[_Evaluator] = []
         self._ending: set[asyncio.Task[None]] = set()
+
+    async def start(self, rules: RuleSet) -> None:
+        """Start the processes before they are needed: whoever waited for one would wait for a second."""
+        for _ in range(PLACES + SLOW_PLACES):
+            self._idle.append(await _started(rules))
 
     async def evaluate(
         self,
