@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 import uvloop
 from rich.table import Table
@@ -17,7 +18,7 @@ from router.cli.policy_edits import PolicyEdit, commands
 from router.cli.registry import ask, change_policy, follow, look, slot_map_of
 from router.cli.texts import Screen, time_text
 from router.core.models import CellRecord, cell_ids
-from router.core.policy import MAX_CELLS, Policy, Quarantine, to_blob
+from router.core.policy import MAX_CELLS, Policy, Quarantine
 from router.core.slot_map.forecast import Forecast, forecast
 from router.core.slot_map.slots import SLOTS
 
@@ -121,7 +122,7 @@ def show(*, as_json: AsJson = False) -> None:
     snapshot = look()
     found = snapshot.policy
     if as_json:
-        typer.echo(json.dumps(json.loads(to_blob(found))))  # in ASCII
+        typer.echo(json.dumps(msgspec.to_builtins(found)))  # in ASCII
         return
     screen = Screen()
     now_ms = snapshot.now_ms

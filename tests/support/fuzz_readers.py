@@ -146,7 +146,7 @@ def _instance_record(raw: bytes) -> object:
 
 @_refused(RejectEvent)
 def _log_object(raw: bytes) -> object:
-    return logs.parse(raw, logs.LogObject("b", "k", None), 1 << 20)
+    return list(logs.parse(raw, logs.LogObject("b", "k", None), 1 << 20))
 
 
 @_refused(RejectEvent)
@@ -324,6 +324,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "body of an event": _body_of_an_event,
     "CloudTrail log": _log_object,
     "rule file": _rule_file,
+    "evaluator's answer": _refused(pool.EvaluationEnded)(pool.read_reply),
     "settings file": _settings_file,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
@@ -333,6 +334,7 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "cell_worker/contract/strict_reader.py": ("result line",),
     "cell_worker/api.py": ("body of an event",),
     "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
+    "cell_worker/handlers/security/evaluation/pool.py": ("evaluator's answer",),
     "cell_worker/handlers/security/sigma.py": ("rule file",),
     "router/settings.py": ("settings file",),
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),

@@ -44,8 +44,8 @@ class SecuritySettings(BaseSettings):
     """How many remedies an hour may act in all accounts of a cell together."""
     max_object_bytes: ByteCount = 32 * MIB
     """The largest log object that is read, in bytes as stored (gzip)."""
-    max_log_bytes: ByteCount = 256 * MIB
-    """The largest log that is read, in bytes after decompression."""
+    max_log_bytes: ByteCount = 32 * MIB
+    """The largest log that is read, in bytes after decompression. Evaluating it may take four times as much memory."""
 
     @property
     def bucket_names(self) -> frozenset[str]:
