@@ -55,6 +55,11 @@ def read_call(header: bytes) -> CallHeader | None:
     return CallHeader(int(at_ms), sender.decode(), int(number), body_hash.decode(), proof.decode())
 
 
+def is_call(header: bytes) -> bool:
+    """Whether a header means to be that of a call, and not a login of somebody who only looks."""
+    return header.startswith(b"Cellrouter ")
+
+
 def hash_of(body: bytes) -> str:
     """Return the hash of a body, as the header of its call has it."""
     return hashlib.sha256(body).hexdigest()

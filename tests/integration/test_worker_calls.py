@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,9 @@ def test_a_recorded_call_and_an_unproven_body_come_to_nothing(redis_url: str, tm
         assert [post(url, b"", header)[0] for _ in range(3)] == [200, 401, 401]
         header, _ = call_header("POST", f"{worker.url()}{EVENTS}", body("a"))
         assert post(f"{worker.url()}{EVENTS}", body("b"), header)[0] == 401
+        for login in ({}, {"Authorization": "Basic eDp5"}):  # as a scraper or a health check may have one
+            with urllib.request.urlopen(urllib.request.Request(f"{worker.url()}/healthz", headers=login)) as reply:
+                assert reply.status == 200
         host, port = worker.ready().address.split(":")
         with socket.create_connection((host, int(port)), timeout=20) as attacker:
             attacker.sendall(f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n".encode())
