@@ -27,9 +27,11 @@ RUN SOURCE_DATE_EPOCH=315532800 pip wheel --no-build-isolation --no-deps --wheel
 FROM ${PYTHON_IMAGE}
 COPY --from=build /usr/bin/tini /usr/bin/tini
 COPY --from=build /opt/cellrouter /opt/cellrouter
-# Everything that is written lies here; a cell's volume is mounted on it.
+# Everything that is written lies in /var/lib/cellrouter; a cell's volume is mounted on it. A volume with the secret is
+# mounted on /etc/cellrouter, and begins with its owner.
 RUN useradd --uid 10001 --home-dir /var/lib/cellrouter --no-create-home --shell /usr/sbin/nologin cellrouter \
- && install --directory --owner=10001 --group=10001 /var/lib/cellrouter
+ && install --directory --owner=10001 --group=10001 /var/lib/cellrouter \
+ && install --directory --owner=10001 --group=10001 --mode=0700 /etc/cellrouter
 USER 10001:10001
 WORKDIR /var/lib/cellrouter
 ENV PATH=/opt/cellrouter/bin:$PATH \

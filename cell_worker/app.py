@@ -20,7 +20,7 @@ from cell_worker import clock
 from cell_worker.calls import CallChecker, CheckedCall
 from cell_worker.chaos import Chaos
 from cell_worker.contract import protocol
-from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, hash_of
+from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, hash_of, is_call
 from cell_worker.contract.protocol import Reason
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from cell_worker.metrics import WorkerMetrics
@@ -66,7 +66,7 @@ class CellApp:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI asks."""
         header = dict(scope["headers"]).get(b"authorization", b"")
-        if scope["type"] != "http" or (scope["method"] in _OPEN_METHODS and not header):
+        if scope["type"] != "http" or (scope["method"] in _OPEN_METHODS and not is_call(header)):
             await self._control(scope, receive, send)
             return
         call = self._calls.check(header, scope["method"], _path_of(scope), clock.time_ms())

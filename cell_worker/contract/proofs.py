@@ -55,6 +55,11 @@ def read_call(header: bytes) -> CallHeader | None:
     return CallHeader(int(at_ms), sender.decode(), int(number), body_hash.decode(), proof.decode())
 
 
+def is_call(header: bytes) -> bool:
+    """Whether a header means to be that of a call, and not a login of somebody who only looks."""
+    return header.startswith(b"Cellrouter ")
+
+
 def hash_of(body: bytes) -> str:
     """Return the hash of a body, as the header of its call has it."""
     return hashlib.sha256(body).hexdigest()
@@ -62,7 +67,8 @@ def hash_of(body: bytes) -> str:
 
 def prove_call(key: Key, call: CallHeader, method: str, audience: str, path: str) -> CallHeader:
     """Return the call with its proof. `audience` is the field of the instance's lease."""
-    return call._replace(proof=key.proof(_said(call, method, audience, path)))
+    at_ms, sender, number, body_hash, _ = call
+    return CallHeader(at_ms, sender, number, body_hash, key.proof(_said(call, method, audience, path)))
 
 
 def is_proven_call(key: Key, call: CallHeader, method: str, audience: str, path: str) -> bool:
@@ -72,9 +78,8 @@ def is_proven_call(key: Key, call: CallHeader, method: str, audience: str, path:
 
 def _said(call: CallHeader, method: str, audience: str, path: str) -> bytes:
     """Return what a call's proof is of. The path comes last, since it alone may hold anything."""
-    return f"{call.at_ms} {call.sender} {call.number} {call.body_hash} {method} {audience} {path}".encode(
-        errors="backslashreplace"
-    )
+    at_ms, sender, number, body_hash, _ = call
+    return f"{at_ms} {sender} {number} {body_hash} {method} {audience} {path}".encode(errors="backslashreplace")
 
 
 class AnswerProofs:

@@ -126,7 +126,7 @@ async def run_controller(settings: Settings) -> None:
             """The newest snapshot, unless this controller has lost the lead since: then it may be out of date."""
             return fleet.newest if controller.view is not None else None
 
-        metrics.watch_fleet(led)
+        metrics.watch_fleet(led, lambda: keyring.ids[0])
 
         def missing() -> Sequence[Reason]:
             return [] if controller.reached else ["the registry was never read", *troubles.reasons()]

@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from cell_worker.contract.texts import NeutralStream
-from router.cli import blast_radius, cells, chaos, dlq, explain, policy, where
+from router.cli import blast_radius, cells, chaos, dlq, explain, policy, secrets, where
 from router.cli.texts import Screen
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
@@ -37,6 +37,8 @@ for _order in cells.COMMANDS:
 app.command("blast-radius")(blast_radius.blast_radius)
 app.add_typer(policy.policy, name="policy")
 app.add_typer(chaos.app, name="chaos")
+app.command("cell-secret")(secrets.cell_secret)
+app.command()(secrets.secrets)
 
 
 @app.callback()
@@ -77,12 +79,14 @@ def init() -> None:
 @app.command("check-config")
 def check_config() -> None:
     """Name every fault of the configuration, with its key and line, all at once."""
-    _, faults = check(os.environ)
+    settings, faults = check(os.environ)
     for fault in faults:
         typer.echo(fault, err=True)
     if faults:
         typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}", err=True)
         raise typer.Exit(2)
+    for warning in settings.secrets.warnings() if settings is not None else ():
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo("The configuration is good.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Final
 
@@ -30,7 +31,7 @@ def why_weak(secret: str) -> Reason | None:
         return f"it has fewer than {MIN_DIFFERENT} different characters; {HOW}"
     if any(secret.startswith(secret[period:]) for period in range(1, len(secret) // 2 + 1)):
         return f"it repeats a part of itself; {HOW}"
-    steps = sum(abs(ord(a) - ord(b)) <= 1 for a, b in pairwise(secret))
-    if steps > len(secret) // 2:
+    steps = Counter(ord(b) - ord(a) for a, b in pairwise(secret))
+    if max(steps[-1], steps[0], steps[1]) >= len(secret) // 2:
         return f"its characters follow one another, as abc or 123; {HOW}"
     return None

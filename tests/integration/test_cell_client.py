@@ -17,8 +17,9 @@ from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
-from router.core.errors import CellUnavailableError, NoDescriptorError
+from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Target
+from router.core.telemetry import CellTrusted, DistrustedCall
 from tests.support.aio import run
 from tests.support.keys import cell_keys, ring
 
@@ -129,3 +130,32 @@ def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault() ->
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     run(story())
+
+
+@pytest.mark.parametrize("status", [200, 401, 409, 307])
+def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(status: int) -> None:
+    """Something that answers in a cell's place confirms no event, and a person is told what to do; well again, too."""
+    told: list[DistrustedCall | CellTrusted] = []
+    forged = b'{"index":0,"outcome":"ok"}'
+    honest = asyncio.Event()
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proofs = proofs_for(await reader.readuntil(b"\r\n\r\n"))
+        said = (200, proofs.line(forged)) if honest.is_set() else (status, forged + b" " + b"0" * 32 + b"\n")
+        writer.write(b"HTTP/1.1 %d X\r\nLocation: /\r\nConnection: close\r\n\r\n%b" % said)
+        await writer.drain()
+        writer.close()
+
+    async def story() -> None:
+        async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
+            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            client = HttpCellClient(CellCalls(session, ring("live"), SystemClock(), told.append), 60)
+            for _ in range(2):
+                with pytest.raises((CellUnavailableError, CellRefusedError)):
+                    await anext(client.process(Target(CELL, 1, address, 1, 1), [Event("a", "k", b"1")]))
+            honest.set()
+            assert [r.index async for r in client.process(Target(CELL, 1, address, 1, 1), [Event("a", "k", b"1")])]
+
+    run(story())
+    assert [record.tell for record in told if isinstance(record, DistrustedCall)] == [True, False]
+    assert told[-1] == CellTrusted(CELL)

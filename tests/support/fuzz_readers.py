@@ -20,6 +20,7 @@ from cell_worker.contract import protocol
 from cell_worker.contract.proofs import read_call
 from cell_worker.contract.redis_client import connect
 from cell_worker.handlers.security import logs
+from cell_worker.handlers.security.evaluation import pool
 from cell_worker.handlers.security.sigma import RuleError, load_rules
 from cell_worker.lease import Heartbeat, LeaseLostError
 from router.adapters.aws import sqs_client

@@ -31,7 +31,7 @@ from tests.support.keys import SECRET, cell_keys
 from tests.support.paths import REPOSITORY
 
 _seen: dict[str, protocol.InstanceRecord] = {}
-"""By its address, each instance that was waited for."""
+"""By its address, each instance whose lease was read."""
 
 
 class WorkerProcess:
@@ -95,7 +95,10 @@ class WorkerProcess:
         return max(records, key=lambda pair: pair[1].generation, default=None)
 
     def _record(self, lease: protocol.Lease) -> protocol.InstanceRecord | None:
-        return protocol.verify_record(lease.record, CellKeys.of(str(self.settings["secret"])).lease)
+        record = protocol.verify_record(lease.record, CellKeys.of(str(self.settings["secret"])).lease)
+        if record is not None:
+            _seen[record.address] = record
+        return record
 
     def ready(self) -> protocol.InstanceRecord:
         """Wait until the worker has a ready lease, and return its record."""
@@ -108,7 +111,6 @@ class WorkerProcess:
         run(until(has_lease, f"a ready lease; its log: {self.said()}"))
         found = self.lease()
         assert found is not None
-        _seen[found[1].address] = found[1]
         return found[1]
 
     def _is_mine(self, record: protocol.InstanceRecord) -> bool:
@@ -175,7 +177,7 @@ def post(url: str, data: bytes, headers: Mapping[str, str] | None = None) -> tup
 
 
 def call_header(method: str, url: str, data: bytes) -> tuple[dict[str, str], AnswerProofs]:
-    """Return the header of a proven call to a worker that was waited for, and what its answer is checked with."""
+    """Return the header of a proven call to a worker whose lease was read, and what its answer is checked with."""
     parts = urlsplit(url)
     record = _seen[parts.netloc]
     keys, audience = (

@@ -25,7 +25,7 @@ def test_only_the_secret_is_needed() -> None:
     """Everything else has a default that works on a laptop."""
     settings = load(SECRET)
     assert (settings.environment, settings.cells.count) == ("live", 4)
-    assert "0123456789abcdef" not in repr(settings)
+    assert keys.SECRET not in repr(settings)
 
 
 @pytest.mark.parametrize(

@@ -42,19 +42,16 @@ class UnprovenError(ValueError):
 
 
 class CellAnswer:
-    """An instance's answer, of which nothing but what is proven can be read. Raises UnprovenError."""
+    """An instance's answer, of which nothing is to be believed but what is proven. Raises UnprovenError."""
 
     def __init__(self, response: aiohttp.ClientResponse, proofs: AnswerProofs) -> None:
         self.status = response.status
         self._response = response
-        self._content = response.content
+        self.next_line = response.content.readline  # empty at the end; `proven` tells what it says
         self._proofs = proofs
 
-    async def line(self) -> bytes:
-        """Read the JSON of the next result line; empty at the end of the answer."""
-        line = await self._content.readline()
-        if not line:
-            return b""
+    def proven(self, line: bytes) -> bytes:
+        """Return the JSON of a result line, without which no event has a result."""
         json = self._proofs.read_line(line)
         if json is None:
             raise UnprovenError("a result line")
@@ -63,7 +60,7 @@ class CellAnswer:
     async def whole(self) -> bytes:
         """Read the whole answer. Raises ValueError for a longer one than any honest instance gives."""
         body = bytearray()
-        async for chunk in self._content.iter_any():
+        async for chunk in self._response.content.iter_any():
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
                 raise ValueError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")

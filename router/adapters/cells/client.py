@@ -53,10 +53,10 @@ async def _results(answer: CellAnswer, count: int, patience_s: float) -> AsyncIt
     """Yield each index at most once. Raises ValueError for garbage, and ValueError or LineTooLong for long lines."""
     open_ = set(range(count))
     while open_:
-        json = await answer.line()
-        if not json:
+        line = await answer.next_line()
+        if not line:
             return
-        found = _result.read(json)
+        found = _result.read(answer.proven(line))
         if isinstance(found, Unreadable):
             raise ValueError(f"a bad result line: {found.why}")  # noqa: TRY004 - it is a value's fault, not a type's
         if found.index not in open_:

@@ -66,6 +66,8 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("undo",): WHY,
     ("scale",): ("--cells=3", "--dry-run"),
     ("where",): (HOSTILE,),
+    ("cell-secret",): (HOSTILE,),
+    ("secrets",): (),
     ("explain",): (HOSTILE,),
     ("freeze",): (HOSTILE, *WHY),
     ("unfreeze",): (HOSTILE, *WHY),
@@ -89,7 +91,12 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("check-config",): (),
     ("demo",): ("--data", HOSTILE),
 }
-NAMING_NONE: Final = {("scale",), ("plan", "fifo-head"), ("apply", "fifo-head")}  # they show only words of ours
+NAMING_NONE: Final = {
+    ("scale",),
+    ("cell-secret",),
+    ("plan", "fifo-head"),
+    ("apply", "fifo-head"),
+}  # they show only words of ours
 PROCESSES: Final = (("router",), ("controller",), ("init",))  # they print their log, and why they can't start
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),
