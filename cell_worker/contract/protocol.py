@@ -138,6 +138,7 @@ class Lease(msgspec.Struct, frozen=True):
     beat: Whole = 0  # counts the instance's heartbeats: a copy of an old lease, put back into Redis, counts no further
     proof: str = ""  # what beat_proof returned
     note: Annotated[str, msgspec.Meta(max_length=MAX_NOTE_CHARS)] = ""  # what people should know of it; for them alone
+    ended: bool = False  # the instance's last word
 
 
 LEASE: Final = StrictReader[Lease]("lease", Lease, 64 * 1024)
@@ -161,7 +162,8 @@ def verify_record(signed: str, secret: str) -> InstanceRecord | None:
 
 def beat_proof(lease: Lease, secret: str) -> str:
     """Sign what an instance says in a heartbeat (HMAC-SHA256, hex). The lease's end is left out: Redis decides it."""
-    return _mac(f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.note}".encode(), secret)
+    said = f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.ended}/{lease.note}"
+    return _mac(said.encode(), secret)
 
 
 def is_proven(lease: Lease, secret: str) -> bool:

@@ -24,6 +24,7 @@ from router.adapters.aws.session import open_client
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
+from router.adapters.keyring import Keyring
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
@@ -74,9 +75,10 @@ async def run_router(settings: Settings) -> None:
         )
         parser = Parser(Extraction(settings.source.partition_key, settings.source.event_id))
         payloads = await _payloads(stack, settings)
+        keys = Keyring(settings.environment, [settings.secret.get_secret_value()])
         config = _data_plane_config(settings)
         memory = SavedRouting(settings.cells.data_dir / f"routing-{settings.environment}.json")
-        router = assemble(config, queues, registry, memory, client, parser, payloads, _CLOCK, observer)
+        router = assemble(config, queues, registry, memory, client, parser, payloads, keys, _CLOCK, observer)
         dispatcher = router.dispatcher
 
         lanes = Published(lambda: lane_views(dispatcher), _CLOCK)

@@ -163,6 +163,8 @@ class LeaseView:
     region: str = ""
     beat: int = 0  # how often the instance has renewed it; only grows
     note: Reason | None = None  # what people should know of it, as it says itself
+    released: bool = False  # the instance has said that it ends; not live then, and no doubt about it
+    missing: bool = False  # gone from the registry, or false there, since it was read last: that says nothing
 
 
 class Rung(StrEnum):
