@@ -31,6 +31,7 @@ from router.adapters.redis.lease_reader import LeaseReader
 from router.adapters.redis.notifications import Notifications
 from router.adapters.redis.registry import RedisRegistry
 from router.adapters.saved_routing import SavedRouting
+from router.core.addresses import host_of
 from router.core.errors import CellRouterError, RegistryUnavailableError
 from router.core.messages import dead_letter, pointers, proofs
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
@@ -360,6 +361,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "held message": _from_hold,
     "unproven message": _unproven,
     "S3 pointer": _pointer,
+    "address": lambda raw: host_of(raw.decode("utf-8", "replace")),
     "dead letter": lambda raw: dead_letter.read(_message(raw)),
     "body of an event": _body_of_an_event,
     "CloudTrail log": _log_object,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -33,7 +34,10 @@ class HttpCellControl:
 
     async def restart(self, address: str, component: str, within_s: float) -> None:
         """POST /v1/components/{name}/restart: have the instance restart one component, or itself."""
-        await self._call("POST", address, protocol.COMPONENT_RESTART_PATH.format(name=component), within_s)
+        if component in (".", ".."):
+            raise CellUnavailableError(f"{address}: no path leads to a component named {component!r}")
+        path = protocol.COMPONENT_RESTART_PATH.format(name=quote(component, safe=""))
+        await self._call("POST", address, path, within_s)
 
     async def _call(self, method: str, address: str, path: str, within_s: float) -> bytes:
         timeout = aiohttp.ClientTimeout(total=within_s)

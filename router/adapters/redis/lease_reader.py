@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from cell_worker.contract import protocol
 from cell_worker.contract.strict_reader import Unreadable
 from router.adapters.redis.lifetimes import Lifetimes
+from router.core.addresses import host_of
 from router.core.models import LeaseView
 from router.core.plausible import highest_count, why_epoch_impossible
 from router.core.telemetry import LeaseRefusal, LeaseRefused
@@ -134,8 +135,5 @@ class LeaseReader:
         return record
 
     def _is_ours(self, address: str) -> bool:
-        try:
-            host = ip_address(address.rpartition(":")[0].strip("[]"))
-        except ValueError:
-            return False
-        return any(host in network for network in self._networks if network.version == host.version)
+        host = host_of(address)
+        return host is not None and any(host in net for net in self._networks if net.version == host.version)

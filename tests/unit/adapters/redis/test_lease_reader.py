@@ -71,6 +71,9 @@ class World:
         (lease(msgspec.structs.replace(HONEST, address="169.254.169.254:80")), "network"),
         (lease(msgspec.structs.replace(HONEST, address="[::1]:80")), "network"),
         (lease(msgspec.structs.replace(HONEST, address="metadata.internal:80")), "network"),
+        (lease(msgspec.structs.replace(HONEST, address="[fd00:ec2::254]:80")), "network"),
+        (lease(msgspec.structs.replace(HONEST, address="10.0.0.7:80/path?")), "network"),
+        (lease(msgspec.structs.replace(HONEST, address="10.0.0.7:80@evil:80")), "network"),
     ],
 )
 def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str) -> None:
