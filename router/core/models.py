@@ -206,6 +206,7 @@ class CellRecord:
     launch_failures: Whole = 0  # in a row; they set the back-off
     canary_failures: Whole = 0  # in a row, of the admitted instance
     candidate_failures: Whole = 0  # in a row, of the instance being launched
+    address: Id = ""  # host:port at which the admitted one answered its canary: from elsewhere no lease of it counts
     verified: Whole = 0  # the generation that has passed a canary; before that a cell gets no first slots
     fence: Whole = 0  # the epoch below which its instances must take no batch, so that no moved key is begun here again
     retired: bool = False  # no longer one of the cells; only its hold queue is still read

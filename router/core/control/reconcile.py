@@ -85,8 +85,9 @@ def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Itera
         yield Admit(record.cell_id, newest)
     elif not record.launching:
         yield from _another(desired, observed, record)
+    lease = observed.serving(record.cell_id)
     unverified = record.verified != record.generation or record.canary_failures
-    if unverified and observed.serving(record.cell_id) is not None:
+    if lease is not None and (unverified or record.address not in ("", lease.address)):
         yield Verify(record.cell_id, record.generation)
 
 
