@@ -42,6 +42,7 @@ from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, Queues, assemble
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from router.services.data_plane.quarantine import QuarantineConfig
+from tests.support.attribute_keys import KEYS
 
 CELLS: Final = [cell_id(index) for index in range(8)]
 CONCURRENCY: Final = 64
@@ -159,7 +160,7 @@ async def whole(count: int) -> float:
     queues = Queues(source, idle, idle, lambda _: idle)
     parser, payloads = Parser(Extraction()), Payloads(PayloadConfig(), S3PayloadStore(None))
     registry, memory, observer = SteadyRegistry(), NoMemory(), SilentObserver()
-    router = assemble(config, queues, registry, memory, InstantCells(), parser, payloads, SystemClock(), observer)
+    router = assemble(config, queues, registry, memory, InstantCells(), parser, payloads, KEYS, SystemClock(), observer)
     begun = time.process_time()
     running = asyncio.create_task(router.run(asyncio.Event()))
     await source.settled.wait()

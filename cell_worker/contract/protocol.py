@@ -137,6 +137,7 @@ class Lease(msgspec.Struct, frozen=True):
     beat: Whole = 0  # counts the instance's heartbeats: a copy of an old lease, put back into Redis, counts no further
     proof: str = ""  # what beat_proof returned
     note: Annotated[str, msgspec.Meta(max_length=MAX_NOTE_CHARS)] = ""  # what people should know of it; for them alone
+    ended: bool = False  # the instance's last word
 
 
 LEASE: Final = StrictReader[Lease]("lease", Lease, 64 * 1024)
@@ -189,4 +190,4 @@ def hold_queue_name(prefix: str, environment: str, cell_id: str) -> str:
 
 
 def _said_in_beat(lease: Lease) -> bytes:
-    return f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.note}".encode()
+    return f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.ended}/{lease.note}".encode()

@@ -33,19 +33,19 @@ class Unreadable(msgspec.Struct, frozen=True):
 class StrictReader(Generic[T]):
     """Decodes JSON of one type and of at most `max_bytes`. Its name says in logs and metrics what it reads."""
 
-    __slots__ = ("_decode", "_max_bytes", "name")
+    __slots__ = ("_decode", "max_bytes", "name")
 
     def __init__(self, name: str, kind: Any, max_bytes: int) -> None:
         assert name not in READERS, f"two readers of the name {name}"
         self.name = name
         self._decode = msgspec.json.Decoder(kind).decode
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         READERS[name] = self
 
     def read(self, raw: bytes) -> T | Unreadable:
         """Return the value that `raw` holds, or the reason why it holds none. Never raises."""
-        if len(raw) > self._max_bytes:
-            return Unreadable(f"it has {len(raw)} bytes, more than {self._max_bytes}")
+        if len(raw) > self.max_bytes:
+            return Unreadable(f"it has {len(raw)} bytes, more than {self.max_bytes}")
         try:
             value: T = self._decode(raw)
         except RecursionError:  # msgspec limits the depth in this way, and it is none of its own errors
@@ -56,7 +56,7 @@ class StrictReader(Generic[T]):
 
     def read_file(self, path: Path) -> T | Unreadable:
         """Read a file of which no more than `max_bytes` count. Raises OSError; never waits for what is no file."""
-        raw = read_regular_file(path, self._max_bytes)
+        raw = read_regular_file(path, self.max_bytes)
         return raw if isinstance(raw, Unreadable) else self.read(raw)
 
 

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
+from router.core.addresses import host_of
 from router.core.models import Target
 from router.core.policy import Policy
 from router.core.slot_map.routing import KnownRouting, Routing
@@ -74,4 +75,6 @@ def _record(path: Path) -> _SavedRecord:
     found = _saved.read_file(path)
     if isinstance(found, Unreadable):
         raise ValueError(found.why)  # noqa: TRY004 - it is a value's fault, not a type's
+    if strange := [target.address for target in found.targets.values() if host_of(target.address) is None]:
+        raise ValueError(f"no instance has the address {strange[0]!r:.100}")
     return found

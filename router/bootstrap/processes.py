@@ -81,7 +81,7 @@ async def run_router(settings: Settings) -> None:
         payloads = await _payloads(stack, settings)
         config = _data_plane_config(settings)
         memory = SavedRouting(settings.cells.data_dir / f"routing-{settings.environment}.json")
-        router = assemble(config, queues, registry, memory, client, parser, payloads, _CLOCK, observer)
+        router = assemble(config, queues, registry, memory, client, parser, payloads, keyring, _CLOCK, observer)
         dispatcher = router.dispatcher
 
         lanes = Published(lambda: lane_views(dispatcher), _CLOCK)

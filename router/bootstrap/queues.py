@@ -10,6 +10,7 @@ from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
+from router.bootstrap.registry import keyring_of
 from router.services.dead_letters import DeadLetters
 from router.settings import Settings
 
@@ -55,6 +56,7 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
     def is_ours(queue: str, cell_id: str) -> bool:
         return queue in (names.source_queue, names.quarantine_queue, names.hold_queue(cell_id))
 
+    keys = keyring_of(settings)
     async with AsyncExitStack() as stack:
         source, queue = await queues_of(stack, settings)
-        yield DeadLetters(queue(names.dead_letter_queue), source.name, is_ours, queue, _CLOCK)
+        yield DeadLetters(queue(names.dead_letter_queue), source.name, is_ours, queue, keys, _CLOCK)

@@ -166,6 +166,8 @@ class LeaseView:
     beat: int = 0  # how often the instance has renewed it; only grows
     note: Reason | None = None  # what people should know of it, as it says itself
     secret_id: str = ""  # names the environment's secret that its own is derived from
+    released: bool = False  # the instance has said that it ends; not live then, and no doubt about it
+    missing: bool = False  # gone from the registry, or false there, since it was read last: that says nothing
 
     def target(self, epoch: int = 0) -> Target:
         """Return where calls to this instance go that go by the slot map of this epoch."""
@@ -211,6 +213,7 @@ class CellRecord:
     launch_failures: Whole = 0  # in a row; they set the back-off
     canary_failures: Whole = 0  # in a row, of the admitted instance
     candidate_failures: Whole = 0  # in a row, of the instance being launched
+    address: Id = ""  # host:port at which the admitted one answered its canary: from elsewhere no lease of it counts
     verified: Whole = 0  # the generation that has passed a canary; before that a cell gets no first slots
     fence: Whole = 0  # the epoch below which its instances must take no batch, so that no moved key is begun here again
     retired: bool = False  # no longer one of the cells; only its hold queue is still read

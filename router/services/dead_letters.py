@@ -19,6 +19,7 @@ from router.core.errors import SourceUnavailableError
 from router.core.lanes.backoff import backoff
 from router.core.messages.batches import BATCH, chunks
 from router.core.messages.dead_letter import Entry, Filter, destination, read, redrive_draft
+from router.core.messages.proofs import AttributeKeys
 from router.core.models import Message, Reason
 from router.ports import Clock, EventSource
 
@@ -212,6 +213,7 @@ class DeadLetters:
         home: str,
         is_ours: Callable[[str, str], bool],
         open_queue: Callable[[str], EventSource],
+        keys: AttributeKeys,
         clock: Clock,
     ) -> None:
         self.name = queue.name
@@ -219,6 +221,7 @@ class DeadLetters:
         self._home = home
         self._is_ours = is_ours
         self._open_queue = open_queue
+        self._keys = keys
         self._clock = clock
 
     async def look(self, where: Filter, tally: Tally, show: Callable[[Entry], None]) -> None:
@@ -238,7 +241,7 @@ class DeadLetters:
 
         `rate` is how many are sent a second at most, None for any number. A dry run sends and deletes nothing.
         """
-        redrive = _Redrive(self._open_queue, self._clock, tally, report, rate)
+        redrive = _Redrive(self._open_queue, self._keys, self._clock, tally, report, rate)
 
         async def act(entries: list[Entry], scan: Scan) -> None:
             for queue, group in groupby(sorted(entries, key=self._destination), key=self._destination):
@@ -287,12 +290,14 @@ class _Redrive:
     def __init__(
         self,
         open_queue: Callable[[str], EventSource],
+        keys: AttributeKeys,
         clock: Clock,
         tally: Tally,
         report: Report,
         rate: float | None,
     ) -> None:
         self._open_queue = open_queue
+        self._keys = keys
         self._clock = clock
         self._tally = tally
         self._report = report
@@ -335,7 +340,7 @@ class _Redrive:
             self.failed(entries, f"not tried: {queue} took nothing {MAX_STRIKES} times in a row")
             return []
         try:
-            refused = set(await self._open(queue).send([redrive_draft(entry, queue) for entry in entries]))
+            refused = set(await self._open(queue).send([redrive_draft(entry, queue, self._keys) for entry in entries]))
         except (SourceUnavailableError, UnicodeError) as error:
             if len(entries) > 1:
                 return [entry for each in entries for entry in await self._taken([each], queue)]

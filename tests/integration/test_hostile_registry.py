@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 import pytest
 
-from cell_worker.contract.redis_client import MAX_ENTRIES
 from cell_worker.lease import claim_generation
 from router.adapters.redis.registry import _TIDY_NAMES
+from router.adapters.redis.scripts import MAX_ENTRIES
 from router.core.detection.samples import RouterSample
 from router.core.models import CellRecord, RouterReport, Traffic, Treatment
 from router.core.policy import Policy, TenantLimit
@@ -54,8 +54,7 @@ async def founded(world: World) -> tuple[int, SlotMap]:
 
 async def beaten(world: World, generation: int) -> None:
     """Write the lease of an honest instance of CELL."""
-    heartbeat = world.heartbeat(generation)
-    heartbeat._heed(await heartbeat._renew())
+    await world.heartbeat(generation)._beat()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +174,7 @@ def test_an_impossible_record_is_as_lost_and_fences_nobody(redis_url: str) -> No
         heartbeat = world.heartbeat(7)
         for record in (CellRecord(CELL, 2**53), CellRecord(CELL, 7, fence=2**53), CellRecord(CELL, 7, launching=2**52)):
             await world.put("cells", CELL, cell(record))
-            heartbeat._heed(await heartbeat._renew())
+            await heartbeat._beat()
             assert heartbeat._fence.epoch == 0
             assert set((await world.registry.snapshot()).cells) == {OTHER}
         assert world.told_of("cell record") == [CELL] * 3

@@ -320,7 +320,7 @@ def test_the_watcher_notes_every_violation(redis_url: str) -> None:
                 await registry.write(epoch, Change([CellRecord("cell-0000", number)], slot_map))
                 who = protocol.InstanceRecord(environment, "cell-0000", 9, f"i{number}", "127.0.0.1:1", 16, 0)
                 heartbeat = Heartbeat(redis, who, lease_key(who), LONG_S)
-                await heartbeat._renew()
+                await heartbeat._beat()
                 await watcher.look()
                 await heartbeat.release()
             leader = protocol.redis_key(environment, "leader")

@@ -13,6 +13,7 @@ from router.core.messages.parser import Extraction, Parser
 from router.core.models import Draft, Event, Message
 from router.ports import Clock
 from router.services.dead_letters import DeadLetters, EntryReport, Tally
+from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock, play
 
 ALL = Filter()
@@ -77,7 +78,7 @@ class World:
         self.dead = Queue("dead", self.clock)
         self.source = Queue(source, self.clock)
         self.queues = {queue.name: queue for queue in (self.dead, self.source)}
-        self.letters = DeadLetters(self.dead, source, lambda name, _: name == source, self.open, self.clock)
+        self.letters = DeadLetters(self.dead, source, lambda name, _: name == source, self.open, KEYS, self.clock)
         self.steps: list[EntryReport] = []
         self.shown: list[Entry] = []
         self.tally = Tally()

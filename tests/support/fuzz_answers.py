@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
@@ -65,21 +65,6 @@ class Forger(Session):
     @asynccontextmanager
     async def request(self, *_: Any, **__: Any) -> AsyncIterator[Response]:
         yield Response(self._body, self._status, self._body[:32].decode("latin-1"))
-
-
-class FakeRedis:
-    """A server whose every script and command gets one answer."""
-
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
-
-    def register_script(self, _: str) -> Callable[..., Awaitable[Any]]:
-        return self.hget
-
-    async def hget(self, *_: Any, **__: Any) -> Any:
-        return self._answer
-
-    hgetall = hmget = xrevrange = hdel = hget
 
 
 class Sqs:

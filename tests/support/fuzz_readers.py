@@ -35,17 +35,20 @@ from router.adapters.redis.notifications import Notifications
 from router.adapters.redis.registry import RedisRegistry
 from router.adapters.saved_routing import SavedRouting
 from router.adapters.secret_source import SecretSource
+from router.core.addresses import host_of
 from router.core.errors import CellRouterError, RegistryUnavailableError
-from router.core.messages import dead_letter, pointers
+from router.core.messages import dead_letter, pointers, proofs
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
+from router.core.messages.proofs import PROOF
 from router.core.models import MAX_WHOLE, Draft, Event, Message, Result
 from router.core.slot_map.slots import SLOTS
 from router.settings import check
+from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock
-from tests.support.fuzz_answers import CELL, TARGET, FakeRedis, Forger, Session, Sqs
+from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
+from tests.support.fuzz_redis import NOW, FakeRedis
 from tests.support.keys import cell_keys, lease_key, ring
 
-NOW: Final = b"1700000000000"  # a time in ms
 Reader = Callable[[bytes], object]
 
 
@@ -155,12 +158,22 @@ def _body_of_an_event(raw: bytes) -> object:
     return HandlerEvent("id", "key", 1, raw).json()
 
 
-def _heartbeat_answer(raw: bytes) -> object:
+def _cells_record(raw: bytes) -> object:
+    redis = cast("Any", FakeRedis(raw))
+    claimed = asyncio.run(lease._claimed(redis, "live", CELL, 7))
+    assert claimed > 7
+    record = protocol.InstanceRecord("live", CELL, 1, "i", "127.0.0.1:1", 1, 0)
+    heartbeat = Heartbeat(redis, record, lease_key(record), 2)
+    with suppress(LeaseLostError):  # Redis says that the worker should end
+        asyncio.run(heartbeat._beat())
+    return heartbeat._fence.epoch
+
+
+def _lease_in_its_place(raw: bytes) -> object:
     record = protocol.InstanceRecord("live", CELL, 1, "i", "127.0.0.1:1", 1, 0)
     heartbeat = Heartbeat(cast("Any", FakeRedis(raw)), record, lease_key(record), 2)
-    with suppress(LeaseLostError):  # Redis says that the worker should end
-        heartbeat._heed(raw)
-    heartbeat._is_genuine(raw)
+    heartbeat._check(raw, int(NOW))
+    assert heartbeat._instance_of(protocol.LEASE.read(raw)) is None
     return heartbeat
 
 
@@ -219,7 +232,7 @@ async def _from_redis(raw: bytes) -> None:
         with suppress(RegistryUnavailableError):
             await RedisRegistry(redis, "live", ring("live"), FakeClock()).snapshot()
         with suppress(*lease._REDIS_ERRORS):
-            await Heartbeat(redis, record, lease_key(record), 2)._renew()
+            await Heartbeat(redis, record, lease_key(record), 2)._beat()
         await Notifications(redis, "changes").wait(0.001)
 
 
@@ -251,6 +264,16 @@ def _parsed_by_path(raw: bytes) -> object:
 @_refused(CellRouterError)
 def _from_hold(raw: bytes) -> object:
     return Parser(Extraction()).parse(_message(raw, **{ATTEMPT: raw[:40].decode("utf-8", "replace")}))
+
+
+@_refused(CellRouterError)
+def _unproven(raw: bytes) -> object:
+    text = raw.decode("utf-8", "replace")
+    message = _message(raw, **{ATTEMPT: text, PROOF: text, text: text, "event_id": "e", "partition_key": "k"})
+    found = proofs.believed(message, KEYS)
+    assert PROOF not in found.attributes
+    assert found.attributes[ATTEMPT] == "1"
+    return Parser(Extraction()).parse(found)
 
 
 @_refused(CellRouterError)
@@ -289,6 +312,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "refusal": _refusal,
     "lease": _lease,
     "instance record": _instance_record,
+    "cell's record": _cells_record,
     "cell record": lambda raw: snapshot(cells=[CELL.encode(), raw]),
     "slot map": lambda raw: snapshot(epoch=b"1", blob=raw),
     "policy": _policy,
@@ -311,7 +335,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "names in the registry": _named_by,
     "offer": lambda raw: asyncio.run(registry([NOW, [], raw, raw]).petitions()),
     "tidied keys": _tidied,
-    "answer to a heartbeat": _heartbeat_answer,
+    "lease in its place": _lease_in_its_place,
     "container": _container,
     "answer of Redis": lambda raw: asyncio.run(_from_redis(raw)),
     "answer to a queue": lambda raw: asyncio.run(_from_queue(raw)),
@@ -320,7 +344,9 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "message": _parsed,
     "message by path": _parsed_by_path,
     "held message": _from_hold,
+    "unproven message": _unproven,
     "S3 pointer": _pointer,
+    "address": lambda raw: host_of(raw.decode("utf-8", "replace")),
     "dead letter": lambda raw: dead_letter.read(_message(raw)),
     "body of an event": _body_of_an_event,
     "CloudTrail log": _log_object,

@@ -28,6 +28,7 @@ from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, EventRouter, Queues, assemble
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from router.services.data_plane.quarantine import QuarantineConfig
+from tests.support.attribute_keys import KEYS
 from tests.support.fake_cells import FakeCells
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_payloads import MemoryPayloads
@@ -242,6 +243,7 @@ class World:
             self.cells,
             Parser(Extraction()),
             self.payloads,
+            KEYS,
             self.clock,
             self.notes,
         )

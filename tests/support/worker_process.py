@@ -87,11 +87,11 @@ class WorkerProcess:
         return self.log.read_text()
 
     def lease(self) -> tuple[protocol.Lease, protocol.InstanceRecord] | None:
-        """The newest lease of the environment whose signature is right, with its record."""
+        """The newest lease of the environment whose signature is right and that was not released, with its record."""
         with Redis.from_url(self.redis_url) as redis:
             found: Any = redis.hgetall(protocol.redis_key(self.environment, "leases"))
         leases = [msgspec.json.decode(value, type=protocol.Lease) for value in found.values()]
-        records = [(lease, record) for lease in leases if (record := self._record(lease))]
+        records = [(lease, record) for lease in leases if not lease.ended and (record := self._record(lease))]
         return max(records, key=lambda pair: pair[1].generation, default=None)
 
     def _record(self, lease: protocol.Lease) -> protocol.InstanceRecord | None:

@@ -31,6 +31,8 @@ class HttpCellControl:
 
     async def restart(self, target: Target, component: str, within_s: float) -> None:
         """POST /v1/components/{name}/restart: have the instance restart one component, or itself."""
+        if component in (".", ".."):
+            raise CellUnavailableError(f"{target.address}: no path leads to a component named {component!r}")
         path = protocol.COMPONENT_RESTART_PATH.format(name=quote(component, safe=""))
         await self._call("POST", target, path, within_s)
 

@@ -4,24 +4,31 @@ A lease is trusted only when all of this holds: it is signed with the cell's own
 the environment's, for this environment and for the field where it lies; its address is in the cells' networks; and its
 heartbeat is newer than the last one. A lease that somebody puts back or keeps alive from outside stops counting as live
 after LONGEST_MS.
+
+No instance takes its lease away: it says that it ends. So a lease that is gone, or in whose place something false lies,
+says nothing about its instance. It is remembered as it was, and called missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
 
 from cell_worker.contract import protocol
 from cell_worker.contract.keys import Key
 from cell_worker.contract.strict_reader import Unreadable
 from router.adapters.keyring import Keyring
 from router.adapters.redis.lifetimes import Lifetimes
+from router.core.addresses import host_of
 from router.core.models import LeaseView
 from router.core.plausible import highest_count, why_epoch_impossible
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 
 Network = IPv4Network | IPv6Network
+
+MAX_MISSING: Final = 4096  # leases that are remembered though they are gone; those that went last
 
 
 class _LeaseRefusedError(Exception):
@@ -40,7 +47,7 @@ class _TrustedLease:
     lease: protocol.Lease
     secret_id: str  # of the secret that proves it
 
-    def view(self, left_ms: int) -> LeaseView:
+    def view(self, left_ms: int, *, missing: bool) -> LeaseView:
         record, lease = self.record, self.lease
         return LeaseView(
             cell_id=record.cell_id,
@@ -49,7 +56,7 @@ class _TrustedLease:
             address=record.address,
             concurrency=record.concurrency,
             ready=lease.ready,
-            live=left_ms > 0,
+            live=left_ms > 0 and not lease.ended,
             ended_ms=max(0, -left_ms),
             fenced=lease.fenced,
             zone=record.zone,
@@ -57,6 +64,8 @@ class _TrustedLease:
             beat=lease.beat,
             note=lease.note or None,
             secret_id=self.secret_id,
+            released=lease.ended,
+            missing=missing and not lease.ended,
         )
 
 
@@ -71,6 +80,7 @@ class LeaseReader:
         self._networks = networks
         self._tell = tell
         self._values: dict[str, bytes] = {}
+        self._false: set[str] = set()  # fields whose value is refused
         self._trusted: dict[str, _TrustedLease] = {}
         self._lifetimes = Lifetimes()
 
@@ -81,15 +91,25 @@ class LeaseReader:
         """
         for field, value in values.items():
             if self._values.get(field) != value:
+                self._false.discard(field)
                 try:
                     self._trusted[field] = self._checked(field, value, now_ms)
                 except _LeaseRefusedError as refused:
+                    self._false.add(field)
                     self._tell(LeaseRefused(field, refused.reason))
         self._values = dict(values)
-        self._trusted = {field: found for field, found in self._trusted.items() if field in values}
+        self._false &= values.keys()
+        missing = self._forget(values)
         ends = {name: (found.lease.proof, found.lease.expires_at_ms) for name, found in self._trusted.items()}
         left = self._lifetimes.left(now_ms, own_ms, ends)
-        return tuple(found.view(left[name]) for name, found in self._trusted.items())
+        return tuple(found.view(left[name], missing=name in missing) for name, found in self._trusted.items())
+
+    def _forget(self, values: Mapping[str, bytes]) -> set[str]:
+        """Forget the leases that went first, where there are too many, and return those of the others that are gone."""
+        gone = [field for field in self._trusted if field not in values]
+        for field in gone[:-MAX_MISSING]:
+            del self._trusted[field]
+        return {*gone[-MAX_MISSING:], *self._false}
 
     def _checked(self, field: str, value: bytes, now_ms: int) -> _TrustedLease:
         lease = protocol.LEASE.read(value)
@@ -130,8 +150,5 @@ class LeaseReader:
         return record
 
     def _is_ours(self, address: str) -> bool:
-        try:
-            host = ip_address(address.rpartition(":")[0].strip("[]"))
-        except ValueError:
-            return False
-        return any(host in network for network in self._networks if network.version == host.version)
+        host = host_of(address)
+        return host is not None and any(host in net for net in self._networks if net.version == host.version)

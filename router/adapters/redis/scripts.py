@@ -8,18 +8,66 @@ from __future__ import annotations
 
 from typing import Final
 
-from cell_worker.contract.redis_client import BOUNDS as _BOUNDS
-from cell_worker.contract.redis_client import ENTRIES as _ENTRIES
-from cell_worker.contract.redis_client import NEXT_GENERATION as _NEXT_GENERATION
-from cell_worker.contract.redis_client import NOW as _NOW
-from cell_worker.contract.redis_client import READ as _READ
+_NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+"""Lua: `now` is the time by the Redis server's clock, in ms since 1970."""
+
+_READ: Final = """
+local function read(text)
+  local ok, value = pcall(cjson.decode, text or '')
+  return ok and type(value) == 'table' and value or {}
+end
+local function whole(value)
+  value = tonumber(value)
+  return value and value >= 0 and value <= 9007199254740992 and math.floor(value) or 0
+end
+local function number(value, highest)
+  value = whole(value)
+  return value <= highest and value or 0
+end
+"""
+"""Lua: `read` returns a JSON object's members, none of what is no such object; `whole` returns a whole number from 0 to
+2^53, and 0 for anything else; `number` also returns 0 for what is above `highest`. One entry that can't be read must
+not make a script fail for all others."""
+
+_BOUNDS: Final = """
+local highest_generation, highest_epoch = now, now + 31536000000
+"""
+"""Lua, after _NOW: the highest generation and the highest epoch that there can be.
+
+An epoch begins at the server's time in ms, and no cell has had a generation for each ms since 1970. Both bounds grow
+faster than anybody counts: whatever number below them somebody writes, the next one can still be given out."""
+
+MAX_ENTRIES: Final = 4096
+"""Nobody reads more entries of one hash at once. A thousand cells have so many leases while all are replaced."""
+
+_ENTRIES: Final = f"""
+local function overfull(key) return redis.call('HLEN', key) > {MAX_ENTRIES} end
+local function entries(key)
+  local all
+  if overfull(key) then
+    all = redis.call('HSCAN', key, t[2], 'COUNT', '{MAX_ENTRIES}')[2]
+  else
+    all = redis.call('HGETALL', key)
+  end
+  local size = 0
+  for i = 1, #all do size = size + #all[i] end
+  if size > 33554432 then
+    for i = 1, #all do all[i] = string.sub(all[i], 1, 8192) end
+  end
+  return all
+end
+"""
+"""Lua, after _NOW: `entries` returns the fields and values of a hash. Where it has more than MAX_ENTRIES, it returns
+about so many from somewhere in it: the microseconds are the cursor, so that nobody sees the same ones each time. Where
+they have more than 32 MiB together, it cuts those of more than 8 KiB, which then can't be read."""
 
 # KEYS: leader, audit, map, policy, generations, cells, leases, history, then the hashes of which all is soon said
 # again. ARGV: owner, time to live in ms, hint.
 # Takes the lead or renews it, and keeps the registry so that nobody stumbles over it: a key of another type than ours
 # goes, for none of our commands can use it; a hash with too many entries goes where all that is in it is soon said
-# again, and otherwise loses what nobody can need, bit by bit. Returns the epoch (empty while another owner leads), and
-# what was tidied: key and reason, one after the other.
+# again, and otherwise loses what nobody can need, bit by bit. So go counts of generations that are none, which no cell
+# may write over, and leases of generations below the admitted one that ended a while ago. Returns the epoch (empty
+# while another owner leads), and what was tidied: key and reason, one after the other.
 # While another leads, notes that this owner is there to take over. No lead that is waited for so lasts longer than its
 # own time to live: the clock set back keeps a dead leader's no longer.
 LEAD: Final = (
@@ -34,7 +82,7 @@ local function tell(key, why)
   tidied[#tidied + 1] = why
 end
 local function useless(key, field, value)
-  if key == KEYS[6] then return not string.match(field, '^cell%-0%d%d%d$') end
+  if key == KEYS[5] or key == KEYS[6] then return not string.match(field, '^cell%-0%d%d%d$') end
   if key == KEYS[8] then
     local version, newest = whole(field), whole(redis.call('HGET', KEYS[4], 'version'))
     return version > newest or version <= newest - 100
@@ -50,13 +98,23 @@ for i, key in ipairs(KEYS) do
   elseif i > 8 and overfull(key) then
     redis.call('UNLINK', key)
     tell(key, 'it had too many entries: it was removed, and who goes on says anew what belongs there')
-  elseif i > 5 and overfull(key) then
+  elseif i > 4 and overfull(key) then
     local some = entries(key)
     for n = 1, #some, 2 do
       if useless(key, some[n], some[n + 1]) then redis.call('HDEL', key, some[n]) end
     end
     tell(key, 'it has too many entries: those that nobody can need are not read, and go bit by bit')
   end
+end
+local counts = entries(KEYS[5])
+for n = 1, #counts, 2 do
+  if number(counts[n + 1], highest_generation) == 0 then redis.call('HDEL', KEYS[5], counts[n]) end
+end
+local some = redis.call('HSCAN', KEYS[7], t[2], 'COUNT', '32')[2]
+for n = 1, #some, 2 do
+  local cell, generation = string.match(some[n], '^(.*)/(%d+)$')
+  local record = useless(KEYS[7], some[n], some[n + 1]) and cell and read(redis.call('HGET', KEYS[6], cell))
+  if record and whole(record.generation) > tonumber(generation) then redis.call('HDEL', KEYS[7], some[n]) end
 end
 local fields = {'owner', 'expires_at_ms', 'ttl_ms', 'epoch'}
 local owner, expires, ttl, stored = unpack(redis.call('HMGET', KEYS[1], unpack(fields)))
@@ -121,8 +179,22 @@ redis.call('PUBLISH', ARGV[5], ARGV[1])
 """
 )
 
-# KEYS: leader, generations, cells. ARGV: epoch, cell, hint. Returns the generation.
-NEXT_GENERATION: Final = _FENCE + _NEXT_GENERATION + "return next_generation(KEYS[2], KEYS[3], ARGV[2], ARGV[3])"
+# KEYS: leader, generations, cells. ARGV: epoch, cell, hint. Gives out a cell's next generation: above every earlier
+# one, the admitted one, the highest that was ever launched, and `hint`.
+NEXT_GENERATION: Final = (
+    _FENCE
+    + _NOW
+    + _READ
+    + _BOUNDS
+    + """
+local function below(value) return number(value, highest_generation) end
+local record = read(redis.call('HGET', KEYS[3], ARGV[2]))
+local stored = below(redis.call('HGET', KEYS[2], ARGV[2]))
+local generation = math.max(stored, below(record.generation), below(record.launched), below(ARGV[3])) + 1
+redis.call('HSET', KEYS[2], ARGV[2], generation)
+return generation
+"""
+)
 
 # KEYS: leader, map, cells, leases, policy, routers. ARGV: the map's epoch and the policy's version that the caller has.
 # Returns map and policy only where they differ from those, and no more than one byte over 16 MiB of each. Of cells or

@@ -5,6 +5,9 @@ writes: then every lease ends, though every cell is well. So an end counts only 
 instance could have renewed: for as long as a lease lives, the registry was read without a gap, and this reader has seen
 instances renew all the time. And most instances don't die at once: leases that end together count only later.
 
+Nor does an instance ever take its lease away. One that is gone, or in whose place something false lies, was written
+over by somebody else, such as a cell that was taken over: that says nothing about the instance that it belongs to.
+
 Going on without a lease is safe. An instance ends itself only when the registry says that another has its cell, and
 whatever the registry says, the cell's store takes no commit of a generation below the one that took it last. The
 controller launches no successor for an ended lease that doesn't count.
@@ -65,14 +68,15 @@ class LeaseTrust:
 def doubt(snapshot: Snapshot, *, trusted: bool) -> Doubt:
     """Pick the cells that may live although their lease has ended; `trusted` says that an end counts by itself."""
     admitted = [cell for cell in snapshot.cells.values() if cell.generation and not cell.retired]
-    silent = [cell for cell in admitted if not ((lease := _lease(snapshot, cell)) and lease.live)]
+    silent = [cell for cell in admitted if not ((lease := _lease(snapshot, cell)) and (lease.live or lease.released))]
     if not trusted:
         why = "no lease was renewed for a while, so the end of one says nothing about its instance"
     elif are_many(len(silent), len(admitted)):
         silent = [cell for cell in silent if not (lease := _lease(snapshot, cell)) or lease.ended_ms < TOGETHER_MS]
         why = f"the leases of {len(silent)} of {len(admitted)} cells ended together"
     else:
-        return NO_DOUBT
+        silent = [cell for cell in silent if (lease := _lease(snapshot, cell)) and lease.missing]
+        why = f"the leases of {len(silent)} cells were taken away or written over, which no instance does: see who may"
     return Doubt(frozenset(cell.cell_id for cell in silent), why) if silent else NO_DOUBT
 
 

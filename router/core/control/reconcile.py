@@ -85,8 +85,9 @@ def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Itera
         yield Admit(record.cell_id, newest)
     elif not record.launching:
         yield from _another(desired, observed, record)
+    lease = observed.serving(record.cell_id)
     unverified = record.verified != record.generation or record.canary_failures
-    if unverified and observed.serving(record.cell_id) is not None:
+    if lease is not None and (unverified or record.address not in ("", lease.address)):
         yield Verify(record.cell_id, record.generation)
 
 
@@ -161,15 +162,20 @@ def _why_dead(observed: Observed, record: CellRecord) -> Reason | None:
     instance = observed.instance(record.cell_id, record.generation)
     if instance is not None and not instance.running:
         return f"generation {record.generation} exited: {instance.detail}"
-    if not observed.silent(record):
-        return None
+    return _why_gone(observed, record) if observed.silent(record) else None
+
+
+def _why_gone(observed: Observed, record: CellRecord) -> Reason | None:
+    """Why an instance without a live lease is known to be dead; None when it may live."""
     lease = observed.lease(record.cell_id, record.generation)
+    if lease is not None and lease.released:
+        return f"generation {record.generation} has ended"
     # Their machine starves, and as many launches would make it worse. An instance that stays silent is replaced later.
     if lease is not None and lease.ended_ms < TOGETHER_MS and (observed.many_silent or not observed.leases_trusted):
         return None
-    if observed.leases_trusted:
+    if observed.leases_trusted and not (lease is not None and lease.missing):
         return f"generation {record.generation} lost its lease"
-    # Perhaps nobody can renew a lease: only an instance that answers nothing either is known to be dead.
+    # Perhaps nobody can renew a lease, or somebody takes this one away: only silence to canaries means death then.
     if lease is not None and observed.mute(record.cell_id):
         return f"generation {record.generation} lost its lease and answers no canary"
     return None

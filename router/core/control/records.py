@@ -67,20 +67,21 @@ def launch_given_up(record: CellRecord, generation: int, why: Reason) -> Transit
     return launch_failed(record, f"generation {generation}: {why}")
 
 
-def tried(record: CellRecord, generation: int, now_ms: int, why_not: Reason | None) -> Transition:
+def tried(record: CellRecord, generation: int, address: str, now_ms: int, why_not: Reason | None) -> Transition:
     """Admit a candidate whose canary was answered well; count the failure of any other (`why_not`)."""
     if why_not is None:
-        return admitted(record, generation, now_ms)
+        return admitted(record, generation, address, now_ms)
     after = replace(record, candidate_failures=record.candidate_failures + 1)
     return Transition(after, "verify failed", f"generation {generation} gets no traffic yet: {why_not}")
 
 
-def admitted(record: CellRecord, generation: int, now_ms: int) -> Transition:
+def admitted(record: CellRecord, generation: int, address: str, now_ms: int) -> Transition:
     """Give the traffic to a verified instance: every failure is forgotten, and the cell leaves the ladder."""
     replaced = record.treatment.rung in ON_THE_LADDER
     after = replace(
         record,
         generation=generation,
+        address=address,
         verified=generation,
         launching=0,
         launch_failures=0,
@@ -93,14 +94,14 @@ def admitted(record: CellRecord, generation: int, now_ms: int) -> Transition:
     return Transition(after, "admit", f"generation {generation} is ready, and has answered a canary")
 
 
-def verified(record: CellRecord, why_not: Reason | None) -> Transition | None:
+def verified(record: CellRecord, address: str, why_not: Reason | None) -> Transition | None:
     """Note what a canary through the admitted instance came to; None when it only says what the record says already."""
     if why_not is not None:
         after = replace(record, canary_failures=record.canary_failures + 1)
         return Transition(after, "verify failed", why_not)
-    if record.verified == record.generation and not record.canary_failures:
+    if (record.verified, record.address) == (record.generation, address) and not record.canary_failures:
         return None
-    after = replace(record, verified=record.generation, canary_failures=0)
+    after = replace(record, verified=record.generation, address=address, canary_failures=0)
     return Transition(after, "verify", f"generation {record.generation} answered")
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from router.core.messages.parser import held_draft
+from router.core.messages.proofs import AttributeKeys
 from router.core.models import DeadLetterReason, Draft, Event, Message
 
 MAX_ENVELOPE_BYTES: Final = 1024 * 1024 - 4096  # SQS' limit for a message, less room for attributes
@@ -197,7 +198,7 @@ def destination(letter: DeadLetter, home: str, is_ours: Callable[[str, str], boo
     return home if not letter.source or is_ours(letter.source, letter.cell_id) else letter.source
 
 
-def redrive_draft(entry: Entry, queue: str) -> Draft:
+def redrive_draft(entry: Entry, queue: str, keys: AttributeKeys) -> Draft:
     """Return the message to send to the queue, so that the router begins anew with the entry.
 
     An event goes under its own id, as through a hold queue, and with its first attempt before it; if it has been
@@ -206,7 +207,7 @@ def redrive_draft(entry: Entry, queue: str) -> Draft:
     letter = entry.letter
     if entry.is_event:
         event = Event(letter.event_id, letter.partition_key, letter.origin.encode())
-        draft = held_draft(event, 0)
+        draft = held_draft(event, 0, keys)
     else:
         draft = Draft(letter.origin, letter.attributes)
     fifo = queue.endswith(".fifo")

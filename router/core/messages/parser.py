@@ -12,7 +12,8 @@ The **event id** is the first of these that is there: the message attribute `eve
 finds; the S3 object's version; the members ID_MEMBERS, for EventBridge the envelope's `id`; on a FIFO queue the message
 group and deduplication id, unless that is the body's hash; the message id.
 
-Messages that come from a hold queue carry both in message attributes: see `held_draft`.
+Messages that come from a hold queue carry both in message attributes: see `held_draft`. What those say is taken for
+true here: `proofs.believed` has left out what nobody proves.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from router.core.errors import MalformedMessageError
 from router.core.messages import s3_events
 from router.core.messages.key_paths import compile_path
 from router.core.messages.pointers import pointer_in
+from router.core.messages.proofs import ATTEMPT, OURS, PROOF, PROOF_CHARS, AttributeKeys, signed
 from router.core.messages.strict_json import JsonText
 from router.core.messages.wrapping import certainly_one_list, notification_in, unwrap
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
@@ -41,10 +43,9 @@ _SURELY_HELD_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024  # leaves far more roo
 MAX_KEY_BYTES: Final = 1024
 MAX_ID_BYTES: Final = 8192  # an S3 object's has up to about 2200; it travels in message attributes
 MAX_NUMBERS: Final = 100  # in one attribute: far more than a router ever writes
-ATTEMPT: Final = "cellrouter.attempt"  # the attribute by which a held message is known
-UNANSWERED: Final = "cellrouter.unanswered"  # the attribute with the generations that never answered the event
-KILLED: Final = "cellrouter.killed"  # the attribute with those of them that died before its last quarantine
-RETRIES: Final = "cellrouter.retries"  # the attribute with its lone retries: how many, and since when
+UNANSWERED: Final = f"{OURS}unanswered"  # the attribute with the generations that never answered the event
+KILLED: Final = f"{OURS}killed"  # the attribute with those of them that died before its last quarantine
+RETRIES: Final = f"{OURS}retries"  # the attribute with its lone retries: how many, and since when
 KEY_MEMBERS: Final = ("partition_key", "tenant_id", "tenant", "account_id", "account")
 ID_MEMBERS: Final = ("event_id", "id")
 _BODY: Final = "the body"
@@ -154,8 +155,12 @@ class Parser:
         return event_id if event_id is not None else _queue_id(message, found.body)
 
 
-def held_draft(event: Event, delay_s: int) -> Draft:
+def held_draft(event: Event, delay_s: int, keys: AttributeKeys) -> Draft:
     """Return the message that carries an event through a hold queue: body or pointer unchanged, names as attributes."""
+    return signed(_unsigned(event, delay_s), keys)
+
+
+def _unsigned(event: Event, delay_s: int) -> Draft:
     attributes = {
         "event_id": _escape(event.event_id),
         "partition_key": _escape(event.partition_key),
@@ -172,7 +177,11 @@ def held_draft(event: Event, delay_s: int) -> Draft:
 
 def can_be_held(event: Event) -> bool:
     """Whether the event fits in a hold queue's message, beside the attributes that it has to carry."""
-    return len(event.body) <= _SURELY_HELD_BYTES or held_draft(event, 0).size <= MAX_MESSAGE_BYTES
+    return len(event.body) <= _SURELY_HELD_BYTES or _held_size(event) <= MAX_MESSAGE_BYTES
+
+
+def _held_size(event: Event) -> int:
+    return Draft("", {PROOF: "0" * PROOF_CHARS}).size + _unsigned(event, 0).size
 
 
 def _from_hold(message: Message, body: JsonText) -> Event:

@@ -156,7 +156,8 @@ class Executor:
         why_not = await self._canary(replace(record, generation=generation), tick.snapshot, QUICK_S)
         if why_not is not None:
             self._put_off("admit", record.cell_id, VERIFY_AGAIN_S)
-        await self._record(tick, records.tried(record, generation, tick.snapshot.now_ms, why_not))
+        address = _address(tick, record.cell_id, generation)
+        await self._record(tick, records.tried(record, generation, address, tick.snapshot.now_ms, why_not))
 
     async def _publish(self, tick: Tick, action: PublishMap) -> None:
         for cell_id in sorted(moving_to(action.slot_map)):
@@ -174,7 +175,8 @@ class Executor:
         why_not = await self._canary(record, tick.snapshot, QUICK_S)
         if why_not is not None:
             self._put_off("verify", record.cell_id, VERIFY_AGAIN_S)
-        if (transition := records.verified(record, why_not)) is not None:
+        address = _address(tick, record.cell_id, record.generation)
+        if (transition := records.verified(record, address, why_not)) is not None:
             await self._record(tick, transition)
         return why_not is None
 
@@ -193,6 +195,12 @@ class Executor:
 
     def _put_off(self, what: str, cell_id: str, seconds: float) -> None:
         self._not_before[what, cell_id] = self._clock.monotonic() + seconds
+
+
+def _address(tick: Tick, cell_id: str, generation: int) -> str:
+    """The address to which the instance's canaries go, by its lease; empty without one."""
+    lease = tick.snapshot.lease(cell_id, generation)
+    return lease.address if lease is not None else ""
 
 
 def _noted(action: Adopt | GiveUpLaunch | Retire | RaiseFence, record: CellRecord, now_ms: int) -> Transition:

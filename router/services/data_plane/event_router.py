@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.messages.parser import Parser
+from router.core.messages.proofs import AttributeKeys
 from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
@@ -64,6 +65,7 @@ def assemble(
     client: CellClient,
     parser: Parser,
     payloads: Payloads,
+    keys: AttributeKeys,
     clock: Clock,
     observer: Observer,
 ) -> EventRouter:
@@ -73,11 +75,11 @@ def assemble(
         return WatchedQueue(queue, clock, observer)
 
     def inbox_of(queue: EventSource) -> Inbox:
-        return Inbox(queue, payloads, clock, observer, config.visibility_s)
+        return Inbox(queue, payloads, clock, observer, config.visibility_s, keys)
 
     def side_queue(queue: EventSource, wait_s: float) -> HoldQueue:
         queue = watched(queue)
-        return HoldQueue(inbox_of(queue), Forwarder(queue, clock), clock, wait_s)
+        return HoldQueue(inbox_of(queue), Forwarder(queue, clock), clock, wait_s, keys)
 
     quarantine = QuarantineQueue(
         config.quarantine, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer

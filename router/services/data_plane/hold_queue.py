@@ -12,6 +12,7 @@ from typing import Final
 
 from router.core.errors import SourceUnavailableError
 from router.core.messages.parser import held_draft
+from router.core.messages.proofs import AttributeKeys
 from router.core.models import Event
 from router.ports import Clock
 from router.services.data_plane.forwarder import Forwarder
@@ -25,11 +26,12 @@ MAX_DELAY_S: Final = 900  # the longest that SQS knows
 class HoldQueue:
     """Puts events in, and takes them out while there is demand."""
 
-    def __init__(self, inbox: Inbox, forwarder: Forwarder, clock: Clock, wait_s: float) -> None:
+    def __init__(self, inbox: Inbox, forwarder: Forwarder, clock: Clock, wait_s: float, keys: AttributeKeys) -> None:
         self._inbox = inbox
         self._forwarder = forwarder
         self._clock = clock
         self._wait_s = wait_s
+        self._keys = keys
         self._stopping = False
         self._stopped = asyncio.Event()
 
@@ -50,7 +52,7 @@ class HoldQueue:
         if delivery.inbox is self._inbox and event == delivery.event:
             self._inbox.let_go(delivery.received, delay_s)
             return False
-        self._forwarder.put(held_draft(event, min(delay_s, MAX_DELAY_S)), delivery.inbox, delivery.received)
+        self._forwarder.put(held_draft(event, min(delay_s, MAX_DELAY_S), self._keys), delivery.inbox, delivery.received)
         return True
 
     async def run(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Received]], None]) -> None:

@@ -15,8 +15,9 @@ from router.core.errors import MalformedMessageError, SourceUnavailableError
 from router.core.lanes.backoff import backoff
 from router.core.lanes.retry import LONE_RETRIES, LONE_S
 from router.core.messages.batches import chunks
+from router.core.messages.proofs import AttributeKeys, believed
 from router.core.models import Event, Message, Reason
-from router.core.telemetry import MessagesDeleted, MessagesReceived
+from router.core.telemetry import BadInput, MessagesDeleted, MessagesReceived
 from router.ports import Clock, EventSource, Observer
 from router.services.data_plane.batcher import Batcher
 from router.services.data_plane.payloads import Payloads
@@ -25,6 +26,11 @@ MAX_HIDDEN_S: Final = 6 * 3600  # SQS hides a message for 12 h at most, counted 
 FETCH_DELAY_S: Final = 10  # how long a message stays hidden whose body could not be fetched
 LONGEST_FETCH_DELAY_S: Final = 300  # while others can be fetched
 MAX_REMEMBERED: Final = 10_000  # messages whose failed fetches are counted; the oldest is forgotten first
+TELL_EVERY_S: Final = 10.0
+_UNPROVEN: Final = (
+    "its cellrouter. attributes are not signed by a router with a secret that is valid now, so they are ignored, and "
+    "its attempts count anew: somebody else has written them, or the secret was replaced since"
+)
 DELETE_TRIES: Final = 8  # about 15 s; then the message comes again, and its cell knows its events
 
 
@@ -45,13 +51,21 @@ class Inbox:
     """Receives messages from a queue, keeps them hidden, and deletes those whose events are all settled."""
 
     def __init__(
-        self, source: EventSource, payloads: Payloads, clock: Clock, observer: Observer, visibility_s: int
+        self,
+        source: EventSource,
+        payloads: Payloads,
+        clock: Clock,
+        observer: Observer,
+        visibility_s: int,
+        keys: AttributeKeys,
     ) -> None:
         self._source = source
         self._payloads = payloads
         self._clock = clock
         self._observer = observer
         self._visibility_s = visibility_s
+        self._keys = keys
+        self._tell_at = 0.0  # of messages that speak in our name
         self._received: dict[str, Received] = {}
         self._deletes: Batcher[Received] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
         self._releases: Batcher[tuple[Received, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
@@ -121,10 +135,21 @@ class Inbox:
             known.message = replace(known.message, receipt=message.receipt)
             known.hidden_until = hidden_until
             return None
+        given, message = message, believed(message, self._keys)
+        if given is not message:
+            self._tell(given)
         received = Received(message, len(message.body), hidden_until)
         self._received[message.message_id] = received
         self.bytes += received.size
         return received
+
+    def _tell(self, message: Message) -> None:
+        """Tell of a message whose attributes speak in our name without proof, and not of every one in a flood."""
+        now = self._clock.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY_S
+            name = f"{self._source.name}: {message.message_id}"
+            self._observer.observe(BadInput("message attributes", name, _UNPROVEN))
 
     async def _resolve(self, batch: Sequence[Received]) -> None:
         """Fetch the bodies that lie in S3. What can't be fetched now is let go, with the FIFO group behind it."""

@@ -49,6 +49,8 @@ def routing_of(snapshot: Snapshot, last: Routing | None, doubted: Doubt = NO_DOU
     targets: dict[str, Target] = {}
     for cell in snapshot.cells.values():
         lease = snapshot.lease(cell.cell_id, cell.generation)
+        if lease is not None and cell.address not in ("", lease.address):
+            continue  # the controller has sent no canary there: its engine says otherwise, or it will soon
         kept = cell.cell_id in doubted.cells
         if lease is not None and (lease.live or kept):
             targets[cell.cell_id] = lease.target(snapshot.slot_map.epoch)

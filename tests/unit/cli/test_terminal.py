@@ -32,6 +32,7 @@ from router.core.slot_map.slots import SLOTS, SlotMap
 from router.demo.ledger import Ledger
 from router.demo.view import DemoState, LiveView
 from router.services.dead_letters import DeadLetters
+from tests.support.attribute_keys import KEYS
 from tests.support.dead_letter_world import Queue
 from tests.support.keys import SECRET
 from tests.support.memory_registry import MemoryRegistry
@@ -91,12 +92,10 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("check-config",): (),
     ("demo",): ("--data", HOSTILE),
 }
-NAMING_NONE: Final = {
-    ("scale",),
-    ("cell-secret",),
-    ("plan", "fifo-head"),
-    ("apply", "fifo-head"),
-}  # they show only words of ours
+NAMING_NONE: Final = {  # they show only words of ours
+    *(("scale",), ("cell-secret",), ("secrets",)),
+    *(("plan", "fifo-head"), ("apply", "fifo-head")),
+}
 PROCESSES: Final = (("router",), ("controller",), ("init",))  # they print their log, and why they can't start
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),
@@ -191,7 +190,7 @@ def _hostile_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         message = Message(HOSTILE, HOSTILE, f"{HOSTILE}\ud800", 1, 1, {HOSTILE: HOSTILE})
         letter = dead_letter.of_event(event, message, reason="rejected", error=HOSTILE, source="source", dead_at_ms=1)
         await dead.send([dead_letter.to_draft(letter)])
-        yield DeadLetters(dead, "source", lambda *_: True, lambda name: Queue(name, clock), clock)
+        yield DeadLetters(dead, "source", lambda *_: True, lambda name: Queue(name, clock), KEYS, clock)
 
     async def inject_fault(*_: object) -> None:
         return

@@ -14,6 +14,7 @@ from router.core.messages.dead_letter import Entry, Filter
 from router.core.models import Message
 from router.services import dead_letters
 from router.services.dead_letters import HIDDEN_S, DeadLetters
+from tests.support.attribute_keys import KEYS
 from tests.support.dead_letter_world import ALL, Queue, World, ids
 
 
@@ -197,7 +198,7 @@ def test_bodies_are_not_kept(world: World) -> None:
 
     async def story() -> None:
         queue = Endless("endless", world.clock)
-        letters = DeadLetters(queue, "source", lambda *_: True, world.open, world.clock)
+        letters = DeadLetters(queue, "source", lambda *_: True, world.open, KEYS, world.clock)
         tracemalloc.start()
         await letters.look(ALL, world.tally, lambda _: None)
         _, peak = tracemalloc.get_traced_memory()

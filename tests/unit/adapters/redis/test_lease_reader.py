@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cell_worker.contract import protocol
-from router.adapters.redis.lease_reader import LeaseReader
+from router.adapters.redis.lease_reader import MAX_MISSING, LeaseReader
 from router.adapters.redis.lifetimes import LONGEST_MS
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 from tests.support.keys import SECRET, lease_key, ring
@@ -27,10 +27,12 @@ def lease(
     ends: int = 2000,
     secret: str = SECRET,
     signer: protocol.InstanceRecord = HONEST,
+    ended: bool = False,
 ) -> bytes:
     """A lease as an instance writes it that has the secret of the signer's cell."""
     key = lease_key(signer, secret)
-    made = protocol.Lease(START_MS + ends, ready=True, record=protocol.sign_record(record, key), beat=beat)
+    signed = protocol.sign_record(record, key)
+    made = protocol.Lease(START_MS + ends, ready=True, record=signed, beat=beat, ended=ended)
     return msgspec.json.encode(msgspec.structs.replace(made, proof=protocol.beat_proof(made, key)))
 
 
@@ -75,6 +77,9 @@ class World:
         (lease(msgspec.structs.replace(HONEST, address="169.254.169.254:80")), "network"),
         (lease(msgspec.structs.replace(HONEST, address="[::1]:80")), "network"),
         (lease(msgspec.structs.replace(HONEST, address="metadata.internal:80")), "network"),
+        (lease(msgspec.structs.replace(HONEST, address="[fd00:ec2::254]:80")), "network"),
+        (lease(msgspec.structs.replace(HONEST, address="10.0.0.7:80/path?")), "network"),
+        (lease(msgspec.structs.replace(HONEST, address="10.0.0.7:80@evil:80")), "network"),
     ],
 )
 def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str) -> None:
@@ -118,12 +123,42 @@ def test_a_lease_without_an_end_does_not_live_for_ever() -> None:
 
 
 def test_a_new_instance_of_the_generation_counts_from_one_again() -> None:
-    """A restarted instance has another id, and a lease that is gone from the registry is forgotten."""
+    """A restarted instance has another id."""
     world = World()
     assert world.live(lease(beat=50))
     assert world.live(lease(msgspec.structs.replace(HONEST, instance_id="two"), beat=1, ends=3000))
-    assert world.reader.read(START_MS + 1000, START_MS + 1000, {}) == ()
     assert world.told == []
+
+
+def test_a_lease_that_is_gone_or_false_is_remembered_as_missing() -> None:
+    """Whoever may write leases takes others' away: that says nothing of their instances, until they write again."""
+    world = World()
+    nothings: list[dict[str, bytes]] = [{}, {FIELD: b"garbage"}, {FIELD: lease(beat=4)}]
+    for beat, nothing in enumerate(nothings, 5):
+        assert world.live(lease(beat=beat, ends=beat * 10_000), beat * 10_000 - 1000)
+        for after_ms, live in ((0, True), (9000, False)):
+            (view,) = world.reader.read(START_MS, START_MS + beat * 10_000 - 1000 + after_ms, nothing)
+            assert (view.missing, view.live) == (True, live)
+
+
+def test_a_last_word_ends_a_lease_and_none_is_missing_after_it() -> None:
+    """The instance signs that it has ended; nobody else can say so for it."""
+    world = World()
+    assert world.live(lease(beat=5))
+    (view,) = world.reader.read(START_MS, START_MS, {FIELD: changed(lease(beat=6), ended=True)})
+    assert (view.live, view.released, view.missing) == (True, False, True)
+    for values in ({FIELD: lease(beat=6, ended=True)}, {}):
+        (view,) = world.reader.read(START_MS, START_MS, values)
+        assert (view.live, view.released, view.missing) == (False, True, False)
+
+
+def test_no_more_missing_leases_are_remembered_than_there_can_be() -> None:
+    """Those that went last are; somebody who has a cell's secret can sign as many as it likes."""
+    world = World()
+    records = [msgspec.structs.replace(HONEST, generation=n) for n in range(1, MAX_MISSING + 3)]
+    world.reader.read(START_MS, START_MS, {f"cell-0001/{r.generation}": lease(r) for r in records})
+    found = world.reader.read(START_MS, START_MS, {})
+    assert [view.generation for view in found] == [r.generation for r in records[2:]]
 
 
 HOUR = 3_600_000  # ms

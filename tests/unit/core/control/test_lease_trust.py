@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from router.core.control.lease_trust import NO_DOUBT, LeaseTrust, doubt, refused_leases
 from router.core.models import CellRecord, InstanceView, LeaseView
 from router.core.registry import Snapshot
@@ -65,6 +67,17 @@ def test_leases_that_end_together_are_in_doubt_for_a_while() -> None:
     found = doubt(snapshot(*ended, lease(2)), trusted=True)
     assert found.cells == {"cell-0000", "cell-0003"}
     assert found.why == "the leases of 2 of 4 cells ended together"
+
+
+def test_a_lease_that_somebody_took_away_is_in_doubt_and_one_that_said_it_ends_is_not() -> None:
+    """Whoever may write leases can take others' away, and can't say for them that they have ended."""
+    gone = replace(lease(0, live=False, ended_ms=99_000), missing=True)
+    found = doubt(snapshot(gone, lease(1), lease(2), lease(3)), trusted=True)
+    assert found.cells == {"cell-0000"}
+    assert "taken away" in (found.why or "")
+    left = replace(lease(0, live=False), released=True)
+    for trusted in (True, False):
+        assert doubt(snapshot(left, lease(1), lease(2), lease(3)), trusted=trusted) is NO_DOUBT
 
 
 def test_a_lease_is_refused_that_the_provisioner_contradicts() -> None:

@@ -96,7 +96,7 @@ class World:
                 else:
                     self.running.add((cell, generation))
             case Admit(cell, generation):
-                self.cells[cell] = records.admitted(self.cells[cell], generation, self.now).record
+                self.cells[cell] = records.admitted(self.cells[cell], generation, "", self.now).record
             case GiveUpLaunch(cell, generation, why):
                 self.cells[cell] = records.launch_given_up(self.cells[cell], generation, why).record
             case Stop(cell, generation):
@@ -111,7 +111,7 @@ class World:
             case Adopt(cell, generation):
                 self.cells[cell] = records.adopted(self.cells[cell], generation, self.now).record
             case Verify(cell):
-                if (transition := records.verified(self.cells[cell], None)) is not None:
+                if (transition := records.verified(self.cells[cell], "", None)) is not None:
                     self.cells[cell] = transition.record
             case Retire(cell):
                 self.cells[cell] = records.retired(self.cells[cell]).record

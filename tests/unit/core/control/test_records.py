@@ -13,6 +13,7 @@ from router.core.models import NO_TREATMENT, CellRecord, Rung, Treatment
 
 CELL = "cell-0001"
 NOW_MS = 10_000_000
+ADDRESS = "10.0.0.1:8080"
 counts = st.integers(0, 9)
 cell_records = st.builds(
     CellRecord,
@@ -51,10 +52,10 @@ def test_generations_and_fences_only_grow(before: CellRecord, more: int) -> None
         records.adopted(before, newer, NOW_MS),
         records.launch_failed(before, "why"),
         records.launch_given_up(before, newer, "why"),
-        records.tried(before, newer, NOW_MS, "no answer"),
-        records.tried(before, newer, NOW_MS, None),
-        records.verified(before, "no answer"),
-        records.verified(before, None),
+        records.tried(before, newer, ADDRESS, NOW_MS, "no answer"),
+        records.tried(before, newer, ADDRESS, NOW_MS, None),
+        records.verified(before, ADDRESS, "no answer"),
+        records.verified(before, ADDRESS, None),
         records.fenced(before, before.fence + more),
         records.put_on_rung(before, NO_TREATMENT),
     ):
@@ -72,8 +73,9 @@ def test_generations_and_fences_only_grow(before: CellRecord, more: int) -> None
 @given(cell_records)
 def test_an_admitted_instance_starts_with_a_clean_record(before: CellRecord) -> None:
     """No failure is counted any more and nothing is done about the cell; only a sick cell's instance was replaced."""
-    after = records.admitted(before, 12, NOW_MS).record
+    after = records.admitted(before, 12, ADDRESS, NOW_MS).record
     assert (after.generation, after.verified, after.launching, after.admitted_at_ms) == (12, 12, 0, NOW_MS)
+    assert after.address == ADDRESS
     assert (after.launch_failures, after.canary_failures, after.candidate_failures) == (0, 0, 0)
     assert after.treatment == NO_TREATMENT
     on_the_ladder = before.treatment.rung in ON_THE_LADDER
@@ -83,8 +85,8 @@ def test_an_admitted_instance_starts_with_a_clean_record(before: CellRecord) -> 
 @given(cell_records)
 def test_a_candidate_is_admitted_only_when_its_canary_was_answered_well(before: CellRecord) -> None:
     """Any other is counted as a failure, and whoever has the traffic keeps it."""
-    assert records.tried(before, 12, NOW_MS, None) == records.admitted(before, 12, NOW_MS)
-    failed = records.tried(before, 12, NOW_MS, "no answer")
+    assert records.tried(before, 12, ADDRESS, NOW_MS, None) == records.admitted(before, 12, ADDRESS, NOW_MS)
+    failed = records.tried(before, 12, ADDRESS, NOW_MS, "no answer")
     assert changed(before, failed.record) == {"candidate_failures"}
     assert failed.record.candidate_failures == before.candidate_failures + 1
     assert (failed.action, failed.why) == ("verify failed", "generation 12 gets no traffic yet: no answer")
@@ -93,13 +95,13 @@ def test_a_candidate_is_admitted_only_when_its_canary_was_answered_well(before: 
 @given(cell_records)
 def test_a_canary_counts_failures_until_one_is_answered(before: CellRecord) -> None:
     """An answer that says nothing new is not written down."""
-    failed = records.verified(before, "no answer")
+    failed = records.verified(before, ADDRESS, "no answer")
     assert failed is not None
     assert failed.record == replace(before, canary_failures=before.canary_failures + 1)
-    answered = records.verified(failed.record, None)
+    answered = records.verified(failed.record, ADDRESS, None)
     assert answered is not None
-    assert answered.record == replace(before, verified=before.generation, canary_failures=0)
-    assert records.verified(answered.record, None) is None
+    assert answered.record == replace(before, verified=before.generation, address=ADDRESS, canary_failures=0)
+    assert records.verified(answered.record, ADDRESS, None) is None
 
 
 @given(cell_records)

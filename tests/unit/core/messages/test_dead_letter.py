@@ -29,6 +29,7 @@ from router.core.messages.dead_letter import (
 )
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
 from router.core.models import DeadLetterReason, Event, Message
+from tests.support.attribute_keys import KEYS
 
 MESSAGE = Message("m", "r", '{"a": "b"}', 5, 1, {"trace": "t"})
 POINTER = '["software.amazon.payloadoffloading.PayloadS3Pointer",{"s3BucketName":"b","s3Key":"k"}]'
@@ -101,7 +102,7 @@ def test_of_an_event_with_a_pointer_the_pointer_is_kept() -> None:
     event = Event("e", "k", b'{"large":1}', pointer=POINTER)
     letter = of_event(event, MESSAGE, reason="rejected", error="x", source="q", dead_at_ms=9)
     assert (letter.body, letter.pointer) == ("", POINTER)
-    draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q")
+    draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q", KEYS)
     assert draft.body == POINTER
 
 
@@ -110,7 +111,7 @@ def test_of_a_message_with_a_pointer_the_pointer_is_kept() -> None:
     message = Message("m", "r", "fetched", 5, 1, {"ExtendedPayloadSize": "7"}, pointer=POINTER)
     letter = of_message(message, reason="malformed", error="x", source="q", dead_at_ms=9)
     assert (letter.body, letter.pointer) == ("", POINTER)
-    draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q")
+    draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q", KEYS)
     assert (draft.body, draft.attributes) == (POINTER, {"ExtendedPayloadSize": "7"})
 
 
@@ -119,7 +120,7 @@ def test_a_redriven_event_is_the_same_event_again(body: str, event_id: str, key:
     """After a redrive the parser finds the same id, key and body, before the first attempt."""
     died = Event(event_id, key, body.encode(), attempt=5, unanswered=(3, 4))
     letter = of_event(died, MESSAGE, reason="max_attempts", error="x", source="q", dead_at_ms=9)
-    draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q")
+    draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q", KEYS)
     assert draft.attributes[ATTEMPT] == "1"
     again = Parser(Extraction()).parse(Message("new", "r", draft.body, 10, 1, draft.attributes))
     assert again == [Event(event_id, key, body.encode())]
@@ -131,7 +132,7 @@ def test_a_redriven_message_is_what_it_was(body: str, attributes: dict[str, str]
     """A whole message is redriven with its body, attributes and group unchanged."""
     message = Message("m", "r", body, 5, 1, attributes, group_id="tenant-1")
     letter = of_message(message, reason="malformed", error="x", source="q", dead_at_ms=9)
-    draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q")
+    draft = redrive_draft(read(Message("entry", "r", to_draft(letter).body, 9, 1)), "q", KEYS)
     assert (draft.body, draft.attributes, draft.group_id, draft.dedup_id) == (body, attributes, "tenant-1", None)
 
 
@@ -139,7 +140,7 @@ def test_a_redriven_message_is_what_it_was(body: str, attributes: dict[str, str]
 def test_a_fifo_queue_gets_a_group_and_a_deduplication_id(key: str, group: str, event_id: str) -> None:
     """A FIFO queue takes groups of at most 128 visible ASCII characters, so others are hashed."""
     for each in (entry(event_id=event_id, partition_key=key, group_id=group), entry(group_id=group)):
-        draft = redrive_draft(each, "q.fifo")
+        draft = redrive_draft(each, "q.fifo", KEYS)
         for name in (draft.group_id, draft.dedup_id):
             assert name
             assert len(name) <= 128
@@ -148,14 +149,14 @@ def test_a_fifo_queue_gets_a_group_and_a_deduplication_id(key: str, group: str, 
 
 def test_the_group_is_the_original_one_or_else_the_key() -> None:
     """Events that one group kept in order stay in one group."""
-    assert redrive_draft(event_entry(group_id="g"), "q.fifo").group_id == "g"
-    assert redrive_draft(event_entry(), "q.fifo").group_id == "k"
+    assert redrive_draft(event_entry(group_id="g"), "q.fifo", KEYS).group_id == "g"
+    assert redrive_draft(event_entry(), "q.fifo", KEYS).group_id == "k"
 
 
 def test_each_death_has_its_own_deduplication_id() -> None:
     """A repeated redrive of one death has the same id; a later death of the same event has another."""
     first, again, later, other = [
-        redrive_draft(event_entry(event_id=event_id, dead_at_ms=dead_at_ms), "q.fifo").dedup_id
+        redrive_draft(event_entry(event_id=event_id, dead_at_ms=dead_at_ms), "q.fifo", KEYS).dedup_id
         for event_id, dead_at_ms in [("e", 1), ("e", 1), ("e", 2), ("f", 1)]
     ]
     assert first == again
@@ -214,7 +215,7 @@ def test_what_is_in_no_envelope_is_foreign(body: str) -> None:
     """A message in no envelope is read as a foreign letter, dead since it came, and goes back unchanged."""
     found = read(Message("entry", "r", body, 77, 1, {"a": "b"}, group_id="g"))
     assert (found.letter.reason, found.letter.dead_at_ms, found.name) == (DeadLetterReason.FOREIGN, 77, "entry")
-    draft = redrive_draft(found, "q")
+    draft = redrive_draft(found, "q", KEYS)
     assert (draft.body, draft.attributes, draft.group_id) == (body, {"a": "b"}, "g")
 
 

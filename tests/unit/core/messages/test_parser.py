@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from router.core.errors import ConfigError, MalformedMessageError
 from router.core.messages.parser import ATTEMPT, KILLED, UNANSWERED, Extraction, Parser, held_draft
 from router.core.models import Event, Message
+from tests.support.attribute_keys import KEYS
 from tests.support.paths import REPOSITORY
 
 PARSER = Parser(Extraction())
@@ -278,7 +279,7 @@ def test_one_event_that_a_pointer_led_to_keeps_the_pointer() -> None:
     body = json.dumps({"tenant": "t", "text": "x" * 2 * 1024 * 1024})
     event = only(replace(message(body), pointer=POINTER))
     assert (event.body, event.pointer) == (body.encode(), POINTER)
-    draft = held_draft(event, 0)
+    draft = held_draft(event, 0, KEYS)
     assert draft.body == POINTER
     back = Message("m-2", "r", body, 0, 1, draft.attributes, pointer=POINTER)
     assert only(back) == event
@@ -305,7 +306,7 @@ def test_an_event_survives_the_hold_queue(
 ) -> None:
     """An event survives the hold queue whatever characters its id and key have."""
     event = Event(event_id, key, b'{"a": [1, 2]}', attempt, unanswered, killed)
-    draft = held_draft(event, 3)
+    draft = held_draft(event, 3, KEYS)
     assert PARSER.parse(Message("other", "r", draft.body, 0, 1, draft.attributes)) == [event]
     assert all(32 <= ord(character) < 127 for value in draft.attributes.values() for character in value)
     assert (UNANSWERED in draft.attributes) == bool(unanswered)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from router.core.messages.parser import held_draft
 from router.core.models import Event
 from router.services.control_plane.upkeep import LEFT_OVER_S, LedCells, Upkeep
+from tests.support.attribute_keys import KEYS
 from tests.support.control_world import ControlWorld, actions
 from tests.support.fake_clock import play
 
@@ -26,7 +27,7 @@ def test_what_lies_in_a_forgotten_cells_hold_queue_is_processed_by_its_keys_cell
             def led() -> LedCells | None:
                 return LedCells(leader.epoch, ()) if leader.epoch is not None else None
 
-            await world.holds["cell-0003"].send([held_draft(Event("left over", "tenant-1", b"{}"), 0)])
+            await world.holds["cell-0003"].send([held_draft(Event("left over", "tenant-1", b"{}"), 0, KEYS)])
             await world.clock.sleep(LEFT_OVER_S)
             assert len(world.holds["cell-0003"]) == 1  # nobody reads it before it is found
             looking = asyncio.create_task(

@@ -9,6 +9,7 @@ from router.core.models import Draft
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.inbox import Inbox, Received
 from router.services.data_plane.payloads import PayloadConfig, Payloads
+from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock, play
 from tests.support.memory_payloads import MemoryPayloads
 from tests.support.router_world import Notes
@@ -16,7 +17,7 @@ from tests.support.router_world import Notes
 
 def inbox_of(queue: MemorySource, clock: FakeClock) -> Inbox:
     """An inbox that hides messages for 30 s."""
-    return Inbox(queue, Payloads(PayloadConfig("payloads"), MemoryPayloads()), clock, Notes(), 30)
+    return Inbox(queue, Payloads(PayloadConfig("payloads"), MemoryPayloads()), clock, Notes(), 30, KEYS)
 
 
 def test_what_was_let_go_before_does_not_touch_the_message_that_came_again() -> None:

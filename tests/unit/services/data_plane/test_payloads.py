@@ -16,6 +16,7 @@ from router.core.messages.pointers import S3Pointer, pointer_of
 from router.core.models import Message
 from router.services.data_plane.payloads import MAX_READS, PayloadConfig, Payloads
 from tests.support.aio import run
+from tests.support.attribute_keys import KEYS
 from tests.support.memory_payloads import MemoryPayloads
 
 JAVA = '["software.amazon.payloadoffloading.PayloadS3Pointer",{"s3BucketName":"payloads","s3Key":"k"}]'
@@ -123,7 +124,7 @@ def test_the_payload_becomes_the_body_and_the_pointer_is_remembered() -> None:
     assert store.reads == [("payloads", "k")]
     parser = Parser(Extraction())
     (event,) = parser.parse(found)
-    draft = held_draft(event, 0)
+    draft = held_draft(event, 0, KEYS)
     assert draft.body == PYTHON
     assert "x" * 500 not in str(draft)
     held = Message("h", "r", draft.body, 0, 1, draft.attributes)

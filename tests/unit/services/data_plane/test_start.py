@@ -14,6 +14,7 @@ from router.core.messages.parser import held_draft
 from router.core.models import Event
 from router.core.policy import Quarantine
 from router.core.registry import Snapshot
+from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import play
 from tests.support.router_world import StaticRegistry, World
 
@@ -28,9 +29,9 @@ def event(name: str, key: str = RELEASED) -> Event:
 
 async def fill_side_queues(world: World) -> None:
     """Put an event of a released key into the quarantine queue, and one into each hold queue."""
-    await world.quarantine.send([held_draft(event("from quarantine"), 0)])
+    await world.quarantine.send([held_draft(event("from quarantine"), 0, KEYS)])
     for cell_id, hold in world.holds.items():
-        await hold.send([held_draft(event(f"from {cell_id}", world.keys_of(cell_id, 1)[0]), 0)])
+        await hold.send([held_draft(event(f"from {cell_id}", world.keys_of(cell_id, 1)[0]), 0, KEYS)])
     world.sent |= {"from quarantine", *(f"from {cell_id}" for cell_id in world.holds)}
 
 
@@ -129,7 +130,7 @@ def test_events_in_quarantine_stay_there_when_a_router_starts() -> None:
     slot_map, world.registry.slot_map = world.registry.slot_map, None
 
     async def story() -> None:
-        await world.quarantine.send([held_draft(event("bad one", "bad"), 0)])
+        await world.quarantine.send([held_draft(event("bad one", "bad"), 0, KEYS)])
         async with world.routing():
             await world.clock.sleep(30)
             world.registry.slot_map = slot_map
