@@ -203,9 +203,8 @@ class Model:
     accepted = 0
 
     def __init__(self, redis: Redis) -> None:
-        self.registry = RedisRegistry(
-            redis, f"t-{uuid.uuid4().hex[:8]}", ring(f"t-{uuid.uuid4().hex[:8]}"), SystemClock()
-        )
+        environment = f"t-{uuid.uuid4().hex[:8]}"
+        self.registry = RedisRegistry(redis, environment, ring(environment), SystemClock())
         self.redis = redis
         self.believed = dict.fromkeys(OWNERS, 1)  # the epoch in which each owner believes it leads
         self.newest = 0  # the highest epoch ever given out
@@ -263,10 +262,10 @@ class Model:
         assert [entry.at_ms for entry in await self.registry.audit(1)] == [self.written] * bool(self.written)
 
     async def next_generation(self, owner: str) -> None:
-        """Ask for a generation: only the newest epoch gets one, and each is higher than the last."""
+        """Ask for a generation: only the newest epoch gets one, above the last one and the last that was launched."""
         before, may = self.generation, owner == self.owner and self.believed[owner] == self.newest
         assert may is await self._taken(self._count_up(owner))
-        assert self.generation == before + may
+        assert self.generation == (max(before, self.written) + 1 if may else before)
 
     async def _count_up(self, owner: str) -> None:
         self.generation = await self.registry.next_generation(self.believed[owner], "cell-0000")

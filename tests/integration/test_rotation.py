@@ -76,4 +76,4 @@ def test_the_secret_is_replaced_under_load(redis_url: str, aws_endpoint: str, tm
             assert await system.dead_letters() == []
             assert set(Counter(deed["event"] for deed in system.deeds()).values()) == {1}
 
-    run(story())
+    run(story(), 180)

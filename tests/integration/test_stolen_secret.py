@@ -31,7 +31,8 @@ from router.adapters.cells.client import HttpCellClient
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.errors import CellUnavailableError
-from router.core.models import Event, Outcome, Result, Target
+from router.core.messages.proofs import PROOF, believed, signed
+from router.core.models import Draft, Event, Message, Outcome, Result, Target
 from router.core.telemetry import LeaseRefused
 from tests.support.aio import run, until
 from tests.support.keys import SECRET, ring
@@ -271,3 +272,23 @@ async def client(world: World) -> AsyncIterator[HttpCellClient]:
 async def results(router: HttpCellClient, target: Target) -> list[Result]:
     """Send an event, and return what comes back."""
     return [result async for result in router.process(target, [Event("e", "k", b"{}")])]
+
+
+def test_no_attribute_that_the_stolen_keys_prove_is_believed(world: World) -> None:
+    """Nor one that is proven with keys that are derived from the secret as routers derive theirs."""
+    environment = world.environment
+    draft = Draft("{}", {"cellrouter.killed": "1,2,3", "cellrouter.attempt": "4"})
+
+    class Keys:
+        """What signs for the thief."""
+
+        def __init__(self, key: Key) -> None:
+            self.attributes = (key,)
+
+    routers = ring(environment)
+    for key in (*each(world.keys), *ring(environment, world.secret).attributes):
+        forged = signed(draft, Keys(key)).attributes
+        assert PROOF in forged
+        assert believed(Message("m", "r", draft.body, 1, 1, forged), routers).attributes == {}
+    honest = signed(draft, routers).attributes
+    assert believed(Message("m", "r", draft.body, 1, 1, honest), routers).attributes == honest

@@ -20,7 +20,9 @@ from cell_worker.handlers.security.sigma import Match, RuleSet
 MAX_SIGHTINGS: Final = 100
 """Of one rule in one log. What is more is counted and said."""
 RULE_BYTES: Final = 128 * 1024
-"""How much a log may have reported of one rule. A record of a change that has a remedy is reported whole."""
+"""How much a log may have reported of one rule. A record of a change that has a remedy is reported whole, unless it has
+more than WHOLE_BYTES: such a change is reported, and not remedied."""
+WHOLE_BYTES: Final = RULE_BYTES // 4
 MAX_TEXT_CHARS: Final = 500
 """Longer texts of a record are cut where a finding quotes them. No ARN, name or address is longer."""
 MAX_RECORD_IDS: Final = 100
@@ -41,7 +43,7 @@ class Sighting(msgspec.Struct, frozen=True):
 
     rule_id: str
     index: int
-    record: dict[str, Any]  # whole if the rule has a remedy, else what a finding quotes
+    record: dict[str, Any]  # whole if the rule has a remedy and it is not huge, else what a finding quotes
     count: int | None = None  # these three: of a correlation
     window_end: Any = None
     record_ids: list[Any] = []
@@ -84,7 +86,8 @@ def _bounded(matches: Iterable[Match], records: LogRecords) -> Analysis:
 def _sighting(match: Match, records: LogRecords) -> Sighting:
     record, window = records[match.index], match.window
     if window is None:
-        return Sighting(match.rule.rule_id, match.index, record if match.rule.remedy else excerpt(record))
+        whole = match.rule.remedy is not None and len(msgspec.json.encode(record)) <= WHOLE_BYTES
+        return Sighting(match.rule.rule_id, match.index, record if whole else excerpt(record))
     return Sighting(
         match.rule.rule_id,
         match.index,
