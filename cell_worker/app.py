@@ -8,7 +8,7 @@ secret.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -18,15 +18,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from cell_worker.chaos import Chaos
 from cell_worker.contract import protocol
+from cell_worker.contract.http_guard import SAFEGUARDS, AsgiApp, Message, Receive, Send
 from cell_worker.contract.protocol import Reason
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Runtime
 from cell_worker.store.store import Store
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 BODY_TIMEOUT_S: Final = 10.0
 """How long the worker waits for a whole request body. A router sends it in one go; a broken connection may never."""
@@ -47,7 +44,7 @@ class RefusedError(Exception):
 class CellApp:
     """The ASGI application. It takes batches of events itself and gives every other request to FastAPI."""
 
-    def __init__(self, runtime: Runtime, control: FastAPI, secret: str, chaos: Chaos) -> None:
+    def __init__(self, runtime: Runtime, control: AsgiApp, secret: str, chaos: Chaos) -> None:
         self._runtime = runtime
         self._control = control
         self._secret = secret
@@ -128,7 +125,7 @@ def control_app(
     drain: Callable[[], None],
 ) -> FastAPI:
     """Make the FastAPI application: health, components, metrics and commands. `drain` begins the worker's end."""
-    app = FastAPI(title="cellrouter cell", redoc_url=None)
+    app = FastAPI(title="cellrouter cell", openapi_url=None)  # FastAPI's own pages load scripts from other hosts
 
     @app.get(protocol.HEALTHZ_PATH)
     async def healthz() -> dict[str, Any]:
@@ -232,10 +229,11 @@ def _why_useless(fault: protocol.Fault, components: Collection[str]) -> Reason |
     return None
 
 
-async def _start(send: Send, code: int, content_type: bytes) -> None:
-    await send({"type": "http.response.start", "status": code, "headers": [(b"content-type", content_type)]})
+async def _start(send: Send, code: int, content_type: bytes, more: Collection[tuple[bytes, bytes]] = ()) -> None:
+    head = [(b"content-type", content_type), *more]
+    await send({"type": "http.response.start", "status": code, "headers": head})
 
 
 async def _answer(send: Send, code: int, reason: str) -> None:
-    await _start(send, code, b"text/plain; charset=utf-8")
+    await _start(send, code, b"text/plain; charset=utf-8", SAFEGUARDS)
     await send({"type": "http.response.body", "body": reason.encode()})

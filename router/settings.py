@@ -5,7 +5,6 @@ Settings only collect what the parts of a process need. `check` names every faul
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,8 +14,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from cell_worker.contract.addresses import why_no_redis_url
+from cell_worker.contract.tls import TlsError, TlsFiles, of_caller
 from router.core.errors import ConfigError
 from router.core.messages.parser import compile_path
+from router.settings_faults import described, natural, place
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
@@ -29,14 +31,23 @@ def _jmespath(text: str) -> str:
         try:
             compile_path(text)
         except ConfigError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError("is no JMESPath expression, or its regex is none") from error
     return text
 
 
 def _networks(text: str) -> str:
     for part in text.split(","):
-        ip_network(part.strip())
+        try:
+            ip_network(part.strip())
+        except ValueError as error:
+            raise ValueError("must be networks as 10.0.0.0/8, separated by commas") from error
     return text
+
+
+def _of_redis(url: str) -> str:
+    if (why := why_no_redis_url(url)) is not None:
+        raise ValueError(why)
+    return url
 
 
 def _matching(pattern: str, words: str) -> AfterValidator:
@@ -58,14 +69,9 @@ SourceName = Annotated[
         "letters, digits, hyphens and underscores, at most 80, with .fifo at the end for a FIFO queue",
     ),
 ]
-HttpUrl = Annotated[str, _matching(r"https?://.+", "an http:// or https:// address")]
-RedisUrl = Annotated[
-    str,
-    _matching(
-        r"(rediss?(\+cluster)?|unix)://.+",
-        "a redis://, rediss://, redis+cluster://, rediss+cluster:// or unix:// address",
-    ),
-]
+HttpUrl = Annotated[str, _matching(r"https?://[^@\s]+", "an http:// or https:// address, without a user or password")]
+RedisUrl = Annotated[str, AfterValidator(_of_redis)]
+HostNames = Annotated[str, _matching(r"([\w.-]+(,\s*[\w.-]+)*)?", "names of hosts, separated by commas, without ports")]
 HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
 Networks = Annotated[str, AfterValidator(_networks)]
 Labels = Annotated[str, _matching(r"([^,=]+=[^,]*(,[^,=]+=[^,]*)*)?", "name=value, separated by commas")]
@@ -97,6 +103,7 @@ class RedisSection(_Section):
 
     url: RedisUrl = Field(
         default="redis://127.0.0.1:6379/0",
+        repr=False,
         description="where Redis is: redis://, rediss://, redis+cluster://, rediss+cluster:// or unix://",
     )
 
@@ -175,7 +182,9 @@ class CellsSection(_Section):
         description="holds the cells' volumes, logs and process ids, and the last routing of a router",
     )
     redis_url: RedisUrl | None = Field(
-        default=None, description="where Redis is for workers, best with a user of their own; not set: redis.url"
+        default=None,
+        repr=False,
+        description="where Redis is for workers, best with a user of their own; not set: redis.url",
     )
     concurrency: int = Field(default=16, ge=1, le=1000, description="how many events a worker works on at once")
     side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
@@ -200,6 +209,23 @@ class CellsSection(_Section):
     drain_timeout_s: Seconds = Field(
         default=15.0, description="how long routers and workers may take to finish after a SIGTERM"
     )
+    tls_ca: Path | None = Field(
+        default=None,
+        description="authorities of the cells' certificates; with it, cells are called by TLS alone",
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="the certificate that routers and controllers present to cells; with `tls_key`"
+    )
+    tls_key: Path | None = Field(default=None, description="the key of `tls_cert`")
+    tls_dir: Path | None = Field(
+        default=None,
+        description="with `tls_ca`: has CELL/tls.crt and CELL/tls.key for each launched cell, with `tls_cert` also "
+        "CELL/ca.crt; with Docker it is on the engine's machine",
+    )
+
+    def tls_files(self) -> TlsFiles:
+        """Return the files with which routers and controllers call cells."""
+        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
 
 
 class DockerSection(_Section):
@@ -230,6 +256,11 @@ class ApiSection(_Section):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: Port = Field(default=8080, description="port to listen on")
+    allowed_hosts: HostNames = Field(
+        default="",
+        description="names with a dot that it answers under, separated by commas; it always does under IP addresses, "
+        "names without a dot, and `host`",
+    )
 
 
 class LogSection(_Section):
@@ -293,11 +324,11 @@ def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     where = {key: name for name, key in keys.items()}
     try:
         settings = Settings.model_validate(document)
-        faults += [f"{_place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in _at_odds(settings)]
+        faults += [f"{place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in _at_odds(settings)]
     except ValidationError as error:
-        faults += [_describe(details, where, path, text) for details in error.errors()]
+        faults += [described(details, where, path, text, Settings) for details in error.errors()]
     faults += fault
-    return (None, sorted(faults, key=_natural)) if faults else (settings, [])
+    return (None, sorted(faults, key=natural)) if faults else (settings, [])
 
 
 def _read(path: Path | None) -> tuple[str, list[str]]:
@@ -334,67 +365,32 @@ def _put(document: dict[str, Any], key: tuple[str, ...], value: str) -> None:
         section[key[1]] = value
 
 
-def _describe(details: Any, variables: Mapping[tuple[str, ...], str], path: Path | None, text: str) -> str:
-    key = tuple(str(part) for part in details["loc"])[:2]
-    problem = details["msg"].removeprefix("Value error, ")
-    if details["type"] == "extra_forbidden":
-        problem = "no such key" + _suggestion(key)
-    elif details["type"] == "missing":
-        variable = PREFIX + "_".join(key).upper()
-        problem = f"is required: set {variable}, or {key[-1]} in the file"
-    elif key == ("secret",):
-        problem = "must have at least 16 characters"
-    elif key == ("redis", "url"):
-        problem += "; it is not shown here, since it may hold a password"
-    else:
-        problem = f"{' '.join(problem.split())}; it is {details['input']!r:.100}"
-    return f"{_place(key, variables, path, text)}: {'.'.join(key)}: {problem}"
-
-
-def _place(key: tuple[str, ...], variables: Mapping[tuple[str, ...], str], path: Path | None, text: str) -> str:
-    """Say where a key is set, or could be: in a variable, a line of the file, the file, or the environment."""
-    if key in variables:
-        return variables[key]
-    line = _line_of(text, key)
-    return f"{path}:{line}" if line else str(path) if path else "environment"
-
-
 def _at_odds(settings: Settings) -> list[tuple[tuple[str, str], str]]:
     """Return the keys whose values are valid by themselves but not together, each with the reason."""
-    wait_s, drain_s = settings.source.wait_s, settings.cells.drain_timeout_s
-    if drain_s >= wait_s + MIN_DRAIN_S:
-        return []
-    why = (
-        f"must be at least {MIN_DRAIN_S:g} s more than source.wait_s ({wait_s}): a router that stops finishes its "
-        f"long poll first; it is {drain_s:g}"
-    )
-    return [(("cells", "drain_timeout_s"), why)]
+    cells, wait_s, faults = settings.cells, settings.source.wait_s, []
+    if cells.drain_timeout_s < wait_s + MIN_DRAIN_S:
+        why = (
+            f"must be at least {MIN_DRAIN_S:g} s more than source.wait_s ({wait_s}): a router that stops finishes its "
+            f"long poll first; it is {cells.drain_timeout_s:g}"
+        )
+        faults.append((("cells", "drain_timeout_s"), why))
+    if (found := _tls_at_odds(cells)) is not None:
+        faults.append((("cells", found[0]), found[1]))
+    return faults
 
 
-def _suggestion(key: tuple[str, ...]) -> str:
-    model = _SECTIONS[key[0]] if len(key) > 1 else Settings
-    near = difflib.get_close_matches(key[-1], model.model_fields, n=1)
-    prefix = f"{key[0]}." if len(key) > 1 else ""
-    return f"; did you mean {prefix}{near[0]}?" if near else f"; there are {', '.join(sorted(model.model_fields))}"
-
-
-def _natural(fault: str) -> list[tuple[bool, int, str]]:
-    """Return a sort key that puts line 9 before line 10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", fault)]
-
-
-def _line_of(text: str, key: tuple[str, ...]) -> int | None:
-    """Return the line, from 1, that sets a key or begins its section; None for none.
-
-    It understands `[section]` and `key = value`, which is all that the settings need of TOML.
-    """
-    section: tuple[str, ...] = ()
-    found = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
-            section = (header.group(1),)
-            if section == key[:1]:
-                found = number
-        elif (pair := re.match(r"\s*([\w-]+)\s*=", line)) and (*section, pair.group(1)) == key:
-            return number
-    return found
+def _tls_at_odds(cells: CellsSection) -> tuple[str, str] | None:
+    """Return the key of TLS that others contradict or whose file can't be used, and why; None when all is well."""
+    if (cells.tls_cert is None) != (cells.tls_key is None):
+        return "tls_cert", "needs cells.tls_key, and that needs cells.tls_cert"
+    if cells.tls_ca is None:
+        return (
+            None if cells.tls_cert is None and cells.tls_dir is None else ("tls_ca", "is required for TLS with cells")
+        )
+    if cells.tls_dir is None and cells.provisioner != "external":
+        return "tls_dir", "is required with cells.tls_ca: launched cells need certificates"
+    try:
+        of_caller(cells.tls_files())
+    except TlsError as error:
+        return "tls_ca", str(error)
+    return None

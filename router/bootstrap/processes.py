@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import signal
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import structlog
-import uvicorn
 from fastapi import FastAPI
 
+from cell_worker.contract.http_guard import GuardedApp, page_policy
+from cell_worker.contract.http_server import PLACES, HttpServer
 from cell_worker.contract.process import watch_descriptors
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
@@ -27,7 +29,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
-from router.api.app import create_app
+from router.api.app import DASHBOARD, create_app
 from router.api.published import Published
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
@@ -89,7 +91,7 @@ async def run_router(settings: Settings) -> None:
             return lanes.newest
 
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
-        await _run(stop, listener, app, router.run(stop), lanes.run(), observer)
+        await _run(settings, stop, listener, app, router.run(stop), lanes.run(), observer)
 
 
 async def run_controller(settings: Settings) -> None:
@@ -139,7 +141,7 @@ async def run_controller(settings: Settings) -> None:
             await run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
             await leave(provisioner, was_last=controller.was_last)
 
-        await _run(stop, listener, app, work(), fleet.run(), observer)
+        await _run(settings, stop, listener, app, work(), fleet.run(), observer)
 
 
 def _upkeep(
@@ -152,6 +154,7 @@ def _upkeep(
 
 
 async def _run(
+    settings: Settings,
     stop: asyncio.Event,
     listener: socket.socket,
     app: FastAPI,
@@ -170,15 +173,9 @@ async def _run(
     gc.collect()
     gc.freeze()  # what exists now stays: a collection that walks all of it would stop every event for 100 ms
     structlog.get_logger("cellrouter").info("started", role=app.title, port=listener.getsockname()[1])
-    tasks = {"work": until_drained(), "api": _serve(app, listener), "views": publishing}
+    tasks = {"work": until_drained(), "api": _serve(app, listener, settings), "views": publishing}
     await run_until(ended, tasks | {"descriptors": watch_descriptors(_CLOCK.sleep)}, observer)
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
-
-
-class _Server(uvicorn.Server):
-    def capture_signals(self) -> Any:
-        """Leave signals to this module: uvicorn would end the process before the lanes are drained."""
-        return nullcontext()
 
 
 def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
@@ -191,11 +188,14 @@ def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
         raise ConfigError(f"api.host, api.port: can't listen on {host}:{port}: {error}") from error
 
 
-async def _serve(app: FastAPI, listener: socket.socket) -> None:
-    config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
-    )
-    server = _Server(config)
+def guarded_api(app: FastAPI, settings: Settings) -> GuardedApp:
+    """Put what guards browsers and hosts before an API; its dashboard runs its own scripts alone."""
+    hosts = {settings.api.host, *re.split(r",\s*", settings.api.allowed_hosts)}
+    return GuardedApp(app, hosts, "api.allowed_hosts", {"/": page_policy(DASHBOARD)})
+
+
+async def _serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
+    server = HttpServer(guarded_api(app, settings), places=PLACES, goodbye_s=2)
     serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)

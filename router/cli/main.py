@@ -11,6 +11,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from cell_worker.contract.addresses import without_passwords
 from router.cli import blast_radius, cells, chaos, dlq, explain, policy, where
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
@@ -77,7 +78,7 @@ def check_config() -> None:
     """Name every fault of the configuration, with its key and line, all at once."""
     _, faults = check(os.environ)
     for fault in faults:
-        typer.echo(fault, err=True)
+        typer.echo(without_passwords(fault), err=True)
     if faults:
         typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}", err=True)
         raise typer.Exit(2)
@@ -135,7 +136,10 @@ def main() -> None:
     try:
         app()
     except ConfigError as error:
-        typer.echo(f"{error}\ncellrouter: the configuration has faults (see cellrouter check-config)", err=True)
+        typer.echo(
+            f"{without_passwords(str(error))}\ncellrouter: the configuration has faults (see cellrouter check-config)",
+            err=True,
+        )
         sys.exit(2)
     except CellRouterError as error:
-        sys.exit(f"cellrouter: {error}")
+        sys.exit(f"cellrouter: {without_passwords(str(error))}")
