@@ -16,9 +16,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from cell_worker.contract.addresses import why_no_redis_url
 from cell_worker.contract.tls import TlsError, TlsFiles, of_caller
+from router.core.config_text import natural
 from router.core.errors import ConfigError
 from router.core.messages.parser import compile_path
-from router.settings_faults import described, natural, place
+from router.settings_faults import described, place
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"

@@ -6,12 +6,13 @@ No value is ever shown: any of them may be a password, or have one in it. Whoeve
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
+
+from router.core.config_text import line_of
 
 PREFIX: Final = "CELLROUTER_"
 
@@ -36,7 +37,7 @@ def place(key: Key, variables: Mapping[Key, str], path: Path | None, text: str) 
     """Say where a key is set, or could be: in a variable, a line of the file, the file, or the environment."""
     if key in variables:
         return variables[key]
-    line = _line_of(text, key)
+    line = line_of(text, key)
     return f"{path}:{line}" if line else str(path) if path else "environment"
 
 
@@ -46,25 +47,3 @@ def _suggestion(key: Key, kind: type[BaseModel]) -> str:
     near = difflib.get_close_matches(key[-1], model.model_fields, n=1)
     prefix = f"{key[0]}." if len(key) > 1 else ""
     return f"; did you mean {prefix}{near[0]}?" if near else f"; there are {', '.join(sorted(model.model_fields))}"
-
-
-def natural(fault: str) -> list[tuple[bool, int, str]]:
-    """Return a sort key that puts line 9 before line 10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", fault)]
-
-
-def _line_of(text: str, key: Key) -> int | None:
-    """Return the line, from 1, that sets a key or begins its section; None for none.
-
-    It understands `[section]` and `key = value`, which is all that the settings need of TOML.
-    """
-    section: Key = ()
-    found = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
-            section = (header.group(1),)
-            if section == key[:1]:
-                found = number
-        elif (pair := re.match(r"\s*([\w-]+)\s*=", line)) and (*section, pair.group(1)) == key:
-            return number
-    return found

@@ -26,6 +26,7 @@ from router.adapters.aws.session import open_client
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
+from router.adapters.http_session import http_session
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
@@ -233,7 +234,7 @@ def _led_by(controller: Controller) -> LedCells | None:
 async def _cell_session(stack: AsyncExitStack) -> aiohttp.ClientSession:
     return await stack.enter_async_context(
         # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
+        http_session(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
     )
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import aiohttp
 import structlog
 
 from cell_worker.contract.protocol import Fault
 from router.adapters.cells.chaos import inject
+from router.adapters.http_session import http_session
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
@@ -56,7 +56,7 @@ async def inject_fault(settings: Settings, address: str, fault: Fault) -> None:
 
     Raises ChaosRefusedError when it refuses, and CellUnavailableError when it can't be reached.
     """
-    async with aiohttp.ClientSession() as session:
+    async with http_session() as session:
         await inject(session, settings.secret.get_secret_value(), address, fault)
 
 

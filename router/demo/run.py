@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 from rich.console import Console
 
 from cell_worker.contract.protocol import Fault, FaultKind
 from router.adapters.aws.session import AWS_ERRORS, open_client
+from router.adapters.http_session import http_session
 from router.bootstrap.queues import aws_of, names_of
 from router.core.errors import CellRouterError
 from router.core.models import cell_ids
@@ -71,7 +71,7 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
     try:
         async with AsyncExitStack() as stack:
             settings, urls, own = await _system(stack, options, environ, console, clock)
-            session = await stack.enter_async_context(aiohttp.ClientSession())
+            session = await stack.enter_async_context(http_session())
             system = SystemClient(session, *urls, settings.secret.get_secret_value())
             ends = await _source_and_sinks(stack, settings)
             demo = _Demo(options, system, own, ends, LiveView(console), clock, started)

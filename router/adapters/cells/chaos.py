@@ -34,8 +34,8 @@ async def inject(session: aiohttp.ClientSession, secret: str, address: str, faul
     headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
     body, url = msgspec.json.encode(fault), f"http://{address}{protocol.CHAOS_PATH}"
     try:
-        async with session.post(url, data=body, headers=headers, timeout=_TIMEOUT) as response:
-            if not response.ok:
+        async with session.post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False) as response:
+            if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                 raise ChaosRefusedError(f"{address} refuses: {await _reason(response)}")
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         # A process that kills itself sends no answer. One that does not run refuses the connection.

@@ -38,7 +38,11 @@ class HttpCellClient:
         url = f"http://{target.address}{protocol.EVENTS_PATH}"
         try:
             async with self._session.post(
-                url, data=self._encode(target, batch), headers=self._headers, timeout=self._timeout
+                url,
+                data=self._encode(target, batch),
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
             ) as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                     raise CellRefusedError(response.status, await _excerpt(response))

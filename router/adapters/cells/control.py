@@ -39,10 +39,10 @@ class HttpCellControl:
         timeout = aiohttp.ClientTimeout(total=within_s)
         try:
             async with self._session.request(
-                method, f"http://{address}{path}", headers=self._headers, timeout=timeout
+                method, f"http://{address}{path}", headers=self._headers, timeout=timeout, allow_redirects=False
             ) as response:
                 body = await _whole(response)
-                if not response.ok:
+                if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                     raise CellRefusedError(response.status, body[:500].decode("utf-8", "replace"))
                 return body
         except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
