@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cell_worker.contract.addresses import why_no_redis_url
-from cell_worker.contract.tls import Tls, TlsFiles, of_cell
+from cell_worker.contract.tls import Tls, TlsError, TlsFiles, of_cell
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,9 +75,13 @@ class WorkerSettings(BaseSettings):
 def load() -> WorkerSettings:
     """Read the settings from the environment. Raises SettingsError that names every fault, each on a line."""
     try:
-        return WorkerSettings.model_validate({})
+        settings = WorkerSettings.model_validate({})
+        settings.tls()
+    except TlsError as error:
+        raise SettingsError(f"CELL_TLS_CERT, CELL_TLS_KEY, CELL_TLS_CLIENT_CA: {error}") from error
     except ValidationError as error:
         raise SettingsError("\n".join(_fault(details) for details in error.errors())) from error
+    return settings
 
 
 class SettingsError(Exception):

@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import nullcontext
 from functools import partial
 from ipaddress import IPv6Address
-from typing import Any, Final, Protocol, cast
+from types import coroutine
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cell_worker.contract.tls import Tls, TlsError
+
+T = TypeVar("T")
 
 PATIENCE_S: Final = 10.0
 """How long a client may let the server wait: for the rest of a request, for the next one, for reading an answer."""
@@ -173,6 +176,8 @@ class _Handshake(asyncio.Protocol):
         self._uvicorns = uvicorns
         self._transport: asyncio.Transport | None = None
         self._shaking: asyncio.Task[None] | None = None
+        self._early = bytearray()
+        self._lost = False
         self.waits_since: float | None = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -181,38 +186,64 @@ class _Handshake(asyncio.Protocol):
         if not self._door.enter(self, peer[0] if peer else ""):
             self.cut()
             return
-        transport.pause_reading()  # what comes now is for the handshake
-        self._shaking = self._loop.create_task(self._shake_hands())
+        starting = self._loop.start_tls(
+            transport,
+            self,
+            self._tls.context,
+            server_side=True,
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=HANDSHAKE_S,
+        )
+        # It begins at once and not with the next turn of the loop: the client's first bytes must not come before.
+        self._shaking = self._loop.create_task(self._shake_hands(_going_on(starting, starting.send(None))))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio has it
+        self._lost = True
         self._door.leave(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what comes right after the handshake, before its end is known here."""
+        self._early += data
 
     def look(self, now: float) -> None:
         """Leave it to the handshake, which limits its time itself."""
 
     def cut(self) -> None:
+        self._lost = True
         if self._transport is not None:
             self._transport.abort()
 
-    async def _shake_hands(self) -> None:
-        connection = _Connection(self._door, **self._uvicorns)
-        assert self._transport is not None
+    async def _shake_hands(self, starting: Awaitable[asyncio.Transport | None]) -> None:
         try:
-            secured = await self._loop.start_tls(
-                self._transport,
-                connection,
-                self._tls.context,
-                server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_S,
-                ssl_shutdown_timeout=HANDSHAKE_S,
-            )
+            secured = await starting
         except (OSError, TimeoutError):  # ssl.SSLError is an OSError; the client is told by an alert
             self.cut()
             return
         finally:
             self._door.leave(self)
-        if secured is not None:
-            connection.connection_made(secured)
+        if secured is None or self._lost:
+            return
+        connection = _Connection(self._door, **self._uvicorns)
+        secured.set_protocol(connection)
+        connection.connection_made(secured)
+        if self._early and not secured.is_closing():
+            connection.data_received(bytes(self._early))
+
+
+@coroutine
+def _going_on(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """Go on, in a task, with a coroutine that has run until it waited for something; Python 3.12 has eager tasks."""
+    try:
+        while True:
+            try:
+                yield waits_for
+            except BaseException as error:  # noqa: BLE001 - it is the coroutine's
+                waits_for = begun.throw(error)
+            else:
+                waits_for = begun.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 class HttpServer(uvicorn.Server):
@@ -223,8 +254,8 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: Any, *, places: int, goodbye_s: int, tls: Tls | None = None) -> None:
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._door = Door(min(places, descriptors // 2) if descriptors != resource.RLIM_INFINITY else places)
-        make = partial(_Connection, self._door) if tls is None else partial(_Handshake, self._door, tls)
+        self.door = Door(min(places, descriptors // 2) if descriptors != resource.RLIM_INFINITY else places)
+        make = partial(_Connection, self.door) if tls is None else partial(_Handshake, self.door, tls)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -235,6 +266,7 @@ class HttpServer(uvicorn.Server):
                 log_level="error",  # a client that sends no HTTP must not fill the log
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # who is at the other end is who is there
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=goodbye_s,
@@ -248,7 +280,7 @@ class HttpServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Look at the connections once a second."""
         if counter % _TICKS == 0:
-            self._door.look(asyncio.get_running_loop().time())
+            self.door.look(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
 

@@ -33,6 +33,25 @@ class TlsFiles:
         return [_stamp(path) for path in (self.ca, self.cert, self.key)]
 
 
+@dataclass(frozen=True, slots=True)
+class TlsFolders:
+    """Where launched workers have their files: a folder for each cell, which it alone should be able to read."""
+
+    folder: Path
+    mutual: bool  # whether workers take certificates of routers only, which ca.crt must be of
+
+    def of(self, cell_id: str) -> Path:
+        """Return a cell's folder."""
+        return self.folder / cell_id
+
+    def variables(self, folder: Path) -> dict[str, str]:
+        """Return the variables of a worker that sees its folder there."""
+        names = {"CELL_TLS_CERT": "tls.crt", "CELL_TLS_KEY": "tls.key"}
+        if self.mutual:
+            names["CELL_TLS_CLIENT_CA"] = "ca.crt"
+        return {name: str(folder / file) for name, file in names.items()}
+
+
 class Tls:
     """A side's context. `renew` makes it anew when the files have changed; connections that exist stay."""
 

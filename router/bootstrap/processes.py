@@ -25,6 +25,7 @@ from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.aws.session import open_client
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
+from router.adapters.cells.ends import CellEnds
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
 from router.adapters.logs import LogObserver, Observers
@@ -36,7 +37,7 @@ from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import registry_of
-from router.bootstrap.workers import leave, provisioner_of
+from router.bootstrap.workers import ends_of, leave, provisioner_of
 from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
@@ -67,7 +68,7 @@ async def run_router(settings: Settings) -> None:
         observer = Observers(metrics, LogObserver(), troubles)
         registry = registry_of(stack, settings, observer.observe)
         source, queue = await queues_of(stack, settings)
-        client = _cell_client(await _cell_session(stack), settings)
+        client = _cell_client(await _cell_session(stack), settings, ends_of(stack, settings, _CLOCK))
         names = names_of(settings)
         queues = Queues(
             source=source,
@@ -112,7 +113,9 @@ async def run_controller(settings: Settings) -> None:
         provisioner = provisioner_of(stack, settings, _CLOCK, observer.observe)
         config = _controller_config(settings)
         session = await _cell_session(stack)
-        canary = canary_through(_cell_client(session, settings), Unforeseen(observer, _CLOCK))
+        canary = canary_through(
+            _cell_client(session, settings, ends_of(stack, settings, _CLOCK)), Unforeseen(observer, _CLOCK)
+        )
         instances = HttpCellControl(session, settings.secret.get_secret_value())
         controller = Controller(config, registry, provisioner, resources, canary, instances, _CLOCK, observer)
 
@@ -238,8 +241,8 @@ async def _cell_session(stack: AsyncExitStack) -> aiohttp.ClientSession:
     )
 
 
-def _cell_client(session: aiohttp.ClientSession, settings: Settings) -> HttpCellClient:
-    return HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s)
+def _cell_client(session: aiohttp.ClientSession, settings: Settings, ends: CellEnds) -> HttpCellClient:
+    return HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s, ends)
 
 
 async def _payloads(stack: AsyncExitStack, settings: Settings) -> Payloads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 from collections.abc import Callable
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import structlog
 
+from cell_worker.contract.http_server import watch_certificates
 from cell_worker.contract.protocol import Fault
+from cell_worker.contract.tls import TlsError, TlsFolders, of_caller
 from router.adapters.cells.chaos import inject
+from router.adapters.cells.ends import PLAIN, CellEnds
 from router.adapters.http_session import http_session
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner
@@ -33,6 +37,18 @@ def provisioner_of(
             return _docker_provisioner(stack, settings)
         case "subprocess":
             return _subprocess_provisioner(settings, clock, tell)
+
+
+def ends_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> CellEnds:
+    """Return how instances are reached; until the stack closes, new files of TLS are used. Raises ConfigError."""
+    if settings.cells.tls_ca is None:
+        return PLAIN
+    try:
+        tls = of_caller(settings.cells.tls_files())
+    except TlsError as error:
+        raise ConfigError(f"cells.tls_ca: {error}") from error
+    stack.callback(asyncio.create_task(watch_certificates(tls, clock.sleep)).cancel)
+    return CellEnds(settings.environment, tls)
 
 
 async def leave(provisioner: Provisioner, *, was_last: bool) -> None:
@@ -95,6 +111,7 @@ def _docker_config(settings: Settings) -> DockerConfig:
         cpus=docker.cpus,
         pids=docker.pids,
         stop_grace_s=math.ceil(settings.cells.drain_timeout_s) + 5,
+        tls=_tls_folders(settings),
     )
 
 
@@ -108,7 +125,13 @@ def _subprocess_config(settings: Settings) -> SubprocessConfig:
             **worker_environment(settings),
         },
         stop_grace_s=cells.drain_timeout_s + 5,
+        tls=_tls_folders(settings),
     )
+
+
+def _tls_folders(settings: Settings) -> TlsFolders | None:
+    cells = settings.cells
+    return TlsFolders(cells.tls_dir.absolute(), mutual=cells.tls_cert is not None) if cells.tls_dir else None
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:

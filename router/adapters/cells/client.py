@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from cell_worker.contract import protocol
 from cell_worker.contract.process import NONE_LEFT
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
+from router.adapters.cells.ends import PLAIN, CellEnds
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Outcome, Result, Target
 
@@ -25,7 +26,10 @@ class HttpCellClient:
     A cell's answer is not trusted: its size and its time are bounded, and every line is checked.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, secret: str, event_timeout_s: float) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, secret: str, event_timeout_s: float, ends: CellEnds = PLAIN
+    ) -> None:
+        self._ends = ends
         self._session = session
         self._headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
         self._deadline_s = event_timeout_s
@@ -35,7 +39,7 @@ class HttpCellClient:
 
     async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
         """POST the batch to the instance and yield its results as they arrive."""
-        url = f"http://{target.address}{protocol.EVENTS_PATH}"
+        url = f"{self._ends.scheme}://{target.address}{protocol.EVENTS_PATH}"
         try:
             async with self._session.post(
                 url,
@@ -43,6 +47,7 @@ class HttpCellClient:
                 headers=self._headers,
                 timeout=self._timeout,
                 allow_redirects=False,
+                **self._ends.options(target.cell_id),
             ) as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                     raise CellRefusedError(response.status, await _excerpt(response))

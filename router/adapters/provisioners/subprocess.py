@@ -23,6 +23,7 @@ import msgspec
 import psutil
 
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
+from cell_worker.contract.tls import TlsFolders
 from router.adapters.provisioners.last_words import last_words_of_file
 from router.core.errors import ProvisionError
 from router.core.models import Id, InstanceView, Reason, Whole
@@ -46,6 +47,7 @@ class SubprocessConfig:
     environment: Mapping[str, str]  # a worker's environment, without what names its cell
     data_dir: Path  # holds a directory for each cell: its volume
     stop_grace_s: float  # between SIGTERM and SIGKILL
+    tls: TlsFolders | None = None  # of workers that are reached by TLS
 
 
 class _PidFile(msgspec.Struct, frozen=True):
@@ -80,7 +82,9 @@ class SubprocessProvisioner:
 
     async def launch(self, cell_id: str, generation: int) -> None:
         """Start `python -m cell_worker`; its output goes to a log file beside its process id file."""
-        environment = {**self._config.environment, **self._names(cell_id, generation)}
+        tls = self._config.tls
+        secured = tls.variables(tls.of(cell_id)) if tls is not None else {}
+        environment = {**self._config.environment, **self._names(cell_id, generation), **secured}
         worker = (sys.executable, "-m", "cell_worker")
         command = ["/bin/sh", "-c", _NOTE_AND_BECOME, str(self._pid_path(cell_id, generation)), *worker]
         try:
