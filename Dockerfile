@@ -1,6 +1,9 @@
 # One image, three roles: `cellrouter router`, `cellrouter controller` and `cell-worker`.
 
-FROM python:3.13-slim AS build
+# `script/lock images` pins it by its digest; elsewhere: --build-arg PYTHON_IMAGE=…
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils tini
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -21,12 +24,14 @@ RUN SOURCE_DATE_EPOCH=315532800 pip wheel --no-build-isolation --no-deps --wheel
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/cellrouter/lib/*/site-packages/router \
       /opt/cellrouter/lib/*/site-packages/cell_worker
 
-FROM python:3.13-slim
+FROM ${PYTHON_IMAGE}
 COPY --from=build /usr/bin/tini /usr/bin/tini
 COPY --from=build /opt/cellrouter /opt/cellrouter
-# Everything that is written lies here; a cell's volume is mounted on it.
+# Everything that is written lies in /var/lib/cellrouter; a cell's volume is mounted on it. A volume with the secret is
+# mounted on /etc/cellrouter, and begins with its owner.
 RUN useradd --uid 10001 --home-dir /var/lib/cellrouter --no-create-home --shell /usr/sbin/nologin cellrouter \
- && install --directory --owner=10001 --group=10001 /var/lib/cellrouter
+ && install --directory --owner=10001 --group=10001 /var/lib/cellrouter \
+ && install --directory --owner=10001 --group=10001 --mode=0700 /etc/cellrouter
 USER 10001:10001
 WORKDIR /var/lib/cellrouter
 ENV PATH=/opt/cellrouter/bin:$PATH \

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import re
 import sys
 from collections import Counter
 from typing import Any, Final
@@ -21,26 +22,32 @@ import msgspec
 import uvloop
 
 from benchmarks.http_server import Connection, Request
+from benchmarks.world import ENVIRONMENT, cell_id
 from cell_worker.contract import protocol
+from cell_worker.contract.keys import CellKeys, cell_secret
+from cell_worker.contract.proofs import AnswerProofs
+from tests.support.keys import SECRET
 
 _batch: Final = msgspec.json.Decoder(protocol.EventBatch)
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 _END: Final = b"0\r\n\r\n"
 
 
-def _chunk(index: int) -> bytes:
-    line = b'{"index":%d,"outcome":"ok","duration_s":0.001}\n' % index
+_RESULTS: Final = [b'{"index":%d,"outcome":"ok","duration_s":0.001}' % i for i in range(protocol.MAX_BATCH_EVENTS)]
+_PROOF: Final = re.compile(rb",p=([0-9a-f]{32})\r\n")
+
+
+def _chunk(index: int, proofs: AnswerProofs | None) -> bytes:
+    line = proofs.line(_RESULTS[index]) if proofs else _RESULTS[index] + b"\n"
     return b"%x\r\n%b\r\n" % (len(line), line)
 
 
-_CHUNKS: Final = [_chunk(index) for index in range(protocol.MAX_BATCH_EVENTS)]
-
-
 class StubCell:
-    """A cell that does nothing with its events but take its time."""
+    """A cell that does nothing with its events but take its time, and proves its answers to who proves its calls."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, number: int, concurrency: int) -> None:
         self.port = 0
+        self._answer_key = CellKeys.of(cell_secret(SECRET, ENVIRONMENT, cell_id(number))).answer
         self._concurrency = concurrency
         self._server: asyncio.Server | None = None
         self._open: set[Connection] = set()
@@ -83,22 +90,25 @@ class StubCell:
         batch = _batch.decode(request.body)
         self.batches += 1
         self.seen.update([event.event_id for event in batch.events])
+        proven = _PROOF.search(request.head + b"\r\n")
+        proofs = AnswerProofs(self._answer_key, proven.group(1).decode()) if proven else None
         if not self.service_s:
-            connection.transport.write(_HEAD + b"".join(_CHUNKS[: len(batch.events)]) + _END)
+            chunks = [_chunk(index, proofs) for index in range(len(batch.events))]
+            connection.transport.write(_HEAD + b"".join(chunks) + _END)
             return
         connection.transport.write(_HEAD)
         loop = asyncio.get_running_loop()
         left = [len(batch.events)]
         for index in range(len(batch.events)):
-            loop.call_at(self._worked(loop.time()), self._done, connection, index, left)
+            loop.call_at(self._worked(loop.time()), self._done, connection, index, left, proofs)
 
-    def _done(self, connection: Connection, index: int, left: list[int]) -> None:
+    def _done(self, connection: Connection, index: int, left: list[int], proofs: AnswerProofs | None) -> None:
         """Send one more result of a batch. The reply's end follows in a write of its own, as from a worker.
 
         `left` holds one number: how many events of the batch are not done yet.
         """
         left[0] -= 1
-        self._write(connection, _CHUNKS[index])
+        self._write(connection, _chunk(index, proofs))
         if not left[0]:
             asyncio.get_running_loop().call_soon(self._write, connection, _END)
 
@@ -117,7 +127,7 @@ class CellStubs:
     """All cells, and the commands by which a suite controls them."""
 
     def __init__(self, count: int, concurrency: int) -> None:
-        self._cells = [StubCell(concurrency) for _ in range(count)]
+        self._cells = [StubCell(number, concurrency) for number in range(count)]
 
     async def run(self) -> None:
         """Serve all cells and the commands until stdin closes."""

@@ -53,7 +53,7 @@ async def post(
 ) -> list[dict[str, Any]]:
     """Send a cell one batch; return the messages whose event the cell has not confirmed."""
     body = {"cell_id": "", "generation": 1, "epoch": 1, "deadline_s": 60, "events": [event for _, event in batch]}
-    headers = {"Authorization": protocol.bearer(secret)}
+    headers = {"Authorization": f"Bearer {secret}"}
     try:
         async with http.post(f"http://{address}{protocol.EVENTS_PATH}", json=body, headers=headers) as response:
             response.raise_for_status()

@@ -24,10 +24,10 @@ from router.adapters.redis.registry import RedisRegistry
 from router.core.models import CellRecord
 from router.core.registry import Change
 from router.core.slot_map.slots import SlotMap, assign
+from tests.support.keys import SECRET, lease_key, ring
 from tests.support.servers import valkey
 
 ENVIRONMENT: Final = "bench"
-SECRET: Final = "a-benchmark-secret"  # noqa: S105 - protects nothing
 QUEUE: Final = "cellrouter-events"
 LEASE_TTL_S: Final = 10.0
 START_TIMEOUT_S: Final = 30.0
@@ -187,11 +187,11 @@ async def _register(stack: AsyncExitStack, options: Options, redis_url: str, add
     """Write to the registry what a controller and workers would; the leases live as long as the stack."""
     redis = Redis.from_url(redis_url)
     stack.push_async_callback(redis.aclose)
-    registry = RedisRegistry(redis, ENVIRONMENT, SECRET, SystemClock())
+    registry = RedisRegistry(redis, ENVIRONMENT, ring(ENVIRONMENT), SystemClock())
     names = [cell_id(index) for index in range(options.cells)]
     for name, address in zip(names, addresses, strict=True):
         record = InstanceRecord(ENVIRONMENT, name, 1, f"{name}-bench", address, options.concurrency, 0)
-        heartbeat = Heartbeat(redis, record, SECRET, LEASE_TTL_S)
+        heartbeat = Heartbeat(redis, record, lease_key(record), LEASE_TTL_S)
         heartbeat.ready = True
         beating = asyncio.create_task(heartbeat.run())
         stack.push_async_callback(_cancelled, beating)

@@ -20,6 +20,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from cell_worker import clock
 from cell_worker.contract import protocol
+from cell_worker.contract.keys import Key
 from cell_worker.contract.redis_client import BOUNDS, ENTRIES, NEXT_GENERATION, NOW, READ, RedisHealth
 from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.fence import Fence
@@ -122,7 +123,7 @@ class Heartbeat:
         self,
         redis: Redis,
         record: protocol.InstanceRecord,
-        secret: str,
+        key: Key,
         ttl_s: float,
         fence: Fence | None = None,
         health: RedisHealth = UNTOLD,
@@ -131,8 +132,8 @@ class Heartbeat:
         self._keys = [protocol.redis_key(record.environment, name) for name in ("leases", "cells")]
         self._field = protocol.lease_field(record.cell_id, record.generation)
         self._record = record
-        self._signed = protocol.sign_record(record, secret)
-        self._secret = secret
+        self._signed = protocol.sign_record(record, key)
+        self._key = key
         self._beats = 0
         self._false = b""  # the last lease in this one's place that no instance can have written
         self._ttl_s = ttl_s
@@ -172,14 +173,14 @@ class Heartbeat:
             self.admitted.set()
 
     def _is_genuine(self, other: bytes) -> bool:
-        """Whether an instance with the environment's secret has written this lease, for the place where it lies.
+        """Whether an instance with this cell's secret has written this lease, for the place where it lies.
 
         Whatever else reaches Redis can write there, and must not end this instance.
         """
         lease = protocol.LEASE.read(other)
-        if isinstance(lease, Unreadable) or not protocol.is_proven(lease, self._secret):
+        if isinstance(lease, Unreadable) or not protocol.is_proven(lease, self._key):
             return False
-        if (record := protocol.verify_record(lease.record, self._secret)) is None:
+        if (record := protocol.verify_record(lease.record, self._key)) is None:
             return False
         place = (record.environment, protocol.lease_field(record.cell_id, record.generation))
         return place == (self._record.environment, self._field)
@@ -195,7 +196,7 @@ class Heartbeat:
         self._beats += 1
         note = (self._why_unwell() or "")[: protocol.MAX_NOTE_CHARS].encode(errors="replace").decode()
         lease = protocol.Lease(0, self.ready, self._signed, self._fence.reached(), self._beats, note=note)
-        proof = protocol.beat_proof(lease, self._secret)
+        proof = protocol.beat_proof(lease, self._key)
         wire = _WireLease(lease.ready, lease.record, lease.fenced, lease.beat, proof, lease.note)
         record, ttl_ms = self._record, round(self._ttl_s * 1000)
         args: list[str | bytes | int] = [

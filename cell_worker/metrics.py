@@ -36,6 +36,9 @@ class WorkerMetrics:
             "cell_worker_loop_blocked", "Times that the event loop stood still for 1 s.", registry=self.registry
         )
         self.outbox = Gauge("cell_outbox_lines", "Lines that wait for the sink.", registry=self.registry)
+        self.calls_refused = Counter(
+            "cell_calls_refused", "Calls that were not taken, by what is wrong.", ["fault"], registry=self.registry
+        )
         self.registry_up = Gauge(
             "cell_registry_up", "0 while the registry can't be reached or takes no writes.", registry=self.registry
         )

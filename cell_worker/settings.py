@@ -9,6 +9,9 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cell_worker.contract.addresses import why_no_redis_url
+from cell_worker.contract.keys import CellKeys, is_secret_of
+from cell_worker.contract.secret_file import read_secrets
+from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.contract.tls import Tls, TlsError, TlsFiles, of_cell
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
@@ -24,7 +27,8 @@ class WorkerSettings(BaseSettings):
     id: Name
     generation: int | None = Field(default=None, ge=1)  # None: the worker claims the next one in Redis
     environment: Name = "live"
-    secret: SecretStr = Field(min_length=16)
+    secret_file: Path | None = None  # holds the secret, which need be no variable then
+    secret: SecretStr = Field(default=SecretStr(""), validate_default=True)  # this cell's: `cellrouter cell-secret`
     handler: str = Field(pattern=r"^[\w.]+:\w+$")  # package.module:name
     host: str = "127.0.0.1"  # where to listen
     port: int = Field(default=0, ge=0, le=65535)  # 0: any free port
@@ -52,6 +56,32 @@ class WorkerSettings(BaseSettings):
         if not advertise and others.data.get("host") in _EVERYWHERE:
             raise ValueError(f"is required with CELL_HOST={others.data['host']}, which no router can connect to")
         return advertise
+
+    @field_validator("secret")
+    @classmethod
+    def _is_this_cells(cls, secret: SecretStr, others: ValidationInfo) -> SecretStr:
+        file: Path | None = others.data.get("secret_file")
+        given: tuple[str, ...] = (secret.get_secret_value(),)
+        whose = (others.data.get("environment", ""), others.data.get("id", ""))
+        if file is not None and given != ("",):
+            raise ValueError("is set, and CELL_SECRET_FILE too: set one of the two")
+        if file is not None:
+            found = read_secrets(file)
+            if isinstance(found, Unreadable):
+                raise ValueError(f"can't be had from CELL_SECRET_FILE={file}: {found.why}")
+            given = found
+        if given == ("",):
+            raise ValueError("is required, or CELL_SECRET_FILE: `cellrouter cell-secret CELL` prints it")
+        if len(given) > 1 or not is_secret_of(given[0], *whose):
+            raise ValueError(
+                f"must be this cell's own secret, as `cellrouter cell-secret {whose[1]}` prints it for the environment "
+                f"{whose[0]}; never that of another cell, nor that of the environment, which no cell may have"
+            )
+        return SecretStr(given[0])
+
+    def keys(self) -> CellKeys:
+        """Derive the cell's keys from its secret."""
+        return CellKeys.of(self.secret.get_secret_value())
 
     @field_validator("redis_url")
     @classmethod

@@ -30,6 +30,7 @@ import structlog
 from cell_worker import clock
 from cell_worker.api import Component
 from cell_worker.app import CellApp, control_app
+from cell_worker.calls import CallChecker
 from cell_worker.chaos import Chaos
 from cell_worker.components.hold_queue import HoldQueueComponent
 from cell_worker.components.own import StoreComponent, WorkerComponent
@@ -42,6 +43,7 @@ from cell_worker.contract.http_guard import GuardedApp
 from cell_worker.contract.http_server import PLACES, HttpServer, watch_certificates
 from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
+from cell_worker.contract.secret_file import why_exposed
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.loading import load_handler, start_handler, stop_handler
 from cell_worker.metrics import WorkerMetrics
@@ -81,7 +83,7 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._secret = settings.secret.get_secret_value()
+        self._keys = settings.keys()
         self._stop = asyncio.Event()
         self._chaos = Chaos(allowed=settings.chaos)
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
@@ -113,6 +115,8 @@ class Worker:
         self._log.info("stopped")
 
     async def _run(self) -> None:
+        if (file := self._settings.secret_file) is not None and (exposed := why_exposed(file)) is not None:
+            self._log.warning("the file with the cell's secret is open to others", path=str(file), why=exposed)
         asyncio.get_running_loop().set_default_executor(self._threads)
         handler = load_handler(self._settings.handler)
         async with AsyncExitStack() as stack:
@@ -205,7 +209,7 @@ class Worker:
         )
         self._log.info("started", address=record.address)
         health, why_unwell = self._redis_health, partial(self._why_unwell, runtime)
-        return Heartbeat(self._redis, record, self._secret, settings.lease_ttl_s, runtime.fence, health, why_unwell)
+        return Heartbeat(self._redis, record, self._keys.lease, settings.lease_ttl_s, runtime.fence, health, why_unwell)
 
     def _on_redis(self, fault: RedisFault | None, why: str) -> None:
         self._metrics.registry_up.set(fault is None)
@@ -224,15 +228,15 @@ class Worker:
             runtime,
             self._store,
             self._metrics,
-            self._secret,
             chaos=self._chaos,
             why_not_ready=why_not_ready,
             drain=self._stop.set,
         )
-        settings = self._settings
+        settings, mine = self._settings, runtime.identity
         guarded = GuardedApp(control, {settings.host, settings.advertise}, "CELL_ADVERTISE")
+        calls = CallChecker(self._keys, protocol.lease_field(mine.cell_id, mine.generation))
         return HttpServer(
-            CellApp(runtime, guarded, self._secret, self._chaos),
+            CellApp(runtime, guarded, calls, self._metrics, self._chaos),
             places=PLACES + PLACES_FOR_EACH_EVENT * settings.concurrency,
             goodbye_s=1,  # after the drain, only clients that neither send nor read are left
             tls=self._tls,

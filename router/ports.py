@@ -198,17 +198,17 @@ class CellRegistry(RegistryReader, Protocol):
 
 
 class InstanceControl(Protocol):
-    """What a controller asks of an instance at `address` (host:port), beside events.
+    """What a controller asks of an instance, beside events.
 
     Every call ends within `within_s` seconds. It raises CellUnavailableError when the instance does not answer in time,
     and CellRefusedError when it refuses.
     """
 
-    async def components(self, address: str, within_s: float) -> list[ComponentView]:
+    async def components(self, target: Target, within_s: float) -> list[ComponentView]:
         """Have the instance check its components now, and return how it found each."""
         ...
 
-    async def restart(self, address: str, component: str, within_s: float) -> None:
+    async def restart(self, target: Target, component: str, within_s: float) -> None:
         """Restart one component; `worker` ends the whole instance in order, and the next one takes its place."""
         ...
 

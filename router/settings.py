@@ -5,80 +5,39 @@ Settings only collect what the parts of a process need. `check` names every faul
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from cell_worker.contract.addresses import why_no_redis_url
+from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.contract.tls import TlsError, TlsFiles, of_caller
+from router.adapters.secret_source import SecretSource
 from router.core.config_text import natural
 from router.core.errors import ConfigError
-from router.core.messages.parser import compile_path
 from router.settings_faults import described, place
+from router.settings_values import (
+    BucketName,
+    HandlerName,
+    HostNames,
+    HttpUrl,
+    JmesPath,
+    Labels,
+    Name,
+    Networks,
+    Port,
+    QueueName,
+    RedisUrl,
+    Seconds,
+    SourceName,
+)
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
 LIVE: Final = "live"  # the production environment: no chaos there unless the settings allow it
 MIN_DRAIN_S: Final = 2.0  # left for draining after a long poll has ended
-
-
-def _jmespath(text: str) -> str:
-    if text:
-        try:
-            compile_path(text)
-        except ConfigError as error:
-            raise ValueError("is no JMESPath expression, or its regex is none") from error
-    return text
-
-
-def _networks(text: str) -> str:
-    for part in text.split(","):
-        try:
-            ip_network(part.strip())
-        except ValueError as error:
-            raise ValueError("must be networks as 10.0.0.0/8, separated by commas") from error
-    return text
-
-
-def _of_redis(url: str) -> str:
-    if (why := why_no_redis_url(url)) is not None:
-        raise ValueError(why)
-    return url
-
-
-def _matching(pattern: str, words: str) -> AfterValidator:
-    def validate(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"must be {words}")
-        return text
-
-    return AfterValidator(validate)
-
-
-Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,39}", "lower-case letters, digits and hyphens, at most 40")]
-QueueName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,80}", "letters, digits, hyphens and underscores, at most 80")]
-BucketName = Annotated[str, _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name, or empty")]
-SourceName = Annotated[
-    str,
-    _matching(
-        r"[A-Za-z0-9_-]{1,75}(\.fifo)?|[A-Za-z0-9_-]{76,80}",
-        "letters, digits, hyphens and underscores, at most 80, with .fifo at the end for a FIFO queue",
-    ),
-]
-HttpUrl = Annotated[str, _matching(r"https?://[^@\s]+", "an http:// or https:// address, without a user or password")]
-RedisUrl = Annotated[str, AfterValidator(_of_redis)]
-HostNames = Annotated[str, _matching(r"([\w.-]+(,\s*[\w.-]+)*)?", "names of hosts, separated by commas, without ports")]
-HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
-Networks = Annotated[str, AfterValidator(_networks)]
-Labels = Annotated[str, _matching(r"([^,=]+=[^,]*(,[^,=]+=[^,]*)*)?", "name=value, separated by commas")]
-JmesPath = Annotated[str, AfterValidator(_jmespath)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class _Section(BaseModel):
@@ -280,8 +239,12 @@ class Settings(_Section):
         default=LIVE, description="name of the environment, whose queues, cells and map are its own: live, stress, …"
     )
     secret: SecretStr = Field(
-        min_length=16,
-        description="shared by routers, controllers and cells: signs leases, authenticates calls; required",
+        default=SecretStr(""),
+        description="of routers and controllers, from which each cell's own is derived; required, unless `secret_file` "
+        "is set; several with commas: the first signs, each is believed",
+    )
+    secret_file: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = Field(
+        default=None, description="holds the secret, or several, one a line; read again when it changes"
     )
     aws: AwsSection = AwsSection()
     redis: RedisSection = RedisSection()
@@ -291,6 +254,11 @@ class Settings(_Section):
     docker: DockerSection = DockerSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
+
+    @property
+    def secrets(self) -> SecretSource:
+        """Return where the secrets come from; the environment `live` takes none that can be guessed."""
+        return SecretSource(self.secret.get_secret_value(), self.secret_file, refuse_weak=self.environment == LIVE)
 
     @property
     def chaos(self) -> bool:
@@ -323,12 +291,13 @@ def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     for name, key in keys.items():
         _put(document, key, variables[name])
     where = {key: name for name, key in keys.items()}
+    at_odds = _bad_secret(document)
     try:
         settings = Settings.model_validate(document)
-        faults += [f"{place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in _at_odds(settings)]
+        at_odds += _at_odds(settings)
     except ValidationError as error:
         faults += [described(details, where, path, text, Settings) for details in error.errors()]
-    faults += fault
+    faults += [f"{place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in at_odds] + fault
     return (None, sorted(faults, key=natural)) if faults else (settings, [])
 
 
@@ -366,9 +335,9 @@ def _put(document: dict[str, Any], key: tuple[str, ...], value: str) -> None:
         section[key[1]] = value
 
 
-def _at_odds(settings: Settings) -> list[tuple[tuple[str, str], str]]:
-    """Return the keys whose values are valid by themselves but not together, each with the reason."""
-    cells, wait_s, faults = settings.cells, settings.source.wait_s, []
+def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
+    """Return the keys whose values are valid by themselves but can't be used so, each with the reason."""
+    cells, wait_s, faults = settings.cells, settings.source.wait_s, list[tuple[tuple[str, ...], str]]()
     if cells.drain_timeout_s < wait_s + MIN_DRAIN_S:
         why = (
             f"must be at least {MIN_DRAIN_S:g} s more than source.wait_s ({wait_s}): a router that stops finishes its "
@@ -395,3 +364,12 @@ def _tls_at_odds(cells: CellsSection) -> tuple[str, str] | None:
     except TlsError as error:
         return "tls_ca", str(error)
     return None
+
+
+def _bad_secret(document: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    """Return why the secrets can't be used; nothing when they can, or are no texts at all, which pydantic says."""
+    environment, secret, file = (document.get(key, "") for key in ("environment", "secret", "secret_file"))
+    if not isinstance(secret, str) or not isinstance(file, str):
+        return []
+    found = SecretSource(secret, Path(file) if file else None, refuse_weak=(environment or LIVE) == LIVE).read()
+    return [(("secret_file" if file and not secret else "secret",), found.why)] if isinstance(found, Unreadable) else []

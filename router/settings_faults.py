@@ -28,8 +28,6 @@ def described(details: Any, variables: Mapping[Key, str], path: Path | None, tex
     elif details["type"] == "missing":
         variable = PREFIX + "_".join(key).upper()
         problem = f"is required: set {variable}, or {key[-1]} in the file"
-    elif key == ("secret",):
-        problem = "must have at least 16 characters"
     return f"{place(key, variables, path, text)}: {'.'.join(key)}: {problem}"
 
 

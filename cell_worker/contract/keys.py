@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from typing import Final
 
 PROOF_BYTES: Final = 16
 """The length of a proof, which is written as twice as many hex digits."""
+_DIGITS: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Key:
@@ -26,6 +28,13 @@ class Key:
     def __init__(self, secret: str, purpose: str) -> None:
         key = hmac.digest(secret.encode(), f"cellrouter/{purpose}".encode(), "sha256")
         self._began = hashlib.blake2b(key=key, digest_size=PROOF_BYTES)
+
+    def bound_to(self, context: bytes) -> Key:
+        """Return a key whose proofs are those of the context and what is said after it, in one."""
+        bound = object.__new__(Key)
+        bound._began = self._began.copy()
+        bound._began.update(context)
+        return bound
 
     def proof(self, said: bytes) -> str:
         """Return the proof of what is said, in hex."""
@@ -39,8 +48,19 @@ class Key:
 
 
 def cell_secret(secret: str, environment: str, cell_id: str) -> str:
-    """Derive a cell's secret from the environment's: 64 hex digits, the value of CELL_SECRET."""
-    return hmac.digest(secret.encode(), f"cellrouter/cell/{environment}/{cell_id}".encode(), "sha256").hex()
+    """Derive a cell's secret from the environment's: `<environment>/<cell>/<64 hex digits>`, the value of CELL_SECRET.
+
+    It says whose it is, so that an instance can refuse another cell's, and the environment's own, which no cell may
+    have.
+    """
+    whose = f"{environment}/{cell_id}"
+    return f"{whose}/{hmac.digest(secret.encode(), f'cellrouter/cell/{whose}'.encode(), 'sha256').hex()}"
+
+
+def is_secret_of(secret: str, environment: str, cell_id: str) -> bool:
+    """Whether a secret has the form of this cell's."""
+    whose, _, digits = secret.rpartition("/")
+    return whose == f"{environment}/{cell_id}" and _DIGITS.fullmatch(digits) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ import resource
 import select
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -28,6 +28,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from cell_worker.contract.addresses import without_passwords
+from cell_worker.contract.texts import NeutralStream, neutral, printable, raw_of
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 """So much of a log waits for its reader; what comes after that is dropped."""
@@ -171,8 +172,8 @@ def guard_streams() -> None:
             getattr(sys, name).flush()
         queue = LogQueue(descriptor, _tell_of_dropped)
         _queues.append(queue)
-        stream = _Masked(queue, "utf-8", "backslashreplace", line_buffering=True)  # type: ignore[arg-type] # it needs no name
-        setattr(sys, name, stream)
+        raw = _Masked(cast("BinaryIO", queue), "utf-8", "backslashreplace", line_buffering=True)
+        setattr(sys, name, NeutralStream(raw))
     atexit.register(finish_streams)
 
 
@@ -198,18 +199,30 @@ class _ToStructlog(logging.Handler):
 
 def configure_logs(fmt: str, level: str = "debug") -> None:
     """Send the log, and the warnings of libraries, to standard error: as `json` or, for people, as `console`."""
-    renderer: Any = structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer()
+    renderers: list[Any] = [structlog.processors.JSONRenderer()]  # in ASCII
+    if fmt != "json":
+        renderers = [_made_neutral, structlog.dev.ConsoleRenderer()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(raw_of(sys.stderr)),
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_ToStructlog()], force=True)
+
+
+def _made_neutral(_log: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Let no value of a log entry style the line or begin another; a traceback keeps its lines."""
+    for name, value in entry.items():
+        if name == "exception":
+            entry[name] = neutral(value)
+        elif not isinstance(value, int | float | None):
+            entry[name] = printable(value if isinstance(value, str) else repr(value))
+    return entry
 
 
 class _DroppedLines(Collector):

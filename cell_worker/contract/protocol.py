@@ -9,13 +9,12 @@ no result line when the reply ends has the outcome `retry`.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
 
+from cell_worker.contract.keys import Key
 from cell_worker.contract.strict_reader import Id, StrictReader, Unreadable, Whole
 
 Reason = str
@@ -144,39 +143,29 @@ LEASE: Final = StrictReader[Lease]("lease", Lease, 64 * 1024)
 _instance_record: Final = StrictReader[InstanceRecord]("instance record", InstanceRecord, 16 * 1024)
 
 
-def sign_record(record: InstanceRecord, secret: str) -> str:
-    """Sign a record with the environment's secret: `<HMAC-SHA256 as hex>.<record as JSON>`."""
+def sign_record(record: InstanceRecord, key: Key) -> str:
+    """Sign a record with the cell's `lease` key: `<proof>.<record as JSON>`."""
     payload = msgspec.json.encode(record)
-    return f"{_mac(payload, secret)}.{payload.decode()}"
+    return f"{key.proof(payload)}.{payload.decode()}"
 
 
-def verify_record(signed: str, secret: str) -> InstanceRecord | None:
+def verify_record(signed: str, key: Key) -> InstanceRecord | None:
     """Read a signed record. None when its signature or its shape is not right."""
-    mac, _, payload = signed.partition(".")
-    if not hmac.compare_digest(mac.encode(), _mac(payload.encode(), secret).encode()):
+    proof, _, payload = signed.partition(".")
+    if not key.proves(proof, payload.encode()):
         return None
     record = _instance_record.read(payload.encode())
     return None if isinstance(record, Unreadable) else record
 
 
-def beat_proof(lease: Lease, secret: str) -> str:
-    """Sign what an instance says in a heartbeat (HMAC-SHA256, hex). The lease's end is left out: Redis decides it."""
-    return _mac(f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.note}".encode(), secret)
+def beat_proof(lease: Lease, key: Key) -> str:
+    """Sign what an instance says in a heartbeat. The lease's end is left out: Redis decides it."""
+    return key.proof(_said_in_beat(lease))
 
 
-def is_proven(lease: Lease, secret: str) -> bool:
-    """Whether who has written a lease has the environment's secret. Every wrong proof takes the same time."""
-    return hmac.compare_digest(lease.proof.encode(), beat_proof(lease, secret).encode())
-
-
-def bearer(secret: str) -> str:
-    """The value of the Authorization header that carries the environment's secret."""
-    return f"Bearer {secret}"
-
-
-def authorized(header: str | None, secret: str) -> bool:
-    """Whether an Authorization header carries the environment's secret. Every wrong one takes the same time."""
-    return header is not None and hmac.compare_digest(header.encode(), bearer(secret).encode())
+def is_proven(lease: Lease, key: Key) -> bool:
+    """Whether who has written a lease has the cell's `lease` key."""
+    return key.proves(lease.proof, _said_in_beat(lease))
 
 
 def redis_key(environment: str, name: str) -> str:
@@ -199,5 +188,5 @@ def hold_queue_name(prefix: str, environment: str, cell_id: str) -> str:
     return f"{resource_name(prefix, environment, cell_id)}-hold"
 
 
-def _mac(payload: bytes, secret: str) -> str:
-    return hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
+def _said_in_beat(lease: Lease) -> bytes:
+    return f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.note}".encode()

@@ -56,15 +56,21 @@ class StrictReader(Generic[T]):
 
     def read_file(self, path: Path) -> T | Unreadable:
         """Read a file of which no more than `max_bytes` count. Raises OSError; never waits for what is no file."""
-        # Without waiting for a writer, since anybody may have put a named pipe there.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return Unreadable("it is no file")
-            with open(handle, "rb", closefd=False) as file:
-                return self.read(file.read(self._max_bytes + 1))
-        finally:
-            os.close(handle)
+        raw = read_regular_file(path, self._max_bytes)
+        return raw if isinstance(raw, Unreadable) else self.read(raw)
+
+
+def read_regular_file(path: Path, max_bytes: int) -> bytes | Unreadable:
+    """Return what a file holds, and at most a byte more than `max_bytes`. Raises OSError; never waits."""
+    # Without waiting for a writer, since anybody may have put a named pipe there.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return Unreadable("it is no file")
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(max_bytes + 1)
+    finally:
+        os.close(handle)
 
 
 READERS: Final[dict[str, StrictReader[Any]]] = {}

@@ -7,6 +7,7 @@ from typing import Final
 
 from cell_worker.contract.keys import CellKeys, Key, cell_secret
 
+_ID_DIGITS: Final = 8
 _MAX_KEPT: Final = 4096  # cells, whose names may come from anybody who can write a lease
 
 
@@ -19,12 +20,20 @@ class Keyring:
         self._secrets: tuple[str, ...] = ()
         self.replace(secrets)
 
-    def replace(self, secrets: Sequence[str]) -> None:
-        """Use these secrets from now on; the first one signs."""
+    def replace(self, secrets: Sequence[str]) -> bool:
+        """Use these secrets from now on, of which the first one signs; returns whether they are others."""
         assert secrets, "nothing can be signed without a secret"
-        self._secrets = tuple(secrets)
+        before, self._secrets = self._secrets, tuple(secrets)
         self._cells.clear()
         self.attributes = tuple(Key(secret, f"attributes/{self._environment}") for secret in self._secrets)
+        self.ids = tuple(Key(secret, f"id/{self._environment}").proof(b"")[:_ID_DIGITS] for secret in self._secrets)
+        """The public names of the secrets, in their order: they tell people which is meant, and nothing else."""
+        return before != self._secrets
+
+    def keys(self, cell_id: str, secret_id: str) -> CellKeys:
+        """Return the cell's keys of the secret with this public name; of the first one where that is not known."""
+        keys = self.cell(cell_id)
+        return keys[self.ids.index(secret_id)] if secret_id in self.ids else keys[0]
 
     def cell_secret(self, cell_id: str) -> str:
         """Return the secret that a new instance of this cell gets."""

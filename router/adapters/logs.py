@@ -30,6 +30,8 @@ class LogObserver:
             telemetry.RegistryWell: lambda _: log.warning("the registry can be used again"),
             telemetry.LeasesDoubted: self._on_leases_doubted,
             telemetry.BadInput: lambda r: log.warning("can't be read", what=r.source, name=r.name, why=r.why),
+            telemetry.DistrustedCall: self._on_distrust,
+            telemetry.CellTrusted: lambda r: log.warning("cell is trusted again", cell=r.cell_id),
             telemetry.LeadershipChanged: lambda r: log.info("leadership", leads=r.leads, epoch=r.epoch),
             telemetry.AttemptFailed: self._on_attempt_failed,
             telemetry.TaskDied: lambda r: log.error("a task ended, which none should", task=r.task, exc_info=r.error),
@@ -42,6 +44,11 @@ class LogObserver:
             return
         action = "see whether Redis takes writes, also of the cells' user; cells that answer are well"
         self._log.error("leases have ended, and their cells keep their traffic", why=record.why, action=action)
+
+    def _on_distrust(self, record: telemetry.DistrustedCall) -> None:
+        if record.tell:
+            text = "cell refuses us" if record.what is telemetry.Distrust.CALL else "cell's answer is not believed"
+            self._log.error(f"{text}; its events wait until that is mended", cell=record.cell_id, why=record.why)
 
     def _on_attempt_failed(self, record: telemetry.AttemptFailed) -> None:
         if record.tell:

@@ -19,6 +19,8 @@ class Troubles:
             telemetry.QueueWell: lambda r: self._note(f"queue {r.queue}", None),
             telemetry.RegistryFaulty: lambda r: self._note("registry", f"{r.fault}: {r.why}"),
             telemetry.RegistryWell: lambda _: self._note("registry", None),
+            telemetry.DistrustedCall: lambda r: self._note(f"trust of {r.cell_id}", r.why),
+            telemetry.CellTrusted: lambda r: self._note(f"trust of {r.cell_id}", None),
             telemetry.LeasesDoubted: lambda r: self._note("leases", r.why),
         }
 

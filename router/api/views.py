@@ -25,7 +25,8 @@ def fleet_view(view: LeaderView | None) -> FleetView | None:
     """Show what the leader sees; None while this controller does not lead."""
     if view is None:
         return None
-    return FleetView(cell_views(view.snapshot, view.conditions), view.suspended_by)
+    used = tuple(lease.secret_id for lease in view.snapshot.leases if lease.live)
+    return FleetView(cell_views(view.snapshot, view.conditions), view.suspended_by, used)
 
 
 def cell_views(snapshot: Snapshot, conditions: Mapping[str, Condition]) -> tuple[CellView, ...]:

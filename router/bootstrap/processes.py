@@ -23,20 +23,22 @@ from cell_worker.contract.process import watch_descriptors
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.aws.session import open_client
+from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
-from router.adapters.cells.ends import CellEnds
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
+from router.adapters.keyring import Keyring
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
+from router.adapters.secret_source import SecretWatch
 from router.api.app import DASHBOARD, create_app
 from router.api.published import Published
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
 from router.bootstrap.queues import aws_of, names_of, queues_of
-from router.bootstrap.registry import registry_of
+from router.bootstrap.registry import keyring_of, registry_of
 from router.bootstrap.workers import ends_of, leave, provisioner_of
 from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
@@ -66,9 +68,11 @@ async def run_router(settings: Settings) -> None:
         metrics = PrometheusObserver()
         troubles = Troubles()
         observer = Observers(metrics, LogObserver(), troubles)
-        registry = registry_of(stack, settings, observer.observe)
+        keyring, secrets = _secrets_of(settings)
+        registry = registry_of(stack, settings, keyring, observer.observe)
         source, queue = await queues_of(stack, settings)
-        client = _cell_client(await _cell_session(stack), settings, ends_of(stack, settings, _CLOCK))
+        calls = await _calls(stack, settings, keyring, observer)
+        client = HttpCellClient(calls, settings.cells.event_timeout_s)
         names = names_of(settings)
         queues = Queues(
             source=source,
@@ -93,7 +97,7 @@ async def run_router(settings: Settings) -> None:
             return lanes.newest
 
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
-        await _run(settings, stop, listener, app, router.run(stop), lanes.run(), observer)
+        await _run(settings, stop, listener, app, router.run(stop), lanes.run(), secrets, observer)
 
 
 async def run_controller(settings: Settings) -> None:
@@ -103,20 +107,20 @@ async def run_controller(settings: Settings) -> None:
         metrics = PrometheusObserver()
         troubles = Troubles()
         observer = Observers(metrics, LogObserver(), troubles)
-        registry = registry_of(stack, settings, observer.observe)
+        keyring, secrets = _secrets_of(settings)
+        registry = registry_of(stack, settings, keyring, observer.observe)
         resources = AwsCellResources(
             names_of(settings),
             *[await open_client(stack, aws_of(settings), service) for service in ("sqs", "s3", "firehose")],
             region=settings.aws.region,
             firehose_role=settings.aws.firehose_role,
         )
-        provisioner = provisioner_of(stack, settings, _CLOCK, observer.observe)
+        provisioner = provisioner_of(stack, settings, keyring, _CLOCK, observer.observe)
         config = _controller_config(settings)
-        session = await _cell_session(stack)
-        canary = canary_through(
-            _cell_client(session, settings, ends_of(stack, settings, _CLOCK)), Unforeseen(observer, _CLOCK)
-        )
-        instances = HttpCellControl(session, settings.secret.get_secret_value())
+        calls = await _calls(stack, settings, keyring, observer)
+        client = HttpCellClient(calls, settings.cells.event_timeout_s)
+        canary = canary_through(client, Unforeseen(observer, _CLOCK))
+        instances = HttpCellControl(calls)
         controller = Controller(config, registry, provisioner, resources, canary, instances, _CLOCK, observer)
 
         fleet = Published(lambda: fleet_view(controller.view), _CLOCK)
@@ -125,7 +129,7 @@ async def run_controller(settings: Settings) -> None:
             """The newest snapshot, unless this controller has lost the lead since: then it may be out of date."""
             return fleet.newest if controller.view is not None else None
 
-        metrics.watch_fleet(led)
+        metrics.watch_fleet(led, lambda: keyring.ids[0])
 
         def missing() -> Sequence[Reason]:
             return [] if controller.reached else ["the registry was never read", *troubles.reasons()]
@@ -145,7 +149,7 @@ async def run_controller(settings: Settings) -> None:
             await run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
             await leave(provisioner, was_last=controller.was_last)
 
-        await _run(settings, stop, listener, app, work(), fleet.run(), observer)
+        await _run(settings, stop, listener, app, work(), fleet.run(), secrets, observer)
 
 
 def _upkeep(
@@ -164,6 +168,7 @@ async def _run(
     app: FastAPI,
     work: Coroutine[Any, Any, None],
     publishing: Coroutine[Any, Any, None],
+    secrets: SecretWatch,
     observer: Observer,
 ) -> None:
     """Serve the API beside the work, and publish what it shows; end when the work has ended after a stop."""
@@ -177,7 +182,8 @@ async def _run(
     gc.collect()
     gc.freeze()  # what exists now stays: a collection that walks all of it would stop every event for 100 ms
     structlog.get_logger("cellrouter").info("started", role=app.title, port=listener.getsockname()[1])
-    tasks = {"work": until_drained(), "api": _serve(app, listener, settings), "views": publishing}
+    api = _serve(app, listener, settings)
+    tasks = {"work": until_drained(), "api": api, "views": publishing, "secrets": secrets.run()}
     await run_until(ended, tasks | {"descriptors": watch_descriptors(_CLOCK.sleep)}, observer)
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
 
@@ -234,15 +240,20 @@ def _led_by(controller: Controller) -> LedCells | None:
     return LedCells(controller.epoch, [record.cell_id for record in cells if not record.retired])
 
 
-async def _cell_session(stack: AsyncExitStack) -> aiohttp.ClientSession:
-    return await stack.enter_async_context(
+def _secrets_of(settings: Settings) -> tuple[Keyring, SecretWatch]:
+    """Make the keyring, and the task that keeps it as its file says; warn of what is amiss with the secrets."""
+    for warning in settings.secrets.warnings():
+        structlog.get_logger("secrets").warning("the secrets should be better", why=warning)
+    keyring = keyring_of(settings)
+    return keyring, SecretWatch(settings.secrets, keyring, _CLOCK)
+
+
+async def _calls(stack: AsyncExitStack, settings: Settings, keyring: Keyring, observer: Observer) -> CellCalls:
+    session = await stack.enter_async_context(
         # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
         http_session(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
     )
-
-
-def _cell_client(session: aiohttp.ClientSession, settings: Settings, ends: CellEnds) -> HttpCellClient:
-    return HttpCellClient(session, settings.secret.get_secret_value(), settings.cells.event_timeout_s, ends)
+    return CellCalls(session, keyring, _CLOCK, observer.observe, ends_of(stack, settings, _CLOCK))
 
 
 async def _payloads(stack: AsyncExitStack, settings: Settings) -> Payloads:

@@ -12,29 +12,40 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 
 from cell_worker.contract.redis_client import connect
+from cell_worker.contract.strict_reader import Unreadable
 from router.adapters.clock import SystemClock
+from router.adapters.keyring import Keyring
 from router.adapters.redis.registry import RedisRegistry, Told
+from router.core.errors import ConfigError
 from router.core.registry import AuditEntry
 from router.settings import Settings
 
 _CLOCK = SystemClock()
 
 
+def keyring_of(settings: Settings) -> Keyring:
+    """Make the keyring of the secrets as they are now. Raises ConfigError when they can't be used any more."""
+    found = settings.secrets.read()
+    if isinstance(found, Unreadable):
+        raise ConfigError(f"secret_file: {found.why}")
+    return Keyring(settings.environment, found)
+
+
 def registry_of(
-    stack: AsyncExitStack, settings: Settings, tell: Callable[[Told], None] = lambda _: None
+    stack: AsyncExitStack, settings: Settings, keyring: Keyring, tell: Callable[[Told], None] = lambda _: None
 ) -> RedisRegistry:
     """Make the registry's client, which connects at its first call. `tell` gets what it has to say."""
     redis = connect(settings.redis.url)
     stack.push_async_callback(redis.aclose)
     networks = [ip_network(part.strip()) for part in settings.cells.networks.split(",")]
-    return RedisRegistry(redis, settings.environment, settings.secret.get_secret_value(), _CLOCK, networks, tell)
+    return RedisRegistry(redis, settings.environment, keyring, _CLOCK, networks, tell)
 
 
 @asynccontextmanager
 async def open_registry(settings: Settings) -> AsyncIterator[RedisRegistry]:
     """Open the registry of this environment for one command, and close it afterwards."""
     async with AsyncExitStack() as stack:
-        yield registry_of(stack, settings)
+        yield registry_of(stack, settings, keyring_of(settings))
 
 
 def entry_by_hand(action: str, why: str, cell_id: str = "") -> AuditEntry:

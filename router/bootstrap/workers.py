@@ -14,29 +14,34 @@ import structlog
 from cell_worker.contract.http_server import watch_certificates
 from cell_worker.contract.protocol import Fault
 from cell_worker.contract.tls import TlsError, TlsFolders, of_caller
+from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.chaos import inject
 from router.adapters.cells.ends import PLAIN, CellEnds
+from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
+from router.adapters.keyring import Keyring
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
+from router.bootstrap.registry import keyring_of
 from router.core.errors import ConfigError
+from router.core.models import Target
 from router.core.telemetry import BadInput
 from router.ports import Clock, Provisioner
 from router.settings import Settings
 
 
 def provisioner_of(
-    stack: AsyncExitStack, settings: Settings, clock: Clock, tell: Callable[[BadInput], None]
+    stack: AsyncExitStack, settings: Settings, keyring: Keyring, clock: Clock, tell: Callable[[BadInput], None]
 ) -> Provisioner:
     """Make the provisioner that the settings name; it closes with the stack. Raises ConfigError."""
     match settings.cells.provisioner:
         case "external":
             return ExternalProvisioner()
         case "docker":
-            return _docker_provisioner(stack, settings)
+            return _docker_provisioner(stack, settings, keyring)
         case "subprocess":
-            return _subprocess_provisioner(settings, clock, tell)
+            return _subprocess_provisioner(settings, keyring, clock, tell)
 
 
 def ends_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> CellEnds:
@@ -67,38 +72,43 @@ async def leave(provisioner: Provisioner, *, was_last: bool) -> None:
         log.info("leaves its cells running, for another controller on this machine to adopt")
 
 
-async def inject_fault(settings: Settings, address: str, fault: Fault) -> None:
-    """Have the instance at `address` (host:port) misbehave for a while.
+async def inject_fault(settings: Settings, target: Target, fault: Fault) -> None:
+    """Have an instance misbehave for a while.
 
     Raises ChaosRefusedError when it refuses, and CellUnavailableError when it can't be reached.
     """
-    async with http_session() as session:
-        await inject(session, settings.secret.get_secret_value(), address, fault)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        ends = ends_of(stack, settings, clock)
+        session = await stack.enter_async_context(http_session())
+        await inject(CellCalls(session, keyring_of(settings), clock, ends=ends), target, fault)
 
 
-def _docker_provisioner(stack: AsyncExitStack, settings: Settings) -> Provisioner:
+def _docker_provisioner(stack: AsyncExitStack, settings: Settings, keyring: Keyring) -> Provisioner:
     try:
         from router.adapters.provisioners.docker import DockerProvisioner  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError("cells.provisioner: docker needs more packages: pip install 'cellrouter[docker]'") from error
     try:
-        provisioner = DockerProvisioner(_docker_config(settings))
+        provisioner = DockerProvisioner(_docker_config(settings, keyring))
     except ValueError as error:
         raise ConfigError(f"DOCKER_HOST: {error}") from error
     stack.push_async_callback(provisioner.close)
     return provisioner
 
 
-def _subprocess_provisioner(settings: Settings, clock: Clock, tell: Callable[[BadInput], None]) -> Provisioner:
+def _subprocess_provisioner(
+    settings: Settings, keyring: Keyring, clock: Clock, tell: Callable[[BadInput], None]
+) -> Provisioner:
     try:
-        return SubprocessProvisioner(_subprocess_config(settings), clock, tell)
+        return SubprocessProvisioner(_subprocess_config(settings, keyring), clock, tell)
     except OSError as error:
         raise ConfigError(f"cells.data_dir: it can't hold the cells' process ids and logs: {error}") from error
 
 
-def _docker_config(settings: Settings) -> DockerConfig:
+def _docker_config(settings: Settings, keyring: Keyring) -> DockerConfig:
     docker = settings.docker
-    passed_on = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "CELL_"))}
+    passed_on = {name: value for name, value in _for_workers().items() if name.startswith(("AWS_", "CELL_"))}
     return DockerConfig(
         engine_url=os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE_URL,
         image=docker.image,
@@ -106,6 +116,7 @@ def _docker_config(settings: Settings) -> DockerConfig:
         prefix=docker.prefix,
         environment=settings.environment,
         variables=passed_on | worker_environment(settings),
+        secret_of=keyring.cell_secret,
         labels=dict(pair.split("=", 1) for pair in docker.labels.split(",") if pair),
         memory_mb=docker.memory_mb,
         cpus=docker.cpus,
@@ -115,15 +126,13 @@ def _docker_config(settings: Settings) -> DockerConfig:
     )
 
 
-def _subprocess_config(settings: Settings) -> SubprocessConfig:
+def _subprocess_config(settings: Settings, keyring: Keyring) -> SubprocessConfig:
     cells, data_dir = settings.cells, settings.cells.data_dir.absolute()
     return SubprocessConfig(
         run_dir=Path(data_dir / "run"),
         data_dir=data_dir / "cells",
-        environment={
-            **{name: value for name, value in os.environ.items() if not name.startswith("CELLROUTER_")},
-            **worker_environment(settings),
-        },
+        environment=_for_workers() | worker_environment(settings),
+        secret_of=keyring.cell_secret,
         stop_grace_s=cells.drain_timeout_s + 5,
         tls=_tls_folders(settings),
     )
@@ -134,12 +143,17 @@ def _tls_folders(settings: Settings) -> TlsFolders | None:
     return TlsFolders(cells.tls_dir.absolute(), mutual=cells.tls_cert is not None) if cells.tls_dir else None
 
 
+def _for_workers() -> dict[str, str]:
+    """Return our own variables but those that no worker may see or be confused by: our settings and any secret."""
+    secrets = ("CELL_SECRET", "CELL_SECRET_FILE")
+    return {k: v for k, v in os.environ.items() if not k.startswith("CELLROUTER_") and k not in secrets}
+
+
 def worker_environment(settings: Settings) -> dict[str, str]:
-    """Return the variables of a worker that are the same for every cell."""
+    """Return the variables of a worker that are the same for every cell; its secret is not among them."""
     cells, aws = settings.cells, settings.aws
     environment = {
         "CELL_ENVIRONMENT": settings.environment,
-        "CELL_SECRET": settings.secret.get_secret_value(),
         "CELL_HANDLER": cells.handler,
         "CELL_REDIS_URL": cells.redis_url or settings.redis.url,
         "CELL_CONCURRENCY": str(cells.concurrency),

@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from router.cli.options import AsJson
 from router.cli.registry import ask, slot_map_of
+from router.cli.texts import Screen
 from router.core.slot_map.blast_radius import BlastRadius, blast_radii, combined_traffic, moved_traffic
 from router.core.slot_map.placement import wanted_owners
 from router.core.slot_map.slots import SlotMap
@@ -60,7 +60,7 @@ def blast_radius(
     if as_json:
         typer.echo(json.dumps([asdict(radius) for radius in found]))
     else:
-        Console().print(_table(found, by))
+        Screen().print(_table(found, by))
     over = [radius for radius in found if radius.largest > most]
     for radius in over:
         typer.echo(f"{radius.name} would take {radius.largest:.1%} with it, more than {most:.1%}", err=True)

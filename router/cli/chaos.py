@@ -92,7 +92,7 @@ def _inject(cell_id: str, fault: Fault, text: str) -> None:
     from router.bootstrap.workers import inject_fault  # noqa: PLC0415 - --help stays quick
 
     lease = _admitted(cell_id, look())
-    uvloop.run(inject_fault(load(os.environ), lease.address, fault))
+    uvloop.run(inject_fault(load(os.environ), lease.target(), fault))
     instance = f"{cell_id}, generation {lease.generation} at {lease.address}"
     typer.echo(f"{instance}: {text}{_end(fault)}" if fault.seconds else f"{instance}: {fault.kind.value} is over")
 

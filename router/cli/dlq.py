@@ -18,12 +18,11 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 import uvloop
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from cell_worker.contract.texts import printable
 from router.cli.options import DryRun
-from router.cli.texts import printable
+from router.cli.texts import Screen
 from router.core.errors import CellRouterError
 from router.core.messages.dead_letter import Entry, Filter, parse_duration
 from router.core.models import Reason
@@ -277,13 +276,13 @@ class EntryPrinter:
 
     def __init__(self, *, json: bool) -> None:
         self._json = json
-        self._console = Console() if sys.stdout.isatty() and not json else None
+        self._screen = Screen() if sys.stdout.isatty() and not json else None
         self._page: list[Entry] = []
         self._pages = 0
 
     def show(self, entry: Entry) -> None:
         """Print one more entry, at the latest when `close` is called."""
-        if self._console is None:
+        if self._screen is None:
             typer.echo(_json(entry, body=False) if self._json else "\t".join(_cells(entry)))
             return
         self._page.append(entry)
@@ -292,14 +291,14 @@ class EntryPrinter:
 
     def close(self) -> None:
         """Print the rows that still wait for their page to be full."""
-        if self._console is None or not self._page:
+        if self._screen is None or not self._page:
             return
         table = Table(box=None, expand=True, show_header=not self._pages, pad_edge=False)
         for name, options in COLUMNS.items():
             table.add_column(name, overflow="fold", **options)
         for entry in self._page:
-            table.add_row(*[Text(cell) for cell in _cells(entry)])
-        self._console.print(table)
+            table.add_row(*_cells(entry))
+        self._screen.print(table)
         self._page.clear()
         self._pages += 1
 
@@ -328,7 +327,7 @@ def _json(entry: Entry, *, body: bool) -> str:
     }
     if not body:
         del fields["body"]
-    return dumps(fields)  # in ASCII: what others have sent must not steer the terminal
+    return dumps(fields)  # in ASCII
 
 
 def _all_of(entry: Entry) -> list[str]:

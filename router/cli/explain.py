@@ -10,15 +10,15 @@ from math import exp
 from typing import TYPE_CHECKING, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cell_worker.contract.texts import printable
 from router.cli.cells import record_of
 from router.cli.options import AsJson, CellId
 from router.cli.policy import by_hand
 from router.cli.registry import ask
-from router.cli.texts import printable, time_text
+from router.cli.texts import Screen, time_text
 from router.core.control.reconcile import state_of
 from router.core.detection import thresholds
 from router.core.detection.assessment import SICK, Assessment, Verdict
@@ -111,16 +111,16 @@ def explain(cell_id: CellId, *, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(found)))
         return
-    console = Console()
+    screen = Screen()
     for doubt in found.doubts:
-        console.print(Text(doubt, style="bold"))
-    console.print(_pairs("", summary(found)))
+        screen.print(Text(doubt, style="bold"))
+    screen.print(_pairs("", summary(found)))
     if found.assessment is not None:
         window = f"Evidence, of the last {thresholds.WINDOW_S:g} s"
-        console.print(_pairs(window, evidence(found.assessment)))
-    console.print(_peers(found))
-    console.print(_pairs("Thresholds of the detector", [(k, f"{v:g}") for k, v in found.thresholds.items()]))
-    console.print(_audit(found.audit))
+        screen.print(_pairs(window, evidence(found.assessment)))
+    screen.print(_peers(found))
+    screen.print(_pairs("Thresholds of the detector", [(k, f"{v:g}") for k, v in found.thresholds.items()]))
+    screen.print(_audit(found.audit))
 
 
 def summary(found: Explanation) -> list[tuple[str, str]]:
@@ -241,7 +241,7 @@ def _span(ms: int) -> str:
 def _pairs(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     table = Table(show_header=False, title=title or None, title_justify="left")
     for name, text in rows:
-        table.add_row(name, _text(text))
+        table.add_row(name, printable(text))
     return table
 
 
@@ -259,12 +259,8 @@ def _peers(found: Explanation) -> Table:
 def _audit(entries: Sequence[AuditEntry]) -> Table:
     table = Table("when", "who", "what", "why", title="What was done lately", title_justify="left")
     for entry in entries:
-        table.add_row(time_text(entry.at_ms), _text(entry.who), entry.action, _text(entry.why))
+        table.add_row(time_text(entry.at_ms), entry.who, entry.action, printable(entry.why))
     return table
-
-
-def _text(text: str) -> Text:
-    return Text(printable(text))  # it may contain names of tenants
 
 
 async def _read(cell_id: str, registry: RedisRegistry) -> Explanation:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 import uvloop
-from rich.console import Console
 
 from cell_worker.contract.addresses import without_passwords
-from router.cli import blast_radius, cells, chaos, dlq, explain, policy, where
+from cell_worker.contract.texts import NeutralStream
+from router.cli import blast_radius, cells, chaos, dlq, explain, policy, secrets, where
+from router.cli.texts import Screen
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
 
@@ -22,7 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # its messages hold what others have sent, and would be read as markup
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(policy.plan, name="plan")
@@ -36,6 +38,8 @@ for _order in cells.COMMANDS:
 app.command("blast-radius")(blast_radius.blast_radius)
 app.add_typer(policy.policy, name="policy")
 app.add_typer(chaos.app, name="chaos")
+app.command("cell-secret")(secrets.cell_secret)
+app.command()(secrets.secrets)
 
 
 @app.callback()
@@ -76,12 +80,14 @@ def init() -> None:
 @app.command("check-config")
 def check_config() -> None:
     """Name every fault of the configuration, with its key and line, all at once."""
-    _, faults = check(os.environ)
+    settings, faults = check(os.environ)
     for fault in faults:
         typer.echo(without_passwords(fault), err=True)
     if faults:
         typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}", err=True)
         raise typer.Exit(2)
+    for warning in settings.secrets.warnings() if settings is not None else ():
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo("The configuration is good.")
 
 
@@ -117,7 +123,7 @@ def demo(
     from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - check-config and --help stay quick
 
     options = DemoOptions(files, accounts, cells, seconds, data, rules, keep, json_file, attach)
-    raise typer.Exit(uvloop.run(run_demo(options, os.environ, Console(), SystemClock())))
+    raise typer.Exit(uvloop.run(run_demo(options, os.environ, Screen(), SystemClock())))
 
 
 def _ready() -> Settings:
@@ -132,7 +138,11 @@ def _ready() -> Settings:
 
 
 def main() -> None:
-    """Run the command line; an expected error becomes a message and an exit code of 1 or 2, never a traceback."""
+    """Run the command line; an expected error becomes a message and an exit code of 1 or 2, never a traceback.
+
+    Whatever is printed, by our code or a library's: nothing in it steers the terminal.
+    """
+    sys.stdout, sys.stderr = (cast("TextIO", NeutralStream(stream)) for stream in (sys.stdout, sys.stderr))
     try:
         app()
     except ConfigError as error:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 import uvloop
-from rich.console import Console
 from rich.table import Table
 
 from router.cli.options import AsJson, DryRun, Why
 from router.cli.policy_edits import PolicyEdit, commands
 from router.cli.registry import ask, change_policy, follow, look, slot_map_of
-from router.cli.texts import time_text
+from router.cli.texts import Screen, time_text
 from router.core.models import CellRecord, cell_ids
-from router.core.policy import MAX_CELLS, Policy, Quarantine, to_blob
+from router.core.policy import MAX_CELLS, Policy, Quarantine
 from router.core.slot_map.forecast import Forecast, forecast
 from router.core.slot_map.slots import SLOTS
 
@@ -121,23 +122,23 @@ def show(*, as_json: AsJson = False) -> None:
     snapshot = look()
     found = snapshot.policy
     if as_json:
-        typer.echo(to_blob(found).decode())
+        typer.echo(json.dumps(msgspec.to_builtins(found)))  # in ASCII
         return
-    console = Console()
+    screen = Screen()
     now_ms = snapshot.now_ms
     lasting = {key: entry for key, entry in found.quarantined.items() if found.in_quarantine(key, now_ms)}
-    console.print(_quarantined(lasting) if lasting else "No key is in quarantine.")
-    console.print(f"The head of a FIFO group that killed too many instances: {found.fifo_head}")
-    console.print(_limits(found))
+    screen.print(_quarantined(lasting) if lasting else "No key is in quarantine.")
+    screen.print(f"The head of a FIFO group that killed too many instances: {found.fifo_head}")
+    screen.print(_limits(found))
     if found.pins:
-        console.print(_pins(found))
+        screen.print(_pins(found))
     if found.weights or found.cordoned:
-        console.print(_shares(found))
+        screen.print(_shares(found))
     if rows := _by_hand(snapshot):
         table = Table("cell", "its instances", title="By hand", title_justify="left")
         for row in rows:
             table.add_row(*row)
-        console.print(table)
+        screen.print(table)
 
 
 @policy.command()
@@ -147,7 +148,7 @@ def history() -> None:
     for version in _history():
         entry = version.audit
         table.add_row(str(version.policy.version), time_text(entry.at_ms), entry.who, f"{entry.action} {entry.why}")
-    Console().print(table if table.row_count else "Nothing was ever decided.")
+    Screen().print(table if table.row_count else "Nothing was ever decided.")
 
 
 def _audit_text(text: str, why: str) -> str:
@@ -215,11 +216,11 @@ def _tell(found: Forecast, text: str) -> None:
     if found.faults:
         typer.echo("\n".join(("It would be refused:", *found.faults)), err=True)
         raise typer.Exit(1)
-    console = Console()
+    screen = Screen()
     size = f"{found.slots} of {SLOTS} slots ({found.share:.1%} of the keys)"
-    console.print(f"{text}: would move {size} in {found.moves} moves")
+    screen.print(f"{text}: would move {size} in {found.moves} moves")
     for key, (before, after) in found.keys.items():
-        console.print(f"key {key}: {before} → {after}")
+        screen.print(f"key {key}: {before} → {after}")
     if not found.slots:
         return
     table = Table("cell", "slots now", "gets", "gives", "slots then")
@@ -227,7 +228,7 @@ def _tell(found: Forecast, text: str) -> None:
         if found.gained[cell_id] or found.lost[cell_id]:
             numbers = (found.before[cell_id], found.gained[cell_id], found.lost[cell_id], found.after[cell_id])
             table.add_row(cell_id, *map(str, numbers))
-    console.print(table)
+    screen.print(table)
 
 
 def _quarantined(found: Mapping[str, Quarantine]) -> Table:

@@ -1,9 +1,17 @@
-"""How the commands write times, and text that they don't trust."""
+"""How the commands write times and tables: whatever is in them, it doesn't steer the terminal."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from cell_worker.contract.texts import neutral, raw_of
 
 _LATEST_MS: Final = 253_402_300_799_000  # the end of the year 9999, the last that a datetime can be in
 
@@ -13,6 +21,21 @@ def time_text(ms: int) -> str:
     return datetime.fromtimestamp(min(ms, _LATEST_MS) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def printable(text: str) -> str:
-    """Escape line breaks and control characters: text that tenants have sent must not steer the terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+class Screen(Console):
+    """Standard output for tables and styled text: only the styles that our code gives reach the terminal.
+
+    A text is no markup: `[red]` or `[link=…]` in a key is shown as it is, and what a terminal obeys is escaped.
+    Commands make no other Console.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(file=raw_of(sys.stdout), markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make what is printed of a string, so that its width is that of what is shown."""
+        return super().render_str(neutral(text), **{**options, "markup": False, "emoji": False})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Make what is printed of anything, rich's own `Text` too."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(neutral(segment.text), segment.style)

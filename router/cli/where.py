@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from router.cli.options import AsJson, Key
 from router.cli.policy import by_hand
 from router.cli.registry import look, slot_map_of
+from router.cli.texts import Screen
 from router.core.control.reconcile import state_of
 from router.core.slot_map.slots import slot_of
 
@@ -84,7 +84,7 @@ def where(
     table = Table(show_header=False)
     for name, text in _lines(route):
         table.add_row(name, text)
-    Console().print(table)
+    Screen().print(table)
 
 
 def _lines(route: KeyRoute) -> list[tuple[str, str]]:

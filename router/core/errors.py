@@ -49,10 +49,11 @@ class NoDescriptorError(CellUnavailableError):
 
 
 class CellRefusedError(CellRouterError):
-    """The cell answered and took no event: wrong generation (409), draining (503), wrong secret (401)."""
+    """The cell answered and took no event: wrong generation (409), draining (503), no trust (401)."""
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
+        self.detail = detail  # what it said
         super().__init__(f"refused with HTTP {status}: {detail}")
 
 

@@ -95,6 +95,7 @@ class Event:
     attempt: int = 1  # the next one, from 1
     unanswered: tuple[int, ...] = ()  # generations of its cell that sent no result for it, oldest first
     killed: tuple[int, ...] = ()  # those of them that had died before its last quarantine, lowest first
+    retries: tuple[int, ...] = ()  # how many lone ones, and when the first was, in seconds since 1970; none: empty
     pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message contained the body
     canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
 
@@ -140,6 +141,7 @@ class Target:
     address: str  # host:port
     concurrency: Whole  # how many events it works on at once
     epoch: Whole  # of the slot map that this was read with
+    secret_id: Id = ""  # names the secret that calls to it are proven with; empty where that is not known
 
     def same_instance(self, other: Target | None) -> bool:
         """Return whether both are the same running worker; False for no other."""
@@ -163,6 +165,11 @@ class LeaseView:
     region: str = ""
     beat: int = 0  # how often the instance has renewed it; only grows
     note: Reason | None = None  # what people should know of it, as it says itself
+    secret_id: str = ""  # names the environment's secret that its own is derived from
+
+    def target(self, epoch: int = 0) -> Target:
+        """Return where calls to this instance go that go by the slot map of this epoch."""
+        return Target(self.cell_id, self.generation, self.address, self.concurrency, epoch, self.secret_id)
 
 
 class Rung(StrEnum):

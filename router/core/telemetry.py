@@ -176,6 +176,30 @@ class LeasesDoubted:
     why: Reason | None
 
 
+class Distrust(StrEnum):
+    """Who does not trust whom between this process and a cell."""
+
+    CALL = "call"  # the cell takes none of our calls: its secret or its clock is another one
+    ANSWER = "answer"  # what answers does not prove that it is the cell
+
+
+@dataclass(frozen=True, slots=True)
+class DistrustedCall:
+    """A call to a cell came to nothing, since one of the two does not trust the other."""
+
+    cell_id: str
+    what: Distrust
+    why: Reason
+    tell: bool  # False: told of already, and not well since
+
+
+@dataclass(frozen=True, slots=True)
+class CellTrusted:
+    """A cell that was distrusted, or distrusted us, answers with proof again."""
+
+    cell_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class BadInput:
     """Something that came from outside can't be read and is passed over. Told once, until it has another content."""
@@ -206,4 +230,6 @@ Record = (
     | RegistryWell
     | LeasesDoubted
     | BadInput
+    | DistrustedCall
+    | CellTrusted
 )

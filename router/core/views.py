@@ -59,6 +59,7 @@ class FleetView:
 
     cells: tuple[CellView, ...]
     suspended_by: Suspension | None  # what suspends automation as a whole
+    secret_ids: tuple[str, ...] = ()  # of each instance with a live lease, the name of the secret that it uses
 
 
 @dataclass(frozen=True, slots=True)

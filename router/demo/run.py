@@ -16,8 +16,11 @@ from rich.console import Console
 
 from cell_worker.contract.protocol import Fault, FaultKind
 from router.adapters.aws.session import AWS_ERRORS, open_client
+from router.adapters.cells.calls import CellCalls
 from router.adapters.http_session import http_session
 from router.bootstrap.queues import aws_of, names_of
+from router.bootstrap.registry import keyring_of
+from router.bootstrap.workers import ends_of
 from router.core.errors import CellRouterError
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
@@ -72,7 +75,8 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
         async with AsyncExitStack() as stack:
             settings, urls, own = await _system(stack, options, environ, console, clock)
             session = await stack.enter_async_context(http_session())
-            system = SystemClient(session, *urls, settings.secret.get_secret_value())
+            calls = CellCalls(session, keyring_of(settings), clock, ends=ends_of(stack, settings, clock))
+            system = SystemClient(session, *urls, calls)
             ends = await _source_and_sinks(stack, settings)
             demo = _Demo(options, system, own, ends, LiveView(console), clock, started)
             return await demo.run(log_files, console)
@@ -256,7 +260,7 @@ class _Demo:
         cell_id, generation = victim["cell_id"], victim["generation"]
         self._tell(text.format(f"{cell_id}, generation {generation}"))
         self._hit[cell_id], began = None, self._clock.monotonic()
-        await self._system.inject(victim["address"], fault)
+        await self._system.inject(victim, fault)
         while self._clock.monotonic() < began + STALL_S:
             for lane in await self._system.lanes():
                 if lane["cell_id"] == cell_id and lane["state"] == "serving" and lane["generation"] > generation:

@@ -196,7 +196,9 @@ def _environ(directory: Path, redis: int, aws: int, cells: int, rules: Path | No
             "CELLROUTER_CELLS_CHAOS": "true",
             "CELLROUTER_CELLS_WARM_UP_S": "5",  # the default of a minute is too long for a demo
             "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
+            "CELL_SECURITY_BUCKETS": "cellrouter-demo-source",
             "CELL_SECURITY_REMEDY_ROLE": "cellrouter-remedy",  # remedies assume this role in the account of the finding
+            "CELL_SECURITY_REMEDY_MAX_AGE_S": "315360000",  # ten years: made-up logs are of one day, whatever day it is
             "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",
         }
     )

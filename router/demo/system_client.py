@@ -10,7 +10,9 @@ import aiohttp
 
 from cell_worker.contract import protocol
 from cell_worker.contract.protocol import Fault
+from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.chaos import inject
+from router.core.models import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class SystemClient:
     session: aiohttp.ClientSession
     router_url: str
     controller_url: str
-    secret: str
+    calls: CellCalls
 
     async def lanes(self) -> list[dict[str, Any]]:
         """Return the router's lanes, by its GET /cells; none while it can't be reached."""
@@ -38,9 +40,9 @@ class SystemClient:
         """Return the components of the worker at an address, and what each says of itself."""
         return await self._get(f"http://{address}{protocol.COMPONENTS_PATH}")
 
-    async def inject(self, address: str, fault: Fault) -> None:
-        """Have the worker at an address fail. Raises ChaosRefusedError or CellUnavailableError."""
-        await inject(self.session, self.secret, address, fault)
+    async def inject(self, lane: dict[str, Any], fault: Fault) -> None:
+        """Have the worker of a lane fail. Raises ChaosRefusedError or CellUnavailableError."""
+        await inject(self.calls, Target(lane["cell_id"], lane["generation"], lane["address"], 1, 0), fault)
 
     async def _get(self, url: str) -> list[dict[str, Any]]:
         try:

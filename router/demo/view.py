@@ -39,7 +39,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._news: deque[str] = deque(maxlen=NEWS_SHOWN)
-        self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self._live = _live(console) if console.is_terminal else None
         self._next_plain = 0.0
         self._state = DemoState()
 
@@ -86,6 +86,11 @@ class LiveView:
         )
         news = Panel("\n".join(self._news), title="what just happened", title_align="left")
         return Group(_cells_table(now), bar, numbers, news)
+
+
+def _live(console: Console) -> Live:
+    # What else is printed meanwhile goes its own way, in which it is made harmless for the terminal.
+    return Live(console=console, refresh_per_second=8, transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
 def _cells_table(now: DemoState) -> Table:

@@ -17,7 +17,8 @@ from router.core.registry import AuditEntry, Change
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import BadInput
 from tests.support.aio import until
-from tests.support.bad_registry import CELL, OTHER, SECRET, World, on
+from tests.support.bad_registry import CELL, OTHER, World, on
+from tests.support.keys import OTHER_SECRET, SECRET, lease_key
 
 DEEP = b'{"x":' + b"[" * 7000 + b"]" * 7000 + b"}"
 POISONED = b'{"cell_id":"cell-0002","generation":9223372036854775807,"fence":1e300}'
@@ -126,7 +127,7 @@ def test_a_false_lease_in_the_place_of_its_own_ends_no_instance(redis_url: str, 
             record = msgspec.structs.replace(record, generation=4)
         if signed_by == "another environment":
             record = msgspec.structs.replace(record, environment="other")
-        secret = "another" if signed_by == "another secret" else SECRET
+        secret = OTHER_SECRET if signed_by == "another secret" else SECRET
         await world.put("leases", f"{CELL}/3", signed_lease(record, secret, signed=signed_by != "nobody"))
         renewing = asyncio.create_task(heartbeat.run())
 
@@ -145,8 +146,9 @@ def test_a_false_lease_in_the_place_of_its_own_ends_no_instance(redis_url: str, 
 
 def signed_lease(record: protocol.InstanceRecord, secret: str, *, signed: bool = True) -> bytes:
     """Make a live lease, as an instance or a forger writes it."""
-    lease = protocol.Lease(2**52, ready=True, record=protocol.sign_record(record, secret), beat=1)
-    proof = protocol.beat_proof(lease, secret) if signed else "none"
+    key = lease_key(record, secret)
+    lease = protocol.Lease(2**52, ready=True, record=protocol.sign_record(record, key), beat=1)
+    proof = protocol.beat_proof(lease, key) if signed else "none"
     return msgspec.json.encode(msgspec.structs.replace(lease, proof=proof))
 
 

@@ -15,7 +15,9 @@ from typing import Final
 
 import pytest
 
+from cell_worker.contract.keys import cell_secret
 from tests.support.aio import run, until
+from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
 from tests.support.servers import free_port
 from tests.support.system import page
@@ -57,7 +59,7 @@ def started(role: str, redis_url: str, aws_endpoint: str, directory: Path, log: 
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
         "CELLROUTER_ENVIRONMENT": environment,
-        "CELLROUTER_SECRET": "a-secret-for-tests",
+        "CELLROUTER_SECRET": SECRET,
         "CELLROUTER_REDIS_URL": redis_url,
         "CELLROUTER_AWS_ENDPOINT_URL": aws_endpoint,
         "CELLROUTER_API_PORT": str(port),
@@ -65,7 +67,7 @@ def started(role: str, redis_url: str, aws_endpoint: str, directory: Path, log: 
         "CELLROUTER_CELLS_PROVISIONER": "external",
         "CELL_ID": "cell-0000",
         "CELL_ENVIRONMENT": environment,
-        "CELL_SECRET": "a-secret-for-tests",
+        "CELL_SECRET": cell_secret(SECRET, environment, "cell-0000"),
         "CELL_HANDLER": "tests.support.trivial:handle",
         "CELL_REDIS_URL": redis_url,
         "CELL_DATA_DIR": str(directory / "volume"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,26 +12,46 @@ from typing import Final
 import aiohttp
 import pytest
 
+from cell_worker.contract.proofs import AnswerProofs, read_call
+from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
-from router.core.errors import CellUnavailableError, NoDescriptorError
+from router.adapters.clock import SystemClock
+from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Target
+from router.core.telemetry import CellTrusted, DistrustedCall
 from tests.support.aio import run
+from tests.support.keys import cell_keys, ring
+
+CELL: Final = "cell-0000"
+
+
+def calls(session: aiohttp.ClientSession) -> CellCalls:
+    """Make what calls the cells of the environment `live`."""
+    return CellCalls(session, ring("live"), SystemClock())
+
+
+def proofs_for(head: bytes) -> AnswerProofs:
+    """Return what an instance of CELL answers a call with that has this head."""
+    found = re.search(rb"Authorization: (.*)\r\n", head)
+    assert found is not None
+    call = read_call(found.group(1))
+    assert call is not None
+    return AnswerProofs(cell_keys("live", CELL).answer, call.proof)
 
 
 async def waited(line: bytes) -> float:
     """Return the waiting time that a client with an event timeout of 60 s reads from this result line."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + line + b"\n")
+        proofs = proofs_for(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + proofs.line(line))
         await writer.drain()
         writer.close()
 
     async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        client = HttpCellClient(session, "secret", 60)
-        target = Target("cell-0000", 1, address, 1, 1)
+        client, target = HttpCellClient(calls(session), 60), Target(CELL, 1, address, 1, 1)
         (result,) = [found async for found in client.process(target, [Event("a", "k", b"1")])]
         return result.waited_s
 
@@ -62,12 +83,12 @@ async def _told(answer: bytes, ask: Callable[[aiohttp.ClientSession, str], Await
 
 
 async def _events(session: aiohttp.ClientSession, address: str) -> object:
-    client, target = HttpCellClient(session, "secret", 60), Target("cell-0000", 1, address, 1, 1)
+    client, target = HttpCellClient(calls(session), 60), Target(CELL, 1, address, 1, 1)
     return [found async for found in client.process(target, [Event("a", "k", b"1")])]
 
 
 async def _components(session: aiohttp.ClientSession, address: str) -> object:
-    return await HttpCellControl(session, "secret").components(address, 10)
+    return await HttpCellControl(calls(session)).components(Target(CELL, 1, address, 1, 1), 10)
 
 
 OK: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
@@ -109,3 +130,32 @@ def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault() ->
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     run(story())
+
+
+@pytest.mark.parametrize("status", [200, 401, 409, 307])
+def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(status: int) -> None:
+    """Something that answers in a cell's place confirms no event, and a person is told what to do; well again, too."""
+    told: list[DistrustedCall | CellTrusted] = []
+    forged = b'{"index":0,"outcome":"ok"}'
+    honest = asyncio.Event()
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proofs = proofs_for(await reader.readuntil(b"\r\n\r\n"))
+        said = (200, proofs.line(forged)) if honest.is_set() else (status, forged + b" " + b"0" * 32 + b"\n")
+        writer.write(b"HTTP/1.1 %d X\r\nLocation: /\r\nConnection: close\r\n\r\n%b" % said)
+        await writer.drain()
+        writer.close()
+
+    async def story() -> None:
+        async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
+            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            client = HttpCellClient(CellCalls(session, ring("live"), SystemClock(), told.append), 60)
+            for _ in range(2):
+                with pytest.raises((CellUnavailableError, CellRefusedError)):
+                    await anext(client.process(Target(CELL, 1, address, 1, 1), [Event("a", "k", b"1")]))
+            honest.set()
+            assert [r.index async for r in client.process(Target(CELL, 1, address, 1, 1), [Event("a", "k", b"1")])]
+
+    run(story())
+    assert [record.tell for record in told if isinstance(record, DistrustedCall)] == [True, False]
+    assert told[-1] == CellTrusted(CELL)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
-from tests.support.worker_process import SECRET, WorkerProcess, body, outcomes, post
+from tests.support.worker_process import WorkerProcess, body, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # about the command, which is the same on all servers
 

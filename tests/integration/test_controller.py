@@ -25,10 +25,10 @@ from router.core.registry import Snapshot
 from router.services.control_plane.controller import Controller, ControllerConfig
 from tests.support.aio import run, until
 from tests.support.fake_cells import Instances
+from tests.support.keys import ring
 from tests.support.paths import REPOSITORY
 from tests.support.router_world import Notes
 
-SECRET = "a-secret-for-tests"
 CELLS = cell_ids(2)
 LEASE_TTL_S = 1.0
 
@@ -45,7 +45,8 @@ class Plane:
 
     def controller(self, owner: str) -> Controller:
         """One of several controllers, with a provisioner of its own on the same machine."""
-        config = SubprocessConfig(self.directory / "run", self.environment, self.directory / "cells", stop_grace_s=2)
+        secret_of = ring(self.environment["CELL_ENVIRONMENT"]).cell_secret
+        config = SubprocessConfig(self.directory / "run", self.environment, self.directory / "cells", 2, secret_of)
         provisioner = SubprocessProvisioner(config, SystemClock(), print)
         self.provisioners.append(provisioner)
         settings = ControllerConfig(owner, len(CELLS), launch_timeout_s=20, lease_ttl_s=LEASE_TTL_S, leader_ttl_s=2)
@@ -91,14 +92,15 @@ async def plane(redis_url: str, aws_endpoint: str, directory: Path) -> AsyncIter
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "CELL_ENVIRONMENT": environment,
-            "CELL_SECRET": SECRET,
             "CELL_HANDLER": "tests.support.trivial:handle",
             "CELL_REDIS_URL": redis_url,
             "CELL_SINK": "none",
             "CELL_LEASE_TTL_S": str(LEASE_TTL_S),
             "CELL_DRAIN_TIMEOUT_S": "1",
         }
-        made = Plane(RedisRegistry(redis, environment, SECRET, SystemClock()), resources, directory, variables)
+        made = Plane(
+            RedisRegistry(redis, environment, ring(environment), SystemClock()), resources, directory, variables
+        )
         try:
             yield made
         finally:

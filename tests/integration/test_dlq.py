@@ -25,6 +25,7 @@ from router.core.messages import dead_letter
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Draft, Event, Message
 from tests.support.aio import run, until
+from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
 
 COMMAND = [sys.executable, "-m", "router", "dlq"]
@@ -47,7 +48,7 @@ class Queues:
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "COLUMNS": "160",
-            "CELLROUTER_SECRET": "0123456789abcdef",
+            "CELLROUTER_SECRET": SECRET,
             "CELLROUTER_AWS_ENDPOINT_URL": self.endpoint,
             "CELLROUTER_SOURCE_QUEUE": self.source,
             "CELLROUTER_SOURCE_DEAD_LETTER_QUEUE": self.dead,

@@ -87,6 +87,7 @@ def test_a_container_has_few_rights_and_limited_resources() -> None:
             70,
         )
         assert host["RestartPolicy"]["Name"] == "no"
+        assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
         [mount] = found["Mounts"]
         assert (mount["Type"], mount["Name"], mount["Destination"]) == (
             "volume",
@@ -153,7 +154,7 @@ def test_the_last_log_lines_of_an_instance_outlive_its_container() -> None:
         assert left(rig) == []
         assert docker("volume", "ls", "--quiet", "--filter", f"name={rig.config.prefix}").split()
 
-    play(story, variables={"CELL_SECRET": "a-secret-for-tests", "CELL_HANDLER": "no_such_module:handle"})
+    play(story, variables={"CELL_HANDLER": "no_such_module:handle"})
 
 
 def test_a_paused_container_is_killed_without_a_sigterm() -> None:

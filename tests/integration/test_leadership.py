@@ -28,6 +28,7 @@ from router.core.models import CellRecord
 from router.core.registry import AuditEntry, Change
 from router.core.slot_map.slots import SlotMap, assign
 from tests.support.aio import run, until
+from tests.support.keys import SECRET, lease_key, ring
 from tests.support.leadership_world import World, logged, pid_of, world
 from tests.support.servers import valkey
 from tests.support.system import System
@@ -35,7 +36,6 @@ from tests.support.watcher import Watcher
 
 pytestmark = pytest.mark.one_kind  # it is about who leads
 
-SECRET: Final = "a-secret-for-tests"
 LIMIT_S: Final = 240
 IN_A_WRITE: Final = r"hung at \"launch\""  # the audit's JSON, as it is quoted in the JSON of a write
 OWNERS: Final = ("a", "b", "c")
@@ -203,7 +203,9 @@ class Model:
     accepted = 0
 
     def __init__(self, redis: Redis) -> None:
-        self.registry = RedisRegistry(redis, f"t-{uuid.uuid4().hex[:8]}", SECRET, SystemClock())
+        self.registry = RedisRegistry(
+            redis, f"t-{uuid.uuid4().hex[:8]}", ring(f"t-{uuid.uuid4().hex[:8]}"), SystemClock()
+        )
         self.redis = redis
         self.believed = dict.fromkeys(OWNERS, 1)  # the epoch in which each owner believes it leads
         self.newest = 0  # the highest epoch ever given out
@@ -310,14 +312,14 @@ def test_the_watcher_notes_every_violation(redis_url: str) -> None:
     async def story() -> None:
         environment = f"t-{uuid.uuid4().hex[:8]}"
         async with connect(redis_url) as redis:
-            registry = RedisRegistry(redis, environment, SECRET, SystemClock())
+            registry = RedisRegistry(redis, environment, ring(environment), SystemClock())
             watcher = Watcher(redis, environment, SECRET)
             epoch = await registry.lead("a", LONG_S, 0) or 0
             for number in (9, 8):
                 slot_map = SlotMap(epoch + number, assign(None, {"cell-0000": 1}))
                 await registry.write(epoch, Change([CellRecord("cell-0000", number)], slot_map))
                 who = protocol.InstanceRecord(environment, "cell-0000", 9, f"i{number}", "127.0.0.1:1", 16, 0)
-                heartbeat = Heartbeat(redis, who, SECRET, LONG_S)
+                heartbeat = Heartbeat(redis, who, lease_key(who), LONG_S)
                 await heartbeat._renew()
                 await watcher.look()
                 await heartbeat.release()

@@ -21,6 +21,7 @@ from router.adapters.redis.registry import RedisRegistry
 from router.ports import CellRegistry
 from tests.support.aio import run, until
 from tests.support.fake_clock import FakeClock
+from tests.support.keys import ring
 from tests.support.leadership_world import is_gone, nothing_left, pid_of, workers, world
 from tests.support.memory_registry import MemoryRegistry
 from tests.support.system import System
@@ -58,7 +59,9 @@ def test_who_resigns_learns_whether_no_controller_is_left(kind: str, redis_url: 
 
     async def on_redis() -> None:
         async with connect(redis_url) as redis:
-            await story(RedisRegistry(redis, f"t-{uuid.uuid4().hex[:8]}", "a-secret-for-tests", SystemClock()))
+            await story(
+                RedisRegistry(redis, f"t-{uuid.uuid4().hex[:8]}", ring(f"t-{uuid.uuid4().hex[:8]}"), SystemClock())
+            )
 
     run(on_redis() if kind == "redis" else story(MemoryRegistry(FakeClock())))
 
@@ -68,7 +71,9 @@ def test_a_lead_that_ran_out_is_no_sign_that_a_controller_has_left(redis_url: st
 
     async def story() -> None:
         async with connect(redis_url) as redis:
-            registry = RedisRegistry(redis, f"t-{uuid.uuid4().hex[:8]}", "a-secret-for-tests", SystemClock())
+            registry = RedisRegistry(
+                redis, f"t-{uuid.uuid4().hex[:8]}", ring(f"t-{uuid.uuid4().hex[:8]}"), SystemClock()
+            )
             assert await registry.lead("a", 0.05, 0)
 
             async def over() -> bool:

@@ -16,6 +16,7 @@ from router.adapters.redis.registry import RedisRegistry
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap
 from tests.support.aio import until
+from tests.support.keys import ring
 from tests.support.system import System
 
 pytestmark = pytest.mark.one_kind  # about the controller's moves, which are the same on all servers
@@ -41,7 +42,7 @@ async def cli(system: System, *arguments: str, code: int = 0) -> str:
 async def snapshot(system: System) -> Snapshot:
     """Read the whole registry as it is now."""
     async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
-        registry = RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
+        registry = RedisRegistry(redis, system.name, ring(system.name), SystemClock())
         return await registry.snapshot()
 
 

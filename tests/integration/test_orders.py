@@ -20,6 +20,7 @@ from router.adapters.redis.registry import RedisRegistry
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap
 from tests.support.aio import until
+from tests.support.keys import ring
 from tests.support.system import Role, System
 
 pytestmark = pytest.mark.one_kind  # the controller does the same whatever the servers
@@ -48,7 +49,7 @@ async def order(system: System, action: str, cell_id: str, *options: str, code: 
 async def registry(system: System) -> AsyncIterator[RedisRegistry]:
     """Open the system's own registry."""
     async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
-        yield RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
+        yield RedisRegistry(redis, system.name, ring(system.name), SystemClock())
 
 
 async def look(system: System) -> Snapshot:

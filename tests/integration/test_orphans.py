@@ -64,6 +64,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 import psutil
 from router.adapters.clock import SystemClock
+from router.adapters.keyring import Keyring
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 
 class Popen(psutil.Popen):
@@ -73,7 +74,8 @@ class Popen(psutil.Popen):
 
 psutil.Popen = Popen
 directory = Path(sys.argv[1])
-config = SubprocessConfig(directory / "run", os.environ, directory / "cells", stop_grace_s=1)
+secret_of = Keyring(os.environ["CELL_ENVIRONMENT"], ["a secret"]).cell_secret
+config = SubprocessConfig(directory / "run", os.environ, directory / "cells", 1, secret_of)
 asyncio.run(SubprocessProvisioner(config, SystemClock(), print).launch("cell-0000", 1))
 """
 
@@ -84,7 +86,6 @@ def test_a_controller_that_is_killed_while_it_launches_leaves_no_orphan(redis_ur
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
         "CELL_ENVIRONMENT": f"t-{uuid.uuid4().hex[:8]}",
-        "CELL_SECRET": "a-secret-for-tests",
         "CELL_HANDLER": "tests.support.trivial:handle",
         "CELL_REDIS_URL": redis_url,
         "CELL_SINK": "none",
@@ -94,7 +95,7 @@ def test_a_controller_that_is_killed_while_it_launches_leaves_no_orphan(redis_ur
     assert done.returncode == -signal.SIGKILL
 
     async def story() -> None:
-        config = SubprocessConfig(tmp_path / "run", environment, tmp_path / "cells", stop_grace_s=5)
+        config = SubprocessConfig(tmp_path / "run", environment, tmp_path / "cells", 5, str)
         provisioner = SubprocessProvisioner(config, SystemClock(), print)
 
         async def found() -> bool:

@@ -19,6 +19,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.errors import RegistryUnavailableError
 from tests.support.aio import run, until
+from tests.support.keys import ring
 from tests.support.servers import free_port
 from tests.support.system import System
 
@@ -67,7 +68,7 @@ def registry() -> Iterator[Registry]:
 async def facts(system: System) -> tuple[Any, dict[str, int], int]:
     """Return slot owners with pins, admitted generations, and the version of the policy."""
     async with connect(system.environ["CELLROUTER_REDIS_URL"]) as redis:
-        reader = RedisRegistry(redis, system.name, system.environ["CELLROUTER_SECRET"], SystemClock())
+        reader = RedisRegistry(redis, system.name, ring(system.name), SystemClock())
         snapshot = await reader.snapshot()
         if snapshot.slot_map is None:
             raise RegistryUnavailableError("is empty")

@@ -18,12 +18,13 @@ from pydantic import BaseModel
 from cell_worker.contract.addresses import without_passwords
 from cell_worker.settings import WorkerSettings
 from router.settings import Settings, check
+from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.one_kind  # it is about what processes print
 
 PASSWORD: Final = "Xy7hunter2Zq"
-SECRET: Final = {"CELLROUTER_SECRET": "0123456789abcdef"}
+BASE: Final = {"CELLROUTER_SECRET": SECRET}
 NASTY: Final = st.text("/?#@:%[]{}|\\^~!$&()*+,;=-_.aZ09", max_size=8)
 """What a generated password may have before and after the part that is looked for."""
 
@@ -45,13 +46,13 @@ def said_by_check(key: tuple[str, ...], value: str, path: Path) -> str:
     path.write_text(f'{in_section}{key[-1]} = "{quoted}"\n')
     variable = {f"CELLROUTER_{'_'.join(key).upper()}": value}
     said = ""
-    for environ in (SECRET | variable, SECRET | {"CELLROUTER_CONFIG": str(path)}):
+    for environ in (BASE | variable, BASE | {"CELLROUTER_CONFIG": str(path)}):
         settings, faults = check(environ)
         said += "\n".join(faults)
         if settings is not None and ("url" in key[-1] or key == ("secret",)):
             said += repr(settings) + str(settings)
     path.write_text(f"{in_section}{key[-1]} = {value}\n")  # no TOML
-    return said + "\n".join(check(SECRET | {"CELLROUTER_CONFIG": str(path)})[1])
+    return said + "\n".join(check(BASE | {"CELLROUTER_CONFIG": str(path)})[1])
 
 
 @pytest.mark.parametrize("key", list(keys()), ids=".".join)
@@ -106,7 +107,7 @@ def output(command: str, variables: Mapping[str, str]) -> str:
     environ: dict[str, Any] = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
-        **SECRET,
+        **BASE,
         "CELLROUTER_REDIS_URL": "redis://127.0.0.1:1",
         "CELLROUTER_API_PORT": "0",
         "CELL_ID": "cell-0000",

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from tests.support.aio import run, until
+from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
 from tests.support.servers import free_port
 
@@ -32,7 +33,7 @@ def process(
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
         "CELLROUTER_ENVIRONMENT": directory.name.replace("_", "-").lower()[:40],
-        "CELLROUTER_SECRET": "0123456789abcdef",
+        "CELLROUTER_SECRET": SECRET,
         "CELLROUTER_REDIS_URL": redis_url,
         "CELLROUTER_AWS_ENDPOINT_URL": aws_endpoint,
         "CELLROUTER_API_PORT": str(port),
@@ -98,7 +99,7 @@ def test_a_port_that_is_taken_ends_the_process(redis_url: str, aws_endpoint: str
         environ = {
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
-            "CELLROUTER_SECRET": "0123456789abcdef",
+            "CELLROUTER_SECRET": SECRET,
             "CELLROUTER_REDIS_URL": redis_url,
             "CELLROUTER_AWS_ENDPOINT_URL": aws_endpoint,
             "CELLROUTER_API_PORT": url.rsplit(":", 1)[1],
@@ -123,7 +124,7 @@ def test_a_data_directory_that_is_none_ends_the_controller(redis_url: str, tmp_p
     environ = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
-        "CELLROUTER_SECRET": "0123456789abcdef",
+        "CELLROUTER_SECRET": SECRET,
         "CELLROUTER_REDIS_URL": redis_url,
         "CELLROUTER_API_PORT": "0",
         "CELLROUTER_CELLS_DATA_DIR": str(tmp_path / "data"),

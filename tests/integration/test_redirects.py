@@ -16,6 +16,7 @@ from router.adapters.aws.s3_payloads import open_payload_client
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sigv4 import Credentials
 from router.adapters.aws.sqs_client import SqsClient, SqsError
+from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.chaos import inject
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
@@ -23,14 +24,29 @@ from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
 from router.adapters.provisioners.docker import DockerProvisioner
 from router.adapters.provisioners.docker_containers import DockerConfig
-from router.core.errors import CellRefusedError, ChaosRefusedError, ProvisionError
+from router.core.errors import CellUnavailableError, ProvisionError
 from router.core.models import Event, Target
 from router.demo.system_client import SystemClient
 from tests.support.aio import run
+from tests.support.keys import ring
 
 pytestmark = pytest.mark.one_kind  # it is about sockets
 
+
+@asynccontextmanager
+async def calls() -> AsyncIterator[CellCalls]:
+    """Make calls to cells, as routers and controllers do."""
+    async with http_session() as session:
+        yield CellCalls(session, ring("live"), SystemClock())
+
+
+def at(address: str) -> Target:
+    """Make the target of calls to a cell at this address."""
+    return Target("cell-0000", 1, address, 1, 1)
+
+
 STATUSES: Final = (301, 302, 303, 307, 308)
+UNPROVEN: Final = "is not proven with the cell's secret"
 
 
 @asynccontextmanager
@@ -50,33 +66,33 @@ async def server(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
 
 
 async def _events(address: str) -> None:
-    async with http_session() as session:
-        client = HttpCellClient(session, "secret", 60)
-        with pytest.raises(CellRefusedError):
-            _ = [one async for one in client.process(Target("cell-0000", 1, address, 1, 1), [Event("a", "k", b"1")])]
+    async with calls() as made:
+        client = HttpCellClient(made, 60)
+        with pytest.raises(CellUnavailableError, match=UNPROVEN):
+            _ = [one async for one in client.process(at(address), [Event("a", "k", b"1")])]
 
 
 async def _components(address: str) -> None:
-    async with http_session() as session:
-        with pytest.raises(CellRefusedError):
-            await HttpCellControl(session, "secret").components(address, 10)
+    async with calls() as made:
+        with pytest.raises(CellUnavailableError, match=UNPROVEN):
+            await HttpCellControl(made).components(at(address), 10)
 
 
 async def _restart(address: str) -> None:
-    async with http_session() as session:
-        with pytest.raises(CellRefusedError):
-            await HttpCellControl(session, "secret").restart(address, "store", 10)
+    async with calls() as made:
+        with pytest.raises(CellUnavailableError, match=UNPROVEN):
+            await HttpCellControl(made).restart(at(address), "store", 10)
 
 
 async def _chaos(address: str) -> None:
-    async with http_session() as session:
-        with pytest.raises(ChaosRefusedError):
-            await inject(session, "secret", address, Fault(FaultKind.HANG))
+    async with calls() as made:
+        with pytest.raises(CellUnavailableError, match=UNPROVEN):
+            await inject(made, at(address), Fault(FaultKind.HANG))
 
 
 async def _demo(address: str) -> None:
-    async with http_session() as session:
-        system = SystemClient(session, f"http://{address}", f"http://{address}", "secret")
+    async with calls() as made, http_session() as session:
+        system = SystemClient(session, f"http://{address}", f"http://{address}", made)
         assert await system.lanes() == []
 
 
@@ -121,6 +137,7 @@ async def _docker(address: str) -> None:
         cpus=1,
         pids=16,
         stop_grace_s=1,
+        secret_of=str,
     )
     provisioner = DockerProvisioner(config)
     with pytest.raises(ProvisionError, match="redirect"):
@@ -136,7 +153,7 @@ CALLS: Final = [_events, _components, _restart, _chaos, _demo, _sqs, _aws, _dock
 def test_no_redirect_is_followed(
     call: Callable[[str], Awaitable[None]], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server that stands for AWS' metadata service is never asked; the redirect counts as a refusal."""
+    """The server that stands for AWS' metadata service is never asked; the redirect is an error."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "key")
 

@@ -14,6 +14,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry
 from router.core.detection.samples import RouterSample
 from tests.support.aio import run, until
+from tests.support.keys import ring
 
 HOUR_MS = 3_600_000
 
@@ -24,7 +25,7 @@ def on_registry(url: str, story: Callable[[RedisRegistry, Redis, str], Awaitable
     async def main() -> None:
         environment = f"test-{uuid.uuid4().hex[:8]}"
         async with connect(url) as redis:
-            await story(RedisRegistry(redis, environment, "a-secret-for-tests", SystemClock()), redis, environment)
+            await story(RedisRegistry(redis, environment, ring(environment), SystemClock()), redis, environment)
 
     run(main())
 

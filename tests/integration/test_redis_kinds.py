@@ -21,6 +21,7 @@ from redis.exceptions import ResponseError
 
 from cell_worker import lease as worker_lease
 from cell_worker.contract import protocol, redis_client
+from cell_worker.contract.keys import cell_secret
 from cell_worker.contract.redis_client import connect
 from cell_worker.lease import Heartbeat, claim_generation
 from cell_worker.settings import WorkerSettings
@@ -35,8 +36,8 @@ from router.core.slot_map.slots import SlotMap, assign
 from router.settings import check
 from tests.support import redis_kinds as kinds
 from tests.support.aio import run, until
+from tests.support.keys import SECRET, lease_key, ring
 
-SECRET: Final = "a-secret-for-tests"
 CELL: Final = "cell-0000"
 ENTRY: Final = AuditEntry(1, "me", "a change", CELL, "why not")
 CALL: Final = re.compile(r"redis\.call\('(\w+)'")
@@ -88,7 +89,7 @@ async def world(url_of: Callable[[str], str], environment: str = "") -> AsyncIte
         for each in redis.values():
             stack.push_async_callback(each.aclose)
         registries = {
-            part: RedisRegistry(redis[part], environment, SECRET, SystemClock())
+            part: RedisRegistry(redis[part], environment, ring(environment), SystemClock())
             for part in ("router", "controller", "operator")
         }
         yield World(environment, **registries, cell=redis["cell"])
@@ -135,7 +136,7 @@ async def life(world: World) -> None:
 async def beating(world: World, generation: int) -> AsyncIterator[None]:
     """A ready instance takes its lease, and releases it at the end."""
     record = protocol.InstanceRecord(world.environment, CELL, generation, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)
-    heartbeat = Heartbeat(world.cell, record, SECRET, 30)
+    heartbeat = Heartbeat(world.cell, record, lease_key(record), 30)
     heartbeat.ready = True
     beats = asyncio.create_task(heartbeat.run())
 
@@ -366,7 +367,12 @@ def test_no_script_needs_more_than_6_2() -> None:
 def test_both_settings_take_the_same_addresses(url: str, good: bool) -> None:
     """A fault never shows the password."""
     router, faults = check({"CELLROUTER_SECRET": SECRET, "CELLROUTER_REDIS_URL": url})
-    worker = {"id": CELL, "secret": SECRET, "handler": "tests.support.trivial:handle", "redis_url": url}
+    worker = {
+        "id": CELL,
+        "secret": cell_secret(SECRET, "live", CELL),
+        "handler": "tests.support.trivial:handle",
+        "redis_url": url,
+    }
     try:
         WorkerSettings.model_validate(worker)
     except ValidationError as error:

@@ -27,9 +27,8 @@ from router.services.control_plane.controller import Controller, ControllerConfi
 from router.services.policy import change
 from tests.support.aio import run, until
 from tests.support.fake_cells import Instances
+from tests.support.keys import OTHER_SECRET, lease_key, ring
 from tests.support.router_world import Notes
-
-SECRET = "a-secret-for-tests"
 
 
 @asynccontextmanager
@@ -37,7 +36,7 @@ async def fresh(url: str) -> AsyncIterator[tuple[RedisRegistry, Redis, str]]:
     """Make a registry of an environment of its own."""
     environment = f"test-{uuid.uuid4().hex[:8]}"
     async with connect(url) as redis:
-        yield RedisRegistry(redis, environment, SECRET, SystemClock()), redis, environment
+        yield RedisRegistry(redis, environment, ring(environment), SystemClock()), redis, environment
 
 
 def on_registry(url: str, story: Callable[[RedisRegistry, Redis, str], Awaitable[None]]) -> None:
@@ -123,7 +122,7 @@ def test_written_cells_map_and_audit_can_be_read(redis_url: str) -> None:
         slot_map = SlotMap(epoch, assign(None, {"cell-0000": 1, "cell-0001": 1}))
         entries = [AuditEntry(i, "a", "admit", "cell-0000", f"because {i}") for i in range(5)]
         await registry.write(epoch, Change(cells, slot_map, audit=entries))
-        for reader in (registry, RedisRegistry(redis, environment, SECRET, SystemClock())):
+        for reader in (registry, RedisRegistry(redis, environment, ring(environment), SystemClock())):
             for _ in range(2):  # the second time the map is not sent
                 snapshot = await reader.snapshot()
                 assert snapshot.cells == {cell.cell_id: cell for cell in cells}
@@ -167,7 +166,7 @@ def test_a_policy_is_changed_only_on_its_newest_version(redis_url: str) -> None:
     """Of two changes made from the same version one is refused; every reader, audit and history show the other."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
-        other = RedisRegistry(redis, environment, SECRET, SystemClock())
+        other = RedisRegistry(redis, environment, ring(environment), SystemClock())
         assert await registry.policy() == Policy() == (await registry.snapshot()).policy
         wanted = (await registry.policy()).with_limit("k", TenantLimit(5, 2, 1))
         entry = AuditEntry(1, "me", "limit", "", "k")
@@ -190,7 +189,7 @@ def test_simultaneous_changes_of_the_policy_are_all_made(redis_url: str) -> None
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         async def person(number: int) -> None:
-            own = RedisRegistry(redis, environment, SECRET, SystemClock())
+            own = RedisRegistry(redis, environment, ring(environment), SystemClock())
             quarantine = Quarantine("by hand", 1)
             audit = AuditEntry(1, f"p{number}", "quarantine", "", f"k{number}")
             await change(own, lambda policy: policy.with_quarantine(f"k{number}", quarantine, 1), audit)
@@ -263,7 +262,7 @@ def test_a_lease_is_seen_alive_and_then_ended(redis_url: str) -> None:
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         mine = record(environment)
-        heartbeat = Heartbeat(redis, mine, SECRET, 0.5)
+        heartbeat = Heartbeat(redis, mine, lease_key(mine), 0.5)
         heartbeat.ready = True
         beating = asyncio.create_task(heartbeat.run())
 
@@ -288,7 +287,7 @@ def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> N
     """An instance is turned away, too, when a higher generation of its cell is admitted."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
-        first = Heartbeat(redis, record(environment), SECRET, 5)
+        first = Heartbeat(redis, record(environment), lease_key(record(environment)), 5)
         beating = asyncio.create_task(first.run())
 
         async def there() -> bool:
@@ -296,7 +295,7 @@ def test_a_second_instance_of_one_generation_is_turned_away(redis_url: str) -> N
 
         await until(there, "the first has its lease")
         with pytest.raises(LeaseLostError, match="another live instance"):
-            await Heartbeat(redis, record(environment), SECRET, 5).run()
+            await Heartbeat(redis, record(environment), lease_key(record(environment)), 5).run()
         beating.cancel()
         epoch = await registry.lead("a", 5, 0)
         assert epoch is not None
@@ -311,7 +310,7 @@ def test_a_heartbeat_learns_that_its_generation_is_admitted(redis_url: str) -> N
     """Only the generation in the cell's record tells it so: neither a missing record nor its own launch does."""
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
-        heartbeat = Heartbeat(redis, record(environment, 2), SECRET, 0.5)
+        heartbeat = Heartbeat(redis, record(environment, 2), lease_key(record(environment, 2)), 0.5)
         beating = asyncio.create_task(heartbeat.run())
         epoch = await registry.lead("a", 5, 0)
         assert epoch is not None
@@ -342,12 +341,12 @@ def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: st
 
     async def story(registry: RedisRegistry, redis: Redis, environment: str) -> None:
         beats = [
-            Heartbeat(redis, record(environment, 1), SECRET, 5),
-            Heartbeat(redis, record(environment, 2), "another secret, not ours", 5),
+            Heartbeat(redis, record(environment, 1), lease_key(record(environment, 1)), 5),
+            Heartbeat(redis, record(environment, 2), lease_key(record(environment, 2), OTHER_SECRET), 5),
         ]
         tasks = [asyncio.create_task(beat.run()) for beat in beats]
         leases = protocol.redis_key(environment, "leases")
-        foreign = protocol.sign_record(record("elsewhere", 3), SECRET)
+        foreign = protocol.sign_record(record("elsewhere", 3), lease_key(record("elsewhere", 3)))
         lease = protocol.Lease(9_000_000_000_000, ready=True, record=foreign)
         await redis.hset(leases, mapping={"cell-0000/3": msgspec.json.encode(lease), "cell-0000/4": b"garbage"})
 
@@ -367,7 +366,7 @@ def test_an_unreachable_registry_raises_registry_unavailable_error() -> None:
 
     async def story() -> None:
         async with connect("redis://127.0.0.1:1") as redis:
-            registry = RedisRegistry(redis, "test", SECRET, SystemClock())
+            registry = RedisRegistry(redis, "test", ring("test"), SystemClock())
             for call in (registry.snapshot(), registry.lead("a", 1, 0), registry.audit(1), registry.write(1, Change())):
                 with pytest.raises(RegistryUnavailableError):
                     await call

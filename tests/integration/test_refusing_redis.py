@@ -22,6 +22,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.errors import RegistryUnavailableError
 from tests.support.aio import run, until
+from tests.support.keys import ring
 from tests.support.refusing_redis import RefusingRedis, refusing_redis
 from tests.support.system import Role, System
 
@@ -165,7 +166,7 @@ def test_each_way_is_told_once_and_ends_on_the_same_client() -> None:
     async def story() -> None:
         clock, told = FastClock(), list[Told]()
         async with refusing_redis() as redis, connect(redis.url) as client:
-            registry = RedisRegistry(client, "test", "a-secret-for-tests", clock, tell=told.append)
+            registry = RedisRegistry(client, "test", ring("test"), clock, tell=told.append)
             for mode, fault in FAULTS.items():
                 assert await registry.lead("me", 5, 0)
                 begin, end = redis.modes[mode]

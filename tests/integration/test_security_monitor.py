@@ -139,13 +139,14 @@ def test_encoded_keys_and_versions_are_read() -> None:
     run(scenario)
 
 
-def test_missing_objects_and_buckets_are_rejected() -> None:
+def test_missing_objects_and_buckets_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason names the object and the error code of S3."""
     gone = rejection(lambda world: notification(world.bucket, "gone.json"))
     assert re.search(r"s3://logs-\w+/gone.json can't be read: NoSuchKey", gone)
-    assert "s3://no-such-bucket-here/a can't be read: NoSuchBucket" in rejection(
-        notification("no-such-bucket-here", "a")
-    )
+    other = notification("no-such-bucket-here", "a")
+    assert "s3://no-such-bucket-here/a lies in a bucket that CELL_SECURITY_BUCKETS doesn't name" in rejection(other)
+    monkeypatch.delenv("CELL_SECURITY_BUCKETS")
+    assert "s3://no-such-bucket-here/a can't be read: NoSuchBucket" in rejection(other)
     assert "not a name that S3 accepts" in rejection(notification("No Bucket!", "a"))
 
 
@@ -188,6 +189,7 @@ def test_an_unreachable_s3_is_retried_and_shows(monkeypatch: pytest.MonkeyPatch,
 
     async def scenario() -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("CELL_SECURITY_BUCKETS", "other-bucket, some-bucket")
         monitor = SecurityMonitor()
         s3, _ = await monitor.start(a_cell())
         try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cell_worker.api import RetryEvent
+from cell_worker.api import RejectEvent, RetryEvent
+from cell_worker.handlers.security.permits import MAX_AN_OBJECT
 from router.demo.attacks import RULE_IDS
-from tests.support.security_world import World, aws_environment, record, run
+from tests.support.security_world import ACCOUNT, World, aws_environment, notification, record, run
 from tests.support.servers import free_port
 from tests.support.shared_servers import Servers
 
@@ -59,12 +62,17 @@ def opened(group: str, **more: Any) -> dict[str, Any]:
         "ipv6Ranges": {"items": [{"cidrIpv6": "::/0"}]},
     }
     request = {"groupId": group, "ipPermissions": {"items": [permission]}}
-    return record("ec2", "AuthorizeSecurityGroupIngress", request, **more)
+    return fresh(record("ec2", "AuthorizeSecurityGroupIngress", request, **more))
 
 
-async def remedy(world: World, log_record: dict[str, Any], *, side_effects: bool = True) -> dict[str, Any]:
+def fresh(log_record: dict[str, Any]) -> dict[str, Any]:
+    """The record as of now, since remedies don't act on old ones."""
+    return {**log_record, "eventTime": datetime.now(UTC).isoformat()}  # noqa: TID251 - the worker's clock is the real one
+
+
+async def remedy(world: World, log_record: dict[str, Any], *, side_effects: bool = True, **how: Any) -> dict[str, Any]:
     """Process a record, and return the remedy's status from its finding."""
-    finding, _ = await world.process_log([log_record], side_effects=side_effects)
+    finding, _ = await world.process_log([log_record], side_effects=side_effects, **how)
     return dict(finding["remedy"])
 
 
@@ -95,7 +103,7 @@ def test_the_short_form_and_the_response_are_understood() -> None:
             group = await a_group(ec2)
             request = {"groupName": "g", "ipProtocol": "6", "fromPort": 22, "toPort": 22, "cidrIp": "0.0.0.0/0"}
             response = {"_return": True, "securityGroupRuleSet": {"items": [{"groupId": group}]}}
-            short = record("ec2", "AuthorizeSecurityGroupIngress", request, responseElements=response)
+            short = fresh(record("ec2", "AuthorizeSecurityGroupIngress", request, responseElements=response))
             assert (await remedy(world, short))["status"] == "done"
             assert await ingress(ec2, group) == {(22, "10.0.0.0/8"), (22, "::/0"), (443, "0.0.0.0/0")}
 
@@ -132,7 +140,7 @@ def test_public_buckets_are_blocked() -> None:
 
     async def scenario(world: World) -> None:
         bucket = f"public-{uuid.uuid4().hex}"
-        acl = record("s3", "PutBucketAcl", {"bucketName": bucket, "x-amz-acl": "public-read"})
+        acl = fresh(record("s3", "PutBucketAcl", {"bucketName": bucket, "x-amz-acl": "public-read"}))
         async with world.client("s3") as s3:
             await s3.create_bucket(Bucket=bucket)
             await s3.delete_public_access_block(Bucket=bucket)  # LocalStack's new buckets have one, as AWS' do
@@ -157,7 +165,7 @@ def test_another_account_needs_a_role() -> None:
 
     async def scenario(world: World) -> None:
         finding, receipt = await world.process_log(
-            [opened("sg-1", recipientAccountId=OTHER_ACCOUNT)], side_effects=True
+            [opened("sg-1", recipientAccountId=OTHER_ACCOUNT)], side_effects=True, account=OTHER_ACCOUNT
         )
         assert finding["remedy"]["status"] == "failed"
         assert "CELL_SECURITY_REMEDY_ROLE" in finding["remedy"]["reason"]
@@ -174,7 +182,7 @@ def test_a_role_is_assumed_in_the_other_account(monkeypatch: pytest.MonkeyPatch)
         async with world.client("iam", OTHER_ACCOUNT) as iam, world.client("ec2", OTHER_ACCOUNT) as ec2:
             await iam.create_role(RoleName="remedy", AssumeRolePolicyDocument=trust)
             group = await a_group(ec2)
-            status = await remedy(world, opened(group, recipientAccountId=OTHER_ACCOUNT))
+            status = await remedy(world, opened(group, recipientAccountId=OTHER_ACCOUNT), account=OTHER_ACCOUNT)
             assert status["detail"].startswith(f"revoked from {group}")
             assert await ingress(ec2, group) == {(22, "10.0.0.0/8"), (443, "0.0.0.0/0")}
 
@@ -228,19 +236,120 @@ def test_an_unreachable_service_is_retried(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "status", "reason"),
     [
-        ({"recipientAccountId": None}, "names no account"),
-        ({"recipientAccountId": "../../x"}, "names no account"),
-        ({"awsRegion": None}, "names no region"),
-        ({"requestParameters": {"ipPermissions": {}, "cidrIp": "0.0.0.0/0"}}, "names no security group"),
+        ({"recipientAccountId": None}, "refused", "claims to be of None"),
+        ({"recipientAccountId": OTHER_ACCOUNT}, "refused", f"claims to be of '{OTHER_ACCOUNT}'"),
+        ({"recipientAccountId": [ACCOUNT]}, "refused", "claims to be of"),
+        ({"eventTime": "2026-01-05T12:00:00Z"}, "refused", "older than CELL_SECURITY_REMEDY_MAX_AGE_S"),
+        ({"eventTime": "2926-01-05T12:00:00Z"}, "refused", "lies in the future"),
+        ({"eventTime": "yesterday"}, "refused", "no readable time"),
+        ({"eventTime": 5}, "refused", "no readable time"),
+        ({"awsRegion": None}, "failed", "region is None"),
+        ({"awsRegion": ["us-east-1"]}, "failed", "region is"),
+        ({"awsRegion": "bad region!"}, "failed", "region is 'bad region!'"),
+        ({"awsRegion": "us-east-99"}, "failed", "region is 'us-east-99'"),
+        ({"awsRegion": "cn-north-1"}, "failed", "none that this worker knows of aws"),
+        ({"awsRegion": "us-east-1.evil.example/"}, "failed", "region is"),
+        ({"requestParameters": {"ipPermissions": {}, "cidrIp": "0.0.0.0/0"}}, "failed", "names no security group"),
+        ({"requestParameters": {"groupId": "g" * 10**6, "cidrIp": "0.0.0.0/0"}}, "failed", "names no security group"),
     ],
 )
-def test_records_with_missing_names_fail_the_remedy(changes: dict[str, Any], reason: str) -> None:
-    """A log record with missing or invented values fails the remedy and nothing else."""
+def test_a_record_that_can_not_be_acted_on_has_its_answer_at_once(
+    changes: dict[str, Any], status: str, reason: str
+) -> None:
+    """Whatever a record claims, its event ends: nothing in it counts as a fault of AWS that is tried again for ever."""
 
     async def scenario(world: World) -> None:
-        status = await remedy(world, opened("sg-1") | changes)
-        assert (status["status"], reason in status["reason"]) == ("failed", True)
+        async with world.client("ec2") as ec2:
+            group = await a_group(ec2)
+            found = await remedy(world, opened(group) | changes)
+            assert (found["status"], reason in found["reason"]) == (status, True)
+            assert len(await ingress(ec2, group)) == 4
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no such bucket",
+        ["a-bucket"],
+        "arn:aws:s3::210987654321:accesspoint/evil.mrap",
+        "arn:aws:s3-outposts:us-east-1:210987654321:outpost/op-1/accesspoint/x",
+        "evil--zzz9-az9--x-s3",
+        "x" * 10**6,
+    ],
+)
+def test_a_bucket_of_another_form_is_never_asked_for(name: Any) -> None:
+    """The SDK would make other hosts of such names, which may not exist: a fault of the network, for ever."""
+
+    async def scenario(world: World) -> None:
+        found = await remedy(
+            world, fresh(record("s3", "PutBucketAcl", {"bucketName": name, "x-amz-acl": "public-read"}))
+        )
+        assert (found["status"], "names no bucket" in found["reason"]) == ("failed", True)
+
+    run(scenario)
+
+
+def test_no_log_makes_a_remedy_act_on_another_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A confused deputy: whoever writes under one account's prefix, or in any bucket, reaches no other account."""
+    monkeypatch.setenv("CELL_SECURITY_REMEDY_ROLE", "deputy")
+
+    async def scenario(world: World) -> None:
+        trust = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}'
+        async with world.client("iam", OTHER_ACCOUNT) as iam, world.client("ec2", OTHER_ACCOUNT) as ec2:
+            await iam.create_role(RoleName="deputy", AssumeRolePolicyDocument=trust)
+            group = await a_group(ec2)
+        forged = opened(group, recipientAccountId=OTHER_ACCOUNT)
+        finding, _ = await world.process_log([forged], side_effects=True)
+        assert (finding["account"], finding["claimed_account"]) == (ACCOUNT, OTHER_ACCOUNT)
+        assert finding["remedy"]["status"] == "refused"
+        with pytest.raises(RejectEvent, match="CELL_SECURITY_BUCKETS doesn't name"):
+            await world.process_log(
+                [forged], side_effects=True, account=OTHER_ACCOUNT, bucket=f"theirs-{uuid.uuid4().hex}"
+            )
+        key = f"AWSLogs/{ACCOUNT}/CloudTrail/AWSLogs/{OTHER_ACCOUNT}/CloudTrail/x.json"
+        await world.put(key, json.dumps({"Records": [forged]}).encode())
+        _, cell = await world.process(notification(world.bucket, key), side_effects=True, partition_key=OTHER_ACCOUNT)
+        assert cell.emitted[0]["remedy"]["reason"].startswith("the object's key names no account")
+        key = f"AWSLogs/{OTHER_ACCOUNT}/CloudTrail/x.json"
+        await world.put(key, json.dumps({"Records": [forged]}).encode())
+        _, cell = await world.process(notification(world.bucket, key), side_effects=True)
+        assert cell.emitted[0]["remedy"]["reason"].endswith(f"its event has the key {ACCOUNT}")
+        async with world.client("ec2", OTHER_ACCOUNT) as ec2:
+            assert len(await ingress(ec2, group)) == 4
+
+    run(scenario)
+
+
+def test_without_a_list_of_buckets_no_remedy_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs of all buckets are read then, and nobody vouches for any. The finding says so."""
+    monkeypatch.delenv("CELL_SECURITY_BUCKETS")
+
+    async def scenario(world: World) -> None:
+        async with world.client("ec2") as ec2:
+            group = await a_group(ec2)
+            found = await remedy(world, opened(group))
+            assert (found["status"], "CELL_SECURITY_BUCKETS" in found["reason"]) == ("skipped", True)
+            assert len(await ingress(ec2, group)) == 4
+
+    run(scenario)
+
+
+def test_remedies_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By object, and by account and hour; the findings say which bound it was."""
+    monkeypatch.setenv("CELL_SECURITY_REMEDIES_PER_ACCOUNT", str(MAX_AN_OBJECT + 2))
+
+    async def scenario(world: World) -> None:
+        flood = [opened("sg-00000000000000abc") for _ in range(MAX_AN_OBJECT + 3)]
+        *first, _ = await world.process_log(flood, side_effects=True)
+        *second, _ = await world.process_log(flood, side_effects=True)
+        statuses = [[each["remedy"]["status"] for each in findings] for findings in (first, second)]
+        assert statuses[0] == ["done"] * MAX_AN_OBJECT + ["skipped"] * 3
+        assert statuses[1] == ["done"] * 2 + ["skipped"] * (MAX_AN_OBJECT + 1)
+        assert first[-1]["remedy"]["reason"] == f"this object had its {MAX_AN_OBJECT} remedies already"
+        assert "CELL_SECURITY_REMEDIES_PER_ACCOUNT" in second[-1]["remedy"]["reason"]
 
     run(scenario)

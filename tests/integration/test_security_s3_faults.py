@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -12,11 +12,11 @@ import pytest
 
 from cell_worker.api import Component, Event, RejectEvent, RetryEvent
 from cell_worker.handlers.security import SecurityMonitor, canary
-from cell_worker.handlers.security.handler import _evaluate
-from cell_worker.handlers.security.logs import LogObject
+from cell_worker.handlers.security.evaluation.analysis import analyse
+from cell_worker.handlers.security.logs import LogObject, LogRecords
 from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SHIPPED_RULES
-from cell_worker.handlers.security.sigma import RuleSet, load_rules
+from cell_worker.handlers.security.sigma import Match, RuleSet, load_rules
 from tests.support.security_world import a_cell, notification
 
 
@@ -67,6 +67,10 @@ async def monitor_of(
         (error("400 Bad Request", "RequestTimeout"), RetryEvent, "RequestTimeout"),
         (error("400 Bad Request", "ExpiredToken"), RetryEvent, "ExpiredToken"),
         (error("403 Forbidden", "InvalidAccessKeyId"), RetryEvent, "InvalidAccessKeyId"),
+        (error("400 Bad Request", "KMS.ThrottlingException"), RetryEvent, "KMS.ThrottlingException"),
+        (error("400 Bad Request", "KMS.DisabledException"), RejectEvent, "KMS.DisabledException"),
+        (error("501 Not Implemented", "NotImplemented"), RejectEvent, "NotImplemented"),
+        (error("400 Bad Request", "AuthorizationHeaderMalformed"), RejectEvent, "AuthorizationHeaderMalformed"),
         (HALF, RetryEvent, "reading s3://logs/a: .*"),
         (b"garbage\r\n\r\n", RetryEvent, "reading s3://logs/a: .*"),
         (error("403 Forbidden", "AccessDenied"), RejectEvent, "s3://logs/a can't be read: AccessDenied: said S3"),
@@ -130,10 +134,16 @@ def test_a_canary_fails_when_s3_does(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_canary_goes_through_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shipped rule matches the canary's record, so matching is part of its cost."""
     rules = load_rules(SHIPPED_RULES, remedies=REMEDIES.keys())
-    records, matches = _evaluate(canary.LOG, LogObject("b", "k", None), 10_000, rules)
-    assert (len(records), [match.rule.title for match in matches]) == (1, ["IAM user created"])
+    analysis = analyse(canary.LOG, LogObject("b", "k", None), 10_000, rules)
+    titles = {rule.rule_id: rule.title for rule in rules.all()}
+    assert (analysis.records, [titles[each.rule_id] for each in analysis.sightings]) == (1, ["IAM user created"])
     seen: list[int] = []
-    monkeypatch.setattr(RuleSet, "evaluate", lambda self, found: seen.append(len(found)))
+
+    def search(_: RuleSet, found: LogRecords) -> Iterator[Match]:
+        seen.append(len(found))
+        return iter(())
+
+    monkeypatch.setattr(RuleSet, "search", search)
 
     async def scenario() -> None:
         async with monitor_of(error("404 Not Found", "NoSuchKey"), monkeypatch) as (monitor, _, _):

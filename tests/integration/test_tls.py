@@ -6,26 +6,35 @@ import asyncio
 import socket
 import ssl
 import uuid
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 from redis import Redis
 
 from cell_worker.contract import protocol
 from cell_worker.contract.http_server import PLACES, HttpServer
+from cell_worker.contract.protocol import Fault, FaultKind, InstanceRecord
 from cell_worker.contract.tls import TlsError, TlsFiles, cell_host, of_caller, of_cell
+from router.adapters.cells.calls import CellCalls
+from router.adapters.cells.chaos import inject
 from router.adapters.cells.client import HttpCellClient
+from router.adapters.cells.control import HttpCellControl
 from router.adapters.cells.ends import PLAIN, CellEnds
+from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
+from router.bootstrap.workers import inject_fault
 from router.core.errors import CellUnavailableError
 from router.core.models import Event, Outcome, Target
-from router.settings import check
+from router.settings import check, load
 from tests.support.aio import run, until
 from tests.support.certificates import Authority
-from tests.support.worker_process import SECRET, WorkerProcess, get
+from tests.support.keys import SECRET, ring
+from tests.support.worker_process import WorkerProcess, get
 
 pytestmark = pytest.mark.one_kind  # it is about sockets
 
@@ -45,14 +54,36 @@ def worker(redis_url: str, directory: Path, files: TlsFiles, **settings: object)
     return WorkerProcess(redis_url, directory, **{"environment": ENVIRONMENT, **tls, **settings})
 
 
-def called(lease: Any, ends: CellEnds, cell_id: str = "cell-0000") -> Outcome:
+def at(lease: InstanceRecord, cell_id: str = "cell-0000") -> Target:
+    """Make the target of calls to this cell, at the address in this lease."""
+    return Target(cell_id, lease.generation, lease.address, 1, 1)
+
+
+@asynccontextmanager
+async def calls(lease: InstanceRecord, ends: CellEnds) -> AsyncIterator[CellCalls]:
+    """Make calls as routers and controllers do."""
+    async with http_session() as session:
+        yield CellCalls(session, ring(ENVIRONMENT), SystemClock(), ends=ends)
+    await closed(lease)
+
+
+async def closed(lease: InstanceRecord) -> None:
+    """Wait for the end of all connections to an instance: TLS says goodbye, for which aiohttp does not wait."""
+
+    async def none() -> bool:
+        found = psutil.Process().net_connections("tcp")
+        return not any(one.raddr and f"{one.raddr.ip}:{one.raddr.port}" == lease.address for one in found)
+
+    await until(none, "all connections are closed")
+
+
+def called(lease: InstanceRecord, ends: CellEnds, cell_id: str = "cell-0000") -> Outcome:
     """Send an event to the cell at the address in this lease, as a router does; returns its outcome."""
 
     async def story() -> Outcome:
-        async with http_session() as session:
-            client = HttpCellClient(session, SECRET, 20, ends)
-            target = Target(cell_id, lease.generation, lease.address, 1, 1)
-            (result,) = [found async for found in client.process(target, [Event("a", "k", b"1")])]
+        async with calls(lease, ends) as made:
+            events = [Event("a", "k", b"1")]
+            (result,) = [found async for found in HttpCellClient(made, 20).process(at(lease, cell_id), events)]
             return result.outcome
 
     return run(story())
@@ -74,6 +105,37 @@ def test_a_router_reaches_a_cell_by_tls_and_no_other_way(redis_url: str, tmp_pat
             called(lease, PLAIN)
         with pytest.raises(OSError, match=r"reset|closed|disconnected"):
             get(f"http://{lease.address}/healthz")
+
+
+def test_controllers_and_operators_call_by_tls_too(redis_url: str, tmp_path: Path) -> None:
+    """Checks, restarts and faults reach the cell whose certificate is there, and no other; none goes by plain HTTP."""
+    ca, slow = Authority(tmp_path), Fault(FaultKind.SLOW, seconds=1, delay_s=0.1)
+    variables = {"ENVIRONMENT": ENVIRONMENT, "SECRET": SECRET, "CELLS_PROVISIONER": "external"}
+    settings = load({f"CELLROUTER_{k}": v for k, v in (variables | {"CELLS_TLS_CA": str(ca.cert)}).items()})
+
+    async def story(lease: InstanceRecord) -> None:
+        async with calls(lease, ends(TlsFiles(ca.cert, None, None))) as made:
+            control = HttpCellControl(made)
+            assert "store" in [part.name for part in await control.components(at(lease), 20)]
+            await control.restart(at(lease), "store", 20)
+            await inject(made, at(lease), slow)
+            await inject_fault(settings, at(lease), slow)
+            other = at(lease, "cell-0001")
+            for call in (
+                control.components(other, 20),
+                control.restart(other, "store", 20),
+                inject(made, other, slow),
+                inject_fault(settings, other, slow),
+            ):
+                with pytest.raises(CellUnavailableError, match="mismatch"):
+                    await call
+        async with calls(lease, PLAIN) as plain:
+            for call in (HttpCellControl(plain).components(at(lease), 20), inject(plain, at(lease), slow)):
+                with pytest.raises(CellUnavailableError):
+                    await call
+
+    with worker(redis_url, tmp_path, ca.files(CELL), chaos="true") as cell:
+        run(story(cell.ready()))
 
 
 def test_a_stolen_certificate_does_not_pass_for_another_cell(redis_url: str, tmp_path: Path) -> None:
@@ -132,7 +194,7 @@ def test_check_config_names_bad_files(tmp_path: Path) -> None:
     """So that no router or controller starts with files that no cell accepts."""
     ca = Authority(tmp_path)
     old, key = ca.issue("router", end=LONG_AGO, file="old")
-    base = {"CELLROUTER_SECRET": "0123456789abcdef", "CELLROUTER_CELLS_PROVISIONER": "external"}
+    base = {"CELLROUTER_SECRET": SECRET, "CELLROUTER_CELLS_PROVISIONER": "external"}
     cases: dict[str, dict[str, object]] = {
         "has expired": {"TLS_CA": ca.cert, "TLS_CERT": old, "TLS_KEY": key},
         "it does not exist": {"TLS_CA": tmp_path / "none"},

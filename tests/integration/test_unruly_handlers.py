@@ -17,6 +17,7 @@ from cell_worker.contract import protocol
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from tests.support.aio import run, until
+from tests.support.keys import ring
 from tests.support.unruly import NOTES
 from tests.support.worker_process import WorkerProcess, body, get, outcomes, post
 
@@ -123,7 +124,8 @@ def test_no_child_outlives_its_worker(redis_url: str, tmp_path: Path, how: str) 
 def test_the_provisioner_ends_what_a_killed_worker_has_left(redis_url: str, tmp_path: Path) -> None:
     """It kills the rest of the worker's process group, and no other process."""
     worker = WorkerProcess(redis_url, tmp_path, handler=HANDLER)  # only its settings and its lease
-    config = SubprocessConfig(tmp_path / "run", {**worker.environ(), NOTES: str(tmp_path)}, tmp_path, stop_grace_s=5)
+    environ, secret_of = {**worker.environ(), NOTES: str(tmp_path)}, ring(worker.environment).cell_secret
+    config = SubprocessConfig(tmp_path / "run", environ, tmp_path, 5, secret_of)
 
     async def story() -> None:
         provisioner = SubprocessProvisioner(config, SystemClock(), print)

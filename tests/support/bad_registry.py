@@ -14,8 +14,8 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.telemetry import BadInput
 from tests.support.aio import run
+from tests.support.keys import lease_key, ring
 
-SECRET = "a-secret-for-tests"
 CELL, OTHER = "cell-0002", "cell-0000"
 
 
@@ -26,7 +26,9 @@ class World:
         self.redis = redis
         self.environment = f"test-{uuid.uuid4().hex[:8]}"
         self.told: list[Told] = []
-        self.registry = RedisRegistry(redis, self.environment, SECRET, SystemClock(), tell=self.told.append)
+        self.registry = RedisRegistry(
+            redis, self.environment, ring(self.environment), SystemClock(), tell=self.told.append
+        )
 
     def told_of(self, source: str) -> list[str]:
         """Return the names of the bad things of one source that were told, in order."""
@@ -34,7 +36,7 @@ class World:
 
     def another(self) -> RedisRegistry:
         """Make the registry of a process that has just started."""
-        return RedisRegistry(self.redis, self.environment, SECRET, SystemClock(), tell=self.told.append)
+        return RedisRegistry(self.redis, self.environment, ring(self.environment), SystemClock(), tell=self.told.append)
 
     def key(self, name: str) -> str:
         """Return the full name of one of the registry's keys."""
@@ -53,7 +55,7 @@ class World:
     def heartbeat(self, generation: int) -> Heartbeat:
         """Make the heartbeat of an instance of CELL."""
         record = protocol.InstanceRecord(self.environment, CELL, generation, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)
-        return Heartbeat(self.redis, record, SECRET, 5)
+        return Heartbeat(self.redis, record, lease_key(record), 5)
 
 
 def on(url: str, story: Callable[[World], Awaitable[None]]) -> None:

@@ -169,13 +169,15 @@ class Instances:
         self.restarted: list[tuple[str, str]] = []
         self.on_restart: Callable[[str, str], None] = lambda _address, _component: None
 
-    async def components(self, address: str, within_s: float) -> list[ComponentView]:
-        if address in self.deaf:
+    async def components(self, target: Target, within_s: float) -> list[ComponentView]:
+        if target.address in self.deaf:
             raise CellUnavailableError("no answer")
-        return [ComponentView(name, healthy=False, detail="is sick") for name in sorted(self.sick.get(address, ()))]
+        return [
+            ComponentView(name, healthy=False, detail="is sick") for name in sorted(self.sick.get(target.address, ()))
+        ]
 
-    async def restart(self, address: str, component: str, within_s: float) -> None:
-        if address in self.deaf:
+    async def restart(self, target: Target, component: str, within_s: float) -> None:
+        if target.address in self.deaf:
             raise CellUnavailableError("no answer")
-        self.restarted.append((address, component))
-        self.on_restart(address, component)
+        self.restarted.append((target.address, component))
+        self.on_restart(target.address, component)

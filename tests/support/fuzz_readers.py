@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
@@ -15,9 +15,12 @@ from fastapi import HTTPException
 from cell_worker import app, lease
 from cell_worker.api import Event as HandlerEvent
 from cell_worker.api import RejectEvent
+from cell_worker.calls import CallChecker, CallFault
 from cell_worker.contract import protocol
+from cell_worker.contract.proofs import read_call
 from cell_worker.contract.redis_client import connect
 from cell_worker.handlers.security import logs
+from cell_worker.handlers.security.evaluation import pool
 from cell_worker.handlers.security.sigma import RuleError, load_rules
 from cell_worker.lease import Heartbeat, LeaseLostError
 from router.adapters.aws import sqs_client
@@ -31,77 +34,19 @@ from router.adapters.redis.lease_reader import LeaseReader
 from router.adapters.redis.notifications import Notifications
 from router.adapters.redis.registry import RedisRegistry
 from router.adapters.saved_routing import SavedRouting
+from router.adapters.secret_source import SecretSource
 from router.core.errors import CellRouterError, RegistryUnavailableError
 from router.core.messages import dead_letter, pointers
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
-from router.core.models import MAX_WHOLE, Draft, Event, Message, Target
+from router.core.models import MAX_WHOLE, Draft, Event, Message, Result
 from router.core.slot_map.slots import SLOTS
 from router.settings import check
 from tests.support.fake_clock import FakeClock
+from tests.support.fuzz_answers import CELL, TARGET, FakeRedis, Forger, Session, Sqs
+from tests.support.keys import cell_keys, lease_key, ring
 
-SECRET: Final = "a-secret-for-tests"
-CELL: Final = "cell-0002"
 NOW: Final = b"1700000000000"  # a time in ms
 Reader = Callable[[bytes], object]
-
-
-class Response:
-    """An aiohttp response, and its content, whose body is all there at once."""
-
-    def __init__(self, body: bytes, status: int = 200) -> None:
-        self.status, self.ok, self._body = status, status == 200, body
-        self.content = self
-
-    async def readline(self) -> bytes:
-        line, end, self._body = self._body.partition(b"\n")
-        return line + end
-
-    async def read(self, size: int) -> bytes:
-        return self._body[:size]
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self._body
-
-
-class Session:
-    """An aiohttp session whose every request gets one answer."""
-
-    def __init__(self, body: bytes, status: int = 200) -> None:
-        self._answer = body, status
-
-    @asynccontextmanager
-    async def request(self, *_: Any, **__: Any) -> AsyncIterator[Response]:
-        yield Response(*self._answer)
-
-    post = request
-
-
-class FakeRedis:
-    """A server whose every script and command gets one answer."""
-
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
-
-    def register_script(self, _: str) -> Callable[..., Awaitable[Any]]:
-        return self.hget
-
-    async def hget(self, *_: Any, **__: Any) -> Any:
-        return self._answer
-
-    hgetall = hmget = xrevrange = hdel = hget
-
-
-class Sqs:
-    """A client of SQS to whose every call comes one answer."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def call(self, *_: Any, **__: Any) -> Mapping[str, Any]:
-        try:
-            return sqs_client._answer(self._body)
-        except sqs_client._FAULTS as error:
-            raise sqs_client.SqsError(str(error)) from error
 
 
 @contextmanager
@@ -115,7 +60,7 @@ def a_file(raw: bytes, name: str) -> Iterator[Path]:
 
 def registry(answer: Any) -> RedisRegistry:
     """Make a registry on a server that gives this answer to everything."""
-    return RedisRegistry(cast("Any", FakeRedis(answer)), "live", SECRET, FakeClock())
+    return RedisRegistry(cast("Any", FakeRedis(answer)), "live", ring("live"), FakeClock())
 
 
 def snapshot(**parts: Any) -> object:
@@ -146,27 +91,48 @@ def _refused(*errors: type[BaseException]) -> Callable[[Reader], Reader]:
 
 @_refused(CellRouterError)
 def _result_line(raw: bytes) -> object:
-    async def main() -> object:
-        client = HttpCellClient(cast("Any", Session(raw)), SECRET, 60)
-        return [r async for r in client.process(Target(CELL, 1, "127.0.0.1:1", 1, 1), [Event("a", "k", b"1")])]
+    return asyncio.run(_processed(Session(raw, lines=True)))
 
-    return asyncio.run(main())
+
+async def _processed(session: Session) -> list[Result]:
+    return [r async for r in HttpCellClient(session.calls(), 60).process(TARGET, [Event("a", "k", b"1")])]
+
+
+@_refused(CellRouterError)
+def _forged_answer(raw: bytes) -> object:
+    """Read what is not proven, which never comes to anything."""
+    for status in (200, 401, 409):
+        with suppress(CellRouterError):
+            assert not asyncio.run(_processed(Forger(raw, status)))
+    return asyncio.run(HttpCellControl(Forger(raw).calls()).components(TARGET, 1))
+
+
+def _call_header(raw: bytes) -> object:
+    """Read a call's header by itself, and as an instance does that has never been called."""
+    checked = CallChecker(cell_keys("live", CELL), f"{CELL}/1").check(raw, "POST", "/v1/events", 0)
+    assert checked.fault is CallFault.UNPROVEN
+    return read_call(raw)
+
+
+def _secret_file(raw: bytes) -> object:
+    with a_file(raw, "secrets") as path:
+        return SecretSource("", path, refuse_weak=True).read()
 
 
 @_refused(CellRouterError)
 def _components(raw: bytes) -> object:
-    return asyncio.run(HttpCellControl(cast("Any", Session(raw)), SECRET).components("127.0.0.1:1", 1))
+    return asyncio.run(HttpCellControl(Session(raw).calls()).components(TARGET, 1))
 
 
 @_refused(CellRouterError)
 def _refusal(raw: bytes) -> object:
     fault = protocol.Fault(protocol.FaultKind.HANG)
-    return asyncio.run(chaos.inject(cast("Any", Session(raw, 400)), SECRET, "127.0.0.1:1", fault))
+    return asyncio.run(chaos.inject(Session(raw, 400).calls(), TARGET, fault))
 
 
 def _lease(raw: bytes) -> object:
     told: list[object] = []
-    reader = LeaseReader("live", SECRET, [], told.append)
+    reader = LeaseReader("live", ring("live"), [], told.append)
     leases = reader.read(0, 0, {f"{CELL}/1": raw})
     assert not leases
     assert len(told) == 1
@@ -175,12 +141,13 @@ def _lease(raw: bytes) -> object:
 
 def _instance_record(raw: bytes) -> object:
     payload = raw.decode("utf-8", "replace")
-    return protocol.verify_record(f"{protocol._mac(payload.encode(), SECRET)}.{payload}", SECRET)
+    key = cell_keys("live", CELL).lease
+    return protocol.verify_record(f"{key.proof(payload.encode())}.{payload}", key)
 
 
 @_refused(RejectEvent)
 def _log_object(raw: bytes) -> object:
-    return logs.parse(raw, logs.LogObject("b", "k", None), 1 << 20)
+    return list(logs.parse(raw, logs.LogObject("b", "k", None), 1 << 20))
 
 
 @_refused(RejectEvent)
@@ -190,7 +157,7 @@ def _body_of_an_event(raw: bytes) -> object:
 
 def _heartbeat_answer(raw: bytes) -> object:
     record = protocol.InstanceRecord("live", CELL, 1, "i", "127.0.0.1:1", 1, 0)
-    heartbeat = Heartbeat(cast("Any", FakeRedis(raw)), record, SECRET, 2)
+    heartbeat = Heartbeat(cast("Any", FakeRedis(raw)), record, lease_key(record), 2)
     with suppress(LeaseLostError):  # Redis says that the worker should end
         heartbeat._heed(raw)
     heartbeat._is_genuine(raw)
@@ -199,7 +166,7 @@ def _heartbeat_answer(raw: bytes) -> object:
 
 def _process_id_file(raw: bytes) -> object:
     with a_file(raw, "any.pid") as path:
-        config = SubprocessConfig(path.parent, {}, Path("/nowhere"), 1)
+        config = SubprocessConfig(path.parent, {}, Path("/nowhere"), 1, str)
         return asyncio.run(SubprocessProvisioner(config, FakeClock(), print).observe())
 
 
@@ -250,9 +217,9 @@ async def _from_redis(raw: bytes) -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server, connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as redis:
         with suppress(RegistryUnavailableError):
-            await RedisRegistry(redis, "live", SECRET, FakeClock()).snapshot()
+            await RedisRegistry(redis, "live", ring("live"), FakeClock()).snapshot()
         with suppress(*lease._REDIS_ERRORS):
-            await Heartbeat(redis, record, SECRET, 2)._renew()
+            await Heartbeat(redis, record, lease_key(record), 2)._renew()
         await Notifications(redis, "changes").wait(0.001)
 
 
@@ -338,6 +305,9 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "batch": _refused(app.RefusedError)(app._decode),
     "fault": _refused(HTTPException)(lambda raw: app._decode_fault(raw, ("store",))),
     # What reads in another way
+    "header of a call": _call_header,
+    "forged answer": _forged_answer,
+    "secret file": _secret_file,
     "names in the registry": _named_by,
     "offer": lambda raw: asyncio.run(registry([NOW, [], raw, raw]).petitions()),
     "tidied keys": _tidied,
@@ -355,6 +325,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "body of an event": _body_of_an_event,
     "CloudTrail log": _log_object,
     "rule file": _rule_file,
+    "evaluator's answer": _refused(pool.EvaluationEnded)(pool.read_reply),
     "settings file": _settings_file,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
@@ -364,6 +335,7 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "cell_worker/contract/strict_reader.py": ("result line",),
     "cell_worker/api.py": ("body of an event",),
     "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
+    "cell_worker/handlers/security/evaluation/pool.py": ("evaluator's answer",),
     "cell_worker/handlers/security/sigma.py": ("rule file",),
     "router/settings.py": ("settings file",),
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),

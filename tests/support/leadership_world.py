@@ -21,6 +21,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.core.models import CellRecord
 from tests.support.aio import until
+from tests.support.keys import ring
 from tests.support.system import Role, System
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.watcher import Leadership, Watcher, watching
@@ -116,7 +117,7 @@ class World:
     async def leave_behind(self, cell_id: str, like: psutil.Process) -> psutil.Process:
         """Start an instance that no controller knows of, as one does that dies before it has written it down."""
         data = self.system.directory / "data"
-        config = SubprocessConfig(data / "run", like.environ(), data / "cells", stop_grace_s=1)
+        config = SubprocessConfig(data / "run", like.environ(), data / "cells", 1, ring(self.system.name).cell_secret)
         provisioner = SubprocessProvisioner(config, SystemClock(), print)
         await provisioner.launch(cell_id, 1)
         process = provisioner._running[cell_id, 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.core.errors import PayloadMissingError, PayloadTooLargeError
+from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
 
 
 class MemoryPayloads:
@@ -12,11 +12,14 @@ class MemoryPayloads:
         self.objects: dict[tuple[str, str], bytes] = {}
         self.reads: list[tuple[str, str]] = []
         self.failure: Exception | None = None
+        self.unreadable: set[str] = set()  # keys of objects that S3 won't give out, as those in an archive
 
     async def read(self, bucket: str, key: str, max_bytes: int) -> bytes:
         self.reads.append((bucket, key))
         if self.failure is not None:
             raise self.failure
+        if key in self.unreadable:
+            raise SourceUnavailableError(f"s3://{bucket}/{key}: InvalidObjectState")
         stored = self.objects.get((bucket, key))
         if stored is None:
             raise PayloadMissingError(f"no {key} in {bucket}")

@@ -18,15 +18,16 @@ from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, D
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.ports import Provisioner
 from tests.support.docker import built_image, docker
+from tests.support.keys import ring
 from tests.support.paths import REPOSITORY
 
 GRACE_S = 2
 VARIABLES = {
-    "CELL_SECRET": "a-secret-for-tests",
     "CELL_REDIS_URL": "redis://127.0.0.1:1/0",  # nobody listens there: a worker goes on without Redis
     "CELL_SINK": "none",
     "CELL_DRAIN_TIMEOUT_S": "1",
 }
+SECRET_OF = ring("live").cell_secret
 
 
 class Rig(ABC):
@@ -67,7 +68,7 @@ class SubprocessRig(Rig):
     async def provisioner(self) -> Provisioner:
         variables = {"PYTHONPATH": str(REPOSITORY), "CELL_HANDLER": "tests.support.trivial:handle", **VARIABLES}
         config = SubprocessConfig(
-            self._directory / "run", {**os.environ, **variables}, self._directory / "cells", stop_grace_s=GRACE_S
+            self._directory / "run", {**os.environ, **variables}, self._directory / "cells", GRACE_S, SECRET_OF
         )
         self._made.append(SubprocessProvisioner(config, SystemClock(), print))
         return self._made[-1]
@@ -111,6 +112,7 @@ class DockerRig(Rig):
                 cpus=1,
                 pids=64,
                 stop_grace_s=GRACE_S,
+                secret_of=SECRET_OF,
             ),
             **changes,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ def aws_environment(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCOUNT)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("CELL_SECURITY_BUCKETS", f"logs-{uuid.uuid4().hex}")
 
 
 @dataclass
@@ -44,17 +46,29 @@ class World:
         async with self.client("s3") as s3:
             await s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
-    async def process(self, body: Any, *, side_effects: bool = False) -> tuple[Mapping[str, Any], Cell]:
+    async def process(
+        self, body: Any, *, side_effects: bool = False, partition_key: str = ACCOUNT
+    ) -> tuple[Mapping[str, Any], Cell]:
         """Process an event. Returns the handler's answer, and the cell with what was emitted."""
         cell = a_cell(side_effects=side_effects)
         encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.monitor(Event(f"event-{uuid.uuid4().hex}", ACCOUNT, 1, encoded), cell), cell
+        return await self.monitor(Event(f"event-{uuid.uuid4().hex}", partition_key, 1, encoded), cell), cell
 
-    async def process_log(self, records: list[Any], *, side_effects: bool = False) -> list[dict[str, Any]]:
-        """Put a log with these records into the bucket, process its event, and return what was emitted."""
-        key = f"AWSLogs/{uuid.uuid4().hex}.json"
-        await self.put(key, json.dumps({"Records": records}).encode())
-        _, cell = await self.process(notification(self.bucket, key), side_effects=side_effects)
+    async def process_log(
+        self, records: list[Any], *, side_effects: bool = False, account: str = ACCOUNT, bucket: str = ""
+    ) -> list[dict[str, Any]]:
+        """Put a log of the account with these records into the bucket, process its event, and return what was emitted.
+
+        Another `bucket` is made first.
+        """
+        key = f"AWSLogs/{account}/CloudTrail/us-east-1/{uuid.uuid4().hex}.json"
+        async with self.client("s3") as s3:
+            if bucket:
+                await s3.create_bucket(Bucket=bucket)
+            body = json.dumps({"Records": records}).encode()
+            await s3.put_object(Bucket=bucket or self.bucket, Key=key, Body=body)
+        event = notification(bucket or self.bucket, key)
+        _, cell = await self.process(event, side_effects=side_effects, partition_key=account)
         return [dict(record) for record in cell.emitted]
 
 
@@ -77,7 +91,7 @@ async def world() -> AsyncIterator[World]:
     def client(service: str, account: str = ACCOUNT) -> Any:
         return session.create_client(service, aws_access_key_id=account, aws_secret_access_key="test")
 
-    bucket = f"logs-{uuid.uuid4().hex}"
+    bucket = os.environ.get("CELL_SECURITY_BUCKETS") or f"logs-{uuid.uuid4().hex}"
     async with client("s3") as s3:
         await s3.create_bucket(Bucket=bucket)
     monitor = SecurityMonitor()

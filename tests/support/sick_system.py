@@ -119,8 +119,7 @@ class SickSystem:
 
     async def inject(self, cell_id: str, fault: Fault) -> None:
         """Inject a fault as `cellrouter chaos` does, without starting a process for it."""
-        address = (await self.lease(cell_id)).address
-        await inject_fault(load(self.system.environ), address, fault)
+        await inject_fault(load(self.system.environ), (await self.lease(cell_id)).target(), fault)
 
     async def well(self, limit_s: float = 90) -> None:
         """Wait until nothing is wrong with any cell, as the controller sees it."""

@@ -26,6 +26,7 @@ from router.core.models import Draft
 from router.settings import load
 from tests.support import deeds
 from tests.support.aio import until
+from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
 from tests.support.servers import free_port
 
@@ -53,7 +54,7 @@ class System:
             "PYTHONPATH": str(REPOSITORY),
             deeds.FILE: str(self.deeds_file),
             "CELLROUTER_ENVIRONMENT": self.name,
-            "CELLROUTER_SECRET": "a-secret-for-tests",
+            "CELLROUTER_SECRET": SECRET,
             "CELLROUTER_REDIS_URL": redis_url,
             "CELLROUTER_AWS_ENDPOINT_URL": aws_endpoint,
             "CELLROUTER_SOURCE_QUEUE": self.source,

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from cell_worker.contract import protocol
 from router.core.models import CellRecord
 from router.core.registry import AuditEntry
+from tests.support.keys import ring
 
 POLL_S: Final = 0.01
 
@@ -43,7 +44,7 @@ class Watcher:
         self.looks = 0
         self.may_resign = False  # set it before a leader is asked to stop, which ends its lease early
         self._redis = redis
-        self._secret = secret
+        self._keyring = ring(environment, secret)
         names = ("leader", "cells", "leases", "map", "generations", "audit")
         self._key = {name: protocol.redis_key(environment, name) for name in names}
         self._highest: dict[str, int] = {}  # the last value of each number that must only grow
@@ -102,7 +103,7 @@ class Watcher:
             self._highest[name] = max(number, highest)
 
     def _see_lease(self, field: str, lease: protocol.Lease) -> None:
-        record = protocol.verify_record(lease.record, self._secret)
+        record = protocol.verify_record(lease.record, self._keyring.cell(field.rpartition("/")[0])[0].lease)
         instance = record.instance_id if record is not None else "nobody who has the secret"
         if self.instances.setdefault(field, instance) != instance:
             self.violations.append(f"{field} was {self.instances[field]} and then {instance}")

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -17,15 +18,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import msgspec
 from redis import Redis
 
 from cell_worker.contract import protocol
+from cell_worker.contract.keys import CellKeys, cell_secret
+from cell_worker.contract.proofs import AnswerProofs, CallHeader, hash_of, prove_call
 from tests.support.aio import run, until
+from tests.support.keys import SECRET, cell_keys
 from tests.support.paths import REPOSITORY
 
-SECRET = "a-secret-for-tests"
+_seen: dict[str, protocol.InstanceRecord] = {}
+"""By its address, each instance whose lease was read."""
 
 
 class WorkerProcess:
@@ -41,7 +47,7 @@ class WorkerProcess:
         self.settings = {
             "id": "cell-0000",
             "environment": self.environment,
-            "secret": SECRET,
+            "secret": "",
             "handler": "tests.support.trivial:handle",
             "redis_url": redis_url,
             "data_dir": directory / "volume",
@@ -50,6 +56,9 @@ class WorkerProcess:
             "drain_timeout_s": 10,
             **settings,
         }
+        self.settings["secret"] = settings.get("secret") or cell_secret(
+            SECRET, self.environment, str(self.settings["id"])
+        )
         self.log = directory / f"worker-{uuid.uuid4().hex[:4]}.log"
         self.process: subprocess.Popen[bytes]
 
@@ -82,8 +91,14 @@ class WorkerProcess:
         with Redis.from_url(self.redis_url) as redis:
             found: Any = redis.hgetall(protocol.redis_key(self.environment, "leases"))
         leases = [msgspec.json.decode(value, type=protocol.Lease) for value in found.values()]
-        records = [(lease, record) for lease in leases if (record := protocol.verify_record(lease.record, SECRET))]
+        records = [(lease, record) for lease in leases if (record := self._record(lease))]
         return max(records, key=lambda pair: pair[1].generation, default=None)
+
+    def _record(self, lease: protocol.Lease) -> protocol.InstanceRecord | None:
+        record = protocol.verify_record(lease.record, CellKeys.of(str(self.settings["secret"])).lease)
+        if record is not None:
+            _seen[record.address] = record
+        return record
 
     def ready(self) -> protocol.InstanceRecord:
         """Wait until the worker has a ready lease, and return its record."""
@@ -145,17 +160,40 @@ def body(*ids: str, generation: int = 1, cell_id: str = "cell-0000", canary: boo
 
 
 def post(url: str, data: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """POST bytes, and return status and body. The status is 0 when the connection ends without an answer."""
-    given = {"Authorization": protocol.bearer(SECRET)} if headers is None else dict(headers)
+    """POST bytes as a router does, and return status and body, without the proofs of lines that are proven.
+
+    The status is 0 when the connection ends without an answer.
+    """
+    given, answers = call_header("POST", url, data) if headers is None else (dict(headers), None)
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data, given), timeout=30) as reply:
-            return reply.status, reply.read().decode()
+            return reply.status, _proven(reply.read(), answers if "x-ndjson" in reply.headers["Content-Type"] else None)
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
     except http.client.IncompleteRead as cut_off:
-        return 0, cut_off.partial.decode()
+        return 0, _proven(cut_off.partial, answers)
     except OSError as error:
         return 0, str(error)
+
+
+def call_header(method: str, url: str, data: bytes) -> tuple[dict[str, str], AnswerProofs]:
+    """Return the header of a proven call to a worker whose lease was read, and what its answer is checked with."""
+    parts = urlsplit(url)
+    record = _seen[parts.netloc]
+    keys, audience = (
+        cell_keys(record.environment, record.cell_id),
+        protocol.lease_field(record.cell_id, record.generation),
+    )
+    call = CallHeader(time.time_ns() // 10**6, uuid.uuid4().hex[:16], 1, hash_of(data), "")
+    call = prove_call(keys.call, call, method, audience, parts.path)
+    return {"Authorization": call.text()}, AnswerProofs(keys.answer, call.proof)
+
+
+def _proven(body: bytes, answers: AnswerProofs | None) -> str:
+    if answers is None:
+        return body.decode()
+    lines = [answers.read_line(line) or line for line in body.splitlines(keepends=True)]
+    return "\n".join(line.decode() for line in lines)
 
 
 def get(url: str) -> tuple[int, str]:

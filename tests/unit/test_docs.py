@@ -13,8 +13,10 @@ from docs import generate
 from tests.support.paths import REPOSITORY
 
 SECURITY_PAGE = REPOSITORY / "docs" / "security-monitoring.md"
+SAYS_SO = ("as above", "none yet")
 LAYOUT_PAGE = REPOSITORY / "docs" / "explanation" / "layout.md"
 CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
+SECURITY = REPOSITORY / "SECURITY.md"
 LOCALSTACK_PAGE = REPOSITORY / "docs" / "localstack.md"
 DIFFERENCES = REPOSITORY / "tests" / "integration" / "test_localstack_differences.py"
 
@@ -47,7 +49,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 def test_links_and_scripts_that_the_documentation_names_exist() -> None:
     """No link in README.md, CONTRIBUTING.md or docs/ is broken, and every script that they mention is there."""
-    for page in [REPOSITORY / "README.md", CONTRIBUTING, *(REPOSITORY / "docs").rglob("*.md")]:
+    for page in [REPOSITORY / "README.md", CONTRIBUTING, SECURITY, *(REPOSITORY / "docs").rglob("*.md")]:
         text = page.read_text()
         for link in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
@@ -73,3 +75,19 @@ def test_what_contributing_names_is_there() -> None:
     code = "".join(path.read_text() for room in rooms for path in (REPOSITORY / room).rglob("*.py"))
     names = [name for name in named if re.fullmatch(r"[A-Z]\w*[a-z]\w*|_\w+|[a-z]+(_[a-z]+)+", name)]
     assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    """Each attack of its tables has a test that makes it, or names the rows that have."""
+    named = re.findall(r"`(tests/[\w/.]+)::(test_\w+)`", SECURITY.read_text())
+    assert named
+    for path, name in named:
+        text = (REPOSITORY / path).read_text()
+        assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{path}::{name}"
+
+
+def test_every_attack_of_the_threat_model_names_a_test() -> None:
+    """Or says that there is none yet."""
+    rows = re.findall(r"^\| (?!tries|version|-|0)(.+) \| (.+) \| (.+) \|$", SECURITY.read_text(), re.MULTILINE)
+    assert rows
+    assert [tried for tried, _, test in rows if "::test_" not in test and test not in SAYS_SO] == []

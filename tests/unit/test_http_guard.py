@@ -16,6 +16,7 @@ from cell_worker.contract.http_guard import MAX_BODY_BYTES, SAFEGUARDS, GuardedA
 from router.api.app import DASHBOARD, create_app
 from router.bootstrap.processes import guarded_api
 from router.settings import load
+from tests.support.keys import SECRET
 
 FOREIGN: Final = re.compile(rb"(?:https?:)?//(?!www\.w3\.org/)[a-z0-9-]+\.[a-z]", re.IGNORECASE)
 """What may make a browser ask another host."""
@@ -29,7 +30,7 @@ async def nothing(*_: Any) -> Sequence[Any]:
 def api(**variables: str) -> tuple[FastAPI, GuardedApp]:
     """Make a controller's application, which has every route there is, and put the guard before it."""
     app = create_app("controller", CollectorRegistry(), list, list, nothing, nothing, nothing)
-    return app, guarded_api(app, load({"CELLROUTER_SECRET": "0123456789abcdef", **variables}))
+    return app, guarded_api(app, load({"CELLROUTER_SECRET": SECRET, **variables}))
 
 
 def ask(app: Any, path: str, *, host: str = "127.0.0.1:8080", parts: Sequence[bytes] = ()) -> tuple[int, Any, bytes]:

@@ -9,8 +9,9 @@ import pytest
 from router.bootstrap.workers import worker_environment
 from router.core.errors import ConfigError
 from router.settings import check, load
+from tests.support import keys
 
-SECRET = {"CELLROUTER_SECRET": "0123456789abcdef"}
+SECRET = {"CELLROUTER_SECRET": keys.SECRET}
 
 
 def in_file(tmp_path: Path, text: str) -> dict[str, str]:
@@ -24,7 +25,7 @@ def test_only_the_secret_is_needed() -> None:
     """Everything else has a default that works on a laptop."""
     settings = load(SECRET)
     assert (settings.environment, settings.cells.count) == ("live", 4)
-    assert "0123456789abcdef" not in repr(settings)
+    assert keys.SECRET not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +47,10 @@ def test_chaos_is_allowed_everywhere_but_in_live(environment: str, chaos: str | 
 
 def test_variables_win_over_the_file(tmp_path: Path) -> None:
     """A variable replaces one key, and the file's other keys stay."""
-    environ = in_file(tmp_path, 'secret = "from-the-file-0123"\n[cells]\ncount = 2\nconcurrency = 3\n')
+    environ = in_file(tmp_path, f"secret = '{keys.OTHER_SECRET}'\n[cells]\ncount = 2\nconcurrency = 3\n")
     settings = load(environ | {"CELLROUTER_CELLS_COUNT": "7", "CELLROUTER_AWS_ENDPOINT_URL": "http://aws:4566"})
     assert (settings.cells.count, settings.cells.concurrency, settings.aws.endpoint_url) == (7, 3, "http://aws:4566")
-    assert settings.secret.get_secret_value() == "from-the-file-0123"
+    assert settings.secret.get_secret_value() == keys.OTHER_SECRET
 
 
 def test_every_fault_is_named_with_its_key_and_line(tmp_path: Path) -> None:
@@ -111,14 +112,14 @@ def test_a_file_that_is_not_there_is_named() -> None:
 def test_a_missing_secret_says_how_to_set_it() -> None:
     """The fault gives the name of the variable and of the key in the file."""
     _, faults = check({})
-    assert faults == ["environment: secret: is required: set CELLROUTER_SECRET, or secret in the file"]
+    assert faults == ["environment: secret: is required: set CELLROUTER_SECRET, or CELLROUTER_SECRET_FILE"]
 
 
 def test_settings_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     """Each value is valid by itself, but a drain shorter than a long poll could never end in time."""
     path = tmp_path / "c.toml"
     path.write_text("[source]\nwait_s = 20\n\n[cells]\ndrain_timeout_s = 21\n")
-    settings, faults = check({"CELLROUTER_CONFIG": str(path), "CELLROUTER_SECRET": "0123456789abcdef"})
+    settings, faults = check({"CELLROUTER_CONFIG": str(path), "CELLROUTER_SECRET": keys.SECRET})
     assert settings is None
     assert len(faults) == 1
     assert f"{path}:5: cells.drain_timeout_s: must be at least 2 s more than source.wait_s (20)" in faults[0]

@@ -9,7 +9,18 @@ from typing import Final
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointProviderError,
+    InvalidHostLabelError,
+    InvalidRegionError,
+    ParamValidationError,
+    UnknownRegionError,
+    UnsupportedS3AccesspointConfigurationError,
+    UnsupportedS3ArnError,
+    UnsupportedS3ConfigurationError,
+)
 
 from cell_worker.api import RetryEvent
 from cell_worker.contract.aws_http import UnredirectedSession
@@ -52,7 +63,19 @@ CREDENTIAL_CODES: Final = frozenset(
     ]
 )
 """Error codes of faults of our own credentials or clock: a refresh or an operator mends them. No event is to blame."""
+FAULTY_REQUESTS: Final = (
+    EndpointProviderError,
+    InvalidHostLabelError,
+    InvalidRegionError,
+    ParamValidationError,
+    UnknownRegionError,
+    UnsupportedS3AccesspointConfigurationError,
+    UnsupportedS3ArnError,
+    UnsupportedS3ConfigurationError,
+)
+"""What the SDK itself refuses to send, because of a name in the request: it will never do otherwise."""
 SERVER_ERROR: Final = 500
+NOT_IMPLEMENTED: Final = 501
 TOO_MANY_REQUESTS: Final = 429
 
 
@@ -75,24 +98,32 @@ def error_code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def is_transient(error: ClientError) -> bool:
-    """Whether the same request may succeed later, since AWS, our credentials or our clock are at fault."""
+def is_transient(error: ClientError, *, credentials_proven: bool = False) -> bool:
+    """Whether the same request may succeed later, since AWS, our credentials or our clock are at fault.
+
+    `credentials_proven` says that AWS has just accepted the credentials elsewhere. A refusal of them is about the
+    request then, as in a region that its account has not enabled.
+    """
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return (
-        status >= SERVER_ERROR or status == TOO_MANY_REQUESTS or error_code(error) in OVERLOAD_CODES | CREDENTIAL_CODES
-    )
+    if (status >= SERVER_ERROR and status != NOT_IMPLEMENTED) or status == TOO_MANY_REQUESTS:
+        return True
+    code = error_code(error).removeprefix("KMS.")  # S3 passes on what KMS says of an object's key
+    return code in OVERLOAD_CODES or (code in CREDENTIAL_CODES and not credentials_proven)
 
 
 @contextmanager
-def retry_when_transient(doing: str) -> Iterator[None]:
-    """Turn faults of the network, of AWS and of our credentials into RetryEvent. Other ClientErrors pass unchanged."""
+def retry_when_transient(doing: str, *, credentials_proven: bool = False) -> Iterator[None]:
+    """Turn faults of the network, of AWS and of our credentials into RetryEvent.
+
+    Other ClientErrors and FAULTY_REQUESTS pass unchanged.
+    """
     try:
         yield
     except ClientError as error:
-        if is_transient(error):
+        if is_transient(error, credentials_proven=credentials_proven):
             raise RetryEvent(f"{doing}: {error}") from error
         raise
-    except ParamValidationError:
+    except FAULTY_REQUESTS:
         raise
     except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
         raise RetryEvent(f"{doing}: {type(error).__name__}: {error}") from error

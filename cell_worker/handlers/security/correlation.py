@@ -11,8 +11,9 @@ counted.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -37,12 +38,12 @@ Group = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One record that one of the correlation's rules has matched."""
+    """One record that one of the correlation's rules has matched. The record itself is not kept."""
 
     time: datetime
     index: int  # in the log object
     rule_id: str
-    record: Record
+    counted: Hashable | None  # what of it counts: its record, a field's values or its rule. None: nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class Window:
     hits: tuple[Hit, ...]  # in the order of their times
 
 
-HitCounter = Callable[[Sequence[Hit]], int]
-"""Counts hits as the rule's type says: records, distinct values of a field, or distinct rules."""
+Counted = Callable[[int, str, Record], Hashable | None]
+"""Says what of a record counts, from its index, the rule that it matches, and itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +65,69 @@ class Correlation:
 
     rule_ids: frozenset[str]
     timespan: timedelta
-    group_of: Callable[[Hit], Group]
-    count: HitCounter
+    group_of: Callable[[str, Record], Group]  # of a record that the rule with this id matches
+    counted: Counted
     enough: int  # a window with this count is a finding
     replaces: bool  # its findings replace those of the rules it counts; Sigma's `generate: true` keeps both
 
-    def windows(self, matches: Mapping[str, Sequence[tuple[int, Record]]]) -> list[Window]:
-        """Find the windows that meet the condition, sorted by group and time. `matches`: rule id → (index, record)."""
-        groups: defaultdict[Group, list[Hit]] = defaultdict(list)
-        for hit in _hits(self.rule_ids, matches):
-            groups[self.group_of(hit)].append(hit)
-        return [window for group, hits in sorted(groups.items()) for window in self._windows_of(group, hits)]
+    def windows_of(self, group: Group, hits: list[Hit]) -> Iterator[Window]:
+        """Find the windows of one group that meet the condition, in the order of time.
 
-    def _windows_of(self, group: Group, hits: list[Hit]) -> list[Window]:
+        Both ends of a window move over the hits once. Each hit enters the tally once and leaves it once.
+        """
         hits.sort(key=lambda hit: (hit.time, hit.index, hit.rule_id))
-        found, start, end = [], 0, 0
+        start, end, tally = 0, 0, _Tally()
         while start < len(hits):
-            end = max(end, start)
             while end < len(hits) and hits[end].time - hits[start].time <= self.timespan:
+                tally.add(hits[end].counted)
                 end += 1
-            # No count exceeds the window's length. Comparing that first saves the count, which costs that length.
-            count = self.count(hits[start:end]) if end - start >= self.enough else 0
-            if count >= self.enough:
-                found.append(Window(group, count, tuple(hits[start:end])))
-                start = end
+            if len(tally) >= self.enough:
+                yield Window(group, len(tally), tuple(hits[start:end]))
+                start, tally = end, _Tally()
             else:
+                tally.remove(hits[start].counted)
                 start += 1
-        return found
+
+
+class Gathering:
+    """What a correlation counts of one log, by group."""
+
+    def __init__(self, correlation: Correlation) -> None:
+        self._correlation = correlation
+        self._groups: defaultdict[Group, list[Hit]] = defaultdict(list)
+        self._known: dict[Hashable | None, Hashable | None] = {}  # so that equal things are in memory once
+
+    def add(self, index: int, rule_id: str, record: Record) -> None:
+        """Gather a record that one of the correlation's rules has matched, unless it tells no time."""
+        if (time := _aware_time(record)) is not None:
+            counted = self._correlation.counted(index, rule_id, record)
+            hit = Hit(time, index, rule_id, self._known.setdefault(counted, counted))
+            self._groups[self._correlation.group_of(rule_id, record)].append(hit)
+
+    def windows(self) -> Iterator[Window]:
+        """Yield the windows that meet the condition, sorted by group and time."""
+        for group, hits in sorted(self._groups.items()):
+            yield from self._correlation.windows_of(group, hits)
+
+
+class _Tally:
+    """How many different things are in a window, as they enter and leave it."""
+
+    def __init__(self) -> None:
+        self._times: Counter[Hashable] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, thing: Hashable | None) -> None:
+        if thing is not None:
+            self._times[thing] += 1
+
+    def remove(self, thing: Hashable | None) -> None:
+        if thing is not None:
+            self._times[thing] -= 1
+            if not self._times[thing]:
+                del self._times[thing]
 
 
 def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
@@ -103,19 +140,10 @@ def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
         rule_ids=ids,
         timespan=timedelta(seconds=min(rule.timespan.seconds, MAX_TIMESPAN_S)),
         group_of=_grouping(rule),
-        count=_counter(rule),
+        counted=_counted(rule),
         enough=_enough(rule.condition),
         replaces=not rule.generate,
     )
-
-
-def _hits(rule_ids: frozenset[str], matches: Mapping[str, Sequence[tuple[int, Record]]]) -> list[Hit]:
-    return [
-        Hit(time, index, rule_id, record)
-        for rule_id in rule_ids
-        for index, record in matches.get(rule_id, ())
-        if (time := _aware_time(record)) is not None
-    ]
 
 
 def _aware_time(record: Record) -> datetime | None:
@@ -138,37 +166,45 @@ def _enough(condition: Any) -> int:
             )
 
 
-def _counter(rule: SigmaCorrelationRule) -> HitCounter:
+def _counted(rule: SigmaCorrelationRule) -> Counted:
     match rule.type:
         case SigmaCorrelationType.EVENT_COUNT:
-            return lambda hits: len({hit.index for hit in hits})
+            return _the_record
         case SigmaCorrelationType.TEMPORAL:
-            return lambda hits: len({hit.rule_id for hit in hits})
+            return _the_rule
         case SigmaCorrelationType.VALUE_COUNT:
             assert isinstance(rule.condition, SigmaCorrelationCondition)
-            return _distinct_values(rule.condition.fieldref)
+            return _values(rule.condition.fieldref)
         case other:
             raise UnsupportedRule(f"correlation type {other.name.lower()} is not supported")
 
 
-def _distinct_values(fields: str | list[str] | None) -> HitCounter:
+def _the_record(index: int, _rule_id: str, _record: Record) -> int:
+    return index
+
+
+def _the_rule(_index: int, rule_id: str, _record: Record) -> str:
+    return rule_id
+
+
+def _values(fields: str | list[str] | None) -> Counted:
     names = [fields] if isinstance(fields, str) else list(fields or [])
     finders = [find(name) for name in names]
 
-    def count(hits: Sequence[Hit]) -> int:
-        values = {tuple(_key(finder(hit.record)) for finder in finders) for hit in hits}
-        return sum(1 for value in values if any(part != _NOTHING for part in value))
+    def counted(_index: int, _rule_id: str, record: Record) -> Group | None:
+        values = tuple(_key(finder(record)) for finder in finders)
+        return values if any(part != _NOTHING for part in values) else None
 
-    return count
+    return counted
 
 
-def _grouping(rule: SigmaCorrelationRule) -> Callable[[Hit], Group]:
+def _grouping(rule: SigmaCorrelationRule) -> Callable[[str, Record], Group]:
     aliases = {alias.alias: _alias_fields(alias.mapping) for alias in rule.aliases}
     names = rule.group_by or []
     plain = {name: find(name) for name in names}
 
-    def group_of(hit: Hit) -> Group:
-        return tuple(_key(aliases.get(name, {}).get(hit.rule_id, plain[name])(hit.record)) for name in names)
+    def group_of(rule_id: str, record: Record) -> Group:
+        return tuple(_key(aliases.get(name, {}).get(rule_id, plain[name])(record)) for name in names)
 
     return group_of
 
@@ -181,6 +217,11 @@ _NOTHING: Final = "[]"
 """The key of a field that is missing or null. Such records form a group of their own."""
 
 
+MAX_KEY_CHARS: Final = 256
+"""Longer keys are kept as digests: a log may hold the same long text in every record, and each is a key."""
+
+
 def _key(values: Any) -> str:
     """Write the values of a field as one text, so that groups of any JSON values can be compared and sorted."""
-    return msgspec.json.encode([value for value in values if value is not None], order="sorted").decode()
+    text = msgspec.json.encode([value for value in values if value is not None], order="sorted")
+    return text.decode() if len(text) <= MAX_KEY_CHARS else f"sha256 {hashlib.sha256(text).hexdigest()}"

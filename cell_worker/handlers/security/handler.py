@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, Final
 from uuid import uuid4
 
 from aiobotocore.session import AioSession, get_session
 
 from cell_worker.api import Cell, Component, Event, RejectEvent
 from cell_worker.handlers.security import canary
+from cell_worker.handlers.security.acting import Acting, Wanted
 from cell_worker.handlers.security.components import RulesComponent, S3Component
-from cell_worker.handlers.security.findings import finding, receipt
-from cell_worker.handlers.security.logs import LogObject, fetch, log_object, parse
-from cell_worker.handlers.security.matching import Record
-from cell_worker.handlers.security.remedies import REMEDIES, Remediator, skipped
+from cell_worker.handlers.security.evaluation.analysis import Analysis, analyse
+from cell_worker.handlers.security.evaluation.places import FairPlaces
+from cell_worker.handlers.security.evaluation.pool import PLACES, Evaluators
+from cell_worker.handlers.security.findings import finding, left_out, receipt
+from cell_worker.handlers.security.logs import LogObject, TooLarge, fetch, log_object
+from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SecuritySettings, load_settings
-from cell_worker.handlers.security.sigma import Match, RuleSet, load_rules
+from cell_worker.handlers.security.sigma import RuleSet, load_rules
+
+SMALL_BYTES: Final = 64 * 1024
+"""Logs up to this size, stored and decompressed, take a few ms of CPU, whatever is in them: less than a process would
+add. Larger ones would keep the event loop from Python's lock."""
+READ_AT_ONCE_BYTES: Final = 256 * 1024
+"""Objects up to this size are read before there is a place for them."""
 
 
 class SecurityMonitor:
@@ -31,7 +42,9 @@ class SecurityMonitor:
         self._settings: SecuritySettings
         self._s3: S3Component
         self._rules: RulesComponent
-        self._remediator: Remediator
+        self._acting: Acting
+        self._small = FairPlaces(PLACES)
+        self._evaluators = Evaluators()
 
     async def start(self, cell: Cell) -> Sequence[Component]:
         """Load settings and rules, and open the S3 client. Makes no call; raises SecuritySettingsError or RuleError."""
@@ -40,23 +53,35 @@ class SecurityMonitor:
         self._rules = RulesComponent(self._load_rules)
         for path, reason in self._rules.rules.skipped:
             cell.log.warning("rule not supported", path=path, reason=reason)
-        self._remediator = Remediator(session, self._settings.remedy_role, f"cellrouter-{cell.cell_id}")
+        self._acting = Acting(self._settings, session, cell.cell_id)
         self._s3 = S3Component(session)
         await self._s3.restart()
+        await self._evaluators.start(self._rules.rules)
         return [self._s3, self._rules]
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any]:
         """Process the log object that the event names. Raises RejectEvent or RetryEvent."""
-        source = log_object(event.json())
-        records, matches = await self._analyse(source)
-        findings = [finding(event, cell, source, match, records) for match in matches]
-        for match, each in zip(matches, findings, strict=True):
-            if match.rule.remedy is not None:
-                each["remedy"] = await self._remedy(match.rule.remedy, records[match.index], cell)
+        source = log_object(event.json(), self._settings.bucket_names)
+        rules = self._rules.rules
+        analysis = await self._analyse(source, event.partition_key, rules)
+        by_id = {rule.rule_id: rule for rule in rules.all()}
+        by_rule = Counter(analysis.left_out)
+        wanted: list[Wanted] = []
+        findings = []
+        for sighting in analysis.sightings:
+            rule = by_id[sighting.rule_id]
+            by_rule[rule.rule_id] += 1
+            each = finding(event, cell, source, rule, sighting)
+            findings.append(each)
+            if rule.remedy is not None:
+                wanted.append((rule.remedy, sighting.record, each))
+        await self._acting.act(wanted, source, event, cell)
         for each in findings:
             cell.emit(each)
-        cell.emit(receipt(event, cell, source, len(records), findings, uuid4().hex))
-        return {"object": str(source), "records": len(records), "findings": len(findings)}
+        for rule_id, count in analysis.left_out.items():
+            cell.emit(left_out(event, cell, source, by_id[rule_id], count))
+        cell.emit(receipt(event, cell, source, analysis, by_rule, uuid4().hex))
+        return {"object": str(source), "records": analysis.records, "findings": by_rule.total()}
 
     async def canary(self, cell: Cell) -> None:
         """Ask S3 with the client that reads logs, and match all rules against one record. Raises RetryEvent."""
@@ -65,27 +90,37 @@ class SecurityMonitor:
             async with self._s3.reading(source.bucket) as client:
                 await fetch(client, source, self._settings.max_object_bytes)
         # Not in a thread: logs may keep all threads busy, and a canary measures how well the instance is, not how busy.
-        _evaluate(canary.LOG, source, self._settings.max_log_bytes, self._rules.rules)
+        analyse(canary.LOG, source, self._settings.max_log_bytes, self._rules.rules)
 
     async def stop(self) -> None:
-        """Close the S3 client with its connections."""
-        await self._s3.close()
+        """Close the S3 client with its connections, and end the processes that evaluate logs."""
+        await asyncio.gather(self._s3.close(), self._evaluators.close())
 
-    async def _analyse(self, source: LogObject) -> tuple[Sequence[Record], list[Match]]:
+    async def _analyse(self, source: LogObject, partition_key: str, rules: RuleSet) -> Analysis:
+        """Evaluate a log: a small one in a thread, any other in a process whose CPU and memory are limited.
+
+        A large object is read when there is a place for it. Many of them would fill the memory while they wait.
+        """
+        settings = self._settings
         if source.is_digest:
-            return [], []
-        async with self._s3.reading(source.bucket) as client:
-            stored = await fetch(client, source, self._settings.max_object_bytes)
-        # A large log takes seconds of CPU. It is read in a thread, so that heartbeats and health checks go on.
-        return await asyncio.to_thread(_evaluate, stored, source, self._settings.max_log_bytes, self._rules.rules)
+            return Analysis(0, [], {})
+        read: Callable[[], Awaitable[bytes]] = partial(self._fetch, source, settings.max_object_bytes)
+        large = True
+        with suppress(TooLarge):
+            stored = await self._fetch(source, min(READ_AT_ONCE_BYTES, settings.max_object_bytes))
+            read, large = partial(_ready, stored), False
+            if len(stored) <= SMALL_BYTES:
+                async with self._small.hold(partition_key):
+                    return await asyncio.to_thread(analyse, stored, source, SMALL_BYTES, rules)
+        return await self._evaluators.evaluate(partition_key, source, read, settings.max_log_bytes, rules, large=large)
 
-    async def _remedy(self, name: str, record: Record, cell: Cell) -> dict[str, str]:
-        return await self._remediator.run(name, record) if cell.side_effects else skipped(name)
+    async def _fetch(self, source: LogObject, max_bytes: int) -> bytes:
+        async with self._s3.reading(source.bucket) as client:
+            return await fetch(client, source, max_bytes)
 
     def _load_rules(self) -> RuleSet:
         return load_rules(self._settings.rules, remedies=REMEDIES.keys())
 
 
-def _evaluate(stored: bytes, source: LogObject, max_bytes: int, rules: RuleSet) -> tuple[list[Record], list[Match]]:
-    records: list[Record] = list(parse(stored, source, max_bytes))
-    return records, rules.evaluate(records)
+async def _ready(stored: bytes) -> bytes:
+    return stored

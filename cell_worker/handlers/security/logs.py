@@ -1,30 +1,47 @@
 """Reads CloudTrail log objects: from an S3 notification record to a list of CloudTrail records.
 
 Whatever is wrong with a log raises a RejectEvent whose text names the object. A fault of S3 or of the network raises a
-RetryEvent. Sizes are limited before and while reading, both compressed and decompressed.
+RetryEvent. Sizes are limited before and while reading, both compressed and decompressed. So is what a log would become
+in memory: its values are counted before any is made, and its records are made one at a time.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote_plus
 
 import msgspec
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ClientError
 
 from cell_worker.api import RejectEvent
-from cell_worker.handlers.security.aws import error_code, retry_when_transient
+from cell_worker.handlers.security.aws import FAULTY_REQUESTS, error_code, retry_when_transient
+
+T = TypeVar("T")
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 CHUNK_BYTES: Final = 256 * 1024
 WBITS_GZIP: Final = 31
 MAX_MEMBERS: Final = 1024
 """A gzip file may have many members in a row. CloudTrail writes one; millions of tiny ones would only cost time."""
+MAX_RECORDS: Final = 200_000
+"""More records than CloudTrail puts into any log."""
+MAX_RECORD_BYTES: Final = 1024 * 1024
+"""CloudTrail's own limit: no record of an event is larger."""
+FEW_VALUES: Final = 50_000
+"""So many values a log may have whatever its size."""
+BYTES_A_VALUE: Final = 32
+"""A log as large as allowed may have one value in so many bytes. CloudTrail's have one in 40 or more. The list of all
+records takes 80 bytes each before any is made, so `{},{},…` would take 27 times its size."""
 DIGEST_FOLDER: Final = "/CloudTrail-Digest/"
 """The part of a key that marks CloudTrail's integrity files."""
+MAX_NAME_BYTES: Final = 1024
+"""S3 has no longer key or version id. With one, a server may close the connection, which would look like a fault."""
+_ACCOUNT: Final = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?([0-9]{12})/CloudTrail[A-Za-z-]*/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +60,64 @@ class LogObject:
         """Whether it is one of CloudTrail's integrity files, which lie beside the logs and have no records."""
         return DIGEST_FOLDER in self.key
 
+    @property
+    def account(self) -> str | None:
+        """The account whose log CloudTrail puts under such a key. None when the key names none, or more than one."""
+        found = set(_ACCOUNT.findall(self.key))
+        return found.pop() if len(found) == 1 and self.key.count("AWSLogs/") == 1 else None
+
+
+class TooLarge(RejectEvent):
+    """A log is larger than was asked for."""
+
 
 class _Log(msgspec.Struct):
-    Records: list[dict[str, Any]]
+    Records: list[msgspec.Raw]
 
 
-_DECODER: Final = msgspec.json.Decoder(_Log)
+_LOG: Final = msgspec.json.Decoder(_Log)
+_RECORD: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-def log_object(notification: Any) -> LogObject:
-    """Find the object that an S3 notification names, direct or through EventBridge. Raises RejectEvent for others."""
+class LogRecords(Sequence[dict[str, Any]]):
+    """The records of a log. Each is decoded when it is asked for, and forgotten when its reader forgets it."""
+
+    def __init__(self, source: LogObject, raws: list[msgspec.Raw]) -> None:
+        self._source = source
+        self._raws = raws
+
+    def __len__(self) -> int:
+        return len(self._raws)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self._decoded, self._raws)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Decode one record. Raises RejectEvent when it is no map or too large."""
+        return self._decoded(self._raws[index])
+
+    def _decoded(self, raw: msgspec.Raw) -> dict[str, Any]:
+        if memoryview(raw).nbytes > MAX_RECORD_BYTES:
+            raise RejectEvent(f"{self._source} has a record of more than {MAX_RECORD_BYTES} bytes: CloudTrail has none")
+        return _decoded(self._source, _RECORD, raw)
+
+
+def log_object(notification: Any, buckets: AbstractSet[str] = frozenset()) -> LogObject:
+    """Find the object that an S3 notification names, direct or through EventBridge. Raises RejectEvent for others.
+
+    Where there are `buckets`, an object of another one is rejected.
+    """
+    source = _named_object(notification)
+    if buckets and source.bucket not in buckets:
+        raise RejectEvent(f"{source!s:.300} lies in a bucket that CELL_SECURITY_BUCKETS doesn't name: it is not read")
+    if max(len(source.key.encode()), len((source.version_id or "").encode())) > MAX_NAME_BYTES:
+        raise RejectEvent(f"{source!s:.300} has a key or a version id longer than S3's {MAX_NAME_BYTES} bytes")
+    if not {".", ".."}.isdisjoint(source.key.split("/")):
+        raise RejectEvent(f"{source!s:.300} has a dot for a part of its key, which may lead elsewhere on the way to S3")
+    return source
+
+
+def _named_object(notification: Any) -> LogObject:
     match notification:
         case {"source": "aws.s3", "detail-type": str(kind), "detail": detail}:
             return _bridged_object(kind, detail)
@@ -86,7 +151,7 @@ def _bridged_object(kind: str, detail: Any) -> LogObject:
 
 
 async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
-    """Read an object. Raises RejectEvent when it is gone, denied or too large, and RetryEvent for other faults."""
+    """Read an object. Raises TooLarge, RejectEvent when it is gone or denied, and RetryEvent for other faults."""
     version = {"VersionId": source.version_id} if source.version_id else {}
     try:
         with retry_when_transient(f"reading {source}"):
@@ -97,17 +162,27 @@ async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
     except ClientError as error:
         message = error.response.get("Error", {}).get("Message", "")
         raise RejectEvent(f"{source} can't be read: {error_code(error)}: {message}") from error
-    except ParamValidationError as error:
+    except FAULTY_REQUESTS as error:
         raise RejectEvent(f"{source} is not a name that S3 accepts: {error}") from error
 
 
-def parse(stored: bytes, source: LogObject, max_bytes: int) -> list[dict[str, Any]]:
-    """Decode a log, gzipped or plain, into its records. This may take seconds of CPU. Raises RejectEvent."""
+def parse(stored: bytes, source: LogObject, max_bytes: int) -> LogRecords:
+    """Find the records of a log, gzipped or plain. Raises RejectEvent; so does decoding the records."""
     text = _decompress(stored, source, max_bytes) if stored.startswith(GZIP_MAGIC) else stored
     if len(text) > max_bytes:
-        raise RejectEvent(f"{source} is too large: more than {max_bytes} bytes of JSON")
+        raise TooLarge(f"{source} is too large: more than {max_bytes} bytes of JSON")
+    most = max(FEW_VALUES, max_bytes // BYTES_A_VALUE)
+    if text.count(b",") > most:  # there is one between any two
+        raise RejectEvent(f"{source} would fill the memory: it has more than {most} values")
+    raws = _decoded(source, _LOG, text).Records
+    if len(raws) > MAX_RECORDS:
+        raise RejectEvent(f"{source} has {len(raws)} records, more than the {MAX_RECORDS} that are allowed")
+    return LogRecords(source, raws)
+
+
+def _decoded(source: LogObject, decoder: msgspec.json.Decoder[T], text: bytes | bytearray | msgspec.Raw) -> T:
     try:
-        return _DECODER.decode(text).Records
+        return decoder.decode(text)
     except msgspec.ValidationError as error:
         raise RejectEvent(f"{source} is not a CloudTrail log: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -126,10 +201,10 @@ async def _read(source: LogObject, chunks: AsyncIterator[bytes], max_bytes: int)
 
 def _check_size(source: LogObject, size: int, max_bytes: int) -> None:
     if size > max_bytes:
-        raise RejectEvent(f"{source} is too large: more than {max_bytes} bytes as stored")
+        raise TooLarge(f"{source} is too large: more than {max_bytes} bytes as stored")
 
 
-def _decompress(stored: bytes, source: LogObject, max_bytes: int) -> bytes:
+def _decompress(stored: bytes, source: LogObject, max_bytes: int) -> bytearray:
     """Decompress all members of a gzip file. Raises RejectEvent as soon as there are more than `max_bytes`."""
     text, at = bytearray(), 0
     for _ in range(MAX_MEMBERS):
@@ -138,7 +213,7 @@ def _decompress(stored: bytes, source: LogObject, max_bytes: int) -> bytes:
         at = _decompress_member(stored, at, text, source, max_bytes)
     if stored[at:].strip(b"\0"):  # zeros are padding, which gzip allows
         raise RejectEvent(f"{source} is a corrupt gzip file: something else follows its end")
-    return bytes(text)
+    return text
 
 
 def _decompress_member(stored: bytes, at: int, text: bytearray, source: LogObject, max_bytes: int) -> int:
@@ -146,13 +221,14 @@ def _decompress_member(stored: bytes, at: int, text: bytearray, source: LogObjec
     member = zlib.decompressobj(WBITS_GZIP)
     while not member.eof:
         piece = stored[at : at + CHUNK_BYTES]
-        if not piece:
-            raise RejectEvent(f"{source} is a truncated gzip file")
         try:
-            text += member.decompress(piece, max_bytes - len(text) + 1)
+            made = member.decompress(piece, min(CHUNK_BYTES, max_bytes - len(text) + 1))
         except zlib.error as error:
             raise RejectEvent(f"{source} is a corrupt gzip file: {error}") from error
+        if not piece and not made and not member.eof:
+            raise RejectEvent(f"{source} is a truncated gzip file")
+        text += made
         if len(text) > max_bytes:
-            raise RejectEvent(f"{source} is too large: more than {max_bytes} bytes decompressed")
+            raise TooLarge(f"{source} is too large: more than {max_bytes} bytes decompressed")
         at += len(piece) - len(member.unconsumed_tail) - len(member.unused_data)
     return at

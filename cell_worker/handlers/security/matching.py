@@ -7,7 +7,8 @@ is enough. A key that contains dots itself is found too. A field that is missing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sigma.conditions import (
@@ -179,22 +180,52 @@ def _exists(field: str, *, wanted: bool) -> Predicate:
 
 def _same_as(finder: Finder, reference: SigmaFieldReference) -> Predicate:
     others = find(reference.field)
-    relation = _relation(starts=reference.starts_with, ends=reference.ends_with)
+    prepared = _relation(starts=reference.starts_with, ends=reference.ends_with)
 
     def matches(record: Record) -> bool:
-        wanted = [text.lower() for value in others(record) if (text := text_of(value)) is not None]
-        found = (text.lower() for value in finder(record) if (text := text_of(value)) is not None)
-        return any(relation(text, other) for text in found for other in wanted)
+        related = prepared(_lower_texts(others(record)))
+        return any(related(text) for text in _lower_texts(finder(record)))
 
     return matches
 
 
-def _relation(*, starts: bool, ends: bool) -> Callable[[str, str], bool]:
+def _lower_texts(values: Iterator[Any]) -> Iterator[str]:
+    return (text.lower() for value in values if (text := text_of(value)) is not None)
+
+
+def _relation(*, starts: bool, ends: bool) -> Callable[[Iterable[str]], TextTest]:
+    """How texts are compared with another field's: never each with each, of which a record may have many."""
     if starts and ends:
-        return lambda text, other: other in text
+        return _contains_one_of
     if starts:
-        return str.startswith
-    return str.endswith if ends else str.__eq__
+        return _starts_with_one_of
+    if ends:
+        return _ends_with_one_of
+    return lambda others: frozenset(others).__contains__
+
+
+def _starts_with_one_of(others: Iterable[str]) -> TextTest:
+    """Only the last start that sorts before a text can be its own, once those that begin with another are left out."""
+    starts: list[str] = []
+    for other in sorted(others):
+        if not starts or not other.startswith(starts[-1]):
+            starts.append(other)
+
+    def matches(text: str) -> bool:
+        at = bisect_right(starts, text)
+        return at > 0 and text.startswith(starts[at - 1])
+
+    return matches
+
+
+def _ends_with_one_of(others: Iterable[str]) -> TextTest:
+    matches = _starts_with_one_of(other[::-1] for other in others)
+    return lambda text: matches(text[::-1])
+
+
+def _contains_one_of(others: Iterable[str]) -> TextTest:
+    wanted = frozenset(others)
+    return lambda text: any(other in text for other in wanted)
 
 
 def _keyword(value: SigmaType) -> Predicate:

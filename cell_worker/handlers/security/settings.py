@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SHIPPED_RULES: Final = Path(__file__).parent / "rules"
 MIB: Final = 1024 * 1024
+DAY_S: Final = 24 * 3600
 
 ByteCount = Annotated[int, Field(ge=1024, le=4096 * MIB)]
 
@@ -29,13 +30,27 @@ class SecuritySettings(BaseSettings):
 
     rules: Path = SHIPPED_RULES
     """The folder with the Sigma rules to use."""
+    buckets: Annotated[str, Field(pattern=r"^([a-z0-9.-]+( *, *[a-z0-9.-]+)*)?$")] = ""
+    """The buckets whose logs are believed, with commas between: events of others are rejected. Without any, logs of all
+    buckets are read and no remedy acts."""
     remedy_role: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@/-]+$", max_length=512)] | None = None
     """The name, with its path, of the role that remedies assume in the account of the finding. Without it they act with
     the cell's own credentials, and only in its own account."""
+    remedy_max_age_s: Annotated[int, Field(ge=60, le=10 * 365 * DAY_S)] = DAY_S
+    """How old a record may be, in seconds since its time, for a remedy to act."""
+    remedies_per_account: Annotated[int, Field(ge=1, le=100_000)] = 60
+    """How many remedies an hour may act in one account, for each cell."""
+    remedies_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 600
+    """How many remedies an hour may act in all accounts of a cell together."""
     max_object_bytes: ByteCount = 32 * MIB
     """The largest log object that is read, in bytes as stored (gzip)."""
-    max_log_bytes: ByteCount = 256 * MIB
-    """The largest log that is read, in bytes after decompression."""
+    max_log_bytes: ByteCount = 32 * MIB
+    """The largest log that is read, in bytes after decompression. Evaluating it may take four times as much memory."""
+
+    @property
+    def bucket_names(self) -> frozenset[str]:
+        """The configured buckets; none when there are none."""
+        return frozenset(name for part in self.buckets.split(",") if (name := part.strip()))
 
 
 def load_settings() -> SecuritySettings:

@@ -9,8 +9,7 @@ the reason.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -27,7 +26,7 @@ from sigma.rule.attributes import SigmaRelatedType, SigmaStatus
 from sigma.rule.base import SigmaYAMLLoader
 
 from cell_worker.handlers.security.aggregation import compile_aggregation
-from cell_worker.handlers.security.correlation import Correlation, Window, compile_correlation
+from cell_worker.handlers.security.correlation import Correlation, Gathering, Window, compile_correlation
 from cell_worker.handlers.security.matching import Predicate, Record, compile_condition, required_texts
 from cell_worker.handlers.security.values import UnsupportedRule
 
@@ -36,6 +35,8 @@ PROSE: Final = ("falsepositives", "fields", "references")
 """The lists of a rule that are only for people."""
 CANDIDATE_CACHE: Final = 8192
 """How many pairs of eventSource and eventName are remembered. They come from logs, so their number must be limited."""
+MAX_NAME_CHARS: Final = 256
+"""Longer names of a log are not remembered: no service or call of AWS has one."""
 
 AnyRule = SigmaRule | SigmaCorrelationRule
 
@@ -83,6 +84,7 @@ class RuleSet:
     rules: tuple[CompiledRule, ...]
     correlations: tuple[tuple[Rule, Correlation], ...]
     skipped: list[tuple[str, str]]  # (path, reason)
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)  # of all files, by path
     _candidates: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -92,29 +94,38 @@ class RuleSet:
         only_counting = {rule.rule_id for rule, _ in self.correlations} - {each.rule.rule_id for each in self.rules}
         return len(self.rules) + len(only_counting)
 
+    def all(self) -> Iterator[Rule]:
+        """Yield every rule that a match may be of."""
+        yield from (each.rule for each in self.rules)
+        yield from (rule for rule, _ in self.correlations)
+
     def evaluate(self, records: Sequence[Record]) -> list[Match]:
-        """Find every match: first by record and rule, then the correlations'. Never raises, whatever is in a record."""
-        found: list[Match] = []
-        counted: defaultdict[str, list[tuple[int, Record]]] = defaultdict(list)
+        """Find every match in few records; `search` is for many."""
+        return list(self.search(records))
+
+    def search(self, records: Iterable[Record]) -> Iterator[Match]:
+        """Yield every match: first by record and rule, then the correlations'. Never raises, whatever is in a record.
+
+        It keeps no record.
+        """
+        gatherings = [(rule, each.rule_ids, Gathering(each)) for rule, each in self.correlations]
         for index, record in enumerate(records):
             for compiled in self._candidates_of(record):
                 if compiled.matches(record):
-                    counted[compiled.rule.rule_id].append((index, record))
+                    for _, counted, gathering in gatherings:
+                        if compiled.rule.rule_id in counted:
+                            gathering.add(index, compiled.rule.rule_id, record)
                     if compiled.output:
-                        found.append(Match(compiled.rule, index))
-        return found + self._correlated(counted)
-
-    def _correlated(self, counted: Mapping[str, Sequence[tuple[int, Record]]]) -> list[Match]:
-        return [
-            Match(rule, window.hits[0].index, window)
-            for rule, correlation in self.correlations
-            for window in correlation.windows(counted)
-        ]
+                        yield Match(compiled.rule, index)
+        for rule, _, gathering in gatherings:
+            for window in gathering.windows():
+                yield Match(rule, window.hits[0].index, window)
 
     def _candidates_of(self, record: Record) -> Iterable[CompiledRule]:
         source, name = record.get("eventSource"), record.get("eventName")
         if isinstance(source, str) and isinstance(name, str):
-            candidates: Iterable[CompiledRule] = self._candidates(source, name)
+            known = len(source) <= MAX_NAME_CHARS and len(name) <= MAX_NAME_CHARS
+            candidates: Iterable[CompiledRule] = (self._candidates if known else self._candidates_for)(source, name)
             return candidates
         return self.rules
 
@@ -132,28 +143,45 @@ def load_rules(folder: Path, *, remedies: AbstractSet[str] = frozenset()) -> Rul
 
     `remedies` are the names that a rule's `remedy` may have.
     """
-    loader = _Loader(folder, remedies)
-    loader.read()
+    loader = _Loader(remedies)
+    loader.read(folder)
+    return loader.result()
+
+
+def compile_rules(texts: Mapping[str, str], *, remedies: AbstractSet[str] = frozenset()) -> RuleSet:
+    """Make the rules of a folder anew from `RuleSet.texts`, whatever the folder holds by now. Raises RuleError."""
+    loader = _Loader(remedies)
+    loader.parse(texts)
     return loader.result()
 
 
 class _Loader:
-    def __init__(self, folder: Path, remedies: AbstractSet[str]) -> None:
-        self.folder = folder
+    def __init__(self, remedies: AbstractSet[str]) -> None:
         self.remedies = remedies
+        self.texts: dict[str, str] = {}
         self.bad: list[tuple[str, str]] = []
         self.skipped: list[tuple[str, str]] = []
         self.parsed: list[tuple[str, AnyRule]] = []
         self.aggregations: list[tuple[Rule, Correlation]] = []
 
-    def read(self) -> None:
-        if not self.folder.is_dir():
-            raise RuleError(f"{self.folder}: not a folder")
-        paths = sorted(path for path in self.folder.rglob("*") if path.suffix in {".yml", ".yaml"} and path.is_file())
+    def read(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise RuleError(f"{folder}: not a folder")
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in {".yml", ".yaml"} and path.is_file())
         if not paths:
-            raise RuleError(f"{self.folder}: no *.yml or *.yaml file in it")
+            raise RuleError(f"{folder}: no *.yml or *.yaml file in it")
+        texts = {}
         for path in paths:
-            self._read_file(path)
+            try:
+                texts[str(path)] = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeError) as error:
+                self.bad.append((str(path), _one_line(error)))
+        self.parse(texts)
+
+    def parse(self, texts: Mapping[str, str]) -> None:
+        self.texts.update(texts)
+        for name, text in texts.items():
+            self._parse_file(name, text)
         self._find_conflicts()
 
     def result(self) -> RuleSet:
@@ -171,27 +199,17 @@ class _Loader:
         rules = [replace(rule, output=rule.rule.rule_id not in silenced) for rule in rules]
         if self.bad:
             raise RuleError("\n".join(f"{path}: {error}" for path, error in sorted(set(self.bad))))
-        return RuleSet(tuple(rules), tuple(correlations), sorted(self.skipped))
+        return RuleSet(tuple(rules), tuple(correlations), sorted(self.skipped), self.texts)
 
-    def _read_file(self, path: Path) -> None:
-        name = str(path)
+    def _parse_file(self, name: str, text: str) -> None:
         try:
-            documents = list(yaml.load_all(path.read_text(encoding="utf-8"), SigmaYAMLLoader))
+            documents = list(yaml.load_all(text, SigmaYAMLLoader))
             if not documents or any(not isinstance(document, dict) for document in documents):
                 self.bad.append((name, "not a Sigma rule: a YAML map was expected"))
                 return
             self._parse(name, [_tidied(document) for document in documents])
         # pySigma raises one of the last four when a document has an unexpected shape.
-        except (
-            OSError,
-            UnicodeError,
-            yaml.YAMLError,
-            SigmaError,
-            TypeError,
-            AttributeError,
-            KeyError,
-            ValueError,
-        ) as error:
+        except (yaml.YAMLError, SigmaError, TypeError, AttributeError, KeyError, ValueError) as error:
             self.bad.append((name, _one_line(error)))
         except RecursionError:
             self.bad.append((name, "nested too deeply"))

@@ -251,9 +251,13 @@ def time_of(value: Any) -> datetime | None:
         return None
 
 
+MAX_ADDRESS_CHARS: Final = 200
+"""No address is longer. Longer texts would only fill the cache of addresses."""
+
+
 def _in_network(network: IPv4Network | IPv6Network) -> ValueTest:
     def matches(value: Any) -> bool:
-        address = _address(value) if isinstance(value, str) else None
+        address = _address(value) if isinstance(value, str) and len(value) <= MAX_ADDRESS_CHARS else None
         return address is not None and address in network
 
     return matches

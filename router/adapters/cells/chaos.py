@@ -10,7 +10,9 @@ import msgspec
 from cell_worker.contract import protocol
 from cell_worker.contract.protocol import Fault, FaultKind
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
-from router.core.errors import CellUnavailableError, ChaosRefusedError
+from router.adapters.cells.calls import CellCalls
+from router.core.errors import CellRefusedError, CellUnavailableError, ChaosRefusedError
+from router.core.models import Target
 
 _TIMEOUT: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=10, sock_connect=2)
 _FORBIDDEN = 403
@@ -26,29 +28,24 @@ class _Refusal(msgspec.Struct, frozen=True):
 _refusal: Final = StrictReader[_Refusal]("refusal", _Refusal, _MAX_ANSWER_BYTES)
 
 
-async def inject(session: aiohttp.ClientSession, secret: str, address: str, fault: Fault) -> None:
-    """Have the instance at `address` (host:port) misbehave as `fault` says.
+async def inject(calls: CellCalls, target: Target, fault: Fault) -> None:
+    """Have an instance misbehave as `fault` says.
 
     Raises ChaosRefusedError with the reason when it refuses, and CellUnavailableError when it can't be reached.
     """
-    headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
-    body, url = msgspec.json.encode(fault), f"http://{address}{protocol.CHAOS_PATH}"
     try:
-        async with session.post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False) as response:
-            if response.status != 200:  # noqa: PLR2004 - HTTP's own number
-                raise ChaosRefusedError(f"{address} refuses: {await _reason(response)}")
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        async with calls.call("POST", target, protocol.CHAOS_PATH, msgspec.json.encode(fault), _TIMEOUT) as answer:
+            await answer.whole()
+    except CellRefusedError as error:
+        raise ChaosRefusedError(f"{target.address} refuses: {_reason(error)}") from error
+    except CellUnavailableError as error:
         # A process that kills itself sends no answer. One that does not run refuses the connection.
-        if fault.kind is not FaultKind.CRASH or isinstance(error, aiohttp.ClientConnectorError):
-            raise CellUnavailableError(f"{address} can't be reached: {type(error).__name__}: {error}") from error
+        if fault.kind is not FaultKind.CRASH or not error.reached:
+            raise CellUnavailableError(f"{target.address} can't be reached: {error}") from error
 
 
-async def _reason(response: aiohttp.ClientResponse) -> str:
-    text = await response.content.read(_MAX_ANSWER_BYTES)
-    refusal = _refusal.read(text)
-    if isinstance(refusal, Unreadable):
-        reason = f"HTTP {response.status}: {text.decode('utf-8', 'replace')}"
-    else:
-        reason = refusal.detail
+def _reason(error: CellRefusedError) -> str:
+    refusal = _refusal.read(error.detail.encode())
+    reason = str(error) if isinstance(refusal, Unreadable) else refusal.detail
     allowed = "; cells.chaos = true allows it, once the cell has been started again with it"
-    return reason + (allowed if response.status == _FORBIDDEN else "")
+    return reason + (allowed if error.status == _FORBIDDEN else "")

@@ -7,13 +7,10 @@ from math import isfinite
 
 import aiohttp
 import msgspec
-from aiohttp.http_exceptions import HttpProcessingError
 
 from cell_worker.contract import protocol
-from cell_worker.contract.process import NONE_LEFT
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
-from router.adapters.cells.ends import PLAIN, CellEnds
-from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
+from router.adapters.cells.calls import CellAnswer, CellCalls
 from router.core.models import Event, Outcome, Result, Target
 
 _encoder = msgspec.json.Encoder()
@@ -26,12 +23,8 @@ class HttpCellClient:
     A cell's answer is not trusted: its size and its time are bounded, and every line is checked.
     """
 
-    def __init__(
-        self, session: aiohttp.ClientSession, secret: str, event_timeout_s: float, ends: CellEnds = PLAIN
-    ) -> None:
-        self._ends = ends
-        self._session = session
-        self._headers = {"Authorization": protocol.bearer(secret), "Content-Type": "application/json"}
+    def __init__(self, calls: CellCalls, event_timeout_s: float) -> None:
+        self._calls = calls
         self._deadline_s = event_timeout_s
         # 5 s longer than the cell's own deadline: its `failed` says more than that the router gave up.
         self._patience_s = event_timeout_s + 5
@@ -39,25 +32,10 @@ class HttpCellClient:
 
     async def process(self, target: Target, batch: Sequence[Event]) -> AsyncIterator[Result]:
         """POST the batch to the instance and yield its results as they arrive."""
-        url = f"{self._ends.scheme}://{target.address}{protocol.EVENTS_PATH}"
-        try:
-            async with self._session.post(
-                url,
-                data=self._encode(target, batch),
-                headers=self._headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-                **self._ends.options(target.cell_id),
-            ) as response:
-                if response.status != 200:  # noqa: PLR2004 - HTTP's own number
-                    raise CellRefusedError(response.status, await _excerpt(response))
-                async for result in _results(response, len(batch), self._patience_s):
-                    yield result
-        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
-            if getattr(error, "errno", None) in NONE_LEFT:
-                raise NoDescriptorError(f"no file descriptor is left to call {target.address} with") from error
-            reached = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-            raise CellUnavailableError(f"{target.address}: {type(error).__name__}: {error}", reached=reached) from error
+        body = self._encode(target, batch)
+        async with self._calls.call("POST", target, protocol.EVENTS_PATH, body, self._timeout) as answer:
+            async for result in _results(answer, len(batch), self._patience_s):
+                yield result
 
     def _encode(self, target: Target, batch: Sequence[Event]) -> bytes:
         events = [
@@ -71,14 +49,14 @@ class HttpCellClient:
         )
 
 
-async def _results(response: aiohttp.ClientResponse, count: int, patience_s: float) -> AsyncIterator[Result]:
+async def _results(answer: CellAnswer, count: int, patience_s: float) -> AsyncIterator[Result]:
     """Yield each index at most once. Raises ValueError for garbage, and ValueError or LineTooLong for long lines."""
     open_ = set(range(count))
     while open_:
-        line = await response.content.readline()
+        line = await answer.next_line()
         if not line:
             return
-        found = _result.read(line)
+        found = _result.read(answer.proven(line))
         if isinstance(found, Unreadable):
             raise ValueError(f"a bad result line: {found.why}")  # noqa: TRY004 - it is a value's fault, not a type's
         if found.index not in open_:
@@ -96,7 +74,3 @@ async def _results(response: aiohttp.ClientResponse, count: int, patience_s: flo
 def _plausible(waited_s: float, patience_s: float) -> float:
     """Return the wait that the cell states, in seconds; 0 where it can't be, since the call may not last that long."""
     return waited_s if isfinite(waited_s) and 0 <= waited_s <= patience_s else 0.0
-
-
-async def _excerpt(response: aiohttp.ClientResponse) -> str:
-    return (await response.content.read(500)).decode("utf-8", "replace")

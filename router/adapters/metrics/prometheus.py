@@ -47,8 +47,9 @@ class _LaneGauges(Collector):
 class _FleetGauges(Collector):
     """Gauges of the cells as the leader sees them; no samples on other controllers, where they would be stale."""
 
-    def __init__(self, fleet: Callable[[], FleetView | None]) -> None:
+    def __init__(self, fleet: Callable[[], FleetView | None], newest_secret: Callable[[], str]) -> None:
         self._fleet = fleet
+        self._newest_secret = newest_secret
 
     def collect(self) -> Iterable[Metric]:
         fleet = self._fleet()
@@ -59,6 +60,12 @@ class _FleetGauges(Collector):
             for reason in Suspension:
                 suspended.add_metric([reason], fleet.suspended_by == reason)
         yield suspended
+        older = GaugeMetricFamily(
+            "cellrouter_instances_on_older_secret", "Live instances whose secret is not of the first."
+        )
+        if fleet is not None:
+            older.add_metric([], sum(used != self._newest_secret() for used in fleet.secret_ids))
+        yield older
 
 
 def _cell_gauges(cells: Iterable[CellView]) -> Iterable[Metric]:
@@ -121,6 +128,8 @@ class PrometheusObserver:
         )
         self._died = counter("cellrouter_tasks_died", "Background tasks that ended, which ends the process.", ["task"])
         self._refused = counter("cellrouter_leases_refused", "Leases in the registry that are not trusted.", ["reason"])
+        text = "Calls to cells of which nothing was believed: the cell refused us, or its answer was not proven."
+        self._distrusted = counter("cellrouter_calls_distrusted", text, ["cell", "what"])
         self._bad = counter("cellrouter_bad_input", "Entries in the registry that can't be read.", ["source"])
         self._registry_up = Gauge(
             "cellrouter_registry_up", "0 while the registry can't be read or takes no writes.", registry=registry
@@ -153,6 +162,8 @@ class PrometheusObserver:
             telemetry.RegistryWell: lambda _: self._registry_up.set(1),
             telemetry.LeasesDoubted: lambda r: self._doubted.set(r.why is not None),
             telemetry.BadInput: lambda r: self._bad.add(r.source),
+            telemetry.DistrustedCall: lambda r: self._distrusted.add(r.cell_id, r.what),
+            telemetry.CellTrusted: lambda _: None,
             telemetry.AttemptFailed: lambda r: self._unforeseen.add(r.part),
             telemetry.TaskDied: lambda r: self._died.add(r.task),
             telemetry.ActionTaken: lambda r: self._actions.add(r.cell_id, r.action),
@@ -162,9 +173,12 @@ class PrometheusObserver:
         """Show the lanes that `lanes` returns at each scrape."""
         self.registry.register(_LaneGauges(lanes))
 
-    def watch_fleet(self, fleet: Callable[[], FleetView | None]) -> None:
-        """Show the cells that `fleet` returns at each scrape; None while another controller leads."""
-        self.registry.register(_FleetGauges(fleet))
+    def watch_fleet(self, fleet: Callable[[], FleetView | None], newest_secret: Callable[[], str] = lambda: "") -> None:
+        """Show the cells that `fleet` returns at each scrape; None while another controller leads.
+
+        `newest_secret` is the public name of the secret that new instances get theirs from.
+        """
+        self.registry.register(_FleetGauges(fleet, newest_secret))
 
     def _on_received(self, record: telemetry.MessagesReceived) -> None:
         self._received.add(record.source, count=record.count)

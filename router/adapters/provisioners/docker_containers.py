@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,8 @@ DATA_DIR: Final = "/var/lib/cellrouter"
 TLS_DIR: Final = Path("/etc/cellrouter/tls")
 USER: Final = "10001:10001"  # the image's own user; repeated here so that no other image runs as root
 TMP_OPTIONS: Final = "rw,noexec,nosuid,nodev,size=64m"
+LOG: Final = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+"""Whatever a handler prints, an instance's log stays below 30 MB; the engine's own default is no limit."""
 _NEVER_STARTED: Final = frozenset({"created", "configured", "initialized"})  # the last two are Podman's
 """A container is started right after it is created, so the start of one that is found in such a state has failed."""
 ENDED_STATES: Final = _NEVER_STARTED | {"exited", "stopped", "dead", "removing"}
@@ -46,6 +48,7 @@ class DockerConfig:
     cpus: float  # of a worker
     pids: int  # processes and threads of a worker
     stop_grace_s: int  # between SIGTERM and SIGKILL
+    secret_of: Callable[[str], str]  # a cell's own secret, which its next instance gets
     tls: TlsFolders | None = None  # of workers that are reached by TLS; on the engine's machine
 
     def own_labels(self) -> dict[str, str]:
@@ -71,6 +74,7 @@ def container_config(config: DockerConfig, cell_id: str, generation: int) -> dic
     host = f"{cell_id}-g{generation}"
     variables = {
         **config.variables,
+        "CELL_SECRET": config.secret_of(cell_id),
         "CELL_ID": cell_id,
         "CELL_GENERATION": str(generation),
         "CELL_DATA_DIR": DATA_DIR,
@@ -116,6 +120,7 @@ def _host_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
         "MemorySwap": memory,  # memory and swap together: so there is no swap
         "NanoCpus": round(config.cpus * 1e9),
         "PidsLimit": config.pids,
+        "LogConfig": LOG,
         "RestartPolicy": {"Name": "no"},  # a generation runs once; the controller launches the next one
     }
 

@@ -3,7 +3,7 @@
 Workers outlive a controller that crashes, fails, or leaves other controllers behind: the next one adopts them by their
 process id files. A process writes that file before it becomes the worker, so that no worker runs without one, whenever
 its controller dies. The last controller that is asked to stop ends them by `stop_all`. What a worker writes to standard
-error goes to a log file, whose end is read when the worker has ended.
+error goes to a log file of bounded size, whose end is read when the worker has ended.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import psutil
 
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from cell_worker.contract.tls import TlsFolders
+from router.adapters.provisioners import log_files
 from router.adapters.provisioners.last_words import last_words_of_file
 from router.core.errors import ProvisionError
 from router.core.models import Id, InstanceView, Reason, Whole
@@ -47,6 +48,7 @@ class SubprocessConfig:
     environment: Mapping[str, str]  # a worker's environment, without what names its cell
     data_dir: Path  # holds a directory for each cell: its volume
     stop_grace_s: float  # between SIGTERM and SIGKILL
+    secret_of: Callable[[str], str]  # a cell's own secret, which its next instance gets
     tls: TlsFolders | None = None  # of workers that are reached by TLS
 
 
@@ -84,9 +86,11 @@ class SubprocessProvisioner:
         """Start `python -m cell_worker`; its output goes to a log file beside its process id file."""
         tls = self._config.tls
         secured = tls.variables(tls.of(cell_id)) if tls is not None else {}
-        environment = {**self._config.environment, **self._names(cell_id, generation), **secured}
+        secret = {"CELL_SECRET": self._config.secret_of(cell_id)}
+        environment = {**self._config.environment, **self._names(cell_id, generation), **secret, **secured}
         worker = (sys.executable, "-m", "cell_worker")
         command = ["/bin/sh", "-c", _NOTE_AND_BECOME, str(self._pid_path(cell_id, generation)), *worker]
+        log_files.remove_old(self._config.run_dir, cell_id)
         try:
             with self._log_path(cell_id, generation).open("ab") as log:
                 child = psutil.Popen(command, env=environment, stdin=DEVNULL, stdout=log, stderr=log)
@@ -106,6 +110,7 @@ class SubprocessProvisioner:
         try:
             self._adopt()
             for key, process in list(self._running.items()):
+                log_files.bound(self._log_path(*key))
                 if (ended := _how_it_ended(process)) is not None:
                     self._end_children(key, process.pid)
                     self._forget(key, ended + last_words_of_file(self._log_path(*key)))

@@ -1,8 +1,9 @@
 """Reads leases as they lie in Redis and decides which to trust: anything that reaches Redis can write there.
 
-A lease is trusted only when all of this holds: it is signed with the environment's secret, for this environment and for
-the field where it lies; its address is in the cells' networks; and its heartbeat is newer than the last one. A lease
-that somebody puts back or keeps alive from outside stops counting as live after LONGEST_MS.
+A lease is trusted only when all of this holds: it is signed with the cell's own secret, which is derived from one of
+the environment's, for this environment and for the field where it lies; its address is in the cells' networks; and its
+heartbeat is newer than the last one. A lease that somebody puts back or keeps alive from outside stops counting as live
+after LONGEST_MS.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from cell_worker.contract import protocol
+from cell_worker.contract.keys import Key
 from cell_worker.contract.strict_reader import Unreadable
+from router.adapters.keyring import Keyring
 from router.adapters.redis.lifetimes import Lifetimes
 from router.core.models import LeaseView
 from router.core.plausible import highest_count, why_epoch_impossible
@@ -35,6 +38,7 @@ class _TrustedLease:
 
     record: protocol.InstanceRecord
     lease: protocol.Lease
+    secret_id: str  # of the secret that proves it
 
     def view(self, left_ms: int) -> LeaseView:
         record, lease = self.record, self.lease
@@ -52,6 +56,7 @@ class _TrustedLease:
             region=record.region,
             beat=lease.beat,
             note=lease.note or None,
+            secret_id=self.secret_id,
         )
 
 
@@ -59,10 +64,10 @@ class LeaseReader:
     """Checks each value once, and tells once of one that it refuses; remembers what it has read."""
 
     def __init__(
-        self, environment: str, secret: str, networks: Sequence[Network], tell: Callable[[LeaseRefused], None]
+        self, environment: str, keyring: Keyring, networks: Sequence[Network], tell: Callable[[LeaseRefused], None]
     ) -> None:
         self._environment = environment
-        self._secret = secret
+        self._keyring = keyring
         self._networks = networks
         self._tell = tell
         self._values: dict[str, bytes] = {}
@@ -92,16 +97,26 @@ class LeaseReader:
             raise _LeaseRefusedError(LeaseRefusal.GARBAGE)
         if why_epoch_impossible(lease.fenced, now_ms) is not None:
             raise _LeaseRefusedError(LeaseRefusal.IMPOSSIBLE)
+        key, secret_id = self._key_of(field, lease)
         before = self._trusted.get(field)
-        record = before.record if before and before.lease.record == lease.record else self._record(field, lease, now_ms)
-        if not protocol.is_proven(lease, self._secret):
-            raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
+        if before and (before.lease.record, before.secret_id) == (lease.record, secret_id):
+            record = before.record
+        else:
+            record = self._record(field, lease, key, now_ms)
         if before and before.record.instance_id == record.instance_id and lease.beat <= before.lease.beat:
             raise _LeaseRefusedError(LeaseRefusal.REPLAYED)
-        return _TrustedLease(record, lease)
+        return _TrustedLease(record, lease, secret_id)
 
-    def _record(self, field: str, lease: protocol.Lease, now_ms: int) -> protocol.InstanceRecord:
-        record = protocol.verify_record(lease.record, self._secret)
+    def _key_of(self, field: str, lease: protocol.Lease) -> tuple[Key, str]:
+        """Return the key that a lease in this field is proven by, and the name of the secret that it comes from."""
+        cell_keys = self._keyring.cell(field.rpartition("/")[0])
+        for keys, secret_id in zip(cell_keys, self._keyring.ids, strict=True):
+            if protocol.is_proven(lease, keys.lease):
+                return keys.lease, secret_id
+        raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
+
+    def _record(self, field: str, lease: protocol.Lease, key: Key, now_ms: int) -> protocol.InstanceRecord:
+        record = protocol.verify_record(lease.record, key)
         if record is None:
             raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
         if record.environment != self._environment:

@@ -19,6 +19,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from cell_worker.contract import protocol
 from cell_worker.contract.redis_client import RedisHealth, why_unusable
+from router.adapters.keyring import Keyring
 from router.adapters.redis import records, scripts
 from router.adapters.redis.entries import EntryReader, as_read, name_of
 from router.adapters.redis.lease_reader import LeaseReader, Network
@@ -83,7 +84,7 @@ class RedisRegistry:
         self,
         redis: Redis,
         environment: str,
-        secret: str,
+        keyring: Keyring,
         clock: Clock,
         networks: Sequence[Network] = LOOPBACK,
         tell: Callable[[Told], None] = lambda _: None,
@@ -97,7 +98,7 @@ class RedisRegistry:
         self._knew_policy = False
         self._stood_in_for: tuple[bytes, bytes] | None = None  # the unreadable policy, in whose place an old one stands
         self._entries = EntryReader(tell)
-        self._leases = LeaseReader(environment, secret, networks, tell)
+        self._leases = LeaseReader(environment, keyring, networks, tell)
         self._lifetimes = Lifetimes()  # of routers' reports
         self._notifications = Notifications(redis, self._key["changes"])
         self._scripts = {name: redis.register_script(text) for name, text in _SCRIPTS.items()}

@@ -60,7 +60,8 @@ class Admission:
     def __init__(self, waiting_share: Callable[[], int], max_kills: int = MAX_KILLS) -> None:
         self.policy = Policy()
         self.poison = Poison()
-        self._rates = RateLimiter()
+        self._rates = RateLimiter()  # of keys with limits of their own, which are too few to be forgotten
+        self._default_rates = RateLimiter()
         self._max_kills = max_kills
         self._waiting_share = waiting_share  # how many events of one limited key may wait in a lane
 
@@ -112,7 +113,8 @@ class Admission:
             self.poison.unanswered(event.partition_key, generation)
             seen = (*(g for g in event.unanswered if g != generation), generation)
             return replace(event, unanswered=seen[-MAX_UNANSWERED:])
-        self.poison.answered(event.partition_key, generation, killed=bool(event.killed))
+        killed = bool(event.killed) or event.partition_key in self.policy.quarantined
+        self.poison.answered(event.partition_key, generation, killed=killed)
         if result.outcome is Outcome.OK:
             self.poison.succeeded(event.partition_key)
             return event
@@ -146,7 +148,7 @@ class Admission:
 
     def _condemned(self, event: Event, generation: int, now_ms: int) -> ToQuarantine | None:
         """Tell whether the event's key has to be in quarantine for the instances before `generation`."""
-        known = {*event.killed, *self.policy.killed_by(event.partition_key, now_ms)}
+        known = {*event.killed, *self._killed_by(event.partition_key, now_ms)}
         deaths, _ = self.poison.deaths(event.partition_key, event.unanswered, generation, known)
         if len(deaths) < (1 if event.killed else DEATHS):
             return None
@@ -157,10 +159,19 @@ class Admission:
         own = into_quarantine(event, generation).killed
         return ToQuarantine(0.0, why, killed, _digest(event), own, guilty=len(own) >= self._max_kills)
 
+    def _killed_by(self, key: str, now_ms: int) -> tuple[int, ...]:
+        """Return what the key's last quarantine says that it killed; nothing when it was answered since.
+
+        Who only happened to be there at two deaths is answered between them, and must not wait ever longer.
+        """
+        killed = self.policy.killed_by(key, now_ms)
+        return () if killed and self.poison.cleared(key, killed) else killed
+
     def _limited(self, key: str, limit: TenantLimit, waiting: int, now: float) -> ToLane | OverLimit:
         if limit.concurrency > 0 and waiting >= max(self._waiting_share(), limit.concurrency):
             return OverLimit(BUSY_DELAY_S, HoldCause.CONCURRENCY)
-        if limit.rate_per_s > 0 and (delay_s := self._rates.admit(key, limit, now)):
+        rates = self._rates if key in self.policy.limits else self._default_rates
+        if limit.rate_per_s > 0 and (delay_s := rates.admit(key, limit, now)):
             return OverLimit(delay_s, HoldCause.RATE)
         return ToLane(cap=max(0, limit.concurrency))
 

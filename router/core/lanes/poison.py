@@ -46,7 +46,7 @@ class Poison:
     def answered(self, key: str, generation: int, *, killed: bool = False) -> None:
         """Note that the instance of that generation survived an event of the key, which clears the key.
 
-        `killed` says that the event had killed instances before.
+        `killed` says that the event, or its key, is said to have killed instances before.
         """
         cleared = self._cleared.get(key)
         if cleared is not None:
@@ -75,9 +75,9 @@ class Poison:
         failures = self._failures.get(key)
         if failures is None:
             _bounded(self._failures)
-            failures = self._failures[key] = _Failures(event_id, successes)
+            failures = self._failures[key] = _Failures(hash(event_id), successes)
         failures.count += 1
-        failures.several = failures.several or event_id != failures.first_event
+        failures.several = failures.several or hash(event_id) != failures.first_event
         return failures.count if failures.several and successes > failures.successes_before else 0
 
     def forget(self, key: str) -> None:
@@ -103,7 +103,7 @@ class Poison:
 class _Failures:
     """The failures of one key in a row."""
 
-    first_event: str
+    first_event: int  # the hash of its id
     successes_before: int  # of the key's cell, at the first failure
     count: int = 0
     several: bool = False  # more than one event has failed

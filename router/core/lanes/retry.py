@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from router.core.lanes.backoff import backoff
 from router.core.models import DeadLetterReason, Event, Outcome, Result
+
+LONE_RETRIES: Final = 20
+"""So many lone retries an event may have (see neighbours.py), if they also last for LONE_S; then each is a failure."""
+LONE_S: Final = 6 * 3600
+"""Longer than outages last that hit one key in ten or fewer. What is dead-lettered all the same can be redriven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,17 @@ class ToDeadLetters:
     error: str
 
 
+def counted(event: Event, result: Result, now_s: int) -> tuple[Event, Result]:
+    """Count a lone retry of the event; the result is a failure when there were too many. `now_s` is wall time."""
+    count, since_s = event.retries or (0, now_s)
+    event = replace(event, retries=(count + 1, since_s))
+    if count < LONE_RETRIES or now_s - since_s < LONE_S:
+        return event, result
+    why = f"put off {count + 1} times in {(now_s - since_s) / 3600:.0f} h while its cell processed other keys"
+    reason = f"{why}, so infrastructure is not to blame: {result.reason or ''}"
+    return event, replace(result, outcome=Outcome.FAILED, reason=reason)
+
+
 def decide(
     policy: RetryPolicy, event: Event, result: Result, *, receives: int, jitter: float
 ) -> Settle | ToHoldQueue | ToDeadLetters:
@@ -58,7 +75,7 @@ def decide(
         case Outcome.FAILED:
             return ToHoldQueue(replace(event, attempt=event.attempt + 1), delay_s(policy, event.attempt, jitter))
         case Outcome.RETRY:
-            return ToHoldQueue(event, delay_s(policy, max(event.attempt, receives), jitter))
+            return ToHoldQueue(event, delay_s(policy, max(event.attempt, receives, *event.retries[:1]), jitter))
 
 
 def delay_s(policy: RetryPolicy, tries: int, jitter: float) -> int:

@@ -44,6 +44,7 @@ MAX_NUMBERS: Final = 100  # in one attribute: far more than a router ever writes
 ATTEMPT: Final = "cellrouter.attempt"  # the attribute by which a held message is known
 UNANSWERED: Final = "cellrouter.unanswered"  # the attribute with the generations that never answered the event
 KILLED: Final = "cellrouter.killed"  # the attribute with those of them that died before its last quarantine
+RETRIES: Final = "cellrouter.retries"  # the attribute with its lone retries: how many, and since when
 KEY_MEMBERS: Final = ("partition_key", "tenant_id", "tenant", "account_id", "account")
 ID_MEMBERS: Final = ("event_id", "id")
 _BODY: Final = "the body"
@@ -51,7 +52,7 @@ _SNS_MESSAGE: Final = "the Message of the SNS notification"
 _NOTHING: Final = (None, "")
 _SHORT_KEY: Final = MAX_KEY_BYTES // 4  # characters that are fewer bytes than allowed in every script
 _SHORT_ID: Final = MAX_ID_BYTES // 4
-_HISTORY: Final = (UNANSWERED, KILLED)
+_HISTORY: Final = (UNANSWERED, KILLED, RETRIES)
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")  # fits in 64 bits on every side
 
 
@@ -164,6 +165,8 @@ def held_draft(event: Event, delay_s: int) -> Draft:
         attributes[UNANSWERED] = ",".join(map(str, event.unanswered))
     if event.killed:
         attributes[KILLED] = ",".join(map(str, event.killed))
+    if event.retries:
+        attributes[RETRIES] = ",".join(map(str, event.retries))
     return Draft(event.pointer or event.body.decode(), attributes, delay_s)
 
 
@@ -181,10 +184,13 @@ def _from_hold(message: Message, body: JsonText) -> Event:
     attempts = _numbers(ATTEMPT, attributes[ATTEMPT])
     if len(attempts) != 1:
         raise MalformedMessageError(f"the attribute {ATTEMPT} has {len(attempts)} numbers")
-    unanswered, killed = (_numbers(name, attributes[name]) if name in attributes else () for name in _HISTORY)
+    unanswered, killed, retries = (_numbers(name, attributes[name]) if name in attributes else () for name in _HISTORY)
+    if len(retries) not in (0, 2):
+        raise MalformedMessageError(f"the attribute {RETRIES} has {len(retries)} numbers")
     body.check_object()
     event = _event(unquote(attributes["event_id"]), unquote(attributes["partition_key"]), body.raw)
-    return replace(event, attempt=attempts[0], unanswered=unanswered, killed=killed, pointer=message.pointer)
+    event = replace(event, attempt=attempts[0], pointer=message.pointer)
+    return replace(event, unanswered=unanswered, killed=killed, retries=retries)
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

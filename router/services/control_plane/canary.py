@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
-from router.core.models import CellRecord, Event, Outcome, Reason, Target
+from router.core.models import CellRecord, Event, Outcome, Reason
 from router.core.registry import Snapshot
 from router.ports import CellClient
 from router.services.unforeseen import Unforeseen
@@ -32,10 +32,9 @@ def canary_through(client: CellClient, unforeseen: Unforeseen) -> Canary:
         if lease is None:
             return "it has no lease"
         epoch = max(cell.fence, snapshot.slot_map.epoch if snapshot.slot_map else 0)
-        target = Target(cell.cell_id, cell.generation, lease.address, lease.concurrency, epoch)
         try:
             async with asyncio.timeout(within_s):
-                async for result in client.process(target, [_CANARY]):
+                async for result in client.process(lease.target(epoch), [_CANARY]):
                     return None if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason or ''}"
         except NoDescriptorError:
             raise

@@ -12,7 +12,7 @@ from typing import Final
 from router.core.control import ladder
 from router.core.control.ladder import WORKER, ComponentRestart, TreatmentResult
 from router.core.errors import CellRefusedError, CellUnavailableError, ProvisionError
-from router.core.models import CellRecord, ComponentView, Reason, Rung
+from router.core.models import CellRecord, ComponentView, Reason, Rung, Target
 from router.core.registry import Snapshot
 from router.ports import CellResources, InstanceControl
 
@@ -44,7 +44,7 @@ class Treater:
     async def end(self, cell_id: str, generation: int, snapshot: Snapshot) -> Reason | None:
         """Ask an instance to finish its events and end; returns why it will not, None when it will."""
         try:
-            await self._instances.restart(_address(cell_id, generation, snapshot), WORKER, ASK_S)
+            await self._instances.restart(_target(cell_id, generation, snapshot), WORKER, ASK_S)
         except (CellUnavailableError, CellRefusedError) as error:
             return str(error) or type(error).__name__
         return None
@@ -52,17 +52,17 @@ class Treater:
     async def _mend(self, record: CellRecord, snapshot: Snapshot) -> TreatmentResult:
         now_ms, can_launch = snapshot.now_ms, self._can_launch
         try:
-            address = _address(record.cell_id, record.generation, snapshot)
-            components = await self._instances.components(address, ASK_S)
+            target = _target(record.cell_id, record.generation, snapshot)
+            components = await self._instances.components(target, ASK_S)
         except (CellUnavailableError, CellRefusedError) as error:
             return ladder.components_unknown(record, str(error), now_ms, can_launch=can_launch)
         sick = ladder.sick_components(components)
-        restarts = await asyncio.gather(*(self._restart(address, component) for component in sick))
+        restarts = await asyncio.gather(*(self._restart(target, component) for component in sick))
         return ladder.mended(record, restarts, now_ms, can_launch=can_launch)
 
-    async def _restart(self, address: str, component: ComponentView) -> ComponentRestart:
+    async def _restart(self, target: Target, component: ComponentView) -> ComponentRestart:
         try:
-            await self._instances.restart(address, component.name, ASK_S)
+            await self._instances.restart(target, component.name, ASK_S)
         except (CellUnavailableError, CellRefusedError) as error:
             return ComponentRestart(component, str(error))
         return ComponentRestart(component)
@@ -76,8 +76,8 @@ class Treater:
         return ladder.reprovisioned(record, missing, now_ms)
 
 
-def _address(cell_id: str, generation: int, snapshot: Snapshot) -> str:
-    """Where the instance listens, by its lease. Raises CellUnavailableError."""
+def _target(cell_id: str, generation: int, snapshot: Snapshot) -> Target:
+    """Where calls to the instance go, by its lease. Raises CellUnavailableError."""
     if lease := snapshot.lease(cell_id, generation):
-        return lease.address
+        return lease.target()
     raise CellUnavailableError(f"{cell_id} generation {generation} has no lease")

@@ -302,6 +302,12 @@ class Dispatcher:
         try:
             path = self.paths[lane.cell_id]
             event = self._admission.note(delivery.event, delivery.generation, result)
+            if (
+                result.outcome is Outcome.RETRY
+                and result.contact is Contact.ANSWERED
+                and lane.lone(event.partition_key)
+            ):
+                event, result = retry.counted(event, result, self._clock.time_ms() // 1000)
             if result.outcome is Outcome.FAILED and result.contact is Contact.ANSWERED:
                 self._on_failed(path, event, result)
             receives, jitter = delivery.received.message.receive_count, self._clock.jitter()

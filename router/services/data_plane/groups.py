@@ -45,9 +45,7 @@ class Groups:
     def reminded(self, event: Event, message_id: str) -> Event:
         """The event with what was tried of it before: a message that stays in its queue can't carry that."""
         known = self._remembered.get((message_id, event.event_id)) if self._remembered else None
-        if known is None:
-            return event
-        return replace(event, attempt=known.attempt, unanswered=known.unanswered, killed=known.killed)
+        return event if known is None else replace(known, body=event.body, pointer=event.pointer)
 
     def remember(self, event: Event, message_id: str) -> None:
         """Remember what was tried of that event of the message."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from router.core.errors import MalformedMessageError, SourceUnavailableError
+from router.core.lanes.backoff import backoff
+from router.core.lanes.retry import LONE_RETRIES, LONE_S
 from router.core.messages.batches import chunks
 from router.core.models import Event, Message, Reason
 from router.core.telemetry import MessagesDeleted, MessagesReceived
@@ -21,6 +23,8 @@ from router.services.data_plane.payloads import Payloads
 
 MAX_HIDDEN_S: Final = 6 * 3600  # SQS hides a message for 12 h at most, counted from its receipt
 FETCH_DELAY_S: Final = 10  # how long a message stays hidden whose body could not be fetched
+LONGEST_FETCH_DELAY_S: Final = 300  # while others can be fetched
+MAX_REMEMBERED: Final = 10_000  # messages whose failed fetches are counted; the oldest is forgotten first
 DELETE_TRIES: Final = 8  # about 15 s; then the message comes again, and its cell knows its events
 
 
@@ -51,6 +55,7 @@ class Inbox:
         self._received: dict[str, Received] = {}
         self._deletes: Batcher[Received] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
         self._releases: Batcher[tuple[Received, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
+        self._unfetched: dict[str, tuple[int, int]] = {}  # message id → lone failures, bodies fetched before the last
         self.bytes = 0  # of the bodies of all messages that are here
         self.freed = asyncio.Event()  # set whenever a message leaves
 
@@ -123,27 +128,41 @@ class Inbox:
 
     async def _resolve(self, batch: Sequence[Received]) -> None:
         """Fetch the bodies that lie in S3. What can't be fetched now is let go, with the FIFO group behind it."""
-        late: set[str | None] = set()
-        for received, fetched in zip(batch, await asyncio.gather(*map(self._fetch, batch)), strict=True):
-            group = received.message.group_id if self.fifo else None
-            if not fetched or (self.fifo and group in late):
-                late.add(group)
-                self.let_go(received, FETCH_DELAY_S)
+        late: dict[str | None, int] = {}
+        for received, delay_s in zip(batch, await asyncio.gather(*map(self._fetch, batch)), strict=True):
+            group = received.message.group_id if self.fifo else received.message.message_id
+            if delay_s or group in late:
+                self.let_go(received, late.setdefault(group, delay_s))
 
-    async def _fetch(self, received: Received) -> bool:
-        """Fetch the message's body, or note why it can't be had; False when it has to be tried later."""
+    async def _fetch(self, received: Received) -> int:
+        """Fetch the message's body, or note why it can't be had; the seconds until it has to be tried again, or 0."""
         try:
             found = await self._payloads.resolve(received.message)
         except MalformedMessageError as error:
             received.fault = str(error)
-        except SourceUnavailableError:
-            return False
+        except SourceUnavailableError as error:
+            return self._not_fetched(received, error)
         except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
             received.fault = f"its S3 pointer can't be followed, which is a bug: {type(error).__name__}: {error}"
         else:
             received.message = replace(received.message, body=found.body, pointer=found.pointer)
             self._resize(received, len(found.body))
-        return True
+        self._unfetched.pop(received.message.message_id, None)
+        return 0
+
+    def _not_fetched(self, received: Received, error: SourceUnavailableError) -> int:
+        """Count a failed fetch if another body was fetched since the last one; too many are a fault."""
+        message_id, fetched = received.message.message_id, self._payloads.fetched
+        count, before = self._unfetched.pop(message_id, (0, fetched))
+        count += fetched > before
+        age_s = self._clock.time_ms() // 1000 - received.message.sent_at_ms // 1000
+        if count >= LONE_RETRIES and age_s >= LONE_S:
+            received.fault = f"its S3 pointer could not be followed {count} times, while others could: {error}"
+            return 0
+        if len(self._unfetched) >= MAX_REMEMBERED:
+            del self._unfetched[next(iter(self._unfetched))]
+        self._unfetched[message_id] = count, fetched
+        return round(backoff(FETCH_DELAY_S, LONGEST_FETCH_DELAY_S, count)) if count else FETCH_DELAY_S
 
     def _resize(self, received: Received, size: int) -> None:
         self.bytes += size - received.size

@@ -15,6 +15,7 @@ from router.core.detection.samples import CellSample, CellSampler
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
+from router.core.lanes.neighbours import Neighbours
 from router.core.messages.batches import BATCH
 from router.core.models import Contact, Outcome, Reason, Result, Target
 from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
@@ -44,9 +45,10 @@ class LaneRunner:
     ) -> None:
         self.cell_id = cell_id
         self.answered = 0  # events with outcome ok since the start
-        self.tenants: set[str] = set()  # the keys of those events, MAX_TENANTS at most
+        self.tenants: set[int] = set()  # the hashes of those events' keys, MAX_TENANTS at most
         self.latency = RecentLatency()
         self._sampler = CellSampler()
+        self._neighbours = Neighbours()
         self._lane: Lane[Delivery] = Lane(LaneLimits())
         self._client = client
         self._clock = clock
@@ -114,6 +116,10 @@ class LaneRunner:
         if taken:
             self._wake.set()
         return taken
+
+    def lone(self, key: str) -> bool:
+        """Whether a retry of the key that was just answered is the event's own, since other keys are processed."""
+        return self._neighbours.lone(key)
 
     def sample(self, *, learning: bool, tenants: int) -> CellSample | None:
         """Return what was seen of the instance since the last call; None without an instance.
@@ -236,6 +242,8 @@ class LaneRunner:
         latency = now - delivery.sent_at
         if result.contact is Contact.ANSWERED:
             self._lane.timed(latency, delivery.generation)
+            if not result.duplicate:  # what was done before needs no infrastructure
+                self._neighbours.note(key, result.outcome, now)
             if self._lane.target is not None and self._lane.target.generation == delivery.generation:
                 self._watch_answer(key, result, latency - result.waited_s, now)
         self._lane.settled(key, delivery.size, delivery.generation, suspect=delivery.suspect)
@@ -243,7 +251,7 @@ class LaneRunner:
         if result.outcome is Outcome.OK:
             self.answered += 1
             if len(self.tenants) < MAX_TENANTS:
-                self.tenants.add(key)
+                self.tenants.add(hash(key))
             self.latency.add(latency)
         self._wake.set()
         self._on_result(self, delivery, result)

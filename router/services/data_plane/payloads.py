@@ -11,6 +11,7 @@ from router.core.messages.pointers import S3Pointer, pointer_of
 from router.core.models import Message
 from router.ports import PayloadStore
 
+MAX_KEY_BYTES: Final = 1024  # S3's limit. With a longer one a server may close the connection, as if it were down
 MAX_READS: Final = 8  # at once: so many payloads are in memory before anything has counted their bytes
 
 
@@ -33,6 +34,7 @@ class Payloads:
         self._config = config
         self._store = store
         self._reads = asyncio.Semaphore(MAX_READS)
+        self.fetched = 0  # bodies since the start
 
     async def resolve(self, message: Message) -> Message:
         """Return the message with its body from S3 and its pointer remembered; unchanged when it has no pointer.
@@ -45,7 +47,9 @@ class Payloads:
             return message
         self._check(pointer)
         async with self._reads:
-            return replace(message, body=await self._read(pointer), pointer=message.body)
+            body = await self._read(pointer)
+        self.fetched += 1
+        return replace(message, body=body, pointer=message.body)
 
     def _check(self, pointer: S3Pointer) -> None:
         if not self._config.bucket:
@@ -56,6 +60,8 @@ class Payloads:
             raise MalformedMessageError(
                 f"the S3 pointer to {pointer:.200} leads out of source.payload_bucket, which is {self._config.bucket}",
             )
+        if len(pointer.key.encode()) > MAX_KEY_BYTES:
+            raise MalformedMessageError(f"the S3 pointer to {pointer:.200} has a key of over {MAX_KEY_BYTES} bytes")
         if not {".", ".."}.isdisjoint(pointer.key.split("/")):  # a proxy on the way may take it for another bucket
             raise MalformedMessageError(f"the S3 pointer to {pointer:.200} has a dot for a part of its key")
 

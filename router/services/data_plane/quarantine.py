@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 from router.core.errors import PolicyRefusedError, RegistryUnavailableError
@@ -17,7 +18,7 @@ from router.core.lanes.admission import ToQuarantine
 from router.core.lanes.poison import quarantine_s
 from router.core.messages.batches import BATCH
 from router.core.models import Event, HoldCause
-from router.core.policy import Policy, Quarantine
+from router.core.policy import MAX_KEYS, Policy, Quarantine
 from router.core.registry import AuditEntry
 from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
 from router.ports import Clock, Observer, PolicyStore
@@ -29,6 +30,7 @@ SWEEP_EVERY_S: Final = 10.0  # another router may have put events there meanwhil
 MAX_WAIT_S: Final = 900  # how late a released event may come at most
 LOOKS_PER_S: Final = 50  # how many events that are still in quarantine are received a second, in the long run
 MAX_OPEN: Final = 100  # released events on their way to their cells at once
+WRITTEN: Final = 100  # decisions in one write: all of them stand in one entry of the audit
 RETRY_S: Final = 1.0  # until a decision that could not be written is written again
 
 
@@ -93,8 +95,11 @@ class QuarantineQueue:
     def quarantine(self, key: str, cell_id: str, found: ToQuarantine) -> Policy:
         """Put a key in quarantine, and return the policy with it.
 
-        A key whose next event in line is guilty, and stays in line, is in quarantine until a person releases it.
+        A key whose next event in line is guilty, and stays in line, is in quarantine until a person releases it. When
+        as many are in quarantine as may, it is not: its events end at their last attempt or kill.
         """
+        if max(len(self._lasting), len(self._own)) >= MAX_KEYS:
+            return self._effective()
         now_ms, why = self._clock.time_ms(), found.why or ""
         if not self._effective().in_quarantine(key, now_ms):
             length_s = 0.0 if found.guilty else quarantine_s(self._config.release_after_s, found.killed)
@@ -156,7 +161,7 @@ class QuarantineQueue:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while unwritten := {key: own for key, own in self._own.items() if not own.version}:
+            while unwritten := dict(islice(((k, own) for k, own in self._own.items() if not own.version), WRITTEN)):
                 try:
                     await self._write_down(unwritten)
                 except (RegistryUnavailableError, PolicyRefusedError):

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from router.core.control.lease_trust import NO_DOUBT, Doubt
 from router.core.errors import RegistryUnavailableError
-from router.core.models import CellRecord, LeaseView, RouterReport, Rung, Target
+from router.core.models import CellRecord, RouterReport, Rung, Target
 from router.core.registry import Snapshot
 from router.core.slot_map.routing import KnownRouting, Routing
 from router.ports import Clock, Observer, RouterRegistry
@@ -51,7 +51,7 @@ def routing_of(snapshot: Snapshot, last: Routing | None, doubted: Doubt = NO_DOU
         lease = snapshot.lease(cell.cell_id, cell.generation)
         kept = cell.cell_id in doubted.cells
         if lease is not None and (lease.live or kept):
-            targets[cell.cell_id] = _target(lease, snapshot.slot_map.epoch)
+            targets[cell.cell_id] = lease.target(snapshot.slot_map.epoch)
         elif lease is None and kept and (before := _before(last, cell)):
             targets[cell.cell_id] = before
     cells, policy = snapshot.cells, snapshot.policy
@@ -63,10 +63,6 @@ def routing_of(snapshot: Snapshot, last: Routing | None, doubted: Doubt = NO_DOU
         abandoned=frozenset(cell_id for cell_id, record in cells.items() if policy.ejected_by_ladder(record)),
         unwell=frozenset(cell_id for cell_id, record in cells.items() if record.treatment.rung is not Rung.WELL),
     )
-
-
-def _target(lease: LeaseView, epoch: int) -> Target:
-    return Target(lease.cell_id, lease.generation, lease.address, lease.concurrency, epoch)
 
 
 def _before(last: Routing | None, cell: CellRecord) -> Target | None:

@@ -49,7 +49,8 @@ def test_with_a_socket_proxy_no_controller_has_the_socket() -> None:
     files = ("--file", "docker-compose.yml", "--file", "deploy/compose/socket-proxy.yml")
     services = json.loads(docker("compose", *files, "config", "--format", "json"))["services"]
     for name in CONTROLLERS:
-        assert (services[name].get("volumes"), services[name].get("cap_add")) == (None, None)
+        assert [volume["source"] for volume in services[name]["volumes"]] == ["secret"]
+        assert services[name].get("cap_add") is None
         assert services[name]["user"] == f"{UID}:{UID}"
         assert services[name]["environment"]["DOCKER_HOST"] == "tcp://socket-proxy:2375"
     assert {name for name, each in services.items() if "engine" in each["networks"]} == {*CONTROLLERS, "socket-proxy"}

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.docker import built_image, docker
+from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.alone
@@ -103,7 +104,7 @@ def test_each_role_starts_and_names_what_it_lacks(image: str, role: list[str]) -
 def test_a_signal_reaches_the_role(image: str) -> None:
     """SIGTERM to the container ends a controller in order, though it is not the container's first process."""
     name = f"cellrouter-test-signal-{id(image)}"
-    variables = {"CELLROUTER_SECRET": "a-secret-for-tests", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "a"}
+    variables = {"CELLROUTER_SECRET": SECRET, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "a"}
     words = [word for key, value in variables.items() for word in ("--env", f"{key}={value}")]
     command = ["cellrouter", "controller"]
     script = "until docker logs $0 2>&1 | grep -q started; do sleep 0.2; done"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cell_worker.contract.keys import cell_secret
+from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
-from tests.support.worker_process import SECRET
 
 HANDLER = "cell_worker.handlers.security:SecurityMonitor"
 
@@ -19,7 +20,8 @@ HANDLER = "cell_worker.handlers.security:SecurityMonitor"
 def test_a_worker_without_the_extra_says_how_to_install_it(missing: str, tmp_path: Path) -> None:
     """The worker ends with status 1 and one line that names its handler and the extra, without a traceback."""
     script = f"import sys; sys.modules[{missing!r}] = None; from cell_worker.__main__ import main; main()"
-    settings = {"CELL_ID": "cell-0000", "CELL_SECRET": SECRET, "CELL_HANDLER": HANDLER, "CELL_DATA_DIR": str(tmp_path)}
+    secret = cell_secret(SECRET, "live", "cell-0000")
+    settings = {"CELL_ID": "cell-0000", "CELL_SECRET": secret, "CELL_HANDLER": HANDLER, "CELL_DATA_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **settings},

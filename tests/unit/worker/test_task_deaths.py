@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from cell_worker.contract.keys import cell_secret
 from cell_worker.contract.process import configure_logs
 from cell_worker.settings import WorkerSettings
 from cell_worker.store.store import FencedError
 from cell_worker.worker import TaskDiedError, Worker
+from tests.support.keys import SECRET
 from tests.support.runtime_world import emit, in_loop, make
 
 
@@ -40,7 +42,7 @@ async def ended(directory: Path, **works: Coroutine[Any, Any, None]) -> TaskDied
     """What a worker makes of the end of tasks of these names."""
     settings = WorkerSettings(
         id="cell-0000",
-        secret=SecretStr("a-secret-for-tests"),
+        secret=SecretStr(cell_secret(SECRET, "live", "cell-0000")),
         handler="tests.support.trivial:handle",
         data_dir=directory,
         sink="none",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import yaml
 
 from cell_worker.contract.tls import TlsFolders
 from router.adapters.provisioners.docker import DockerProvisioner
 from router.adapters.provisioners.docker_containers import DockerConfig, container_config, how_it_ended
+from tests.support.paths import REPOSITORY
 
 OOM = "out of memory (docker.memory_mb)"
 
@@ -43,7 +46,7 @@ def test_a_container_sees_the_certificate_of_its_own_cell_alone() -> None:
     folders = TlsFolders(Path("/certificates"), mutual=True)
     limits: dict[str, Any] = {"memory_mb": 64, "cpus": 1, "pids": 16, "stop_grace_s": 1}
     names: dict[str, Any] = {"engine_url": "", "image": "", "network": "", "prefix": "p", "environment": "e"}
-    config: Any = partial(DockerConfig, **names, variables={}, labels={}, **limits)
+    config: Any = partial(DockerConfig, **names, variables={}, labels={}, **limits, secret_of=str)
     secured, plain = (container_config(made, "cell-0007", 1) for made in (config(tls=folders), config()))
     assert secured["HostConfig"]["Mounts"][1:] == [
         {"Type": "bind", "Source": "/certificates/cell-0007", "Target": "/etc/cellrouter/tls", "ReadOnly": True}
@@ -103,7 +106,7 @@ class Engine:
 )
 def test_what_has_ended_is_told_and_removed_and_what_is_unknown_is_left_alone(state: str, runs: bool) -> None:
     """Podman lists `stopped`. Of a state that nobody knows, the lease shows whether the instance is well."""
-    config = DockerConfig("http://127.0.0.1:1", "i", "n", "p", "live", {}, {}, 1, 1, 1, 1)
+    config = DockerConfig("http://127.0.0.1:1", "i", "n", "p", "live", {}, {}, 1, 1, 1, 1, str)
 
     async def story() -> None:
         provisioner, container = DockerProvisioner(config), Container(state)
@@ -116,3 +119,20 @@ def test_what_has_ended_is_told_and_removed_and_what_is_unknown_is_left_alone(st
         await provisioner.close()
 
     asyncio.run(story())
+
+
+def test_an_instances_log_is_bounded() -> None:
+    """Whatever a handler prints: the engine alone would keep all of it."""
+    config = DockerConfig("", "image", "network", "prefix", "live", {}, {}, 256, 1, 100, 10, str)
+    assert container_config(config, "cell-0000", 1)["HostConfig"]["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "10m", "max-file": "3"},
+    }
+
+
+def test_the_log_of_every_service_of_the_compose_files_is_bounded() -> None:
+    """A service that is added without a limit is found here."""
+    for file in ("docker-compose.yml", "deploy/compose/socket-proxy.yml"):
+        services = yaml.safe_load(re.sub("!reset|!override", "", (REPOSITORY / file).read_text()))["services"]
+        unbounded = [name for name, service in services.items() if "image" in service and "logging" not in service]
+        assert unbounded == []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from router.adapters.provisioners import log_files
 from router.adapters.provisioners.subprocess import MAX_PID_FILE_BYTES, SubprocessConfig, SubprocessProvisioner, _read
 from router.core.errors import ProvisionError
 from router.core.telemetry import BadInput
@@ -24,7 +25,7 @@ CELL = "cell-0000"
 
 def provisioner(directory: Path, told: list[BadInput]) -> SubprocessProvisioner:
     """Make the provisioner of a controller on this directory."""
-    return SubprocessProvisioner(SubprocessConfig(directory, {}, directory, 1), FakeClock(), told.append)
+    return SubprocessProvisioner(SubprocessConfig(directory, {}, directory, 1, str), FakeClock(), told.append)
 
 
 def note(directory: Path, cell_id: str, pid: int) -> None:
@@ -132,3 +133,43 @@ def test_a_run_directory_that_is_gone_is_told_of(tmp_path: Path) -> None:
     directory.rmdir()
     with pytest.raises(ProvisionError, match="can't be looked at"):
         run(there.observe())
+
+
+def test_a_log_that_gets_too_long_keeps_its_end_and_its_writer(tmp_path: Path) -> None:
+    """A handler that prints without end fills no disk: no more than two files of MAX_BYTES stay."""
+    log, old = tmp_path / f"{CELL}.g1.log", tmp_path / f"{CELL}.g1.log.1"
+    process = instance(tmp_path)
+    try:
+        with log.open("ab", buffering=0) as writer:
+            for number in range(3):
+                writer.write(b"%d" % number + b"x" * log_files.MAX_BYTES + b"\n")
+                run(provisioner(tmp_path, []).observe())
+                writer.write(b"%d goes on\n" % number)
+                assert log.read_bytes() == b"%d goes on\n" % number
+                assert old.read_bytes() == b"x" * (log_files.MAX_BYTES - 1) + b"\n"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_log_that_is_not_too_long_is_left_alone(tmp_path: Path) -> None:
+    """Nothing is lost of it."""
+    log = tmp_path / f"{CELL}.g1.log"
+    log.write_bytes(b"x" * log_files.MAX_BYTES)
+    log_files.bound(log)
+    assert [path.name for path in tmp_path.iterdir()] == [log.name]
+    assert log.stat().st_size == log_files.MAX_BYTES
+
+
+def test_only_the_last_generations_of_a_cell_keep_their_logs(tmp_path: Path) -> None:
+    """A cell that ends again and again fills no disk; other cells' logs, and other files, are not touched."""
+    for generation in range(8, 14):
+        for suffix in ("log", "log.1", "pid"):
+            (tmp_path / f"{CELL}.g{generation}.{suffix}").touch()
+    for name in ("cell-0001.g1.log", f"{CELL}.gx.log", f"{CELL}0.g1.log"):
+        (tmp_path / name).touch()
+    log_files.remove_old(tmp_path, CELL)
+    gone = {f"{CELL}.g8.log", f"{CELL}.g8.log.1"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not gone & left
+    assert len(left) == 6 * 3 + 3 - len(gone)

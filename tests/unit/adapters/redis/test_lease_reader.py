@@ -12,18 +12,26 @@ from cell_worker.contract import protocol
 from router.adapters.redis.lease_reader import LeaseReader
 from router.adapters.redis.lifetimes import LONGEST_MS
 from router.core.telemetry import LeaseRefusal, LeaseRefused
+from tests.support.keys import SECRET, lease_key, ring
 
-SECRET = "a-secret-for-tests"
 FIELD = "cell-0001/3"
 START_MS = 1_700_000_000_000
 """All times below are counted from here."""
 HONEST = protocol.InstanceRecord("live", "cell-0001", 3, "one", "10.0.0.7:8080", 16, 0)
 
 
-def lease(record: protocol.InstanceRecord = HONEST, *, beat: int = 1, ends: int = 2000, secret: str = SECRET) -> bytes:
-    """A lease as a worker with this secret writes it."""
-    made = protocol.Lease(START_MS + ends, ready=True, record=protocol.sign_record(record, secret), beat=beat)
-    return msgspec.json.encode(msgspec.structs.replace(made, proof=protocol.beat_proof(made, secret)))
+def lease(
+    record: protocol.InstanceRecord = HONEST,
+    *,
+    beat: int = 1,
+    ends: int = 2000,
+    secret: str = SECRET,
+    signer: protocol.InstanceRecord = HONEST,
+) -> bytes:
+    """A lease as an instance writes it that has the secret of the signer's cell."""
+    key = lease_key(signer, secret)
+    made = protocol.Lease(START_MS + ends, ready=True, record=protocol.sign_record(record, key), beat=beat)
+    return msgspec.json.encode(msgspec.structs.replace(made, proof=protocol.beat_proof(made, key)))
 
 
 def changed(value: bytes, **fields: object) -> bytes:
@@ -38,7 +46,9 @@ class World:
     told: list[LeaseRefused] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.reader = LeaseReader("live", SECRET, [ip_network("10.0.0.0/8"), ip_network("fd00::/8")], self.told.append)
+        self.reader = LeaseReader(
+            "live", ring("live"), [ip_network("10.0.0.0/8"), ip_network("fd00::/8")], self.told.append
+        )
 
     def live(self, value: bytes, now_ms: int = 1000, own_ms: int | None = None, place: str = FIELD) -> bool:
         """Return whether the reader takes the instance for alive; the clocks agree unless `own_ms` differs."""
@@ -51,6 +61,8 @@ class World:
     [
         (b"garbage", "garbage"),
         (lease(secret="not the secret of ours"), "unsigned"),
+        (lease(signer=msgspec.structs.replace(HONEST, cell_id="cell-0002")), "unsigned"),
+        (lease(signer=msgspec.structs.replace(HONEST, environment="stress")), "unsigned"),
         (changed(lease(), ready=False), "unsigned"),
         (changed(lease(), beat=99), "unsigned"),
         (changed(lease(), fenced=99), "unsigned"),
@@ -70,7 +82,9 @@ def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str)
     world = World()
     other = msgspec.structs.replace(HONEST, cell_id="cell-0005", address="[fd00::5]:8080")
     for _ in range(3):
-        views = world.reader.read(START_MS + 1000, START_MS + 1000, {FIELD: value, "cell-0005/3": lease(other)})
+        views = world.reader.read(
+            START_MS + 1000, START_MS + 1000, {FIELD: value, "cell-0005/3": lease(other, signer=other)}
+        )
         assert [view.cell_id for view in views] == ["cell-0005"]
     assert world.told == [LeaseRefused(FIELD, LeaseRefusal(reason))]
 

@@ -91,6 +91,20 @@ def test_an_event_is_not_condemned_for_what_another_event_of_its_key_killed() ->
     assert (found.killed, found.by_event, found.guilty) == ((1, 2, 3, 4, 5, 6, 7), (6, 7), False)
 
 
+def test_a_key_that_was_answered_since_its_quarantine_begins_anew() -> None:
+    """Of a neighbour's ten kills, each in flight at some: the innocent key never waits longer than at first."""
+    quarantined = {"k": Quarantine("why", 0, 20_000, killed=(1, 2))}
+    found = []
+    for answered in (False, True):
+        at = admission(Policy(quarantined=quarantined))
+        if answered:
+            at.note(event(), 3, Result(0, Outcome.OK))
+        for generation in (4, 5):
+            at.note(event(), generation, Result(0, Outcome.RETRY, contact=Contact.SILENT))
+        found.append(at.quarantine(event(), 6, 30_000))
+    assert [one.killed for one in found if one is not None] == [(1, 2, 4, 5), (4, 5)]
+
+
 def test_an_event_that_may_have_killed_goes_alone_and_an_answer_clears_it() -> None:
     """Also when no router remembers anything of its key."""
     at = admission()
@@ -267,3 +281,14 @@ def test_a_key_that_fails_too_often_in_a_row_is_poisonous_and_the_reason_says_so
     others = [Event(f"e{number}", "k", b"{}") for number in range(3)]
     whys = [at.why_poisonous(each, failed, successes, 3) for successes, each in enumerate(others)]
     assert whys == [None, None, "failed 3 times in a row, while other keys of its cell did not: boom"]
+
+
+def test_a_flood_of_keys_forgets_no_limit_that_a_person_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys under the default limit are forgotten when there are too many; those with a limit of their own are not."""
+    monkeypatch.setattr("router.core.lanes.rates.MAX_KEYS", 50)
+    slow = TenantLimit(rate_per_s=0.001)
+    at = admission(Policy(default=slow, limits={"k": slow}))
+    assert check(at, event()) == ToLane()
+    for number in range(500):
+        assert check(at, event(f"once-{number}"), now=number / 100) == ToLane()
+    assert isinstance(check(at, event(), now=10.0), OverLimit)

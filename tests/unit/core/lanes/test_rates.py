@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from math import ceil
@@ -12,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.lanes import rates as rates_module
-from router.core.lanes.rates import LONGEST_S, RateLimiter
-from router.core.policy import TenantLimit
+from router.core.lanes.rates import LONGEST_S, MAX_KEYS, RateLimiter
+from router.core.policy import MIN_RATE, TenantLimit
 
 gaps = st.lists(st.integers(0, 256).map(lambda n: n / 64), min_size=1, max_size=80)
 """Seconds between events; like the rates, exact in binary."""
@@ -139,27 +140,41 @@ def test_keys_have_nothing_to_do_with_each_other(arrivals: list[tuple[str, float
         assert together.admit(key, limit, now) == alone[key].admit(key, limit, now)
 
 
-def test_keys_that_are_full_again_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ever new keys, only the buckets in use stay, or as many as may be remembered."""
+def test_a_million_keys_cost_no_more_than_those_that_are_remembered() -> None:
+    """With ever new keys of any length and a rate at which no bucket is ever full, memory is bounded."""
+    limiter, limit = RateLimiter(), TenantLimit(MIN_RATE, 1)
+    tracemalloc.start()
+    try:
+        for number in range(3 * MAX_KEYS):
+            limiter.admit(f"{number:0>1000}", limit, number / 5000)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(limiter) <= MAX_KEYS
+    assert used < 64 * 1024 * 1024
+
+
+def test_keys_over_their_rate_are_forgotten_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of keys that come once pushes out others that came once, and none that waits."""
     monkeypatch.setattr(rates_module, "MAX_KEYS", 50)
-    limiter, limit = RateLimiter(), TenantLimit(1, 1)
+    limiter, limit = RateLimiter(), TenantLimit(0.01, 1)
+    told = [limiter.admit("busy", limit, 0.0) for _ in range(8)]
     for number in range(5000):
-        limiter.admit(f"key-{number}", limit, number / 10)
-        assert len(limiter._buckets) <= 51
-    for number in range(500):
-        limiter.admit(f"busy-{number}", TenantLimit(0.001, 1), 1000.0)
-    assert 500 <= len(limiter._buckets) <= 551
+        limiter.admit(f"once-{number}", limit, number / 100)
+        assert len(limiter) <= 50
+    assert limiter.admit("busy", limit, 50.0) > told[-1] - 50.0
 
 
-def test_forgetting_forgets_nothing_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pruning forgets neither a token just taken nor a time that an event was told."""
-    monkeypatch.setattr(rates_module, "MAX_KEYS", 2)
+def test_keys_that_are_full_again_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgetting forgets neither a token just taken nor a time that an event was told, while there is room."""
+    monkeypatch.setattr(rates_module, "MAX_KEYS", 4)
     limiter, limit = RateLimiter(), TenantLimit(1, 5)
     for _ in range(5):
         assert limiter.admit("a", limit, 0.0) == 0.0
     told = [limiter.admit("a", limit, 0.0) for _ in range(10)]
-    for number in range(20):
-        assert [limiter.admit(f"new-{number}", TenantLimit(0.001), 6.0) for _ in range(2)] != [0.0, 0.0]
+    for number in range(200):
+        assert limiter.admit(f"new-{number}", limit, number / 100) == 0.0
+        assert len(limiter) <= 4
     for _ in range(5):
         assert limiter.admit("a", limit, 6.0) == 0.0
     assert 6.0 + limiter.admit("a", limit, 6.0) >= max(told) + 1

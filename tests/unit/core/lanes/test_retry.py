@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.lanes.retry import RetryPolicy, Settle, ToDeadLetters, ToHoldQueue, decide
+from router.core.lanes.retry import (
+    LONE_RETRIES,
+    LONE_S,
+    RetryPolicy,
+    Settle,
+    ToDeadLetters,
+    ToHoldQueue,
+    counted,
+    decide,
+)
 from router.core.models import DeadLetterReason, Event, Outcome, Result
 
 POLICY = RetryPolicy(max_attempts=3, base_delay_s=2, max_delay_s=10)
@@ -52,3 +63,30 @@ def test_infrastructure_that_stays_away_is_asked_less_and_less() -> None:
     retry = Result(0, Outcome.RETRY)
     delays = [decide(POLICY, event(1), retry, receives=n, jitter=0.999) for n in (1, 2, 3, 9, 10_000)]
     assert delays == [ToHoldQueue(event(1), seconds) for seconds in (2, 4, 8, 10, 10)]
+
+
+def test_lone_retries_become_failures_after_so_many_and_so_long() -> None:
+    """Twenty within an hour don't, nor two within a day; each one from then on does, with a reason that says why."""
+    retry, at = Result(0, Outcome.RETRY, "no such host"), event(1)
+    for minute in range(LONE_RETRIES + 5):
+        at, result = counted(at, retry, 60 * minute)
+        assert result == retry
+    assert at.retries == (LONE_RETRIES + 5, 0)
+    few, _ = counted(event(1), retry, 0)
+    assert counted(few, retry, 24 * 3600)[1] == retry
+    for later in range(3):
+        at, result = counted(at, retry, LONE_S + later)
+        assert result.outcome is Outcome.FAILED
+        assert result.reason == (
+            f"put off {LONE_RETRIES + 6 + later} times in 6 h while its cell processed other keys, "
+            "so infrastructure is not to blame: no such host"
+        )
+
+
+def test_a_lone_retry_that_is_written_anew_waits_no_less() -> None:
+    """Its message's receive count begins anew; its own count goes on."""
+    retry = Result(0, Outcome.RETRY)
+    delays = [
+        decide(POLICY, replace(event(1), retries=(count, 0)), retry, receives=1, jitter=0.999) for count in (1, 2, 3, 9)
+    ]
+    assert [decision.delay_s for decision in delays if isinstance(decision, ToHoldQueue)] == [2, 4, 8, 10]

@@ -238,9 +238,7 @@ def test_a_wrong_jmespath_is_wrong_at_once(path: str, reason: str) -> None:
         Parser(Extraction(path))
 
 
-@pytest.mark.parametrize(
-    "path", ["match(a, b)", "nosuch(a)", "length(n)", "max_by(l, &x)", "sum(l)", "match(n, '(x)')", "join(n, l)"]
-)
+@pytest.mark.parametrize("path", ["nosuch(a)", "length(n)", "max_by(l, &x)", "sum(l)", "match(n, '(x)')", "join(n, l)"])
 def test_a_jmespath_that_does_not_fit_the_message_is_the_messages_fault(path: str) -> None:
     """Such a message goes to the dead-letter queue with the reason; it doesn't stop the router."""
     body = '{"a": "text", "b": "(", "n": 5, "l": [{"x": 1}, {"x": "a"}, null]}'

@@ -94,6 +94,7 @@ def test_other_bodies_are_no_pointers(body: str) -> None:
         (pointer("payloads "), "leads out of source.payload_bucket"),
         (pointer("Payloads"), "leads out of source.payload_bucket"),
         (pointer("payloads/x"), "leads out of source.payload_bucket"),
+        (pointer(key="é" * 513), "has a key of over 1024 bytes"),
         (pointer(key="../others/k"), "has a dot for a part"),
         (pointer(key="a/./k"), "has a dot for a part"),
     ],

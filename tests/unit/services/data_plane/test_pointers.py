@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from router.core.errors import SourceUnavailableError
 from router.core.models import Event, Outcome
 from tests.support.fake_clock import play
@@ -81,4 +83,47 @@ def test_s3_out_of_reach_delays_and_loses_nothing_and_breaks_no_order() -> None:
         for number in range(3):
             done = [name for name in cell.order if int(name[1:]) % 3 == number]
             assert done == sorted(done)
+    assert len(world.dead) == 0
+
+
+def test_an_object_that_alone_can_not_be_read_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in an archive, or under a key that is gone, say: its message is dead-lettered with its pointer at last."""
+    monkeypatch.setattr("router.services.data_plane.inbox.LONE_S", 1200)
+    world = World(cells=1)
+    world.objects.unreadable = {"frozen"}
+
+    async def story() -> None:
+        await world.send_raw(pointer("frozen"), group="t")
+        async with world.routing():
+            for number in range(120):
+                await world.send_raw(put(world, f"e{number}", "t"), group="t")
+                await world.clock.sleep(60)
+            await world.settled()
+        (letter,) = await world.dead_letters()
+        assert (letter.reason, letter.body) == ("malformed", pointer("frozen"))
+        assert "while others could: s3://payloads/frozen: InvalidObjectState" in letter.error
+
+    play(world.clock, story())
+    assert world.cells.effects().keys() == world.sent
+    assert world.objects.reads.count(("payloads", "frozen")) < 30
+
+
+def test_no_outage_of_s3_dead_letters_a_pointer_however_long_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is answered meanwhile, so nothing is to blame."""
+    monkeypatch.setattr("router.services.data_plane.inbox.LONE_S", 60)
+    world = World(cells=1)
+
+    async def story() -> None:
+        async with world.routing():
+            await world.send_raw(put(world, "before", "t"), group="t")
+            await world.clock.sleep(10)
+            world.objects.failure = SourceUnavailableError("away")
+            for number in range(20):
+                await world.send_raw(put(world, f"e{number}", "t"), group="t")
+            await world.clock.sleep(3 * 3600)
+            world.objects.failure = None
+            await world.settled()
+
+    play(world.clock, story())
+    assert world.cells.effects().keys() == world.sent
     assert len(world.dead) == 0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from router.core.models import Event, Outcome
+from router.core.policy import Policy
 from router.core.registry import AuditEntry
 from router.core.telemetry import KeyQuarantined
 from tests.support.fake_clock import play
@@ -208,3 +211,25 @@ def test_quarantine_works_while_the_registry_is_away() -> None:
             await world.settled()
 
     play(world.clock, story())
+
+
+def test_a_flood_of_bad_keys_quarantines_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends under ever new keys fills no router and no policy: the rest ends in the dead-letter queue."""
+    monkeypatch.setattr("router.services.data_plane.quarantine.MAX_KEYS", 3)
+    world = World(cells=1, max_attempts=3)
+    world.registry.decided = Policy(version=1)
+    good, *bad = world.keys_of("cell-0000", 21)
+    world.cells.cells["cell-0000"].behaviour = lambda e: Outcome.OK if e.partition_key == good else Outcome.FAILED
+
+    async def story() -> None:
+        async with world.routing():
+            for _ in range(10):
+                await world.send(21, key=lambda i: [good, *bad][i % 21])
+                await world.clock.sleep(1)
+            await world.settled()
+        assert len(world.quarantine) + len(world.dead) == 200
+
+    play(world.clock, story())
+    assert len(quarantined(world)) == 3
+    assert set(world.registry.decided.quarantined) == quarantined(world)
+    assert sum(world.cells.effects().values()) == 10

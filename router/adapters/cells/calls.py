@@ -1,0 +1,151 @@
+"""Calls instances over HTTP: each call is proven to the instance, and of what it answers only what is proven counts."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from cell_worker.contract import protocol
+from cell_worker.contract.process import NONE_LEFT
+from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, CallHeader, hash_of, prove_call
+from router.adapters.cells.ends import PLAIN, CellEnds
+from router.adapters.keyring import Keyring
+from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
+from router.core.models import Target
+from router.core.telemetry import CellTrusted, Distrust, DistrustedCall
+from router.ports import Clock
+
+MAX_ANSWER_BYTES: Final = 256 * 1024
+"""No honest instance gives a longer answer but to a batch, of which it is the most for each read."""
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_NOT_OURS: Final = (
+    "it does not take our calls for ours: its CELL_SECRET is derived from no secret that we have, it is of an older "
+    "version, or something else answers at its address; start it anew with its secret (cellrouter cell-secret)"
+)
+
+
+class UnprovenError(ValueError):
+    """An answer does not prove that the instance gave it, so nothing in it is believed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is not proven with the cell's secret: something else may answer at its address, or changes "
+            "answers on the way; see what listens there"
+        )
+
+
+class CellAnswer:
+    """An instance's answer, of which nothing is to be believed but what is proven. Raises UnprovenError."""
+
+    def __init__(self, response: aiohttp.ClientResponse, proofs: AnswerProofs) -> None:
+        self.status = response.status
+        self._response = response
+        self.next_line = response.content.readline  # empty at the end; `proven` tells what it says
+        self._proofs = proofs
+
+    def proven(self, line: bytes) -> bytes:
+        """Return the JSON of a result line, without which no event has a result."""
+        json = self._proofs.read_line(line)
+        if json is None:
+            raise UnprovenError("a result line")
+        return json
+
+    async def whole(self) -> bytes:
+        """Read the whole answer. Raises ValueError for a longer one than any honest instance gives."""
+        body = bytearray()
+        async for chunk in self._response.content.iter_any():
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise ValueError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        proof = self._response.headers.get(ANSWER_HEADER, "")
+        if not self._proofs.proves_whole(proof, self.status, bytes(body)):
+            raise UnprovenError(f"an answer with HTTP {self.status}")
+        return bytes(body)
+
+
+class CellCalls:
+    """Makes the calls of one process. `tell` gets each that was not trusted, and when a cell is trusted again."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        keyring: Keyring,
+        clock: Clock,
+        tell: Callable[[DistrustedCall | CellTrusted], None] = lambda _: None,
+        ends: CellEnds = PLAIN,
+    ) -> None:
+        self._session = session
+        self._ends = ends
+        self._keyring = keyring
+        self._clock = clock
+        self._tell = tell
+        self._sender = os.urandom(8).hex()
+        self._counts = Counter[str]()  # of calls, by cell
+        self._distrusted: set[str] = set()  # cells, and told of
+
+    @asynccontextmanager
+    async def call(
+        self, method: str, target: Target, path: str, body: bytes, limits: aiohttp.ClientTimeout
+    ) -> AsyncIterator[CellAnswer]:
+        """Call an instance, and close its answer afterwards. `path` is as it stands in a URL.
+
+        Raises CellRefusedError when it refuses, and CellUnavailableError, also for what goes wrong within the context,
+        when it can't be reached or its answer is none.
+        """
+        keys = self._keyring.keys(target.cell_id, target.secret_id)
+        self._counts[target.cell_id] += 1
+        audience, number = protocol.lease_field(target.cell_id, target.generation), self._counts[target.cell_id]
+        call = CallHeader(self._clock.time_ms(), self._sender, number, hash_of(body), "")
+        call = prove_call(keys.call, call, method, audience, path)
+        headers = {"Authorization": call.text(), "Content-Type": "application/json"}
+        url = URL(f"{self._ends.scheme}://{target.address}{path}", encoded=True)
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=body,
+                headers=headers,
+                timeout=limits,
+                allow_redirects=False,
+                **self._ends.options(target.cell_id),
+            ) as response:
+                answer = CellAnswer(response, AnswerProofs(keys.answer, call.proof))
+                if response.status != _OK:
+                    await self._refused(target, answer)
+                yield answer
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
+            if getattr(error, "errno", None) in NONE_LEFT:
+                raise NoDescriptorError(f"no file descriptor is left to call {target.address} with") from error
+            if isinstance(error, UnprovenError):
+                self._distrust(target, Distrust.ANSWER, str(error))
+            reached = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+            raise CellUnavailableError(f"{target.address}: {type(error).__name__}: {error}", reached=reached) from error
+        else:
+            if self._distrusted and target.cell_id in self._distrusted:
+                self._distrusted.discard(target.cell_id)
+                self._tell(CellTrusted(target.cell_id))
+
+    async def _refused(self, target: Target, answer: CellAnswer) -> None:
+        """Raise CellRefusedError for an answer that is proven, or is one of an instance that can't prove it to us."""
+        try:
+            why = (await answer.whole())[: protocol.MAX_REASON_CHARS].decode("utf-8", "replace")
+        except UnprovenError:
+            if answer.status != _UNAUTHORIZED:
+                raise
+            self._distrust(target, Distrust.CALL, _NOT_OURS)
+            raise CellRefusedError(answer.status, _NOT_OURS) from None
+        if answer.status == _UNAUTHORIZED:
+            self._distrust(target, Distrust.CALL, why)
+        raise CellRefusedError(answer.status, why)
+
+    def _distrust(self, target: Target, what: Distrust, why: str) -> None:
+        self._tell(DistrustedCall(target.cell_id, what, why, tell=target.cell_id not in self._distrusted))
+        self._distrusted.add(target.cell_id)
