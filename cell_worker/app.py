@@ -8,7 +8,7 @@ call that is proven with the cell's secret. Whatever answers a proven call, a GE
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, Collection, MutableMapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,19 +20,13 @@ from cell_worker import clock
 from cell_worker.calls import CallChecker, CheckedCall
 from cell_worker.chaos import Chaos
 from cell_worker.contract import protocol
+from cell_worker.contract.http_guard import SAFEGUARDS, AsgiApp, Message, Receive, Send
 from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, hash_of, is_call
 from cell_worker.contract.protocol import Reason
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Runtime
 from cell_worker.store.store import Store
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-BODY_TIMEOUT_S: Final = 10.0
-"""How long the worker waits for a whole request body. A router sends it in one go; a broken connection may never."""
 
 MAX_COMMAND_BYTES: Final = 64 * 1024
 """A longer body of any other request is refused."""
@@ -55,7 +49,7 @@ class CellApp:
     """The ASGI application. It takes batches of events itself and gives every other request to FastAPI."""
 
     def __init__(
-        self, runtime: Runtime, control: FastAPI, calls: CallChecker, metrics: WorkerMetrics, chaos: Chaos
+        self, runtime: Runtime, control: AsgiApp, calls: CallChecker, metrics: WorkerMetrics, chaos: Chaos
     ) -> None:
         self._runtime = runtime
         self._control = control
@@ -159,7 +153,7 @@ def control_app(
     drain: Callable[[], None],
 ) -> FastAPI:
     """Make the FastAPI application: health, components, metrics and commands. `drain` begins the worker's end."""
-    app = FastAPI(title="cellrouter cell", redoc_url=None)
+    app = FastAPI(title="cellrouter cell", openapi_url=None)  # FastAPI's own pages load scripts from other hosts
 
     @app.get(protocol.HEALTHZ_PATH)
     async def healthz() -> dict[str, Any]:
@@ -226,9 +220,8 @@ def _path_of(scope: MutableMapping[str, Any]) -> str:
 async def _body_of(call: CheckedCall, receive: Receive, max_bytes: int) -> bytes:
     """Read the body that the call's header speaks of. Raises RefusedError."""
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await _read(receive, max_bytes)
-    except (ConnectionAbortedError, TimeoutError, asyncio.CancelledError) as error:
+        body = await _read(receive, max_bytes)  # which ends in time, as the server cuts whoever sends slowly
+    except (ConnectionAbortedError, asyncio.CancelledError) as error:
         text = "the body did not arrive whole and in time"
         raise RefusedError(status.HTTP_408_REQUEST_TIMEOUT, text) from error
     if hash_of(body) != call.body_hash:
@@ -288,5 +281,5 @@ def _proof(answers: AnswerProofs | None, code: int, body: bytes) -> list[tuple[b
 
 async def _answer(send: Send, code: int, reason: str, answers: AnswerProofs | None) -> None:
     body = reason.encode()
-    await _start(send, code, b"text/plain; charset=utf-8", _proof(answers, code, body))
+    await _start(send, code, b"text/plain; charset=utf-8", (*SAFEGUARDS, *_proof(answers, code, body)))
     await send({"type": "http.response.body", "body": body})

@@ -10,6 +10,8 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cell_worker.contract.aws_http import UnredirectedSession
+
 AWS_ERRORS: Final = (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
 """All that a call of AWS may raise for reasons outside this process."""
 
@@ -26,6 +28,7 @@ class AwsClient:
         """Return the open client, and open it first if necessary."""
         if self._client is None:
             config = AioConfig(
+                http_session_cls=UnredirectedSession,
                 connect_timeout=5,
                 read_timeout=15,
                 retries={"mode": "standard", "total_max_attempts": 1},

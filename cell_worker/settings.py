@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from redis.connection import parse_url
 
+from cell_worker.contract.addresses import why_no_redis_url
 from cell_worker.contract.keys import CellKeys, is_secret_of
 from cell_worker.contract.secret_file import read_secrets
 from cell_worker.contract.strict_reader import Unreadable
+from cell_worker.contract.tls import Tls, TlsError, TlsFiles, of_cell
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -35,7 +35,7 @@ class WorkerSettings(BaseSettings):
     advertise: str = Field(default="", validate_default=True)  # where routers reach it; empty: at `host`
     zone: str = ""  # what fails together, for `cellrouter blast-radius`
     region: str = ""
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     data_dir: Path = Path("cell-data")  # the cell's volume, where its store lies
     concurrency: int = Field(default=16, ge=1, le=1000)  # events that it works on at once
     event_timeout_s: Seconds = 60.0
@@ -46,6 +46,9 @@ class WorkerSettings(BaseSettings):
     side_effects: bool = False  # whether handlers may change anything outside the cell
     chaos: bool = False  # whether faults may be injected
     log_format: Literal["json", "console"] = "json"
+    tls_cert: Path | None = None  # with it, the worker is reached by TLS and no other way
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None  # with it, who calls the worker must present a certificate of these authorities
 
     @field_validator("advertise")
     @classmethod
@@ -83,16 +86,32 @@ class WorkerSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_of_redis(cls, url: str) -> str:
-        parse_url(re.sub(r"^(rediss?)\+cluster:", r"\1:", url))  # type: ignore[no-untyped-call]
+        if (why := why_no_redis_url(url)) is not None:
+            raise ValueError(why)
         return url
+
+    @model_validator(mode="after")
+    def _has_all_of_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
+            raise ValueError("CELL_TLS_CERT and CELL_TLS_KEY belong together, and CELL_TLS_CLIENT_CA needs both")
+        return self
+
+    def tls(self) -> Tls | None:
+        """Make the TLS that these settings ask for; None for plain HTTP. Raises TlsError when a file can't be used."""
+        files = TlsFiles(self.tls_client_ca, self.tls_cert, self.tls_key)
+        return None if self.tls_cert is None else of_cell(self.id, self.environment, files)
 
 
 def load() -> WorkerSettings:
     """Read the settings from the environment. Raises SettingsError that names every fault, each on a line."""
     try:
-        return WorkerSettings.model_validate({})
+        settings = WorkerSettings.model_validate({})
+        settings.tls()
+    except TlsError as error:
+        raise SettingsError(f"CELL_TLS_CERT, CELL_TLS_KEY, CELL_TLS_CLIENT_CA: {error}") from error
     except ValidationError as error:
         raise SettingsError("\n".join(_fault(details) for details in error.errors())) from error
+    return settings
 
 
 class SettingsError(Exception):
@@ -101,5 +120,5 @@ class SettingsError(Exception):
 
 def _fault(details: object) -> str:
     assert isinstance(details, dict), "pydantic's errors are dicts"
-    name = "CELL_" + "_".join(str(part) for part in details["loc"]).upper()
+    name = "_".join(["CELL", *(str(part) for part in details["loc"])]).upper()
     return f"{name}: {'is required' if details['type'] == 'missing' else details['msg'].removeprefix('Value error, ')}"

@@ -20,13 +20,12 @@ import signal
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, nullcontext, suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
-import uvicorn
 
 from cell_worker import clock
 from cell_worker.api import Component
@@ -40,6 +39,8 @@ from cell_worker.containment.abandoned import HandlerThreads
 from cell_worker.containment.children import guard_forks
 from cell_worker.containment.loop_watch import LoopWatch
 from cell_worker.contract import protocol
+from cell_worker.contract.http_guard import GuardedApp
+from cell_worker.contract.http_server import PLACES, HttpServer, watch_certificates
 from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
@@ -59,6 +60,8 @@ PRUNE_PAUSE_S: Final = 0.05
 """The pause between two steps of pruning. It still forgets 10 000 events a second, more than ever come."""
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long the worker waits, at its end, for each thing that it closes."""
+PLACES_FOR_EACH_EVENT: Final = 8
+"""How many connections the worker takes for each event that it works on at once: routers keep some for each."""
 REDIS_PORT: Final = 6379
 """Where Redis listens when its URL names no port."""
 
@@ -84,6 +87,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._chaos = Chaos(allowed=settings.chaos)
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
+        self._tls = settings.tls()
         self._redis = connect(settings.redis_url)
         self._store = SqliteStore(settings.data_dir / "store.db")
         self._metrics = WorkerMetrics()
@@ -142,9 +146,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker ends
             self._log.warning("can't be closed in order", what=name, error=f"{type(error).__name__}: {error}")
 
-    async def _start(
-        self, handler: Any, stack: AsyncExitStack
-    ) -> tuple[Runtime, uvicorn.Server, socket.socket, Heartbeat]:
+    async def _start(self, handler: Any, stack: AsyncExitStack) -> tuple[Runtime, HttpServer, socket.socket, Heartbeat]:
         identity = await self._identity()
         self._log = self._log.bind(generation=identity.generation)
         await self._store.open(identity.generation)
@@ -216,7 +218,7 @@ class Worker:
         else:
             self._log.error("Redis can't be used; the cell goes on", fault=fault, why=why)
 
-    def _server(self, runtime: Runtime, heartbeat: Heartbeat) -> uvicorn.Server:
+    def _server(self, runtime: Runtime, heartbeat: Heartbeat) -> HttpServer:
         def why_not_ready() -> protocol.Reason | None:
             if runtime.draining:
                 return "draining"
@@ -230,24 +232,17 @@ class Worker:
             why_not_ready=why_not_ready,
             drain=self._stop.set,
         )
-        mine = runtime.identity
+        settings, mine = self._settings, runtime.identity
+        guarded = GuardedApp(control, {settings.host, settings.advertise}, "CELL_ADVERTISE")
         calls = CallChecker(self._keys, protocol.lease_field(mine.cell_id, mine.generation))
-        app: Any = CellApp(runtime, control, calls, self._metrics, self._chaos)
-        return _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                lifespan="off",
-                timeout_keep_alive=10,
-                timeout_graceful_shutdown=1,  # after the drain, only clients that neither send nor read are left
-            )
+        return HttpServer(
+            CellApp(runtime, guarded, calls, self._metrics, self._chaos),
+            places=PLACES + PLACES_FOR_EACH_EVENT * settings.concurrency,
+            goodbye_s=1,  # after the drain, only clients that neither send nor read are left
+            tls=self._tls,
         )
 
-    async def _serve(
-        self, runtime: Runtime, server: uvicorn.Server, listener: socket.socket, heartbeat: Heartbeat
-    ) -> None:
+    async def _serve(self, runtime: Runtime, server: HttpServer, listener: socket.socket, heartbeat: Heartbeat) -> None:
         serving = _task("server", server.serve([listener]))
         background = [
             _task("lease", heartbeat.run()),
@@ -257,6 +252,8 @@ class Worker:
             _task("descriptors", watch_descriptors(clock.sleep)),
             _task("loop watch", self._watch.run()),
         ]
+        if self._tls is not None:
+            background.append(_task("tls", watch_certificates(self._tls, clock.sleep)))
         asked = {"stop": self._stop, "fence": runtime.fenced, "abandoned": runtime.abandoned.too_many}
         ends = [_task(name, event.wait()) for name, event in asked.items()]
         heartbeat.ready = True
@@ -335,12 +332,6 @@ class Worker:
             except StoreError as error:
                 self._log.warning("can't prune the store", error=str(error))
             await clock.sleep(PRUNE_EVERY_S)
-
-
-class _Server(uvicorn.Server):
-    def capture_signals(self) -> Any:
-        """Leave signals to the worker. Uvicorn would close connections on which results are still streaming."""
-        return nullcontext()
 
 
 def _task(name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

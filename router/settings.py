@@ -5,76 +5,39 @@ Settings only collect what the parts of a process need. `check` names every faul
 
 from __future__ import annotations
 
-import difflib
-import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from cell_worker.contract.strict_reader import Unreadable
+from cell_worker.contract.tls import TlsError, TlsFiles, of_caller
 from router.adapters.secret_source import SecretSource
-from router.core.config_text import line_of, natural
+from router.core.config_text import natural
 from router.core.errors import ConfigError
-from router.core.messages.parser import compile_path
+from router.settings_faults import described, place
+from router.settings_values import (
+    BucketName,
+    HandlerName,
+    HostNames,
+    HttpUrl,
+    JmesPath,
+    Labels,
+    Name,
+    Networks,
+    Port,
+    QueueName,
+    RedisUrl,
+    Seconds,
+    SourceName,
+)
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
 LIVE: Final = "live"  # the production environment: no chaos there unless the settings allow it
 MIN_DRAIN_S: Final = 2.0  # left for draining after a long poll has ended
-
-
-def _jmespath(text: str) -> str:
-    if text:
-        try:
-            compile_path(text)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-    return text
-
-
-def _networks(text: str) -> str:
-    for part in text.split(","):
-        ip_network(part.strip())
-    return text
-
-
-def _matching(pattern: str, words: str) -> AfterValidator:
-    def validate(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"must be {words}")
-        return text
-
-    return AfterValidator(validate)
-
-
-Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,39}", "lower-case letters, digits and hyphens, at most 40")]
-QueueName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,80}", "letters, digits, hyphens and underscores, at most 80")]
-BucketName = Annotated[str, _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name, or empty")]
-SourceName = Annotated[
-    str,
-    _matching(
-        r"[A-Za-z0-9_-]{1,75}(\.fifo)?|[A-Za-z0-9_-]{76,80}",
-        "letters, digits, hyphens and underscores, at most 80, with .fifo at the end for a FIFO queue",
-    ),
-]
-HttpUrl = Annotated[str, _matching(r"https?://.+", "an http:// or https:// address")]
-RedisUrl = Annotated[
-    str,
-    _matching(
-        r"(rediss?(\+cluster)?|unix)://.+",
-        "a redis://, rediss://, redis+cluster://, rediss+cluster:// or unix:// address",
-    ),
-]
-HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
-Networks = Annotated[str, AfterValidator(_networks)]
-Labels = Annotated[str, _matching(r"([^,=]+=[^,]*(,[^,=]+=[^,]*)*)?", "name=value, separated by commas")]
-JmesPath = Annotated[str, AfterValidator(_jmespath)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class _Section(BaseModel):
@@ -100,6 +63,7 @@ class RedisSection(_Section):
 
     url: RedisUrl = Field(
         default="redis://127.0.0.1:6379/0",
+        repr=False,
         description="where Redis is: redis://, rediss://, redis+cluster://, rediss+cluster:// or unix://",
     )
 
@@ -178,7 +142,9 @@ class CellsSection(_Section):
         description="holds the cells' volumes, logs and process ids, and the last routing of a router",
     )
     redis_url: RedisUrl | None = Field(
-        default=None, description="where Redis is for workers, best with a user of their own; not set: redis.url"
+        default=None,
+        repr=False,
+        description="where Redis is for workers, best with a user of their own; not set: redis.url",
     )
     concurrency: int = Field(default=16, ge=1, le=1000, description="how many events a worker works on at once")
     side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
@@ -203,6 +169,23 @@ class CellsSection(_Section):
     drain_timeout_s: Seconds = Field(
         default=15.0, description="how long routers and workers may take to finish after a SIGTERM"
     )
+    tls_ca: Path | None = Field(
+        default=None,
+        description="authorities of the cells' certificates; with it, cells are called by TLS alone",
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="the certificate that routers and controllers present to cells; with `tls_key`"
+    )
+    tls_key: Path | None = Field(default=None, description="the key of `tls_cert`")
+    tls_dir: Path | None = Field(
+        default=None,
+        description="with `tls_ca`: has CELL/tls.crt and CELL/tls.key for each launched cell, with `tls_cert` also "
+        "CELL/ca.crt; with Docker it is on the engine's machine",
+    )
+
+    def tls_files(self) -> TlsFiles:
+        """Return the files with which routers and controllers call cells."""
+        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
 
 
 class DockerSection(_Section):
@@ -233,6 +216,11 @@ class ApiSection(_Section):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: Port = Field(default=8080, description="port to listen on")
+    allowed_hosts: HostNames = Field(
+        default="",
+        description="names with a dot that it answers under, separated by commas; it always does under IP addresses, "
+        "names without a dot, and `host`",
+    )
 
 
 class LogSection(_Section):
@@ -308,8 +296,8 @@ def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
         settings = Settings.model_validate(document)
         at_odds += _at_odds(settings)
     except ValidationError as error:
-        faults += [_describe(details, where, path, text) for details in error.errors()]
-    faults += [f"{_place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in at_odds] + fault
+        faults += [described(details, where, path, text, Settings) for details in error.errors()]
+    faults += [f"{place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in at_odds] + fault
     return (None, sorted(faults, key=natural)) if faults else (settings, [])
 
 
@@ -347,41 +335,35 @@ def _put(document: dict[str, Any], key: tuple[str, ...], value: str) -> None:
         section[key[1]] = value
 
 
-def _describe(details: Any, variables: Mapping[tuple[str, ...], str], path: Path | None, text: str) -> str:
-    key = tuple(str(part) for part in details["loc"])[:2]
-    problem = details["msg"].removeprefix("Value error, ")
-    if details["type"] == "extra_forbidden":
-        problem = "no such key" + _suggestion(key)
-    elif details["type"] == "missing":
-        variable = PREFIX + "_".join(key).upper()
-        problem = f"is required: set {variable}, or {key[-1]} in the file"
-    elif key == ("secret",):
-        problem += "; it is not shown here"
-    elif key == ("redis", "url"):
-        problem += "; it is not shown here, since it may hold a password"
-    else:
-        problem = f"{' '.join(problem.split())}; it is {details['input']!r:.100}"
-    return f"{_place(key, variables, path, text)}: {'.'.join(key)}: {problem}"
-
-
-def _place(key: tuple[str, ...], variables: Mapping[tuple[str, ...], str], path: Path | None, text: str) -> str:
-    """Say where a key is set, or could be: in a variable, a line of the file, the file, or the environment."""
-    if key in variables:
-        return variables[key]
-    line = line_of(text, key)
-    return f"{path}:{line}" if line else str(path) if path else "environment"
-
-
 def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
     """Return the keys whose values are valid by themselves but can't be used so, each with the reason."""
-    wait_s, drain_s = settings.source.wait_s, settings.cells.drain_timeout_s
-    if drain_s >= wait_s + MIN_DRAIN_S:
-        return []
-    why = (
-        f"must be at least {MIN_DRAIN_S:g} s more than source.wait_s ({wait_s}): a router that stops finishes its "
-        f"long poll first; it is {drain_s:g}"
-    )
-    return [(("cells", "drain_timeout_s"), why)]
+    cells, wait_s, faults = settings.cells, settings.source.wait_s, list[tuple[tuple[str, ...], str]]()
+    if cells.drain_timeout_s < wait_s + MIN_DRAIN_S:
+        why = (
+            f"must be at least {MIN_DRAIN_S:g} s more than source.wait_s ({wait_s}): a router that stops finishes its "
+            f"long poll first; it is {cells.drain_timeout_s:g}"
+        )
+        faults.append((("cells", "drain_timeout_s"), why))
+    if (found := _tls_at_odds(cells)) is not None:
+        faults.append((("cells", found[0]), found[1]))
+    return faults
+
+
+def _tls_at_odds(cells: CellsSection) -> tuple[str, str] | None:
+    """Return the key of TLS that others contradict or whose file can't be used, and why; None when all is well."""
+    if (cells.tls_cert is None) != (cells.tls_key is None):
+        return "tls_cert", "needs cells.tls_key, and that needs cells.tls_cert"
+    if cells.tls_ca is None:
+        return (
+            None if cells.tls_cert is None and cells.tls_dir is None else ("tls_ca", "is required for TLS with cells")
+        )
+    if cells.tls_dir is None and cells.provisioner != "external":
+        return "tls_dir", "is required with cells.tls_ca: launched cells need certificates"
+    try:
+        of_caller(cells.tls_files())
+    except TlsError as error:
+        return "tls_ca", str(error)
+    return None
 
 
 def _bad_secret(document: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
@@ -391,10 +373,3 @@ def _bad_secret(document: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]
         return []
     found = SecretSource(secret, Path(file) if file else None, refuse_weak=(environment or LIVE) == LIVE).read()
     return [(("secret_file" if file and not secret else "secret",), found.why)] if isinstance(found, Unreadable) else []
-
-
-def _suggestion(key: tuple[str, ...]) -> str:
-    model = _SECTIONS[key[0]] if len(key) > 1 else Settings
-    near = difflib.get_close_matches(key[-1], model.model_fields, n=1)
-    prefix = f"{key[0]}." if len(key) > 1 else ""
-    return f"; did you mean {prefix}{near[0]}?" if near else f"; there are {', '.join(sorted(model.model_fields))}"

@@ -27,6 +27,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream, neutral, printable, raw_of
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
@@ -43,6 +44,14 @@ CHECK_EVERY_S: Final = 10.0
 NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE})
 """The errors of a call for which the process, or its machine, has no file descriptor left."""
 _WRITE_BYTES: Final = 64 * 1024
+
+
+class _Masked(io.TextIOWrapper):
+    """A text stream that writes no password of an address, whoever prints it: a library's error, a traceback."""
+
+    def write(self, text: str, /) -> int:
+        super().write(without_passwords(text))
+        return len(text)
 
 
 class LogQueue(io.RawIOBase):
@@ -163,7 +172,7 @@ def guard_streams() -> None:
             getattr(sys, name).flush()
         queue = LogQueue(descriptor, _tell_of_dropped)
         _queues.append(queue)
-        raw = io.TextIOWrapper(cast("BinaryIO", queue), "utf-8", "backslashreplace", line_buffering=True)
+        raw = _Masked(cast("BinaryIO", queue), "utf-8", "backslashreplace", line_buffering=True)
         setattr(sys, name, NeutralStream(raw))
     atexit.register(finish_streams)
 

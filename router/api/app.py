@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from pkgutil import get_data
 from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException, Response, status
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from router.core.errors import RegistryUnavailableError
 from router.core.models import Reason
 
-_DASHBOARD: Final = Path(__file__).with_name("dashboard.html")
+DASHBOARD: Final = get_data(__name__, "dashboard.html") or b""
+"""The page for people, with its scripts and styles in it."""
 
 
 def create_app(
@@ -32,11 +33,11 @@ def create_app(
     `targets` lists what Prometheus shall scrape; without it there is no such path.
     """
     # FastAPI's own pages load scripts from other hosts; the dashboard needs nothing but this process.
-    app = FastAPI(title=f"cellrouter {role}", docs_url=None, redoc_url=None)
+    app = FastAPI(title=f"cellrouter {role}", openapi_url=None)
 
-    @app.get("/", response_class=FileResponse, summary="Shows the dashboard.")
-    async def dashboard() -> FileResponse:
-        return FileResponse(_DASHBOARD)
+    @app.get("/", response_class=HTMLResponse, summary="Shows the dashboard.")
+    async def dashboard() -> HTMLResponse:
+        return HTMLResponse(DASHBOARD)
 
     @app.get("/metrics", response_class=PlainTextResponse, summary="Shows the metrics, for Prometheus.")
     async def metrics_text() -> Response:

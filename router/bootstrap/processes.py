@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import signal
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import structlog
-import uvicorn
 from fastapi import FastAPI
 
+from cell_worker.contract.http_guard import GuardedApp, page_policy
+from cell_worker.contract.http_server import PLACES, HttpServer
 from cell_worker.contract.process import watch_descriptors
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
@@ -25,18 +27,19 @@ from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
+from router.adapters.http_session import http_session
 from router.adapters.keyring import Keyring
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.prometheus import PrometheusObserver
 from router.adapters.saved_routing import SavedRouting
 from router.adapters.secret_source import SecretWatch
-from router.api.app import create_app
+from router.api.app import DASHBOARD, create_app
 from router.api.published import Published
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import keyring_of, registry_of
-from router.bootstrap.workers import leave, provisioner_of
+from router.bootstrap.workers import ends_of, leave, provisioner_of
 from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
@@ -68,7 +71,7 @@ async def run_router(settings: Settings) -> None:
         keyring, secrets = _secrets_of(settings)
         registry = registry_of(stack, settings, keyring, observer.observe)
         source, queue = await queues_of(stack, settings)
-        calls = CellCalls(await _cell_session(stack), keyring, _CLOCK, observer.observe)
+        calls = await _calls(stack, settings, keyring, observer)
         client = HttpCellClient(calls, settings.cells.event_timeout_s)
         names = names_of(settings)
         queues = Queues(
@@ -94,7 +97,7 @@ async def run_router(settings: Settings) -> None:
             return lanes.newest
 
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
-        await _run(stop, listener, app, router.run(stop), lanes.run(), secrets, observer)
+        await _run(settings, stop, listener, app, router.run(stop), lanes.run(), secrets, observer)
 
 
 async def run_controller(settings: Settings) -> None:
@@ -114,7 +117,7 @@ async def run_controller(settings: Settings) -> None:
         )
         provisioner = provisioner_of(stack, settings, keyring, _CLOCK, observer.observe)
         config = _controller_config(settings)
-        calls = CellCalls(await _cell_session(stack), keyring, _CLOCK, observer.observe)
+        calls = await _calls(stack, settings, keyring, observer)
         client = HttpCellClient(calls, settings.cells.event_timeout_s)
         canary = canary_through(client, Unforeseen(observer, _CLOCK))
         instances = HttpCellControl(calls)
@@ -146,7 +149,7 @@ async def run_controller(settings: Settings) -> None:
             await run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
             await leave(provisioner, was_last=controller.was_last)
 
-        await _run(stop, listener, app, work(), fleet.run(), secrets, observer)
+        await _run(settings, stop, listener, app, work(), fleet.run(), secrets, observer)
 
 
 def _upkeep(
@@ -159,6 +162,7 @@ def _upkeep(
 
 
 async def _run(
+    settings: Settings,
     stop: asyncio.Event,
     listener: socket.socket,
     app: FastAPI,
@@ -178,15 +182,10 @@ async def _run(
     gc.collect()
     gc.freeze()  # what exists now stays: a collection that walks all of it would stop every event for 100 ms
     structlog.get_logger("cellrouter").info("started", role=app.title, port=listener.getsockname()[1])
-    tasks = {"work": until_drained(), "api": _serve(app, listener), "views": publishing, "secrets": secrets.run()}
+    api = _serve(app, listener, settings)
+    tasks = {"work": until_drained(), "api": api, "views": publishing, "secrets": secrets.run()}
     await run_until(ended, tasks | {"descriptors": watch_descriptors(_CLOCK.sleep)}, observer)
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
-
-
-class _Server(uvicorn.Server):
-    def capture_signals(self) -> Any:
-        """Leave signals to this module: uvicorn would end the process before the lanes are drained."""
-        return nullcontext()
 
 
 def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
@@ -199,11 +198,14 @@ def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
         raise ConfigError(f"api.host, api.port: can't listen on {host}:{port}: {error}") from error
 
 
-async def _serve(app: FastAPI, listener: socket.socket) -> None:
-    config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
-    )
-    server = _Server(config)
+def guarded_api(app: FastAPI, settings: Settings) -> GuardedApp:
+    """Put what guards browsers and hosts before an API; its dashboard runs its own scripts alone."""
+    hosts = {settings.api.host, *re.split(r",\s*", settings.api.allowed_hosts)}
+    return GuardedApp(app, hosts, "api.allowed_hosts", {"/": page_policy(DASHBOARD)})
+
+
+async def _serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
+    server = HttpServer(guarded_api(app, settings), places=PLACES, goodbye_s=2)
     serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)
@@ -246,11 +248,12 @@ def _secrets_of(settings: Settings) -> tuple[Keyring, SecretWatch]:
     return keyring, SecretWatch(settings.secrets, keyring, _CLOCK)
 
 
-async def _cell_session(stack: AsyncExitStack) -> aiohttp.ClientSession:
-    return await stack.enter_async_context(
+async def _calls(stack: AsyncExitStack, settings: Settings, keyring: Keyring, observer: Observer) -> CellCalls:
+    session = await stack.enter_async_context(
         # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
+        http_session(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
     )
+    return CellCalls(session, keyring, _CLOCK, observer.observe, ends_of(stack, settings, _CLOCK))
 
 
 async def _payloads(stack: AsyncExitStack, settings: Settings) -> Payloads:

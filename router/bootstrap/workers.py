@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import aiohttp
 import structlog
 
+from cell_worker.contract.http_server import watch_certificates
 from cell_worker.contract.protocol import Fault
+from cell_worker.contract.tls import TlsError, TlsFolders, of_caller
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.chaos import inject
+from router.adapters.cells.ends import PLAIN, CellEnds
 from router.adapters.clock import SystemClock
+from router.adapters.http_session import http_session
 from router.adapters.keyring import Keyring
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner
@@ -40,6 +44,18 @@ def provisioner_of(
             return _subprocess_provisioner(settings, keyring, clock, tell)
 
 
+def ends_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> CellEnds:
+    """Return how instances are reached; until the stack closes, new files of TLS are used. Raises ConfigError."""
+    if settings.cells.tls_ca is None:
+        return PLAIN
+    try:
+        tls = of_caller(settings.cells.tls_files())
+    except TlsError as error:
+        raise ConfigError(f"cells.tls_ca: {error}") from error
+    stack.callback(asyncio.create_task(watch_certificates(tls, clock.sleep)).cancel)
+    return CellEnds(settings.environment, tls)
+
+
 async def leave(provisioner: Provisioner, *, was_last: bool) -> None:
     """End the cells that run as processes of this machine, when no controller is left to look after them.
 
@@ -61,8 +77,11 @@ async def inject_fault(settings: Settings, target: Target, fault: Fault) -> None
 
     Raises ChaosRefusedError when it refuses, and CellUnavailableError when it can't be reached.
     """
-    async with aiohttp.ClientSession() as session:
-        await inject(CellCalls(session, keyring_of(settings), SystemClock()), target, fault)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        ends = ends_of(stack, settings, clock)
+        session = await stack.enter_async_context(http_session())
+        await inject(CellCalls(session, keyring_of(settings), clock, ends=ends), target, fault)
 
 
 def _docker_provisioner(stack: AsyncExitStack, settings: Settings, keyring: Keyring) -> Provisioner:
@@ -103,6 +122,7 @@ def _docker_config(settings: Settings, keyring: Keyring) -> DockerConfig:
         cpus=docker.cpus,
         pids=docker.pids,
         stop_grace_s=math.ceil(settings.cells.drain_timeout_s) + 5,
+        tls=_tls_folders(settings),
     )
 
 
@@ -114,7 +134,13 @@ def _subprocess_config(settings: Settings, keyring: Keyring) -> SubprocessConfig
         environment=_for_workers() | worker_environment(settings),
         secret_of=keyring.cell_secret,
         stop_grace_s=cells.drain_timeout_s + 5,
+        tls=_tls_folders(settings),
     )
+
+
+def _tls_folders(settings: Settings) -> TlsFolders | None:
+    cells = settings.cells
+    return TlsFolders(cells.tls_dir.absolute(), mutual=cells.tls_cert is not None) if cells.tls_dir else None
 
 
 def _for_workers() -> dict[str, str]:

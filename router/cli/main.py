@@ -10,6 +10,7 @@ from typing import Annotated, TextIO, cast
 import typer
 import uvloop
 
+from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream
 from router.cli import blast_radius, cells, chaos, dlq, explain, policy, secrets, where
 from router.cli.texts import Screen
@@ -81,7 +82,7 @@ def check_config() -> None:
     """Name every fault of the configuration, with its key and line, all at once."""
     settings, faults = check(os.environ)
     for fault in faults:
-        typer.echo(fault, err=True)
+        typer.echo(without_passwords(fault), err=True)
     if faults:
         typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}", err=True)
         raise typer.Exit(2)
@@ -145,7 +146,10 @@ def main() -> None:
     try:
         app()
     except ConfigError as error:
-        typer.echo(f"{error}\ncellrouter: the configuration has faults (see cellrouter check-config)", err=True)
+        typer.echo(
+            f"{without_passwords(str(error))}\ncellrouter: the configuration has faults (see cellrouter check-config)",
+            err=True,
+        )
         sys.exit(2)
     except CellRouterError as error:
-        sys.exit(f"cellrouter: {error}")
+        sys.exit(f"cellrouter: {without_passwords(str(error))}")

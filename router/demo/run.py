@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 from rich.console import Console
 
 from cell_worker.contract.protocol import Fault, FaultKind
 from router.adapters.aws.session import AWS_ERRORS, open_client
 from router.adapters.cells.calls import CellCalls
+from router.adapters.http_session import http_session
 from router.bootstrap.queues import aws_of, names_of
 from router.bootstrap.registry import keyring_of
+from router.bootstrap.workers import ends_of
 from router.core.errors import CellRouterError
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
@@ -73,8 +74,9 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
     try:
         async with AsyncExitStack() as stack:
             settings, urls, own = await _system(stack, options, environ, console, clock)
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            system = SystemClient(session, *urls, CellCalls(session, keyring_of(settings), clock))
+            session = await stack.enter_async_context(http_session())
+            calls = CellCalls(session, keyring_of(settings), clock, ends=ends_of(stack, settings, clock))
+            system = SystemClient(session, *urls, calls)
             ends = await _source_and_sinks(stack, settings)
             demo = _Demo(options, system, own, ends, LiveView(console), clock, started)
             return await demo.run(log_files, console)

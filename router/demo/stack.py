@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
 
+from router.adapters.http_session import http_session
 from router.core.errors import CellRouterError
 from router.core.models import Reason
 from router.ports import Clock
@@ -143,13 +145,13 @@ class Stack:
 
     async def _answers(self, name: str, url: str) -> None:
         deadline = self._clock.monotonic() + START_TIMEOUT_S
-        async with aiohttp.ClientSession() as session:
+        async with http_session() as session:
             while self._clock.monotonic() < deadline:
                 if (why := self.why_broken()) is not None:
                     raise StackError(why)
                 try:
-                    async with session.get(url) as response:
-                        if response.ok:
+                    async with session.get(url, allow_redirects=False) as response:
+                        if response.status == HTTPStatus.OK:
                             return
                 except aiohttp.ClientError:
                     pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -45,8 +46,9 @@ class SystemClient:
 
     async def _get(self, url: str) -> list[dict[str, Any]]:
         try:
-            async with self.session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
-                found: list[dict[str, Any]] = await response.json() if response.ok else []
+            timeout = aiohttp.ClientTimeout(total=2)
+            async with self.session.get(url, timeout=timeout, allow_redirects=False) as response:
+                found: list[dict[str, Any]] = await response.json() if response.status == HTTPStatus.OK else []
         except (aiohttp.ClientError, TimeoutError):
             return []
         return found

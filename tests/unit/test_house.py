@@ -93,6 +93,22 @@ def test_benchmarks_and_tests_import_what_supports_them_and_never_each_other() -
                 assert not name.startswith(("tests", "benchmarks")) or name.startswith((own, "tests.support")), path
 
 
+def test_no_call_of_ours_follows_a_redirect() -> None:
+    """Sessions are made in one place, which asks no proxy, and each call refuses redirects, which may lead anywhere."""
+    verbs = {"get", "post", "put", "patch", "delete", "head", "options", "request", "ws_connect"}
+    for path, tree in files(*PACKAGES):
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            told, called = {word.arg: ast.unparse(word.value) for word in node.keywords}, ast.unparse(node.func)
+            assert called != "AioConfig" or "http_session_cls" in told, f"{path}:{node.lineno}: AWS clients too"
+            is_factory = path == "router/adapters/http_session.py"
+            assert is_factory or not called.endswith(".ClientSession"), f"{path}:{node.lineno}: use http_session"
+            whose, _, verb = called.rpartition(".")
+            if verb in verbs and whose.endswith("session"):
+                assert told.get("allow_redirects") == "False", f"{path}:{node.lineno}: pass allow_redirects=False"
+
+
 def test_prose_keeps_within_the_margin() -> None:
     """Text for people keeps to 120 characters a line, except for tables and links, which can't be broken."""
     pages = [page for folder in ("", "docs/**/", ".github/**/") for page in REPOSITORY.glob(f"{folder}*.md")]

@@ -23,6 +23,7 @@ from botocore.exceptions import (
 )
 
 from cell_worker.api import RetryEvent
+from cell_worker.contract.aws_http import UnredirectedSession
 
 OVERLOAD_CODES: Final = frozenset(
     [
@@ -83,6 +84,7 @@ def client_config() -> AioConfig:
     # An emulator's host is not found under bucket.host, so the bucket goes into the path. AWS itself keeps the default.
     emulated = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return AioConfig(
+        http_session_cls=UnredirectedSession,
         connect_timeout=5,
         read_timeout=30,
         retries={"mode": "standard", "max_attempts": 3},

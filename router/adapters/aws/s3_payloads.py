@@ -10,6 +10,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
+from cell_worker.contract.aws_http import UnredirectedSession
 from router.adapters.aws.session import AWS_ERRORS, AwsConfig, error_code
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
 
@@ -44,6 +45,7 @@ class S3PayloadStore:
 async def open_payload_client(stack: AsyncExitStack, config: AwsConfig, *, connections: int = 10) -> Any:
     """Open an S3 client that closes with the stack; as all of the router's clients, it retries nothing itself."""
     options = AioConfig(
+        http_session_cls=UnredirectedSession,
         region_name=config.region,
         max_pool_connections=connections,
         connect_timeout=5,

@@ -11,6 +11,8 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cell_worker.contract.aws_http import UnredirectedSession
+
 AWS_ERRORS: Final = (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -31,6 +33,7 @@ async def open_client(
     agent makes a call about 30 % cheaper in CPU.
     """
     options = AioConfig(
+        http_session_cls=UnredirectedSession,
         region_name=config.region,
         max_pool_connections=connections,
         connect_timeout=5,

@@ -25,6 +25,7 @@ from yarl import URL
 from router.adapters.aws.session import AwsConfig
 from router.adapters.aws.sigv4 import Credentials, Signer
 from router.adapters.clock import SystemClock
+from router.adapters.http_session import http_session
 from router.ports import Clock
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -100,12 +101,11 @@ class SqsClient:
         self._credentials = _CredentialsCache(credentials, clock)
         self._clock = clock
         self._offset_s = 0.0  # how far the server's clock is ahead of ours
-        self._session = aiohttp.ClientSession(
+        self._session = http_session(
             connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE_S, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S + read_timeout_s, sock_connect=CONNECT_TIMEOUT_S),
             headers={"Accept-Encoding": "identity", "User-Agent": "cellrouter"},
             skip_auto_headers=("Accept",),
-            cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # no compression was asked for; so a small answer can't become a huge one
             proxy=proxy,
         )

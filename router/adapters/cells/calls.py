@@ -15,6 +15,7 @@ from yarl import URL
 from cell_worker.contract import protocol
 from cell_worker.contract.process import NONE_LEFT
 from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, CallHeader, hash_of, prove_call
+from router.adapters.cells.ends import PLAIN, CellEnds
 from router.adapters.keyring import Keyring
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Target
@@ -79,8 +80,10 @@ class CellCalls:
         keyring: Keyring,
         clock: Clock,
         tell: Callable[[DistrustedCall | CellTrusted], None] = lambda _: None,
+        ends: CellEnds = PLAIN,
     ) -> None:
         self._session = session
+        self._ends = ends
         self._keyring = keyring
         self._clock = clock
         self._tell = tell
@@ -103,10 +106,16 @@ class CellCalls:
         call = CallHeader(self._clock.time_ms(), self._sender, number, hash_of(body), "")
         call = prove_call(keys.call, call, method, audience, path)
         headers = {"Authorization": call.text(), "Content-Type": "application/json"}
-        url = URL(f"http://{target.address}{path}", encoded=True)
+        url = URL(f"{self._ends.scheme}://{target.address}{path}", encoded=True)
         try:
             async with self._session.request(
-                method, url, data=body, headers=headers, timeout=limits, allow_redirects=False
+                method,
+                url,
+                data=body,
+                headers=headers,
+                timeout=limits,
+                allow_redirects=False,
+                **self._ends.options(target.cell_id),
             ) as response:
                 answer = CellAnswer(response, AnswerProofs(keys.answer, call.proof))
                 if response.status != _OK:

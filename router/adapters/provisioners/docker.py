@@ -18,6 +18,7 @@ import aiodocker
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from router.adapters.http_session import refuse_redirects
 from router.adapters.provisioners.docker_containers import (
     ENDED_STATES,
     DockerConfig,
@@ -63,6 +64,7 @@ class DockerProvisioner:
     def __init__(self, config: DockerConfig) -> None:
         self._config = config
         self._engine = aiodocker.Docker(url=config.engine_url)
+        refuse_redirects(self._engine.session)
         self._running: dict[Key, _RunningContainer] = {}
         self._ended: dict[Key, str] = {}
         self._stopping: dict[Key, asyncio.Task[None]] = {}

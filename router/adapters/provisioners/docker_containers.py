@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from cell_worker.contract.tls import TlsFolders
+
 DEFAULT_ENGINE_URL: Final = "unix:///var/run/docker.sock"
 PORT: Final = 8080
 DATA_DIR: Final = "/var/lib/cellrouter"
+TLS_DIR: Final = Path("/etc/cellrouter/tls")
 USER: Final = "10001:10001"  # the image's own user; repeated here so that no other image runs as root
 TMP_OPTIONS: Final = "rw,noexec,nosuid,nodev,size=64m"
 LOG: Final = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
@@ -45,6 +49,7 @@ class DockerConfig:
     pids: int  # processes and threads of a worker
     stop_grace_s: int  # between SIGTERM and SIGKILL
     secret_of: Callable[[str], str]  # a cell's own secret, which its next instance gets
+    tls: TlsFolders | None = None  # of workers that are reached by TLS; on the engine's machine
 
     def own_labels(self) -> dict[str, str]:
         """Return the labels by which this installation's containers are found."""
@@ -76,6 +81,7 @@ def container_config(config: DockerConfig, cell_id: str, generation: int) -> dic
         "CELL_HOST": "0.0.0.0",  # noqa: S104 - inside the container's own network
         "CELL_PORT": str(PORT),
         "CELL_ADVERTISE": host,  # the container resolves it to its own address
+        **(config.tls.variables(TLS_DIR) if config.tls is not None else {}),
     }
     return {
         "Image": config.image,
@@ -89,6 +95,8 @@ def container_config(config: DockerConfig, cell_id: str, generation: int) -> dic
             f"{_LABEL}cell": cell_id,
             f"{_LABEL}generation": str(generation),
         },
+        # The image's own check speaks no TLS. The controller knows more of a cell than it would say.
+        **({"Healthcheck": {"Test": ["NONE"]}} if config.tls is not None else {}),
         "StopSignal": "SIGTERM",
         "StopTimeout": config.stop_grace_s,
         "HostConfig": _host_config(config, cell_id),
@@ -97,9 +105,13 @@ def container_config(config: DockerConfig, cell_id: str, generation: int) -> dic
 
 def _host_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
     memory = config.memory_mb * 1024 * 1024
+    mounts: list[dict[str, Any]] = [{"Type": "volume", "Source": container_name(config, cell_id), "Target": DATA_DIR}]
+    if config.tls is not None:
+        source, target = str(config.tls.of(cell_id)), str(TLS_DIR)
+        mounts.append({"Type": "bind", "Source": source, "Target": target, "ReadOnly": True})
     return {
         "NetworkMode": config.network,
-        "Mounts": [{"Type": "volume", "Source": container_name(config, cell_id), "Target": DATA_DIR}],
+        "Mounts": mounts,
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": TMP_OPTIONS},  # noqa: S108 - inside the container
         "CapDrop": ["ALL"],

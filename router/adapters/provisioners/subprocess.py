@@ -23,6 +23,7 @@ import msgspec
 import psutil
 
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
+from cell_worker.contract.tls import TlsFolders
 from router.adapters.provisioners import log_files
 from router.adapters.provisioners.last_words import last_words_of_file
 from router.core.errors import ProvisionError
@@ -48,6 +49,7 @@ class SubprocessConfig:
     data_dir: Path  # holds a directory for each cell: its volume
     stop_grace_s: float  # between SIGTERM and SIGKILL
     secret_of: Callable[[str], str]  # a cell's own secret, which its next instance gets
+    tls: TlsFolders | None = None  # of workers that are reached by TLS
 
 
 class _PidFile(msgspec.Struct, frozen=True):
@@ -82,8 +84,10 @@ class SubprocessProvisioner:
 
     async def launch(self, cell_id: str, generation: int) -> None:
         """Start `python -m cell_worker`; its output goes to a log file beside its process id file."""
+        tls = self._config.tls
+        secured = tls.variables(tls.of(cell_id)) if tls is not None else {}
         secret = {"CELL_SECRET": self._config.secret_of(cell_id)}
-        environment = {**self._config.environment, **self._names(cell_id, generation), **secret}
+        environment = {**self._config.environment, **self._names(cell_id, generation), **secret, **secured}
         worker = (sys.executable, "-m", "cell_worker")
         command = ["/bin/sh", "-c", _NOTE_AND_BECOME, str(self._pid_path(cell_id, generation)), *worker]
         log_files.remove_old(self._config.run_dir, cell_id)

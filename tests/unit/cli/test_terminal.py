@@ -247,7 +247,7 @@ def test_no_text_in_a_commands_output_steers_the_terminal(
     """Keys, cells, reasons, actors, notes, zones, ids and errors are shown, with escapes for what would be obeyed."""
     if command == ("check-config",):
         monkeypatch.setenv("CELLROUTER_CELLS_HANDLER", HOSTILE)
-        monkeypatch.setenv(f"CELLROUTER_X{STEERING[1]}", HOSTILE)
+        monkeypatch.setenv(f"CELLROUTER_X{MARK}[red]{STEERING[1]}", HOSTILE)  # no value is shown
     text = printed(monkeypatch, *command, *COMMANDS[command], tty=tty)
     assert obeyed(text) == []
     shown = OWN_STYLE.sub("", text)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import yaml
 
+from cell_worker.contract.tls import TlsFolders
 from router.adapters.provisioners.docker import DockerProvisioner
 from router.adapters.provisioners.docker_containers import DockerConfig, container_config, how_it_ended
 from tests.support.paths import REPOSITORY
@@ -36,6 +39,21 @@ OOM = "out of memory (docker.memory_mb)"
 def test_only_a_worker_that_was_killed_itself_ended_for_want_of_memory(state: dict[str, object], how: str) -> None:
     """The engine's mark says no more than that some process of the container was killed."""
     assert how_it_ended(state) == how
+
+
+def test_a_container_sees_the_certificate_of_its_own_cell_alone() -> None:
+    """Its folder is mounted read-only; whoever takes the container over finds no other cell's key."""
+    folders = TlsFolders(Path("/certificates"), mutual=True)
+    limits: dict[str, Any] = {"memory_mb": 64, "cpus": 1, "pids": 16, "stop_grace_s": 1}
+    names: dict[str, Any] = {"engine_url": "", "image": "", "network": "", "prefix": "p", "environment": "e"}
+    config: Any = partial(DockerConfig, **names, variables={}, labels={}, **limits, secret_of=str)
+    secured, plain = (container_config(made, "cell-0007", 1) for made in (config(tls=folders), config()))
+    assert secured["HostConfig"]["Mounts"][1:] == [
+        {"Type": "bind", "Source": "/certificates/cell-0007", "Target": "/etc/cellrouter/tls", "ReadOnly": True}
+    ]
+    assert "CELL_TLS_CLIENT_CA=/etc/cellrouter/tls/ca.crt" in secured["Env"]
+    assert len(plain["HostConfig"]["Mounts"]) == 1
+    assert not any("TLS" in variable for variable in plain["Env"])
 
 
 class Container:

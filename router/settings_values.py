@@ -1,0 +1,67 @@
+"""The kinds of values that settings have. What is wrong with one is said without showing it: it may be a password."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from cell_worker.contract.addresses import why_no_redis_url
+from router.core.errors import ConfigError
+from router.core.messages.parser import compile_path
+
+
+def _jmespath(text: str) -> str:
+    if text:
+        try:
+            compile_path(text)
+        except ConfigError as error:
+            raise ValueError("is no JMESPath expression, or its regex is none") from error
+    return text
+
+
+def _networks(text: str) -> str:
+    for part in text.split(","):
+        try:
+            ip_network(part.strip())
+        except ValueError as error:
+            raise ValueError("must be networks as 10.0.0.0/8, separated by commas") from error
+    return text
+
+
+def _of_redis(url: str) -> str:
+    if (why := why_no_redis_url(url)) is not None:
+        raise ValueError(why)
+    return url
+
+
+def _matching(pattern: str, words: str) -> AfterValidator:
+    def validate(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {words}")
+        return text
+
+    return AfterValidator(validate)
+
+
+Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,39}", "lower-case letters, digits and hyphens, at most 40")]
+QueueName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,80}", "letters, digits, hyphens and underscores, at most 80")]
+BucketName = Annotated[str, _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name, or empty")]
+SourceName = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9_-]{1,75}(\.fifo)?|[A-Za-z0-9_-]{76,80}",
+        "letters, digits, hyphens and underscores, at most 80, with .fifo at the end for a FIFO queue",
+    ),
+]
+HttpUrl = Annotated[str, _matching(r"https?://[^@\s]+", "an http:// or https:// address, without a user or password")]
+RedisUrl = Annotated[str, AfterValidator(_of_redis)]
+HostNames = Annotated[str, _matching(r"([\w.-]+(,\s*[\w.-]+)*)?", "names of hosts, separated by commas, without ports")]
+HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
+Networks = Annotated[str, AfterValidator(_networks)]
+Labels = Annotated[str, _matching(r"([^,=]+=[^,]*(,[^,=]+=[^,]*)*)?", "name=value, separated by commas")]
+JmesPath = Annotated[str, AfterValidator(_jmespath)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Port = Annotated[int, Field(ge=0, le=65535)]
