@@ -14,7 +14,8 @@ HOURS = 3600.0
 @pytest.mark.parametrize("fifo", [False, True])
 def test_an_event_that_alone_is_put_off_for_ever_is_dead_lettered(fifo: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its neighbours are processed all the time; it looks like infrastructure and is not. Its key goes on."""
-    monkeypatch.setattr("router.core.lanes.retry.LONE_S", 1200)
+    monkeypatch.setattr("router.core.lanes.retry.LONE_S", 600)
+    monkeypatch.setattr("router.core.lanes.retry.LONE_RETRIES", 5)
     world = World(cells=1, max_attempts=3, fifo=fifo)
     keys = world.keys_of("cell-0000", 8)
 
@@ -25,7 +26,7 @@ def test_an_event_that_alone_is_put_off_for_ever_is_dead_lettered(fifo: bool, mo
 
     async def story() -> None:
         async with world.routing():
-            for _ in range(80):
+            for _ in range(20):
                 await world.send(8, key=lambda i: keys[i % 8])
                 await world.clock.sleep(60)
             await world.settled()
@@ -40,7 +41,8 @@ def test_an_event_that_alone_is_put_off_for_ever_is_dead_lettered(fifo: bool, mo
 @pytest.mark.parametrize("share", [1, 3], ids=["of all", "of every third event"])
 def test_no_outage_dead_letters_an_event_however_long_it_lasts(share: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it lasts, events of many keys are put off, so none of them is to blame."""
-    monkeypatch.setattr("router.core.lanes.retry.LONE_S", 1200)
+    monkeypatch.setattr("router.core.lanes.retry.LONE_S", 600)
+    monkeypatch.setattr("router.core.lanes.retry.LONE_RETRIES", 5)
     world = World(cells=1, max_attempts=3)
     keys, down = world.keys_of("cell-0000", 8), [True]
 
@@ -51,7 +53,7 @@ def test_no_outage_dead_letters_an_event_however_long_it_lasts(share: int, monke
 
     async def story() -> None:
         async with world.routing():
-            for _ in range(80):
+            for _ in range(25):
                 await world.send(4, key=lambda i: keys[i % 8])
                 await world.clock.sleep(60)
             down[0] = False
