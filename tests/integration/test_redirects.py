@@ -120,7 +120,7 @@ async def _aws(address: str) -> None:
     async with AsyncExitStack() as stack:
         for service, (call, given) in calls.items():
             client = await _client_of(stack, service, AwsConfig("us-east-1", f"http://{address}"))
-            with pytest.raises((ClientError, RecursionError)):  # botocore asks S3 for the region, again and again
+            with pytest.raises(ClientError):
                 await getattr(client, call)(**given)
 
 
@@ -160,6 +160,7 @@ def test_no_redirect_is_followed(
     async def story() -> None:
         async with server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]") as (metadata, stolen):
             head = f"HTTP/1.1 {status} Moved\r\nLocation: http://{metadata}/latest/meta-data/iam\r\n"
+            head += "x-amz-bucket-region: us-east-1\r\n"  # without it, botocore would ask S3 for that again and again
             answer = f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
             async with server(answer) as (address, asked):
                 await call(address)
