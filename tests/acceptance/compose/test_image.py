@@ -55,7 +55,7 @@ def test_the_image_adds_little_to_its_base(image: str, record_property: Any) -> 
 
 
 def test_the_image_runs_as_an_unprivileged_user(image: str) -> None:
-    """The user has no shell and may write only to one directory and /tmp; tini passes signals on."""
+    """The user has no shell and may write only to its two directories and /tmp; tini passes signals on."""
     found = config(image)
     assert found["User"] == "10001:10001"
     assert found["Entrypoint"] == ["tini", "--"]
@@ -63,7 +63,7 @@ def test_the_image_runs_as_an_unprivileged_user(image: str) -> None:
     assert inside(image, "sh", "-c", "id -u; id -g").split() == ["10001", "10001"]
     script = "find / -xdev -writable -not -type l -not -path '/proc/*' -not -path '/dev/*' 2>/dev/null || true"
     assert set(inside(image, "sh", "-c", script).split()) <= {
-        *("/var/lib/cellrouter", "/tmp", "/var/tmp", "/run/lock", "/dev", "/var/lock"),
+        *("/var/lib/cellrouter", "/etc/cellrouter", "/tmp", "/var/tmp", "/run/lock", "/dev", "/var/lock"),
     }
 
 
