@@ -60,8 +60,8 @@ def test_a_starved_cell_loses_nothing(system: ComposeSystem, load: Load, mended:
     mended.append(("update", "--cpus", "1", name))
     docker("update", "--cpus", "0.02", name)
     wait(STARVED_S)
-    reached = system.generations()
-    assert {cell: reached.get(cell) for cell in CELLS[:3]} == {cell: before[cell] for cell in CELLS[:3]}
+    others = {cell: before[cell] for cell in CELLS[:3]}  # the routers may disagree about the starved one at any moment
+    until(lambda: others.items() <= system.generations().items(), "the other cells serve, as the instances they were")
     docker("update", "--cpus", "1", name, check=False)  # the container may have been replaced
     system.serving()
     nothing_lost(load.accounted())
