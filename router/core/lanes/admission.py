@@ -103,7 +103,10 @@ class Admission:
         if self.poison.has_history(event.unanswered) and self.poison.deaths(key, event.unanswered, generation)[1]:
             return _ALONE
         limit = self.policy.limit_of(key)
-        return _TO_LANE if limit == NO_LIMIT else self._limited(key, limit, waiting_of(key), now)
+        # Nearly every key has no limit: comparing the limits' members would take longer than all the rest here.
+        if limit is NO_LIMIT or limit == NO_LIMIT:
+            return _TO_LANE
+        return self._limited(key, limit, waiting_of(key), now)
 
     def note(self, event: Event, generation: int, result: Result) -> Event:
         """Note what a result says of the event's key, and return the event with its history brought up to date."""
