@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
@@ -46,7 +46,10 @@ def _matching(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(validate)
 
 
-Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,39}", "lower-case letters, digits and hyphens, at most 40")]
+NAME: Final = r"[a-z0-9][a-z0-9-]{0,39}"
+NAME_WORDS: Final = "lower-case letters, digits and hyphens, at most 40"
+"""What the names of environments and cells are, as a pattern and in words."""
+Name = Annotated[str, _matching(NAME, NAME_WORDS)]
 QueueName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,80}", "letters, digits, hyphens and underscores, at most 80")]
 BucketName = Annotated[str, _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name, or empty")]
 SourceName = Annotated[

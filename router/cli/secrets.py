@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -16,13 +16,12 @@ from router.cli.options import AsJson
 from router.cli.registry import look
 from router.cli.texts import Screen
 from router.settings import load
+from router.settings_values import NAME, NAME_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from router.core.registry import Snapshot
-
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,8 @@ def cell_secret(cell_id: Annotated[str, typer.Argument(metavar="CELL", help="The
     """
     from router.bootstrap.registry import keyring_of  # noqa: PLC0415 - --help stays quick
 
-    if _NAME.fullmatch(cell_id) is None:
-        raise typer.BadParameter("lower-case letters, digits and hyphens, at most 40", param_hint="CELL")
+    if re.fullmatch(NAME, cell_id) is None:
+        raise typer.BadParameter(NAME_WORDS, param_hint="CELL")
     typer.echo(keyring_of(load(os.environ)).cell_secret(cell_id))
 
 

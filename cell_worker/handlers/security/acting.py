@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from aiobotocore.session import AioSession
 
@@ -16,7 +16,6 @@ from cell_worker.handlers.security.permits import MAX_AN_OBJECT, Allowance, why_
 from cell_worker.handlers.security.remedies import Remediator, Status
 from cell_worker.handlers.security.settings import SecuritySettings
 
-UNKNOWN_BUCKET: Final = "nobody vouches for the object's bucket: CELL_SECURITY_BUCKETS names those that are believed"
 Wanted = tuple[str, Record, dict[str, Any]]
 """The name of a remedy, the record that it is about, and the finding to write its status into."""
 
