@@ -36,6 +36,7 @@ FAULT_S: Final = 8.0  # how long a fault lasts that has a length
 PAUSE_S: Final = 4.0  # between two faults
 GARBAGE: Final = (b"{", b"\xff", b'{"x":' + b"[" * 7000 + b"]" * 7000 + b"}", b'{"generation":9223372036854775807}')
 HASHES: Final = ("leases", "cells", "routers", "samples", "generations")
+SETTLE_S: Final = 900.0  # a key that was there when five instances died waits for 320 to 480 s
 P99_GOAL: Final = 1.2
 SETTINGS: Final = {
     "CELLROUTER_SOURCE_POLLERS": "10",  # MiniStack looks for messages for a long poll only every 100 ms
@@ -181,6 +182,7 @@ async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
             spans.setdefault(fault.__name__, []).append((since_ms, now_ms()))
         ended_ms, after = now_ms(), await world.generations()
         lost = await _not_done(world, list(world.system.sent))
+        settled_ms = now_ms()
         roles = {"router": world.routers[0], "router 2": world.routers[1], "spare controller": spare}
         roles["controller"] = world.system.leader
         processes = {name: role.process for name, role in roles.items()} | unheard
@@ -191,6 +193,7 @@ async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
         "faults": soak.number,
         "events": len(world.system.sent),
         "lost": len(lost),
+        "last done, s after faults": round((settled_ms - ended_ms) / 1000),
         "done twice": sum(times > 1 for times in world.committed().values()),
         "processes ended": ended or "none",
         "keys moved": sum(a != b for a, b in zip(owners, (await world.map()).owners, strict=True)),
@@ -227,9 +230,9 @@ def _unheard(environ: Mapping[str, str]) -> Iterator[dict[str, subprocess.Popen[
             process.wait()
 
 
-async def _not_done(world: SickSystem, names: list[str], limit_s: float = 240) -> set[str]:
-    """Wait until all these events are committed, for so long at most; returns those that are not."""
-    deadline_ms = now_ms() + 1000 * limit_s
+async def _not_done(world: SickSystem, names: list[str]) -> set[str]:
+    """Wait until all these events are committed, through the longest quarantine; returns those that are not."""
+    deadline_ms = now_ms() + 1000 * SETTLE_S
     while (missing := set(names) - world.committed().keys()) and now_ms() < deadline_ms:
         await pause(1)
     return missing
