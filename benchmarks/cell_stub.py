@@ -16,6 +16,7 @@ import heapq
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -37,9 +38,10 @@ _RESULTS: Final = [b'{"index":%d,"outcome":"ok","duration_s":0.001}' % i for i i
 _PROOF: Final = re.compile(rb",p=([0-9a-f]{32})\r\n")
 
 
-def _chunk(index: int, proofs: AnswerProofs | None) -> bytes:
-    line = proofs.line(_RESULTS[index]) if proofs else _RESULTS[index] + b"\n"
-    return b"%x\r\n%b\r\n" % (len(line), line)
+def _chunk(indexes: Iterable[int], proofs: AnswerProofs | None) -> bytes:
+    """Make the chunk of results that come at once, as a worker does."""
+    lines = b"".join(proofs.line(_RESULTS[index]) if proofs else _RESULTS[index] + b"\n" for index in indexes)
+    return b"%x\r\n%b\r\n" % (len(lines), lines)
 
 
 class StubCell:
@@ -93,8 +95,7 @@ class StubCell:
         proven = _PROOF.search(request.head + b"\r\n")
         proofs = AnswerProofs(self._answer_key, proven.group(1).decode()) if proven else None
         if not self.service_s:
-            chunks = [_chunk(index, proofs) for index in range(len(batch.events))]
-            connection.transport.write(_HEAD + b"".join(chunks) + _END)
+            connection.transport.write(_HEAD + _chunk(range(len(batch.events)), proofs) + _END)
             return
         connection.transport.write(_HEAD)
         loop = asyncio.get_running_loop()
@@ -108,7 +109,7 @@ class StubCell:
         `left` holds one number: how many events of the batch are not done yet.
         """
         left[0] -= 1
-        self._write(connection, _chunk(index, proofs))
+        self._write(connection, _chunk([index], proofs))
         if not left[0]:
             asyncio.get_running_loop().call_soon(self._write, connection, _END)
 

@@ -95,10 +95,10 @@ class CellApp:
         results = self._runtime.process(batch, gone)  # no await since the check: the fence can't rise in between
         try:
             await _start(send, status.HTTP_200_OK, b"application/x-ndjson")
-            async for result in results:
+            async for together in results:
                 await self._chaos.wait_while_hung(gone)
-                line = self._chaos.line(answers.line(_encoder.encode(result)))
-                await send({"type": "http.response.body", "body": line, "more_body": True})
+                lines = [self._chaos.line(answers.line(_encoder.encode(result))) for result in together]
+                await send({"type": "http.response.body", "body": b"".join(lines), "more_body": True})
         finally:
             await results.aclose()  # type: ignore[attr-defined] # an async generator
         await send({"type": "http.response.body", "body": b""})

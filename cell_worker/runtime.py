@@ -126,22 +126,29 @@ class Runtime:
         mine = (self.identity.cell_id, self.identity.generation)
         return (batch.cell_id, batch.generation) == mine and not self.fenced.is_set()
 
-    def process(self, batch: EventBatch, gone: asyncio.Future[Any] | None = None) -> AsyncIterator[EventResult]:
-        """Begin a batch and yield its results in the order in which they come. Stops early when `gone` is done."""
+    def process(self, batch: EventBatch, gone: asyncio.Future[Any] | None = None) -> AsyncIterator[list[EventResult]]:
+        """Begin a batch and yield its results in the order in which they come, those that come at once together.
+
+        Many do, since the store commits in groups. Stops early when `gone` is done.
+        """
         done: asyncio.Queue[_Done | None] = asyncio.Queue()
         works = [self._join(index, event, batch, done) for index, event in enumerate(batch.events)]
         if gone is not None:
             gone.add_done_callback(lambda _: done.put_nowait(None))
         return self._results(works, done)
 
-    async def _results(self, works: Sequence[_Work], done: asyncio.Queue[_Done | None]) -> AsyncIterator[EventResult]:
+    async def _results(
+        self, works: Sequence[_Work], done: asyncio.Queue[_Done | None]
+    ) -> AsyncIterator[list[EventResult]]:
+        left = len(works)
         try:
-            for _ in works:
-                if (found := await done.get()) is None:
-                    return
-                index, joined, result = found
-                duplicate = result.duplicate or (joined and result.outcome is Outcome.OK)
-                yield msgspec.structs.replace(result, index=index, duplicate=duplicate)
+            while left:
+                found = [await done.get(), *(done.get_nowait() for _ in range(done.qsize()))]
+                together = [_result_of(*each) for each in found if each is not None]
+                if len(together) < len(found):
+                    return  # who asked is gone
+                left -= len(together)
+                yield together
         finally:
             for work in works:
                 self._leave(work)
@@ -332,6 +339,11 @@ class Runtime:
         if work.abandoned:
             raise AbandonedError("it returned, too late")
         return _lines(cell.emitted), detail
+
+
+def _result_of(index: int, joined: bool, result: EventResult) -> EventResult:
+    duplicate = result.duplicate or (joined and result.outcome is Outcome.OK)
+    return msgspec.structs.replace(result, index=index, duplicate=duplicate)
 
 
 def _lines(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:

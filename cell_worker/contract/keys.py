@@ -4,7 +4,7 @@ Routers, controllers and operators know the secret. An instance knows only its c
 keys from it: it can neither sign for another cell nor pass for a router. A part of the wire contract.
 
 A derived secret is HMAC-SHA256 of a label (one step of HKDF-Expand, RFC 5869), a proof is a keyed BLAKE2b of 16 bytes
-(RFC 7693): the cheapest of the keyed hashes in Python's standard library, of which one is made for each result.
+(RFC 7693): the cheapest of the keyed hashes in Python's standard library, and one that can go on after each result.
 """
 
 from __future__ import annotations
@@ -29,18 +29,15 @@ class Key:
         key = hmac.digest(secret.encode(), f"cellrouter/{purpose}".encode(), "sha256")
         self._began = hashlib.blake2b(key=key, digest_size=PROOF_BYTES)
 
-    def bound_to(self, context: bytes) -> Key:
-        """Return a key whose proofs are those of the context and what is said after it, in one."""
-        bound = object.__new__(Key)
-        bound._began = self._began.copy()
-        bound._began.update(context)
-        return bound
+    def begun(self, said: bytes) -> hashlib.blake2b:
+        """Return the proof of what is said, to be updated with what is said next."""
+        mac = self._began.copy()
+        mac.update(said)
+        return mac
 
     def proof(self, said: bytes) -> str:
         """Return the proof of what is said, in hex."""
-        mac = self._began.copy()
-        mac.update(said)
-        return mac.hexdigest()
+        return self.begun(said).hexdigest()
 
     def proves(self, proof: str, said: bytes) -> bool:
         """Whether the proof is that of what is said. Every wrong one takes the same time."""

@@ -9,8 +9,10 @@ instance takes a call once, and only while its own clock is at most MAX_CLOCK_MS
 is in the header, so that nobody without the key can make an instance read a body.
 
 What the instance answers is proven with its `answer` key and bound to the proof of the call: a whole answer by the
-header ANSWER_HEADER, over its status and its body; and each result line by itself (`<JSON> <proof>`), since it is acted
-on as soon as it comes. An answer that ends early is no forgery: what has no result line is done again.
+header ANSWER_HEADER, over its status and its body; and each result line (`<JSON> <proof>`) as it comes, since it is
+acted on at once. A line's proof is over all that the answer has said before it, byte by byte, and over its JSON. So
+lines prove their order too, and where several come together, the last one's proof is that of all of them. An answer
+that ends early is no forgery: what has no result line is done again.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from cell_worker.contract.keys import PROOF_BYTES, Key
@@ -26,7 +29,8 @@ ANSWER_HEADER: Final = "Cellrouter-Proof"
 MAX_CLOCK_MS: Final = 30_000
 """An instance takes no call whose time differs by more from its own clock."""
 _DIGITS: Final = 2 * PROOF_BYTES
-_TAIL: Final = _DIGITS + 2  # of a result line: a space, the proof, the end of the line
+TAIL_BYTES: Final = _DIGITS + 2
+"""How much longer a result line is than its JSON: a space, the proof, the end of the line."""
 _CALL: Final = re.compile(
     rb"Cellrouter t=(\d{1,15}),n=([0-9a-f]{16})\.(\d{1,15}),b=([0-9a-f]{64}),p=([0-9a-f]{%d})" % _DIGITS
 )
@@ -83,24 +87,38 @@ def _said(call: CallHeader, method: str, audience: str, path: str) -> bytes:
 
 
 class AnswerProofs:
-    """Proves the answers to one call, and tells which are proven."""
+    """Proves the answer to one call, or tells whether it is proven. Lines are made, or read, in their order."""
 
     __slots__ = ("_key", "_lines", "_to")
 
     def __init__(self, key: Key, call_proof: str) -> None:
         self._key = key
         self._to = call_proof
-        self._lines = key.bound_to(f"{call_proof} line ".encode())
+        self._lines = key.begun(f"{call_proof} line ".encode())  # of all lines so far
 
     def line(self, json: bytes) -> bytes:
-        """Return the result line that carries this JSON."""
-        return b"%b %b\n" % (json, self._lines.proof(json).encode())
+        """Return the next result line, which carries this JSON."""
+        self._lines.update(json)
+        tail = b" %b\n" % self._lines.hexdigest().encode()
+        self._lines.update(tail)
+        return json + tail
 
-    def read_line(self, line: bytes) -> bytes | None:
-        """Return the JSON of a result line. None when the line is not proven."""
-        json = line[:-_TAIL]
-        proven = hmac.compare_digest(line[-_TAIL:], b" %b\n" % self._lines.proof(json).encode())
-        return json if proven else None
+    def read_lines(self, lines: bytes) -> list[bytes | None]:
+        """Return the JSON of the next result lines, each with its end. None for one that is not proven, the last."""
+        if self._prove(lines):
+            return [line[: 1 - TAIL_BYTES] for line in lines[:-1].split(b"\n")]
+        proven = takewhile(self._prove, lines.splitlines(keepends=True))
+        return [*(line[:-TAIL_BYTES] for line in proven), None]
+
+    def _prove(self, lines: bytes) -> bool:
+        """Whether these are the next lines, all of them; if so, what comes has to follow them."""
+        said, tail = self._lines.copy(), lines[-TAIL_BYTES:]
+        said.update(lines[:-TAIL_BYTES])
+        if not hmac.compare_digest(tail, b" %b\n" % said.hexdigest().encode()):
+            return False
+        said.update(tail)
+        self._lines = said
+        return True
 
     def whole(self, status: int, body: bytes) -> str:
         """Return the proof of an answer that is sent as a whole, for ANSWER_HEADER."""

@@ -1,9 +1,12 @@
-"""The records that all other modules speak of: messages, events, cells, instances. All of them are immutable."""
+"""The records that all other modules speak of: messages, events, cells, instances. All of them are immutable.
+
+Those that are made for each event are structs of msgspec, which cost a twentieth of a frozen dataclass to make.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Annotated, Final
 
@@ -70,8 +73,7 @@ class Contact(Enum):
     NOT_REACHED = auto()  # the instance never got it
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One message as a queue delivered it. It is deleted when all its events are settled."""
 
     message_id: str
@@ -79,14 +81,13 @@ class Message:
     body: str
     sent_at_ms: int
     receive_count: int
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
     group_id: str | None = None  # on FIFO queues and, where the producer gave one, on standard ("fair") queues
     dedup_id: str | None = None  # on FIFO queues
     pointer: str = ""  # the body as it came, where that was an S3 pointer and `body` is what it points to
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One unit of work, known by its partition key and its id."""
 
     event_id: str
@@ -104,12 +105,11 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 """SQS' limit for a message with its attributes, and for all the messages of one call together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message that is to be sent to a queue."""
 
     body: str
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
     delay_s: int = 0  # seconds, 0 to 900; standard queues only
     group_id: str | None = None  # required by FIFO queues
     dedup_id: str | None = None  # required by FIFO queues
@@ -120,8 +120,7 @@ class Draft:
         return len(self.body.encode()) + sum(len(k) + len(v.encode()) + 6 for k, v in self.attributes.items())
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, gc=False):
     """What became of one event of a batch, by its cell's answer or for want of one."""
 
     index: int  # of the event in its batch, from 0

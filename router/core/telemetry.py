@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from router.core.models import DeadLetterReason, HoldCause, Outcome, Reason
 
 
@@ -42,8 +44,7 @@ class QueueWell:
     queue: str
 
 
-@dataclass(frozen=True, slots=True)
-class EventAnswered:
+class EventAnswered(msgspec.Struct, frozen=True, gc=False):
     """One event was answered by its cell, or was not and has the outcome `retry`."""
 
     cell_id: str

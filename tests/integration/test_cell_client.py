@@ -132,6 +132,34 @@ def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault() ->
     run(story())
 
 
+def test_what_comes_in_pieces_counts_up_to_what_is_not_proven() -> None:
+    """A line that is cut in two is one line, and what was proven before a forged line has its result."""
+    found, got = list[int](), asyncio.Event()
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proofs = proofs_for(await reader.readuntil(b"\r\n\r\n"))
+        lines = [proofs.line(b'{"index":%d,"outcome":"ok"}' % index) for index in range(4)]
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + lines[0] + lines[1][:9])
+        await got.wait()
+        writer.write(lines[1][9:] + lines[2] + lines[3].replace(b"3", b"4", 1))
+        await writer.drain()
+        writer.close()
+
+    async def read(client: HttpCellClient, target: Target) -> None:
+        async for result in client.process(target, [Event("a", "k", b"1")] * 5):
+            found.append(result.index)
+            got.set()
+
+    async def story() -> None:
+        async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
+            target = Target(CELL, 1, f"127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, 1)
+            with pytest.raises(CellUnavailableError, match="a result line is not proven"):
+                await read(HttpCellClient(calls(session), 60), target)
+
+    run(story())
+    assert found == [0, 1, 2]
+
+
 @pytest.mark.parametrize("status", [200, 401, 409, 307])
 def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(status: int) -> None:
     """Something that answers in a cell's place confirms no event, and a person is told what to do; well again, too."""

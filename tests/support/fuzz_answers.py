@@ -24,12 +24,9 @@ class Response:
         self.status, self._body = status, body
         self.content, self.headers = self, {ANSWER_HEADER: proof}
 
-    async def readline(self) -> bytes:
-        line, end, self._body = self._body.partition(b"\n")
-        return line + end
-
-    async def read(self, size: int) -> bytes:
-        return self._body[:size]
+    async def readany(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
 
     async def iter_any(self) -> AsyncIterator[bytes]:
         yield self._body

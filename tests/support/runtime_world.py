@@ -44,7 +44,7 @@ def batch(*ids: str, deadline_s: float = 30) -> EventBatch:
 
 async def results(runtime: Runtime, work: EventBatch) -> dict[int, EventResult]:
     """Process a batch and return every result by its index."""
-    return {result.index: result async for result in runtime.process(work)}
+    return {result.index: result async for together in runtime.process(work) for result in together}
 
 
 async def one_result(runtime: Runtime, work: EventBatch | None = None) -> EventResult:

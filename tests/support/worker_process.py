@@ -16,6 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -190,10 +191,10 @@ def call_header(method: str, url: str, data: bytes) -> tuple[dict[str, str], Ans
 
 
 def _proven(body: bytes, answers: AnswerProofs | None) -> str:
-    if answers is None:
+    if answers is None or not body:
         return body.decode()
-    lines = [answers.read_line(line) or line for line in body.splitlines(keepends=True)]
-    return "\n".join(line.decode() for line in lines)
+    lines = zip_longest(answers.read_lines(body), body.splitlines())
+    return "\n".join((line if proven is None else proven).decode() for proven, line in lines)
 
 
 def get(url: str) -> tuple[int, str]:

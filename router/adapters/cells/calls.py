@@ -14,7 +14,7 @@ from yarl import URL
 
 from cell_worker.contract import protocol
 from cell_worker.contract.process import NONE_LEFT
-from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, CallHeader, hash_of, prove_call
+from cell_worker.contract.proofs import ANSWER_HEADER, TAIL_BYTES, AnswerProofs, CallHeader, hash_of, prove_call
 from router.adapters.cells.ends import PLAIN, CellEnds
 from router.adapters.keyring import Keyring
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
@@ -23,7 +23,8 @@ from router.core.telemetry import CellTrusted, Distrust, DistrustedCall
 from router.ports import Clock
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
-"""No honest instance gives a longer answer but to a batch, of which it is the most for each read."""
+"""No honest instance gives a longer answer but to a batch, whose lines are bounded one by one."""
+_MAX_LINE_BYTES: Final = protocol.MAX_RESULT_LINE_BYTES + TAIL_BYTES
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _NOT_OURS: Final = (
@@ -48,15 +49,24 @@ class CellAnswer:
     def __init__(self, response: aiohttp.ClientResponse, proofs: AnswerProofs) -> None:
         self.status = response.status
         self._response = response
-        self.next_line = response.content.readline  # empty at the end; `proven` tells what it says
         self._proofs = proofs
+        self._begun = b""  # a result line whose end has not come yet
 
-    def proven(self, line: bytes) -> bytes:
-        """Return the JSON of a result line, without which no event has a result."""
-        json = self._proofs.read_line(line)
-        if json is None:
-            raise UnprovenError("a result line")
-        return json
+    async def lines(self) -> list[bytes | None]:
+        """Wait for result lines and return the JSON of those that have come; None for one that is not proven.
+
+        The list is empty at the answer's end. Raises ValueError for a longer line than any honest instance gives.
+        """
+        while data := await self._response.content.readany():
+            data = self._begun + data
+            end = data.rfind(b"\n") + 1
+            self._begun = data[end:]
+            if len(self._begun) > _MAX_LINE_BYTES:
+                raise ValueError(f"a result line of more than {_MAX_LINE_BYTES} bytes")
+            if end:
+                return self._proofs.read_lines(data[:end])
+        cut_off, self._begun = self._begun, b""
+        return [None] if cut_off else []
 
     async def whole(self) -> bytes:
         """Read the whole answer. Raises ValueError for a longer one than any honest instance gives."""

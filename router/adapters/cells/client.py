@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from math import isfinite
+from typing import Final
 
 import aiohttp
 import msgspec
 
 from cell_worker.contract import protocol
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
-from router.adapters.cells.calls import CellAnswer, CellCalls
+from router.adapters.cells.calls import CellCalls, UnprovenError
 from router.core.models import Event, Outcome, Result, Target
 
+_OUTCOMES: Final = {outcome: Outcome(outcome.value) for outcome in protocol.Outcome}
 _encoder = msgspec.json.Encoder()
 _result = StrictReader[protocol.EventResult]("result line", protocol.EventResult, protocol.MAX_RESULT_LINE_BYTES)
 
@@ -34,8 +35,10 @@ class HttpCellClient:
         """POST the batch to the instance and yield its results as they arrive."""
         body = self._encode(target, batch)
         async with self._calls.call("POST", target, protocol.EVENTS_PATH, body, self._timeout) as answer:
-            async for result in _results(answer, len(batch), self._patience_s):
-                yield result
+            open_ = set(range(len(batch)))
+            while open_ and (lines := await answer.lines()):
+                for line in lines[: len(open_)]:
+                    yield self._read(line, open_)
 
     def _encode(self, target: Target, batch: Sequence[Event]) -> bytes:
         events = [
@@ -48,29 +51,21 @@ class HttpCellClient:
             protocol.EventBatch(target.cell_id, target.generation, target.epoch, self._deadline_s, events)
         )
 
-
-async def _results(answer: CellAnswer, count: int, patience_s: float) -> AsyncIterator[Result]:
-    """Yield each index at most once. Raises ValueError for garbage, and ValueError or LineTooLong for long lines."""
-    open_ = set(range(count))
-    while open_:
-        line = await answer.next_line()
-        if not line:
-            return
-        found = _result.read(answer.proven(line))
+    def _read(self, line: bytes | None, open_: set[int]) -> Result:
+        """Read one result line, of an event that is open and is not any longer. Raises ValueError."""
+        if line is None:
+            raise UnprovenError("a result line")
+        found = _result.read(line)
         if isinstance(found, Unreadable):
             raise ValueError(f"a bad result line: {found.why}")  # noqa: TRY004 - it is a value's fault, not a type's
         if found.index not in open_:
             raise ValueError(f"a result for event {found.index}, which is not open")
-        open_.discard(found.index)
-        yield Result(
+        open_.remove(found.index)
+        return Result(
             found.index,
-            Outcome(found.outcome.value),
-            (found.reason or "")[: protocol.MAX_REASON_CHARS] or None,
+            _OUTCOMES[found.outcome],
+            found.reason[: protocol.MAX_REASON_CHARS] if found.reason else None,
             found.duplicate,
-            waited_s=_plausible(found.waited_s, patience_s),
+            # A call may not last longer than patience_s, so a wait that can't be (or is NaN) counts as none.
+            waited_s=found.waited_s if 0 <= found.waited_s <= self._patience_s else 0.0,
         )
-
-
-def _plausible(waited_s: float, patience_s: float) -> float:
-    """Return the wait that the cell states, in seconds; 0 where it can't be, since the call may not last that long."""
-    return waited_s if isfinite(waited_s) and 0 <= waited_s <= patience_s else 0.0

@@ -189,7 +189,7 @@ class PrometheusObserver:
         self._delete_failures.add(record.source, count=record.failed)
 
     def _on_answered(self, record: telemetry.EventAnswered) -> None:
-        self._answered.add(record.cell_id, record.outcome.value)
+        self._answered.add(record.cell_id, record.outcome)
         self._latency.observe(record.cell_id, record.latency_s)
         if record.duplicate:
             self._repeated.add(record.cell_id)

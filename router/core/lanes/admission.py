@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
+
+from msgspec.structs import replace
 
 from router.core.lanes.poison import DEATHS, Poison
 from router.core.lanes.rates import RateLimiter
@@ -110,12 +112,8 @@ class Admission:
 
     def note(self, event: Event, generation: int, result: Result) -> Event:
         """Note what a result says of the event's key, and return the event with its history brought up to date."""
-        if result.contact is Contact.NOT_REACHED:
-            return event
-        if result.contact is Contact.SILENT:
-            self.poison.unanswered(event.partition_key, generation)
-            seen = (*(g for g in event.unanswered if g != generation), generation)
-            return replace(event, unanswered=seen[-MAX_UNANSWERED:])
+        if result.contact is not Contact.ANSWERED:
+            return self._silent(event, generation) if result.contact is Contact.SILENT else event
         killed = bool(event.killed) or event.partition_key in self.policy.quarantined
         self.poison.answered(event.partition_key, generation, killed=killed)
         if result.outcome is Outcome.OK:
@@ -133,6 +131,11 @@ class Admission:
         if count < max_failures:
             return None
         return f"failed {count} times in a row, while other keys of its cell did not: {result.reason or '':.200}"
+
+    def _silent(self, event: Event, generation: int) -> Event:
+        self.poison.unanswered(event.partition_key, generation)
+        seen = (*(g for g in event.unanswered if g != generation), generation)
+        return replace(event, unanswered=seen[-MAX_UNANSWERED:])
 
     def _left_s(self, event: Event, now_ms: int) -> float | None:
         """How long the event's key stays in quarantine, 0.0 for any time; None when it is in none.

@@ -90,8 +90,9 @@ class FairQueue(Generic[T]):
         """Count one item of the key as in flight no more."""
         queue = self._keys[key]
         queue.in_flight -= 1
-        self._join_ring(key, queue)
-        self._forget_idle(key, queue)
+        if not queue.in_ring:
+            self._join_ring(key, queue)
+            self._forget_idle(key, queue)
 
     def shed(self) -> Iterator[T]:
         """Give back new items for as long as the caller asks: always the newest one of the key that has most."""

@@ -8,6 +8,7 @@ they are processed all the time and next to none is put off, the retry is *lone*
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from router.core.models import Outcome
@@ -28,12 +29,12 @@ class Neighbours:
     def __init__(self) -> None:
         self._done: set[int] = set()  # hashes of keys
         self._put_off: set[int] = set()
-        self._ends_at: float | None = None  # of the present period, in monotonic seconds
+        self._ends_at = -inf  # of the present period, in monotonic seconds
         self._before: frozenset[int] = frozenset()  # keys processed in the period before; none unless it was a good one
 
     def note(self, key: str, outcome: Outcome, now: float) -> None:
         """Note how the cell itself answered an event of the key, unless it had processed that before."""
-        if self._ends_at is None or now >= self._ends_at:
+        if now >= self._ends_at:
             self._begin(now)
         if outcome is Outcome.OK:
             if len(self._done) < MAX_KEYS:
@@ -48,6 +49,6 @@ class Neighbours:
 
     def _begin(self, now: float) -> None:
         good = len(self._put_off) <= max(1.0, MAX_SHARE * len(self._done))
-        lately = self._ends_at is not None and now < self._ends_at + PERIOD_S
+        lately = now < self._ends_at + PERIOD_S
         self._before = frozenset(self._done) if good and lately else frozenset()
         self._done, self._put_off, self._ends_at = set(), set(), now + PERIOD_S

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from router.core.lanes.backoff import backoff
 from router.core.models import DeadLetterReason, Event, Outcome, Result
@@ -29,6 +31,9 @@ class RetryPolicy:
 @dataclass(frozen=True, slots=True)
 class Settle:
     """The event is done and may leave its queue."""
+
+
+_SETTLE: Final = Settle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def decide(
     """
     match result.outcome:
         case Outcome.OK:
-            return Settle()
+            return _SETTLE
         case Outcome.REJECTED:
             return ToDeadLetters(DeadLetterReason.REJECTED, result.reason or "")
         case Outcome.FAILED if event.attempt >= policy.max_attempts:

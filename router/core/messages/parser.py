@@ -21,11 +21,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import msgspec
+from msgspec.structs import replace
 
 from router.core.errors import MalformedMessageError
 from router.core.messages import s3_events

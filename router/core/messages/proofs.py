@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from router.core.models import Draft, Message
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Generic, TypeVar
 
 from router.core.errors import SourceUnavailableError
@@ -84,21 +84,25 @@ class Batcher(Generic[T]):
             failed = await self._flush([item for item, _ in batch])
         except SourceUnavailableError:
             failed = [item for item, _ in batch]
-        tries = max(count for _, count in batch)
         if failed:
-            await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, tries, self._clock.jitter()))
-        again = {id(item) for item in failed}
+            await self._failed(batch, {id(item) for item in failed})
+        else:
+            self._done(len(batch))
+
+    async def _failed(self, batch: Sequence[tuple[T, int]], again: Collection[int]) -> None:
+        tries = max(count for _, count in batch)
+        await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, tries, self._clock.jitter()))
         for item, count in batch:
             if id(item) not in again:
-                self._done()
+                self._done(1)
             elif count >= self._max_tries:
                 self._give_up(item)
-                self._done()
+                self._done(1)
             else:
                 self._waiting.append((item, count + 1))
                 self._wake.set()
 
-    def _done(self) -> None:
-        self._unfinished -= 1
+    def _done(self, count: int) -> None:
+        self._unfinished -= count
         if not self._unfinished:
             self._idle.set()

@@ -252,7 +252,7 @@ class Dispatcher:
             if slot_map.move is not NO_MOVE and self._moves(event.partition_key):
                 self._hold(path, delivery, event, MOVING_S, HoldCause.MOVING)
                 return
-            generation = path.lane.target.generation if path.lane.target else None
+            generation = target.generation if (target := path.lane.target) else None
             if found := self._admission.quarantine(event, generation, now_ms):
                 self._quarantine(path, delivery, found, generation)
             elif generation is None or not path.lane.passable():
@@ -302,14 +302,11 @@ class Dispatcher:
         try:
             path = self.paths[lane.cell_id]
             event = self._admission.note(delivery.event, delivery.generation, result)
-            if (
-                result.outcome is Outcome.RETRY
-                and result.contact is Contact.ANSWERED
-                and lane.lone(event.partition_key)
-            ):
-                event, result = retry.counted(event, result, self._clock.time_ms() // 1000)
-            if result.outcome is Outcome.FAILED and result.contact is Contact.ANSWERED:
-                self._on_failed(path, event, result)
+            if result.outcome is not Outcome.OK and result.contact is Contact.ANSWERED:
+                if result.outcome is Outcome.RETRY and lane.lone(event.partition_key):
+                    event, result = retry.counted(event, result, self._clock.time_ms() // 1000)
+                if result.outcome is Outcome.FAILED:
+                    self._on_failed(path, event, result)
             receives, jitter = delivery.received.message.receive_count, self._clock.jitter()
             match retry.decide(self._config.retry, event, result, receives=receives, jitter=jitter):
                 case retry.Settle():

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from router.core.errors import MalformedMessageError, SourceUnavailableError
 from router.core.lanes.backoff import backoff
@@ -34,8 +36,7 @@ _UNPROVEN: Final = (
 DELETE_TRIES: Final = 8  # about 15 s; then the message comes again, and its cell knows its events
 
 
-@dataclass(slots=True, eq=False)
-class Received:
+class Received(msgspec.Struct, eq=False):
     """A message that this router has received and not yet deleted or let go."""
 
     message: Message
@@ -235,8 +236,7 @@ def _nothing(_: object) -> None:
     """Do nothing: a message that couldn't be released becomes visible by itself when its visibility timeout ends."""
 
 
-@dataclass(slots=True, eq=False)
-class Delivery:
+class Delivery(msgspec.Struct, eq=False):
     """An event on its way to a cell, with the message and the queue that it came in."""
 
     event: Event

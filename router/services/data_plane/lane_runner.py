@@ -24,6 +24,7 @@ from router.services.data_plane.inbox import Delivery
 from router.services.unforeseen import Unforeseen
 
 MAX_TENANTS: Final = 10_000  # keys remembered of a cell; beyond that it is enough to know "as many"
+_OK, _ANSWERED = Outcome.OK, Contact.ANSWERED  # Python 3.11 takes its time to find an enum's member by name
 LINGER_S: Final = 0.002
 """How long events for a busy cell wait for others to travel with. Events for an idle cell leave at once."""
 
@@ -238,17 +239,17 @@ class LaneRunner:
             self._on_shut(self, waiting)
 
     def _answer(self, delivery: Delivery, result: Result) -> None:
-        now, key = self._clock.monotonic(), delivery.event.partition_key
+        now, key, outcome = self._clock.monotonic(), delivery.event.partition_key, result.outcome
         latency = now - delivery.sent_at
-        if result.contact is Contact.ANSWERED:
+        if result.contact is _ANSWERED:
             self._lane.timed(latency, delivery.generation)
             if not result.duplicate:  # what was done before needs no infrastructure
-                self._neighbours.note(key, result.outcome, now)
-            if self._lane.target is not None and self._lane.target.generation == delivery.generation:
+                self._neighbours.note(key, outcome, now)
+            if (target := self._lane.target) is not None and target.generation == delivery.generation:
                 self._watch_answer(key, result, latency - result.waited_s, now)
         self._lane.settled(key, delivery.size, delivery.generation, suspect=delivery.suspect)
-        self._observer.observe(EventAnswered(self.cell_id, result.outcome, latency, result.duplicate))
-        if result.outcome is Outcome.OK:
+        self._observer.observe(EventAnswered(self.cell_id, outcome, latency, result.duplicate))
+        if outcome is _OK:
             self.answered += 1
             if len(self.tenants) < MAX_TENANTS:
                 self.tenants.add(hash(key))
@@ -257,10 +258,11 @@ class LaneRunner:
         self._on_result(self, delivery, result)
 
     def _watch_answer(self, key: str, result: Result, latency_s: float, now: float) -> None:
-        if result.outcome in (Outcome.RETRY, Outcome.FAILED):
+        if result.outcome is _OK:
+            if not result.duplicate:  # what was done before costs the cell nothing
+                self._sampler.answered(key, latency_s, now)
+        elif result.outcome is not Outcome.REJECTED:
             self._sampler.failed(key, now)
-        elif result.outcome is Outcome.OK and not result.duplicate:  # what was done before costs the cell nothing
-            self._sampler.answered(key, latency_s, now)
 
     def _pending(self) -> Iterator[Delivery]:
         """The events that were sent and have no answer yet."""

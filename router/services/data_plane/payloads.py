@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from router.core.errors import MalformedMessageError, PayloadMissingError, PayloadTooLargeError
 from router.core.messages.pointers import S3Pointer, pointer_of

@@ -48,7 +48,7 @@ def test_a_process_calls_an_instance_with_the_secret_that_its_lease_tells(known:
     checked = CallChecker(instance, FIELD).check(call.text().encode(), "POST", "/", 1)
     assert checked.fault is None
     assert checked.answers is not None
-    assert AnswerProofs(keys.answer, call.proof).read_line(checked.answers.line(b"{}")) == b"{}"
+    assert AnswerProofs(keys.answer, call.proof).read_lines(checked.answers.line(b"{}")) == [b"{}"]
 
 
 @pytest.mark.parametrize("step", [0, 1, 2])

@@ -17,6 +17,8 @@ from tests.support.keys import OTHER_SECRET, cell_keys
 NOW: Final = 1_700_000_000_000
 MINE: Final = "cell-0001/3"
 KEYS: Final = cell_keys("live", "cell-0001")
+CALL: Final = "c" * 32
+JSON: Final = st.binary(max_size=80).filter(lambda raw: not {*b"\r\n"} & {*raw})
 
 
 def header(
@@ -98,19 +100,47 @@ def test_a_header_is_read_as_it_is_written_or_not_at_all(raw: bytes) -> None:
     assert read_call(header()) is not None
 
 
-@given(json=st.binary(max_size=80), forged=st.binary(max_size=120))
+@given(json=JSON, forged=st.binary(max_size=120))
 def test_a_line_proves_its_instance_its_call_and_its_bytes(json: bytes, forged: bytes) -> None:
     """Neither another cell nor who has only the `call` key can make one, and none fits to another call."""
-    call = "c" * 32
-    proofs = AnswerProofs(KEYS.answer, call)
-    line = proofs.line(json)
-    assert proofs.read_line(line) == json
-    assert proofs.read_line(forged) is None
+    proofs, line = AnswerProofs(KEYS.answer, CALL), AnswerProofs(KEYS.answer, CALL).line(json)
     others = (KEYS.call, KEYS.lease, cell_keys("live", "cell-0002").answer)
-    forgers = [AnswerProofs(key, call) for key in others] + [AnswerProofs(KEYS.answer, "d" * 32)]
-    assert all(proofs.read_line(forger.line(json)) is None for forger in forgers)
-    assert proofs.read_line(line[:-1]) is None
+    forgers = [AnswerProofs(key, CALL) for key in others] + [AnswerProofs(KEYS.answer, "d" * 32)]
+    assert all(proofs.read_lines(forger.line(json)) == [None] for forger in forgers)
+    assert proofs.read_lines(forged) == proofs.read_lines(line[:-1]) == [None]
+    assert proofs.read_lines(line) == [json]
     whole = proofs.whole(409, json)
     assert proofs.proves_whole(whole, 409, json)
     assert not proofs.proves_whole(whole, 503, json)
     assert not proofs.proves_whole(line[-33:-1].decode(), 200, json)
+
+
+@given(jsons=st.lists(JSON, min_size=2, max_size=6), cut=st.integers(1, 5))
+def test_lines_prove_the_same_in_whatever_pieces_they_come(jsons: list[bytes], cut: int) -> None:
+    """One by one, or many at once, which are proven by the last of them."""
+    lines, reader = lines_of(jsons), AnswerProofs(KEYS.answer, CALL)
+    pieces = [b"".join(lines[:cut]), *lines[cut:]]
+    assert [json for piece in pieces for json in reader.read_lines(piece)] == jsons
+
+
+@given(jsons=st.lists(JSON, min_size=3, max_size=6), at=st.integers(0, 1), forged=JSON)
+def test_of_lines_that_come_together_those_before_an_attack_count(jsons: list[bytes], at: int, forged: bytes) -> None:
+    """Whoever leaves out a line, sends one twice, turns two round or changes one has nothing believed from there on."""
+    lines = lines_of(jsons)
+    before, line, following, after = lines[:at], lines[at], lines[at + 1], lines[at + 2 :]
+    attacks = [
+        [following, *after],
+        [line, line, following, *after],
+        [following, line, *after],
+        [forged + b"!" + line, following, *after],
+        [AnswerProofs(KEYS.call, CALL).line(forged), following, *after],
+    ]
+    for attack in attacks:
+        honest = jsons[: at + (attack[0] == line)]
+        assert AnswerProofs(KEYS.answer, CALL).read_lines(b"".join((*before, *attack))) == [*honest, None]
+
+
+def lines_of(jsons: list[bytes]) -> list[bytes]:
+    """Return the result lines that carry these, as an honest instance makes them."""
+    answer = AnswerProofs(KEYS.answer, CALL)
+    return [answer.line(json) for json in jsons]

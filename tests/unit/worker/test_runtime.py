@@ -146,10 +146,9 @@ async def test_results_come_as_events_finish() -> None:
 
     runtime, _ = await make(handler)
     coming = runtime.process(batch("stuck", "a", "b", "c"))
-    first = [(await anext(coming)).index for _ in range(3)]
-    assert sorted(first) == [1, 2, 3]
+    assert sorted(result.index for result in await anext(coming)) == [1, 2, 3]  # together, as they come at once
     stuck.set()
-    assert (await anext(coming)).index == 0
+    assert [result.index for result in await anext(coming)] == [0]
 
 
 @pytest.mark.parametrize("how", ["closes the stream", "is seen to be gone"])
@@ -209,11 +208,11 @@ async def test_drain_waits_for_what_has_begun_and_begins_nothing_more() -> None:
     asking = asyncio.ensure_future(anext(coming))
     await turns()
     draining = asyncio.create_task(runtime.drain())
-    assert ((await asking).index, runtime.draining) == (1, True)
+    assert ([result.index for result in await asking], runtime.draining) == ([1], True)
     assert not draining.done()
     gate.open.set()
     await draining
-    assert (await anext(coming)).outcome is Outcome.OK
+    assert [result.outcome for result in await anext(coming)] == [Outcome.OK]
     assert (await one_result(runtime, batch("late"))).outcome is Outcome.RETRY
     assert store.volume.processed == {"a"}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from router.core.lanes.admission import BUSY_DELAY_S, MAX_UNANSWERED, Admission, OverLimit, ToLane, ToQuarantine
 from router.core.models import Contact, Event, HoldCause, Outcome, Result

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from router.core.errors import ConfigError, MalformedMessageError
 from router.core.messages.parser import ATTEMPT, KILLED, UNANSWERED, Extraction, Parser, held_draft

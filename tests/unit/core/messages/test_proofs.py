@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from router.adapters.keyring import Keyring
 from router.core.messages.parser import KILLED, UNANSWERED, Extraction, Parser, can_be_held, held_draft
