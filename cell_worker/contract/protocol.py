@@ -174,13 +174,33 @@ def redis_key(environment: str, name: str) -> str:
     return f"cellrouter:{{{environment}}}:{name}"
 
 
-def lease_field(cell_id: str, generation: int) -> str:
-    """The field that an instance's lease has in the Redis hash `leases`."""
+def instance_name(cell_id: str, generation: int) -> str:
+    """The name of an instance: `<cell>/<generation>`. A call is proven for the one that it names."""
     return f"{cell_id}/{generation}"
 
 
 def resource_name(prefix: str, environment: str, cell_id: str) -> str:
     """The name of a cell's own Firehose stream, which its own S3 bucket has too."""
+def lease_field(instance: str, key: Key) -> str:
+    """The field that an instance's lease has in the Redis hash `leases`: `<cell>/<generation>/<tag>`.
+
+    The tag follows from the cell's `lease` key. A cell may list no fields there, so it can neither find another cell's
+    lease nor write over it.
+    """
+    return f"{instance}/{key.proof(_said_in_field(instance))}"
+
+
+def instance_of_field(field: str) -> str:
+    """The name of the instance whose lease a field is for, without the tag, which is nobody's business."""
+    return field.rpartition("/")[0]
+
+
+def is_lease_field(field: str, key: Key) -> bool:
+    """Whether a field is that of a lease of the cell which has this `lease` key."""
+    instance, _, tag = field.rpartition("/")
+    return key.proves(tag, _said_in_field(instance))
+
+
     return f"{prefix}-{environment}-{cell_id}"
 
 
@@ -191,3 +211,7 @@ def hold_queue_name(prefix: str, environment: str, cell_id: str) -> str:
 
 def _said_in_beat(lease: Lease) -> bytes:
     return f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.ended}/{lease.note}".encode()
+def _said_in_field(instance: str) -> bytes:
+    return f"field/{instance}".encode(errors="replace")  # neither a record nor a heartbeat begins so
+
+

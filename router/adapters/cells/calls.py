@@ -102,7 +102,7 @@ class CellCalls:
         """
         keys = self._keyring.keys(target.cell_id, target.secret_id)
         self._counts[target.cell_id] += 1
-        audience, number = protocol.lease_field(target.cell_id, target.generation), self._counts[target.cell_id]
+        audience, number = protocol.instance_name(target.cell_id, target.generation), self._counts[target.cell_id]
         call = CallHeader(self._clock.time_ms(), self._sender, number, hash_of(body), "")
         call = prove_call(keys.call, call, method, audience, path)
         headers = {"Authorization": call.text(), "Content-Type": "application/json"}
