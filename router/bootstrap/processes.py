@@ -253,7 +253,7 @@ async def _calls(stack: AsyncExitStack, settings: Settings, keyring: Keyring, ob
         # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
         http_session(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
     )
-    return CellCalls(session, keyring, _CLOCK, observer.observe, ends_of(stack, settings, _CLOCK))
+    return CellCalls(session, keyring, _CLOCK, observer.observe, ends=ends_of(stack, settings, _CLOCK))
 
 
 async def _payloads(stack: AsyncExitStack, settings: Settings) -> Payloads:

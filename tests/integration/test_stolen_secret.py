@@ -28,6 +28,7 @@ from cell_worker.contract.proofs import AnswerProofs, CallHeader, hash_of, prove
 from cell_worker.contract.redis_client import connect
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
+from router.adapters.cells.ends import PLAIN
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.errors import CellUnavailableError
@@ -266,7 +267,7 @@ async def listening(reply: Callable[..., Awaitable[None]]) -> AsyncIterator[str]
 async def client(world: World) -> AsyncIterator[HttpCellClient]:
     """Make what a router calls cells with."""
     async with aiohttp.ClientSession() as session:
-        yield HttpCellClient(CellCalls(session, ring(world.environment), SystemClock()), 60)
+        yield HttpCellClient(CellCalls(session, ring(world.environment), SystemClock(), ends=PLAIN), 60)
 
 
 async def results(router: HttpCellClient, target: Target) -> list[Result]:

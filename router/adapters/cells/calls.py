@@ -15,7 +15,7 @@ from yarl import URL
 from cell_worker.contract import protocol
 from cell_worker.contract.process import NONE_LEFT
 from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, CallHeader, hash_of, prove_call
-from router.adapters.cells.ends import PLAIN, CellEnds
+from router.adapters.cells.ends import CellEnds
 from router.adapters.keyring import Keyring
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Target
@@ -80,7 +80,8 @@ class CellCalls:
         keyring: Keyring,
         clock: Clock,
         tell: Callable[[DistrustedCall | CellTrusted], None] = lambda _: None,
-        ends: CellEnds = PLAIN,
+        *,
+        ends: CellEnds,
     ) -> None:
         self._session = session
         self._ends = ends
