@@ -60,6 +60,7 @@ class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int  # how often the event has been tried, this time included: 1 at first
     body: msgspec.Raw
     canary: bool = False  # no event but a probe: the store takes a write, the handler's canary runs
+    suspect: bool = False  # an instance may have died of it: a cell tries one such event at a time
 
 
 class EventBatch(msgspec.Struct, frozen=True):
@@ -81,6 +82,7 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     duplicate: bool = False  # the outcome is ok because an earlier delivery was processed
     duration_s: float = 0.0  # from the start of the handler to the end of the commit
     waited_s: float = 0.0  # before that, until a place in the worker was free
+    begun: bool = True  # False: the cell has not begun it, since it tries another suspect; it may come later
 
 
 class FaultKind(StrEnum):
@@ -179,8 +181,6 @@ def instance_name(cell_id: str, generation: int) -> str:
     return f"{cell_id}/{generation}"
 
 
-def resource_name(prefix: str, environment: str, cell_id: str) -> str:
-    """The name of a cell's own Firehose stream, which its own S3 bucket has too."""
 def lease_field(instance: str, key: Key) -> str:
     """The field that an instance's lease has in the Redis hash `leases`: `<cell>/<generation>/<tag>`.
 
@@ -201,6 +201,8 @@ def is_lease_field(field: str, key: Key) -> bool:
     return key.proves(tag, _said_in_field(instance))
 
 
+def resource_name(prefix: str, environment: str, cell_id: str) -> str:
+    """The name of a cell's own Firehose stream, which its own S3 bucket has too."""
     return f"{prefix}-{environment}-{cell_id}"
 
 
@@ -209,9 +211,9 @@ def hold_queue_name(prefix: str, environment: str, cell_id: str) -> str:
     return f"{resource_name(prefix, environment, cell_id)}-hold"
 
 
-def _said_in_beat(lease: Lease) -> bytes:
-    return f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.ended}/{lease.note}".encode()
 def _said_in_field(instance: str) -> bytes:
     return f"field/{instance}".encode(errors="replace")  # neither a record nor a heartbeat begins so
 
 
+def _said_in_beat(lease: Lease) -> bytes:
+    return f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.ended}/{lease.note}".encode()

@@ -11,7 +11,7 @@ import msgspec
 from cell_worker.contract import protocol
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.adapters.cells.calls import CellAnswer, CellCalls
-from router.core.models import Event, Outcome, Result, Target
+from router.core.models import Contact, Event, Outcome, Result, Target
 
 _encoder = msgspec.json.Encoder()
 _result = StrictReader[protocol.EventResult]("result line", protocol.EventResult, protocol.MAX_RESULT_LINE_BYTES)
@@ -40,7 +40,9 @@ class HttpCellClient:
     def _encode(self, target: Target, batch: Sequence[Event]) -> bytes:
         events = [
             protocol.WireEvent(
-                event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body), event.canary
+                *(event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body)),
+                canary=event.canary,
+                suspect=event.suspect,
             )
             for event in batch
         ]
@@ -67,6 +69,7 @@ async def _results(answer: CellAnswer, count: int, patience_s: float) -> AsyncIt
             Outcome(found.outcome.value),
             (found.reason or "")[: protocol.MAX_REASON_CHARS] or None,
             found.duplicate,
+            Contact.ANSWERED if found.begun else Contact.NOT_REACHED,
             waited_s=_plausible(found.waited_s, patience_s),
         )
 
