@@ -70,7 +70,7 @@ async def run_router(settings: Settings) -> None:
         observer = Observers(metrics, LogObserver(), troubles)
         keyring, secrets = _secrets_of(settings)
         registry = registry_of(stack, settings, keyring, observer.observe)
-        source, queue = await queues_of(stack, settings)
+        source, queue = await queues_of(stack, settings, observer.observe)
         calls = await _calls(stack, settings, keyring, observer)
         client = HttpCellClient(calls, settings.cells.event_timeout_s)
         names = names_of(settings)
