@@ -16,9 +16,11 @@ from typing import Any
 import aiohttp
 import structlog
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from cell_worker.contract.http_guard import GuardedApp, page_policy
 from cell_worker.contract.http_server import PLACES, HttpServer
+from cell_worker.contract.open_pages import OpenPages
 from cell_worker.contract.process import watch_descriptors
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
@@ -205,7 +207,9 @@ def guarded_api(app: FastAPI, settings: Settings) -> GuardedApp:
 
 
 async def _serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
-    server = HttpServer(guarded_api(app, settings), places=PLACES, goodbye_s=2)
+    paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
+    pages = OpenPages(guarded_api(app, settings), paths, _CLOCK.monotonic, _CLOCK.sleep)
+    server = HttpServer(pages, places=PLACES, goodbye_s=2)
     serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)
