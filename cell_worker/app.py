@@ -21,6 +21,7 @@ from cell_worker.calls import CallChecker, CheckedCall
 from cell_worker.chaos import Chaos
 from cell_worker.contract import protocol
 from cell_worker.contract.http_guard import SAFEGUARDS, AsgiApp, Message, Receive, Send
+from cell_worker.contract.open_pages import OpenPages
 from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, hash_of, is_call
 from cell_worker.contract.protocol import Reason
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
@@ -30,6 +31,7 @@ from cell_worker.store.store import Store
 
 MAX_COMMAND_BYTES: Final = 64 * 1024
 """A longer body of any other request is refused."""
+OPEN_PATHS: Final = (protocol.HEALTHZ_PATH, protocol.READYZ_PATH, protocol.COMPONENTS_PATH, protocol.METRICS_PATH)
 _OPEN_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _batch: Final = StrictReader[protocol.EventBatch]("batch", protocol.EventBatch, protocol.MAX_BATCH_BYTES)
@@ -53,6 +55,7 @@ class CellApp:
     ) -> None:
         self._runtime = runtime
         self._control = control
+        self._pages = OpenPages(control, OPEN_PATHS, clock.monotonic, clock.sleep)
         self._calls = calls
         self._metrics = metrics
         self._chaos = chaos
@@ -61,7 +64,7 @@ class CellApp:
         """Answer one request, as ASGI asks."""
         header = dict(scope["headers"]).get(b"authorization", b"")
         if scope["type"] != "http" or (scope["method"] in _OPEN_METHODS and not is_call(header)):
-            await self._control(scope, receive, send)
+            await self._pages(scope, receive, send)
             return
         call = self._calls.check(header, scope["method"], _path_of(scope), clock.time_ms())
         if call.fault is not None:

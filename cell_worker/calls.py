@@ -43,7 +43,7 @@ _UNPROVEN: Final = CheckedCall(
 
 
 class CallChecker:
-    """Checks the calls to one instance, whose lease has the field `audience`.
+    """Checks the calls to one instance, whose name is `audience`.
 
     Of each sender it remembers the newest call of each remainder by WINDOW: a call is new as long as that is older.
     """

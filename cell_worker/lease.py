@@ -118,7 +118,7 @@ class Heartbeat:
     ) -> None:
         self._redis = redis
         self._leases, self._cells = [protocol.redis_key(record.environment, name) for name in ("leases", "cells")]
-        self._field = protocol.lease_field(record.cell_id, record.generation)
+        self._field = protocol.lease_field(protocol.instance_name(record.cell_id, record.generation), key)
         self._record = record
         self._signed = protocol.sign_record(record, key)
         self._key = key
@@ -181,8 +181,9 @@ class Heartbeat:
             return None
         if (record := protocol.verify_record(lease.record, self._key)) is None:
             return None
-        place = (record.environment, protocol.lease_field(record.cell_id, record.generation))
-        return record.instance_id if place == (self._record.environment, self._field) else None
+        mine = self._record
+        its, own = [(each.environment, each.cell_id, each.generation) for each in (record, mine)]
+        return record.instance_id if its == own else None
 
     async def release(self) -> None:
         """Say that the instance has ended, so that nobody has to wait until its lease does.

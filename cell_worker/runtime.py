@@ -3,7 +3,8 @@
 Guarantees:
 
 - An event is answered `ok` only after its id and its lines are committed. A committed event is not handled again.
-- At most `concurrency` handlers run at once, and never two for the same event. A handler that goes on after its time
+- At most `concurrency` handlers run at once, never two for the same event, and never two suspects, whichever routers
+  send them: when the instance dies, one event is to blame. A handler that goes on after its time
   and its cancellation is abandoned: its event has `failed`, its place is free, and nothing that it does is committed.
 - A client that goes away ends no event that has begun.
 - Once the worker drains or is fenced, no further event begins.
@@ -45,6 +46,7 @@ from cell_worker.store.store import FencedError, Store, StoreError
 CHECK_TIMEOUT_S: Final = 5.0
 """A component that takes longer to check is unhealthy."""
 ENDING: Final = "the worker is ending"
+ONE_SUSPECT: Final = "another event that may kill this instance is being tried here: this one can come later"
 GIVEN_UP: Final = "given up: the worker is ending, or its client went away"
 
 
@@ -75,6 +77,7 @@ class _Work(Run):
     waiters: int = 0
     started: bool = False  # the handler has begun: a client that goes away cancels it no more. Never set for a canary
     has_place: bool = False
+    suspect: bool = False  # an instance may have died of it
     waited_s: float = 0.0  # until it got a place
 
 
@@ -250,6 +253,10 @@ class Runtime:
         current_run.set(work)
         if why := self.abandoned.why_not_again(wire.event_id):
             return EventResult(0, Outcome.FAILED, why)
+        if wire.suspect:
+            if any(other.suspect for other in self._work.values()):
+                return EventResult(0, Outcome.RETRY, ONE_SUSPECT, begun=False)
+            work.suspect = True
         waiting_since = clock.monotonic() if self._places.locked() else None
         await self._places.acquire()
         work.has_place = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -12,17 +13,19 @@ from cell_worker.contract.addresses import why_no_redis_url
 from cell_worker.contract.keys import CellKeys, is_secret_of
 from cell_worker.contract.secret_file import read_secrets
 from cell_worker.contract.strict_reader import Unreadable
+from cell_worker.contract.texts import is_text
 from cell_worker.contract.tls import Tls, TlsError, TlsFiles, of_cell
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PREFIX: Final = "CELL_"
 _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what these mean is the point
 
 
 class WorkerSettings(BaseSettings):
     """What an operator may set. Each field is one variable: CELL_ID, CELL_SECRET and so on."""
 
-    model_config = SettingsConfigDict(env_prefix="CELL_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     id: Name
     generation: int | None = Field(default=None, ge=1)  # None: the worker claims the next one in Redis
@@ -104,6 +107,8 @@ class WorkerSettings(BaseSettings):
 
 def load() -> WorkerSettings:
     """Read the settings from the environment. Raises SettingsError that names every fault, each on a line."""
+    if no_texts := [name for name in os.environ if name.upper().startswith(PREFIX) and not is_text(os.environ[name])]:
+        raise SettingsError("\n".join(f"{name}: must be UTF-8, and is not" for name in no_texts))
     try:
         settings = WorkerSettings.model_validate({})
         settings.tls()

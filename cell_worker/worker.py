@@ -234,7 +234,7 @@ class Worker:
         )
         settings, mine = self._settings, runtime.identity
         guarded = GuardedApp(control, {settings.host, settings.advertise}, "CELL_ADVERTISE")
-        calls = CallChecker(self._keys, protocol.lease_field(mine.cell_id, mine.generation))
+        calls = CallChecker(self._keys, protocol.instance_name(mine.cell_id, mine.generation))
         return HttpServer(
             CellApp(runtime, guarded, calls, self._metrics, self._chaos),
             places=PLACES + PLACES_FOR_EACH_EVENT * settings.concurrency,

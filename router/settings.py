@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from cell_worker.contract.strict_reader import Unreadable
+from cell_worker.contract.texts import is_text
 from cell_worker.contract.tls import TlsError, TlsFiles, of_caller
 from router.adapters.secret_source import SecretSource
 from router.core.config_text import natural
@@ -287,6 +288,8 @@ def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     text, faults = _read(path)
     document, fault = _parse(path, text)
     variables = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name != FILE_VARIABLE}
+    if no_texts := [name for name, value in variables.items() if not is_text(f"{name}={value}")]:
+        return None, [f"{name}: {'.'.join(_key_of(name))}: must be UTF-8, and is not" for name in no_texts]
     keys = {name: _key_of(name) for name in variables}
     for name, key in keys.items():
         _put(document, key, variables[name])

@@ -60,6 +60,7 @@ class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int  # how often the event has been tried, this time included: 1 at first
     body: msgspec.Raw
     canary: bool = False  # no event but a probe: the store takes a write, the handler's canary runs
+    suspect: bool = False  # an instance may have died of it: a cell tries one such event at a time
 
 
 class EventBatch(msgspec.Struct, frozen=True):
@@ -81,6 +82,7 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     duplicate: bool = False  # the outcome is ok because an earlier delivery was processed
     duration_s: float = 0.0  # from the start of the handler to the end of the commit
     waited_s: float = 0.0  # before that, until a place in the worker was free
+    begun: bool = True  # False: the cell has not begun it, since it tries another suspect; it may come later
 
 
 class FaultKind(StrEnum):
@@ -174,9 +176,29 @@ def redis_key(environment: str, name: str) -> str:
     return f"cellrouter:{{{environment}}}:{name}"
 
 
-def lease_field(cell_id: str, generation: int) -> str:
-    """The field that an instance's lease has in the Redis hash `leases`."""
+def instance_name(cell_id: str, generation: int) -> str:
+    """The name of an instance: `<cell>/<generation>`. A call is proven for the one that it names."""
     return f"{cell_id}/{generation}"
+
+
+def lease_field(instance: str, key: Key) -> str:
+    """The field that an instance's lease has in the Redis hash `leases`: `<cell>/<generation>/<tag>`.
+
+    The tag follows from the cell's `lease` key. A cell may list no fields there, so it can neither find another cell's
+    lease nor write over it.
+    """
+    return f"{instance}/{key.proof(_said_in_field(instance))}"
+
+
+def instance_of_field(field: str) -> str:
+    """The name of the instance whose lease a field is for, without the tag, which is nobody's business."""
+    return field.rpartition("/")[0]
+
+
+def is_lease_field(field: str, key: Key) -> bool:
+    """Whether a field is that of a lease of the cell which has this `lease` key."""
+    instance, _, tag = field.rpartition("/")
+    return key.proves(tag, _said_in_field(instance))
 
 
 def resource_name(prefix: str, environment: str, cell_id: str) -> str:
@@ -187,6 +209,10 @@ def resource_name(prefix: str, environment: str, cell_id: str) -> str:
 def hold_queue_name(prefix: str, environment: str, cell_id: str) -> str:
     """The name of a cell's hold queue in SQS."""
     return f"{resource_name(prefix, environment, cell_id)}-hold"
+
+
+def _said_in_field(instance: str) -> bytes:
+    return f"field/{instance}".encode(errors="replace")  # neither a record nor a heartbeat begins so
 
 
 def _said_in_beat(lease: Lease) -> bytes:

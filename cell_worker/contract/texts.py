@@ -10,6 +10,15 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 
+def is_text(text: str) -> bool:
+    """Whether this can be written as UTF-8: Python also takes other bytes from command lines and variables."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def printable(text: str) -> str:
     """Escape what is no visible character or space, line breaks too: what is left is one line, and steers nothing."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -23,7 +23,7 @@ class LogObserver:
             telemetry.LaneFailed: lambda r: log.warning("lane failed", cell=r.cell_id, error=r.error),
             telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
             telemetry.KeyQuarantined: lambda r: log.error("key quarantined", cell=r.cell_id, key=r.key, why=r.why),
-            telemetry.LeaseRefused: lambda r: log.warning("lease refused", field=r.field, reason=r.reason),
+            telemetry.LeaseRefused: lambda r: log.warning("lease refused", instance=r.instance, reason=r.reason),
             telemetry.RegistryFaulty: lambda r: log.error(
                 "the registry can't be used; events go on as it was last", fault=r.fault, why=r.why
             ),

@@ -16,9 +16,11 @@ from typing import Any
 import aiohttp
 import structlog
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from cell_worker.contract.http_guard import GuardedApp, page_policy
 from cell_worker.contract.http_server import PLACES, HttpServer
+from cell_worker.contract.open_pages import OpenPages
 from cell_worker.contract.process import watch_descriptors
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
@@ -70,7 +72,7 @@ async def run_router(settings: Settings) -> None:
         observer = Observers(metrics, LogObserver(), troubles)
         keyring, secrets = _secrets_of(settings)
         registry = registry_of(stack, settings, keyring, observer.observe)
-        source, queue = await queues_of(stack, settings)
+        source, queue = await queues_of(stack, settings, observer.observe)
         calls = await _calls(stack, settings, keyring, observer)
         client = HttpCellClient(calls, settings.cells.event_timeout_s)
         names = names_of(settings)
@@ -205,7 +207,9 @@ def guarded_api(app: FastAPI, settings: Settings) -> GuardedApp:
 
 
 async def _serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
-    server = HttpServer(guarded_api(app, settings), places=PLACES, goodbye_s=2)
+    paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
+    pages = OpenPages(guarded_api(app, settings), paths, _CLOCK.monotonic, _CLOCK.sleep)
+    server = HttpServer(pages, places=PLACES, goodbye_s=2)
     serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)
@@ -253,7 +257,7 @@ async def _calls(stack: AsyncExitStack, settings: Settings, keyring: Keyring, ob
         # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
         http_session(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
     )
-    return CellCalls(session, keyring, _CLOCK, observer.observe, ends_of(stack, settings, _CLOCK))
+    return CellCalls(session, keyring, _CLOCK, observer.observe, ends=ends_of(stack, settings, _CLOCK))
 
 
 async def _payloads(stack: AsyncExitStack, settings: Settings) -> Payloads:

@@ -11,6 +11,7 @@ from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
 from router.bootstrap.registry import keyring_of
+from router.core.telemetry import BadInput
 from router.services.dead_letters import DeadLetters
 from router.settings import Settings
 
@@ -30,14 +31,19 @@ def aws_of(settings: Settings) -> AwsConfig:
     return AwsConfig(settings.aws.region, settings.aws.endpoint_url)
 
 
-async def queues_of(stack: AsyncExitStack, settings: Settings) -> tuple[SqsSource, Callable[[str], SqsSource]]:
-    """Open the source queue, and return it with a function that opens any other queue by its name."""
+async def queues_of(
+    stack: AsyncExitStack, settings: Settings, tell: Callable[[BadInput], None] = lambda _: None
+) -> tuple[SqsSource, Callable[[str], SqsSource]]:
+    """Open the source queue, and return it with a function that opens any other queue by its name.
+
+    `tell` gets each message that can't be read.
+    """
     aws = aws_of(settings)
     # No limit of connections (0): each hold queue, the quarantine queue and each poller may have a poll open at once,
     # and cells are added while the router runs.
     poll = await open_sqs_client(stack, aws, connections=0, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK)
     call = await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
-    return SqsSource(settings.source.queue, poll, call), lambda name: SqsSource(name, poll, call)
+    return SqsSource(settings.source.queue, poll, call, tell), lambda name: SqsSource(name, poll, call, tell)
 
 
 async def run_init(settings: Settings) -> None:

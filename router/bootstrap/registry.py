@@ -50,4 +50,5 @@ async def open_registry(settings: Settings) -> AsyncIterator[RedisRegistry]:
 
 def entry_by_hand(action: str, why: str, cell_id: str = "") -> AuditEntry:
     """An audit entry for what the user of this process does now, named as `user@host`."""
-    return AuditEntry(_CLOCK.time_ms(), f"{getpass.getuser()}@{socket.gethostname()}", action, cell_id, why)
+    who = f"{getpass.getuser()}@{socket.gethostname()}".encode(errors="backslashreplace").decode()
+    return AuditEntry(_CLOCK.time_ms(), who, action, cell_id, why)

@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from cell_worker.contract.addresses import without_passwords
-from cell_worker.contract.texts import NeutralStream
+from cell_worker.contract.texts import NeutralStream, is_text
 from router.cli import blast_radius, cells, chaos, dlq, explain, policy, secrets, where
 from router.cli.texts import Screen
 from router.core.errors import CellRouterError, ConfigError
@@ -143,6 +143,9 @@ def main() -> None:
     Whatever is printed, by our code or a library's: nothing in it steers the terminal.
     """
     sys.stdout, sys.stderr = (cast("TextIO", NeutralStream(stream)) for stream in (sys.stdout, sys.stderr))
+    if no_texts := [word for word in sys.argv[1:] if not is_text(word)]:
+        typer.echo(f"cellrouter: every argument must be UTF-8, and this is not: {', '.join(no_texts)}", err=True)
+        sys.exit(2)
     try:
         app()
     except ConfigError as error:

@@ -70,7 +70,7 @@ class Contact(Enum):
 
     ANSWERED = auto()  # the instance itself sent a result
     SILENT = auto()  # the instance may have begun it, and sent no result
-    NOT_REACHED = auto()  # the instance never got it
+    NOT_REACHED = auto()  # the instance never got it, or has refused to begin it
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +99,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     retries: tuple[int, ...] = ()  # how many lone ones, and when the first was, in seconds since 1970; none: empty
     pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message contained the body
     canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
+    suspect: bool = False  # it goes to its cell as one: an instance may have died of it
 
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024

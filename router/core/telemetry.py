@@ -153,7 +153,7 @@ class LeaseRefusal(StrEnum):
 class LeaseRefused:
     """A lease in the registry is not trusted."""
 
-    field: str  # of the hash `leases`: cell/generation
+    instance: str  # cell/generation, as the lease's place in the registry names it
     reason: LeaseRefusal
 
 

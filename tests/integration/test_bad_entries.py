@@ -71,7 +71,12 @@ def test_an_instance_renews_its_lease_whatever_lies_beside_it(redis_url: str, va
 
     async def story(world: World) -> None:
         heartbeat = world.heartbeat(3)
-        for place, field in (("cells", CELL), ("leases", f"{CELL}/1"), ("leases", f"{CELL}/3"), ("leases", b"\xff")):
+        for place, field in (
+            ("cells", CELL),
+            ("leases", world.field(1)),
+            ("leases", world.field(3)),
+            ("leases", b"\xff"),
+        ):
             await world.put(place, field, value)
         beating = asyncio.create_task(heartbeat.run())
 
@@ -135,7 +140,7 @@ def test_a_false_lease_in_the_place_of_its_own_ends_no_instance(redis_url: str, 
         if signed_by == "another environment":
             record = msgspec.structs.replace(record, environment="other")
         secret = OTHER_SECRET if signed_by == "another secret" else SECRET
-        await world.put("leases", f"{CELL}/3", signed_lease(record, secret, signed=signed_by != "nobody"))
+        await world.put("leases", world.field(3), signed_lease(record, secret, signed=signed_by != "nobody"))
         renewing = asyncio.create_task(heartbeat.run())
 
         async def is_ours() -> bool:
@@ -144,7 +149,7 @@ def test_a_false_lease_in_the_place_of_its_own_ends_no_instance(redis_url: str, 
         await until(is_ours, "its own lease is there")
         assert not renewing.done()
         twin = protocol.InstanceRecord(world.environment, CELL, 3, "twin", "127.0.0.1:1", 16, 0)
-        await world.put("leases", f"{CELL}/3", signed_lease(twin, SECRET))
+        await world.put("leases", world.field(3), signed_lease(twin, SECRET))
         with pytest.raises(LeaseLostError, match="another live instance"):
             await renewing
 

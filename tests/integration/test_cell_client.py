@@ -1,12 +1,13 @@
-"""The router's client of cells: which waiting times it believes from a cell's answers."""
+"""The router's client of cells, by plain HTTP and by TLS: what it believes of a cell's answers and what not."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import resource
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -22,13 +23,40 @@ from router.core.models import Event, Target
 from router.core.telemetry import CellTrusted, DistrustedCall
 from tests.support.aio import run
 from tests.support.keys import cell_keys, ring
+from tests.support.ways import WAYS, Way, way_of
 
 CELL: Final = "cell-0000"
+Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def calls(session: aiohttp.ClientSession) -> CellCalls:
-    """Make what calls the cells of the environment `live`."""
-    return CellCalls(session, ring("live"), SystemClock())
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> Way:
+    """How the cell is reached."""
+    return way_of(request.param, tmp_path, "live")
+
+
+@asynccontextmanager
+async def listening(way: Way, reply: Reply) -> AsyncIterator[tuple[aiohttp.ClientSession, Target]]:
+    """Listen in the cell's place; what answers closes its connection."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await reply(reader, writer)
+            await writer.drain()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0, ssl=way.listens) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        yield session, Target(CELL, 1, f"127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, 1)
+
+
+def client(
+    session: aiohttp.ClientSession, way: Way, tell: Callable[[DistrustedCall | CellTrusted], None] = lambda _: None
+) -> HttpCellClient:
+    """Make what sends events to the cells of the environment `live`."""
+    return HttpCellClient(CellCalls(session, ring("live"), SystemClock(), tell, ends=way.ends), 60)
 
 
 def proofs_for(head: bytes) -> AnswerProofs:
@@ -40,19 +68,15 @@ def proofs_for(head: bytes) -> AnswerProofs:
     return AnswerProofs(cell_keys("live", CELL).answer, call.proof)
 
 
-async def waited(line: bytes) -> float:
+async def waited(way: Way, line: bytes) -> float:
     """Return the waiting time that a client with an event timeout of 60 s reads from this result line."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         proofs = proofs_for(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + proofs.line(line))
-        await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
-        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        client, target = HttpCellClient(calls(session), 60), Target(CELL, 1, address, 1, 1)
-        (result,) = [found async for found in client.process(target, [Event("a", "k", b"1")])]
+    async with listening(way, reply) as (session, target):
+        (result,) = [found async for found in client(session, way).process(target, [Event("a", "k", b"1")])]
         return result.waited_s
 
 
@@ -61,34 +85,34 @@ async def waited(line: bytes) -> float:
     [("", 0), (',"waited_s":1.5', 1.5), (',"waited_s":-1', 0), (',"waited_s":1e300', 0), (',"waited_s":66', 0)],
     ids=["nothing", "a wait", "negative", "huge", "longer than the call may last"],
 )
-def test_a_waiting_time_is_believed_only_when_it_is_possible(said: str, believed: float) -> None:
+def test_a_waiting_time_is_believed_only_when_it_is_possible(way: Way, said: str, believed: float) -> None:
     """The router subtracts the wait from the latency, so a false wait would make a slow cell look healthy."""
-    assert run(waited(f'{{"index":0,"outcome":"ok"{said}}}'.encode())) == believed
+    assert run(waited(way, f'{{"index":0,"outcome":"ok"{said}}}'.encode())) == believed
 
 
-async def _told(answer: bytes, ask: Callable[[aiohttp.ClientSession, str], Awaitable[object]]) -> str:
+Ask = Callable[[aiohttp.ClientSession, Way, Target], Awaitable[object]]
+
+
+async def _told(way: Way, answer: bytes, ask: Ask) -> str:
     """Have a server give this whole answer, ask it, and return the error that this comes to."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
-        with suppress(OSError):
-            await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
+    async with listening(way, reply) as (session, target):
         with pytest.raises(CellUnavailableError) as error:
-            await ask(session, f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await ask(session, way, target)
+        assert error.value.reached
         return str(error.value)
 
 
-async def _events(session: aiohttp.ClientSession, address: str) -> object:
-    client, target = HttpCellClient(calls(session), 60), Target(CELL, 1, address, 1, 1)
-    return [found async for found in client.process(target, [Event("a", "k", b"1")])]
+async def _events(session: aiohttp.ClientSession, way: Way, target: Target) -> object:
+    return [found async for found in client(session, way).process(target, [Event("a", "k", b"1")])]
 
 
-async def _components(session: aiohttp.ClientSession, address: str) -> object:
-    return await HttpCellControl(calls(session)).components(Target(CELL, 1, address, 1, 1), 10)
+async def _components(session: aiohttp.ClientSession, way: Way, target: Target) -> object:
+    return await HttpCellControl(CellCalls(session, ring("live"), SystemClock(), ends=way.ends)).components(target, 10)
 
 
 OK: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
@@ -109,14 +133,12 @@ OK: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
     ],
     ids=["deep", "deep list", "a long line", "no UTF-8", "a bad chunk", "no gzip", "a long header", "no HTTP"],
 )
-def test_a_malformed_answer_is_a_cell_that_is_out_of_reach(
-    answer: bytes, ask: Callable[[aiohttp.ClientSession, str], Awaitable[object]]
-) -> None:
+def test_a_malformed_answer_is_a_cell_that_is_out_of_reach(way: Way, answer: bytes, ask: Ask) -> None:
     """It is the one error that ends an attempt with this cell, and nothing else."""
-    assert run(_told(answer, ask))
+    assert run(_told(way, answer, ask))
 
 
-def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault() -> None:
+def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault(way: Way) -> None:
     """It has an error of its own, so that nobody takes it for a cell that can't be reached."""
 
     async def story() -> None:
@@ -125,7 +147,7 @@ def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault() ->
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
             try:
                 with pytest.raises(NoDescriptorError):
-                    await _events(session, "127.0.0.1:1")
+                    await _events(session, way, Target(CELL, 1, "127.0.0.1:1", 1, 1))
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -161,7 +183,7 @@ def test_what_comes_in_pieces_counts_up_to_what_is_not_proven() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 401, 409, 307])
-def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(status: int) -> None:
+def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(way: Way, status: int) -> None:
     """Something that answers in a cell's place confirms no event, and a person is told what to do; well again, too."""
     told: list[DistrustedCall | CellTrusted] = []
     forged = b'{"index":0,"outcome":"ok"}'
@@ -171,18 +193,15 @@ def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(status: 
         proofs = proofs_for(await reader.readuntil(b"\r\n\r\n"))
         said = (200, proofs.line(forged)) if honest.is_set() else (status, forged + b" " + b"0" * 32 + b"\n")
         writer.write(b"HTTP/1.1 %d X\r\nLocation: /\r\nConnection: close\r\n\r\n%b" % said)
-        await writer.drain()
-        writer.close()
 
     async def story() -> None:
-        async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
-            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            client = HttpCellClient(CellCalls(session, ring("live"), SystemClock(), told.append), 60)
+        async with listening(way, reply) as (session, target):
+            made = client(session, way, told.append)
             for _ in range(2):
                 with pytest.raises((CellUnavailableError, CellRefusedError)):
-                    await anext(client.process(Target(CELL, 1, address, 1, 1), [Event("a", "k", b"1")]))
+                    await anext(made.process(target, [Event("a", "k", b"1")]))
             honest.set()
-            assert [r.index async for r in client.process(Target(CELL, 1, address, 1, 1), [Event("a", "k", b"1")])]
+            assert [r.index async for r in made.process(target, [Event("a", "k", b"1")])]
 
     run(story())
     assert [record.tell for record in told if isinstance(record, DistrustedCall)] == [True, False]

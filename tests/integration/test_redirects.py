@@ -20,6 +20,7 @@ from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.chaos import inject
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
+from router.adapters.cells.ends import PLAIN
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
 from router.adapters.provisioners.docker import DockerProvisioner
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.one_kind  # it is about sockets
 async def calls() -> AsyncIterator[CellCalls]:
     """Make calls to cells, as routers and controllers do."""
     async with http_session() as session:
-        yield CellCalls(session, ring("live"), SystemClock())
+        yield CellCalls(session, ring("live"), SystemClock(), ends=PLAIN)
 
 
 def at(address: str) -> Target:

@@ -27,7 +27,7 @@ from router.services.control_plane.controller import Controller, ControllerConfi
 from router.services.policy import change
 from tests.support.aio import run, until
 from tests.support.fake_cells import Instances
-from tests.support.keys import OTHER_SECRET, lease_key, ring
+from tests.support.keys import OTHER_SECRET, field_of, lease_key, ring
 from tests.support.router_world import Notes
 
 
@@ -349,7 +349,8 @@ def test_leases_with_a_wrong_signature_or_environment_are_not_seen(redis_url: st
         leases = protocol.redis_key(environment, "leases")
         foreign = protocol.sign_record(record("elsewhere", 3), lease_key(record("elsewhere", 3)))
         lease = protocol.Lease(9_000_000_000_000, ready=True, record=foreign)
-        await redis.hset(leases, mapping={"cell-0000/3": msgspec.json.encode(lease), "cell-0000/4": b"garbage"})
+        places = [field_of(environment, "cell-0000", generation) for generation in (3, 4)]
+        await redis.hset(leases, mapping=dict(zip(places, (msgspec.json.encode(lease), b"garbage"), strict=True)))
 
         async def all_there() -> bool:
             return int(await redis.hlen(leases)) == 4

@@ -25,7 +25,7 @@ from router.services.data_plane.routing import routing_of
 from router.services.leases import Leases
 from tests.support import redis_kinds as kinds
 from tests.support.aio import run, until
-from tests.support.keys import lease_key, ring
+from tests.support.keys import field_of, lease_key, ring
 from tests.support.router_world import Notes
 
 SECRET: Final = "a-secret-for-tests"
@@ -100,9 +100,9 @@ def test_every_command_on_every_key_is_refused_but_a_few(kind: kinds.Kind, folde
 
 
 def test_who_takes_a_lease_away_takes_no_target_away(folder: Path) -> None:
-    """A stolen cell writes over a neighbour's lease all the time: routers keep sending the neighbour its events."""
+    """Somebody who knows its field writes over a lease all the time: routers keep sending that cell its events."""
     environment = f"test-{uuid.uuid4().hex[:8]}"
-    leases, field = protocol.redis_key(environment, "leases"), protocol.lease_field(VICTIM, 1)
+    leases, field = protocol.redis_key(environment, "leases"), field_of(environment, VICTIM, 1)
 
     async def story(port: int) -> None:
         url = kinds.url_of(port, user="cellrouter-cell")

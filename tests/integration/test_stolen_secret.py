@@ -28,6 +28,7 @@ from cell_worker.contract.proofs import AnswerProofs, CallHeader, hash_of, prove
 from cell_worker.contract.redis_client import connect
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
+from router.adapters.cells.ends import PLAIN
 from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.errors import CellUnavailableError
@@ -35,7 +36,7 @@ from router.core.messages.proofs import PROOF, believed, signed
 from router.core.models import Draft, Event, Message, Outcome, Result, Target
 from router.core.telemetry import LeaseRefused
 from tests.support.aio import run, until
-from tests.support.keys import SECRET, ring
+from tests.support.keys import SECRET, field_of, ring
 from tests.support.worker_process import WorkerProcess, body, get, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # it is about secrets, whatever the servers
@@ -110,8 +111,8 @@ def called(method: str, url: str, keys: CellKeys, audience: str, path: str, data
 def test_no_call_to_another_cell_is_taken(path: str, world: World) -> None:
     """By no method, whoever the proof names: the other cell doesn't drain, restart, fail or process anything."""
     url, data = f"http://{world.victim_at}", body("e-stolen", cell_id=VICTIM)
-    fields, where = (protocol.lease_field(VICTIM, 1), protocol.lease_field(STOLEN, 1)), path.format(name="store")
-    for method, audience, keys in itertools.product(METHODS, fields, world.all_keys()):
+    names, where = (protocol.instance_name(VICTIM, 1), protocol.instance_name(STOLEN, 1)), path.format(name="store")
+    for method, audience, keys in itertools.product(METHODS, names, world.all_keys()):
         assert called(method, url, keys, audience, where, data) == 401, f"{method} {path}"
     assert get(f"{url}/readyz")[0] == 200
     assert outcomes(post(f"{url}{protocol.EVENTS_PATH}", body(f"e-{uuid.uuid4()}", cell_id=VICTIM))[1]) == {0: "ok"}
@@ -158,7 +159,7 @@ def test_its_own_cells_instances_obey_a_stolen_secret_until_it_is_replaced(
 ) -> None:
     """That is what remains: the secret is the cell's, and its next generation has the same."""
     with WorkerProcess(redis_url, tmp_path, id=STOLEN, environment=world.environment, generation=3) as following:
-        url, audience = f"http://{ready(following, STOLEN)}", protocol.lease_field(STOLEN, 3)
+        url, audience = f"http://{ready(following, STOLEN)}", protocol.instance_name(STOLEN, 3)
         assert called("POST", url, world.keys, audience, protocol.DRAIN_PATH) == 202
 
 
@@ -176,11 +177,11 @@ def test_no_lease_of_another_cell_is_believed(world: World) -> None:
     async def story() -> None:
         async with connect(world.victim.redis_url) as redis:
             registry = RedisRegistry(redis, environment, ring(environment), SystemClock(), tell=told.append)
-            own = await redis.hget(leases, protocol.lease_field(STOLEN, 1))
+            own = await redis.hget(leases, field_of(environment, STOLEN, 1))
             assert isinstance(own, bytes)
             keys, renamed = (keys.lease for keys in world.all_keys())
             forgeries = {1: forged(1, renamed), 6: forged(6, renamed), 7: forged(7, keys), 8: own}
-            await redis.hset(leases, mapping={protocol.lease_field(VICTIM, n): text for n, text in forgeries.items()})
+            await redis.hset(leases, mapping={field_of(environment, VICTIM, n): text for n, text in forgeries.items()})
             seen = {(lease.cell_id, lease.generation, lease.address) for lease in (await registry.snapshot()).leases}
             assert {address for cell, _, address in seen if cell == VICTIM} <= {world.victim_at}
             assert not {6, 7, 8} & {generation for cell, generation, _ in seen if cell == VICTIM}
@@ -192,8 +193,8 @@ def test_no_lease_of_another_cell_is_believed(world: World) -> None:
             await until(is_back, "the victim's own lease is there again")
 
     run(story())
-    refused = {said.field for said in told if isinstance(said, LeaseRefused)}
-    assert refused >= {protocol.lease_field(VICTIM, number) for number in (6, 7, 8)}
+    refused = {said.instance for said in told if isinstance(said, LeaseRefused)}
+    assert refused >= {protocol.instance_name(VICTIM, number) for number in (6, 7, 8)}
     assert world.victim.process.poll() is None
 
 
@@ -266,7 +267,7 @@ async def listening(reply: Callable[..., Awaitable[None]]) -> AsyncIterator[str]
 async def client(world: World) -> AsyncIterator[HttpCellClient]:
     """Make what a router calls cells with."""
     async with aiohttp.ClientSession() as session:
-        yield HttpCellClient(CellCalls(session, ring(world.environment), SystemClock()), 60)
+        yield HttpCellClient(CellCalls(session, ring(world.environment), SystemClock(), ends=PLAIN), 60)
 
 
 async def results(router: HttpCellClient, target: Target) -> list[Result]:

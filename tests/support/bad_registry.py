@@ -14,7 +14,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.redis.registry import RedisRegistry, Told
 from router.core.telemetry import BadInput
 from tests.support.aio import run
-from tests.support.keys import lease_key, ring
+from tests.support.keys import field_of, lease_key, ring
 
 CELL, OTHER = "cell-0002", "cell-0000"
 
@@ -41,6 +41,10 @@ class World:
     def key(self, name: str) -> str:
         """Return the full name of one of the registry's keys."""
         return protocol.redis_key(self.environment, name)
+
+    def field(self, generation: int) -> str:
+        """Return where the lease of an instance of CELL lies."""
+        return field_of(self.environment, CELL, generation)
 
     async def put(self, name: str, field: bytes | str, value: bytes) -> None:
         """Write an entry as anybody can who reaches Redis."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from cell_worker.fence import Fence
 from router.core.errors import CellRefusedError, CellUnavailableError
-from router.core.models import ComponentView, Event, Outcome, Result, Target
+from router.core.models import ComponentView, Contact, Event, Outcome, Result, Target
 from router.ports import Clock
 
 Behaviour = Callable[[Event], Outcome]
@@ -52,6 +52,7 @@ class FakeCell:
     fence: Fence = field(default_factory=Fence)
     sick: dict[int, Sickness] = field(default_factory=dict)  # generation → its sickness
     canary_s: float = 0.01
+    trying: set[int] = field(default_factory=set)  # generations that work on a suspect
     finishes: bool = False  # goes on with what it has begun when its router has gone, as a real cell does
 
     def stuck(self, generation: int) -> bool:
@@ -112,6 +113,19 @@ class FakeCells:
             cell.fence.end(epoch)
 
     async def _one(self, target: Target, index: int, event: Event, finished: asyncio.Queue[Result | None]) -> None:
+        trying = self.cells[target.cell_id].trying
+        if not event.suspect:
+            await self._begun(target, index, event, finished)
+        elif target.generation in trying:
+            finished.put_nowait(Result(index, Outcome.RETRY, "one suspect at a time", contact=Contact.NOT_REACHED))
+        else:
+            trying.add(target.generation)
+            try:
+                await self._begun(target, index, event, finished)
+            finally:
+                trying.discard(target.generation)
+
+    async def _begun(self, target: Target, index: int, event: Event, finished: asyncio.Queue[Result | None]) -> None:
         cell = self.cells[target.cell_id]
         sickness = cell.sick.get(target.generation, WELL)
         if not cell.kills.isdisjoint((event.partition_key, event.event_id)):

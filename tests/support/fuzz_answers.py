@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from cell_worker.contract.proofs import ANSWER_HEADER, AnswerProofs, read_call
 from router.adapters.aws import sqs_client
 from router.adapters.cells.calls import CellCalls
+from router.adapters.cells.ends import PLAIN
 from router.core.models import Target
 from tests.support.fake_clock import FakeClock
 from tests.support.keys import cell_keys, ring
@@ -53,7 +54,7 @@ class Session:
 
     def calls(self) -> CellCalls:
         """Return what makes its calls through this session."""
-        return CellCalls(cast("Any", self), ring("live"), FakeClock())
+        return CellCalls(cast("Any", self), ring("live"), FakeClock(), ends=PLAIN)
 
 
 class Forger(Session):

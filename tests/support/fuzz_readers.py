@@ -47,7 +47,7 @@ from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_redis import NOW, FakeRedis
-from tests.support.keys import cell_keys, lease_key, ring
+from tests.support.keys import cell_keys, field_of, lease_key, ring
 
 Reader = Callable[[bytes], object]
 
@@ -136,7 +136,7 @@ def _refusal(raw: bytes) -> object:
 def _lease(raw: bytes) -> object:
     told: list[object] = []
     reader = LeaseReader("live", ring("live"), [], told.append)
-    leases = reader.read(0, 0, {f"{CELL}/1": raw})
+    leases = reader.read(0, 0, {field_of("live", CELL, 1): raw})
     assert not leases
     assert len(told) == 1
     return told

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
-from cell_worker.api import Cell, Event
+from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
 
 
 async def handle(event: Event, cell: Cell) -> None:
@@ -16,3 +17,16 @@ async def slow(event: Event, cell: Cell) -> None:
     """Emit one line about the event after 0.2 seconds."""
     await asyncio.sleep(0.2)  # noqa: TID251 - the test needs work that takes time
     await handle(event, cell)
+
+
+async def as_told(event: Event, cell: Cell) -> None:
+    """Do what the event's body says: a number of seconds to take first, or an outcome."""
+    match json.loads(event.body):
+        case "failed":
+            raise ValueError("as told")
+        case "rejected":
+            raise RejectEvent("as told")
+        case "retry":
+            raise RetryEvent("as told")
+        case int() | float() as seconds:
+            await asyncio.sleep(seconds)  # noqa: TID251 - the test needs work that takes time

@@ -183,7 +183,7 @@ def call_header(method: str, url: str, data: bytes) -> tuple[dict[str, str], Ans
     record = _seen[parts.netloc]
     keys, audience = (
         cell_keys(record.environment, record.cell_id),
-        protocol.lease_field(record.cell_id, record.generation),
+        protocol.instance_name(record.cell_id, record.generation),
     )
     call = CallHeader(time.time_ns() // 10**6, uuid.uuid4().hex[:16], 1, hash_of(data), "")
     call = prove_call(keys.call, call, method, audience, parts.path)

@@ -8,7 +8,7 @@ import pytest
 
 from router.bootstrap.workers import worker_environment
 from router.core.errors import ConfigError
-from router.settings import check, load
+from router.settings import _SECTIONS, Settings, check, load
 from tests.support import keys
 
 SECRET = {"CELLROUTER_SECRET": keys.SECRET}
@@ -43,6 +43,22 @@ def test_chaos_is_allowed_everywhere_but_in_live(environment: str, chaos: str | 
     given = {} if chaos is None else {"CELLROUTER_CELLS_CHAOS": chaos}
     settings = load(SECRET | {"CELLROUTER_ENVIRONMENT": environment} | given)
     assert worker_environment(settings)["CELL_CHAOS"] == str(allowed).lower()
+
+
+def variables() -> list[str]:
+    """List the variables of all settings, and some that are none."""
+    names = [f"{name}_{key}" for name, kind in _SECTIONS.items() for key in kind.model_fields]
+    names += [name for name in Settings.model_fields if name not in _SECTIONS]
+    return [f"CELLROUTER_{name}".upper() for name in (*names, "nope", "cells_nope", "nope\udcff")]
+
+
+@pytest.mark.parametrize("name", variables(), ids=ascii)
+def test_a_variable_that_is_no_text_is_named(name: str) -> None:
+    """It would otherwise end a process only when it is first written somewhere."""
+    settings, (fault,) = check(SECRET | {name: "redis://a\udcff"})
+    assert settings is None
+    assert fault.startswith(f"{name}: ")
+    assert fault.endswith(": must be UTF-8, and is not")
 
 
 def test_variables_win_over_the_file(tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from router.adapters.aws.sqs_client import SqsClient, SqsError
 from router.core.errors import SourceMissingError, SourceUnavailableError
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
+from router.core.telemetry import BadInput
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId")
 _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
 """The receipt is of no use any more: the message is gone, or will come again with another receipt."""
 _ONE_IS_BAD: Final = {*_GONE, "InvalidMessageContents", "BatchRequestTooLong", "MissingParameter"}
 """Codes by which SQS refuses a whole batch although only one of its entries is wrong."""
+
+UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
+"""What is raised for an answer, or a message in one, that has another shape than SQS'."""
 
 _MISSING: Final = {"NonExistentQueue", "QueueDoesNotExist"}
 """The first comes from services that still answer as the older protocol did."""
@@ -26,8 +30,15 @@ class SqsSource:
     Long polls that occupy every connection of a single pool would starve deletes.
     """
 
-    def __init__(self, name: str, poll_client: SqsClient, call_client: SqsClient) -> None:
+    def __init__(
+        self,
+        name: str,
+        poll_client: SqsClient,
+        call_client: SqsClient,
+        tell: Callable[[BadInput], None] = lambda _: None,
+    ) -> None:
         self.name = name
+        self._tell = tell
         self.fifo = name.endswith(".fifo")
         self._poll = poll_client
         self._call = call_client
@@ -46,7 +57,7 @@ class SqsSource:
             MessageSystemAttributeNames=self._system_attributes,
         )
         with self._readable():
-            return [_message(found) for found in answer.get("Messages", ())]
+            return self._messages(answer.get("Messages", ()))
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
         """DeleteMessageBatch; of the entries that SQS reports as failed, return those that can still succeed."""
@@ -72,6 +83,25 @@ class SqsSource:
             with self._readable():
                 failed += [int(entry["Id"]) for entry in not_sent]
         return failed
+
+    def _messages(self, found: Sequence[Any]) -> list[Message]:
+        """Return the messages of an answer, without those that can't be read, which come again after their time.
+
+        None that can be read is no answer of SQS. In a FIFO queue nothing may overtake what can't be read.
+        """
+        read: list[Message] = []
+        fault: Exception | None = None
+        for each in found:
+            try:
+                read.append(_message(each))
+            except UNREADABLE as error:
+                fault = error
+                self._tell(BadInput("message", self.name, f"{error!r:.300}"))
+                if self.fifo:
+                    break
+        if fault is not None and not read:
+            raise fault
+        return read
 
     def _entry(self, position: int, draft: Draft) -> dict[str, Any]:
         entry: dict[str, Any] = {
@@ -123,7 +153,7 @@ class SqsSource:
         """Take an answer that has another shape than SQS' for a call that failed."""
         try:
             yield
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except UNREADABLE as error:
             raise SourceUnavailableError(f"queue {self.name}: the answer can't be read: {error!r:.300}") from error
 
 

@@ -15,7 +15,7 @@ from yarl import URL
 from cell_worker.contract import protocol
 from cell_worker.contract.process import NONE_LEFT
 from cell_worker.contract.proofs import ANSWER_HEADER, TAIL_BYTES, AnswerProofs, CallHeader, hash_of, prove_call
-from router.adapters.cells.ends import PLAIN, CellEnds
+from router.adapters.cells.ends import CellEnds
 from router.adapters.keyring import Keyring
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Target
@@ -90,7 +90,8 @@ class CellCalls:
         keyring: Keyring,
         clock: Clock,
         tell: Callable[[DistrustedCall | CellTrusted], None] = lambda _: None,
-        ends: CellEnds = PLAIN,
+        *,
+        ends: CellEnds,
     ) -> None:
         self._session = session
         self._ends = ends
@@ -112,7 +113,7 @@ class CellCalls:
         """
         keys = self._keyring.keys(target.cell_id, target.secret_id)
         self._counts[target.cell_id] += 1
-        audience, number = protocol.lease_field(target.cell_id, target.generation), self._counts[target.cell_id]
+        audience, number = protocol.instance_name(target.cell_id, target.generation), self._counts[target.cell_id]
         call = CallHeader(self._clock.time_ms(), self._sender, number, hash_of(body), "")
         call = prove_call(keys.call, call, method, audience, path)
         headers = {"Authorization": call.text(), "Content-Type": "application/json"}

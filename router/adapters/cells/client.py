@@ -11,7 +11,7 @@ import msgspec
 from cell_worker.contract import protocol
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.adapters.cells.calls import CellCalls, UnprovenError
-from router.core.models import Event, Outcome, Result, Target
+from router.core.models import Contact, Event, Outcome, Result, Target
 
 _OUTCOMES: Final = {outcome: Outcome(outcome.value) for outcome in protocol.Outcome}
 _encoder = msgspec.json.Encoder()
@@ -43,7 +43,9 @@ class HttpCellClient:
     def _encode(self, target: Target, batch: Sequence[Event]) -> bytes:
         events = [
             protocol.WireEvent(
-                event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body), event.canary
+                *(event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body)),
+                canary=event.canary,
+                suspect=event.suspect,
             )
             for event in batch
         ]
@@ -66,6 +68,7 @@ class HttpCellClient:
             _OUTCOMES[found.outcome],
             found.reason[: protocol.MAX_REASON_CHARS] if found.reason else None,
             found.duplicate,
+            Contact.ANSWERED if found.begun else Contact.NOT_REACHED,
             # A call may not last longer than patience_s, so a wait that can't be (or is NaN) counts as none.
             waited_s=found.waited_s if 0 <= found.waited_s <= self._patience_s else 0.0,
         )

@@ -31,7 +31,7 @@ from router.adapters.provisioners.docker_containers import (
     key_of,
     volume_config,
 )
-from router.adapters.provisioners.last_words import LAST_LINES, last_words
+from router.adapters.provisioners.last_words import LAST_LINES, ORDERLY, last_words
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView
 
@@ -129,18 +129,20 @@ class DockerProvisioner:
             self._stopping.pop(key, None)
 
     async def _how_it_ended(self, container: aiodocker.docker.DockerContainer) -> str:
-        """Return how a container ended, and the end of its log."""
+        """Return how a container ended, and the end of its log unless that was in order."""
         try:
             async with self._call("it can't be inspected"):
                 state = dict(await container.show()).get("State")
         except ProvisionError:
             return "its container is gone"
+        if (ended := how_it_ended(state)) == ORDERLY:
+            return ended
         try:
             async with self._call("its log can't be read"):
                 lines = await container.log(stdout=True, stderr=True, tail=LAST_LINES)
         except ProvisionError as error:
             lines = [str(error)]
-        return how_it_ended(state) + last_words(lines)
+        return ended + last_words(lines)
 
     async def _remove(self, container: aiodocker.docker.DockerContainer) -> None:
         try:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 LAST_LINES: Final = 20
+ORDERLY: Final = "exit code 0"
+"""How an instance ends that was asked to, or that has made room for another: its log says nothing that matters."""
 MAX_WORDS: Final = 2000  # characters of a log that are shown when its instance ends
 
 

@@ -25,7 +25,7 @@ import psutil
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from cell_worker.contract.tls import TlsFolders
 from router.adapters.provisioners import log_files
-from router.adapters.provisioners.last_words import last_words_of_file
+from router.adapters.provisioners.last_words import ORDERLY, last_words_of_file
 from router.core.errors import ProvisionError
 from router.core.models import Id, InstanceView, Reason, Whole
 from router.core.telemetry import BadInput
@@ -113,7 +113,8 @@ class SubprocessProvisioner:
                 log_files.bound(self._log_path(*key))
                 if (ended := _how_it_ended(process)) is not None:
                     self._end_children(key, process.pid)
-                    self._forget(key, ended + last_words_of_file(self._log_path(*key)))
+                    words = "" if ended == ORDERLY else last_words_of_file(self._log_path(*key))
+                    self._forget(key, ended + words)
         except OSError as error:  # no file descriptor is left, say: that is no news of any instance
             raise ProvisionError(f"the cells' processes can't be looked at: {error}") from error
         running = [InstanceView(*key, running=True, detail=f"pid {p.pid}") for key, p in self._running.items()]

@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 MAX_NAME_BYTES: Final = 200
 MAX_TOLD: Final = 100
-"""So many new bad entries of one hash are told in one reading; a flood of them must not flood the log."""
+"""So many new bad entries of one hash are told in one reading; a flood of them must not flood log and metrics."""
 
 
 def name_of(field: bytes) -> str:

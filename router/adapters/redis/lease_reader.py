@@ -1,9 +1,9 @@
 """Reads leases as they lie in Redis and decides which to trust: anything that reaches Redis can write there.
 
 A lease is trusted only when all of this holds: it is signed with the cell's own secret, which is derived from one of
-the environment's, for this environment and for the field where it lies; its address is in the cells' networks; and its
-heartbeat is newer than the last one. A lease that somebody puts back or keeps alive from outside stops counting as live
-after LONGEST_MS.
+the environment's, for this environment and for the field where it lies; the name of that field follows from the same
+secret; its address is in the cells' networks; and its heartbeat is newer than the last one. A lease that somebody puts
+back or keeps alive from outside stops counting as live after LONGEST_MS.
 
 No instance takes its lease away: it says that it ends. So a lease that is gone, or in whose place something false lies,
 says nothing about its instance. It is remembered as it was, and called missing.
@@ -11,7 +11,7 @@ says nothing about its instance. It is remembered as it was, and called missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
@@ -20,9 +20,10 @@ from cell_worker.contract import protocol
 from cell_worker.contract.keys import Key
 from cell_worker.contract.strict_reader import Unreadable
 from router.adapters.keyring import Keyring
+from router.adapters.redis.entries import MAX_TOLD
 from router.adapters.redis.lifetimes import Lifetimes
 from router.core.addresses import host_of
-from router.core.models import LeaseView
+from router.core.models import CellRecord, LeaseView
 from router.core.plausible import highest_count, why_epoch_impossible
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 
@@ -70,7 +71,7 @@ class _TrustedLease:
 
 
 class LeaseReader:
-    """Checks each value once, and tells once of one that it refuses; remembers what it has read."""
+    """Checks each value once, tells once of one that it refuses, of MAX_TOLD a look, and remembers what it has read."""
 
     def __init__(
         self, environment: str, keyring: Keyring, networks: Sequence[Network], tell: Callable[[LeaseRefused], None]
@@ -89,20 +90,32 @@ class LeaseReader:
 
         `now_ms` is Redis' time, and `own_ms` that of a clock which never jumps.
         """
+        refused: list[LeaseRefused] = []
         for field, value in values.items():
             if self._values.get(field) != value:
                 self._false.discard(field)
                 try:
                     self._trusted[field] = self._checked(field, value, now_ms)
-                except _LeaseRefusedError as refused:
+                except _LeaseRefusedError as error:
                     self._false.add(field)
-                    self._tell(LeaseRefused(field, refused.reason))
+                    refused.append(LeaseRefused(protocol.instance_of_field(field), error.reason))
+        for each in refused[:MAX_TOLD]:
+            self._tell(each)
         self._values = dict(values)
         self._false &= values.keys()
         missing = self._forget(values)
         ends = {name: (found.lease.proof, found.lease.expires_at_ms) for name, found in self._trusted.items()}
         left = self._lifetimes.left(now_ms, own_ms, ends)
-        return tuple(found.view(left[name], missing=name in missing) for name, found in self._trusted.items())
+        return _one_each(found.view(left[name], missing=name in missing) for name, found in self._trusted.items())
+
+    def fields_of(self, cells: Iterable[CellRecord]) -> list[str]:
+        """List where the leases lie of all instances that the cells' records tell of, by each valid secret."""
+        return [
+            protocol.lease_field(protocol.instance_name(cell.cell_id, generation), keys.lease)
+            for cell in cells
+            for generation in {cell.generation, cell.launching, cell.launched} - {0}
+            for keys in self._keyring.cell(cell.cell_id)
+        ]
 
     def _forget(self, values: Mapping[str, bytes]) -> set[str]:
         """Forget the leases that went first, where there are too many, and return those of the others that are gone."""
@@ -129,9 +142,9 @@ class LeaseReader:
 
     def _key_of(self, field: str, lease: protocol.Lease) -> tuple[Key, str]:
         """Return the key that a lease in this field is proven by, and the name of the secret that it comes from."""
-        cell_keys = self._keyring.cell(field.rpartition("/")[0])
+        cell_keys = self._keyring.cell(protocol.instance_of_field(field).rpartition("/")[0])
         for keys, secret_id in zip(cell_keys, self._keyring.ids, strict=True):
-            if protocol.is_proven(lease, keys.lease):
+            if protocol.is_lease_field(field, keys.lease) and protocol.is_proven(lease, keys.lease):
                 return keys.lease, secret_id
         raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
 
@@ -141,7 +154,7 @@ class LeaseReader:
             raise _LeaseRefusedError(LeaseRefusal.UNSIGNED)
         if record.environment != self._environment:
             raise _LeaseRefusedError(LeaseRefusal.FOREIGN)
-        if field != protocol.lease_field(record.cell_id, record.generation):
+        if protocol.instance_of_field(field) != protocol.instance_name(record.cell_id, record.generation):
             raise _LeaseRefusedError(LeaseRefusal.MISPLACED)
         if record.generation > highest_count(now_ms):
             raise _LeaseRefusedError(LeaseRefusal.IMPOSSIBLE)
@@ -152,3 +165,13 @@ class LeaseReader:
     def _is_ours(self, address: str) -> bool:
         host = host_of(address)
         return host is not None and any(host in net for net in self._networks if net.version == host.version)
+
+
+def _one_each(views: Iterable[LeaseView]) -> tuple[LeaseView, ...]:
+    """Take one lease of each instance: one that was started again with a newer secret has its old lease beside it."""
+    found: dict[tuple[str, int], LeaseView] = {}
+    for view in views:
+        other = found.setdefault((view.cell_id, view.generation), view)
+        if (view.live, -view.ended_ms) > (other.live, -other.ended_ms):
+            found[view.cell_id, view.generation] = view
+    return tuple(found.values())

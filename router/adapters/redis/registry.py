@@ -62,6 +62,7 @@ _SCRIPTS: Final = {
     "next_generation": scripts.NEXT_GENERATION,
     "write": scripts.WRITE,
     "snapshot": scripts.SNAPSHOT,
+    "leases": scripts.LEASES,
     "report": scripts.REPORT,
     "offer": scripts.OFFER,
     "petitions": scripts.PETITIONS,
@@ -233,7 +234,7 @@ class RedisRegistry:
         blob: bytes,
         leader: bytes,
         cells: list[bytes],
-        leases: list[bytes],
+        leases: list[bytes] | None,
         version: bytes,
         policy: bytes,
         routers: list[bytes],
@@ -248,10 +249,13 @@ class RedisRegistry:
         reports = self._entries.read(records.ROUTER, records.pairs(routers), as_read)
         ends = {name: (wire.expires_at_ms, wire.expires_at_ms) for name, wire in reports.items()}
         left = self._lifetimes.left(now_ms, own_ms, ends)
+        read = self._entries.read(records.CELL, records.pairs(cells), records.cells_at(now_ms))
+        if leases is None:
+            leases = await self._run("leases", ("leases",), *self._leases.fields_of(read.values()))
         return Snapshot(
             now_ms=now_ms,
             slot_map=self._slot_map,
-            cells=self._entries.read(records.CELL, records.pairs(cells), records.cells_at(now_ms)),
+            cells=read,
             leases=self._leases.read(now_ms, own_ms, {name_of(field): value for field, value in records.pairs(leases)}),
             leader=name_of(leader),
             policy=self._policy,

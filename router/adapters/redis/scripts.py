@@ -37,6 +37,21 @@ local highest_generation, highest_epoch = now, now + 31536000000
 An epoch begins at the server's time in ms, and no cell has had a generation for each ms since 1970. Both bounds grow
 faster than anybody counts: whatever number below them somebody writes, the next one can still be given out."""
 
+_NAMED: Final = """
+local function named(key, names)
+  local found = {}
+  for _, name in ipairs(names) do
+    local value = redis.call('HGET', key, name)
+    if value then
+      found[#found + 1] = name
+      found[#found + 1] = string.sub(value, 1, 8192)
+    end
+  end
+  return found
+end
+"""
+"""Lua: `named` returns of a hash the entries with these names, each cut where it is longer than any honest one."""
+
 MAX_ENTRIES: Final = 4096
 """Nobody reads more entries of one hash at once. A thousand cells have so many leases while all are replaced."""
 
@@ -66,7 +81,8 @@ they have more than 32 MiB together, it cuts those of more than 8 KiB, which the
 # Takes the lead or renews it, and keeps the registry so that nobody stumbles over it: a key of another type than ours
 # goes, for none of our commands can use it; a hash with too many entries goes where all that is in it is soon said
 # again, and otherwise loses what nobody can need, bit by bit. So go counts of generations that are none, which no cell
-# may write over, and leases of generations below the admitted one that ended a while ago. Returns the epoch (empty
+# may write over, and of the leases that ended a while ago those of generations below the admitted one, and what no
+# instance has named. Returns the epoch (empty
 # while another owner leads), and what was tidied: key and reason, one after the other.
 # While another leads, notes that this owner is there to take over. No lead that is waited for so lasts longer than its
 # own time to live: the clock set back keeps a dead leader's no longer.
@@ -112,9 +128,11 @@ for n = 1, #counts, 2 do
 end
 local some = redis.call('HSCAN', KEYS[7], t[2], 'COUNT', '32')[2]
 for n = 1, #some, 2 do
-  local cell, generation = string.match(some[n], '^(.*)/(%d+)$')
-  local record = useless(KEYS[7], some[n], some[n + 1]) and cell and read(redis.call('HGET', KEYS[6], cell))
-  if record and whole(record.generation) > tonumber(generation) then redis.call('HDEL', KEYS[7], some[n]) end
+  if useless(KEYS[7], some[n], some[n + 1]) then
+    local cell, generation = string.match(some[n], '^(.*)/(%d+)/%x+$')
+    local record = cell and read(redis.call('HGET', KEYS[6], cell))
+    if not cell or whole(record.generation) > tonumber(generation) then redis.call('HDEL', KEYS[7], some[n]) end
+  end
 end
 local fields = {'owner', 'expires_at_ms', 'ttl_ms', 'epoch'}
 local owner, expires, ttl, stored = unpack(redis.call('HMGET', KEYS[1], unpack(fields)))
@@ -197,42 +215,20 @@ return generation
 )
 
 # KEYS: leader, map, cells, leases, policy, routers. ARGV: the map's epoch and the policy's version that the caller has.
-# Returns map and policy only where they differ from those, and no more than one byte over 16 MiB of each. Of cells or
-# leases with too many entries it returns those that a cell's name and record tell of, whatever lies beside them.
+# Returns map and policy only where they differ from those, and no more than one byte over 16 MiB of each. Of cells with
+# too many entries it returns those that a cell's name tells of, whatever lies beside them, and nil for leases with too
+# many: the caller asks for those that it knows the names of.
 SNAPSHOT: Final = (
     _NOW
     + _READ
     + _ENTRIES
+    + _NAMED
     + """
-local function named(key, names)
-  local found = {}
-  for _, name in ipairs(names) do
-    local value = redis.call('HGET', key, name)
-    if value then
-      found[#found + 1] = name
-      found[#found + 1] = string.sub(value, 1, 8192)
-    end
-  end
-  return found
-end
 local function cells_of()
   if not overfull(KEYS[3]) then return entries(KEYS[3]) end
   local names = {}
   for i = 0, 999 do names[#names + 1] = string.format('cell-%04d', i) end
   return named(KEYS[3], names)
-end
-local function leases_of(cells)
-  if not overfull(KEYS[4]) then return entries(KEYS[4]) end
-  local names, seen = {}, {}
-  for i = 1, #cells, 2 do
-    local record = read(cells[i + 1])
-    for _, generation in ipairs({record.generation, record.launching, record.launched}) do
-      local name = cells[i] .. '/' .. string.format('%.0f', whole(generation))
-      if not seen[name] then names[#names + 1] = name end
-      seen[name] = true
-    end
-  end
-  return named(KEYS[4], names)
 end
 local function cut(text) return text and string.sub(text, 1, 16777217) or '' end
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
@@ -240,7 +236,7 @@ local blob = epoch and epoch ~= ARGV[1] and redis.call('HGET', KEYS[2], 'blob')
 local owner, expires = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms'))
 local leader = owner and whole(expires) > now and string.sub(owner, 1, 200) or ''
 local cells = cells_of()
-local leases = leases_of(cells)
+local leases = not overfull(KEYS[4]) and entries(KEYS[4])
 local version = redis.call('HGET', KEYS[5], 'version')
 local policy = version and version ~= ARGV[2] and redis.call('HGET', KEYS[5], 'blob')
 local time, routers = string.format('%.0f', now), entries(KEYS[6])
@@ -248,6 +244,9 @@ return {time, string.sub(epoch or '', 1, 20), cut(blob), leader, cells, leases,
   string.sub(version or '', 1, 20), cut(policy), routers}
 """
 )
+
+# KEYS: leases. ARGV: fields. Returns these entries, of a hash that has too many.
+LEASES: Final = _NAMED + "return named(KEYS[1], ARGV)"
 
 # KEYS: routers. ARGV: router, report, time to live in ms (0: the router leaves).
 # Removes the reports that expired more than a minute ago, and those that no router can have written.

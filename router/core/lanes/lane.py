@@ -8,7 +8,7 @@ The path is a circuit breaker (Nygard, "Release It!", 2007):
 
 OPEN means that events may pass, PROBING that one at a time may. A suspect, which is an event that an instance may have
 died of, is sent in a batch of its own and never beside another suspect: when the instance dies again, it is known
-which event was to blame.
+which event was to blame. The cell sees to that between routers.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from router.core.detection.samples import CellSample, CellSampler
@@ -202,11 +203,12 @@ class LaneRunner:
             delivery.sent_at = sent_at
             delivery.generation = target.generation
         pending = dict(enumerate(batch))
+        events = [replace(each.event, suspect=True) if each.suspect else each.event for each in batch]
         error, contact, broke = "the cell's answer ended early", Contact.SILENT, True
         try:
             async with asyncio.timeout(None) as timeout:
                 self._batches[timeout] = pending
-                async for result in self._client.process(target, [delivery.event for delivery in batch]):
+                async for result in self._client.process(target, events):
                     self._answer(pending.pop(result.index), result)
         except NoDescriptorError as failure:
             error, contact, broke = str(failure), Contact.NOT_REACHED, False

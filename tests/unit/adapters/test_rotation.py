@@ -16,11 +16,11 @@ from cell_worker.contract.proofs import AnswerProofs, CallHeader, hash_of, prove
 from router.adapters.keyring import Keyring
 from router.adapters.redis.lease_reader import LeaseReader
 from router.core.models import LeaseView
-from tests.support.keys import OTHER_SECRET, SECRET, cell_keys
+from tests.support.keys import OTHER_SECRET, SECRET, cell_keys, field_of
 
 OLD, NEW = SECRET, OTHER_SECRET
 RECORD: Final = protocol.InstanceRecord("live", "cell-0001", 3, "one", "127.0.0.1:8080", 16, 0)
-FIELD: Final = "cell-0001/3"
+NAME: Final = protocol.instance_name("cell-0001", 3)
 STEPS: Final = ([OLD], [OLD, NEW], [NEW, OLD], [NEW])
 """What is in the file of secrets, one step after the other."""
 
@@ -30,7 +30,8 @@ def seen(ring: Keyring, secret: str) -> LeaseView | None:
     key = cell_keys("live", "cell-0001", secret).lease
     lease = protocol.Lease(2000, ready=True, record=protocol.sign_record(RECORD, key), beat=1)
     value = msgspec.json.encode(msgspec.structs.replace(lease, proof=protocol.beat_proof(lease, key)))
-    views = LeaseReader("live", ring, [ip_network("127.0.0.0/8")], lambda _: None).read(1000, 1000, {FIELD: value})
+    reader = LeaseReader("live", ring, [ip_network("127.0.0.0/8")], lambda _: None)
+    views = reader.read(1000, 1000, {field_of("live", "cell-0001", 3, secret): value})
     return views[0] if views else None
 
 
@@ -44,8 +45,8 @@ def test_a_process_calls_an_instance_with_the_secret_that_its_lease_tells(known:
         return
     target = lease.target()
     keys = ring.keys(target.cell_id, target.secret_id)
-    call = prove_call(keys.call, CallHeader(1, "ab" * 8, 1, hash_of(b""), ""), "POST", FIELD, "/")
-    checked = CallChecker(instance, FIELD).check(call.text().encode(), "POST", "/", 1)
+    call = prove_call(keys.call, CallHeader(1, "ab" * 8, 1, hash_of(b""), ""), "POST", NAME, "/")
+    checked = CallChecker(instance, NAME).check(call.text().encode(), "POST", "/", 1)
     assert checked.fault is None
     assert checked.answers is not None
     assert AnswerProofs(keys.answer, call.proof).read_lines(checked.answers.line(b"{}")) == [b"{}"]
@@ -72,5 +73,5 @@ def test_a_removed_secret_is_no_longer_believed_from_the_next_heartbeat_on() -> 
         now = 1000 * beat
         lease = protocol.Lease(now + 900, ready=True, record=protocol.sign_record(RECORD, key), beat=beat)
         value = msgspec.json.encode(msgspec.structs.replace(lease, proof=protocol.beat_proof(lease, key)))
-        alive.append(any(view.live for view in reader.read(now, now, {FIELD: value})))
+        alive.append(any(view.live for view in reader.read(now, now, {field_of("live", "cell-0001", 3, OLD): value})))
     assert alive == [True, True, False]

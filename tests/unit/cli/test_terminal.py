@@ -290,6 +290,39 @@ def test_no_text_in_a_complaint_steers_the_terminal(
     assert MARK in text
 
 
+NO_TEXT: Final = "key-\udcff"
+"""What Python makes of the bytes `key-\\xff` on a command line, which are no UTF-8."""
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *PROCESSES], ids=" ".join)
+def test_an_argument_that_is_no_text_gets_a_sentence(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it stands: as key, cell, reason, file or option."""
+    given = [word.replace(HOSTILE, NO_TEXT) for word in COMMANDS.get(command, ())]
+    for arguments in ((*command, *given, NO_TEXT), ("--config", NO_TEXT, *command), (*command, f"--why={NO_TEXT}")):
+        text = printed(monkeypatch, *arguments)
+        assert text.startswith("cellrouter: every argument must be UTF-8, and this is not: ")
+        assert "key-\\udcff" in text
+        assert obeyed(text) == []
+
+
+def test_an_argument_and_a_setting_of_bytes_get_a_sentence_from_a_real_process() -> None:
+    """As a shell gives them for `$'…'`."""
+    environ = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+    environ |= {b"PYTHONPATH": os.fsencode(REPOSITORY), b"CELLROUTER_SECRET": SECRET.encode()}
+    for argument, more in ((b"\xff", {}), (b"key", {b"CELLROUTER_AWS_REGION": b"\xff"})):
+        command = [os.fsencode(sys.executable), b"-m", b"router", b"where", argument]
+        done = subprocess.run(command, env=environ | more, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 2, done.stderr
+        assert b"must be UTF-8" in done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+def test_a_user_whose_name_is_no_text_is_named_in_the_audit_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name comes from the environment."""
+    monkeypatch.setenv("LOGNAME", NO_TEXT)
+    assert router.bootstrap.registry.entry_by_hand("freeze", "why").who.startswith("key-\\udcff@")
+
+
 @pytest.mark.parametrize("role", [role for (role,) in PROCESSES])
 def test_a_process_that_cant_start_says_so_without_steering_the_terminal(role: str) -> None:
     """The faults of its configuration quote what is configured."""

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
-from cell_worker.contract.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventResult, Outcome
+from cell_worker.contract.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventBatch, EventResult, Outcome
 from cell_worker.loading import HandlerError, load_handler, start_handler
-from cell_worker.runtime import Identity
+from cell_worker.runtime import ONE_SUSPECT, Identity
 from cell_worker.store.store import StoreError
 from tests.support.aio import run
 from tests.support.handlers import CannotStart, Gate, Unspeakable
@@ -350,3 +350,24 @@ def test_a_handler_that_cannot_start_is_explained() -> None:
     """The error says in one sentence what the handler raised: it is the worker's last log line."""
     with pytest.raises(HandlerError, match=r"^the handler can't start: ValueError: no such folder: rules$"):
         run(start_handler(CannotStart(), Identity("cell-0000", 1, "live", side_effects=False).cell()))
+
+
+@in_loop
+async def test_a_cell_tries_one_suspect_at_a_time() -> None:
+    """A second one, of another router, was not begun and may come later; all else goes on beside the first."""
+    gate = Gate()
+    runtime, _ = await make(gate)
+    first, second = (asyncio.create_task(one_result(runtime, suspect(name))) for name in ("a", "b"))
+    assert await second == EventResult(0, Outcome.RETRY, ONE_SUSPECT, begun=False)
+    again, beside = (asyncio.create_task(one_result(runtime, work)) for work in (suspect("a"), batch("c")))
+    await turns()
+    assert gate.begun == ["a", "c"]
+    gate.open.set()
+    assert {(await each).outcome for each in (first, again, beside)} == {Outcome.OK}
+    assert (await one_result(runtime, suspect("b"))).outcome is Outcome.OK
+
+
+def suspect(name: str) -> EventBatch:
+    """Make a batch of one event that an instance may have died of."""
+    (event,) = (work := batch(name)).events
+    return msgspec.structs.replace(work, events=[msgspec.structs.replace(event, suspect=True)])

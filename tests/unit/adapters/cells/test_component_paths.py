@@ -11,6 +11,7 @@ from yarl import URL
 
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.control import HttpCellControl
+from router.adapters.cells.ends import PLAIN
 from router.core.errors import CellUnavailableError
 from tests.support.aio import run
 from tests.support.fake_clock import FakeClock
@@ -33,7 +34,7 @@ def test_a_name_is_one_part_of_the_path(name: str) -> None:
             yield Response(b"{}", 200, "")
 
     with suppress(CellUnavailableError):
-        calls = CellCalls(cast("Any", Session()), ring("live"), FakeClock())
+        calls = CellCalls(cast("Any", Session()), ring("live"), FakeClock(), ends=PLAIN)
         run(HttpCellControl(calls).restart(replace(TARGET, address="127.0.0.1:80"), name, 1))
     for url in asked:
         assert (url.host, url.port, url.query_string, url.fragment) == ("127.0.0.1", 80, "", "")

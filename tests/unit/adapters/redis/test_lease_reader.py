@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from cell_worker.contract import protocol
+from router.adapters.redis.entries import MAX_TOLD
 from router.adapters.redis.lease_reader import MAX_MISSING, LeaseReader
 from router.adapters.redis.lifetimes import LONGEST_MS
+from router.core.models import CellRecord
 from router.core.telemetry import LeaseRefusal, LeaseRefused
-from tests.support.keys import SECRET, lease_key, ring
+from tests.support.keys import OTHER_SECRET, SECRET, field_of, lease_key, ring
 
-FIELD = "cell-0001/3"
+FIELD = field_of("live", "cell-0001", 3)
 START_MS = 1_700_000_000_000
 """All times below are counted from here."""
 HONEST = protocol.InstanceRecord("live", "cell-0001", 3, "one", "10.0.0.7:8080", 16, 0)
@@ -87,11 +89,10 @@ def test_what_is_not_honest_is_not_seen_and_told_once(value: bytes, reason: str)
     world = World()
     other = msgspec.structs.replace(HONEST, cell_id="cell-0005", address="[fd00::5]:8080")
     for _ in range(3):
-        views = world.reader.read(
-            START_MS + 1000, START_MS + 1000, {FIELD: value, "cell-0005/3": lease(other, signer=other)}
-        )
+        values = {FIELD: value, field_of("live", "cell-0005", 3): lease(other, signer=other)}
+        views = world.reader.read(START_MS + 1000, START_MS + 1000, values)
         assert [view.cell_id for view in views] == ["cell-0005"]
-    assert world.told == [LeaseRefused(FIELD, LeaseRefusal(reason))]
+    assert world.told == [LeaseRefused("cell-0001/3", LeaseRefusal(reason))]
 
 
 def test_an_honest_lease_lives_until_its_end_and_with_each_beat_longer() -> None:
@@ -156,9 +157,53 @@ def test_no_more_missing_leases_are_remembered_than_there_can_be() -> None:
     """Those that went last are; somebody who has a cell's secret can sign as many as it likes."""
     world = World()
     records = [msgspec.structs.replace(HONEST, generation=n) for n in range(1, MAX_MISSING + 3)]
-    world.reader.read(START_MS, START_MS, {f"cell-0001/{r.generation}": lease(r) for r in records})
+    world.reader.read(START_MS, START_MS, {field_of("live", "cell-0001", r.generation): lease(r) for r in records})
     found = world.reader.read(START_MS, START_MS, {})
     assert [view.generation for view in found] == [r.generation for r in records[2:]]
+
+
+@pytest.mark.parametrize(
+    "place", ["cell-0001/3", "cell-0001/3/", field_of("live", "cell-0001", 3, OTHER_SECRET), f"{FIELD}0", f"x{FIELD}"]
+)
+def test_a_lease_is_believed_only_in_the_field_that_its_secret_names(place: str) -> None:
+    """Wherever else somebody puts a copy; and no log gets the name of a field, by which a lease can be written over."""
+    world = World()
+    assert world.reader.read(START_MS, START_MS, {place: lease()}) == ()
+    assert [(refused.instance, refused.reason) for refused in world.told] == [(place.rpartition("/")[0], "unsigned")]
+
+
+def test_while_a_secret_is_replaced_each_instance_has_one_lease() -> None:
+    """In the field that its own secret names; started anew with the newer secret, its old lease says nothing more."""
+    world = World()
+    world.reader = LeaseReader(
+        "live", ring("live", OTHER_SECRET, SECRET), [ip_network("10.0.0.0/8")], world.told.append
+    )
+    old, newer = {FIELD: lease()}, field_of("live", "cell-0001", 3, OTHER_SECRET)
+    again = lease(msgspec.structs.replace(HONEST, instance_id="two"), ends=9000, secret=OTHER_SECRET)
+    for now_ms, values, who in (
+        *((1000, old, "one"), (3000, old | {newer: again}, "two"), (3500, {newer: again} | old, "two")),
+        (3600, {newer: again}, "two"),
+    ):
+        (view,) = world.reader.read(START_MS + now_ms, START_MS + now_ms, values)
+        assert (view.instance_id, view.live, view.missing) == (who, True, False)
+    assert world.told == []
+
+
+def test_the_fields_of_a_cells_instances_are_known_by_its_record() -> None:
+    """By each secret that is valid, so that a flood of other fields hides none."""
+    world = World()
+    record = CellRecord("cell-0001", 3, launching=5, launched=5)
+    assert {FIELD, field_of("live", "cell-0001", 5)} == set(world.reader.fields_of([record]))
+    both = LeaseReader("live", ring("live", OTHER_SECRET, SECRET), [], world.told.append)
+    assert {FIELD, field_of("live", "cell-0001", 3, OTHER_SECRET)} <= set(both.fields_of([record]))
+
+
+def test_a_flood_of_false_leases_floods_no_log() -> None:
+    """However often all of them are written anew."""
+    world = World()
+    for look in range(3):
+        world.reader.read(START_MS, START_MS, {f"cell-0001/{n}/x": b"%d" % look for n in range(10 * MAX_TOLD)})
+    assert len(world.told) == 3 * MAX_TOLD
 
 
 HOUR = 3_600_000  # ms

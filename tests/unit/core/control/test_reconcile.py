@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,8 +25,9 @@ from router.core.control.actions import (
     Verify,
 )
 from router.core.control.lease_trust import TOGETHER_MS
-from router.core.control.observed import Desired, Observed
+from router.core.control.observed import Desired, Health, Observed
 from router.core.control.reconcile import reconcile, state_of
+from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slot_map.slots import SlotMap, assign
@@ -199,6 +202,33 @@ def test_missing_leases_mean_nothing_while_the_registry_cannot_be_trusted() -> N
     world.hung |= world.running
     world.now += 10 * TTL_MS
     assert world.step(trusted=False) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changes", "why"),
+    [
+        (None, {}, "generation 1 lost its lease"),
+        (None, {"missing": True}, None),
+        (Verdict.HEALTHY, {"missing": True}, None),
+        (Verdict.SLOW, {"missing": True}, None),
+        (Verdict.HUNG, {"missing": True}, "generation 1 lost its lease and answers no canary"),
+        (Verdict.FAILING, {"missing": True}, "generation 1 lost its lease and answers no canary"),
+        (None, {"released": True}, "generation 1 has ended"),
+    ],
+)
+def test_a_lease_that_was_taken_away_means_death_only_with_silence_to_canaries(
+    verdict: Verdict | None, changes: dict[str, Any], why: str | None
+) -> None:
+    """No instance takes its lease away, so somebody else did: a lease that is missing is no dead instance."""
+    world, victim = settled(), ("cell-0001", 1)
+    world.hung.add(victim)
+    world.now += TTL_MS + TOGETHER_MS
+    world.beats |= dict.fromkeys(world.running - world.hung, world.now)
+    seen = world.observed()
+    leases = [replace(x, **changes) if (x.cell_id, x.generation) == victim else x for x in seen.leases]
+    health = {"cell-0001": Health(Assessment("cell-0001", verdict), 0)} if verdict is not None else {}
+    found = reconcile(world.desired(), replace(seen, leases=tuple(leases), health=health))
+    assert [action.why for action in found if isinstance(action, Launch)] == [why] * (why is not None)
 
 
 def test_a_launch_that_never_gets_ready_is_given_up_and_stopped() -> None:

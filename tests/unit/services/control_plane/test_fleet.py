@@ -45,7 +45,7 @@ def placed(cells: int) -> tuple[ControlWorld, Placed]:
 
 def refused(world: ControlWorld) -> list[tuple[str, str]]:
     """What the observer was told of leases that weren't believed."""
-    return [(r.field, r.reason) for r in world.notes.records if isinstance(r, LeaseRefused)]
+    return [(r.instance, r.reason) for r in world.notes.records if isinstance(r, LeaseRefused)]
 
 
 def generations(world: ControlWorld) -> dict[str, int]:
