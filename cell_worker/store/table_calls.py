@@ -96,8 +96,8 @@ class StoreCaller:
     async def _once(self, operation: str, parameters: Mapping[str, Any]) -> Any:
         if self._closed:
             raise StoreError(f"{self.what}: it is closed, since the worker ends")
+        client = await self._client.get()  # on a small instance opening it takes seconds
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            client = await self._client.get()
             answer = await getattr(client, operation)(**parameters)
         if not isinstance(answer, dict):
             raise TypeError("the answer is no record")

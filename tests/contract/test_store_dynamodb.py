@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -85,9 +86,8 @@ def test_a_take_wins_against_an_instance_that_commits_all_the_time(dynamo: Stric
         for number in range(20):
             await newer.commit(f"e{number}", [f"newer e{number}".encode()])
         found = await lines_of(newer)
-        assert (
-            len(found) == len([name for name in dynamo.items if name.startswith("event/")]) == await newer.outbox_size()
-        )
+        done = [name for name in dynamo.items if name.startswith("event/")]
+        assert len(found) == len(done) == await newer.outbox_size()
         await newer.close()
 
     on(make, story)
@@ -100,16 +100,44 @@ def test_two_processes_of_one_generation_do_every_event_once(dynamo: StrictDynam
         dynamo.told.in_flight_s = 0.002
         other = make()
         await other.open(1)
-        both = [each.commit(f"e{n}", [b"%d" % n]) for n in range(20) for each in (store, other)]
-        answers = await asyncio.gather(*both)
-        assert sum(answers) == 20
+
+        async def commits(each: DynamoStore, who: str) -> list[bool]:
+            """Ten events that both have, and ten that nobody else has."""
+            ids = [f"{who if number % 2 else 'both'} {number}" for number in range(20)]
+            return [await each.commit(event, [event.encode()]) for event in ids]
+
+        answers = await asyncio.gather(commits(store, "one"), commits(other, "two"))
+        assert sum(map(sum, answers)) == 30
         third = make()
         await third.open(2)
         await third.take()
-        assert sorted(await lines_of(third)) == sorted(b"%d" % number for number in range(20))
-        assert await third.outbox_size() == 20
+        done = [name.removeprefix("event/").encode() for name in dynamo.items if name.startswith("event/")]
+        assert sorted(await lines_of(third)) == sorted(done)
+        assert len(done) == 30 == await third.outbox_size()
         for each in (other, third):
             await each.close()
+
+    on(make, story)
+
+
+def test_a_line_that_comes_while_the_outbox_is_found_empty_is_delivered(
+    make: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look has read the fence before the commit, and returns after it."""
+
+    async def story(store: DynamoStore) -> None:
+        read = store._table.get
+
+        async def and_commit(*ids: str) -> dict[str, Any]:
+            found = await read(*ids)
+            monkeypatch.undo()
+            assert await store.commit("a", [b"1"])
+            return found
+
+        monkeypatch.setattr(store._table, "get", and_commit)
+        assert await lines_of(store) == []
+        assert await lines_of(store) == [b"1"]
+        assert await store.outbox_size() == 1
 
     on(make, story)
 

@@ -18,6 +18,7 @@ import pytest
 
 from cell_worker.contract import protocol
 from cell_worker.store.dynamodb import DynamoStore
+from cell_worker.store.store import StoreError
 from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from tests.support.aio import run, until
@@ -34,6 +35,7 @@ ROLE: Final = "arn:aws:iam::000000000000:role/r"
 COMMITTER: Final = """
 import asyncio, sys
 from cell_worker.store.dynamodb import DynamoStore
+from cell_worker.store.store import StoreError
 
 async def main():
     store = DynamoStore(sys.argv[1], sys.argv[1])
@@ -187,3 +189,26 @@ def test_a_process_that_is_killed_amid_commits_leaves_each_whole_or_not_at_all(t
         process.kill()
         told |= {line.strip() for line in process.stdout if line.endswith("\n")}
     run(story(store, told))
+
+
+def test_a_table_with_another_key_is_named_with_the_right_one(dynamodb_endpoint: str) -> None:
+    """As when somebody made it by hand; the real server says it in its own words too."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            dynamodb = await open_client(stack, AwsConfig("us-east-1", dynamodb_endpoint), "dynamodb")
+            name = f"s-{uuid.uuid4().hex[:12]}"
+            await dynamodb.create_table(
+                TableName=name,
+                BillingMode="PAY_PER_REQUEST",
+                AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+                KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            )
+            store = DynamoStore(name, name)
+            with pytest.raises(StoreError, match=f"table {name}: .*schema.*partition key `id`, a string"):
+                await store.open(1)
+            await store.close()
+
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", dynamodb_endpoint)
+        run(story())

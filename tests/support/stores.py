@@ -22,6 +22,7 @@ from tests.support.aio import run
 from tests.support.memory_store import MemoryStore, Volume
 
 S = TypeVar("S", bound=Store)
+REGION: Final = "us-east-1"
 SESSION: Final = get_session()  # one for all: each reads the models of AWS's services anew, for half a second
 Make = Callable[[], Store]
 """Makes the store of one more instance on the same volume."""
@@ -37,21 +38,24 @@ def maker(kind: str, directory: Path) -> Make:
 def on_table(endpoint: str, *, made: bool = False) -> Iterator[Callable[[], DynamoStore]]:
     """Make a function that makes stores on one table and one bucket there, unless they are `made`; they are its own."""
     name = f"s-{uuid.uuid4().hex[:12]}"
-    if not made:
-        asyncio.run(make_table(endpoint, name))
     with pytest.MonkeyPatch().context() as patch:
+        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # a bench has none
+            patch.setenv(variable, "test")
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
         patch.setattr(aws, "get_session", lambda: SESSION)
+        if not made:
+            asyncio.run(make_table(endpoint, name))
         yield lambda: DynamoStore(name, name)
 
 
 async def make_table(endpoint: str, name: str) -> None:
     """Make the table and the bucket of a store."""
     async with AsyncExitStack() as stack:
-        where = AwsConfig("us-east-1", endpoint)
+        where = AwsConfig(REGION, endpoint)
         dynamodb, s3 = [await open_client(stack, where, service) for service in ("dynamodb", "s3")]
         await create_table(dynamodb, name)
-        await create_bucket(s3, name, "us-east-1")
+        await create_bucket(s3, name, REGION)
 
 
 def on(make: Callable[[], S], story: Callable[[S], Awaitable[None]]) -> None:
