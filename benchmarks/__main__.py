@@ -10,7 +10,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import detector_suite, drain, hostile, isolation, map_suite, parts, promises, soak, tenant, whole_router
+from benchmarks import (
+    detector_suite,
+    drain,
+    hostile,
+    isolation,
+    map_suite,
+    parts,
+    promises,
+    soak,
+    store,
+    tenant,
+    whole_router,
+)
 from benchmarks.figures import write
 from benchmarks.processes import BenchError, kill_all
 from benchmarks.world import Options
@@ -26,6 +38,7 @@ SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]
     "isolation": ("one cell gets slow, then dies: throughput and p99 of the others", isolation.run),
     "tenant": ("one tenant sends ten times as much: goodput and p99 of the others", tenant.run),
     "hostile": ("one tenant's ten worst log objects on a real worker: the neighbour's latency", hostile.run),
+    "store": ("a cell's store: events a second and CPU an event on SQLite and on DynamoDB", store.run),
     "drain": ("SIGTERM under full load: seconds, and what becomes of every message", drain.run),
     "soak": ("faults of every kind, one after the other: what is lost, and p99 of the others", soak.run),
     "promises": ("instances crash, hang, get slow, fail: seconds to safe and to served again", promises.run),

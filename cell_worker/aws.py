@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -9,10 +10,11 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from cell_worker.contract.aws_http import UnredirectedSession
 
-AWS_ERRORS: Final = (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
+AWS_ERRORS: Final = (ClientError, BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError, OSError)
 """All that a call of AWS may raise for reasons outside this process."""
 
 
@@ -23,21 +25,23 @@ class AwsClient:
         self._service = service
         self._stack = AsyncExitStack()
         self._client: Any = None
+        self._opening = asyncio.Lock()
 
     async def get(self) -> Any:
         """Return the open client, and open it first if necessary."""
-        if self._client is None:
-            config = AioConfig(
-                http_session_cls=UnredirectedSession,
-                connect_timeout=5,
-                read_timeout=15,
-                retries={"mode": "standard", "total_max_attempts": 1},
-                parameter_validation=False,
-                user_agent="cellrouter-cell",
-            )
-            self._client = await self._stack.enter_async_context(
-                get_session().create_client(self._service, config=config)
-            )
+        async with self._opening:  # several calls at once need one client
+            return self._client or await self._open()
+
+    async def _open(self) -> Any:
+        config = AioConfig(
+            http_session_cls=UnredirectedSession,
+            connect_timeout=5,
+            read_timeout=15,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            parameter_validation=False,
+            user_agent="cellrouter-cell",
+        )
+        self._client = await self._stack.enter_async_context(get_session().create_client(self._service, config=config))
         return self._client
 
     async def close(self) -> None:

@@ -39,7 +39,9 @@ class WorkerSettings(BaseSettings):
     zone: str = ""  # what fails together, for `cellrouter blast-radius`
     region: str = ""
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    data_dir: Path = Path("cell-data")  # the cell's volume, where its store lies
+    store: Literal["sqlite", "dynamodb"] = "sqlite"  # where the cell remembers what is done
+    store_table: str = Field(default="", max_length=255, pattern=r"^[a-zA-Z0-9_.-]*$")  # empty: PREFIX-ENVIRONMENT-CELL
+    data_dir: Path = Path("cell-data")  # the cell's volume, where its store lies with sqlite
     concurrency: int = Field(default=16, ge=1, le=1000)  # events that it works on at once
     event_timeout_s: Seconds = 60.0
     lease_ttl_s: float = Field(default=2.0, ge=0.5, allow_inf_nan=False)
@@ -92,6 +94,13 @@ class WorkerSettings(BaseSettings):
         if (why := why_no_redis_url(url)) is not None:
             raise ValueError(why)
         return url
+
+    @field_validator("store_table")
+    @classmethod
+    def _is_used(cls, table: str, others: ValidationInfo) -> str:
+        if table and others.data.get("store") == "sqlite":
+            raise ValueError("is set, but CELL_STORE is sqlite, which has no table: set CELL_STORE=dynamodb")
+        return table
 
     @model_validator(mode="after")
     def _has_all_of_tls(self) -> Self:

@@ -49,8 +49,9 @@ from cell_worker.loading import load_handler, start_handler, stop_handler
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Identity, Runtime
 from cell_worker.settings import WorkerSettings
+from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.sqlite import SqliteStore
-from cell_worker.store.store import FencedError, StoreError
+from cell_worker.store.store import FencedError, Store, StoreError
 
 TAKE_AGAIN_S: Final = 1.0
 """How long the worker waits before it tries again to take the store."""
@@ -89,13 +90,17 @@ class Worker:
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
         self._tls = settings.tls()
         self._redis = connect(settings.redis_url)
-        self._store = SqliteStore(settings.data_dir / "store.db")
         self._metrics = WorkerMetrics()
         self._redis_health = RedisHealth(self._on_redis)
         self._watch = LoopWatch(settings.handler, self._metrics)
         self._threads = HandlerThreads(settings.concurrency)
         names = (settings.resource_prefix, settings.environment, settings.id)
         self._resources = protocol.resource_name(*names)
+        self._store: Store = (
+            DynamoStore(settings.store_table or self._resources, self._resources)
+            if settings.store == "dynamodb"
+            else SqliteStore(settings.data_dir / "store.db")
+        )
         self._hold_queue = HoldQueueComponent(protocol.hold_queue_name(*names))
         self._sink: FirehoseSink | NullSink = (
             FirehoseSink(self._store, self._resources) if settings.sink == "firehose" else NullSink(self._store)

@@ -138,6 +138,11 @@ class CellsSection(_Section):
     handler: HandlerName = Field(
         default="cell_worker.handlers.security:SecurityMonitor", description="package.module:name"
     )
+    store: Literal["sqlite", "dynamodb"] = Field(
+        default="sqlite",
+        description="where a cell remembers which events are done: a file on its volume, or a table in DynamoDB, for "
+        "workers whose disks die with them",
+    )
     data_dir: Path = Field(
         default=Path("cellrouter-data"),
         description="holds the cells' volumes, logs and process ids, and the last routing of a router",

@@ -143,6 +143,13 @@ def redis_url(servers: Servers, run_folder: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def dynamodb_endpoint(run_folder: Path) -> Iterator[str]:
+    """The endpoint URL of a MiniStack shared by the whole run: LocalStack has no DynamoDB here."""
+    with shared("ministack", run_folder) as endpoint:
+        yield endpoint
+
+
 @pytest.fixture
 def memory_too() -> None:
     """A suite asks for this fixture to run on a fake in memory too; `aws_endpoint` is empty then."""

@@ -6,24 +6,24 @@ import asyncio
 from collections.abc import Callable
 
 from cell_worker.contract.protocol import Reason
-from cell_worker.store.sqlite import SqliteStore
+from cell_worker.store.store import Store
 
 
 class StoreComponent:
-    """The cell's store as a component, checked by a write and restarted by opening its file again."""
+    """The cell's store as a component, checked by a write and restarted by opening it again."""
 
     name = "store"
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     async def check(self) -> str:
         """Write to the store, and say whether the instance is in standby. Raises StoreError."""
         await self._store.check()
-        return "SQLite takes writes" if self._store.taken else "SQLite takes writes; in standby"
+        return f"{self._store.name} takes writes{'' if self._store.taken else '; in standby'}"
 
     async def restart(self) -> None:
-        """Close the store's file and open it again. Raises StoreError."""
+        """Close what the store has open and open it again. Raises StoreError."""
         await self._store.reopen()
 
 

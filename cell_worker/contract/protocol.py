@@ -202,7 +202,7 @@ def is_lease_field(field: str, key: Key) -> bool:
 
 
 def resource_name(prefix: str, environment: str, cell_id: str) -> str:
-    """The name of a cell's own Firehose stream, which its own S3 bucket has too."""
+    """The name of a cell's own Firehose stream, which its own S3 bucket and its table in DynamoDB have too."""
     return f"{prefix}-{environment}-{cell_id}"
 
 

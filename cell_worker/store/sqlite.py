@@ -14,19 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 from cell_worker import clock
-from cell_worker.store.store import MAX_OUTBOX_BYTES, FencedError, StoreError
+from cell_worker.store.grouped import Grouped
+from cell_worker.store.store import MAX_OUTBOX_BYTES, REMEMBER_S, FencedError, StoreError
 
 T = TypeVar("T")
-Q = TypeVar("Q")
 
-REMEMBER_MS: Final = 15 * 24 * 3600 * 1000
-"""How long the store remembers an event. An SQS message lives 14 days at most, so it can't come again after that."""
 PRUNE_ROWS: Final = 500
 """How many events one step of pruning forgets: so few that no commit waits long for it."""
 MAX_GROUP: Final = 256
@@ -60,13 +58,15 @@ class SqliteStore:
     query in the same way.
     """
 
+    name = "SQLite"
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._generation = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._db: sqlite3.Connection | None = None
-        self._commits = _Grouped(self._commit_group)
-        self._lookups = _Grouped(self._look_up)
+        self._commits = Grouped(self._commit_group, _fitting)
+        self._lookups = Grouped(self._look_up, _fitting)
         self._lines = 0
         self.taken = False
 
@@ -121,7 +121,7 @@ class SqliteStore:
 
     async def prune(self) -> bool:
         """Forget up to PRUNE_ROWS events that can't come again. False when no more of them are left."""
-        before = clock.time_ms() - REMEMBER_MS
+        before = clock.time_ms() - 1000 * REMEMBER_S
         statement = "DELETE FROM processed WHERE event_id IN (SELECT event_id FROM processed WHERE at_ms < ? LIMIT ?)"
 
         def work(db: sqlite3.Connection) -> int:
@@ -177,6 +177,10 @@ class SqliteStore:
             return await asyncio.get_running_loop().run_in_executor(self._thread, run)
         except (sqlite3.Error, OSError, RuntimeError) as error:  # RuntimeError: the thread has ended, after `close`
             raise StoreError(f"the cell's store {self._path}: {error}{_advice(error)}") from error
+
+
+def _fitting(waiting: Sequence[object]) -> int:
+    return min(len(waiting), MAX_GROUP)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -284,39 +288,3 @@ class _transaction:  # noqa: N801 - reads as the statement that it is
         finally:
             if self._db.in_transaction:  # SQLite has ended it itself when the disk is full
                 self._db.execute("ROLLBACK")
-
-
-class _Grouped(Generic[Q, T]):
-    """Answers questions in groups: those that arrive while one group is being answered share the next group."""
-
-    def __init__(self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[T]]]) -> None:
-        self._answer = answer
-        self._waiting: list[tuple[Q, asyncio.Future[T]]] = []
-        self._working: asyncio.Task[None] | None = None
-
-    async def ask(self, question: Q) -> T:
-        """Ask in the next group and wait for the answer to this question. Raises what `answer` raises."""
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, answer))
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work())
-        return await answer
-
-    async def idle(self) -> None:
-        """Wait until no question waits for its answer."""
-        if self._working is not None:
-            await asyncio.wait([self._working])
-
-    async def _work(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
-            try:
-                answers = await self._answer([question for question, _ in group])
-            except Exception as error:  # noqa: BLE001 - nobody may wait for ever
-                for _, waiting in group:
-                    if not waiting.done():  # it is done when its handler was cancelled
-                        waiting.set_exception(error)
-            else:
-                for (_, waiting), answer in zip(group, answers, strict=True):
-                    if not waiting.done():
-                        waiting.set_result(answer)

@@ -8,9 +8,15 @@ from typing import Final, Protocol
 MAX_OUTBOX_BYTES: Final = 4 * 1024 * 1024
 """How many bytes of the outbox are in memory at once, unless a single line is longer."""
 
+REMEMBER_S: Final = 15 * 24 * 3600
+"""How long a store remembers an event. An SQS message lives 14 days at most, so it can't come again after that."""
+
 
 class StoreError(Exception):
-    """The store can't do it now, since the disk is full or I/O has failed. Nothing was written."""
+    """The store can't do it now: the disk is full, I/O has failed, a service is busy or doesn't answer.
+
+    What was to be written was not, or nobody knows: then it is found when the event comes again.
+    """
 
 
 class FencedError(StoreError):
@@ -19,6 +25,14 @@ class FencedError(StoreError):
 
 class Store(Protocol):
     """A cell's memory of which events are done, and its outbox: lines that the sink has not delivered yet."""
+
+    name: str
+    """What keeps the data, as people call it."""
+
+    @property
+    def taken(self) -> bool:
+        """Whether this instance has taken the store; until then it is in standby."""
+        ...
 
     async def open(self, generation: int) -> None:
         """Open the store in standby: the instance that has it goes on.
@@ -42,12 +56,13 @@ class Store(Protocol):
     async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
         """Write an event's id and its lines, both or neither. False when the event was done already.
 
-        Takes the store first if this instance has not. Raises StoreError or FencedError.
+        Takes the store first if this instance has not. Raises StoreError or FencedError, and ValueError for more lines
+        than the store takes of one event.
         """
         ...
 
     async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
-        """The oldest lines of the outbox with their numbers: at least one, then as many as fit into `max_bytes`.
+        """The oldest lines of the outbox with their numbers: at least one, and no more than fit into `max_bytes`.
 
         In standby there are none. Raises StoreError or FencedError.
         """
@@ -63,6 +78,14 @@ class Store(Protocol):
 
     async def check(self) -> None:
         """Write something that changes nothing, also in standby. Raises StoreError or FencedError."""
+        ...
+
+    async def prune(self) -> bool:
+        """Forget some events that can't come again. False when no more of them are left. Raises StoreError."""
+        ...
+
+    async def reopen(self) -> None:
+        """Close what the store keeps open and open it again, without losing a commit on its way. Raises StoreError."""
         ...
 
     async def close(self) -> None:

@@ -102,6 +102,11 @@ async def run_router(settings: Settings) -> None:
         await _run(settings, stop, listener, app, router.run(stop), lanes.run(), secrets, observer)
 
 
+def _cell_services(settings: Settings) -> Sequence[str]:
+    """List the services that a cell's own resources are in."""
+    return ("sqs", "s3", "firehose", *(("dynamodb",) if settings.cells.store == "dynamodb" else ()))
+
+
 async def run_controller(settings: Settings) -> None:
     """Run a controller until a signal stops it."""
     async with AsyncExitStack() as stack:
@@ -113,7 +118,7 @@ async def run_controller(settings: Settings) -> None:
         registry = registry_of(stack, settings, keyring, observer.observe)
         resources = AwsCellResources(
             names_of(settings),
-            *[await open_client(stack, aws_of(settings), service) for service in ("sqs", "s3", "firehose")],
+            *[await open_client(stack, aws_of(settings), service) for service in _cell_services(settings)],
             region=settings.aws.region,
             firehose_role=settings.aws.firehose_role,
         )

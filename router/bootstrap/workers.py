@@ -155,6 +155,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     environment = {
         "CELL_ENVIRONMENT": settings.environment,
         "CELL_HANDLER": cells.handler,
+        "CELL_STORE": cells.store,
         "CELL_REDIS_URL": cells.redis_url or settings.redis.url,
         "CELL_CONCURRENCY": str(cells.concurrency),
         "CELL_SIDE_EFFECTS": str(cells.side_effects).lower(),

@@ -1,4 +1,4 @@
-"""The sinks that empty a cell's store: one suite for the fake in memory and for SQLite."""
+"""The sinks that empty a cell's store: one suite for the fake in memory, for SQLite and for DynamoDB."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from cell_worker.components.sink import MAX_LINE_BYTES, FirehoseSink, NullSink, 
 from cell_worker.store.store import FencedError, Store, StoreError
 from tests.support.aio import run
 from tests.support.memory_store import MemoryStore
-from tests.support.stores import Make, maker, on
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Make stores of one kind, all on the same volume."""
-    return maker(str(request.param), tmp_path)
+from tests.support.stores import Make, on
 
 
 class Firehose:

@@ -1,4 +1,4 @@
-"""The cell's Store port: one suite for the fake in memory and for SQLite."""
+"""The cell's Store port: one suite for the fake in memory, for SQLite and for DynamoDB."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ import pytest
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import FencedError, Store, StoreError
 from tests.support.aio import run
-from tests.support.stores import Make, maker, on
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Make stores of one kind, all on the same volume."""
-    return maker(str(request.param), tmp_path)
+from tests.support.stores import Make, on
 
 
 def test_an_event_and_its_lines_are_there_after_the_commit(make: Make) -> None:

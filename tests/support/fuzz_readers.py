@@ -47,6 +47,7 @@ from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_redis import NOW, FakeRedis
+from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
 from tests.support.keys import cell_keys, field_of, lease_key, ring
 
 Reader = Callable[[bytes], object]
@@ -353,6 +354,9 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "rule file": _rule_file,
     "evaluator's answer": _refused(pool.EvaluationEnded)(pool.read_reply),
     "settings file": _settings_file,
+    "table item": table_item,
+    "answer of DynamoDB": answers_of_aws,
+    "lines of a chunk": lines_of_a_chunk,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
 below."""
@@ -360,6 +364,7 @@ below."""
 DECODING: Final[Mapping[str, Sequence[str]]] = {
     "cell_worker/contract/strict_reader.py": ("result line",),
     "cell_worker/api.py": ("body of an event",),
+    "cell_worker/store/table_items.py": ("lines of a chunk",),
     "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
     "cell_worker/handlers/security/evaluation/pool.py": ("evaluator's answer",),
     "cell_worker/handlers/security/sigma.py": ("rule file",),

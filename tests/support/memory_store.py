@@ -22,6 +22,8 @@ class Volume:
 class MemoryStore:
     """The Store port on a Volume. While `broken` is set, writes fail as on a full disk."""
 
+    name = "memory"
+
     def __init__(self, volume: Volume | None = None) -> None:
         self.volume = volume or Volume()
         self.broken = False
@@ -69,6 +71,16 @@ class MemoryStore:
         return 0 if self._in_standby() else len(self.volume.lines)
 
     async def close(self) -> None:
+        return
+
+    @property
+    def taken(self) -> bool:
+        return not self._in_standby()
+
+    async def prune(self) -> bool:
+        return False
+
+    async def reopen(self) -> None:
         return
 
     async def check(self) -> None:

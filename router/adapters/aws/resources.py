@@ -54,25 +54,34 @@ class ResourceNames:
         return hold_queue_name(self.prefix, self.environment, cell_id)
 
     def cell(self, cell_id: str) -> str:
-        """Return the name that a cell's Firehose stream and its bucket share."""
+        """Return the name that a cell's Firehose stream, its bucket and its table share."""
         return resource_name(self.prefix, self.environment, cell_id)
 
 
 class AwsCellResources:
-    """CellResources on SQS, S3 and Firehose."""
+    """CellResources on SQS, S3 and Firehose, and on DynamoDB where the cells' stores are there."""
 
     def __init__(
-        self, names: ResourceNames, sqs: Any, s3: Any, firehose: Any, *, region: str, firehose_role: str
+        self,
+        names: ResourceNames,
+        sqs: Any,
+        s3: Any,
+        firehose: Any,
+        dynamodb: Any = None,
+        *,
+        region: str,
+        firehose_role: str,
     ) -> None:
         self._names = names
         self._sqs = sqs
         self._s3 = s3
         self._firehose = firehose
+        self._dynamodb = dynamodb
         self._region = region
         self._role = firehose_role
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
-        """Make hold queue, bucket and stream where they are missing; where all exist, rights to read are enough."""
+        """Make hold queue, bucket, stream and table where they are missing; where all exist, rights to read do."""
         name, hold = self._names.cell(cell_id), self._names.hold_queue(cell_id)
         sqs, s3, firehose = self._sqs, self._s3, self._firehose
         parts: dict[str, tuple[_Call, _Call]] = {  # the stream comes last, since it needs the bucket
@@ -83,6 +92,8 @@ class AwsCellResources:
                 lambda: self._create_stream(name),
             ),
         }
+        if (dynamodb := self._dynamodb) is not None:
+            parts["table"] = (lambda: dynamodb.describe_table(TableName=name), lambda: create_table(dynamodb, name))
         return [part for part, (look, make) in parts.items() if await _was_missing(look, make)]
 
     async def with_hold_queues(self) -> Collection[str]:
@@ -140,6 +151,19 @@ async def create_bucket(s3: Any, name: str, region: str) -> None:
     """Make a bucket in a region; S3 wants us-east-1 not to be named."""
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     await s3.create_bucket(Bucket=name, **where)
+
+
+async def create_table(dynamodb: Any, name: str) -> None:
+    """Make a table for a cell's store, which forgets what has expired, and wait until it can be used."""
+    await dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    await dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    expires = {"Enabled": True, "AttributeName": "expires"}
+    await dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=expires)
 
 
 def _bucket_may_send(queue_arn: str, bucket: str) -> str:

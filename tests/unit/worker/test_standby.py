@@ -66,10 +66,10 @@ async def test_a_batch_takes_the_store_once() -> None:
     """Also when all its events begin together, and the registry admits the instance at the same moment."""
 
     class Slow(MemoryStore):
-        taken = 0
+        takes = 0
 
         async def take(self) -> None:
-            self.taken += 1
+            self.takes += 1
             await turns()
             await super().take()
 
@@ -79,7 +79,7 @@ async def test_a_batch_takes_the_store_once() -> None:
     runtime, _ = await make(emit)
     store = runtime._store = Slow()
     await asyncio.gather(results(runtime, batch("a", "b", "c")), runtime.take())
-    assert store.taken == 1
+    assert store.takes == 1
 
 
 @in_loop
