@@ -1,7 +1,8 @@
 """A hostile tenant's ten worst log objects beside a neighbour's ordinary ones, on one worker with one CPU.
 
-The hostile tenant keeps several events of one object at work for as long as that object is measured. The neighbour's
-log has 200 records and comes at a steady rate. Its latency is from the POST to the worker to the result.
+The hostile tenant keeps several events of one object at work. The neighbour's log has 200 records and comes at a steady
+rate. Its latency is from the POST to the worker to the result, as it sees it: who sends and S3 are other processes, on
+the other CPUs. It is measured alone and beside the hostile tenant in turns, so that both see the same machine.
 """
 
 from __future__ import annotations
@@ -11,28 +12,28 @@ import gzip
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from time import perf_counter
-from typing import Any, Final, Self
+from typing import Any, Final, TypeVar
 
 from benchmarks.figures import p99, table
-from benchmarks.http_server import Connection, Request
-from benchmarks.processes import BenchError
+from benchmarks.hostile_load import Sender, as_many_as_go, serve_s3, steadily
+from benchmarks.processes import BenchError, Cores
 from benchmarks.world import Options, pause
-from cell_worker.contract import protocol
-from tests.support.security_world import notification, record
+from tests.support.security_world import record
 from tests.support.servers import valkey
-from tests.support.worker_process import WorkerProcess, post
+from tests.support.worker_process import WorkerProcess
 
-AT_ONCE: Final = 8  # events of the hostile tenant
+T = TypeVar("T")
+NEIGHBOUR: Final = "neighbour"
 WARM_UP_S: Final = 3.0
-EVERY_S: Final = 0.1  # between two events of the neighbour
-SHOWN: Final = ("p50, ms", "p99, ms", "p50 ratio", "p99 ratio", "done", "memory, MiB")
+LOOK_EVERY_S: Final = 0.5  # at the memory
+MOST_EVENTS: Final = 10**6  # of one sender at a time
+SHOWN: Final = ("events", "p50, ms", "p99, ms", "p50 ratio", "p99 ratio", "done", "memory, MiB")
 GOAL: Final = 1.2
 HANDLER: Final = "cell_worker.handlers.security:SecurityMonitor"
 MIB: Final = 2**20
@@ -70,121 +71,123 @@ OBJECTS: Final[Mapping[str, Callable[[], bytes]]] = {
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Measure the neighbour alone and beside each object; print a table, return its figures."""
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * AT_ONCE))  # none waits for a thread
-    with tempfile.TemporaryDirectory(prefix="cellrouter-hostile-") as folder, valkey() as url:
-        objects = {name: make() for name, make in OBJECTS.items()}
-        objects["neighbour"] = gzip.compress(_log([record("s3", "GetObject", {"key": str(n)}) for n in range(200)]))
-        async with _s3(list(objects.values())) as endpoint:
-            columns = {"alone": await _measured(url, Path(folder), endpoint, list(objects), None, options.seconds)}
-            for name in OBJECTS:
-                columns[name] = await _measured(url, Path(folder), endpoint, list(objects), name, options.seconds)
-                print(f"{name}: {columns[name]}", flush=True)
-    for figures in columns.values():
-        figures["p50 ratio"] = figures["p50, ms"] / columns["alone"]["p50, ms"]
-        figures["p99 ratio"] = figures["p99, ms"] / columns["alone"]["p99, ms"]
+    """Measure the neighbour alone and beside each object, in turns; print a table, return its figures."""
+    objects = {name: make() for name, make in OBJECTS.items()}
+    objects[NEIGHBOUR] = gzip.compress(_log([record("s3", "GetObject", {"key": str(n)}) for n in range(200)]))
+    columns = {}
+    cores = Cores.of_this_machine()
+    with (
+        _pinned(frozenset().union(*cores.stubs)),
+        tempfile.TemporaryDirectory(prefix="cellrouter-hostile-") as folder,
+        valkey() as url,
+        _s3(list(objects.values())) as endpoint,
+        ProcessPoolExecutor(2, get_context("spawn")) as senders,
+    ):
+        for name in OBJECTS:
+            with (
+                tempfile.TemporaryDirectory(dir=folder) as volume,
+                _worker(url, Path(volume), endpoint, cores.measured) as worker,
+            ):
+                columns[name] = await _Stage(worker, senders, objects).measure(name, options)
+            print(f"{name}: {columns[name]}", flush=True)
     rows = {figure: {name: found[figure] for name, found in columns.items() if figure in found} for figure in SHOWN}
     print(f"\n{table(rows)}")
     print(f"\nThe neighbour; goal: both ratios {GOAL:g} or less")
     return columns
 
 
-async def _measured(
-    url: str, folder: Path, endpoint: str, names: list[str], hostile: str | None, seconds: float
-) -> dict[str, float]:
-    """Start a worker and measure the neighbour's events on it, beside those of a hostile object if one is named."""
-    with tempfile.TemporaryDirectory(dir=folder) as volume, _worker(url, Path(volume), endpoint) as worker:
-        stage = _Stage(worker, await asyncio.to_thread(worker.url), names)
-        await asyncio.to_thread(worker.admit, 1)
-        await stage.neighbour(WARM_UP_S)
-        return await (stage.beside(hostile, seconds) if hostile else stage.neighbour(seconds))
-
-
 class _Stage:
     """One worker, and the events that are sent to it."""
 
-    def __init__(self, worker: WorkerProcess, url: str, names: list[str]) -> None:
+    def __init__(self, worker: WorkerProcess, senders: ProcessPoolExecutor, objects: Mapping[str, bytes]) -> None:
         self._worker = worker
-        self._url = f"{url}{protocol.EVENTS_PATH}"
-        self._names = names
+        self._senders = senders
+        self._objects = objects
         self._sent = 0
 
-    async def neighbour(self, seconds: float) -> dict[str, float]:
-        """Send the neighbour's events for so long, and return their latency."""
-        sent, until = [], perf_counter() + seconds
-        while perf_counter() < until:
-            sent.append(asyncio.create_task(self._event("neighbour")))
-            await pause(EVERY_S)
-        results = await asyncio.gather(*sent)
+    async def measure(self, name: str, options: Options) -> dict[str, float]:
+        """Measure the neighbour's latency alone and beside the hostile tenant's events of one object, in turns."""
+        await asyncio.to_thread(self._worker.ready)
+        await asyncio.to_thread(self._worker.admit, 1)
+        await self._neighbour(WARM_UP_S)
+        alone, beside = list[float](), list[float]()
+        ended, peak = 0, 0.0
+        for _ in range(options.runs):
+            alone += await self._neighbour(options.seconds)
+            hostile = self._start(as_many_as_go, name, options.seconds)
+            watching = asyncio.create_task(self._peak_mib())
+            beside += await self._neighbour(options.seconds)
+            ended += await hostile
+            watching.cancel()
+            peak = max(peak, await watching)
+        figures = {"events": len(beside), "p50, ms": median(beside), "p99, ms": p99(beside)}
+        figures |= {"alone p50, ms": median(alone), "alone p99, ms": p99(alone)}
+        figures |= {
+            f"{which} ratio": figures[f"{which}, ms"] / figures[f"alone {which}, ms"] for which in ("p50", "p99")
+        }
+        return figures | {"done": ended, "memory, MiB": peak}
+
+    async def _neighbour(self, seconds: float) -> list[float]:
+        """Send the neighbour's events for so long, and return their latency in ms."""
+        results = await self._start(steadily, NEIGHBOUR, seconds)
         if bad := [outcome for outcome, _ in results if outcome != "ok"]:
             raise BenchError(f"{len(bad)} events of the neighbour were not processed: {bad[0]}")
-        took = [1000 * seconds for _, seconds in results]
-        return {"events": len(took), "p50, ms": median(took), "p99, ms": p99(took)}
+        return [1000 * seconds for _, seconds in results]
 
-    async def beside(self, name: str, seconds: float) -> dict[str, float]:
-        """Keep the hostile tenant's events of one object at work meanwhile."""
-        ended: list[str] = []
-        peak = [0.0]
+    def _start(self, send: Callable[[Sender, float, int], T], name: str, seconds: float) -> asyncio.Future[T]:
+        """Have a process send events of one object. No two have the same id."""
+        self._sent += MOST_EVENTS
+        key = str(list(self._objects).index(name))
+        tenant = NEIGHBOUR if name == NEIGHBOUR else "hostile"
+        sender = Sender(self._worker.redis_url, self._worker.environment, tenant, key, len(self._objects[name]))
+        return asyncio.get_running_loop().run_in_executor(self._senders, send, sender, seconds, self._sent)
 
-        async def send() -> None:
+    async def _peak_mib(self) -> float:
+        """Look at the worker's memory until cancelled. Returns the most that it was."""
+        peak = 0.0
+        with suppress(asyncio.CancelledError):
             while True:
-                ended.append((await self._event(name))[0])
-
-        async def look() -> None:
-            while True:
-                peak[0] = max(peak[0], await asyncio.to_thread(_memory_mib, self._worker.process.pid))
-                await pause(EVERY_S)
-
-        hostile = [asyncio.create_task(send()) for _ in range(AT_ONCE)] + [asyncio.create_task(look())]
-        try:
-            figures = await self.neighbour(seconds)
-        finally:
-            for task in hostile:
-                task.cancel()
-            await asyncio.gather(*hostile, return_exceptions=True)
-        return figures | {"done": len(ended), "memory, MiB": peak[0]}
-
-    async def _event(self, name: str) -> tuple[str, float]:
-        self._sent += 1
-        event: dict[str, Any] = {
-            "event_id": f"{name}-{self._sent}",
-            "partition_key": "neighbour" if name == "neighbour" else "hostile",
-            "attempt": 1,
-        }
-        event["body"] = notification("logs", str(self._names.index(name)))
-        batch = {"cell_id": "cell-0000", "generation": 1, "epoch": 1, "deadline_s": 60, "events": [event]}
-        begun = perf_counter()
-        status, lines = await asyncio.to_thread(post, self._url, json.dumps(batch).encode())
-        if status != 200 or not lines:
-            return f"{status} {lines}", perf_counter() - begun
-        return json.loads(lines)["outcome"], perf_counter() - begun
+                peak = max(peak, await asyncio.to_thread(_memory_mib, self._worker.process.pid))
+                await pause(LOOK_EVERY_S)
+        return peak
 
 
-@asynccontextmanager
-async def _s3(bodies: list[bytes]) -> AsyncIterator[str]:
-    """Serve these bodies as the objects 0, 1, 2 …, of any bucket."""
+@contextmanager
+def _s3(bodies: list[bytes]) -> Iterator[str]:
+    """Serve these bodies as the objects 0, 1, 2 …, in a process of its own."""
+    context = get_context("spawn")
+    port, tell = context.Pipe(duplex=False)
+    process = context.Process(target=serve_s3, args=(bodies, tell), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{port.recv()}"
+    finally:
+        process.kill()
+        process.join()
 
-    def handle(request: Request, connection: Connection) -> None:
-        connection.answer(bodies[int(request.path.rsplit("/", 1)[1])], kind=b"application/octet-stream")
 
-    server = await asyncio.get_running_loop().create_server(partial(Connection, handle), "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-def _worker(url: str, folder: Path, endpoint: str) -> WorkerProcess:
-    """A worker that has one CPU, and this process has the others."""
+@contextmanager
+def _worker(url: str, folder: Path, endpoint: str, cores: frozenset[int]) -> Iterator[WorkerProcess]:
+    """A worker with its children on these cores."""
     os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
-    return _Pinned(url, folder, handler=HANDLER, concurrency=16)
+    worker = WorkerProcess(url, folder, handler=HANDLER, concurrency=16)
+    with _pinned(cores):
+        worker.__enter__()
+    try:
+        yield worker
+    finally:
+        worker.__exit__()
 
 
-class _Pinned(WorkerProcess):
-    def __enter__(self) -> Self:
-        cpus = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(cpus)})
-        super().__enter__()
-        os.sched_setaffinity(0, cpus - {min(cpus)} or cpus)
-        return self
+@contextmanager
+def _pinned(cores: frozenset[int]) -> Iterator[None]:
+    """Keep this process, and those that it starts meanwhile, on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _memory_mib(group: int) -> float:

@@ -217,12 +217,12 @@ def test_restarting_the_client_breaks_no_read() -> None:
     async def scenario(world: World) -> None:
         await world.put("a.json", b'{"Records": []}')
         s3 = world.monitor._s3
-        async with s3.reading(world.bucket) as before:
+        async with s3._reading(world.bucket) as before:
             await s3.restart()
             await s3.restart()
             async with (await before.get_object(Bucket=world.bucket, Key="a.json"))["Body"] as body:
                 assert await body.read() == b'{"Records": []}'
-            async with s3.reading(world.bucket) as after:
+            async with s3._reading(world.bucket) as after:
                 assert after is not before
         answer, _ = await world.process(notification(world.bucket, "a.json"))
         assert answer["records"] == 0

@@ -134,7 +134,7 @@ def test_a_canary_fails_when_s3_does(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_canary_goes_through_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shipped rule matches the canary's record, so matching is part of its cost."""
     rules = load_rules(SHIPPED_RULES, remedies=REMEDIES.keys())
-    analysis = analyse(canary.LOG, LogObject("b", "k", None), 10_000, rules)
+    analysis = analyse([canary.LOG], LogObject("b", "k", None), 10_000, rules)
     titles = {rule.rule_id: rule.title for rule in rules.all()}
     assert (analysis.records, [titles[each.rule_id] for each in analysis.sightings]) == (1, ["IAM user created"])
     seen: list[int] = []

@@ -151,7 +151,7 @@ def _instance_record(raw: bytes) -> object:
 
 @_refused(RejectEvent)
 def _log_object(raw: bytes) -> object:
-    return list(logs.parse(raw, logs.LogObject("b", "k", None), 1 << 20))
+    return list(logs.parse([raw], logs.LogObject("b", "k", None), 1 << 20))
 
 
 @_refused(RejectEvent)

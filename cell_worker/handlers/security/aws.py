@@ -9,6 +9,8 @@ from typing import Final
 
 import aiohttp
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -21,6 +23,7 @@ from botocore.exceptions import (
     UnsupportedS3ArnError,
     UnsupportedS3ConfigurationError,
 )
+from botocore.httpsession import get_cert_path
 
 from cell_worker.api import RetryEvent
 from cell_worker.contract.aws_http import UnredirectedSession
@@ -79,12 +82,18 @@ NOT_IMPLEMENTED: Final = 501
 TOO_MANY_REQUESTS: Final = 429
 
 
-def client_config() -> AioConfig:
+def trusted_certificates(session: AioSession) -> str:
+    """The file of the certificates that AWS clients trust: the operator's, or those that come with botocore."""
+    configured = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return str(configured or get_cert_path(verify=True))
+
+
+def client_config(session_class: type[AIOHTTPSession] = UnredirectedSession) -> AioConfig:
     """Configure an AWS client: bounded waits, and few retries since the router retries whole events."""
     # An emulator's host is not found under bucket.host, so the bucket goes into the path. AWS itself keeps the default.
     emulated = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return AioConfig(
-        http_session_cls=UnredirectedSession,
+        http_session_cls=session_class,
         connect_timeout=5,
         read_timeout=30,
         retries={"mode": "standard", "max_attempts": 3},

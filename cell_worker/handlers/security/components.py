@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 
 from cell_worker.api import RejectEvent, RetryEvent
-from cell_worker.handlers.security.aws import client_config, is_transient, retry_when_transient
+from cell_worker.handlers.security.aws import (
+    FAULTY_REQUESTS,
+    client_config,
+    error_code,
+    is_transient,
+    retry_when_transient,
+    trusted_certificates,
+)
+from cell_worker.handlers.security.evaluation.lending import LendingSession, Lent, lending
+from cell_worker.handlers.security.evaluation.wire import SignedGet
+from cell_worker.handlers.security.logs import CHUNK_BYTES, LogObject, check_size
 from cell_worker.handlers.security.sigma import RuleSet
 
 CHECK_TIMEOUT_S: Final = 5.0
@@ -44,6 +54,24 @@ class _SharedClient:
             await self._stack.aclose()
 
 
+def _named(source: LogObject) -> dict[str, str]:
+    version = {"VersionId": source.version_id} if source.version_id else {}
+    return {"Bucket": source.bucket, "Key": source.key, **version}
+
+
+@contextmanager
+def _told_apart(source: LogObject) -> Iterator[None]:
+    """Turn what a read raises into RejectEvent, where the object or its name is at fault, and else into RetryEvent."""
+    try:
+        with retry_when_transient(f"reading {source}"):
+            yield
+    except ClientError as error:
+        message = error.response.get("Error", {}).get("Message", "")
+        raise RejectEvent(f"{source} can't be read: {error_code(error)}: {message}") from error
+    except FAULTY_REQUESTS as error:
+        raise RejectEvent(f"{source} is not a name that S3 accepts: {error}") from error
+
+
 class S3Component:
     """The S3 client that reads log objects. After a read that S3 failed, the checks ask S3 until it answers again."""
 
@@ -51,12 +79,37 @@ class S3Component:
 
     def __init__(self, session: AioSession) -> None:
         self._session = session
+        self.certificates = trusted_certificates(session)
         self._current: _SharedClient | None = None
         self._why_failing: str | None = None
         self._last_bucket: str | None = None
 
+    async def fetch(self, source: LogObject, max_bytes: int) -> bytes:
+        """Read an object. Raises TooLarge, RejectEvent when it is gone or denied, and RetryEvent for other faults."""
+        async with self._reading(source.bucket) as client:
+            with _told_apart(source):
+                reply = await client.get_object(**_named(source))
+                async with reply["Body"] as body:
+                    check_size(source, int(reply.get("ContentLength") or 0), max_bytes)
+                    stored = bytearray()
+                    async for chunk in body.iter_chunks(CHUNK_BYTES):
+                        stored += chunk
+                        check_size(source, len(stored), max_bytes)
+                    return bytes(stored)
+
+    async def lend(self, source: LogObject) -> SignedGet:
+        """Sign a request for an object, for another process to send. Raises RejectEvent and RetryEvent."""
+        assert self._current is not None, "used before start"
+        async with self._current.reading() as client:
+            with _told_apart(source), lending():
+                try:
+                    await client.get_object(**_named(source))
+                except Lent as lent:
+                    return lent.request
+        raise AssertionError("the request was sent")
+
     @asynccontextmanager
-    async def reading(self, bucket: str) -> AsyncIterator[Any]:
+    async def _reading(self, bucket: str) -> AsyncIterator[Any]:
         """Lend the client for one read. Remembers for the next check whether S3 failed the read."""
         assert self._current is not None, "used before start"
         self._last_bucket = bucket
@@ -83,7 +136,10 @@ class S3Component:
     async def restart(self) -> None:
         """Replace the client. A read that has begun finishes with the old one."""
         stack = AsyncExitStack()
-        client = await stack.enter_async_context(self._session.create_client("s3", config=client_config()))
+        config = client_config(LendingSession)
+        client = await stack.enter_async_context(
+            self._session.create_client("s3", config=config, verify=self.certificates)
+        )
         old, self._current = self._current, _SharedClient(stack, client)
         if old is not None:
             await old.retire()

@@ -12,15 +12,15 @@ from uuid import uuid4
 
 from aiobotocore.session import AioSession, get_session
 
-from cell_worker.api import Cell, Component, Event, RejectEvent
+from cell_worker.api import Cell, Component, Event, RejectEvent, RetryEvent
 from cell_worker.handlers.security import canary
 from cell_worker.handlers.security.acting import Acting, Wanted
 from cell_worker.handlers.security.components import RulesComponent, S3Component
 from cell_worker.handlers.security.evaluation.analysis import Analysis, analyse
 from cell_worker.handlers.security.evaluation.places import FairPlaces
-from cell_worker.handlers.security.evaluation.pool import PLACES, Evaluators
+from cell_worker.handlers.security.evaluation.pool import PLACES, Content, Evaluators, NotReadError
 from cell_worker.handlers.security.findings import finding, left_out, receipt
-from cell_worker.handlers.security.logs import LogObject, TooLarge, fetch, log_object
+from cell_worker.handlers.security.logs import LogObject, TooLarge, log_object
 from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SecuritySettings, load_settings
 from cell_worker.handlers.security.sigma import RuleSet, load_rules
@@ -28,8 +28,10 @@ from cell_worker.handlers.security.sigma import RuleSet, load_rules
 SMALL_BYTES: Final = 64 * 1024
 """Logs up to this size, stored and decompressed, take a few ms of CPU, whatever is in them: less than a process would
 add. Larger ones would keep the event loop from Python's lock."""
-READ_AT_ONCE_BYTES: Final = 256 * 1024
-"""Objects up to this size are read before there is a place for them."""
+LARGE_BYTES: Final = 256 * 1024
+"""Objects above this size, as they are stored, begin among the slow logs."""
+READ_ATTEMPTS: Final = 2
+"""An evaluating process that can't read an object tries once more, if the worker itself can."""
 
 
 class SecurityMonitor:
@@ -44,7 +46,7 @@ class SecurityMonitor:
         self._rules: RulesComponent
         self._acting: Acting
         self._small = FairPlaces(PLACES)
-        self._evaluators = Evaluators()
+        self._evaluators: Evaluators
 
     async def start(self, cell: Cell) -> Sequence[Component]:
         """Load settings and rules, and open the S3 client. Makes no call; raises SecuritySettingsError or RuleError."""
@@ -56,6 +58,7 @@ class SecurityMonitor:
         self._acting = Acting(self._settings, session, cell.cell_id)
         self._s3 = S3Component(session)
         await self._s3.restart()
+        self._evaluators = Evaluators(self._s3.certificates, self._settings.max_object_bytes)
         await self._evaluators.start(self._rules.rules)
         return [self._s3, self._rules]
 
@@ -87,10 +90,9 @@ class SecurityMonitor:
         """Ask S3 with the client that reads logs, and match all rules against one record. Raises RetryEvent."""
         source = LogObject(cell.resources, canary.KEY, None)
         with suppress(RejectEvent):  # missing or forbidden: S3 has answered all the same
-            async with self._s3.reading(source.bucket) as client:
-                await fetch(client, source, self._settings.max_object_bytes)
+            await self._s3.fetch(source, SMALL_BYTES)
         # Not in a thread: logs may keep all threads busy, and a canary measures how well the instance is, not how busy.
-        analyse(canary.LOG, source, self._settings.max_log_bytes, self._rules.rules)
+        analyse([canary.LOG], source, self._settings.max_log_bytes, self._rules.rules)
 
     async def stop(self) -> None:
         """Close the S3 client with its connections, and end the processes that evaluate logs."""
@@ -99,28 +101,46 @@ class SecurityMonitor:
     async def _analyse(self, source: LogObject, partition_key: str, rules: RuleSet) -> Analysis:
         """Evaluate a log: a small one in a thread, any other in a process whose CPU and memory are limited.
 
-        A large object is read when there is a place for it. Many of them would fill the memory while they wait.
+        That process reads the object itself, when there is a place for it. So no large object passes the event loop.
         """
-        settings = self._settings
         if source.is_digest:
             return Analysis(0, [], {})
-        read: Callable[[], Awaitable[bytes]] = partial(self._fetch, source, settings.max_object_bytes)
-        large = True
-        with suppress(TooLarge):
-            stored = await self._fetch(source, min(READ_AT_ONCE_BYTES, settings.max_object_bytes))
-            read, large = partial(_ready, stored), False
-            if len(stored) <= SMALL_BYTES:
+        content: Callable[[], Awaitable[Content]] = partial(self._s3.lend, source)
+        size = source.size
+        if size <= SMALL_BYTES and not self._evaluators.is_slow(partition_key):
+            try:
+                stored = await self._s3.fetch(source, SMALL_BYTES)
+                content = partial(_ready, stored)
                 async with self._small.hold(partition_key):
-                    return await asyncio.to_thread(analyse, stored, source, SMALL_BYTES, rules)
-        return await self._evaluators.evaluate(partition_key, source, read, settings.max_log_bytes, rules, large=large)
+                    return await asyncio.to_thread(analyse, [stored], source, SMALL_BYTES, rules)
+            except TooLarge as error:
+                size = error.size
+        return await self._evaluated(source, partition_key, content, rules, large=size > LARGE_BYTES)
 
-    async def _fetch(self, source: LogObject, max_bytes: int) -> bytes:
-        async with self._s3.reading(source.bucket) as client:
-            return await fetch(client, source, max_bytes)
+    async def _evaluated(
+        self,
+        source: LogObject,
+        partition_key: str,
+        content: Callable[[], Awaitable[Content]],
+        rules: RuleSet,
+        *,
+        large: bool,
+    ) -> Analysis:
+        for _ in range(READ_ATTEMPTS):
+            try:
+                return await self._evaluators.evaluate(
+                    partition_key, source, content, self._settings.max_log_bytes, rules, large=large
+                )
+            except NotReadError as error:
+                why = str(error)
+                # The worker's client finds out whose fault it is, and knows from then on in which region the bucket is.
+                with suppress(TooLarge):
+                    content = partial(_ready, await self._s3.fetch(source, SMALL_BYTES))
+        raise RetryEvent(f"reading {source} in an evaluating process: {why}")
 
     def _load_rules(self) -> RuleSet:
         return load_rules(self._settings.rules, remedies=REMEDIES.keys())
 
 
-async def _ready(stored: bytes) -> bytes:
+async def _ready(stored: bytes) -> Content:
     return stored

@@ -1,25 +1,24 @@
-"""Reads CloudTrail log objects: from an S3 notification record to a list of CloudTrail records.
+"""Reads CloudTrail logs: which object a notification names, and the records in that object's bytes.
 
-Whatever is wrong with a log raises a RejectEvent whose text names the object. A fault of S3 or of the network raises a
-RetryEvent. Sizes are limited before and while reading, both compressed and decompressed. So is what a log would become
-in memory: its values are counted before any is made, and its records are made one at a time.
+Whatever is wrong with a log raises a RejectEvent whose text names the object. A log is decompressed while it arrives,
+and its size is limited meanwhile. So is what it would become in memory: its values are counted before any is made, and
+its records are made one at a time.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote_plus
 
 import msgspec
-from botocore.exceptions import ClientError
 
 from cell_worker.api import RejectEvent
-from cell_worker.handlers.security.aws import FAULTY_REQUESTS, error_code, retry_when_transient
 
 T = TypeVar("T")
 
@@ -51,6 +50,7 @@ class LogObject:
     bucket: str
     key: str
     version_id: str | None
+    size: int = field(default=0, compare=False)  # as the notification tells, which may be wrong; 0 when it doesn't
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
@@ -68,7 +68,11 @@ class LogObject:
 
 
 class TooLarge(RejectEvent):
-    """A log is larger than was asked for."""
+    """A log is larger than was asked for. Of an object as it is stored, `size` says how large."""
+
+    def __init__(self, why: str, size: int = 0) -> None:
+        super().__init__(why)
+        self.size = size
 
 
 class _Log(msgspec.Struct):
@@ -125,9 +129,8 @@ def _named_object(notification: Any) -> LogObject:
             name = notification.get("eventName", "ObjectCreated:")
             if not str(name).removeprefix("s3:").startswith("ObjectCreated:"):
                 raise RejectEvent(f"the notification is of {name}, not of an object's creation")
-            version = s3_object.get("versionId")
             # Keys in notifications are URL-encoded as in a form: a space is a plus sign.
-            return LogObject(bucket, unquote_plus(key), version if isinstance(version, str) and version else None)
+            return _object(bucket, unquote_plus(key), s3_object, "versionId")
         case _:
             raise RejectEvent(
                 "the body is neither an S3 notification record, with s3.bucket.name and s3.object.key, "
@@ -141,8 +144,7 @@ def _bridged_object(kind: str, detail: Any) -> LogObject:
         raise RejectEvent(f"the notification is of {kind}, not of an object's creation")
     match detail:
         case {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as s3_object} if bucket and key:
-            version = s3_object.get("version-id")
-            return LogObject(bucket, key, version if isinstance(version, str) and version else None)
+            return _object(bucket, key, s3_object, "version-id")
         case _:
             raise RejectEvent(
                 "the body is not an S3 notification through EventBridge: "
@@ -150,27 +152,19 @@ def _bridged_object(kind: str, detail: Any) -> LogObject:
             )
 
 
-async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
-    """Read an object. Raises TooLarge, RejectEvent when it is gone or denied, and RetryEvent for other faults."""
-    version = {"VersionId": source.version_id} if source.version_id else {}
-    try:
-        with retry_when_transient(f"reading {source}"):
-            reply = await client.get_object(Bucket=source.bucket, Key=source.key, **version)
-            async with reply["Body"] as body:
-                _check_size(source, int(reply.get("ContentLength") or 0), max_bytes)
-                return await _read(source, body.iter_chunks(CHUNK_BYTES), max_bytes)
-    except ClientError as error:
-        message = error.response.get("Error", {}).get("Message", "")
-        raise RejectEvent(f"{source} can't be read: {error_code(error)}: {message}") from error
-    except FAULTY_REQUESTS as error:
-        raise RejectEvent(f"{source} is not a name that S3 accepts: {error}") from error
+def _object(bucket: str, key: str, told: Mapping[str, Any], version_name: str) -> LogObject:
+    version, size = told.get(version_name), told.get("size")
+    return LogObject(
+        bucket,
+        key,
+        version if isinstance(version, str) and version else None,
+        size if isinstance(size, int) and size > 0 else 0,
+    )
 
 
-def parse(stored: bytes, source: LogObject, max_bytes: int) -> LogRecords:
-    """Find the records of a log, gzipped or plain. Raises RejectEvent; so does decoding the records."""
-    text = _decompress(stored, source, max_bytes) if stored.startswith(GZIP_MAGIC) else stored
-    if len(text) > max_bytes:
-        raise TooLarge(f"{source} is too large: more than {max_bytes} bytes of JSON")
+def parse(chunks: Iterable[bytes], source: LogObject, max_bytes: int) -> LogRecords:
+    """Find the records of a log that arrives in chunks, gzipped or plain. Raises RejectEvent; so does decoding them."""
+    text = _text(chunks, source, max_bytes)
     most = max(FEW_VALUES, max_bytes // BYTES_A_VALUE)
     if text.count(b",") > most:  # there is one between any two
         raise RejectEvent(f"{source} would fill the memory: it has more than {most} values")
@@ -191,36 +185,46 @@ def _decoded(source: LogObject, decoder: msgspec.json.Decoder[T], text: bytes | 
         raise RejectEvent(f"{source} is nested too deeply") from error
 
 
-async def _read(source: LogObject, chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
-    stored = bytearray()
-    async for chunk in chunks:
-        stored += chunk
-        _check_size(source, len(stored), max_bytes)
-    return bytes(stored)
-
-
-def _check_size(source: LogObject, size: int, max_bytes: int) -> None:
+def check_size(source: LogObject, size: int, max_bytes: int) -> None:
+    """Raise TooLarge when an object has more bytes, as it is stored, than it may have."""
     if size > max_bytes:
-        raise TooLarge(f"{source} is too large: more than {max_bytes} bytes as stored")
+        raise TooLarge(f"{source} is too large: more than {max_bytes} bytes as stored", size)
 
 
-def _decompress(stored: bytes, source: LogObject, max_bytes: int) -> bytearray:
-    """Decompress all members of a gzip file. Raises RejectEvent as soon as there are more than `max_bytes`."""
-    text, at = bytearray(), 0
+def _text(chunks: Iterable[bytes], source: LogObject, max_bytes: int) -> bytearray:
+    """Join what arrives, decompressed. Raises RejectEvent as soon as there are more than `max_bytes`."""
+    pieces = (chunk[at : at + CHUNK_BYTES] for chunk in chunks for at in range(0, len(chunk), CHUNK_BYTES))
+    text = bytearray()
+    rest = _start(b"", pieces)
+    if not rest.startswith(GZIP_MAGIC):
+        for piece in chain((rest,), pieces):
+            text += piece
+            if len(text) > max_bytes:
+                raise TooLarge(f"{source} is too large: more than {max_bytes} bytes of JSON")
+        return text
     for _ in range(MAX_MEMBERS):
-        if not stored.startswith(GZIP_MAGIC, at):
+        rest = _start(_decompress_member(rest, pieces, text, source, max_bytes), pieces)
+        if not rest.startswith(GZIP_MAGIC):
             break
-        at = _decompress_member(stored, at, text, source, max_bytes)
-    if stored[at:].strip(b"\0"):  # zeros are padding, which gzip allows
+    if any(piece.strip(b"\0") for piece in chain((rest,), pieces)):  # zeros are padding, which gzip allows
         raise RejectEvent(f"{source} is a corrupt gzip file: something else follows its end")
     return text
 
 
-def _decompress_member(stored: bytes, at: int, text: bytearray, source: LogObject, max_bytes: int) -> int:
-    """Append one member's content to `text`, and return the position where the member ends."""
+def _start(rest: bytes, pieces: Iterator[bytes]) -> bytes:
+    """Add to the rest of a piece until it has as many bytes as tell whether a gzip member begins."""
+    while len(rest) < len(GZIP_MAGIC) and (piece := next(pieces, b"")):
+        rest += piece
+    return rest
+
+
+def _decompress_member(
+    piece: bytes, pieces: Iterator[bytes], text: bytearray, source: LogObject, max_bytes: int
+) -> bytes:
+    """Append one member's content to `text`, and return what follows the member in its last piece."""
     member = zlib.decompressobj(WBITS_GZIP)
     while not member.eof:
-        piece = stored[at : at + CHUNK_BYTES]
+        piece = piece or next(pieces, b"")
         try:
             made = member.decompress(piece, min(CHUNK_BYTES, max_bytes - len(text) + 1))
         except zlib.error as error:
@@ -230,5 +234,5 @@ def _decompress_member(stored: bytes, at: int, text: bytearray, source: LogObjec
         text += made
         if len(text) > max_bytes:
             raise TooLarge(f"{source} is too large: more than {max_bytes} bytes decompressed")
-        at += len(piece) - len(member.unconsumed_tail) - len(member.unused_data)
-    return at
+        piece = member.unconsumed_tail
+    return member.unused_data

@@ -36,7 +36,7 @@ def log(records: list[dict[str, Any]]) -> bytes:
 def test_a_flood_of_one_rule_hides_no_other() -> None:
     """Of 3000 matches of a low rule 100 are reported and 2900 counted; the high one among them is reported."""
     flood = [record("iam", "CreateUser", {"userName": "u"}) for _ in range(3000)]
-    found = analyse(log([*flood, record("cloudtrail", "StopLogging", {})]), SOURCE, 32 * MIB, RULES)
+    found = analyse([log([*flood, record("cloudtrail", "StopLogging", {})])], SOURCE, 32 * MIB, RULES)
     assert found.records == 3001
     assert [each.rule_id for each in found.sightings] == [USER] * MAX_SIGHTINGS + [STOP]
     assert found.left_out == {USER: 3000 - MAX_SIGHTINGS}
@@ -45,7 +45,7 @@ def test_a_flood_of_one_rule_hides_no_other() -> None:
 def test_what_is_left_out_is_said() -> None:
     """The line names the rule, its level and how many; the receipt counts them all."""
     event, cell = Event("e", "k", 1, b"{}"), Cell("cell-0007", 3, "test", False, structlog.stdlib.get_logger())
-    found = analyse(log([record("cloudtrail", "StopLogging", {})] * 150), SOURCE, 32 * MIB, RULES)
+    found = analyse([log([record("cloudtrail", "StopLogging", {})] * 150)], SOURCE, 32 * MIB, RULES)
     rule = next(rule for rule in RULES.all() if rule.rule_id == STOP)
     line = left_out(event, cell, SOURCE, rule, found.left_out[STOP])
     assert (line["type"], line["rule_id"], line["level"], line["count"]) == ("left_out", STOP, "high", 50)
@@ -58,7 +58,7 @@ def test_a_finding_quotes_no_more_than_it_needs() -> None:
     """A record with a megabyte in each field is reported in a few kB. It would not have fitted the sink at all."""
     long = dict.fromkeys(("awsRegion", "eventID", "sourceIPAddress"), "x" * 100000)
     big = record("cloudtrail", "StopLogging", {"x": "y" * 100_000}, **long) | {"userIdentity": {"arn": ["z" * 100_000]}}
-    (sighting,) = analyse(log([big]), SOURCE, 32 * MIB, RULES).sightings
+    (sighting,) = analyse([log([big])], SOURCE, 32 * MIB, RULES).sightings
     event, cell = Event("e", "k", 1, b"{}"), Cell("cell-0007", 3, "test", False, structlog.stdlib.get_logger())
     line = finding(event, cell, SOURCE, next(RULES.all()), sighting)
     assert len(json.dumps(line)) < 10 * MAX_TEXT_CHARS
@@ -69,7 +69,7 @@ def test_the_bytes_of_one_rule_are_bounded() -> None:
     """A rule with a remedy reports whole records: as many as fit, and the others are counted."""
     request = {"bucketName": "b", "bucketPolicy": {"Statement": [{"Effect": "Allow", "Principal": "*"}]}}
     big = record("s3", "PutBucketPolicy", request | {"pad": "x" * 20_000})
-    found = analyse(log([big] * 50), SOURCE, 32 * MIB, RULES)
+    found = analyse([log([big] * 50)], SOURCE, 32 * MIB, RULES)
     assert 0 < len(found.sightings) * 20_000 <= RULE_BYTES
     assert len(found.sightings) + sum(found.left_out.values()) == 50
     assert found.sightings[0].record["requestParameters"] == big["requestParameters"]
@@ -94,7 +94,7 @@ def test_bombs_are_rejected_before_they_fill_the_memory(text: bytes, reason: str
     tracemalloc.start()
     try:
         with pytest.raises(RejectEvent, match=reason):
-            analyse(text, SOURCE, limit, RULES)
+            analyse([text], SOURCE, limit, RULES)
         assert tracemalloc.get_traced_memory()[1] < 2 * limit
     finally:
         tracemalloc.stop()
@@ -103,7 +103,7 @@ def test_bombs_are_rejected_before_they_fill_the_memory(text: bytes, reason: str
 def test_more_records_than_any_log_has_are_rejected() -> None:
     """A raised limit on bytes raises none on records."""
     with pytest.raises(RejectEvent, match="300000 records, more than the 200000"):
-        parse(b'{"Records": [' + b"{}," * 299_999 + b"{}]}", SOURCE, 256 * MIB)
+        parse([b'{"Records": [' + b"{}," * 299_999 + b"{}]}"], SOURCE, 256 * MIB)
 
 
 def test_records_are_not_all_in_memory_at_once() -> None:
@@ -111,7 +111,7 @@ def test_records_are_not_all_in_memory_at_once() -> None:
     many = log([record("s3", "GetObject", {"list": list(range(50))}) for _ in range(8000)])
     tracemalloc.start()
     try:
-        analyse(many, SOURCE, 32 * MIB, RULES)
+        analyse([many], SOURCE, 32 * MIB, RULES)
         assert tracemalloc.get_traced_memory()[1] < 2 * len(many)
     finally:
         tracemalloc.stop()

@@ -88,7 +88,7 @@ def test_other_bodies_are_rejected(body: Any) -> None:
 )
 def test_logs_are_read(stored: bytes) -> None:
     """Every form of gzip is read, and plain JSON too."""
-    assert list(parse(stored, SOURCE, MIB)) == [{"eventName": "A"}]
+    assert list(parse([stored], SOURCE, MIB)) == [{"eventName": "A"}]
 
 
 def bomb() -> bytes:
@@ -127,7 +127,7 @@ CORRUPT[-6] ^= 0xFF
 def test_what_is_no_log_is_rejected_with_a_reason(stored: bytes, reason: str) -> None:
     """The reason is a sentence that names the object and its defect."""
     with pytest.raises(RejectEvent, match=reason) as caught:
-        list(parse(stored, SOURCE, MIB))
+        list(parse([stored], SOURCE, MIB))
     assert str(caught.value).startswith("s3://logs/AWSLogs/1/a.json.gz ")
 
 
@@ -135,7 +135,7 @@ def test_what_is_no_log_is_rejected_with_a_reason(stored: bytes, reason: str) ->
 def test_any_bytes_are_a_log_or_rejected(stored: bytes) -> None:
     """No bytes in a bucket, whatever they are, raise another exception."""
     try:
-        list(parse(stored, SOURCE, MIB))
+        list(parse([stored], SOURCE, MIB))
     except RejectEvent as error:
         reason = str(error)
     else:

@@ -44,7 +44,7 @@ REAL_FINDINGS = {
 
 def found(body: bytes) -> Counter[str]:
     """The findings in a log file, by the rule's name."""
-    records = parse(body, LogObject("b", "k", None), 256 * MIB)
+    records = parse([body], LogObject("b", "k", None), 256 * MIB)
     return Counter(NAMES[match.rule.rule_id] for match in RULES.evaluate(records))
 
 

@@ -57,9 +57,9 @@ class Analysis(msgspec.Struct, frozen=True, tag=True):
     left_out: dict[str, int]  # by the rule's id: how many more there are
 
 
-def analyse(stored: bytes, source: LogObject, max_bytes: int, rules: RuleSet) -> Analysis:
+def analyse(chunks: Iterable[bytes], source: LogObject, max_bytes: int, rules: RuleSet) -> Analysis:
     """Read a log and find what the rules match, in memory of a few times `max_bytes` at most. Raises RejectEvent."""
-    records = parse(stored, source, max_bytes)
+    records = parse(chunks, source, max_bytes)
     try:
         return _bounded(rules.search(records), records)
     except RecursionError as error:

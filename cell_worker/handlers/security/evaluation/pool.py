@@ -32,6 +32,8 @@ from cell_worker.handlers.security.evaluation.wire import (
     Reply,
     Request,
     Setup,
+    SignedGet,
+    Unread,
     length_of,
 )
 from cell_worker.handlers.security.logs import LogObject
@@ -57,14 +59,14 @@ WALL_S: Final = 45.0
 """So long an evaluation may take, also on a busy machine. Less than an event's time, so that its end has a reason."""
 MEMORY_FACTOR: Final = 4
 """An evaluation may use so many times the largest log: its text, the list of its records, and one of them."""
-Limits = tuple[int, int, int]
-"""Of one evaluation: the bytes of the log, the seconds of CPU, and the bytes of memory."""
-Reader = Callable[[], Awaitable[bytes]]
-"""Reads the object, as it is stored."""
+Limits = tuple[int, int, int, int]
+"""Of one evaluation: the bytes of the object and of the log, the seconds of CPU, and the bytes of memory."""
+Content = bytes | SignedGet
+"""An object as it is stored, or the request by which the evaluating process reads it."""
 NICE: Final = 5
 """How far all evaluators stand back behind the worker's own loop, by which its neighbours' events go on."""
-MOST_NICE: Final = 14
-"""How far slow logs stand back behind others, and the ordinary ones of a key that has taken all its CPU."""
+MOST_NICE: Final = 19
+"""How far the logs of a key stand back that has taken all its CPU."""
 # It stands back from its first instruction: its imports take half a second of CPU.
 _CHILD: Final = f"import os; os.nice({NICE}); from cell_worker.handlers.security.evaluation.child import main; main()"
 _AROUND_ANSWER_BYTES: Final = 1024  # of a reply
@@ -74,6 +76,10 @@ _ANSWER: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer
 
 class EvaluationEnded(Exception):
     """An evaluation ended without an answer, which is no proof against the object; the text says how."""
+
+
+class NotReadError(Exception):
+    """The evaluating process could not read the object; the text says why."""
 
 
 def read_reply(raw: bytes) -> tuple[Answer, float]:
@@ -86,14 +92,15 @@ def read_reply(raw: bytes) -> tuple[Answer, float]:
 
 
 class _Evaluator:
-    """One evaluating process, with the rules that it was given."""
+    """One evaluating process, with the rules that it was given. It is for ordinary logs or for slow ones."""
 
-    def __init__(self, process: asyncio.subprocess.Process, rules: RuleSet) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, rules: RuleSet, *, slow: bool) -> None:
         assert process.stdin is not None, "a pipe"
         assert process.stdout is not None, "a pipe"
         self._process = process
         self._to, self._from = process.stdin, process.stdout
         self.rules = rules
+        self.slow = slow
 
     async def send(self, message: msgspec.Struct) -> None:
         encoded = msgspec.msgpack.encode(message)
@@ -117,9 +124,11 @@ class _Evaluator:
 
 
 class Evaluators:
-    """Evaluates objects in processes of their own."""
+    """Evaluates objects in processes of their own, which trust the certificates in a file when they read one."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificates: str, max_object_bytes: int) -> None:
+        self._certificates = certificates
+        self._max_object_bytes = max_object_bytes
         self._ordinary, self._slow = FairPlaces(PLACES), FairPlaces(SLOW_PLACES)
         self._taken: dict[str, tuple[float, float]] = {}  # by key: seconds of CPU, and when that was true
         self._idle: list[_Evaluator] = []
@@ -127,45 +136,50 @@ class Evaluators:
 
     async def start(self, rules: RuleSet) -> None:
         """Start the processes before they are needed: whoever waited for one would wait for a second."""
-        for _ in range(PLACES + SLOW_PLACES):
-            self._idle.append(await _started(rules))
+        for place in range(PLACES + SLOW_PLACES):
+            self._idle.append(await self._started(rules, slow=place >= PLACES))
 
     async def evaluate(
         self,
         partition_key: str,
         source: LogObject,
-        read: Reader,
+        content: Callable[[], Awaitable[Content]],
         max_bytes: int,
         rules: RuleSet,
         *,
         large: bool = False,
     ) -> Analysis:
-        """Read a log when its turn has come, and evaluate it. Raises RejectEvent, RetryEvent and EvaluationEnded."""
-        limits = (max_bytes, CPU_S, MEMORY_FACTOR * max_bytes)
+        """Evaluate a log when its turn has come. Raises RejectEvent, RetryEvent, EvaluationEnded and NotReadError."""
+        limits = (self._max_object_bytes, max_bytes, CPU_S, MEMORY_FACTOR * max_bytes)
         answer: Answer = Ended(Cap.ORDINARY, "")
-        if not large and not self._is_slow(partition_key):
+        if not large and not self.is_slow(partition_key):
             async with _turn(self._ordinary, partition_key, source):
-                if not self._is_slow(partition_key):  # since it waited
-                    answer, cpu_s = await self._answer(source, await read(), limits, rules, self._nice(partition_key))
+                if not self.is_slow(partition_key):  # since it waited
+                    nice = self._nice(partition_key)
+                    answer, cpu_s = await self._answer(source, await content(), limits, rules, nice)
                     out_of_time = isinstance(answer, Ended) and answer.cap is Cap.ORDINARY
                     self._charge(partition_key, SLOW_COSTS_S if out_of_time else cpu_s)
         if isinstance(answer, Ended) and answer.cap is Cap.ORDINARY:
             async with _turn(self._slow, partition_key, source):
-                answer, _ = await self._answer(source, await read(), limits, rules, None)
+                answer, _ = await self._answer(source, await content(), limits, rules, None)
         match answer:
             case Rejected(why):
                 raise RejectEvent(why)
+            case Unread(why):
+                raise NotReadError(why)
             case Ended(Cap.OTHER, how):
                 raise EvaluationEnded(f"the evaluation of {source} was ended {how}: the machine may be short of memory")
             case Ended(cap):
                 raise RejectEvent(_why_ended(source, cap, MEMORY_FACTOR * max_bytes))
         return answer
 
-    def _is_slow(self, partition_key: str) -> bool:
+    def is_slow(self, partition_key: str) -> bool:
+        """Whether a key has used so much CPU lately that its logs have their turn among the slow ones."""
         return self._taken_by(partition_key) > ALLOWED_S
 
     def _nice(self, partition_key: str) -> int:
-        return min(MOST_NICE, round(MOST_NICE * self._taken_by(partition_key) / ALLOWED_S))
+        further = MOST_NICE - NICE
+        return min(further, round(further * self._taken_by(partition_key) / ALLOWED_S))
 
     def _taken_by(self, partition_key: str) -> float:
         taken_s, at = self._taken.get(partition_key, (0.0, 0.0))
@@ -176,7 +190,7 @@ class Evaluators:
         taken_s = self._taken_by(partition_key) + cpu_s
         self._taken[partition_key] = (taken_s, clock.monotonic())
         if len(self._taken) > MAX_KEYS:
-            self._taken = {key: taken for key, taken in self._taken.items() if self._is_slow(key)}
+            self._taken = {key: taken for key, taken in self._taken.items() if self.is_slow(key)}
 
     async def close(self) -> None:
         """End all processes, and what they have at work."""
@@ -184,59 +198,61 @@ class Evaluators:
         await asyncio.gather(*(each.end() for each in idle), *self._ending)
 
     async def _answer(
-        self, source: LogObject, stored: bytes, limits: Limits, rules: RuleSet, nice: int | None
+        self, source: LogObject, content: Content, limits: Limits, rules: RuleSet, nice: int | None
     ) -> tuple[Answer, float]:
         """Have an evaluator evaluate a log. `nice` is for ordinary logs; slow ones have None."""
         slow = nice is None
-        request = Request(source.bucket, source.key, stored, *limits, slow, MOST_NICE if nice is None else nice)
+        request = Request(source.bucket, source.key, content, *limits, slow, nice or 0)
         evaluator = None
         try:
             async with asyncio.timeout(WALL_S):
-                evaluator = await self._evaluator(rules)
+                evaluator = await self._evaluator(rules, slow=slow)
                 answer = await evaluator.ask(request)
         except BaseException as error:
             if evaluator is not None:
                 self._end(evaluator)
             if isinstance(error, TimeoutError):
-                raise EvaluationEnded(f"the evaluation of {source} took longer than {WALL_S:g} s") from error
+                # It has had the CPU that others left: that there was none is no fault of the log.
+                why = f"the evaluation of {source} took longer than {WALL_S:g} s: the CPU or S3 is busy"
+                raise RetryEvent(why) from error
             if isinstance(error, (asyncio.IncompleteReadError, OSError)):
                 raise EvaluationEnded(f"the process that evaluates {source} has ended") from error
             raise
         self._idle.append(evaluator)
         return answer
 
-    async def _evaluator(self, rules: RuleSet) -> _Evaluator:
+    async def _evaluator(self, rules: RuleSet, *, slow: bool) -> _Evaluator:
         """Take an idle process that has these rules, or start one. Those that have other rules end."""
-        idle, self._idle = self._idle, []
-        for each in idle:
-            if each.rules is rules:
-                self._idle.append(each)
-            else:
-                self._end(each)
-        return self._idle.pop() if self._idle else await _started(rules)
+        for each in [each for each in self._idle if each.rules is not rules]:
+            self._idle.remove(each)
+            self._end(each)
+        for each in self._idle:
+            if each.slow is slow:
+                self._idle.remove(each)
+                return each
+        return await self._started(rules, slow=slow)
 
     def _end(self, evaluator: _Evaluator) -> None:
         task = asyncio.create_task(evaluator.end())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-
-async def _started(rules: RuleSet) -> _Evaluator:
-    # What the child needs to find its modules, and nothing else of the environment: the worker's has secrets.
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ.get("PATH", "")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _CHILD),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env=environment,
-    )
-    evaluator = _Evaluator(process, rules)
-    try:
-        await evaluator.send(Setup(dict(rules.texts), sorted(REMEDIES)))
-    except BaseException:
-        process.kill()
-        raise
-    return evaluator
+    async def _started(self, rules: RuleSet, *, slow: bool) -> _Evaluator:
+        # What it needs to find its modules, and nothing else of the environment: the worker's has secrets.
+        environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ.get("PATH", "")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _CHILD),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        evaluator = _Evaluator(process, rules, slow=slow)
+        try:
+            await evaluator.send(Setup(dict(rules.texts), sorted(REMEDIES), self._certificates, slow))
+        except BaseException:
+            process.kill()
+            raise
+        return evaluator
 
 
 @asynccontextmanager

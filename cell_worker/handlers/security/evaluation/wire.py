@@ -30,6 +30,17 @@ class Setup(msgspec.Struct, frozen=True):
 
     texts: dict[str, str]
     remedies: list[str]
+    certificates: str  # the file of those that it trusts when it reads an object
+    slow: bool  # it is for slow logs
+
+
+class SignedGet(msgspec.Struct, frozen=True):
+    """A request for one object, signed with the worker's credentials: good for that object, for some minutes."""
+
+    url: str
+    headers: dict[str, str]
+    proxy: str | None = None
+    proxy_headers: dict[str, str] = {}
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -37,7 +48,8 @@ class Request(msgspec.Struct, frozen=True):
 
     bucket: str
     key: str
-    stored: bytes
+    content: bytes | SignedGet  # as it is stored, or how to read it
+    max_object_bytes: int
     max_bytes: int
     cpu_s: int
     memory_bytes: int
@@ -51,6 +63,12 @@ class Rejected(msgspec.Struct, frozen=True, tag=True):
     why: str
 
 
+class Unread(msgspec.Struct, frozen=True, tag=True):
+    """The object could not be read."""
+
+    why: str
+
+
 class Ended(msgspec.Struct, frozen=True, tag=True):
     """The evaluation was ended before it had an answer."""
 
@@ -58,7 +76,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     how: str
 
 
-Answer = Analysis | Rejected | Ended
+Answer = Analysis | Rejected | Unread | Ended
 
 
 class Reply(msgspec.Struct, frozen=True):
