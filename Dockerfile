@@ -17,6 +17,7 @@ RUN pip install --require-hashes --requirement build.txt \
  && find /opt/cellrouter -name '*.so' -exec strip --strip-unneeded {} + \
  && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cellrouter/lib
 COPY pyproject.toml README.md LICENSE ./
+COPY deploy/cloudformation deploy/cloudformation
 COPY router router
 COPY cell_worker cell_worker
 RUN SOURCE_DATE_EPOCH=315532800 pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
@@ -42,6 +43,8 @@ ENV PATH=/opt/cellrouter/bin:$PATH \
     CELL_PORT=8080 \
     CELL_DATA_DIR=/var/lib/cellrouter
 EXPOSE 8080
+# Fargate mounts its scratch space here, and only so it belongs to whom it does in the image.
+VOLUME /tmp
 # Every role answers on 8080. Python without its site packages: the check costs a quarter of what urllib does.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-ISc", "import socket as s; c = s.create_connection(('127.0.0.1', 8080), 2); c.sendall(b'GET /readyz HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in c.recv(64))"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SHIPPED_RULES
 from cell_worker.handlers.security.sigma import load_rules
+from docs import cloudformation, costs
 from router.settings import Settings
 
 DOCS: Final = Path(__file__).parent
@@ -45,9 +47,41 @@ def rules_table() -> str:
     return _table(("title", "level", "remedy"), rows)
 
 
+def rights() -> str:
+    """List what every role may do, each right with its reason, in a Markdown table for each role."""
+    return "\n".join(
+        f"## {owner}\n\nOf `{name}.yaml`. {ABOUT_ROLES[owner]}\n\n{_rights_table(said)}"
+        for name in cloudformation.NAMES
+        for owner, said in groupby(cloudformation.statements(name), lambda each: each.owner)
+    )
+
+
+def _rights_table(statements: Iterable[cloudformation.Statement]) -> str:
+    rows = (
+        (each.sid, *(", ".join(f"`{part}`" for part in parts) for parts in (each.actions, each.resources)), each.reason)
+        for each in statements
+    )
+    return _table(("", "may", "what", "why"), rows)
+
+
+ABOUT_ROLES: Final = {
+    "Key": "Who may use the key, besides the roles below; in a key's own policy `*` is the key.",
+    "ExecutionRole": "ECS itself, when it starts a router or a controller.",
+    "CellExecutionRole": "ECS itself, when it starts a worker.",
+    "RouterRole": "A router.",
+    "ControllerRole": "A controller. It makes nothing itself but a hold queue or a bucket that somebody deleted.",
+    "CellStackRole": "CloudFormation, when a controller makes, changes or removes a cell's stack; nobody else.",
+    "CellBoundary": "The most that any role of a cell may do. A cell's own roles have less: their own cell's things.",
+    "TaskRole": "A worker. It may touch its own cell's things, and nothing of another cell.",
+    "StreamRole": "Firehose, for a cell's stream.",
+}
+
+
 PAGES: Final[Mapping[Path, Callable[[], str]]] = {
     DOCS / "configuration.md": settings_tables,
     DOCS / "security-monitoring.md": rules_table,
+    DOCS / "reference" / "iam.md": rights,
+    DOCS / "reference" / "costs.md": costs.page,
 }
 """Each page that has a generated part, and what makes it."""
 

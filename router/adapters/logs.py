@@ -33,6 +33,7 @@ class LogObserver:
             telemetry.DistrustedCall: self._on_distrust,
             telemetry.CellTrusted: lambda r: log.warning("cell is trusted again", cell=r.cell_id),
             telemetry.LeadershipChanged: lambda r: log.info("leadership", leads=r.leads, epoch=r.epoch),
+            telemetry.LeadGoesOn: lambda r: log.info("leads", epoch=r.epoch, cells=r.cells, suspended=r.suspended_by),
             telemetry.AttemptFailed: self._on_attempt_failed,
             telemetry.TaskDied: lambda r: log.error("a task ended, which none should", task=r.task, exc_info=r.error),
             telemetry.ActionTaken: lambda r: log.info(r.action, cell=r.cell_id, why=r.why),

@@ -110,6 +110,15 @@ class LeadershipChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LeadGoesOn:
+    """This controller still leads: it says so each minute, so that a log in which nobody does is one of no leader."""
+
+    epoch: int
+    cells: int
+    suspended_by: str  # what suspends automation; empty when nothing does
+
+
+@dataclass(frozen=True, slots=True)
 class ActionTaken:
     """The controller did something to a cell, or to all of them (empty id)."""
 
@@ -223,6 +232,7 @@ Record = (
     | KeyQuarantined
     | PolicyApplied
     | LeadershipChanged
+    | LeadGoesOn
     | ActionTaken
     | AttemptFailed
     | TaskDied

@@ -31,6 +31,8 @@ _FIFO_ATTRIBUTES: Final = {  # high throughput: limits and duplicates are counte
     "DeduplicationScope": "messageGroup",
     "FifoThroughputLimit": "perMessageGroupId",
 }
+_MAX_RECEIVES: Final = 1000
+"""SQS counts no further. Routers dead-letter by themselves, with the reason; SQS does what no router can settle."""
 _FIREHOSE_BUFFER: Final = {"SizeInMBs": 1, "IntervalInSeconds": 60}
 
 
@@ -123,8 +125,9 @@ async def ensure_intake(names: ResourceNames, sqs: Any, s3: Any, region: str) ->
 
     Raises ProvisionError when a resource can't be made.
     """
-    for name in filter(None, (names.dead_letter_queue, names.quarantine_queue, names.source_queue)):
+    for name in filter(None, (names.dead_letter_queue, names.quarantine_queue)):
         await _made(create_queue(sqs, name))
+    await _made(_create_source(names, sqs))
     if names.source_queue.endswith(FIFO):
         return  # S3 can't notify a FIFO queue
     await _made(create_bucket(s3, names.source_bucket, region))
@@ -141,10 +144,22 @@ async def ensure_intake(names: ResourceNames, sqs: Any, s3: Any, region: str) ->
     )
 
 
-async def create_queue(sqs: Any, name: str) -> None:
-    """Make a queue that keeps messages for 14 days and dead-letters none itself; FIFO when its name ends with .fifo."""
+async def create_queue(sqs: Any, name: str, **attributes: str) -> None:
+    """Make a queue that keeps messages for 14 days; FIFO when its name ends with .fifo."""
     fifo = _FIFO_ATTRIBUTES if name.endswith(FIFO) else {}
-    await sqs.create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": str(_RETENTION_S), **fifo})
+    await sqs.create_queue(
+        QueueName=name, Attributes={"MessageRetentionPeriod": str(_RETENTION_S), **fifo, **attributes}
+    )
+
+
+async def _create_source(names: ResourceNames, sqs: Any) -> None:
+    """Make the source queue. The dead letters of a FIFO queue could only go to another one, which ours is not."""
+    if names.source_queue.endswith(FIFO):
+        return await create_queue(sqs, names.source_queue)
+    url = (await sqs.get_queue_url(QueueName=names.dead_letter_queue))["QueueUrl"]
+    found = (await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"]))["Attributes"]
+    policy = {"deadLetterTargetArn": found["QueueArn"], "maxReceiveCount": _MAX_RECEIVES}
+    return await create_queue(sqs, names.source_queue, RedrivePolicy=json.dumps(policy))
 
 
 async def create_bucket(s3: Any, name: str, region: str) -> None:

@@ -157,6 +157,7 @@ class PrometheusObserver:
             telemetry.KeyQuarantined: lambda r: self._quarantines.add(r.cell_id),
             telemetry.PolicyApplied: self._on_policy,
             telemetry.LeadershipChanged: lambda r: self._leads.set(r.leads),
+            telemetry.LeadGoesOn: lambda _: self._leads.set(True),
             telemetry.LeaseRefused: lambda r: self._refused.add(r.reason),
             telemetry.RegistryFaulty: lambda _: self._registry_up.set(0),
             telemetry.RegistryWell: lambda _: self._registry_up.set(1),

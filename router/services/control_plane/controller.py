@@ -20,7 +20,7 @@ from router.core.errors import NoDescriptorError, NotLeaderError, RegistryUnavai
 from router.core.models import InstanceView, cell_ids
 from router.core.policy import MAX_CELLS, Policy, judge
 from router.core.registry import Change, Condition, Petitions, Proposal, Snapshot
-from router.core.telemetry import LeadershipChanged
+from router.core.telemetry import LeadershipChanged, LeadGoesOn
 from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Observer, Provisioner
 from router.services.control_plane.canary import Canary
 from router.services.control_plane.executor import Executor, Tick
@@ -33,6 +33,7 @@ from router.services.unforeseen import Unforeseen
 
 TICK_S: Final = 0.25
 MOVE_PAUSE_S: Final = 2.0  # between two moves, for a cell that has taken slots to show whether it is well
+TELL_EVERY_S: Final = 60.0  # a leader says that it leads; alarms count on it: deploy/cloudformation/platform.yaml
 FOUND_AFTER_S: Final = 1.5  # how long routers may offer a map that they remember, before a new one is made
 
 
@@ -85,6 +86,7 @@ class Controller:
         self._highest_epoch = 0  # that was ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
         self._leads_until = 0.0
+        self._told_at = float("-inf")  # when it last said that it leads, in monotonic seconds
         self._empty_since: float | None = None  # since when there has been no map, in monotonic seconds
         self.epoch: int | None = None  # of its lead; None while another leads
         self.hold_queues: Collection[str] = ()  # the cells that have one, as the upkeep has found
@@ -161,6 +163,7 @@ class Controller:
             snapshot = replace(snapshot, policy=await self._judge(epoch, proposal, snapshot))
         news = await self._health.look(snapshot, self._leases.doubted)
         desired, observed = self._desired(snapshot.policy), self._observed(snapshot, instances)
+        self._tell(epoch, observed)
         if news:
             self._view = LeaderView(snapshot, conditions(desired, observed), observed.suspended_by)
             await self._registry.note_conditions(epoch, self._view.conditions)
@@ -172,6 +175,12 @@ class Controller:
             if self._clock.monotonic() >= deadline:
                 return  # the lease must be renewed before anything more is done
             await self._do(tick, action)
+
+    def _tell(self, epoch: int, observed: Observed) -> None:
+        now = self._clock.monotonic()
+        if now - self._told_at >= TELL_EVERY_S:
+            self._told_at = now
+            self._observer.observe(LeadGoesOn(epoch, len(observed.cells), observed.suspended_by or ""))
 
     async def _do(self, tick: Tick, action: Action) -> None:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from router.core.telemetry import LeadGoesOn
 from router.services.control_plane.canary import canary_through
-from router.services.control_plane.controller import Controller, ControllerConfig
+from router.services.control_plane.controller import TELL_EVERY_S, Controller, ControllerConfig
 from router.services.unforeseen import Unforeseen
 from tests.support.control_world import ControlWorld
 from tests.support.fake_clock import play
@@ -29,3 +30,20 @@ def test_a_leader_that_hangs_until_its_lease_may_have_ended_shows_nothing() -> N
         assert controller.view is not None
 
     play(clock, story())
+
+
+def test_a_leader_says_each_minute_that_it_leads_and_nobody_else_does() -> None:
+    """Where only logs are counted, the alarm NoLeader goes by these lines."""
+    world = ControlWorld(2)
+
+    async def story() -> None:
+        leader, other = world.controller("controller-0"), world.controller("controller-1")
+        await world.clock.sleep(5 * TELL_EVERY_S + 10)
+        told = world.notes.count(LeadGoesOn)
+        assert 5 <= told <= 6
+        leader.kill()
+        other.kill()
+        await world.clock.sleep(5 * TELL_EVERY_S)
+        assert world.notes.count(LeadGoesOn) == told
+
+    play(world.clock, story())

@@ -1,0 +1,153 @@
+"""What cellrouter costs on AWS: prices and sizes are inputs, and the rest is arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+PRICES_OF: Final = "June 2025"
+"""When these list prices of us-east-1 were looked up, in US dollars."""
+HOURS: Final = 730  # in a month
+PRICES: Final = {
+    "vCPU hour": 0.04048,  # Fargate, Linux on x86
+    "GB hour": 0.004445,  # of a task's memory
+    "million SQS requests": 0.40,
+    "million S3 writes": 5.00,
+    "million S3 reads": 0.40,
+    "million write units": 0.625,  # DynamoDB on demand
+    "million read units": 0.125,
+    "million key requests": 3.00,
+    "table GB": 0.45,  # with point-in-time recovery
+    "S3 GB": 0.023,
+    "Firehose GB": 0.029,
+    "log GB": 0.53,  # taken in, and kept for a month
+    "alarm": 0.10,
+    "metric": 0.30,
+    "secret": 0.40,
+    "key": 1.00,
+    "Valkey node hour": 0.0256,  # cache.t4g.small
+    "endpoint hour": 0.01,  # an interface endpoint in one zone
+    "endpoint GB": 0.01,
+}
+MILLION_EVENTS: Final = {
+    "million SQS requests": 1.2,  # one to send, a tenth each to receive and to delete
+    "million write units": 5.0,  # a transaction writes each item twice: id, lines, a part of the fence, the lines' end
+    "million read units": 0.5,
+    "million S3 writes": 1.0,  # by whoever puts the object there that the event is about
+    "million S3 reads": 1.0,
+    "million key requests": 0.1,
+    "Firehose GB": 5.0,  # a record counts as 5 KB at least
+    "log GB": 0.02,
+    "endpoint GB": 20.0,  # what tasks send and receive
+    "table GB": 0.3,  # ids, until they expire
+    "S3 GB": 5.0,  # objects and findings, for a month
+}
+"""What a million events take, at the throughput of these sizes: a call carries ten of them."""
+POLLS: Final = HOURS * 3600 / 10 / 1e6
+"""Millions of long polls of one router at one queue in a month."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much there is of everything."""
+
+    name: str
+    events: float  # a month
+    cells: int
+    cell_vcpu: float
+    cell_gb: float
+    routers: int
+    router_vcpu: float
+    router_gb: float
+    zones: int = 2
+
+
+SIZES: Final = (
+    Size("small", 10e6, 4, 0.5, 1, 2, 0.5, 1),
+    Size("medium", 300e6, 20, 1, 2, 4, 1, 2),
+    Size("large", 3000e6, 100, 1, 2, 12, 1, 2, zones=3),
+)
+Line = tuple[str, float, float]
+"""What for, how much of it, and its price."""
+
+
+def cell(size: Size) -> Iterator[Line]:
+    """List what a cell costs a month, whatever it does."""
+    yield "vCPU hours", HOURS * size.cell_vcpu, PRICES["vCPU hour"]
+    yield "GB hours", HOURS * size.cell_gb, PRICES["GB hour"]
+    yield "million polls of its hold queue", POLLS * size.routers, PRICES["million SQS requests"]
+    yield "alarms", 3, PRICES["alarm"]
+    yield "secret", 1, PRICES["secret"]
+    yield "canaries: million write units", HOURS * 3600 * 2 / 1e6, PRICES["million write units"]
+
+
+def platform(size: Size) -> Iterator[Line]:
+    """List what all cells share, a month, whatever they do."""
+    yield "routers: vCPU hours", HOURS * size.routers * size.router_vcpu, PRICES["vCPU hour"]
+    yield "routers: GB hours", HOURS * size.routers * size.router_gb, PRICES["GB hour"]
+    yield "two controllers: vCPU hours", HOURS * 2 * 0.5, PRICES["vCPU hour"]
+    yield "two controllers: GB hours", HOURS * 2 * 1, PRICES["GB hour"]
+    yield "two Valkey nodes: hours", HOURS * 2, PRICES["Valkey node hour"]
+    yield "million polls of source and quarantine queue", POLLS * 3 * size.routers, PRICES["million SQS requests"]
+    yield "key", 1, PRICES["key"]
+    yield "secret", 1, PRICES["secret"]
+    yield "alarms", 9, PRICES["alarm"]
+    yield "metrics of Container Insights and of our own", 60, PRICES["metric"]
+    yield "if made, 11 interface endpoints: hours", HOURS * 11 * size.zones, PRICES["endpoint hour"]
+
+
+def million_events() -> Iterator[Line]:
+    """List what a million events cost."""
+    for name, count in MILLION_EVENTS.items():
+        yield name, count, PRICES[name]
+
+
+def total(lines: Iterator[Line]) -> float:
+    """Add up what lines come to."""
+    return sum(count * price for _, count, price in lines)
+
+
+def table(title: str, lines: Iterator[Line]) -> str:
+    """Write lines as a table in Markdown, with the sum at its end."""
+    rows = list(lines)
+    written = [f"| {what} | {count:,.6g} | {price:,.6g} | {count * price:,.2f} |" for what, count, price in rows]
+    return "\n".join(
+        [
+            f"| {title} | how much | price | $ |",
+            "|---|--:|--:|--:|",
+            *written,
+            f"| **together** | | | {total(iter(rows)):,.2f} |",
+            "",
+        ]
+    )
+
+
+def sizes() -> str:
+    """Write what the three sizes cost a month, as a table in Markdown."""
+    head = "| size | million events | cells | cells, $ | platform, $ | events, $ | together, $ | a million events, $ |"
+    rows = [head, "|---|--:|--:|--:|--:|--:|--:|--:|"]
+    for size in SIZES:
+        cells, shared = size.cells * total(cell(size)), total(platform(size))
+        events = size.events / 1e6 * total(million_events())
+        together = cells + shared + events
+        rows.append(
+            f"| {size.name} | {size.events / 1e6:,.0f} | {size.cells} | {cells:,.0f} | {shared:,.0f} | {events:,.0f} "
+            f"| {together:,.0f} | {together / size.events * 1e6:,.2f} |"
+        )
+    return "\n".join([*rows, ""])
+
+
+def page() -> str:
+    """Write all tables of the page on costs."""
+    small = SIZES[0]
+    listed = (f"| {name} | {price:,.6g} |" for name, price in PRICES.items())
+    prices = "\n".join(["| a | $ |", "|---|--:|", *listed, ""])
+    tables = (
+        ("## The sum", sizes()),
+        ("## A cell a month", table(f"a cell of the size {small.name}", cell(small))),
+        ("## The platform a month", table(f"the platform of the size {small.name}", platform(small))),
+        ("## A million events", table("a million events", million_events())),
+        (f"## Prices, {PRICES_OF}", prices),
+    )
+    return "\n".join(f"{heading}\n\n{text}" for heading, text in tables)

@@ -1,0 +1,138 @@
+"""The templates and `cellrouter init` with the controller's own hand make the same queues, buckets and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from typing import Any, Final
+
+import pytest
+from botocore.exceptions import ClientError
+
+from router.adapters.aws.resources import AwsCellResources, ResourceNames, ensure_intake
+from tests.support.templates import PLATFORM, Rendered, queue_attributes
+
+CELL_ID: Final = "cell-0007"
+HOLD: Final = f"acme-live-{CELL_ID}-hold"
+ARN: Final = "arn:aws:sqs:us-east-1:000000000000:{}"
+PARAMETERS: Final = {
+    "Prefix": "acme",
+    "Environment": "live",
+    "CellId": CELL_ID,
+    "Image": "cellrouter:dev",
+    "CellSecret": "s",
+    "KmsKeyArn": "key",
+    "ExecutionRoleArn": "role",
+    "BoundaryArn": "boundary",
+    "RedisUrl": "rediss://cell@redis:6379",
+}
+
+
+class Asked:
+    """An AWS client of an empty account, which notes what is made."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def __getattr__(self, operation: str) -> Any:
+        async def call(**request: Any) -> dict[str, Any]:
+            of_hold = (operation, request.get("QueueName")) == ("get_queue_url", HOLD)
+            if operation in ("head_bucket", "describe_delivery_stream") or of_hold:
+                raise ClientError({"Error": {"Code": "404"}}, operation)
+            if operation == "get_queue_url":
+                return {"QueueUrl": request["QueueName"]}
+            if operation == "get_queue_attributes":
+                return {"Attributes": {"QueueArn": ARN.format(request["QueueUrl"])}}
+            self.made[operation].append(request)
+            return {}
+
+        return call
+
+
+def made_by_hand(*, fifo: bool) -> Asked:
+    """Make all that `cellrouter init` and a controller make, and return what was asked for."""
+    source = "acme-live-events.fifo" if fifo else "acme-live-events"
+    names = ResourceNames("acme", "live", source, "acme-live-dead-letters", "acme-live-quarantine")
+    asked = Asked()
+
+    async def story() -> None:
+        await ensure_intake(names, asked, asked, "us-east-1")
+        cells = AwsCellResources(names, asked, asked, asked, region="us-east-1", firehose_role="StreamRole.Arn")
+        await cells.ensure(CELL_ID)
+
+    asyncio.run(story())
+    return asked
+
+
+def stacks(*, fifo: bool) -> list[dict[str, Any]]:
+    """Return the resources of both templates."""
+    platform = Rendered("platform", **PLATFORM, Fifo=str(fifo).lower())
+    return [*platform.resources.values(), *Rendered("cell", **PARAMETERS).resources.values()]
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_queues_are_the_same(*, fifo: bool) -> None:
+    """Names, retention, what SQS dead-letters, FIFO; how long a message stays hidden is the router's to say."""
+    by_hand = {
+        request["QueueName"]: dict(request["Attributes"]) for request in made_by_hand(fifo=fifo).made["create_queue"]
+    }
+    for attributes in by_hand.values():
+        if "RedrivePolicy" in attributes:
+            attributes["RedrivePolicy"] = json.loads(attributes["RedrivePolicy"])
+    by_stack = {
+        each["Properties"]["QueueName"]: queue_attributes(each["Properties"])
+        for each in stacks(fifo=fifo)
+        if each["Type"] == "AWS::SQS::Queue"
+    }
+    for attributes in by_stack.values():
+        if "RedrivePolicy" in attributes:
+            attributes["RedrivePolicy"]["deadLetterTargetArn"] = ARN.format("acme-live-dead-letters")  # which it names
+    assert by_stack == by_hand
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_buckets_and_their_notification_are_the_same(*, fifo: bool) -> None:
+    """A FIFO source has neither."""
+    asked = made_by_hand(fifo=fifo)
+    buckets = [each["Properties"] for each in stacks(fifo=fifo) if each["Type"] == "AWS::S3::Bucket"]
+    assert {each["BucketName"] for each in buckets} == {each["Bucket"] for each in asked.made["create_bucket"]}
+    notified = {
+        each["BucketName"]: [
+            ([found["Event"]], found["Queue"].replace("SourceQueue.Arn", ARN.format("acme-live-events")))
+            for found in each["NotificationConfiguration"]["QueueConfigurations"]
+        ]
+        for each in buckets
+        if "NotificationConfiguration" in each
+    }
+    assert notified == {
+        each["Bucket"]: [
+            (found["Events"], found["QueueArn"]) for found in each["NotificationConfiguration"]["QueueConfigurations"]
+        ]
+        for each in asked.made["put_bucket_notification_configuration"]
+    }
+
+
+def test_only_the_source_bucket_may_send_to_the_source_queue() -> None:
+    """The same bucket in both; the template also names the account and denies what is not TLS."""
+    (request,) = made_by_hand(fifo=False).made["set_queue_attributes"]
+    (by_hand,) = json.loads(request["Attributes"]["Policy"])["Statement"]
+    policy = Rendered("platform", **PLATFORM).properties("SourceQueuePolicy")["PolicyDocument"]
+    (by_stack,) = [each for each in policy["Statement"] if each["Effect"] == "Allow"]
+    assert (by_stack["Action"], by_stack["Principal"]) == (by_hand["Action"], by_hand["Principal"])
+    assert by_stack["Condition"]["ArnLike"] == by_hand["Condition"]["ArnLike"]
+
+
+def test_streams_are_the_same() -> None:
+    """Name, kind, bucket, and how long Firehose collects."""
+    (by_hand,) = made_by_hand(fifo=False).made["create_delivery_stream"]
+    (stream,) = [each["Properties"] for each in stacks(fifo=False) if "DeliveryStream" in each["Type"]]
+    for key in ("DeliveryStreamName", "DeliveryStreamType"):
+        assert stream[key] == by_hand[key]
+    wanted = by_hand["ExtendedS3DestinationConfiguration"]
+    found = stream["ExtendedS3DestinationConfiguration"]
+    assert found["BucketARN"] == "Bucket.Arn"
+    assert wanted["BucketARN"] == f"arn:aws:s3:::{Rendered('cell', **PARAMETERS).properties('Bucket')['BucketName']}"
+    assert {key: found[key] for key in ("RoleARN", "BufferingHints")} == {
+        key: wanted[key] for key in ("RoleARN", "BufferingHints")
+    }

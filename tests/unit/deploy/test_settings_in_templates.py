@@ -1,0 +1,121 @@
+"""What the templates tell routers, controllers and workers are settings that there are, and parameters of cell.yaml."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Final
+
+from cell_worker.handlers.security.settings import SecuritySettings
+from cell_worker.settings import WorkerSettings
+from docs.cloudformation import items, read
+from router import settings
+from tests.support.templates import PLATFORM, Rendered
+
+CELL: Final = {
+    "Prefix": "acme",
+    "Environment": "live",
+    "CellId": "cell-0007",
+    "Image": "cellrouter:dev",
+    "CellSecret": "live/cell-0007/" + 64 * "a",
+}
+"""What a controller says of a cell; the rest comes from the platform."""
+
+PENDING: Final = (
+    "CELLROUTER_CELLS_PROVISIONER",
+    "CELLROUTER_ECS_",
+    "CELLROUTER_REDIS_PASSWORD_FROM",
+    "CELL_NOTICE_S",
+    "CELL_REDIS_PASSWORD_FROM",
+    "CELL_STORE",
+)
+"""How variables begin that the templates know before the settings do. Each goes from here when it is a setting."""
+
+
+def variables(rendered: Rendered, task: str) -> dict[str, str]:
+    """Return the environment of a task definition's container."""
+    container = rendered.properties(task)["ContainerDefinitions"][0]
+    told = {each["Name"]: str(each["Value"]) for each in container["Environment"]}
+    for name, value in told.items():
+        if value.endswith(".QueueName"):
+            told[name] = rendered.properties(value.removesuffix(".QueueName"))["QueueName"]
+    return told | {each["Name"]: each["ValueFrom"] for each in container["Secrets"]}
+
+
+def given_to_cells(**platform: Any) -> dict[str, str]:
+    """Return the parameters that the platform has controllers give to every cell's stack."""
+    told = variables(Rendered("platform", **PLATFORM | platform), "ControllerTask")
+    return dict(pair.split("=", 1) for pair in told["CELLROUTER_ECS_PARAMETERS"].split(";"))
+
+
+def test_routers_and_controllers_are_told_nothing_that_is_no_setting() -> None:
+    """And all that they are told is a valid value, but for names that only AWS knows."""
+    for task in ("RouterTask", "ControllerTask"):
+        told = variables(Rendered("platform", **PLATFORM), task)
+        told["CELLROUTER_SECRET"] = hashlib.sha256(b"cellrouter").hexdigest()  # as Secrets Manager makes it
+        found, faults = settings.check({name: each for name, each in told.items() if not name.startswith(PENDING)})
+        assert faults == [], task
+        assert found is not None
+        assert found.log.format == "json"
+
+
+def test_workers_are_told_nothing_that_is_no_setting() -> None:
+    """Every variable is a field of the worker's settings, of security monitoring's, or AWS' own."""
+    known = {f"CELL_{name.upper()}" for name in WorkerSettings.model_fields}
+    known |= {f"CELL_SECURITY_{name.upper()}" for name in SecuritySettings.model_fields}
+    given = given_to_cells(RemedyRole="remedy")
+    told = variables(Rendered("cell", **given | CELL), "TaskDefinition")
+    assert {name for name in told if not name.startswith(("AWS_", *PENDING))} <= known
+    assert not [name for name in known if name.startswith(PENDING)], "it is a setting by now: take it off the list"
+    assert told["CELL_SECURITY_REMEDY_ROLE"] == "remedy"
+
+
+def test_the_platform_gives_each_parameter_that_a_cell_needs() -> None:
+    """Every name is one of cell.yaml, and none without a default is left to the controller but what it knows itself."""
+    parameters = read("cell")["Parameters"]
+    assert given_to_cells().keys() <= parameters.keys()
+    needed = {name for name, found in parameters.items() if "Default" not in found}
+    assert needed - given_to_cells().keys() == CELL.keys() - {"Prefix"}
+
+
+def test_a_redis_of_yours_takes_the_place_of_ours() -> None:
+    """Nothing of ElastiCache is made; every process has the URL and the secret of its own user."""
+    arn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:{}"
+    own = {
+        "RedisUrl": "rediss://app@redis:6379",
+        "RedisSecretArn": arn.format("app"),
+        "CellRedisUrl": "rediss://cell@redis:6379",
+        "CellRedisSecretArn": arn.format("cell"),
+    }
+    platform = Rendered("platform", **PLATFORM, **own)
+    assert not [kind for each in platform.resources.values() if "ElastiCache" in (kind := each["Type"])]
+    for task in ("RouterTask", "ControllerTask"):
+        told = variables(platform, task)
+        assert told["CELLROUTER_REDIS_URL"] == own["RedisUrl"]
+        assert told["CELLROUTER_REDIS_PASSWORD_FROM"] == own["RedisSecretArn"]
+    cell = Rendered("cell", **given_to_cells(**own) | CELL)
+    told = variables(cell, "TaskDefinition")
+    assert told["CELL_REDIS_URL"] == own["CellRedisUrl"]
+    assert told["CELL_REDIS_PASSWORD_FROM"] == own["CellRedisSecretArn"]
+    said = items(cell.properties("TaskRole")["Policies"][0]["PolicyDocument"]["Statement"])
+    assert [each["Resource"] for each in said if "secretsmanager:GetSecretValue" in items(each["Action"])] == [
+        own["CellRedisSecretArn"]
+    ]
+
+
+def test_a_cell_reads_the_buckets_that_it_is_told_of_and_no_other() -> None:
+    """Without any, the environment's own source bucket."""
+    for buckets, names in (("", ["acme-live-source"]), ("one,two", ["one", "two"])):
+        given = given_to_cells(SourceBuckets=buckets)
+        role = Rendered("cell", **given | CELL).properties("TaskRole")
+        said = {each["Sid"]: each for each in items(role["Policies"][0]["PolicyDocument"]["Statement"])}
+        assert said["Sources"]["Resource"] == [f"arn:aws:s3:::{name}/*" for name in names]
+
+
+def test_two_cells_differ_in_their_names_alone() -> None:
+    """Whatever else one has, the other has too."""
+    one = json.dumps(Rendered("cell", **given_to_cells() | CELL).resources, default=str)
+    other = json.dumps(Rendered("cell", **given_to_cells() | CELL | {"CellId": "cell-0008"}).resources, default=str)
+    assert one != other
+    assert one == re.sub("cell-0008", "cell-0007", other)
