@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cell_worker.contract.aws_http import UnredirectedSession
+from cell_worker.contract.aws_session import aws_session
 
 AWS_ERRORS: Final = (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
 """All that a call of AWS may raise for reasons outside this process."""
@@ -36,7 +36,7 @@ class AwsClient:
                 user_agent="cellrouter-cell",
             )
             self._client = await self._stack.enter_async_context(
-                get_session().create_client(self._service, config=config)
+                aws_session().create_client(self._service, config=config)
             )
         return self._client
 

@@ -11,7 +11,7 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 
 from cell_worker.api import RejectEvent, RetryEvent
-from cell_worker.handlers.security.aws import client_config, is_transient, retry_when_transient
+from cell_worker.handlers.security.aws import ObjectDenied, client_config, is_transient, retry_when_transient
 from cell_worker.handlers.security.sigma import RuleSet
 
 CHECK_TIMEOUT_S: Final = 5.0
@@ -63,11 +63,11 @@ class S3Component:
         try:
             async with self._current.reading() as client:
                 yield client
+        except (RejectEvent, ObjectDenied):  # S3 has answered, and the object or its policy is at fault
+            self._why_failing = None
+            raise
         except RetryEvent as error:
             self._why_failing = str(error)
-            raise
-        except RejectEvent:  # S3 has answered, and the object is at fault
-            self._why_failing = None
             raise
         self._why_failing = None
 

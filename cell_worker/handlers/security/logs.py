@@ -19,7 +19,7 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from cell_worker.api import RejectEvent
-from cell_worker.handlers.security.aws import FAULTY_REQUESTS, error_code, retry_when_transient
+from cell_worker.handlers.security.aws import FAULTY_REQUESTS, ObjectDenied, error_code, is_denied, retry_when_transient
 
 T = TypeVar("T")
 
@@ -151,7 +151,7 @@ def _bridged_object(kind: str, detail: Any) -> LogObject:
 
 
 async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
-    """Read an object. Raises TooLarge, RejectEvent when it is gone or denied, and RetryEvent for other faults."""
+    """Read an object. Raises TooLarge, RejectEvent when it is gone, and RetryEvent when denied or for other faults."""
     version = {"VersionId": source.version_id} if source.version_id else {}
     try:
         with retry_when_transient(f"reading {source}"):
@@ -160,8 +160,8 @@ async def fetch(client: Any, source: LogObject, max_bytes: int) -> bytes:
                 _check_size(source, int(reply.get("ContentLength") or 0), max_bytes)
                 return await _read(source, body.iter_chunks(CHUNK_BYTES), max_bytes)
     except ClientError as error:
-        message = error.response.get("Error", {}).get("Message", "")
-        raise RejectEvent(f"{source} can't be read: {error_code(error)}: {message}") from error
+        why = f"{source} can't be read: {error_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
+        raise ObjectDenied(why) if is_denied(error) else RejectEvent(why) from error
     except FAULTY_REQUESTS as error:
         raise RejectEvent(f"{source} is not a name that S3 accepts: {error}") from error
 
