@@ -46,7 +46,7 @@ from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
-from router.core.views import FleetView
+from router.core.views import FleetView, ScrapeTarget
 from router.ports import CellRegistry, Observer
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
@@ -120,9 +120,7 @@ async def run_controller(settings: Settings) -> None:
             firehose_role=settings.aws.firehose_role,
         )
         provisioner = provisioner_of(stack, settings, keyring, _CLOCK, observer.observe)
-        place = await place_of(os.environ)
-        config, address = _controller_config(settings, place), _reached_at(settings, place)
-        own = [scrape_target("controller", config.owner, address, place.zone)] if address else []
+        config, own = _controller_config(settings, await place_of(os.environ))
         calls = await _calls(stack, settings, keyring, observer)
         client = HttpCellClient(calls, settings.cells.event_timeout_s)
         canary = canary_through(client, Unforeseen(observer, _CLOCK))
@@ -297,15 +295,17 @@ def _data_plane_config(settings: Settings, place: Place) -> DataPlaneConfig:
     )
 
 
-def _controller_config(settings: Settings, place: Place) -> ControllerConfig:
-    cells = settings.cells
-    return ControllerConfig(
+def _controller_config(settings: Settings, place: Place) -> tuple[ControllerConfig, list[ScrapeTarget]]:
+    """Return the controller's configuration, and what Prometheus shall know of the controller itself."""
+    cells, address = settings.cells, _reached_at(settings, place)
+    config = ControllerConfig(
         owner=_identity(place),
         cells=cells.count,
         launch_timeout_s=cells.launch_timeout_s,
         lease_ttl_s=cells.lease_ttl_s,
         warm_up_s=cells.warm_up_s,
     )
+    return config, [scrape_target("controller", config.owner, address, place.zone)] if address else []
 
 
 def _identity(place: Place) -> str:
