@@ -14,9 +14,16 @@ import structlog
 import uvloop
 
 from cell_worker.containment.children import end_group, lead_group
-from cell_worker.contract.process import configure_logs, finish_streams, guard_streams, raise_descriptor_limit
+from cell_worker.contract.place import region_in, without_local_proxies
+from cell_worker.contract.process import (
+    configure_logs,
+    finish_streams,
+    guard_streams,
+    in_json,
+    raise_descriptor_limit,
+)
 from cell_worker.loading import HandlerError
-from cell_worker.settings import SettingsError, load
+from cell_worker.settings import SettingsError, WorkerSettings, load
 from cell_worker.store.store import StoreError
 from cell_worker.worker import ListenError, TaskDiedError, TooManyAbandonedError, Worker
 
@@ -27,8 +34,9 @@ TOO_MANY_ABANDONED: Final = 3
 
 def main() -> None:
     """Run one worker until it ends. The exit code says how it ended."""
-    guard_streams()
+    guard_streams(as_json=in_json(os.environ, "CELL_LOG_FORMAT"))
     raise_descriptor_limit()
+    _as_aws_says()
     try:
         settings = load()
     except SettingsError as error:
@@ -36,16 +44,26 @@ def main() -> None:
         sys.exit(FAULTY_SETTINGS)
     configure_logs(settings.log_format)
     others = lead_group()
-    code = _ended(Worker(settings).run())
+    code = _ended(settings)
     finish_streams()
     end_group(others)
     os._exit(code)  # Python would wait for threads and children that handlers have left
 
 
-def _ended(work: Coroutine[Any, Any, None]) -> int:
-    """Run the worker to its end, say why it ended unless it was asked to, and return the exit code."""
+def _as_aws_says() -> None:
+    """Have each AWS client of this process, a handler's too, heed AWS_REGION, and ask no proxy for what is near.
+
+    botocore alone would heed AWS_DEFAULT_REGION only.
+    """
+    if region := region_in(os.environ):
+        os.environ["AWS_DEFAULT_REGION"] = region
+    os.environ.update(without_local_proxies(os.environ))
+
+
+def _ended(settings: WorkerSettings) -> int:
+    """Run a worker to its end, say why it ended unless it was asked to, and return the exit code."""
     try:
-        _run(work)
+        _run(Worker(settings).run())
     except TooManyAbandonedError as error:
         return _last_words(str(error), TOO_MANY_ABANDONED)
     except (HandlerError, ListenError, StoreError, TaskDiedError) as error:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from cell_worker.contract.aws_http import UnredirectedSession
+from cell_worker.contract.aws_session import aws_session
 
 AWS_ERRORS: Final = (ClientError, BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError, OSError)
 """All that a call of AWS may raise for reasons outside this process."""
@@ -41,7 +41,7 @@ class AwsClient:
             parameter_validation=False,
             user_agent="cellrouter-cell",
         )
-        self._client = await self._stack.enter_async_context(get_session().create_client(self._service, config=config))
+        self._client = await self._stack.enter_async_context(aws_session().create_client(self._service, config=config))
         return self._client
 
     async def close(self) -> None:

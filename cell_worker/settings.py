@@ -9,8 +9,11 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cell_worker.contract.addresses import why_no_redis_url
+from cell_worker.contract.addresses import why_no_login, why_no_redis_url
 from cell_worker.contract.keys import CellKeys, is_secret_of
+from cell_worker.contract.place import METADATA_VARIABLE, region_in
+from cell_worker.contract.redis_client import why_no_client
+from cell_worker.contract.redis_login import Login, login_of
 from cell_worker.contract.secret_file import read_secrets
 from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.contract.texts import is_text
@@ -19,7 +22,7 @@ from cell_worker.contract.tls import Tls, TlsError, TlsFiles, of_cell
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PREFIX: Final = "CELL_"
-_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what these mean is the point
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what these mean is the point
 
 
 class WorkerSettings(BaseSettings):
@@ -36,9 +39,10 @@ class WorkerSettings(BaseSettings):
     host: str = "127.0.0.1"  # where to listen
     port: int = Field(default=0, ge=0, le=65535)  # 0: any free port
     advertise: str = Field(default="", validate_default=True)  # where routers reach it; empty: at `host`
-    zone: str = ""  # what fails together, for `cellrouter blast-radius`
-    region: str = ""
+    zone: str = ""  # what fails together, for `cellrouter blast-radius`; empty: as ECS says
+    region: str = ""  # empty: AWS_REGION
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_password_from: str = Field(default="", validate_default=True, repr=False)  # a file, a secret's ARN, iam:CACHE
     store: Literal["sqlite", "dynamodb"] = "sqlite"  # where the cell remembers what is done
     store_table: str = Field(default="", max_length=255, pattern=r"^[a-zA-Z0-9_.-]*$")  # empty: PREFIX-ENVIRONMENT-CELL
     data_dir: Path = Path("cell-data")  # the cell's volume, where its store lies with sqlite
@@ -58,7 +62,7 @@ class WorkerSettings(BaseSettings):
     @field_validator("advertise")
     @classmethod
     def _can_be_connected_to(cls, advertise: str, others: ValidationInfo) -> str:
-        if not advertise and others.data.get("host") in _EVERYWHERE:
+        if not advertise and others.data.get("host") in EVERYWHERE and METADATA_VARIABLE not in os.environ:
             raise ValueError(f"is required with CELL_HOST={others.data['host']}, which no router can connect to")
         return advertise
 
@@ -91,7 +95,7 @@ class WorkerSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_of_redis(cls, url: str) -> str:
-        if (why := why_no_redis_url(url)) is not None:
+        if (why := why_no_redis_url(url) or why_no_client(url)) is not None:
             raise ValueError(why)
         return url
 
@@ -101,6 +105,19 @@ class WorkerSettings(BaseSettings):
         if table and others.data.get("store") == "sqlite":
             raise ValueError("is set, but CELL_STORE is sqlite, which has no table: set CELL_STORE=dynamodb")
         return table
+
+    @field_validator("redis_password_from")
+    @classmethod
+    def _lets_one_log_in(cls, password_from: str, others: ValidationInfo) -> str:
+        url = others.data.get("redis_url", "")
+        if (why := why_no_login(url, password_from, region_in(os.environ))) is not None:
+            raise ValueError(why)
+        return password_from
+
+    def login(self) -> Login | None:
+        """Make the login to Redis; None where the URL says all."""
+        region = region_in(os.environ)
+        return login_of(self.redis_url, self.redis_password_from, region) if self.redis_password_from else None
 
     @model_validator(mode="after")
     def _has_all_of_tls(self) -> Self:

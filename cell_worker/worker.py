@@ -41,6 +41,7 @@ from cell_worker.containment.loop_watch import LoopWatch
 from cell_worker.contract import protocol
 from cell_worker.contract.http_guard import GuardedApp
 from cell_worker.contract.http_server import PLACES, HttpServer, watch_certificates
+from cell_worker.contract.place import place_of, region_in
 from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
@@ -48,7 +49,7 @@ from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.loading import load_handler, start_handler, stop_handler
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Identity, Runtime
-from cell_worker.settings import WorkerSettings
+from cell_worker.settings import EVERYWHERE, WorkerSettings
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import FencedError, Store, StoreError
@@ -89,7 +90,7 @@ class Worker:
         self._chaos = Chaos(allowed=settings.chaos)
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
         self._tls = settings.tls()
-        self._redis = connect(settings.redis_url)
+        self._redis = connect(settings.redis_url, settings.login())
         self._metrics = WorkerMetrics()
         self._redis_health = RedisHealth(self._on_redis)
         self._watch = LoopWatch(settings.handler, self._metrics)
@@ -200,19 +201,19 @@ class Worker:
         return "; ".join(filter(None, reasons)) or None
 
     async def _heartbeat(self, identity: Identity, runtime: Runtime, listener: socket.socket) -> Heartbeat:
-        settings, port = self._settings, listener.getsockname()[1]
+        settings, port, place = self._settings, listener.getsockname()[1], await place_of(os.environ)
         record = protocol.InstanceRecord(
             environment=identity.environment,
             cell_id=identity.cell_id,
             generation=identity.generation,
             instance_id=uuid.uuid4().hex,
-            address=f"{await _resolved(settings.advertise or settings.host)}:{port}",
+            address=f"{await _resolved(settings.advertise or place.address or settings.host)}:{port}",
             concurrency=settings.concurrency,
             started_at_ms=clock.time_ms(),
-            zone=settings.zone,
-            region=settings.region,
+            zone=settings.zone or place.zone,
+            region=settings.region or region_in(os.environ),
         )
-        self._log.info("started", address=record.address)
+        self._log.info("started", address=record.address, zone=record.zone, task=place.task)
         health, why_unwell = self._redis_health, partial(self._why_unwell, runtime)
         return Heartbeat(self._redis, record, self._keys.lease, settings.lease_ttl_s, runtime.fence, health, why_unwell)
 
@@ -361,7 +362,8 @@ async def _end_what_is_left() -> None:
 def _listen(settings: WorkerSettings) -> socket.socket:
     """Listen before the lease is written, so that the lease can tell the port."""
     try:
-        return socket.create_server((settings.host, settings.port), backlog=512)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=512)
     except OSError as error:
         raise ListenError(f"can't listen on {settings.host}:{settings.port}: {error}") from error
 
@@ -373,6 +375,8 @@ async def _resolved(host: str) -> str:
     except OSError as error:
         raise ListenError(f"CELL_ADVERTISE={host} has no address: {error}") from error
     addresses = [str(address[0]) for *_, address in found]
+    if addresses[0] in EVERYWHERE:
+        raise ListenError("CELL_ADVERTISE is required: the task's metadata names no address, and CELL_HOST is none")
     return next((a for a in addresses if ":" not in a), f"[{addresses[0]}]")
 
 

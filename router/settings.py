@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from cell_worker.contract.addresses import why_no_login
+from cell_worker.contract.place import REGION_VARIABLES
 from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.contract.texts import is_text
 from cell_worker.contract.tls import TlsError, TlsFiles, of_caller
@@ -31,6 +33,7 @@ from router.settings_values import (
     Port,
     QueueName,
     RedisUrl,
+    Region,
     Seconds,
     SourceName,
 )
@@ -48,7 +51,7 @@ class _Section(BaseModel):
 class AwsSection(_Section):
     """Where AWS is, and how resources are named there. Credentials come from the environment, as for every AWS tool."""
 
-    region: str = Field(default="us-east-1", description="the AWS region")
+    region: Region = Field(default="us-east-1", description="not set: as AWS_REGION says, else AWS_DEFAULT_REGION")
     endpoint_url: HttpUrl | None = Field(default=None, description="of LocalStack or MiniStack; not set: AWS itself")
     prefix: Name = Field(
         default="cellrouter", description="the names of buckets, streams and hold queues begin with it"
@@ -66,6 +69,11 @@ class RedisSection(_Section):
         default="redis://127.0.0.1:6379/0",
         repr=False,
         description="where Redis is: redis://, rediss://, redis+cluster://, rediss+cluster:// or unix://",
+    )
+    password_from: str = Field(
+        default="",
+        repr=False,
+        description="where the password is, if not in the URL: a file, a secret's ARN, iam:CACHE, iam-serverless:CACHE",
     )
 
 
@@ -152,6 +160,7 @@ class CellsSection(_Section):
         repr=False,
         description="where Redis is for workers, best with a user of their own; not set: redis.url",
     )
+    redis_password_from: str = Field(default="", repr=False, description="as `redis.password_from`, for `redis_url`")
     concurrency: int = Field(default=16, ge=1, le=1000, description="how many events a worker works on at once")
     side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
     chaos: bool | None = Field(
@@ -292,20 +301,21 @@ def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     path = Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None
     text, faults = _read(path)
     document, fault = _parse(path, text)
+    inherited = _obey_region(document, environ)
     variables = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name != FILE_VARIABLE}
     if no_texts := [name for name, value in variables.items() if not is_text(f"{name}={value}")]:
         return None, [f"{name}: {'.'.join(_key_of(name))}: must be UTF-8, and is not" for name in no_texts]
     keys = {name: _key_of(name) for name in variables}
     for name, key in keys.items():
         _put(document, key, variables[name])
-    where = {key: name for name, key in keys.items()}
+    where = inherited | {key: name for name, key in keys.items()}
     at_odds = _bad_secret(document)
     try:
         settings = Settings.model_validate(document)
         at_odds += _at_odds(settings)
     except ValidationError as error:
         faults += [described(details, where, path, text, Settings) for details in error.errors()]
-    faults += [f"{place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in at_odds] + fault
+    faults += fault + [f"{place(key, where, path, text)}: {'.'.join(key)}: {why}" for key, why in at_odds]
     return (None, sorted(faults, key=natural)) if faults else (settings, [])
 
 
@@ -325,6 +335,15 @@ def _parse(path: Path | None, text: str) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{path}: is not TOML: {error}"]
     except RecursionError:
         return {}, [f"{path}: is nested too deeply"]
+
+
+def _obey_region(document: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """Take the region that AWS' own variables name, where the file names none; returns which variable says it."""
+    name, aws = next(filter(environ.get, REGION_VARIABLES), ""), document.setdefault("aws", {})
+    if name and isinstance(aws, dict) and "region" not in aws:
+        aws["region"] = environ[name]
+        return {("aws", "region"): name}
+    return {}
 
 
 def _key_of(variable: str) -> tuple[str, ...]:
@@ -352,6 +371,12 @@ def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
             f"long poll first; it is {cells.drain_timeout_s:g}"
         )
         faults.append((("cells", "drain_timeout_s"), why))
+    redis, region = settings.redis, settings.aws.region
+    for key, url, source in (
+        (("redis", "password_from"), redis.url, redis.password_from),
+        (("cells", "redis_password_from"), cells.redis_url or "", cells.redis_password_from),
+    ):
+        faults += [(key, no_login)] if (no_login := why_no_login(url, source, region)) is not None else []
     if (found := _tls_at_odds(cells)) is not None:
         faults.append((("cells", found[0]), found[1]))
     return faults

@@ -60,6 +60,7 @@ SourceName = Annotated[
     ),
 ]
 HttpUrl = Annotated[str, _matching(r"https?://[^@\s]+", "an http:// or https:// address, without a user or password")]
+Region = Annotated[str, _matching(r"[a-z0-9-]{1,40}", "a region's name, as eu-west-1")]
 RedisUrl = Annotated[str, AfterValidator(_of_redis)]
 HostNames = Annotated[str, _matching(r"([\w.-]+(,\s*[\w.-]+)*)?", "names of hosts, separated by commas, without ports")]
 HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]

@@ -9,17 +9,20 @@ from __future__ import annotations
 import atexit
 import errno
 import io
+import json
 import logging
 import os
 import resource
 import select
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO, Final, cast
+from types import TracebackType
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -28,6 +31,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from cell_worker.contract.addresses import without_passwords
+from cell_worker.contract.place import METADATA_VARIABLE
 from cell_worker.contract.texts import NeutralStream, neutral, printable, raw_of
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
@@ -160,8 +164,19 @@ _queues: Final[list[LogQueue]] = []
 """The queues of standard output and standard error."""
 
 
-def guard_streams() -> None:
-    """Put a queue before standard output and standard error, for all that is printed: logs, warnings, last words."""
+def in_json(environ: Mapping[str, str], format_variable: str) -> bool:
+    """Whether all that a process prints shall be JSON: on ECS, where only programs read it, unless somebody objects.
+
+    Elsewhere a person or the audit reads the last words of a process that can't start or go on.
+    """
+    return bool(environ.get(METADATA_VARIABLE)) and environ.get(format_variable, "json") == "json"
+
+
+def guard_streams(*, as_json: bool = False) -> None:
+    """Put a queue before standard output and standard error, for all that is printed: logs, warnings, last words.
+
+    With `as_json`, each line that is no log entry already becomes one: what libraries print, tracebacks, last words.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -173,14 +188,60 @@ def guard_streams() -> None:
         queue = LogQueue(descriptor, _tell_of_dropped)
         _queues.append(queue)
         raw = _Masked(cast("BinaryIO", queue), "utf-8", "backslashreplace", line_buffering=True)
-        setattr(sys, name, NeutralStream(raw))
+        setattr(sys, name, JsonStream(raw, name) if as_json else NeutralStream(raw))
+    if as_json:
+        sys.excepthook = _tell_of_the_end
+        threading.excepthook = lambda told: _tell_of_the_end(
+            told.exc_type, told.exc_value or told.exc_type(), told.exc_traceback
+        )
     atexit.register(finish_streams)
 
 
 def finish_streams() -> None:
     """Wait until the last lines are written, a second at most for each stream."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # None or closed
+            stream.flush()
     for queue in _queues:
         queue.finish(EXIT_WAIT_S)
+
+
+class JsonStream(NeutralStream):
+    """A text stream that makes a log entry of each line, but for what is written to `raw`: entries themselves."""
+
+    def __init__(self, raw: TextIO, name: str) -> None:
+        super().__init__(raw)
+        self._name = name
+        self._begun = ""  # a line that has no end yet
+
+    def write(self, text: str) -> int:
+        """Write a log entry for each line that the text ends."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in filter(str.strip, lines):
+            self._enter(line)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what was printed without a line's end, too."""
+        line, self._begun = self._begun, ""
+        if line.strip():
+            self._enter(line)
+        self.raw.flush()
+
+    def _enter(self, line: str) -> None:
+        entry = {"stream": self._name, "event": line, "level": "info", "timestamp": _now()}
+        self.raw.write(json.dumps(entry) + "\n")
+
+
+def _tell_of_the_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log an error that ends the process or a thread, as one entry with its traceback."""
+    said = "".join(traceback.format_exception(kind, error, trace))
+    entry = {"event": f"ends by an error: {error!r:.500}", "level": "critical", "timestamp": _now(), "exception": said}
+    raw_of(sys.stderr).write(json.dumps(entry) + "\n")
+
+
+def _now() -> str:
+    return str(structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", {})["timestamp"])
 
 
 def _tell_of_dropped(lines: int) -> None:
@@ -213,6 +274,7 @@ def configure_logs(fmt: str, level: str = "debug") -> None:
         logger_factory=lambda *_: structlog.PrintLogger(raw_of(sys.stderr)),
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_ToStructlog()], force=True)
+    logging.captureWarnings(capture=True)
 
 
 def _made_neutral(_log: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -24,6 +24,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from cell_worker.contract.redis_login import Login, LoginRefusedError
+
 SETTLED_S: Final = 3.0
 """Redis can be used again when so long no call has failed: longer than a hung call takes, which ends after 2 s."""
 MAX_TEXT: Final = 300  # characters of what Redis said itself
@@ -48,7 +50,8 @@ _ADVICE: Final = {
     RedisFault.FULL: "its memory is full (OOM): raise its maxmemory, or delete what others keep there",
     RedisFault.CANNOT_SAVE: "it can't save to its disk (MISCONF): see its log and its disk",
     RedisFault.NO_REPLICAS: "it has fewer replicas than min-replicas-to-write: see its replicas",
-    RedisFault.LOGIN: "it refuses the login: see user and password in the URL, and whether the user is on",
+    RedisFault.LOGIN: "it refuses the login: see user and password (in the URL, or what the password comes from), and "
+    "whether the user is on",
     RedisFault.PERMISSION: "its user may not do this: compare it with deploy/redis/users.acl",
     RedisFault.OTHER: "it refuses the call: see what it says",
 }
@@ -67,6 +70,7 @@ _BY_CLASS: Final = {
     AuthenticationError: RedisFault.LOGIN,
     NoPermissionError: RedisFault.PERMISSION,
 }
+_PARAMETER: Final = re.compile(r"['\"`](\w{1,40})['\"`]")
 _CODE: Final = re.compile(rf"\b({'|'.join(_BY_CODE)})\b")
 
 
@@ -126,7 +130,8 @@ class SingleServer(Redis):
         try:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # of redis-py
         except RedisError as error:
-            if fault_of(error) in (RedisFault.READ_ONLY, RedisFault.LOGIN):
+            refused_here = fault_of(error) in (RedisFault.READ_ONLY, RedisFault.LOGIN)
+            if refused_here and not isinstance(error, LoginRefusedError):
                 with suppress(Exception):  # an error here must not replace the first one
                     await self.connection_pool.disconnect(inuse_connections=False)
             raise
@@ -149,8 +154,10 @@ class Cluster(RedisCluster):
             raise
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, login: Login | None = None) -> Redis:
     """Make a client that neither retries a call nor limits its time: the caller does both.
+
+    Its connections log in by the URL, or with `login` as that says.
 
     There is no socket_timeout: redis-py would write within asyncio.wait_for, which can lose a cancellation before
     Python 3.12, and then a process that stops would wait for that call for ever.
@@ -159,9 +166,36 @@ def connect(url: str) -> Redis:
     """
     options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
     scheme, _, rest = url.partition("://")
-    if scheme.endswith("+cluster"):
-        return cast("Redis", Cluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options))
-    return SingleServer.from_url(url, **options)
+    logged_in: dict[str, Any] = {} if login is None else {"redis_connect_func": login.on_connect}
+    if not scheme.endswith("+cluster"):
+        return SingleServer.from_url(url, **options, **logged_in)
+    cluster = Cluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options)
+    nodes: list[Any] = [cluster, *cluster.nodes_manager.startup_nodes.values()]
+    for node in nodes:
+        node.connection_kwargs.update(logged_in)  # its constructor does not take them
+    return cast("Redis", cluster)
+
+
+def why_no_client(url: str) -> str | None:
+    """Say why redis-py can't use a URL, or a file that it names, in words that show no value; None when it can.
+
+    It would say so itself at its first call only, and each time anew.
+    """
+    try:
+        redis: Any = connect(url)
+        if isinstance(redis, RedisCluster):
+            node = next(iter(redis.nodes_manager.startup_nodes.values()))
+            connection = node.connection_class(**node.connection_kwargs)
+        else:
+            connection = redis.connection_pool.make_connection()
+        if (context := getattr(connection, "ssl_context", None)) is not None:
+            context.get()
+    except OSError as error:  # ssl.SSLError too
+        return f"has a file for TLS that can't be used: {error.strerror or type(error).__name__}"
+    except Exception as error:  # noqa: BLE001 - redis-py raises what its constructors lead to
+        name = _PARAMETER.search(str(error))
+        return f"has a parameter that can't be used{f': {name[1]}' if name else ''} (they are those of redis-py)"
+    return None
 
 
 async def time_ms(redis: Redis, key: str) -> int:

@@ -16,9 +16,7 @@ class LogObserver:
     def __init__(self) -> None:
         self._log = log = structlog.get_logger("cellrouter")
         self.handlers: Mapping[type, Callable[[Any], None]] = {
-            telemetry.QueueFaulty: lambda r: log.error(
-                "queue is missing" if r.missing else "queue is out of reach", queue=r.queue, why=r.why
-            ),
+            telemetry.QueueFaulty: self._on_queue_faulty,
             telemetry.QueueWell: lambda r: log.warning("queue is there again", queue=r.queue),
             telemetry.LaneFailed: lambda r: log.warning("lane failed", cell=r.cell_id, error=r.error),
             telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
@@ -38,6 +36,16 @@ class LogObserver:
             telemetry.TaskDied: lambda r: log.error("a task ended, which none should", task=r.task, exc_info=r.error),
             telemetry.ActionTaken: lambda r: log.info(r.action, cell=r.cell_id, why=r.why),
         }
+
+    def _on_queue_faulty(self, record: telemetry.QueueFaulty) -> None:
+        if record.denied:
+            action = (
+                "see the credentials and role of this process, the queue's policy and its KMS key; events wait there"
+            )
+            self._log.error("AWS refuses us a queue", queue=record.queue, why=record.why, action=action)
+        else:
+            text = "queue is missing" if record.missing else "queue is out of reach"
+            self._log.error(text, queue=record.queue, why=record.why)
 
     def _on_leases_doubted(self, record: telemetry.LeasesDoubted) -> None:
         if record.why is None:

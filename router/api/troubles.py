@@ -14,9 +14,10 @@ class Troubles:
 
     def __init__(self) -> None:
         self._now: dict[str, Reason] = {}  # by what is amiss
+        self._denied: set[str] = set()  # queues that AWS refuses us
         self.handlers: Mapping[type, Callable[[Any], None]] = {
-            telemetry.QueueFaulty: lambda r: self._note(f"queue {r.queue}", r.why),
-            telemetry.QueueWell: lambda r: self._note(f"queue {r.queue}", None),
+            telemetry.QueueFaulty: self._on_queue_faulty,
+            telemetry.QueueWell: lambda r: self._on_queue_well(r.queue),
             telemetry.RegistryFaulty: lambda r: self._note("registry", f"{r.fault}: {r.why}"),
             telemetry.RegistryWell: lambda _: self._note("registry", None),
             telemetry.DistrustedCall: lambda r: self._note(f"trust of {r.cell_id}", r.why),
@@ -27,6 +28,20 @@ class Troubles:
     def reasons(self) -> list[Reason]:
         """List what is amiss now, and why."""
         return [f"{what}: {why}" for what, why in self._now.items()]
+
+    def why_denied(self, queue: str) -> list[Reason]:
+        """Say why AWS refuses this process a queue; nothing while it does not."""
+        return [self._now[f"queue {queue}"]] if queue in self._denied else []
+
+    def _on_queue_faulty(self, record: telemetry.QueueFaulty) -> None:
+        self._on_queue_well(record.queue)
+        self._note(f"queue {record.queue}", record.why)
+        if record.denied:
+            self._denied.add(record.queue)
+
+    def _on_queue_well(self, queue: str) -> None:
+        self._denied.discard(queue)
+        self._note(f"queue {queue}", None)
 
     def _note(self, what: str, why: Reason | None) -> None:
         if why is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from router.core.addresses import host_of
 from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
@@ -38,14 +39,31 @@ def cell_views(snapshot: Snapshot, conditions: Mapping[str, Condition]) -> tuple
     )
 
 
-def scrape_targets(snapshot: Snapshot) -> list[ScrapeTarget]:
-    """List the admitted instances, also those that have lost their lease: Prometheus shall see that they are gone."""
-    # The label's name is that of the routers' own series, so that the two can be joined.
-    return [
-        ScrapeTarget([lease.address], {"cell": cell_id})
+def scrape_targets(snapshot: Snapshot, *own: ScrapeTarget) -> list[ScrapeTarget]:
+    """List what Prometheus shall scrape: `own`, the live routers, and the admitted instances of cells.
+
+    Instances that have lost their lease are among them: Prometheus shall see that they are gone.
+    """
+    routers = [view.report for view in snapshot.routers if view.live and host_of(view.report.address) is not None]
+    admitted = [
+        lease
         for cell_id, cell in sorted(snapshot.cells.items())
         if not cell.retired and (lease := snapshot.lease(cell_id, cell.generation))
     ]
+    # The label `cell` is that of the routers' own series, so that the two can be joined.
+    return [
+        *own,
+        *(scrape_target("router", router.router_id, router.address, router.zone) for router in routers),
+        *(
+            scrape_target("cell", f"{lease.cell_id}/{lease.generation}", lease.address, lease.zone, cell=lease.cell_id)
+            for lease in admitted
+        ),
+    ]
+
+
+def scrape_target(job: str, instance: str, address: str, zone: str, **labels: str) -> ScrapeTarget:
+    """Make a target that is named by its instance: another one may have its address by the next scrape."""
+    return ScrapeTarget([address], labels | {"job": job, "instance": instance} | ({"zone": zone} if zone else {}))
 
 
 def _fresh(condition: Condition | None, record: CellRecord, now_ms: int) -> Condition | None:
@@ -90,6 +108,7 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, newest: Conditi
         generation=cell.generation,
         launching=cell.launching,
         address=lease.address if lease is not None else "",
+        zone=lease.zone if lease is not None else "",
         slots=slots,
         verdict=found.verdict if found is not None else "",
         rule=(found.rule or "") if found is not None else "",

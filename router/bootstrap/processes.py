@@ -21,6 +21,7 @@ from fastapi.routing import APIRoute
 from cell_worker.contract.http_guard import GuardedApp, page_policy
 from cell_worker.contract.http_server import PLACES, HttpServer
 from cell_worker.contract.open_pages import OpenPages
+from cell_worker.contract.place import Place, place_of
 from cell_worker.contract.process import watch_descriptors
 from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
@@ -38,15 +39,16 @@ from router.adapters.secret_source import SecretWatch
 from router.api.app import DASHBOARD, create_app
 from router.api.published import Published
 from router.api.troubles import Troubles
-from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
+from router.api.views import cell_views, fleet_view, lane_views, scrape_target, scrape_targets
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import keyring_of, registry_of
 from router.bootstrap.workers import ends_of, leave, provisioner_of
+from router.core.addresses import host_of
 from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
-from router.core.views import FleetView
+from router.core.views import FleetView, ScrapeTarget
 from router.ports import CellRegistry, Observer
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
@@ -84,7 +86,8 @@ async def run_router(settings: Settings) -> None:
         )
         parser = Parser(Extraction(settings.source.partition_key, settings.source.event_id))
         payloads = await _payloads(stack, settings)
-        config = _data_plane_config(settings)
+        place = await place_of(os.environ)
+        config = _data_plane_config(settings, place)
         memory = SavedRouting(settings.cells.data_dir / f"routing-{settings.environment}.json")
         router = assemble(config, queues, registry, memory, client, parser, payloads, keyring, _CLOCK, observer)
         dispatcher = router.dispatcher
@@ -93,7 +96,8 @@ async def run_router(settings: Settings) -> None:
         metrics.watch_lanes(lambda: lanes.newest)
 
         def missing() -> Sequence[Reason]:
-            return [] if dispatcher.routed.is_set() else ["no slot map read yet", *troubles.reasons()]
+            denied = troubles.why_denied(source.name)  # nothing can be received: another router may be better off
+            return denied if dispatcher.routed.is_set() else ["no slot map read yet", *troubles.reasons()]
 
         async def cells() -> Sequence[Any]:
             return lanes.newest
@@ -123,7 +127,7 @@ async def run_controller(settings: Settings) -> None:
             firehose_role=settings.aws.firehose_role,
         )
         provisioner = provisioner_of(stack, settings, keyring, _CLOCK, observer.observe)
-        config = _controller_config(settings)
+        config, own = _controller_config(settings, await place_of(os.environ))
         calls = await _calls(stack, settings, keyring, observer)
         client = HttpCellClient(calls, settings.cells.event_timeout_s)
         canary = canary_through(client, Unforeseen(observer, _CLOCK))
@@ -147,7 +151,7 @@ async def run_controller(settings: Settings) -> None:
             return cell_views(await registry.snapshot(), await registry.conditions())  # another controller leads
 
         async def targets() -> Sequence[Any]:
-            return scrape_targets(await registry.snapshot())
+            return scrape_targets(await registry.snapshot(), *own)
 
         app = create_app("controller", metrics.registry, missing, troubles.reasons, cells, _audit(registry), targets)
         upkeep = _upkeep(config.owner, registry, resources, controller, observer)
@@ -280,7 +284,7 @@ def _audit(registry: CellRegistry) -> Callable[[int], Awaitable[Sequence[Any]]]:
     return audit
 
 
-def _data_plane_config(settings: Settings) -> DataPlaneConfig:
+def _data_plane_config(settings: Settings, place: Place) -> DataPlaneConfig:
     retry, source = settings.retry, settings.source
     return DataPlaneConfig(
         source_name=source.queue,
@@ -291,23 +295,45 @@ def _data_plane_config(settings: Settings) -> DataPlaneConfig:
             max_bytes=source.max_bytes,
             max_kills=retry.max_kills,
         ),
-        quarantine=QuarantineConfig(_identity(), retry.quarantine_s),
+        quarantine=QuarantineConfig(_identity(place), retry.quarantine_s),
         visibility_s=source.visibility_s,
         lease_ttl_s=settings.cells.lease_ttl_s,
         drain_timeout_s=settings.cells.drain_timeout_s,
+        address=_reached_at(settings, place),
+        zone=place.zone,
     )
 
 
-def _controller_config(settings: Settings) -> ControllerConfig:
-    cells = settings.cells
-    return ControllerConfig(
-        owner=_identity(),
+def _controller_config(settings: Settings, place: Place) -> tuple[ControllerConfig, list[ScrapeTarget]]:
+    """Return the controller's configuration, and what Prometheus shall know of the controller itself."""
+    cells, address = settings.cells, _reached_at(settings, place)
+    config = ControllerConfig(
+        owner=_identity(place),
         cells=cells.count,
         launch_timeout_s=cells.launch_timeout_s,
         lease_ttl_s=cells.lease_ttl_s,
         warm_up_s=cells.warm_up_s,
     )
+    return config, [scrape_target("controller", config.owner, address, place.zone)] if address else []
 
 
-def _identity() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+def _identity(place: Place) -> str:
+    return f"{place.task or socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+
+def _reached_at(settings: Settings, place: Place) -> str:
+    """Return the ip:port of this process' API for Prometheus; empty where only this machine can reach it or no one."""
+    host, port = settings.api.host, settings.api.port
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - what these mean is the point
+        host = place.address or _own_address()
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return address if host_of(address) is not None else ""
+
+
+def _own_address() -> str:
+    """Return the address that this machine's name leads to; empty where it leads nowhere."""
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ""
+    return str(found[0][4][0])

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from cell_worker.contract.redis_client import why_no_client
 from router.adapters.aws.resources import ResourceNames, ensure_intake
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
 from router.bootstrap.registry import keyring_of
+from router.core.errors import ConfigError
+from router.core.models import Reason
 from router.core.telemetry import BadInput
 from router.services.dead_letters import DeadLetters
 from router.settings import Settings
@@ -44,6 +47,18 @@ async def queues_of(
     poll = await open_sqs_client(stack, aws, connections=0, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK)
     call = await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
     return SqsSource(settings.source.queue, poll, call, tell), lambda name: SqsSource(name, poll, call, tell)
+
+
+async def why_no_start(settings: Settings) -> list[Reason]:
+    """Say what botocore and redis-py would refuse at the start. Calls nobody."""
+    urls = {"redis.url": settings.redis.url, "cells.redis_url": settings.cells.redis_url}
+    reasons = [f"{key}: {why}" for key, url in urls.items() if url and (why := why_no_client(url)) is not None]
+    try:
+        async with AsyncExitStack() as stack:
+            await open_sqs_client(stack, aws_of(settings), connections=1, read_timeout_s=1)
+    except ConfigError as error:
+        reasons.append(str(error))
+    return reasons
 
 
 async def run_init(settings: Settings) -> None:

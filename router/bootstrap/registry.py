@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 
-from cell_worker.contract.redis_client import connect
+from cell_worker.contract.redis_client import connect, why_no_client
+from cell_worker.contract.redis_login import Login, login_of
 from cell_worker.contract.strict_reader import Unreadable
 from router.adapters.clock import SystemClock
 from router.adapters.keyring import Keyring
@@ -34,11 +35,22 @@ def keyring_of(settings: Settings) -> Keyring:
 def registry_of(
     stack: AsyncExitStack, settings: Settings, keyring: Keyring, tell: Callable[[Told], None] = lambda _: None
 ) -> RedisRegistry:
-    """Make the registry's client, which connects at its first call. `tell` gets what it has to say."""
-    redis = connect(settings.redis.url)
+    """Make the registry's client, which connects at its first call. `tell` gets what it has to say.
+
+    Raises ConfigError for a URL that redis-py can't use.
+    """
+    if (why := why_no_client(settings.redis.url)) is not None:
+        raise ConfigError(f"redis.url: {why}")
+    redis = connect(settings.redis.url, _login_of(settings))
     stack.push_async_callback(redis.aclose)
     networks = [ip_network(part.strip()) for part in settings.cells.networks.split(",")]
     return RedisRegistry(redis, settings.environment, keyring, _CLOCK, networks, tell)
+
+
+def _login_of(settings: Settings) -> Login | None:
+    """Make the login to Redis; None where the URL says all."""
+    redis, aws = settings.redis, settings.aws
+    return login_of(redis.url, redis.password_from, aws.region, aws.endpoint_url) if redis.password_from else None
 
 
 @asynccontextmanager

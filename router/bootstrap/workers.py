@@ -157,6 +157,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "CELL_HANDLER": cells.handler,
         "CELL_STORE": cells.store,
         "CELL_REDIS_URL": cells.redis_url or settings.redis.url,
+        "CELL_REDIS_PASSWORD_FROM": cells.redis_password_from if cells.redis_url else settings.redis.password_from,
         "CELL_CONCURRENCY": str(cells.concurrency),
         "CELL_SIDE_EFFECTS": str(cells.side_effects).lower(),
         "CELL_CHAOS": str(settings.chaos).lower(),

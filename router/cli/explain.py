@@ -53,6 +53,7 @@ class Explanation:
     generation: int
     launching: int
     admitted_at_ms: int
+    zone: str  # of the admitted instance; empty where it names none
     note: Reason | None  # what the instance says of itself: injected faults, and what its handler does wrong
     now_ms: int
     doubts: tuple[Reason, ...]  # why what follows may be out of date
@@ -78,6 +79,7 @@ def explanation(
         generation=record.generation,
         launching=record.launching,
         admitted_at_ms=record.admitted_at_ms,
+        zone=lease.zone if lease is not None else "",
         note=lease.note if lease is not None else None,
         now_ms=snapshot.now_ms,
         doubts=tuple(doubts(snapshot, condition, record.generation)),
@@ -127,7 +129,8 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
     """Name and describe how the cell is and what is done about it, a row each."""
     launching = f"; generation {found.launching} is being launched" if found.launching else ""
     since = f", admitted {_ago(found.admitted_at_ms, found.now_ms)}" if found.admitted_at_ms else ""
-    instance = f"generation {found.generation}{since}" if found.generation else "none yet"
+    where = f", in {found.zone}" if found.zone else ""
+    instance = f"generation {found.generation}{since}{where}" if found.generation else "none yet"
     return [
         ("cell", f"{found.cell_id}, {found.state}"),
         ("instance", f"{instance}{launching}"),

@@ -80,7 +80,11 @@ def init() -> None:
 @app.command("check-config")
 def check_config() -> None:
     """Name every fault of the configuration, with its key and line, all at once."""
+    from router.bootstrap.queues import why_no_start  # noqa: PLC0415 - --help stays quick
+
     settings, faults = check(os.environ)
+    if settings is not None:
+        faults += uvloop.run(why_no_start(settings))
     for fault in faults:
         typer.echo(without_passwords(fault), err=True)
     if faults:
@@ -128,12 +132,14 @@ def demo(
 
 def _ready() -> Settings:
     """Load the settings, and set up what the process stands on as they say."""
-    from cell_worker.contract.process import configure_logs, guard_streams, raise_descriptor_limit  # noqa: PLC0415 - as above
+    from cell_worker.contract import process  # noqa: PLC0415 - as above
+    from cell_worker.contract.place import without_local_proxies  # noqa: PLC0415 - as above
 
-    guard_streams()
-    raise_descriptor_limit()
+    process.guard_streams(as_json=process.in_json(os.environ, "CELLROUTER_LOG_FORMAT"))
+    process.raise_descriptor_limit()
     settings = load(os.environ)
-    configure_logs(settings.log.format, settings.log.level)
+    os.environ.update(without_local_proxies(os.environ, settings.aws.endpoint_url))
+    process.configure_logs(settings.log.format, settings.log.level)
     return settings
 
 

@@ -17,6 +17,10 @@ class SourceMissingError(SourceUnavailableError):
     """There is no such queue; somebody may create it again."""
 
 
+class SourceDeniedError(SourceUnavailableError):
+    """AWS refuses us, for our credentials, our rights or a key of KMS: no event is at fault, and people mend it."""
+
+
 class RegistryUnavailableError(CellRouterError):
     """The registry can't be reached or read; what was read last stays in force."""
 

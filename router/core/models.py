@@ -230,6 +230,8 @@ class RouterReport:
     router_id: Id
     epoch: Whole  # of the slot map that it routes by
     quiet: bool  # none of the slots and keys that the map moves has an event on its way to a cell
+    address: Annotated[str, msgspec.Meta(max_length=60)] = ""  # ip:port of its API, for Prometheus; empty: not reached
+    zone: Annotated[str, msgspec.Meta(max_length=60)] = ""  # its availability zone, as ECS says
 
 
 @dataclass(frozen=True, slots=True)

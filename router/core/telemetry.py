@@ -35,6 +35,7 @@ class QueueFaulty:
     queue: str
     missing: bool  # False: it exists, or that is not known
     why: Reason
+    denied: bool = False  # AWS refuses us
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class CellView:
     generation: int  # the admitted one; 0 for none
     launching: int  # the generation being launched; 0 for none
     address: str  # host:port of the admitted instance; empty for none
+    zone: str  # what that instance fails together with; empty where it names none
     slots: int
     verdict: str
     rule: str  # that the verdict follows from, in words

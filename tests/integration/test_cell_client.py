@@ -154,7 +154,7 @@ def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault(way:
     run(story())
 
 
-def test_what_comes_in_pieces_counts_up_to_what_is_not_proven() -> None:
+def test_what_comes_in_pieces_counts_up_to_what_is_not_proven(way: Way) -> None:
     """A line that is cut in two is one line, and what was proven before a forged line has its result."""
     found, got = list[int](), asyncio.Event()
 
@@ -164,8 +164,6 @@ def test_what_comes_in_pieces_counts_up_to_what_is_not_proven() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + lines[0] + lines[1][:9])
         await got.wait()
         writer.write(lines[1][9:] + lines[2] + lines[3].replace(b"3", b"4", 1))
-        await writer.drain()
-        writer.close()
 
     async def read(client: HttpCellClient, target: Target) -> None:
         async for result in client.process(target, [Event("a", "k", b"1")] * 5):
@@ -173,10 +171,9 @@ def test_what_comes_in_pieces_counts_up_to_what_is_not_proven() -> None:
             got.set()
 
     async def story() -> None:
-        async with await asyncio.start_server(reply, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
-            target = Target(CELL, 1, f"127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, 1)
+        async with listening(way, reply) as (session, target):
             with pytest.raises(CellUnavailableError, match="a result line is not proven"):
-                await read(HttpCellClient(calls(session), 60), target)
+                await read(client(session, way), target)
 
     run(story())
     assert found == [0, 1, 2]

@@ -8,13 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
 import pytest
-from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
+from cell_worker.contract.aws_session import CurrentCredentials
 from cell_worker.contract.protocol import Fault, FaultKind
 from router.adapters.aws.s3_payloads import open_payload_client
 from router.adapters.aws.session import AwsConfig, open_client
-from router.adapters.aws.sigv4 import Credentials
 from router.adapters.aws.sqs_client import SqsClient, SqsError
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.chaos import inject
@@ -98,11 +97,9 @@ async def _demo(address: str) -> None:
 
 
 async def _sqs(address: str) -> None:
-    async def credentials() -> Credentials:
-        found: Credentials = ReadOnlyCredentials("key", "secret", None)
-        return found
-
-    client = SqsClient(f"http://{address}", "us-east-1", credentials, SystemClock(), connections=1, read_timeout_s=10)
+    client = SqsClient(
+        f"http://{address}", "us-east-1", CurrentCredentials(), SystemClock(), connections=1, read_timeout_s=10
+    )
     with pytest.raises(SqsError):
         await client.call("ListQueues")
     await client.close()

@@ -12,6 +12,7 @@ import pytest
 
 from cell_worker.api import Component, Event, RejectEvent, RetryEvent
 from cell_worker.handlers.security import SecurityMonitor, canary
+from cell_worker.handlers.security.aws import ObjectDenied
 from cell_worker.handlers.security.evaluation.analysis import analyse
 from cell_worker.handlers.security.logs import LogObject, LogRecords
 from cell_worker.handlers.security.remedies import REMEDIES
@@ -68,12 +69,12 @@ async def monitor_of(
         (error("400 Bad Request", "ExpiredToken"), RetryEvent, "ExpiredToken"),
         (error("403 Forbidden", "InvalidAccessKeyId"), RetryEvent, "InvalidAccessKeyId"),
         (error("400 Bad Request", "KMS.ThrottlingException"), RetryEvent, "KMS.ThrottlingException"),
-        (error("400 Bad Request", "KMS.DisabledException"), RejectEvent, "KMS.DisabledException"),
+        (error("400 Bad Request", "KMS.DisabledException"), ObjectDenied, "KMS.DisabledException"),
         (error("501 Not Implemented", "NotImplemented"), RejectEvent, "NotImplemented"),
         (error("400 Bad Request", "AuthorizationHeaderMalformed"), RejectEvent, "AuthorizationHeaderMalformed"),
         (HALF, RetryEvent, "reading s3://logs/a: .*"),
         (b"garbage\r\n\r\n", RetryEvent, "reading s3://logs/a: .*"),
-        (error("403 Forbidden", "AccessDenied"), RejectEvent, "s3://logs/a can't be read: AccessDenied: said S3"),
+        (error("403 Forbidden", "AccessDenied"), ObjectDenied, "s3://logs/a can't be read: AccessDenied: said S3"),
         (error("403 Forbidden", "InvalidObjectState"), RejectEvent, "InvalidObjectState"),
         (error("405 Method Not Allowed", "MethodNotAllowed"), RejectEvent, "MethodNotAllowed"),
     ],
@@ -81,14 +82,14 @@ async def monitor_of(
 def test_faults_are_retried_and_refusals_rejected(
     answer: bytes, outcome: type[Exception], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Overload, broken transfers and faulty credentials are no fault of the event. S3's refusal of the object is."""
+    """Overload, broken transfers, faulty credentials and policies are no fault of the event. That it is gone, is."""
 
     async def scenario() -> None:
         async with monitor_of(answer, monkeypatch) as (monitor, s3, _):
             event = Event("e", "k", 1, json.dumps(notification("logs", "a")).encode())
             with pytest.raises(outcome, match=reason):
                 await monitor(event, a_cell())
-            if outcome is RejectEvent:
+            if outcome in (RejectEvent, ObjectDenied):
                 assert await s3.check() == "reads log objects"
 
     asyncio.run(scenario())

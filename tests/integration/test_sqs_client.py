@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import formatdate
 from typing import Any
 
 import pytest
-from botocore.credentials import ReadOnlyCredentials
 
 from router.adapters.aws.session import AwsConfig, open_client
-from router.adapters.aws.sqs_client import CREDENTIALS_KEPT_S, SqsClient, SqsError, open_sqs_client
-from router.adapters.clock import SystemClock
+from router.adapters.aws.sqs_client import SqsClient, SqsError, open_sqs_client
 from tests.support.aio import run
 from tests.support.fake_clock import FakeClock
+from tests.support.http_answers import Answer, http, server
+from tests.support.no_credentials import without_keys
 from tests.support.servers import free_port
-
-Answer = Callable[[bytes], AsyncIterator[bytes] | bytes]
 
 
 @asynccontextmanager
@@ -41,41 +37,6 @@ async def queue(endpoint: str) -> AsyncIterator[tuple[SqsClient, str]]:
         yield await stack.enter_async_context(client(endpoint)), url
 
 
-@asynccontextmanager
-async def server(answer: Answer) -> AsyncIterator[str]:
-    """An HTTP server that reads a request, sends what `answer` makes of it, and closes."""
-    serving: set[asyncio.Task[None] | None] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next((int(s[15:]) for s in head.split(b"\r\n") if s.lower().startswith(b"content-length:")), 0)
-        found = answer(head + await reader.readexactly(length))
-        if isinstance(found, bytes):
-            writer.write(found)
-        else:
-            async for part in found:
-                writer.write(part)
-        await writer.drain()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())
-        with suppress(OSError, EOFError, asyncio.CancelledError):
-            await serve(reader, writer)
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    finally:
-        listener.close()
-        tasks = [task for task in serving if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def silence(_: bytes) -> AsyncIterator[bytes]:
     """Send nothing for a long time."""
     await asyncio.sleep(60)  # noqa: TID251 - the server hangs
@@ -90,13 +51,6 @@ async def trickle(_: bytes) -> AsyncIterator[bytes]:
         await asyncio.sleep(0.05)  # noqa: TID251 - the server dawdles
 
 
-def http(status: int, body: Any, *headers: str) -> bytes:
-    """Make a whole answer with this body."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} Something", f"Content-Length: {len(content)}", "Connection: close", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + content
-
-
 def refusal(answer: Answer, **options: Any) -> SqsError:
     """Return what a call gets from such a server."""
 
@@ -107,14 +61,6 @@ def refusal(answer: Answer, **options: Any) -> SqsError:
             return caught.value
 
     return run(story())
-
-
-def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave no credentials in the environment or in files."""
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
 
 
 def test_a_message_from_send_to_delete(aws_endpoint: str) -> None:
@@ -333,60 +279,6 @@ def test_the_servers_clock_is_learnt() -> None:
 
     run(story())
     assert stamps == [b"20231114T223000Z", b"20231114T233000Z"]
-
-
-def test_a_tasks_credentials_are_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials of an ECS task: botocore fetches and renews them, and the client asks botocore now and then."""
-    clock = FakeClock()
-    given: list[str] = []
-    seen: list[str] = []
-
-    def credentials(_: bytes) -> bytes:
-        given.append(f"KEY{len(given)}")
-        # Botocore signs nothing with credentials that end within ten minutes: it asks for new ones first.
-        left = timedelta(minutes=5 if len(given) < 3 else 60)
-        end = (datetime.now(UTC) + left).isoformat()  # noqa: TID251 - botocore's own clock is real
-        return http(200, {"AccessKeyId": given[-1], "SecretAccessKey": "s", "Token": "t", "Expiration": end})
-
-    def sqs_answer(request: bytes) -> bytes:
-        assert b"X-Amz-Security-Token: t\r\n" in request
-        seen.append(request.split(b"Credential=")[1].split(b"/")[0].decode())
-        return http(200, {})
-
-    async def story() -> None:
-        async with server(credentials) as metadata, server(sqs_answer) as endpoint:
-            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", metadata)
-            async with client(endpoint, clock=clock) as sqs:
-                for _ in range(4):
-                    await sqs.call("ReceiveMessage", QueueUrl="q")
-                    await sqs.call("ReceiveMessage", QueueUrl="q")
-                    clock.now += CREDENTIALS_KEPT_S
-
-    without_keys(monkeypatch)
-    run(story())
-    assert seen == ["KEY1", "KEY1", "KEY2", "KEY2", "KEY2", "KEY2", "KEY2", "KEY2"]
-    assert given == ["KEY0", "KEY1", "KEY2"]
-
-
-def test_refused_credentials_are_asked_for_again() -> None:
-    """They are asked for at the next call, and not only when the minute is over."""
-    asked = []
-
-    async def load() -> ReadOnlyCredentials:
-        asked.append(True)
-        return ReadOnlyCredentials("k", "s", None)
-
-    async def story() -> None:
-        answers = iter([http(200, {}), http(403, {"__type": "x#ExpiredToken"}), http(200, {}), http(200, {})])
-        async with server(lambda _: next(answers)) as endpoint:
-            sqs = SqsClient(endpoint, "us-east-1", load, SystemClock(), connections=1, read_timeout_s=5)
-            for _ in range(4):
-                with suppress(SqsError):
-                    await sqs.call("ReceiveMessage", QueueUrl="q")
-            await sqs.close()
-
-    run(story())
-    assert len(asked) == 2
 
 
 def test_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,10 @@ from cell_worker.api import Event as HandlerEvent
 from cell_worker.api import RejectEvent
 from cell_worker.calls import CallChecker, CallFault
 from cell_worker.contract import protocol
+from cell_worker.contract.place import place_in
 from cell_worker.contract.proofs import read_call
 from cell_worker.contract.redis_client import connect
+from cell_worker.contract.redis_login import password_in
 from cell_worker.handlers.security import logs
 from cell_worker.handlers.security.evaluation import pool
 from cell_worker.handlers.security.sigma import RuleError, load_rules
@@ -329,6 +331,8 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "process id file": _process_id_file,
     "batch": _refused(app.RefusedError)(app._decode),
     "fault": _refused(HTTPException)(lambda raw: app._decode_fault(raw, ("store",))),
+    "task's metadata": place_in,
+    "value of a secret": lambda raw: password_in(raw.decode("utf-8", "replace")),
     # What reads in another way
     "header of a call": _call_header,
     "forged answer": _forged_answer,

@@ -16,9 +16,9 @@ from router.adapters.logs import Observers
 from router.api.app import create_app
 from router.api.published import PUBLISH_S, Published
 from router.api.troubles import Troubles
-from router.api.views import scrape_targets
+from router.api.views import scrape_target, scrape_targets
 from router.core.errors import RegistryUnavailableError
-from router.core.models import CellRecord, LeaseView
+from router.core.models import CellRecord, LeaseView, RouterReport, RouterView
 from router.core.registry import Snapshot
 from router.core.telemetry import LeasesDoubted, QueueFaulty, QueueWell, RegistryFaulty, RegistryWell
 from tests.support.fake_clock import FakeClock, play
@@ -50,24 +50,39 @@ def controller(targets: Any) -> Any:
     return create_app("controller", CollectorRegistry(), list, list, nothing, nothing, targets)
 
 
-def test_targets_are_the_admitted_instances_of_cells() -> None:
-    """Dead instances are among them, so that Prometheus sees them down. Those without admission or lease aren't."""
+def test_targets_are_routers_controllers_and_the_admitted_instances_of_cells() -> None:
+    """Dead instances are among them, so that Prometheus sees them down. Those without admission or lease aren't.
+
+    Each is named by its instance: a recycled address is another target, and never goes on with another one's series.
+    """
     leases = (
-        LeaseView("cell-0000", 3, "i", "10.0.0.3:8080", 16, ready=True, live=True),
+        LeaseView("cell-0000", 3, "i", "10.0.0.3:8080", 16, ready=True, live=True, zone="eu-west-1b"),
         LeaseView("cell-0000", 4, "i", "10.0.0.4:8080", 16, ready=True, live=True),
-        LeaseView("cell-0001", 1, "i", "10.0.0.9:8080", 16, ready=True, live=False),
+        LeaseView("cell-0001", 1, "i", "[2600:1f13::9]:8080", 16, ready=True, live=False),
     )
     records = [CellRecord("cell-0000", 3), CellRecord("cell-0001", 1), CellRecord("cell-0002", 5), CellRecord("c")]
-    snapshot = Snapshot(0, None, {record.cell_id: record for record in records}, leases, "")
+    reports = [
+        RouterReport("task/7/ab", 1, quiet=True, address="10.0.0.7:8080", zone="eu-west-1a"),
+        RouterReport("laptop/8/cd", 1, quiet=True),
+        RouterReport("forged", 1, quiet=True, address="169.254.169.254:80"),
+    ]
+    routers = (*(RouterView(report, live=True) for report in reports), RouterView(reports[0], live=False))
+    snapshot = Snapshot(0, None, {record.cell_id: record for record in records}, leases, "", routers=routers)
+    own = scrape_target("controller", "task/1/ef", "10.0.0.1:8080", "eu-west-1c")
 
     async def targets() -> Sequence[Any]:
-        return scrape_targets(snapshot)
+        return scrape_targets(snapshot, own)
+
+    def target(address: str, **labels: str) -> dict[str, Any]:
+        return {"targets": [address], "labels": labels}
 
     assert get(controller(targets), "/targets") == (
         200,
         [
-            {"targets": ["10.0.0.3:8080"], "labels": {"cell": "cell-0000"}},
-            {"targets": ["10.0.0.9:8080"], "labels": {"cell": "cell-0001"}},
+            target("10.0.0.1:8080", job="controller", instance="task/1/ef", zone="eu-west-1c"),
+            target("10.0.0.7:8080", job="router", instance="task/7/ab", zone="eu-west-1a"),
+            target("10.0.0.3:8080", cell="cell-0000", job="cell", instance="cell-0000/3", zone="eu-west-1b"),
+            target("[2600:1f13::9]:8080", cell="cell-0001", job="cell", instance="cell-0001/1"),
         ],
     )
 
@@ -87,6 +102,21 @@ def test_a_process_that_does_without_something_is_ready_and_says_degraded() -> N
     for record in (RegistryWell(), QueueWell("events"), LeasesDoubted(None)):
         observer.observe(record)
     assert get(app, "/readyz")[1]["status"] == "ready"
+
+
+def test_a_queue_that_aws_refuses_makes_the_process_not_ready() -> None:
+    """Nothing can be received, whatever else works; the reason is the one that AWS gives."""
+    troubles = Troubles()
+    observer = Observers(troubles)
+    observer.observe(QueueFaulty("events", missing=False, why="queue events: ExpiredToken: no", denied=True))
+    observer.observe(QueueFaulty("holds", missing=False, why="queue holds: no answer"))
+    assert troubles.why_denied("events") == ["queue events: ExpiredToken: no"]
+    assert troubles.why_denied("holds") == []
+    observer.observe(QueueFaulty("events", missing=False, why="queue events: no answer"))
+    assert troubles.why_denied("events") == []
+    observer.observe(QueueFaulty("events", missing=False, why="AccessDenied", denied=True))
+    observer.observe(QueueWell("events"))
+    assert troubles.why_denied("events") == []
 
 
 def test_without_the_registry_targets_are_an_error_and_not_an_empty_list() -> None:

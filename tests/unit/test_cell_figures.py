@@ -17,7 +17,7 @@ from router.core.views import CellView, FleetView
 
 CELL = "cell-0000"
 RECORD = CellRecord(CELL, generation=3, treatment=Treatment(Rung.GIVEN_UP, 1, 3, "slow", "why"))
-LEASE = LeaseView(CELL, 3, "i", "a:1", 8, ready=True, live=True)
+LEASE = LeaseView(CELL, 3, "i", "a:1", 8, ready=True, live=True, zone="eu-west-1b")
 POLICY = NO_POLICY.with_frozen(CELL, frozen=True).with_order(CELL, 3, evict=False)
 SNAPSHOT = Snapshot(10_000, None, {CELL: RECORD}, (LEASE,), "c", POLICY)
 SLOW = Condition(9_000, 3, Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5), "frozen by hand")
@@ -37,7 +37,7 @@ def text(metrics: PrometheusObserver) -> str:
 def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
     """One view answers everything that an operator asks first about a cell."""
     assert view(SLOW) == CellView(
-        CELL, CellState.SERVING, 3, 0, "a:1", 0, "slow", "a rule", 4.0, 0.7, 0.5,
+        CELL, CellState.SERVING, 3, 0, "a:1", "eu-west-1b", 0, "slow", "a rule", 4.0, 0.7, 0.5,
         Rung.GIVEN_UP, "why", "frozen by hand", ejected=False, frozen=True, order="replace",
     )  # fmt: skip
 

@@ -66,6 +66,18 @@ CREDENTIAL_CODES: Final = frozenset(
     ]
 )
 """Error codes of faults of our own credentials or clock: a refresh or an operator mends them. No event is to blame."""
+DENIED_CODES: Final = frozenset(
+    [
+        "AccessDenied",
+        "AccessDeniedException",
+        "DisabledException",
+        "InvalidKeyUsageException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+        "NotFoundException",
+    ]
+)
+"""Error codes by which S3, or KMS behind it, refuses us an object: a slip of a policy as well as the object's own."""
 FAULTY_REQUESTS: Final = (
     EndpointProviderError,
     InvalidHostLabelError,
@@ -77,6 +89,12 @@ FAULTY_REQUESTS: Final = (
     UnsupportedS3ConfigurationError,
 )
 """What the SDK itself refuses to send, because of a name in the request: it will never do otherwise."""
+
+
+class ObjectDenied(RetryEvent):
+    """AWS refuses an object. What stays one key's trouble is dead-lettered in the end; what passes, passes."""
+
+
 SERVER_ERROR: Final = 500
 NOT_IMPLEMENTED: Final = 501
 TOO_MANY_REQUESTS: Final = 429
@@ -118,6 +136,11 @@ def is_transient(error: ClientError, *, credentials_proven: bool = False) -> boo
         return True
     code = error_code(error).removeprefix("KMS.")  # S3 passes on what KMS says of an object's key
     return code in OVERLOAD_CODES or (code in CREDENTIAL_CODES and not credentials_proven)
+
+
+def is_denied(error: ClientError) -> bool:
+    """Whether AWS refuses us, or KMS the key of an object: no fault of the event, as far as anybody can tell."""
+    return error_code(error).removeprefix("KMS.") in DENIED_CODES
 
 
 @contextmanager

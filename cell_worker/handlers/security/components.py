@@ -13,8 +13,10 @@ from botocore.exceptions import ClientError
 from cell_worker.api import RejectEvent, RetryEvent
 from cell_worker.handlers.security.aws import (
     FAULTY_REQUESTS,
+    ObjectDenied,
     client_config,
     error_code,
+    is_denied,
     is_transient,
     retry_when_transient,
     trusted_certificates,
@@ -66,8 +68,8 @@ def _told_apart(source: LogObject) -> Iterator[None]:
         with retry_when_transient(f"reading {source}"):
             yield
     except ClientError as error:
-        message = error.response.get("Error", {}).get("Message", "")
-        raise RejectEvent(f"{source} can't be read: {error_code(error)}: {message}") from error
+        why = f"{source} can't be read: {error_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
+        raise ObjectDenied(why) if is_denied(error) else RejectEvent(why) from error
     except FAULTY_REQUESTS as error:
         raise RejectEvent(f"{source} is not a name that S3 accepts: {error}") from error
 
@@ -85,7 +87,7 @@ class S3Component:
         self._last_bucket: str | None = None
 
     async def fetch(self, source: LogObject, max_bytes: int) -> bytes:
-        """Read an object. Raises TooLarge, RejectEvent when it is gone or denied, and RetryEvent for other faults."""
+        """Read an object. Raises TooLarge, RejectEvent when it is gone, and RetryEvent for other faults."""
         async with self._reading(source.bucket) as client:
             with _told_apart(source):
                 reply = await client.get_object(**_named(source))
@@ -116,11 +118,11 @@ class S3Component:
         try:
             async with self._current.reading() as client:
                 yield client
+        except (RejectEvent, ObjectDenied):  # S3 has answered, and the object or its policy is at fault
+            self._why_failing = None
+            raise
         except RetryEvent as error:
             self._why_failing = str(error)
-            raise
-        except RejectEvent:  # S3 has answered, and the object is at fault
-            self._why_failing = None
             raise
         self._why_failing = None
 

@@ -10,11 +10,13 @@ from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-from aiobotocore.session import AioSession, get_session
+from aiobotocore.session import AioSession
 
 from cell_worker.api import Cell, Component, Event, RejectEvent, RetryEvent
+from cell_worker.contract.aws_session import aws_session
 from cell_worker.handlers.security import canary
 from cell_worker.handlers.security.acting import Acting, Wanted
+from cell_worker.handlers.security.aws import ObjectDenied
 from cell_worker.handlers.security.components import RulesComponent, S3Component
 from cell_worker.handlers.security.evaluation.analysis import Analysis, analyse
 from cell_worker.handlers.security.evaluation.places import FairPlaces
@@ -51,7 +53,7 @@ class SecurityMonitor:
     async def start(self, cell: Cell) -> Sequence[Component]:
         """Load settings and rules, and open the S3 client. Makes no call; raises SecuritySettingsError or RuleError."""
         self._settings = load_settings()
-        session: AioSession = get_session()
+        session: AioSession = aws_session()
         self._rules = RulesComponent(self._load_rules)
         for path, reason in self._rules.rules.skipped:
             cell.log.warning("rule not supported", path=path, reason=reason)
@@ -89,7 +91,7 @@ class SecurityMonitor:
     async def canary(self, cell: Cell) -> None:
         """Ask S3 with the client that reads logs, and match all rules against one record. Raises RetryEvent."""
         source = LogObject(cell.resources, canary.KEY, None)
-        with suppress(RejectEvent):  # missing or forbidden: S3 has answered all the same
+        with suppress(RejectEvent, ObjectDenied):  # missing or forbidden: S3 has answered all the same
             await self._s3.fetch(source, SMALL_BYTES)
         # Not in a thread: logs may keep all threads busy, and a canary measures how well the instance is, not how busy.
         analyse([canary.LOG], source, self._settings.max_log_bytes, self._rules.rules)

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from cell_worker.contract.aws_http import UnredirectedSession
+from cell_worker.contract.aws_session import aws_session
 from router.adapters.aws.session import AWS_ERRORS, AwsConfig, error_code
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
 
@@ -56,7 +56,7 @@ async def open_payload_client(stack: AsyncExitStack, config: AwsConfig, *, conne
         s3={"addressing_style": "path"} if config.endpoint_url else None,
     )
     return await stack.enter_async_context(
-        get_session().create_client("s3", endpoint_url=config.endpoint_url, config=options)
+        aws_session().create_client("s3", endpoint_url=config.endpoint_url, config=options)
     )
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+import ssl
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
 
 from cell_worker.contract.aws_http import UnredirectedSession
+from cell_worker.contract.aws_session import aws_session
+from router.core.errors import ConfigError
 
 AWS_ERRORS: Final = (ClientError, BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError, OSError)
 
@@ -43,9 +48,34 @@ async def open_client(
         parameter_validation=False,
         user_agent="cellrouter",
     )
-    return await stack.enter_async_context(
-        get_session().create_client(service, endpoint_url=config.endpoint_url, config=options)
-    )
+    with told_as_settings():
+        session = aws_session()
+        trusted_by(session)
+        return await stack.enter_async_context(
+            session.create_client(service, endpoint_url=config.endpoint_url, config=options)
+        )
+
+
+@contextmanager
+def told_as_settings() -> Iterator[None]:
+    """Turn what botocore refuses, when a client is opened, into ConfigError: a sentence that names the setting."""
+    try:
+        yield
+    except ProfileNotFound as error:
+        raise ConfigError(f"AWS_PROFILE: {error}: see the files of AWS_CONFIG_FILE and ~/.aws") from error
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"the variables AWS_* or a file in ~/.aws can't be used: {error!s:.300}") from error
+
+
+def trusted_by(session: Any) -> ssl.SSLContext:
+    """Trust what botocore would: AWS_CA_BUNDLE, or the certificates that come with botocore. Raises ConfigError."""
+    trusted = Path(session.get_config_variable("ca_bundle") or get_cert_path(verify=True))
+    try:
+        if trusted.is_dir():
+            return ssl.create_default_context(capath=str(trusted))
+        return ssl.create_default_context(cafile=str(trusted))
+    except OSError as error:  # ssl.SSLError too
+        raise ConfigError(f"AWS_CA_BUNDLE={trusted}: {error.strerror or 'holds no certificates'}") from error
 
 
 def error_code(error: BaseException) -> str:

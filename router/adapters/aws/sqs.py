@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from botocore.exceptions import CredentialRetrievalError
+
+from cell_worker.contract.aws_session import CREDENTIALS_REFUSED
 from router.adapters.aws.sqs_client import SqsClient, SqsError
-from router.core.errors import SourceMissingError, SourceUnavailableError
+from router.core.errors import SourceDeniedError, SourceMissingError, SourceUnavailableError
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 from router.core.telemetry import BadInput
 
@@ -22,6 +25,13 @@ UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
 
 _MISSING: Final = {"NonExistentQueue", "QueueDoesNotExist"}
 """The first comes from services that still answer as the older protocol did."""
+
+_DENIED: Final = {
+    *CREDENTIALS_REFUSED,
+    *("AccessDenied", "AccessDeniedException", "OptInRequired"),
+    *("KmsAccessDenied", "KmsDisabled", "KmsInvalidKeyUsage", "KmsInvalidState", "KmsNotFound", "KmsOptInRequired"),
+}
+"""Codes by which SQS, or KMS behind it, refuses who asks, and not what is asked."""
 
 
 class SqsSource:
@@ -145,8 +155,7 @@ class SqsSource:
                     self._known_url = found["QueueUrl"]
             return await client.call(operation, QueueUrl=self._known_url, **parameters)
         except SqsError as error:
-            kind = SourceMissingError if _short(error.code) in _MISSING else SourceUnavailableError
-            raise kind(f"queue {self.name}: {error}") from error
+            raise _kind_of(error)(f"queue {self.name}: {error}") from error
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -155,6 +164,14 @@ class SqsSource:
             yield
         except UNREADABLE as error:
             raise SourceUnavailableError(f"queue {self.name}: the answer can't be read: {error!r:.300}") from error
+
+
+def _kind_of(error: SqsError) -> type[SourceUnavailableError]:
+    code = _short(error.code)
+    if code in _MISSING:
+        return SourceMissingError
+    no_credentials = isinstance(error.__cause__, CredentialRetrievalError)
+    return SourceDeniedError if no_credentials or code in _DENIED else SourceUnavailableError
 
 
 def _short(code: str) -> str:

@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import io
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import msgspec
-from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError
-from botocore.httpsession import ProxyConfiguration, get_cert_path
+from botocore.httpsession import ProxyConfiguration
 from botocore.utils import get_environ_proxies
 from yarl import URL
 
-from router.adapters.aws.session import AwsConfig
+from cell_worker.contract.aws_session import CurrentCredentials, aws_session
+from router.adapters.aws.session import AwsConfig, told_as_settings, trusted_by
 from router.adapters.aws.sigv4 import Credentials, Signer
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
+from router.core.errors import ConfigError
 from router.ports import Clock
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Ten bodies of 1 MiB whose every byte is escaped with six; a lower limit would leave some messages unreceivable."""
 CONNECT_TIMEOUT_S: Final = 5.0
-CREDENTIALS_KEPT_S: Final = 60.0
-"""How long credentials are kept. botocore renews them ten minutes before their end, so a minute does no harm."""
 
 _KEEP_ALIVE_S: Final = 12.0  # as aiobotocore has it: a call fails on a connection that the server has just closed
 _MAX_DIRECT_BYTES: Final = 1024 * 1024  # aiohttp warns about a larger body that is given as bytes
@@ -45,22 +43,23 @@ _SKEWED: Final = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
-_CREDENTIALS_REFUSED: Final = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSecurity",
-    "UnrecognizedClientException",
-    *_SKEWED,
-}
 _FAULTS: Final = (aiohttp.ClientError, BotoCoreError, TimeoutError, OSError, ValueError, RecursionError)
 """ValueError stands for msgspec's DecodeError and for a header that can't be sent, RecursionError for deep nesting."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+class CredentialSource(Protocol):
+    """Gives the credentials to sign with, and is told when AWS takes them no more."""
+
+    async def get_frozen_credentials(self) -> Credentials:
+        """Return the credentials that are valid now."""
+        ...
+
+    def refused(self, code: str) -> None:
+        """Note an error code of AWS."""
+        ...
 
 
 class SqsError(Exception):
@@ -84,7 +83,7 @@ class SqsClient:
         self,
         endpoint_url: str,
         region: str,
-        credentials: Callable[[], Awaitable[Credentials]],
+        credentials: CredentialSource,
         clock: Clock,
         *,
         connections: int,
@@ -98,7 +97,7 @@ class SqsClient:
         self._host = self._url.host_port_subcomponent or ""
         self._path = self._url.raw_path
         self._signer = Signer(region)
-        self._credentials = _CredentialsCache(credentials, clock)
+        self._credentials = credentials
         self._clock = clock
         self._offset_s = 0.0  # how far the server's clock is ahead of ours
         self._session = http_session(
@@ -129,7 +128,7 @@ class SqsClient:
     async def _post(self, target: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         if self._session.closed:
             raise ConnectionError("the client is closed")
-        credentials = await self._credentials.get()
+        credentials = await self._credentials.get_frozen_credentials()
         now = self._clock.time_ms() / 1000 + self._offset_s
         headers = self._signer.headers(credentials, self._host, self._path, target, body, now)
         data = body if len(body) <= _MAX_DIRECT_BYTES else io.BytesIO(body)
@@ -137,33 +136,11 @@ class SqsClient:
             return response.status, response.headers, await _read(response)
 
     def _learn(self, code: str, headers: Mapping[str, str]) -> None:
-        """Learn from a refusal, for the next call: drop refused credentials, and follow the server's clock."""
-        if code in _CREDENTIALS_REFUSED:
-            self._credentials.drop()
+        """Learn from a refusal, for the next call: ask for other credentials, and follow the server's clock."""
+        self._credentials.refused(code)
         server = _date_s(headers.get("Date", ""))
         if code in _SKEWED and server is not None:
             self._offset_s = server - self._clock.time_ms() / 1000
-
-
-class _CredentialsCache:
-    """Keeps credentials for a while: asking botocore at each call would cost as much as signing."""
-
-    def __init__(self, load: Callable[[], Awaitable[Credentials]], clock: Clock) -> None:
-        self._load = load
-        self._clock = clock
-        self._kept: Credentials | None = None
-        self._until = 0.0
-
-    async def get(self) -> Credentials:
-        """Return the credentials to sign with now; asks botocore when they have been kept long enough."""
-        if self._kept is None or self._clock.monotonic() >= self._until:
-            self._kept = await self._load()
-            self._until = self._clock.monotonic() + CREDENTIALS_KEPT_S
-        return self._kept
-
-    def drop(self) -> None:
-        """Forget the credentials, so that the next call asks botocore."""
-        self._kept = None
 
 
 async def open_sqs_client(
@@ -174,40 +151,29 @@ async def open_sqs_client(
     read_timeout_s: float,
     clock: Clock | None = None,
 ) -> SqsClient:
-    """Open a client that closes with the stack. Raises what botocore raises when its configuration can't be used."""
-    session = get_session()
-    async with session.create_client("sqs", region_name=config.region, endpoint_url=config.endpoint_url) as model:
-        endpoint_url = str(model.meta.endpoint_url)
-    proxies = ProxyConfiguration(get_environ_proxies(endpoint_url))
+    """Open a client that closes with the stack. Raises ConfigError."""
+    clock = clock or SystemClock()
+    credentials = CurrentCredentials(clock.monotonic)
+    session = aws_session(credentials)
+    with told_as_settings():
+        async with session.create_client("sqs", region_name=config.region, endpoint_url=config.endpoint_url) as model:
+            endpoint_url = str(model.meta.endpoint_url)
+        tls = trusted_by(session)
+    proxies = get_environ_proxies(endpoint_url)
+    if any("://" in url and not url.startswith(("http://", "https://")) for url in proxies.values()):
+        raise ConfigError("HTTPS_PROXY, HTTP_PROXY: AWS is reached by no other proxies than http:// and https://")
     client = SqsClient(
         endpoint_url,
         config.region,
-        lambda: _current_credentials(session),
-        clock or SystemClock(),
+        credentials,
+        clock,
         connections=connections,
         read_timeout_s=read_timeout_s,
-        tls=_tls(session.get_config_variable("ca_bundle")),
-        proxy=proxies.proxy_url_for(endpoint_url),
+        tls=tls,
+        proxy=ProxyConfiguration(proxies).proxy_url_for(endpoint_url),
     )
     stack.push_async_callback(client.close)
     return client
-
-
-async def _current_credentials(session: Any) -> Credentials:
-    """Ask botocore's chain for credentials; it renews temporary ones when they are near their end."""
-    found = await session.get_credentials()
-    if found is None:
-        raise ValueError("no AWS credentials found")
-    credentials: Credentials = await found.get_frozen_credentials()
-    return credentials
-
-
-def _tls(ca_bundle: str | None) -> ssl.SSLContext:
-    """Trust what botocore would: AWS_CA_BUNDLE, or the certificates that come with botocore."""
-    trusted = Path(ca_bundle or get_cert_path(verify=True))
-    if trusted.is_dir():
-        return ssl.create_default_context(capath=str(trusted))
-    return ssl.create_default_context(cafile=str(trusted))
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

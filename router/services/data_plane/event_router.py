@@ -13,6 +13,7 @@ from typing import Final
 
 from router.core.messages.parser import Parser
 from router.core.messages.proofs import AttributeKeys
+from router.core.models import RouterReport
 from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
@@ -45,6 +46,8 @@ class DataPlaneConfig:
     visibility_s: int = 30
     lease_ttl_s: float = 2.0
     drain_timeout_s: float = 15.0  # from the signal to the end of the process
+    address: str = ""  # ip:port of the router's API, for its report
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +96,14 @@ def assemble(
     )
     inbox, lag, unforeseen = inbox_of(watched(queues.source)), LoopLag(clock), Unforeseen(observer, clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen)
+    mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
     return EventRouter(
         lag=lag,
         reporter=Reporter(config.quarantine.who, registry, dispatcher.samples, lag, clock, unforeseen),
         inbox=inbox,
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
         dispatcher=dispatcher,
-        watcher=RoutingWatcher(
-            config.quarantine.who, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s
-        ),
+        watcher=RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s),
         clock=clock,
         observer=observer,
         drain_timeout_s=config.drain_timeout_s,

@@ -9,6 +9,7 @@ doubt that its instance could have renewed it; one that has really died is found
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Protocol
 
 from router.core.control.lease_trust import NO_DOUBT, Doubt
@@ -78,7 +79,7 @@ class RoutingWatcher:
 
     def __init__(
         self,
-        router_id: str,
+        mine: RouterReport,
         registry: RouterRegistry,
         memory: RoutingMemory,
         dispatcher: Dispatcher,
@@ -87,7 +88,7 @@ class RoutingWatcher:
         observer: Observer,
         lease_ttl_s: float,
     ) -> None:
-        self._router_id = router_id
+        self._mine = mine  # what this router reports at its end
         self._registry = registry
         self._memory = memory
         self._dispatcher = dispatcher
@@ -106,7 +107,7 @@ class RoutingWatcher:
                 await self._changed()
         finally:
             with suppress(RegistryUnavailableError):
-                await self._registry.report(RouterReport(self._router_id, 0, quiet=True), 0)
+                await self._registry.report(self._mine, 0)
 
     async def _once(self) -> None:
         try:
@@ -156,12 +157,12 @@ class RoutingWatcher:
 
     async def _report(self) -> None:
         epoch = self._last.routing.slot_map.epoch if self._last else 0
-        report, now = RouterReport(self._router_id, epoch, self._dispatcher.quiet()), self._clock.monotonic()
+        report, now = replace(self._mine, epoch=epoch, quiet=self._dispatcher.quiet()), self._clock.monotonic()
         if self._reported is None or self._reported[1] != report or now - self._reported[0] >= REPORT_EVERY_S:
             await self._registry.report(report, ROUTER_TTL_S)
             self._reported = (now, report)
         if now - self._traffic_at >= TRAFFIC_EVERY_S:
-            await self._registry.note_traffic(self._router_id, self._dispatcher.traffic())
+            await self._registry.note_traffic(self._mine.router_id, self._dispatcher.traffic())
             self._traffic_at = now
 
     def _recall(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
-from router.core.errors import SourceMissingError, SourceUnavailableError
+from router.core.errors import SourceDeniedError, SourceMissingError, SourceUnavailableError
 from router.core.models import Draft, Message
 from router.core.telemetry import QueueFaulty, QueueWell
 from router.ports import Clock, EventSource, Observer
@@ -68,4 +68,5 @@ class WatchedQueue:
         self._failed_at = self._clock.monotonic()
         if self._told is not type(error):
             self._told = type(error)
-            self._observer.observe(QueueFaulty(self.name, isinstance(error, SourceMissingError), str(error)))
+            missing, denied = isinstance(error, SourceMissingError), isinstance(error, SourceDeniedError)
+            self._observer.observe(QueueFaulty(self.name, missing, str(error), denied))

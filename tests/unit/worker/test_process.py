@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -166,3 +167,50 @@ def test_open_descriptors_are_counted() -> None:
     assert open_descriptors(0) == before + 2
     os.close(reader)
     os.close(writer)
+
+
+PRINTS: Final = """
+import logging, sys, threading, warnings
+from cell_worker.contract.process import configure_logs, guard_streams
+guard_streams(as_json=True)
+print("before the log is set up")
+configure_logs("json")
+import structlog
+structlog.get_logger("a").info("an entry", key="\u00e9")
+logging.getLogger("uvicorn.error").error("of a library")
+warnings.warn("a warning")
+print("two", "words"); print("two\\nlines"); print("no end", end="")
+def dies():
+    raise ValueError("in a thread")
+thread = threading.Thread(target=dies); thread.start(); thread.join()
+raise KeyError("the end")
+"""
+
+
+def test_on_ecs_whatever_a_process_prints_is_one_json_object_a_line() -> None:
+    """Entries, libraries, warnings, prints, tracebacks of threads and of the end: nothing spoils a line."""
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", PRINTS]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
+    said = [json.loads(line) for line in (done.stdout + done.stderr).splitlines()]
+    assert all(isinstance(entry, dict) and entry["event"] and entry["level"] for entry in said)
+    events = [entry["event"] for entry in said]
+    for expected in ("before the log is set up", "an entry", "of a library", "two words", "two", "lines", "no end"):
+        assert expected in events
+    assert any("a warning" in event for event in events)
+    ends = {entry["event"]: entry["exception"] for entry in said if entry["level"] == "critical"}
+    assert list(ends) == ["ends by an error: ValueError('in a thread')", "ends by an error: KeyError('the end')"]
+    assert all(text.startswith("Traceback") and "\n" in text for text in ends.values())
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("role", ["router", "worker"])
+def test_on_ecs_faulty_settings_are_json_too(role: str) -> None:
+    """They are said before any log is set up."""
+    command = [sys.executable, "-m", *(("cell_worker",) if role == "worker" else ("router", "router"))]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    environ["ECS_CONTAINER_METADATA_URI_V4"] = "http://127.0.0.1:1/v4/x"
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("", 2)
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert any("SECRET" in event for event in events), events

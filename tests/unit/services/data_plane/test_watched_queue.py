@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from router.adapters.memory import MemorySource
-from router.core.errors import SourceMissingError, SourceUnavailableError
+from router.core.errors import SourceDeniedError, SourceMissingError, SourceUnavailableError
 from router.core.models import Draft
 from router.core.telemetry import QueueFaulty, QueueWell
 from router.services.data_plane.watched_queue import WELL_AFTER_S, WatchedQueue
@@ -115,6 +115,18 @@ def test_another_fault_is_told_too() -> None:
         QueueFaulty("q.fifo", missing=False, why=str(AWAY)),
         QueueFaulty("q.fifo", missing=True, why=str(GONE)),
     ]
+
+
+def test_a_refusal_by_aws_is_told_as_such() -> None:
+    """It is no outage: people have to mend it, and the process is not ready meanwhile."""
+    rig, denied = Rig(), SourceDeniedError("ExpiredToken: no")
+
+    async def story() -> None:
+        await rig.poll(AWAY, 3)
+        await rig.poll(denied, 20)
+
+    play(rig.clock, story())
+    assert rig.notes.records[1:] == [QueueFaulty("q.fifo", missing=False, why=str(denied), denied=True)]
 
 
 def test_where_every_second_call_fails_that_is_one_fault() -> None:
