@@ -20,9 +20,7 @@ from fastapi import FastAPI
 from cell_worker.contract.http_guard import GuardedApp, page_policy
 from cell_worker.contract.http_server import PLACES, HttpServer
 from cell_worker.contract.process import watch_descriptors
-from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
-from router.adapters.aws.session import open_client
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
@@ -37,15 +35,16 @@ from router.api.app import DASHBOARD, create_app
 from router.api.published import Published
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_targets
+from router.bootstrap.cells import cell_makers
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import keyring_of, registry_of
-from router.bootstrap.workers import ends_of, leave, provisioner_of
+from router.bootstrap.workers import ends_of, leave
 from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
 from router.core.views import FleetView
-from router.ports import CellRegistry, Observer
+from router.ports import CellRegistry, CellResources, Observer
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.control_plane.upkeep import LedCells, Upkeep
@@ -109,13 +108,8 @@ async def run_controller(settings: Settings) -> None:
         observer = Observers(metrics, LogObserver(), troubles)
         keyring, secrets = _secrets_of(settings)
         registry = registry_of(stack, settings, keyring, observer.observe)
-        resources = AwsCellResources(
-            names_of(settings),
-            *[await open_client(stack, aws_of(settings), service) for service in ("sqs", "s3", "firehose")],
-            region=settings.aws.region,
-            firehose_role=settings.aws.firehose_role,
-        )
-        provisioner = provisioner_of(stack, settings, keyring, _CLOCK, observer.observe)
+        makers = await cell_makers(stack, settings, keyring, _CLOCK, observer)
+        resources, provisioner = makers.resources, makers.provisioner
         config = _controller_config(settings)
         calls = await _calls(stack, settings, keyring, observer)
         client = HttpCellClient(calls, settings.cells.event_timeout_s)
@@ -153,7 +147,7 @@ async def run_controller(settings: Settings) -> None:
 
 
 def _upkeep(
-    who: str, registry: CellRegistry, resources: AwsCellResources, controller: Controller, observer: Observer
+    who: str, registry: CellRegistry, resources: CellResources, controller: Controller, observer: Observer
 ) -> Upkeep:
     def found(cells: Collection[str]) -> None:
         controller.hold_queues = cells
@@ -236,8 +230,12 @@ def _led_by(controller: Controller) -> LedCells | None:
     view = controller.view
     if controller.epoch is None or view is None:
         return None
-    cells = view.snapshot.cells.values()
-    return LedCells(controller.epoch, [record.cell_id for record in cells if not record.retired])
+    cells, live = view.snapshot.cells.values(), {lease.cell_id for lease in view.snapshot.leases if lease.live}
+    return LedCells(
+        controller.epoch,
+        [record.cell_id for record in cells if not record.retired],
+        [record.cell_id for record in cells if record.retired and record.cell_id not in live],
+    )
 
 
 def _secrets_of(settings: Settings) -> tuple[Keyring, SecretWatch]:

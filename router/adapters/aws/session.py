@@ -1,19 +1,15 @@
-"""Opens AWS clients, and lists the errors that a failing call may raise."""
+"""Opens AWS clients."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
 
 from cell_worker.contract.aws_http import UnredirectedSession
-
-AWS_ERRORS: Final = (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +41,3 @@ async def open_client(
     return await stack.enter_async_context(
         get_session().create_client(service, endpoint_url=config.endpoint_url, config=options)
     )
-
-
-def error_code(error: BaseException) -> str:
-    """Return the AWS error code of a ClientError; empty for every other error."""
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""

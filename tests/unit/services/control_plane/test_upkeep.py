@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from router.core.errors import ProvisionError
-from router.core.models import cell_ids
+from router.core.models import Reason, cell_ids
 from router.core.telemetry import ActionTaken
 from router.services.control_plane.upkeep import LEFT_OVER_S, PAUSE_S, ROUND_S, LedCells, Upkeep
 from tests.support.control_world import actions
@@ -31,6 +31,9 @@ class Rig:
         self.looks: list[tuple[float, str]] = []
         self.found: list[Collection[str]] = []
         self.refused = ""
+        self.retired: list[str] = []
+        self.left: dict[str, str] = {}  # what remove() says of a cell
+        self.removes: list[str] = []
         self.epoch: int | None = None
         self.upkeep = Upkeep("me", self.registry, self, self.led, self.found.append, self.clock, self.notes)
 
@@ -42,13 +45,17 @@ class Rig:
             raise ProvisionError(self.fault)
         return self.missing.pop(cell_id, [])
 
+    async def remove(self, cell_id: str) -> Reason | None:
+        self.removes.append(cell_id)
+        return self.left.get(cell_id)
+
     async def with_hold_queues(self) -> Collection[str]:
         if self.refused:
             raise ProvisionError(self.refused)
         return {"cell-0009"}
 
     def led(self) -> LedCells | None:
-        return LedCells(self.epoch, self.cells) if self.epoch is not None else None
+        return LedCells(self.epoch, self.cells, self.retired) if self.epoch is not None else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
