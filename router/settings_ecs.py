@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from router.settings_values import ClusterName, Parameters, SecurityGroups, Subnets
+from router.settings_values import ClusterName, Parameters, RoleArn, SecurityGroups, Subnets
 
 MIN_LAUNCH_S: Final = 90.0
 """Fargate takes half a minute to start a task, and now and then more than one."""
 MAX_TEMPLATE_BYTES: Final = 51_200  # that CloudFormation takes in a request
+_TEMPLATE: Final = Path(__file__).parent / "cloudformation" / "cell.yaml"
 _GIB: Final = 1024
 _SIZES: Final = {  # CPU units → MiB that Fargate offers with them
     256: (512, _GIB, 2 * _GIB),
@@ -44,12 +45,20 @@ class EcsSection(BaseModel):
     )
     cpu: int = Field(default=512, description="CPU units of a worker's task; 1024 are one virtual CPU")
     memory_mb: int = Field(default=1024, description="MiB of a worker's task, as Fargate offers them with its CPU")
-    template: Path = Field(
-        default=Path("deploy/cloudformation/cell.yaml"), description="the CloudFormation template of a cell's stack"
+    template: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = Field(
+        default=None, description="the CloudFormation template of a cell's stack; not set: the one of this version"
+    )
+    stack_role: RoleArn = Field(
+        default="", description="the role by which CloudFormation makes cells' stacks; empty: the controller's own"
     )
     parameters: Parameters = Field(
         default="", description="more parameters of the template, which the platform gives: Name=value;Name=value"
     )
+
+    @property
+    def template_file(self) -> Path:
+        """Return the template that is set, else the one that comes with this package."""
+        return self.template or _TEMPLATE
 
 
 def at_odds(ecs: EcsSection, launch_timeout_s: float) -> Iterator[tuple[Key, str]]:
@@ -68,7 +77,7 @@ def at_odds(ecs: EcsSection, launch_timeout_s: float) -> Iterator[tuple[Key, str
         )
         yield ("cells", "launch_timeout_s"), why
     try:
-        size = len(ecs.template.read_bytes())
+        size = len(ecs.template_file.read_bytes())
     except OSError as error:
         yield ("ecs", "template"), f"can't be read: {error}"
     else:

@@ -71,6 +71,9 @@ ClusterName = Annotated[
         "a cluster's name or its ARN",
     ),
 ]
+RoleArn = Annotated[
+    str, _matching(r"(arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,128})?", "the ARN of a role, or empty")
+]
 Subnets = Annotated[
     str,
     _matching(

@@ -65,7 +65,7 @@ def stack_config(settings: Settings, keyring: Keyring) -> StackConfig:
     """Return what all stacks of cells have in common. Raises ConfigError when the template can't be read."""
     ecs, cells = settings.ecs, settings.cells
     try:
-        template = ecs.template.read_text("utf-8")
+        template = ecs.template_file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"ecs.template: can't be read: {error}") from error
     of_workers = {
@@ -85,6 +85,7 @@ def stack_config(settings: Settings, keyring: Keyring) -> StackConfig:
         cpu=ecs.cpu,
         memory_mb=ecs.memory_mb,
         parameters=of_workers | given,
+        role=ecs.stack_role,
         secret_of=keyring.cell_secret,
         secret_id=lambda: keyring.ids[0],
     )

@@ -57,6 +57,7 @@ class Account:
             cpu=256,
             memory_mb=512,
             parameters={},
+            role="",
             secret_of=lambda cell_id: f"secret of {cell_id}",
             secret_id=lambda: "aaaa",
         )

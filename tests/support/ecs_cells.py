@@ -35,6 +35,7 @@ class EcsCells(ControlWorld):
                 cpu=512,
                 memory_mb=1024,
                 parameters={},
+                role="",
                 secret_of=lambda cell_id: f"secret of {cell_id}",
                 secret_id=lambda: "aaaa",
             ),

@@ -54,6 +54,7 @@ class StackConfig:
     cpu: int  # units of a task; 1024 are one vCPU
     memory_mb: int
     parameters: Mapping[str, str]  # further ones, which the platform gives
+    role: str  # by which CloudFormation makes them; empty: by ours
     secret_of: Callable[[str], str]  # a cell's own secret
     secret_id: Callable[[], str]  # the public name of the secret that it is derived from
 
@@ -78,6 +79,7 @@ class StackConfig:
             "TemplateBody": self.template,
             "Parameters": as_list(parameters, "ParameterKey", "ParameterValue"),
             "Capabilities": ["CAPABILITY_NAMED_IAM"],
+            **({"RoleARN": self.role} if self.role else {}),
             "Tags": as_list({**self.tags(cell_id), _SECRET: self.secret_id()}, "Key", "Value"),
         }
 

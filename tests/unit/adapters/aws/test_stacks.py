@@ -54,6 +54,7 @@ class Room:
             cpu=512,
             memory_mb=1024,
             parameters={},
+            role="",
             secret_of=lambda cell_id: f"secret of {cell_id} from {self.secret_id}",
             secret_id=lambda: self.secret_id,
         )

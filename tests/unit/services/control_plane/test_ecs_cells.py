@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from router.cli.explain import explanation, summary
-from router.core.models import CellRecord
+from router.core.control.ladder import TreatmentResult
+from router.core.models import CellRecord, Rung, Treatment
 from router.core.registry import AuditEntry
 from router.core.telemetry import ActionTaken
+from router.services.control_plane.treater import Treater
 from tests.support.aws_models import refusal
 from tests.support.ecs_cells import EcsCells
 from tests.support.ecs_stub import RETIREMENT, SPOT, EcsStub
 from tests.support.fake_clock import play
 
-CELL = "cell-0000"
+CELL, NAME = "cell-0000", "cellrouter-live-cell-0000"
 CAPACITY = {"reason": "Capacity is unavailable at this time. Please try again later or in a different zone"}
 
 
@@ -56,6 +58,9 @@ def test_cells_are_made_from_nothing_and_serve() -> None:
             assert sorted(name.rpartition("/")[2] for name in definitions) == [
                 f"cellrouter-live-cell-000{number}:1" for number in range(3)
             ]
+            told = [each.why for each in world.notes.records if isinstance(each, ActionTaken) and each.cell_id == CELL]
+            assert told[:2] == [f"the stack {NAME} is being made", f"the stack {NAME} is CREATE_IN_PROGRESS"]
+            assert told[2] == "desired and not there"
 
     on_ecs(story, cells=3)
 
@@ -182,3 +187,19 @@ def test_a_stack_that_can_not_be_made_is_told_once_and_made_anew() -> None:
             assert "no permission to make a stream" in told.why
 
     on_ecs(story, cells=2)
+
+
+def test_a_rung_does_not_wait_for_a_stack() -> None:
+    """The ladder's last rung has its time, in which the stack goes on."""
+
+    async def story(world: EcsCells) -> None:
+        treater = Treater(world.instances, world, can_launch=True)
+        record = CellRecord(CELL, generation=1, treatment=Treatment(Rung.REPROVISIONING))
+        assert await treater.treat(record, await world.look()) == TreatmentResult()
+        assert world.cloudformation.calls["CreateStack"] == 1
+        await world.clock.sleep(world.cloudformation.takes_s)
+        result = await treater.treat(record, await world.look())
+        assert result.written is not None
+        assert (result.written.action, result.written.why) == ("reprovisioned", "made anew: stack")
+
+    on_ecs(story)
