@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +24,11 @@ from tests.support.aio import run, until
 from tests.support.docker import built_image, docker, require_engine
 from tests.support.paths import REPOSITORY
 from tests.support.servers import ministack
+from tests.support.system import System
 
 CELL = "cell-0000"
 CLOCK = SystemClock()
+STANDIN = (REPOSITORY / "tests/support/cell_standin.yaml").read_text()
 SUBNET, GROUP = "subnet-0123abcd", "sg-0123abcd"
 
 
@@ -52,7 +55,7 @@ class Account:
         """Make the stacks of one more controller."""
         config = StackConfig(
             names=self.names,
-            template=(REPOSITORY / "tests/support/cell_standin.yaml").read_text(),
+            template=STANDIN,
             image=self.image,
             cpu=256,
             memory_mb=512,
@@ -202,3 +205,38 @@ def test_an_image_that_is_not_there_is_told_of(endpoint: str) -> None:
             assert "no exit code; image, which needs a person" in (await _view(provisioner, 1)).detail
 
     run(story(), 120)
+
+
+@pytest.mark.one_kind
+def test_explain_says_why_no_task_starts(endpoint: str, redis_url: str, tmp_path: Path) -> None:
+    """A real controller makes the stack, launches, and gives up with ECS' words; a person reads them in `explain`."""
+    require_engine()
+    system = System(redis_url, endpoint, tmp_path, cells=1, fifo=False)
+    system.environ |= {
+        "CELLROUTER_CELLS_PROVISIONER": "ecs",
+        "CELLROUTER_CELLS_LAUNCH_TIMEOUT_S": "120",
+        "CELLROUTER_ECS_CLUSTER": "cells",
+        "CELLROUTER_ECS_SUBNETS": SUBNET,
+        "CELLROUTER_ECS_SECURITY_GROUPS": GROUP,
+        "CELLROUTER_ECS_IMAGE": "cellrouter:of-nowhere",
+        "CELLROUTER_ECS_TEMPLATE": str(tmp_path / "cell.yaml"),
+    }
+    told = ("Handler", "Concurrency", "SideEffects", "Chaos", "LeaseTtlS", "EventTimeoutS", "DrainTimeoutS")
+    declared = "".join(f"  {name}: {{Type: String}}\n" for name in told)
+    (tmp_path / "cell.yaml").write_text(STANDIN.replace("Parameters:\n", f"Parameters:\n{declared}", 1))
+
+    async def story() -> None:
+        async with account(endpoint):  # the cluster
+            await system.controller()
+
+            async def explained() -> bool:
+                return "image, which needs a person" in system.cli("explain", CELL, "--json", check=False).stdout
+
+            await until(explained, "explain says why", 90)
+
+    try:
+        run(story(), 180)
+        (tmp_path / "explain.txt").write_text(system.cli("explain", CELL).stdout)
+        assert "of-nowhere" in system.cli("explain", CELL, "--json").stdout
+    finally:
+        system._end()
