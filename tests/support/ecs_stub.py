@@ -63,6 +63,7 @@ class EcsStub:
         self.run_at: list[float] = []  # when RunTask was called
         self.provision_s = self.drain_s = 0.0
         self.stop_timeout_s = 120.0
+        self.answers_after_s = 0.0
         self.unseen_s = 0.0  # how long a new task is in no answer: ECS is eventually consistent
         self.refused: dict[str, list[BaseException]] = {}  # by call: what it raises the next times
         self.failures: list[dict[str, str]] = []  # what RunTask answers the next times, instead of a task
@@ -102,6 +103,7 @@ class EcsStub:
 
     async def list_tasks(self, **request: Any) -> Any:
         self._called("ListTasks", request)
+        await self.clock.sleep(self.answers_after_s)
         filters = request.keys() - {"cluster", "maxResults", "nextToken"}
         if "startedBy" in filters and filters != {"startedBy"}:
             raise refusal("InvalidParameterException", "startedBy must be the only filter")

@@ -18,12 +18,14 @@ from router.adapters.provisioners.ecs_budget import LaunchBudget
 from router.adapters.provisioners.ecs_failures import Trouble, described, trouble
 from router.adapters.provisioners.ecs_tasks import MAX_REASON_CHARS, EcsConfig, EcsTask, Key, read_task
 from router.core.errors import ProvisionError
-from router.core.models import InstanceView
+from router.core.models import InstanceView, Reason
 from router.ports import Clock
 
+WAIT_S: Final = 1.5
+"""How long a caller is kept waiting for ECS: the leader has to renew its lease. What takes longer goes on alone, as a
+launch does whose stack is updated first, or a look at a thousand tasks."""
 CALL_TIMEOUT_S: Final = 5.0
-LAUNCH_WAIT_S: Final = 2.5
-"""How long `launch` waits for ECS. A launch that takes longer, as an update of the cell's stack does, goes on alone."""
+LOOK_TIMEOUT_S: Final = 15.0
 LOOK_EVERY_S: Final = 2.0
 CALLS_PER_S: Final = 5.0  # of looks; ECS allows 20 reads a second for the whole account
 STOP_AGAIN_S: Final = 10.0
@@ -63,16 +65,15 @@ class EcsProvisioner:
         self._started_at: dict[str, float] = {}  # by ARN, until the task is seen
         self._settled: set[str] = set()  # ARNs of tasks that aren't ours, or have ended: nothing is new about them
         self._asked_to_stop: dict[Key, float] = {}
+        self._looking: asyncio.Task[None] | None = None
         self._look_at = 0.0  # when the next look is due, in monotonic seconds
+        self._why_unseen: Reason | None = "ECS has not answered yet"  # why the last look failed
 
     async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
         """Run the cell's task definition, unless a task of this generation is there already."""
         key = (cell_id, generation)
         task = self._starting[key] = asyncio.create_task(self._start(key, image))
-        waiting = asyncio.create_task(self._clock.sleep(LAUNCH_WAIT_S))
-        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if task.done():
+        if await self._is_done_soon(task):
             del self._starting[key]
             self._running[key] = task.result()
 
@@ -90,18 +91,22 @@ class EcsProvisioner:
     async def observe(self) -> list[InstanceView]:
         """List all that run or are being started, and the last hundred that ended; asks ECS every few seconds."""
         self._note_started()
-        if self._clock.monotonic() >= self._look_at:
-            async with self._call("the cells' tasks can't be listed"):
-                await self._look()
+        if self._looking is None and self._clock.monotonic() >= self._look_at:
+            self._looking = asyncio.create_task(self._look())
+        if self._looking is not None and await self._is_done_soon(self._looking):
+            self._looking = None
+        if self._why_unseen is not None:
+            raise ProvisionError(self._why_unseen)
         starting = [InstanceView(*key, running=True, detail="being launched") for key in self._starting]
         ended = [view for key, view in self._ended.items() if key not in self._running]
         return [*starting, *(task.view for task in self._running.values()), *ended]
 
     async def close(self) -> None:
         """Give up the launches that are not done yet; the tasks go on running."""
-        for task in self._starting.values():
+        left = [*self._starting.values(), *([self._looking] if self._looking is not None else [])]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _start(self, key: Key, image: str | None) -> EcsTask:
         """Start the instance's task, and return it. Raises ProvisionError."""
@@ -110,12 +115,12 @@ class EcsProvisioner:
             definition = await self._definitions.task_definition(key[0], image)
         except ProvisionError as error:
             raise ProvisionError(f"{what}: {error}") from error
-        if (found := await self._found(key, what)) is not None:
-            return found
-        await self._clock.sleep(self._budget.wait_s(self._clock.monotonic()))
-        arn = await self._run(self._config.run_task(key, definition), what)
-        self._started_at[arn] = self._clock.monotonic()
-        return _just_started(arn, key)
+        task = await self._found(key, what)
+        if task is None:
+            await self._clock.sleep(self._budget.wait_s(self._clock.monotonic()))
+            task = _just_started(await self._run(self._config.run_task(key, definition), what), key)
+        self._started_at[task.arn] = self._clock.monotonic()
+        return task
 
     async def _found(self, key: Key, what: str) -> EcsTask | None:
         """Find the task of this generation that an earlier controller, or an earlier try, has started."""
@@ -144,13 +149,24 @@ class EcsProvisioner:
         raise AssertionError("the last try returns or raises")
 
     async def _look(self) -> None:
+        """Take in how all tasks are, or note why that can't be known."""
+        self._look_at = self._clock.monotonic() + LOOK_EVERY_S
+        try:
+            async with self._call("the cells' tasks can't be listed", LOOK_TIMEOUT_S):
+                await self._look_at_all()
+        except ProvisionError as error:
+            self._why_unseen = str(error)
+        else:
+            self._why_unseen = None
+
+    async def _look_at_all(self) -> None:
         """Ask ECS for all tasks of the cluster, and describe those about which something may be new."""
         arns = {arn for status in ("RUNNING", "STOPPED") for arn in await self._listed(status)}
         self._settled &= arns
         asked = (arns - self._settled) | {task.arn for task in self._running.values()}
         found = await self._described(sorted(asked))
         now = self._clock.monotonic()
-        self._look_at = now + max(LOOK_EVERY_S, (2 + 2 * len(asked) / _CHUNK) / CALLS_PER_S)
+        self._look_at = max(self._look_at, now + (2 + 2 * len(asked) / _CHUNK) / CALLS_PER_S)
         before, self._running = self._running, {}
         for arn, task in found.items():
             if task is None or not task.view.running:
@@ -209,11 +225,18 @@ class EcsProvisioner:
         tasks = [task for answer in answers for task in answer.get("tasks", ())]
         return {str(task.get("taskArn")): read_task(task, self._config) for task in tasks}
 
+    async def _is_done_soon(self, task: asyncio.Task[Any]) -> bool:
+        """Wait for a task, but not long; whether it is done."""
+        waiting = asyncio.create_task(self._clock.sleep(WAIT_S))
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        return task.done()
+
     @asynccontextmanager
-    async def _call(self, what: str) -> AsyncIterator[None]:
+    async def _call(self, what: str, seconds: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
         """Limit the time of calls, and raise ProvisionError for every failure, in words that say what to do."""
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
+            async with asyncio.timeout(seconds):
                 yield
         except AWS_ERRORS as error:
             raise ProvisionError(f"{what}: {described(error_code(error), error_words(error))}") from error

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.adapters.provisioners.ecs import LOOK_EVERY_S, STOP_AGAIN_S, UNSEEN_S, EcsProvisioner
+from router.adapters.provisioners.ecs import LOOK_EVERY_S, STOP_AGAIN_S, UNSEEN_S, WAIT_S, EcsProvisioner
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView
 from tests.support.aws_models import refusal
@@ -249,9 +249,10 @@ def test_throttling_passes_unseen_and_its_end_is_told() -> None:
         await room.provisioner.launch(CELL, 1)
         await room.clock.sleep(5)
         room.stub.refused["RunTask"] = [throttled] * 3
-        with pytest.raises(ProvisionError, match="throttled, which may pass"):
-            await room.provisioner.launch(CELL, 2)
-        assert (await views(room))[CELL, 1].running
+        await room.provisioner.launch(CELL, 2)
+        seen = await views(room)
+        assert (seen[CELL, 1].running, seen[CELL, 2].running) == (True, False)
+        assert "throttled, which may pass" in seen[CELL, 2].detail
 
     on_ecs(story)
 
@@ -305,11 +306,38 @@ def test_a_launch_that_waits_for_its_stack_keeps_nobody_waiting() -> None:
 
 
 def test_a_look_that_fails_says_why() -> None:
-    """The controller goes on with what it saw last."""
+    """The controller goes on with what it saw last. However often it asks, ECS is asked every two seconds."""
 
     async def story(room: EcsRoom) -> None:
-        room.stub.refused["ListTasks"] = [refusal("ThrottlingException", "Rate exceeded")]
-        with pytest.raises(ProvisionError, match="the cells' tasks can't be listed: throttled, which may pass"):
+        room.stub.refused["ListTasks"] = [refusal("ThrottlingException", "Rate exceeded")] * 5
+        for _ in range(round(10 * 4.5 * LOOK_EVERY_S)):
+            with pytest.raises(ProvisionError, match="the cells' tasks can't be listed: throttled, which may pass"):
+                await room.provisioner.observe()
+            await room.clock.sleep(0.1)
+        assert room.stub.calls["ListTasks"] == 5
+        assert await views(room) == {}
+
+    on_ecs(story)
+
+
+def test_a_look_that_takes_long_keeps_nobody_waiting() -> None:
+    """What was seen last counts until it is done; before the first one nothing is known, which is said."""
+
+    async def story(room: EcsRoom) -> None:
+        room.stub.answers_after_s = 3 * WAIT_S
+        begun = room.clock.monotonic()
+        with pytest.raises(ProvisionError, match="has not answered yet"):
             await room.provisioner.observe()
+        assert room.clock.monotonic() - begun <= WAIT_S
+        room.stub.foreign(group=CONFIG.group, startedBy="live/cell-0000/1")
+        await room.clock.sleep(10 * WAIT_S)
+        await room.provisioner.observe()
+        room.stub.foreign(group=CONFIG.group, startedBy="live/cell-0000/2")
+        await room.clock.sleep(LOOK_EVERY_S)
+        begun = room.clock.monotonic()
+        assert [v.generation for v in await room.provisioner.observe()] == [1]
+        assert room.clock.monotonic() - begun <= WAIT_S
+        await room.clock.sleep(20 * WAIT_S)
+        assert {v.generation for v in await room.provisioner.observe()} == {1, 2}
 
     on_ecs(story)
