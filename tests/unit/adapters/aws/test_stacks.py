@@ -314,6 +314,7 @@ def test_the_reason_of_a_failure_is_the_first_of_the_last_operation() -> None:
         event("Queue", "CREATE_FAILED", "Resource creation cancelled"),
         event("Table", "CREATE_FAILED", "second"),
         event("Bucket", "CREATE_FAILED", "first"),
+        event("Stream", "CREATE_FAILED", "Resource creation cancelled"),  # at the same moment
         event("x", "CREATE_IN_PROGRESS", "User Initiated", stack),
         event("Old", "CREATE_FAILED", "of long ago"),
     ]

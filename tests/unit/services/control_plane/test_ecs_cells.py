@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,7 +157,10 @@ def test_without_capacity_launches_become_rarer_and_explain_says_why() -> None:
             said = [entry.why for entry in shown.audit if entry.action == "give up launch"]
             assert all("no capacity, which may pass" in why and CAPACITY["reason"] in why for why in said)
             assert said
-            assert dict(summary(shown))["cell"] == f"{CELL}, serving"
+            assert "launches that failed" not in dict(summary(shown))
+            failing = replace(snapshot, cells={CELL: replace(record(world), launch_failures=7)})
+            shown = explanation(CELL, failing, {}, world.control.contents.audit)
+            assert dict(summary(shown))["launches that failed"] == f"7 in a row, the last: {said[-1]}"
 
     on_ecs(story)
 
