@@ -92,6 +92,7 @@ class EcsStub:
         return check_answer("ecs", "RunTask", {"tasks": [_described(task)], "failures": []})
 
     async def stop_task(self, **request: Any) -> Any:
+        await self.clock.sleep(self.answers_after_s)
         self._called("StopTask", request)
         task = self.tasks.get(request["task"])
         if task is None:

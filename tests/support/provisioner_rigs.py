@@ -35,6 +35,9 @@ SECRET_OF = ring("live").cell_secret
 class Rig(ABC):
     """One installation of a provisioner and its instances."""
 
+    stopped_hung = (True, "killed by signal 9")
+    """Whether a hung instance that is stopped is said to run at first, and how it is said to have ended."""
+
     @abstractmethod
     async def provisioner(self) -> Provisioner:
         """Make the provisioner of one more controller."""

@@ -60,6 +60,7 @@ class EcsProvisioner:
         self._clock = clock
         self._budget = LaunchBudget()
         self._starting: dict[Key, asyncio.Task[EcsTask]] = {}
+        self._stopping: dict[Key, asyncio.Task[None]] = {}
         self._running: dict[Key, EcsTask] = {}
         self._ended: dict[Key, InstanceView] = {}
         self._started_at: dict[str, float] = {}  # by ARN, until the task is seen
@@ -81,16 +82,17 @@ class EcsProvisioner:
         """Have ECS send SIGTERM, and SIGKILL after the `stopTimeout` of the task definition."""
         key, now = (cell_id, generation), self._clock.monotonic()
         found = self._running.get(key)
-        if found is None or now < self._asked_to_stop.get(key, 0.0):
+        if found is None or key in self._stopping or now < self._asked_to_stop.get(key, 0.0):
             return
         self._asked_to_stop[key] = now + STOP_AGAIN_S
-        reason = f"cellrouter ends generation {generation} of {cell_id}"[:MAX_REASON_CHARS]
-        async with self._call(f"{cell_id} generation {generation} can't be stopped"):
-            await self._ecs.stop_task(cluster=self._config.cluster, task=found.arn, reason=reason)
+        task = self._stopping[key] = asyncio.create_task(self._stop(found))
+        if await self._is_done_soon(task):
+            self._stopping.pop(key, None)
+            task.result()
 
     async def observe(self) -> list[InstanceView]:
         """List all that run or are being started, and the last hundred that ended; asks ECS every few seconds."""
-        self._note_started()
+        self._note_done()
         if self._looking is None and self._clock.monotonic() >= self._look_at:
             self._looking = asyncio.create_task(self._look())
         if self._looking is not None and await self._is_done_soon(self._looking):
@@ -103,10 +105,17 @@ class EcsProvisioner:
 
     async def close(self) -> None:
         """Give up the launches that are not done yet; the tasks go on running."""
-        left = [*self._starting.values(), *([self._looking] if self._looking is not None else [])]
+        looking = [self._looking] if self._looking is not None else []
+        left: list[asyncio.Task[Any]] = [*self._starting.values(), *self._stopping.values(), *looking]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+    async def _stop(self, found: EcsTask) -> None:
+        cell_id, generation = found.key
+        reason = f"cellrouter ends generation {generation} of {cell_id}"[:MAX_REASON_CHARS]
+        async with self._call(f"{cell_id} generation {generation} can't be stopped"):
+            await self._ecs.stop_task(cluster=self._config.cluster, task=found.arn, reason=reason)
 
     async def _start(self, key: Key, image: str | None) -> EcsTask:
         """Start the instance's task, and return it. Raises ProvisionError."""
@@ -188,8 +197,11 @@ class EcsProvisioner:
         else:
             self._end(task.view)
 
-    def _note_started(self) -> None:
-        """Take note of the launches that have come to something since the last look, or to nothing."""
+    def _note_done(self) -> None:
+        """Take note of the launches that have come to something since the last look, or to nothing, and of stops."""
+        for key, stop in [(key, stop) for key, stop in self._stopping.items() if stop.done()]:
+            del self._stopping[key]
+            stop.exception()  # where it failed, the instance is asked to end again
         for key, task in [(key, task) for key, task in self._starting.items() if task.done()]:
             del self._starting[key]
             if (error := task.exception()) is not None:

@@ -177,6 +177,26 @@ def test_a_hung_task_is_killed_after_its_stop_timeout_and_asked_only_now_and_the
     on_ecs(story)
 
 
+def test_a_stop_that_takes_long_keeps_nobody_waiting() -> None:
+    """As with an ECS that answers only when the task has ended. One that fails is asked for again."""
+
+    async def story(room: EcsRoom) -> None:
+        await room.provisioner.launch(CELL, 1)
+        room.stub.answers_after_s = 2 * WAIT_S
+        begun = room.clock.monotonic()
+        await room.provisioner.stop(CELL, 1)
+        await room.provisioner.stop(CELL, 1)
+        assert room.clock.monotonic() - begun <= WAIT_S
+        room.stub.refused["StopTask"] = [refusal("ServerException", "try again")]
+        await room.clock.sleep(2 * STOP_AGAIN_S)
+        room.stub.answers_after_s = 0
+        assert (room.stub.calls["StopTask"], (await views(room))[CELL, 1].running) == (1, True)
+        await room.provisioner.stop(CELL, 1)
+        assert not (await views(room))[CELL, 1].running
+
+    on_ecs(story)
+
+
 def test_many_tasks_are_read_in_pages_and_chunks_and_seldom() -> None:
     """250 running ones take six calls a look, and a look is due as seldom as ECS' rates want it."""
 
