@@ -50,6 +50,7 @@ class WorkerSettings(BaseSettings):
     event_timeout_s: Seconds = 60.0
     lease_ttl_s: float = Field(default=2.0, ge=0.5, allow_inf_nan=False)
     drain_timeout_s: Seconds = 15.0
+    notice_s: float = Field(default=0.0, ge=0, le=100)  # how long to go on after a SIGTERM, for a successor to come up
     resource_prefix: Name = "cellrouter"
     sink: Literal["firehose", "none"] = "firehose"
     side_effects: bool = False  # whether handlers may change anything outside the cell

@@ -2,7 +2,8 @@
 
 How the process ends:
 
-- with 0 after a SIGTERM, a SIGINT or a drain call, and when another instance has the cell;
+- with 0 after a SIGTERM, a SIGINT or a drain call, and when another instance has the cell. With CELL_NOTICE_S, one
+  that has the cell goes on for so long after a first SIGTERM: its machine ends, and a successor has to come up;
 - with 1 when it can't start, or when a background task dies;
 - with 2 when its settings have faults;
 - with 3 when too many handlers go on after their time: the next instance has its places and threads to itself;
@@ -87,6 +88,7 @@ class Worker:
         self._settings = settings
         self._keys = settings.keys()
         self._stop = asyncio.Event()
+        self._admitted = asyncio.Event()  # Redis has said that the cell's traffic is for this instance
         self._chaos = Chaos(allowed=settings.chaos)
         self._log = structlog.get_logger("worker").bind(cell=settings.id)
         self._tls = settings.tls()
@@ -113,7 +115,7 @@ class Worker:
         Raises HandlerError, ListenError or StoreError when it can't start, TaskDiedError when a task has died, and
         TooManyAbandonedError. What was given up may still run then.
         """
-        _on_signals(self._stop)
+        _on_signals(self._stop, self._notice_s)
         try:
             await self._run()
         finally:
@@ -135,6 +137,13 @@ class Worker:
                 await self._serve(*starting.result())
             else:
                 await _cancelled(starting)
+
+    def _notice_s(self) -> float:
+        """How long to go on after a signal: until a successor is there, or this instance must begin to drain."""
+        if not self._admitted.is_set() or not self._settings.notice_s:
+            return 0.0
+        self._log.warning("is told to end, and goes on until another instance has the cell, for CELL_NOTICE_S at most")
+        return self._settings.notice_s
 
     def _closers(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What the worker closes at its end, by name. It begins with the last."""
@@ -263,6 +272,7 @@ class Worker:
         asked = {"stop": self._stop, "fence": runtime.fenced, "abandoned": runtime.abandoned.too_many}
         ends = [_task(name, event.wait()) for name, event in asked.items()]
         heartbeat.ready = True
+        self._admitted = heartbeat.admitted
         done, _ = await asyncio.wait([serving, *background, *ends], return_when=asyncio.FIRST_COMPLETED)
         died = self._dead_task(done.difference(ends), runtime) or self._too_many_abandoned(runtime)
         await self._drain(runtime, heartbeat)
@@ -380,11 +390,17 @@ async def _resolved(host: str) -> str:
     return next((a for a in addresses if ":" not in a), f"[{addresses[0]}]")
 
 
-def _on_signals(stop: asyncio.Event) -> None:
+def _on_signals(stop: asyncio.Event, notice_s: Callable[[], float]) -> None:
+    noticed = asyncio.Event()
+
     def on_signal(number: int) -> None:
         if stop.is_set():
             os._exit(128 + number)
-        stop.set()
+        if noticed.is_set() or not (seconds := notice_s()):
+            stop.set()
+        else:
+            noticed.set()
+            asyncio.get_running_loop().call_later(seconds, stop.set)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)

@@ -12,6 +12,7 @@ from router.core.models import (
     Event,
     InstanceView,
     Message,
+    Reason,
     Result,
     RouterReport,
     Target,
@@ -219,7 +220,14 @@ class CellResources(Protocol):
     async def ensure(self, cell_id: str) -> Sequence[str]:
         """Make the cell's hold queue, bucket and stream where they are missing; returns the names of those that were.
 
-        Raises ProvisionError when one can't be made.
+        Raises ProvisionError when one can't be made, and NotYetError while one is being made that takes minutes.
+        """
+        ...
+
+    async def remove(self, cell_id: str) -> Reason | None:
+        """Remove what a cell without instances has, a step at each call; returns why it is still there, None at last.
+
+        Nothing is removed while anything is left in it. Raises ProvisionError.
         """
         ...
 

@@ -17,9 +17,11 @@ from cell_worker.contract.place import REGION_VARIABLES
 from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.contract.texts import is_text
 from cell_worker.contract.tls import TlsError, TlsFiles, of_caller
+from router import settings_ecs
 from router.adapters.secret_source import SecretSource
 from router.core.config_text import natural
 from router.core.errors import ConfigError
+from router.settings_ecs import EcsSection
 from router.settings_faults import described, place
 from router.settings_values import (
     BucketName,
@@ -139,9 +141,9 @@ class CellsSection(_Section):
     count: int = Field(
         default=4, ge=1, le=1000, description="how many cells there are, unless the policy says another number"
     )
-    provisioner: Literal["subprocess", "docker", "external"] = Field(
+    provisioner: Literal["subprocess", "docker", "ecs", "external"] = Field(
         default="subprocess",
-        description="who starts workers: the controller, as processes or containers, or something else (external)",
+        description="who starts workers: the controller, as processes, containers or tasks; or others (external)",
     )
     handler: HandlerName = Field(
         default="cell_worker.handlers.security:SecurityMonitor", description="package.module:name"
@@ -267,6 +269,7 @@ class Settings(_Section):
     retry: RetrySection = RetrySection()
     cells: CellsSection = CellsSection()
     docker: DockerSection = DockerSection()
+    ecs: EcsSection = EcsSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
 
@@ -284,7 +287,7 @@ class Settings(_Section):
 _SECTIONS: Final = {
     name: kind
     for name, field in Settings.model_fields.items()
-    if isinstance(kind := field.annotation, type) and issubclass(kind, _Section)
+    if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel)
 }
 
 
@@ -379,6 +382,8 @@ def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
         faults += [(key, no_login)] if (no_login := why_no_login(url, source, region)) is not None else []
     if (found := _tls_at_odds(cells)) is not None:
         faults.append((("cells", found[0]), found[1]))
+    if cells.provisioner == "ecs":
+        faults += settings_ecs.at_odds(settings.ecs, cells.launch_timeout_s)
     return faults
 
 
@@ -390,7 +395,7 @@ def _tls_at_odds(cells: CellsSection) -> tuple[str, str] | None:
         return (
             None if cells.tls_cert is None and cells.tls_dir is None else ("tls_ca", "is required for TLS with cells")
         )
-    if cells.tls_dir is None and cells.provisioner != "external":
+    if cells.tls_dir is None and cells.provisioner not in ("ecs", "external"):
         return "tls_dir", "is required with cells.tls_ca: launched cells need certificates"
     try:
         of_caller(cells.tls_files())

@@ -65,6 +65,28 @@ RedisUrl = Annotated[str, AfterValidator(_of_redis)]
 HostNames = Annotated[str, _matching(r"([\w.-]+(,\s*[\w.-]+)*)?", "names of hosts, separated by commas, without ports")]
 HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
 Networks = Annotated[str, AfterValidator(_networks)]
+ClusterName = Annotated[
+    str,
+    _matching(
+        r"([A-Za-z0-9_-]{1,255}|arn:[a-z-]+:ecs:[a-z0-9-]+:[0-9]{12}:cluster/[A-Za-z0-9_-]{1,255})?",
+        "a cluster's name or its ARN",
+    ),
+]
+RoleArn = Annotated[
+    str, _matching(r"(arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]{1,128})?", "the ARN of a role, or empty")
+]
+Subnets = Annotated[
+    str,
+    _matching(
+        r"(subnet-[0-9a-f]{8,17}(,\s*subnet-[0-9a-f]{8,17}){0,15})?", "up to 16 ids as subnet-0123abcd, with commas"
+    ),
+]
+SecurityGroups = Annotated[
+    str, _matching(r"(sg-[0-9a-f]{8,17}(,\s*sg-[0-9a-f]{8,17}){0,4})?", "up to 5 ids as sg-0123abcd, with commas")
+]
+Parameters = Annotated[
+    str, _matching(r"([A-Za-z0-9]+=[^;]*(;[A-Za-z0-9]+=[^;]*)*)?", "Name=value, separated by semicolons")
+]
 Labels = Annotated[str, _matching(r"([^,=]+=[^,]*(,[^,=]+=[^,]*)*)?", "name=value, separated by commas")]
 JmesPath = Annotated[str, AfterValidator(_jmespath)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]

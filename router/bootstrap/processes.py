@@ -23,9 +23,7 @@ from cell_worker.contract.http_server import PLACES, HttpServer
 from cell_worker.contract.open_pages import OpenPages
 from cell_worker.contract.place import Place, place_of
 from cell_worker.contract.process import watch_descriptors
-from router.adapters.aws.resources import AwsCellResources
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
-from router.adapters.aws.session import open_client
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
@@ -40,16 +38,17 @@ from router.api.app import DASHBOARD, create_app
 from router.api.published import Published
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_target, scrape_targets
+from router.bootstrap.cells import cell_makers
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import keyring_of, registry_of
-from router.bootstrap.workers import ends_of, leave, provisioner_of
+from router.bootstrap.workers import ends_of, leave
 from router.core.addresses import host_of
 from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
 from router.core.views import FleetView, ScrapeTarget
-from router.ports import CellRegistry, Observer
+from router.ports import CellRegistry, CellResources, Observer
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.control_plane.upkeep import LedCells, Upkeep
@@ -106,11 +105,6 @@ async def run_router(settings: Settings) -> None:
         await _run(settings, stop, listener, app, router.run(stop), lanes.run(), secrets, observer)
 
 
-def _cell_services(settings: Settings) -> Sequence[str]:
-    """List the services that a cell's own resources are in."""
-    return ("sqs", "s3", "firehose", *(("dynamodb",) if settings.cells.store == "dynamodb" else ()))
-
-
 async def run_controller(settings: Settings) -> None:
     """Run a controller until a signal stops it."""
     async with AsyncExitStack() as stack:
@@ -120,13 +114,8 @@ async def run_controller(settings: Settings) -> None:
         observer = Observers(metrics, LogObserver(), troubles)
         keyring, secrets = _secrets_of(settings)
         registry = registry_of(stack, settings, keyring, observer.observe)
-        resources = AwsCellResources(
-            names_of(settings),
-            *[await open_client(stack, aws_of(settings), service) for service in _cell_services(settings)],
-            region=settings.aws.region,
-            firehose_role=settings.aws.firehose_role,
-        )
-        provisioner = provisioner_of(stack, settings, keyring, _CLOCK, observer.observe)
+        makers = await cell_makers(stack, settings, keyring, _CLOCK, observer)
+        resources, provisioner = makers.resources, makers.provisioner
         config, own = _controller_config(settings, await place_of(os.environ))
         calls = await _calls(stack, settings, keyring, observer)
         client = HttpCellClient(calls, settings.cells.event_timeout_s)
@@ -164,7 +153,7 @@ async def run_controller(settings: Settings) -> None:
 
 
 def _upkeep(
-    who: str, registry: CellRegistry, resources: AwsCellResources, controller: Controller, observer: Observer
+    who: str, registry: CellRegistry, resources: CellResources, controller: Controller, observer: Observer
 ) -> Upkeep:
     def found(cells: Collection[str]) -> None:
         controller.hold_queues = cells
@@ -249,8 +238,12 @@ def _led_by(controller: Controller) -> LedCells | None:
     view = controller.view
     if controller.epoch is None or view is None:
         return None
-    cells = view.snapshot.cells.values()
-    return LedCells(controller.epoch, [record.cell_id for record in cells if not record.retired])
+    cells, live = view.snapshot.cells.values(), {lease.cell_id for lease in view.snapshot.leases if lease.live}
+    return LedCells(
+        controller.epoch,
+        [record.cell_id for record in cells if not record.retired],
+        [record.cell_id for record in cells if record.retired and record.cell_id not in live],
+    )
 
 
 def _secrets_of(settings: Settings) -> tuple[Keyring, SecretWatch]:

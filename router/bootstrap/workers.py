@@ -1,4 +1,4 @@
-"""Picks a controller's provisioner and a worker's environment from the settings, and injects faults into workers."""
+"""Makes provisioners on this machine and a worker's environment from the settings, and injects faults into workers."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def provisioner_of(
             return _docker_provisioner(stack, settings, keyring)
         case "subprocess":
             return _subprocess_provisioner(settings, keyring, clock, tell)
+        case "ecs":
+            raise AssertionError("tasks run what the cells' stacks say: bootstrap.cells makes both")
 
 
 def ends_of(stack: AsyncExitStack, settings: Settings, clock: Clock) -> CellEnds:

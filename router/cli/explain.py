@@ -20,9 +20,10 @@ from router.cli.policy import by_hand
 from router.cli.registry import ask
 from router.cli.texts import Screen, time_text
 from router.core.control.reconcile import state_of
+from router.core.control.records import GIVEN_UP
 from router.core.detection import thresholds
 from router.core.detection.assessment import SICK, Assessment, Verdict
-from router.core.models import Reason, Rung, Treatment
+from router.core.models import CellRecord, Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Explanation:
     peers: tuple[Peer, ...]
     thresholds: Mapping[str, float]  # of the detector, by name
     audit: tuple[AuditEntry, ...]
+    launch_failures: int  # in a row
+    why_not_launched: Reason | None  # why the last of these launches came to nothing
 
 
 def explanation(
@@ -90,7 +93,14 @@ def explanation(
         peers=tuple(Peer(name, found.deviation, found.canary_s, found.verdict) for name, found in others),
         thresholds={name: value for name, value in vars(thresholds).items() if name.isupper()},
         audit=tuple([entry for entry in audit if entry.cell_id == cell_id][-AUDIT_SHOWN:]),
+        launch_failures=record.launch_failures,
+        why_not_launched=_why_not_launched(record, audit),
     )
+
+
+def _why_not_launched(record: CellRecord, audit: Sequence[AuditEntry]) -> Reason | None:
+    failed = (entry.why for entry in reversed(audit) if (entry.cell_id, entry.action) == (record.cell_id, GIVEN_UP))
+    return next(failed, None) if record.launch_failures else None
 
 
 def doubts(snapshot: Snapshot, condition: Condition | None, generation: int) -> Iterator[Reason]:
@@ -139,7 +149,13 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("on the ladder", ladder(found.treatment, found.now_ms)),
         ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),
         ("by hand", found.by_hand or "nothing"),
+        *_launches(found),
     ]
+
+
+def _launches(found: Explanation) -> Iterator[tuple[str, str]]:
+    if found.why_not_launched is not None:
+        yield "launches that failed", f"{found.launch_failures} in a row, the last: {found.why_not_launched}"
 
 
 def verdict(assessment: Assessment | None) -> str:

@@ -69,6 +69,10 @@ class ProvisionError(CellRouterError):
     """A provisioner or AWS could not do what was asked; the text says what and why."""
 
 
+class NotYetError(ProvisionError):
+    """What was asked for is being made, which takes minutes; the text says how far it is. Ask again."""
+
+
 class PayloadMissingError(CellRouterError):
     """There is no such object, or S3 says the name can't be one; trying again won't help."""
 

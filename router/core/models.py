@@ -259,6 +259,7 @@ class InstanceView:
     running: bool
     detail: str = ""  # exit code, container id: for people
     address: str = ""  # host:port where its provisioner has put it; empty where that is not known
+    ending: Reason | None = None  # why it will end though it still runs, where that is known in advance
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from typing import Any, Final
 from rich.console import Console
 
 from cell_worker.contract.protocol import Fault, FaultKind
-from router.adapters.aws.session import AWS_ERRORS, open_client
+from router.adapters.aws.session import open_client
+from router.adapters.aws_errors import AWS_ERRORS
 from router.adapters.cells.calls import CellCalls
 from router.adapters.http_session import http_session
 from router.bootstrap.queues import aws_of, names_of

@@ -14,9 +14,10 @@ import structlog
 
 from cell_worker.aws import AwsClient
 from cell_worker.contract.aws_session import KEPT_S, RETRY_S, CurrentCredentials
-from router.adapters.aws.session import AWS_ERRORS, AwsConfig, open_client
+from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import SqsClient, SqsError, open_sqs_client
+from router.adapters.aws_errors import AWS_ERRORS
 from router.core.errors import SourceDeniedError, SourceMissingError, SourceUnavailableError
 from tests.support.aio import run
 from tests.support.fake_clock import FakeClock

@@ -18,7 +18,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from router.adapters.aws.resources import create_queue
-from router.adapters.aws.session import AwsConfig, error_code, open_client
+from router.adapters.aws.session import AwsConfig, open_client
+from router.adapters.aws_errors import error_code
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Message
 from tests.support.aio import run

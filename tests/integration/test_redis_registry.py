@@ -19,7 +19,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.redis.registry import RedisRegistry
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
-from router.core.models import CellRecord
+from router.core.models import CellRecord, Reason
 from router.core.policy import Policy, Quarantine, TenantLimit
 from router.core.registry import AuditEntry, Change, PolicyVersion, Snapshot
 from router.core.slot_map.slots import SlotMap, assign
@@ -137,6 +137,9 @@ class NoResources:
 
     async def ensure(self, cell_id: str) -> Sequence[str]:
         return ()
+
+    async def remove(self, cell_id: str) -> Reason | None:
+        return None
 
     async def with_hold_queues(self) -> Sequence[str]:
         return ()

@@ -113,6 +113,9 @@ class Machines:
     async def ensure(self, cell_id: str) -> Sequence[str]:
         return ()
 
+    async def remove(self, cell_id: str) -> None:
+        return None
+
     async def with_hold_queues(self) -> Sequence[str]:
         return ()
 

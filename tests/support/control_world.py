@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from router.core.models import CellRecord, Event, InstanceView, LeaseView, cell_ids
+from router.core.models import CellRecord, Event, InstanceView, LeaseView, Reason, cell_ids
 from router.core.policy import Policy
 from router.core.registry import AuditEntry, Snapshot
 from router.core.slot_map.slots import NO_MOVE, SlotMap
+from router.ports import Provisioner
 from router.services import policy
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
@@ -55,7 +56,11 @@ class Machines:
         if cell_id in self.broken:
             self.ended.add((cell_id, generation))
         else:
-            self.running[cell_id, generation] = asyncio.create_task(self._beat(cell_id, generation))
+            self.start(cell_id, generation, f"{cell_id}:{generation}")
+
+    def start(self, cell_id: str, generation: int, address: str) -> None:
+        """Have an instance run at this address."""
+        self.running[cell_id, generation] = asyncio.create_task(self._beat(cell_id, generation, address))
 
     async def stop(self, cell_id: str, generation: int) -> None:
         self.end(cell_id, generation)
@@ -69,9 +74,9 @@ class Machines:
         running = [InstanceView(*key, running=True) for key in self.running]
         return running + [InstanceView(*key, running=False, detail="exit code 1") for key in self.ended]
 
-    async def _beat(self, cell_id: str, generation: int) -> None:
+    async def _beat(self, cell_id: str, generation: int, address: str) -> None:
         clock, fence = self._world.clock, self._world.cells.cells[cell_id].fence
-        lease = LeaseView(cell_id, generation, f"i{generation}", f"{cell_id}:{generation}", 16, ready=True, live=True)
+        lease = LeaseView(cell_id, generation, f"i{generation}", address, 16, ready=True, live=True)
         await clock.sleep(START_S)
         while True:
             if not (self._world.control.down or self._world.control.refusing or self._world.control.cells_refused):
@@ -102,9 +107,17 @@ class ControlWorld(World):
         """The CellResources port: nothing is ever missing."""
         return ()
 
+    async def remove(self, cell_id: str) -> Reason | None:
+        """Keep everything that a removed cell has."""
+        return None
+
     async def with_hold_queues(self) -> Sequence[str]:
         """List the cells in whose hold queues something lies."""
         return [cell_id for cell_id, queue in self.holds.items() if len(queue)]
+
+    def provisioner(self) -> Provisioner:
+        """Make the provisioner of one more controller: all of them know the same machines."""
+        return self.machines
 
     def controller(self, name: str) -> Process:
         """Start a controller under this name."""
@@ -113,7 +126,7 @@ class ControlWorld(World):
             name, self.first, launch_timeout_s=10, lease_ttl_s=LEASE_TTL_S, warm_up_s=self.warm_up_s
         )
         canary = canary_through(self.cells, Unforeseen(self.notes, self.clock))
-        made = Controller(config, wire, self.machines, self, canary, self.instances, self.clock, self.notes)
+        made = Controller(config, wire, self.provisioner(), self, canary, self.instances, self.clock, self.notes)
         self.controllers.append(made)
         return Process(asyncio.create_task(made.run()), wire)
 

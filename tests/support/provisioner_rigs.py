@@ -16,8 +16,10 @@ from router.adapters.clock import SystemClock
 from router.adapters.provisioners.docker import DockerProvisioner
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
+from router.core.errors import ProvisionError
 from router.ports import Provisioner
 from tests.support.docker import built_image, docker
+from tests.support.ecs_world import EcsRoom
 from tests.support.keys import ring
 from tests.support.paths import REPOSITORY
 
@@ -32,6 +34,9 @@ SECRET_OF = ring("live").cell_secret
 
 class Rig(ABC):
     """One installation of a provisioner and its instances."""
+
+    stopped_hung = (True, "killed by signal 9")
+    """Whether a hung instance that is stopped is said to run at first, and how it is said to have ended."""
 
     @abstractmethod
     async def provisioner(self) -> Provisioner:
@@ -93,6 +98,35 @@ class SubprocessRig(Rig):
     async def close(self) -> None:
         for made in self._made:
             await made.stop_all()
+
+
+class EcsRig(Rig):
+    """Instances as tasks of a cluster in memory, which does what ECS does."""
+
+    def __init__(self) -> None:
+        clock = SystemClock()
+        self._room = EcsRoom(clock)
+        self._stub = self._room.stub
+        self._stub.stop_timeout_s, self._stub.drain_s = GRACE_S, 0.1
+
+    async def provisioner(self) -> Provisioner:
+        return self._room.another()
+
+    async def broken(self) -> Provisioner:
+        self._room.definitions.fault = ProvisionError("there is no stack of it")
+        return self._room.another()
+
+    def log(self, cell_id: str, generation: int) -> str:
+        return '"started"' if self._stub.task(cell_id, generation).status == "RUNNING" else ""
+
+    def kill(self, cell_id: str, generation: int) -> None:
+        self._stub.exit(self._stub.task(cell_id, generation), 137)
+
+    def hang(self, cell_id: str, generation: int) -> None:
+        self._stub.task(cell_id, generation).hung = True
+
+    async def close(self) -> None:
+        self._stub.close()
 
 
 class DockerRig(Rig):

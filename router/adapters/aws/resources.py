@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cell_worker.contract.protocol import hold_queue_name, resource_name
-from router.adapters.aws.session import AWS_ERRORS, error_code
+from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
-from router.core.models import cell_ids
+from router.core.models import Reason, cell_ids
 from router.core.policy import MAX_CELLS
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
@@ -107,6 +107,9 @@ class AwsCellResources:
             raise ProvisionError(f"can't look for hold queues of cells that nobody remembers: {error}") from error
         names = {url.rpartition("/")[2] for url in answer.get("QueueUrls", ())}
         return {cells[name] for name in names & cells.keys()}
+
+    async def remove(self, cell_id: str) -> Reason | None:
+        """Remove nothing: what belongs to no stack may hold what somebody needs, and stays until people delete it."""
 
     async def _create_stream(self, name: str) -> None:
         await self._firehose.create_delivery_stream(

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from cell_worker.contract.aws_http import UnredirectedSession
 from cell_worker.contract.aws_session import aws_session
-from router.adapters.aws.session import AWS_ERRORS, AwsConfig, error_code
+from router.adapters.aws.session import AwsConfig
+from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
 
 READ_TIMEOUT_S: Final = 60.0  # for a whole object: a slow one must not keep its place for ever

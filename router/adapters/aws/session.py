@@ -1,4 +1,4 @@
-"""Opens AWS clients, and lists the errors that a failing call may raise."""
+"""Opens AWS clients."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import aiohttp
 from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ProfileNotFound
 from botocore.httpsession import get_cert_path
-from botocore.parsers import ResponseParserError
 
 from cell_worker.contract.aws_http import UnredirectedSession
 from cell_worker.contract.aws_session import aws_session
 from router.core.errors import ConfigError
-
-AWS_ERRORS: Final = (ClientError, BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +72,3 @@ def trusted_by(session: Any) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(trusted))
     except OSError as error:  # ssl.SSLError too
         raise ConfigError(f"AWS_CA_BUNDLE={trusted}: {error.strerror or 'holds no certificates'}") from error
-
-
-def error_code(error: BaseException) -> str:
-    """Return the AWS error code of a ClientError; empty for every other error."""
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""

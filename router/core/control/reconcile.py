@@ -127,7 +127,7 @@ def _why_another(observed: Observed, record: CellRecord) -> Reason | None:
         return f"a person wants to {order} generation {record.generation}"
     if record.treatment.rung is Rung.REPLACING:
         return f"generation {record.generation} is {record.treatment.verdict}: {record.treatment.why}"
-    return _why_dead(observed, record)
+    return _why_dead(observed, record) or _why_ending(observed, record)
 
 
 def _left_alone(observed: Observed, record: CellRecord) -> bool:
@@ -165,6 +165,17 @@ def _why_dead(observed: Observed, record: CellRecord) -> Reason | None:
     return _why_gone(observed, record) if observed.silent(record) else None
 
 
+def _why_ending(observed: Observed, record: CellRecord) -> Reason | None:
+    """Why the admitted instance will end though it still runs, so that another can be ready before that."""
+    instance = observed.instance(record.cell_id, record.generation)
+    if instance is not None and instance.ending:
+        return f"generation {record.generation} will end: {instance.ending}"
+    lease = observed.lease(record.cell_id, record.generation)
+    if lease is not None and lease.live and not lease.ready:  # it was ready when it was admitted
+        return f"generation {record.generation} drains and will end"
+    return None
+
+
 def _why_gone(observed: Observed, record: CellRecord) -> Reason | None:
     """Why an instance without a live lease is known to be dead; None when it may live."""
     lease = observed.lease(record.cell_id, record.generation)
@@ -185,6 +196,8 @@ def _why_launch_failed(desired: Desired, observed: Observed, record: CellRecord)
     instance = observed.instance(record.cell_id, record.launching)
     if instance is not None and not instance.running:
         return f"exited before it was ready: {instance.detail}"
+    if instance is not None and instance.ending:
+        return f"will end before it is ready: {instance.ending}"
     if record.candidate_failures >= MAX_FAILURES:
         return f"{record.candidate_failures} canaries in a row got no good answer"
     if age_ms(record.launched_at_ms, observed.now_ms) > desired.launch_timeout_s * 1000:

@@ -14,6 +14,8 @@ from router.core.models import NO_TREATMENT, CellRecord, Reason, Rung, Treatment
 ON_THE_LADDER: Final = frozenset({Rung.MENDING, Rung.RESTARTING, Rung.REPLACING, Rung.REPROVISIONING})
 """The rungs on which something is being done to a cell, so that another instance is a replacement of a sick one."""
 
+GIVEN_UP: Final = "give up launch"
+"""What the audit calls a launch that came to nothing."""
 RUNG_ACTIONS: Final[Mapping[Rung, str]] = {  # what the audit calls the step onto each rung
     Rung.WELL: "recovered",
     Rung.GUARDED: "guard",
@@ -59,7 +61,7 @@ def adopted(record: CellRecord, generation: int, now_ms: int) -> Transition:
 def launch_failed(record: CellRecord, why: Reason) -> Transition:
     """Count a launch that came to nothing, which lengthens the pause before the next one."""
     after = replace(record, launching=0, launch_failures=record.launch_failures + 1, candidate_failures=0)
-    return Transition(after, "give up launch", why)
+    return Transition(after, GIVEN_UP, why)
 
 
 def launch_given_up(record: CellRecord, generation: int, why: Reason) -> Transition:

@@ -23,7 +23,7 @@ from router.core.control.actions import (
 )
 from router.core.control.moves import after_scaling, in_next_epoch
 from router.core.control.records import Transition
-from router.core.errors import ProvisionError
+from router.core.errors import NotYetError, ProvisionError
 from router.core.lanes.backoff import backoff
 from router.core.models import CellRecord, Reason, Treatment
 from router.core.registry import AuditEntry, Change, Snapshot
@@ -126,11 +126,22 @@ class Executor:
             return
         try:
             await self._resources.ensure(cell_id)
+        except NotYetError as error:
+            self._create_waits(cell_id, str(error))
+            return
         except ProvisionError as error:
             self._create_failed(cell_id, str(error))
             return
         self._not_created.pop(cell_id, None)
         await self._record(tick, records.created(cell_id, retired=tick.records.get(cell_id)))
+
+    def _create_waits(self, cell_id: str, why: Reason) -> None:
+        """Tell once how far the cell's components are, and look again soon: that is no failure."""
+        failures, told = self._not_created.get(cell_id, (0, None))
+        self._not_created[cell_id] = (failures, why)
+        self._put_off("create", cell_id, CREATE_AGAIN_S)
+        if why != told:
+            self._observer.observe(ActionTaken(cell_id, "create waits", why))
 
     def _create_failed(self, cell_id: str, why: Reason) -> None:
         """Tell of a reason once, and leave more and more time until the next try: AWS may refuse for days."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from router.core.control import ladder
 from router.core.control.ladder import WORKER, ComponentRestart, TreatmentResult
-from router.core.errors import CellRefusedError, CellUnavailableError, ProvisionError
+from router.core.errors import CellRefusedError, CellUnavailableError, NotYetError, ProvisionError
 from router.core.models import CellRecord, ComponentView, Reason, Rung, Target
 from router.core.registry import Snapshot
 from router.ports import CellResources, InstanceControl
@@ -71,6 +71,8 @@ class Treater:
         try:
             async with asyncio.timeout(REPROVISION_S):
                 missing = await self._resources.ensure(record.cell_id)
+        except NotYetError:
+            return TreatmentResult()  # it is being made; the rung has its time
         except (ProvisionError, TimeoutError) as error:
             return ladder.reprovision_failed(record, f"{type(error).__name__}: {error}", now_ms)
         return ladder.reprovisioned(record, missing, now_ms)

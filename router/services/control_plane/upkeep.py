@@ -2,7 +2,7 @@
 
 Somebody may delete a queue, and an AWS emulator that is restarted has forgotten all of them. The ladder would not
 notice: only routers see that a cell has no hold queue. It also looks for hold queues of cells that nobody remembers:
-something may lie in them.
+something may lie in them. And it has removed what cells that were taken out of service have left, once that is empty.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.control.records import made_anew
-from router.core.errors import NotLeaderError, ProvisionError, RegistryUnavailableError
+from router.core.errors import NotLeaderError, NotYetError, ProvisionError, RegistryUnavailableError
 from router.core.models import Reason
 from router.core.registry import AuditEntry, Change
 from router.core.telemetry import ActionTaken
@@ -32,6 +32,7 @@ class LedCells:
 
     epoch: int
     cells: Sequence[str]
+    left: Sequence[str] = ()  # cells that were taken out of service and have no instance any more
 
 
 class Upkeep:
@@ -63,19 +64,25 @@ class Upkeep:
         while True:
             led = self._led()
             cells = led.cells if led is not None else ()
-            if led is not None:
+            if led is not None and self._is_time_for_leftovers():
                 await self._look_for_hold_queues()
+                for cell_id in led.left:
+                    await self._remove(cell_id)
+                    await self._clock.sleep(PAUSE_S)
             for cell_id in cells:
                 await self._look(cell_id)
                 await self._clock.sleep(max(PAUSE_S, ROUND_S / len(cells)))
             if not cells:
                 await self._clock.sleep(ROUND_S)
 
-    async def _look_for_hold_queues(self) -> None:
+    def _is_time_for_leftovers(self) -> bool:
         now = self._clock.monotonic()
         if self._looked_at is not None and now - self._looked_at < LEFT_OVER_S:
-            return
+            return False
         self._looked_at = now
+        return True
+
+    async def _look_for_hold_queues(self) -> None:
         try:
             self._found(await self._resources.with_hold_queues())
         except ProvisionError as error:
@@ -91,6 +98,8 @@ class Upkeep:
             return
         try:
             missing = await self._resources.ensure(cell_id)
+        except NotYetError:
+            return  # it is being made
         except ProvisionError as error:
             self._failed(cell_id, str(error))
             return
@@ -99,11 +108,28 @@ class Upkeep:
             return
         self._why_failed.pop(cell_id, None)
         if missing:
-            await self._note(led.epoch, cell_id, made_anew(missing))
+            await self._note(led.epoch, cell_id, "reprovisioned", made_anew(missing))
 
-    async def _note(self, epoch: int, cell_id: str, why: str) -> None:
-        self._observer.observe(ActionTaken(cell_id, "reprovisioned", why))
-        entry = AuditEntry(self._clock.time_ms(), self._who, "reprovisioned", cell_id, why)
+    async def _remove(self, cell_id: str) -> None:
+        led = self._led()
+        if led is None or cell_id not in led.left:
+            return
+        try:
+            why_left = await self._resources.remove(cell_id)
+        except ProvisionError as error:
+            why_left = str(error)
+        except Exception as error:  # noqa: BLE001 - the other cells have to be looked at all the same
+            why_left = self._unforeseen.note("upkeep", error)
+        if why_left is None:
+            if self._why_failed.pop(cell_id, None) is not None:
+                await self._note(led.epoch, cell_id, "remove", "what it had is gone")
+        elif self._why_failed.get(cell_id) != why_left:
+            self._why_failed[cell_id] = why_left
+            await self._note(led.epoch, cell_id, "remove", why_left)
+
+    async def _note(self, epoch: int, cell_id: str, action: str, why: str) -> None:
+        self._observer.observe(ActionTaken(cell_id, action, why))
+        entry = AuditEntry(self._clock.time_ms(), self._who, action, cell_id, why)
         try:
             await self._registry.write(epoch, Change(audit=[entry]))
         except (NotLeaderError, RegistryUnavailableError):

@@ -7,8 +7,8 @@ import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from router.core.errors import ProvisionError
-from router.core.models import cell_ids
+from router.core.errors import NotYetError, ProvisionError
+from router.core.models import Reason, cell_ids
 from router.core.telemetry import ActionTaken
 from router.services.control_plane.upkeep import LEFT_OVER_S, PAUSE_S, ROUND_S, LedCells, Upkeep
 from tests.support.control_world import actions
@@ -27,10 +27,14 @@ class Rig:
         self.cells = cell_ids(cells)
         self.missing: dict[str, list[str]] = {}
         self.fault = ""
+        self.waits = False  # the fault is only that something takes its time
         self.bug: Exception | None = None
         self.looks: list[tuple[float, str]] = []
         self.found: list[Collection[str]] = []
         self.refused = ""
+        self.retired: list[str] = []
+        self.left: dict[str, str] = {}  # what remove() says of a cell
+        self.removes: list[str] = []
         self.epoch: int | None = None
         self.upkeep = Upkeep("me", self.registry, self, self.led, self.found.append, self.clock, self.notes)
 
@@ -39,8 +43,12 @@ class Rig:
         if self.bug is not None:
             raise self.bug
         if self.fault:
-            raise ProvisionError(self.fault)
+            raise (NotYetError if self.waits else ProvisionError)(self.fault)
         return self.missing.pop(cell_id, [])
+
+    async def remove(self, cell_id: str) -> Reason | None:
+        self.removes.append(cell_id)
+        return self.left.get(cell_id)
 
     async def with_hold_queues(self) -> Collection[str]:
         if self.refused:
@@ -48,7 +56,7 @@ class Rig:
         return {"cell-0009"}
 
     def led(self) -> LedCells | None:
-        return LedCells(self.epoch, self.cells) if self.epoch is not None else None
+        return LedCells(self.epoch, self.cells, self.retired) if self.epoch is not None else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -206,3 +214,44 @@ def test_hold_queues_that_nobody_may_know_are_looked_for_now_and_then() -> None:
     assert set(map(tuple, rig.found)) == {("cell-0009",)}
     assert rig.told() == [("", "reprovision failed", "AccessDenied")]
     assert len(rig.looks) >= 5 * LEFT_OVER_S / ROUND_S
+
+
+def test_what_is_being_made_is_no_failure() -> None:
+    """It takes minutes, and nothing is said until it is there."""
+    rig = Rig(1)
+
+    async def story() -> None:
+        async with rig.running():
+            rig.fault, rig.waits = "CREATE_IN_PROGRESS", True
+            await rig.clock.sleep(3 * ROUND_S)
+            rig.fault, rig.missing = "", {"cell-0000": ["stack"]}
+            await rig.clock.sleep(2 * ROUND_S)
+
+    play(rig.clock, story())
+    assert rig.told() == [("cell-0000", "reprovisioned", "made anew: stack")]
+
+
+def test_what_a_removed_cell_has_left_goes_step_by_step_and_each_step_is_told_once() -> None:
+    """Nothing is removed of a cell that is there, nor of one that comes back in between."""
+    rig = Rig(1)
+
+    async def story() -> None:
+        async with rig.running():
+            await rig.clock.sleep(2 * LEFT_OVER_S)
+            assert rig.removes == []
+            rig.retired, rig.left = ["cell-0005"], {"cell-0005": "events wait in its hold queue"}
+            await rig.clock.sleep(3 * LEFT_OVER_S)
+            rig.left = {"cell-0005": "its stack is being deleted"}
+            await rig.clock.sleep(2 * LEFT_OVER_S)
+            rig.left = {}
+            await rig.clock.sleep(3 * LEFT_OVER_S)
+            rig.retired = []
+            asked = len(rig.removes)
+            await rig.clock.sleep(3 * LEFT_OVER_S)
+            assert len(rig.removes) == asked
+
+    play(rig.clock, story())
+    assert set(rig.removes) == {"cell-0005"}
+    steps = ["events wait in its hold queue", "its stack is being deleted", "what it had is gone"]
+    assert rig.told() == [("cell-0005", "remove", step) for step in steps]
+    assert [entry.why for entry in rig.registry.contents.audit] == steps
