@@ -20,7 +20,7 @@ PLATFORM: Final = {
     "CellImage": "cellrouter:dev",
     "VpcId": "vpc-1",
     "VpcCidr": "10.0.0.0/16",
-    "Subnets": ["subnet-1", "subnet-2"],
+    "Subnets": ["subnet-0a1b2c3d", "subnet-4e5f6a7b"],
 }
 """Values for the platform's parameters that have no default."""
 _NOTHING: Final = object()

@@ -32,14 +32,19 @@ PENDING: Final = (
 )
 """How variables begin that the templates know before the settings do. Each goes from here when it is a setting."""
 
+KNOWN_TO_AWS: Final = {"GroupId": "sg-0a1b2c3d4e5f", "Arn": "arn:aws:iam::000000000000:role/cell-stack"}
+"""What stands for an attribute that only AWS can say."""
+
 
 def variables(rendered: Rendered, task: str) -> dict[str, str]:
     """Return the environment of a task definition's container."""
     container = rendered.properties(task)["ContainerDefinitions"][0]
     told = {each["Name"]: str(each["Value"]) for each in container["Environment"]}
     for name, value in told.items():
-        if value.endswith(".QueueName"):
-            told[name] = rendered.properties(value.removesuffix(".QueueName"))["QueueName"]
+        owner, _, attribute = value.rpartition(".")
+        if attribute == "QueueName":
+            told[name] = rendered.properties(owner)["QueueName"]
+        told[name] = KNOWN_TO_AWS.get(attribute, told[name])
     return told | {each["Name"]: each["ValueFrom"] for each in container["Secrets"]}
 
 

@@ -101,8 +101,8 @@ def test_nothing_is_public(name: str) -> None:
         for said in items(policy["PolicyDocument"]["Statement"]):
             assert said["Effect"] == "Deny" or "*" not in str(said["Principal"]), logical_id
             assert said["Effect"] == "Deny" or "Condition" in said, f"{logical_id}: any bucket of anybody"
-    if "AssignPublicIp" in read(name)["Parameters"]:
-        assert read(name)["Parameters"]["AssignPublicIp"]["Default"] == "DISABLED"
+    for logical_id, service in of_type(name, "AWS::ECS::Service"):
+        assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "DISABLED", logical_id
 
 
 @by_name
