@@ -92,7 +92,7 @@ class SecurityMonitor:
         """Ask S3 with the client that reads logs, and match all rules against one record. Raises RetryEvent."""
         source = LogObject(cell.resources, canary.KEY, None)
         with suppress(RejectEvent, ObjectDenied):  # missing or forbidden: S3 has answered all the same
-            await self._s3.fetch(source, SMALL_BYTES)
+            await self._fetch_small(source)
         # Not in a thread: logs may keep all threads busy, and a canary measures how well the instance is, not how busy.
         analyse([canary.LOG], source, self._settings.max_log_bytes, self._rules.rules)
 
@@ -111,10 +111,11 @@ class SecurityMonitor:
         size = source.size
         if size <= SMALL_BYTES and not self._evaluators.is_slow(partition_key):
             try:
-                stored = await self._s3.fetch(source, SMALL_BYTES)
+                stored = await self._fetch_small(source)
                 content = partial(_ready, stored)
                 async with self._small.hold(partition_key):
-                    return await asyncio.to_thread(analyse, [stored], source, SMALL_BYTES, rules)
+                    small = min(SMALL_BYTES, self._settings.max_log_bytes)
+                    return await asyncio.to_thread(analyse, [stored], source, small, rules)
             except TooLarge as error:
                 size = error.size
         return await self._evaluated(source, partition_key, content, rules, large=size > LARGE_BYTES)
@@ -137,8 +138,11 @@ class SecurityMonitor:
                 why = str(error)
                 # The worker's client finds out whose fault it is, and knows from then on in which region the bucket is.
                 with suppress(TooLarge):
-                    content = partial(_ready, await self._s3.fetch(source, SMALL_BYTES))
+                    content = partial(_ready, await self._fetch_small(source))
         raise RetryEvent(f"reading {source} in an evaluating process: {why}")
+
+    async def _fetch_small(self, source: LogObject) -> bytes:
+        return await self._s3.fetch(source, min(SMALL_BYTES, self._settings.max_object_bytes))
 
     def _load_rules(self) -> RuleSet:
         return load_rules(self._settings.rules, remedies=REMEDIES.keys())
