@@ -4,7 +4,7 @@ Guarantees:
 
 - An event is answered `ok` only after its id and its lines are committed. A committed event is not handled again.
 - At most `concurrency` handlers run at once, never two for the same event, and never two suspects, whichever routers
-  send them: when the instance dies, one event is to blame. A handler that goes on after its time
+  send them: of two, it would not be known which has killed the instance. A handler that goes on after its time
   and its cancellation is abandoned: its event has `failed`, its place is free, and nothing that it does is committed.
 - A client that goes away ends no event that has begun.
 - Once the worker drains or is fenced, no further event begins.

@@ -82,8 +82,8 @@ they have more than 32 MiB together, it cuts those of more than 8 KiB, which the
 # goes, for none of our commands can use it; a hash with too many entries goes where all that is in it is soon said
 # again, and otherwise loses what nobody can need, bit by bit. So go counts of generations that are none, which no cell
 # may write over, and of the leases that ended a while ago those of generations below the admitted one, and what no
-# instance has named. Returns the epoch (empty
-# while another owner leads), and what was tidied: key and reason, one after the other.
+# instance has named. Returns the epoch (empty while another owner leads), and what was tidied: key and reason, one
+# after the other.
 # While another leads, notes that this owner is there to take over. No lead that is waited for so lasts longer than its
 # own time to live: the clock set back keeps a dead leader's no longer.
 LEAD: Final = (

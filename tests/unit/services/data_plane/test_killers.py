@@ -185,28 +185,6 @@ def test_routers_do_not_try_a_killer_and_a_long_event_of_its_key_at_once_for_eve
     assert set(world.cells.effects()) == world.sent - cell.kills
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_no_innocent_key_is_quarantined_for_the_suspect_of_another_router(seed: int) -> None:
-    """All that was in flight at a death is suspect, at four routers: the cell tries one at a time, whoever sends it."""
-    world = World(cells=1)
-    cell = world.cells.cells["cell-0000"]
-    later(cell)
-    keys = world.keys_of("cell-0000", 8)
-    cell.kills, cell.seconds = {f"e{seed}"}, 5.0
-
-    async def story() -> None:
-        async with world.replacing(), AsyncExitStack() as routers:
-            for number in range(4):
-                await routers.enter_async_context(world.routing(f"router-{number}"))
-            await world.send(8, key=lambda i: keys[i])
-            await world.settled(HOUR_S)
-
-    play(world.clock, story())
-    assert set(world.registry.decided.quarantined) == {keys[seed]}
-    assert cell.deaths == 2
-    assert set(world.cells.effects()) == world.sent - cell.kills
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_the_head_of_a_fifo_group_that_kills_stops_its_group_alone(way: Callable[[FakeCell], None]) -> None:
     """Four instances die of it, and no more in hours. Its group waits for a person, and the age of its head is told."""
