@@ -24,6 +24,7 @@ from router.core.detection import thresholds
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
+from router.core.release import Release, progress
 
 if TYPE_CHECKING:
     from router.adapters.redis.registry import RedisRegistry
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 AUDIT_READ: Final = 2000  # entries, about all cells
 AUDIT_SHOWN: Final = 8  # entries about the explained cell
+RELEASE_SHOWN_MS: Final = 24 * 3600 * 1000  # so long it is told how a release has ended
 NOTHING_WRONG: Final = "no rule says that anything is wrong"
 
 
@@ -53,6 +55,8 @@ class Explanation:
     generation: int
     launching: int
     admitted_at_ms: int
+    image: str  # that the instance was launched with; empty: the provisioner's own
+    release: Release | None  # the last one, whether it runs or has ended
     note: Reason | None  # what the instance says of itself: injected faults, and what its handler does wrong
     now_ms: int
     doubts: tuple[Reason, ...]  # why what follows may be out of date
@@ -78,6 +82,8 @@ def explanation(
         generation=record.generation,
         launching=record.launching,
         admitted_at_ms=record.admitted_at_ms,
+        image=record.image,
+        release=snapshot.policy.release,
         note=lease.note if lease is not None else None,
         now_ms=snapshot.now_ms,
         doubts=tuple(doubts(snapshot, condition, record.generation)),
@@ -131,12 +137,21 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
     return [
         ("cell", f"{found.cell_id}, {found.state}"),
         ("instance", f"{instance}{launching}"),
+        ("image", image(found)),
         ("the instance says", found.note or "nothing"),
         ("verdict", verdict(found.assessment)),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
         ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),
         ("by hand", found.by_hand or "nothing"),
     ]
+
+
+def image(found: Explanation) -> str:
+    """Say which image the instance runs, and how far the release is that changes it."""
+    named, release = found.image or "the one that the controllers launch by themselves", found.release
+    if release is None or not (release.runs or found.now_ms - release.since_ms < RELEASE_SHOWN_MS):
+        return named
+    return f"{named}; release {release.number} of {release.image}: {progress(release, found.now_ms)}"
 
 
 def verdict(assessment: Assessment | None) -> str:

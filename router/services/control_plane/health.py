@@ -35,6 +35,7 @@ class _Watched:
     """A cell's admitted instance, to which canaries are sent."""
 
     generation: int
+    since: float
     well_since: float
     canary: asyncio.Task[None] | None = None
     canary_at: float = 0.0  # when the next one is due
@@ -103,7 +104,7 @@ class HealthMonitor:
                 _cancel(self._watched.pop(cell_id))
         self.health = {cell_id: health for cell_id, health in self.health.items() if cell_id in self._watched}
         for cell_id, generation in admitted.items():
-            self._watched.setdefault(cell_id, _Watched(generation, now))
+            self._watched.setdefault(cell_id, _Watched(generation, now, now))
         cells = sum(1 for cell in snapshot.cells.values() if cell.generation and not cell.retired)
         self._detector.admitted(admitted, cells)
 
@@ -125,7 +126,8 @@ class HealthMonitor:
             watched = self._watched[cell_id]
             if assessment.verdict is not Verdict.HEALTHY:
                 watched.well_since = now
-            health[cell_id] = Health(assessment, round((now - watched.well_since) * 1000))
+            well_s, watched_s = now - watched.well_since, now - watched.since
+            health[cell_id] = Health(assessment, round(well_s * 1000), round(watched_s * 1000))
         self.health = health
 
     async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:
