@@ -29,6 +29,7 @@ from router.core.control.release_evidence import (
 from router.core.detection.assessment import Verdict
 from router.core.models import CellRecord, Reason, Rung, age_ms
 from router.core.policy import Policy
+from router.core.registry import Snapshot
 from router.core.release import ALL, Phase, Release, ReleaseAction, Wave
 
 
@@ -53,6 +54,14 @@ def why_in_release(policy: Policy, record: CellRecord) -> Reason | None:
     if release is None or not release.has(record.image) or release.before == release.image:
         return None
     return f"a release is judged by it: it gets {release.before or 'the image before'} again when it is bad"
+
+
+def on_trial(snapshot: Snapshot) -> frozenset[str]:
+    """Name the cells whose instance has the image of a release that runs: what they show is no measure of anything."""
+    release = snapshot.policy.release
+    if release is None:
+        return frozenset()
+    return frozenset(record.cell_id for record in snapshot.cells.values() if release.has(record.image))
 
 
 def members(release: Release, wave: Wave, observed: Observed, records: Sequence[CellRecord]) -> list[CellRecord]:
