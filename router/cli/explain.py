@@ -204,6 +204,7 @@ def _of_canaries(found: Assessment) -> list[tuple[str, str]]:
 
 def _of_failures(found: Assessment) -> list[tuple[str, str]]:
     return [
+        ("events answered", f"{found.answered}, {found.answered_badly} of them not well"),
         ("failures in a row", f"{found.failures}, of {found.failing_tenants} tenants" if found.failures else "0"),
         ("last success", f"{found.since_success_s:.1f} s ago" if found.since_success_s is not None else "none"),
         ("oldest in flight", _seconds(found.oldest_s)),
