@@ -45,7 +45,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, system: ComposeSystem) -> I
         file.write_text(f"FROM {IMAGE}\n{steps}\n")
         docker("build", "--tag", made[name], "--file", str(file), str(folder))
     yield made
-    system.compose("stop")  # else containers of these images would keep them
+    deploy(system, IMAGE, "100%")  # the tests after these find the system as it was, and no image is in use
     for image in made.values():
         docker("image", "rm", "--force", image, check=False)
 
