@@ -244,8 +244,13 @@ class Provisioner(Protocol):
         """Return whether it can launch instances; False where something else starts the workers."""
         ...
 
-    async def launch(self, cell_id: str, generation: int) -> None:
-        """Start an instance, and return before it is ready."""
+    @property
+    def takes_images(self) -> bool:
+        """Return whether `launch` takes an image; False where an instance is no container."""
+        ...
+
+    async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
+        """Start an instance, and return before it is ready; without an image, of the one that its cell has anyway."""
         ...
 
     async def stop(self, cell_id: str, generation: int) -> None:

@@ -8,6 +8,7 @@ from router.core.addresses import host_of
 from router.core.control.reconcile import state_of
 from router.core.models import CellRecord, CellState
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
+from router.core.release import progress
 from router.core.views import CellView, FleetView, LaneView, ScrapeTarget
 from router.services.control_plane.controller import LeaderView
 from router.services.data_plane.dispatcher import CellPath, Dispatcher
@@ -27,7 +28,8 @@ def fleet_view(view: LeaderView | None) -> FleetView | None:
     if view is None:
         return None
     used = tuple(lease.secret_id for lease in view.snapshot.leases if lease.live)
-    return FleetView(cell_views(view.snapshot, view.conditions), view.suspended_by, used)
+    cells = cell_views(view.snapshot, view.conditions)
+    return FleetView(cells, view.suspended_by, view.snapshot.policy.release, used)
 
 
 def cell_views(snapshot: Snapshot, conditions: Mapping[str, Condition]) -> tuple[CellView, ...]:
@@ -102,6 +104,7 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, newest: Conditi
     policy, condition = snapshot.policy, _fresh(newest, cell, snapshot.now_ms)
     lease = snapshot.lease(cell.cell_id, cell.generation)
     found = condition.assessment if condition is not None else None
+    release = policy.release if policy.release is not None and policy.release.runs else None
     return CellView(
         cell_id=cell.cell_id,
         state=state_of(cell, lease, policy),
@@ -121,4 +124,6 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, newest: Conditi
         ejected=policy.ejects(cell),
         frozen=cell.cell_id in policy.frozen,
         order=policy.order_for(cell),
+        image=cell.image,
+        release=progress(release, snapshot.now_ms) if release is not None else "",
     )

@@ -20,11 +20,11 @@ from router.cli.policy import by_hand
 from router.cli.registry import ask
 from router.cli.texts import Screen, time_text
 from router.core.control.reconcile import state_of
-from router.core.control.records import GIVEN_UP
 from router.core.detection import thresholds
 from router.core.detection.assessment import SICK, Assessment, Verdict
-from router.core.models import CellRecord, Reason, Rung, Treatment
+from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
+from router.core.release import Release, progress
 
 if TYPE_CHECKING:
     from router.adapters.redis.registry import RedisRegistry
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 AUDIT_READ: Final = 2000  # entries, about all cells
 AUDIT_SHOWN: Final = 8  # entries about the explained cell
+RELEASE_SHOWN_MS: Final = 24 * 3600 * 1000  # so long it is told how a release has ended
 NOTHING_WRONG: Final = "no rule says that anything is wrong"
 
 
@@ -55,6 +56,8 @@ class Explanation:
     launching: int
     admitted_at_ms: int
     zone: str  # of the admitted instance; empty where it names none
+    image: str  # that the instance was launched with; empty: the provisioner's own
+    release: Release | None  # the last one, whether it runs or has ended
     note: Reason | None  # what the instance says of itself: injected faults, and what its handler does wrong
     now_ms: int
     doubts: tuple[Reason, ...]  # why what follows may be out of date
@@ -83,6 +86,8 @@ def explanation(
         launching=record.launching,
         admitted_at_ms=record.admitted_at_ms,
         zone=lease.zone if lease is not None else "",
+        image=record.image,
+        release=snapshot.policy.release,
         note=lease.note if lease is not None else None,
         now_ms=snapshot.now_ms,
         doubts=tuple(doubts(snapshot, condition, record.generation)),
@@ -94,13 +99,8 @@ def explanation(
         thresholds={name: value for name, value in vars(thresholds).items() if name.isupper()},
         audit=tuple([entry for entry in audit if entry.cell_id == cell_id][-AUDIT_SHOWN:]),
         launch_failures=record.launch_failures,
-        why_not_launched=_why_not_launched(record, audit),
+        why_not_launched=record.why_launch_failed,
     )
-
-
-def _why_not_launched(record: CellRecord, audit: Sequence[AuditEntry]) -> Reason | None:
-    failed = (entry.why for entry in reversed(audit) if (entry.cell_id, entry.action) == (record.cell_id, GIVEN_UP))
-    return next(failed, None) if record.launch_failures else None
 
 
 def doubts(snapshot: Snapshot, condition: Condition | None, generation: int) -> Iterator[Reason]:
@@ -144,6 +144,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
     return [
         ("cell", f"{found.cell_id}, {found.state}"),
         ("instance", f"{instance}{launching}"),
+        ("image", image(found)),
         ("the instance says", found.note or "nothing"),
         ("verdict", verdict(found.assessment)),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
@@ -156,6 +157,14 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
 def _launches(found: Explanation) -> Iterator[tuple[str, str]]:
     if found.why_not_launched is not None:
         yield "launches that failed", f"{found.launch_failures} in a row, the last: {found.why_not_launched}"
+
+
+def image(found: Explanation) -> str:
+    """Say which image the instance runs, and how far the release is that changes it."""
+    named, release = found.image or "the one that the controllers launch by themselves", found.release
+    if release is None or not (release.runs or found.now_ms - release.since_ms < RELEASE_SHOWN_MS):
+        return named
+    return f"{named}; release {release.number} of {release.image}: {progress(release, found.now_ms)}"
 
 
 def verdict(assessment: Assessment | None) -> str:
@@ -208,6 +217,7 @@ def _of_canaries(found: Assessment) -> list[tuple[str, str]]:
 
 def _of_failures(found: Assessment) -> list[tuple[str, str]]:
     return [
+        ("events answered", f"{found.answered}, {found.answered_badly} of them not well"),
         ("failures in a row", f"{found.failures}, of {found.failing_tenants} tenants" if found.failures else "0"),
         ("last success", f"{found.since_success_s:.1f} s ago" if found.since_success_s is not None else "none"),
         ("oldest in flight", _seconds(found.oldest_s)),

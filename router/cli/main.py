@@ -12,7 +12,7 @@ import uvloop
 
 from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream, is_text
-from router.cli import blast_radius, cells, chaos, dlq, explain, policy, secrets, where
+from router.cli import blast_radius, cells, chaos, deploy, destroy, dlq, explain, policy, secrets, where
 from router.cli.texts import Screen
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
@@ -35,8 +35,10 @@ app.command()(where.where)
 app.command()(explain.explain)
 for _order in cells.COMMANDS:
     app.command()(_order)
+app.command()(destroy.destroy)
 app.command("blast-radius")(blast_radius.blast_radius)
 app.add_typer(policy.policy, name="policy")
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(chaos.app, name="chaos")
 app.command("cell-secret")(secrets.cell_secret)
 app.command()(secrets.secrets)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -19,11 +19,15 @@ from router.cli.registry import ask, change_policy, follow, look, slot_map_of
 from router.cli.texts import Screen, time_text
 from router.core.models import CellRecord, cell_ids
 from router.core.policy import MAX_CELLS, Policy, Quarantine
+from router.core.release import ReleaseAction
 from router.core.slot_map.forecast import Forecast, forecast
 from router.core.slot_map.slots import SLOTS
 
 if TYPE_CHECKING:
     from router.core.registry import PolicyVersion, Snapshot
+
+LEADERS_OWN: Final = frozenset({"end scaling", *ReleaseAction})
+"""What the leader does with the policy by itself, so that `undo` passes over it."""
 
 policy = typer.Typer(help="Show what is decided about keys and cells, and what was.", no_args_is_help=True)
 
@@ -47,7 +51,7 @@ def put_in_force(edit: PolicyEdit) -> bool:
         changed = wanted != policy
         return wanted
 
-    change_policy(edit.action, _audit_text(edit.text, edit.why), make, edit.cell_id)
+    change_policy(edit.action, audit_text(edit.text, edit.why), make, edit.cell_id)
     if changed:
         typer.echo(f"In force within a second: {edit.text}")
     elif edit.why_unchanged is not None:
@@ -78,7 +82,7 @@ def undo(
         raise typer.Exit(1)
     text = f"back to version {target}"
     undone = [version.audit for version in versions if version.policy.version > target]
-    change_policy("undo", _audit_text(text, why), lambda now, _: replace(found[target], version=now.version))
+    change_policy("undo", audit_text(text, why), lambda now, _: replace(found[target], version=now.version))
     for entry in reversed(undone):
         typer.echo(f"Taken back: {entry.action} {entry.why} (by {entry.who}, {time_text(entry.at_ms)})")
     for line in what_stays(versions[-1].policy, found[target], look().cells):
@@ -96,7 +100,7 @@ def scale(
     Ctrl-C ends the following, not the scaling. When an added cell is no good, there are as many cells as before.
     """
     snapshot = look()
-    now = len(_cells(snapshot))
+    now = len(wanted_cells(snapshot))
     text = f"{now} → {cells} cells"
     wanted = snapshot.policy.with_cells(cells, now)
     if dry_run:
@@ -105,7 +109,7 @@ def scale(
     if cells == now:
         typer.echo(f"There are {now} cells already")
         return
-    changed = change_policy("scale", _audit_text(text, why), lambda policy, _: policy.with_cells(cells, now))
+    changed = change_policy("scale", audit_text(text, why), lambda policy, _: policy.with_cells(cells, now))
     try:
         reached = uvloop.run(follow(lambda snapshot: _scaled(snapshot, changed.version + 1)))
     except KeyboardInterrupt:
@@ -151,7 +155,8 @@ def history() -> None:
     Screen().print(table if table.row_count else "Nothing was ever decided.")
 
 
-def _audit_text(text: str, why: str) -> str:
+def audit_text(text: str, why: str) -> str:
+    """Join what a change does with the person's own words about it."""
     return f"{text}. {why}" if why else text
 
 
@@ -173,7 +178,7 @@ def what_stays(before: Policy, after: Policy, cells: Mapping[str, CellRecord]) -
 
 def _before_last_change(versions: list[PolicyVersion]) -> int:
     """The version before the last change that a person or a router made; -1 when none was made."""
-    made = [version.policy.version for version in versions if version.audit.action != "end scaling"]
+    made = [version.policy.version for version in versions if version.audit.action not in LEADERS_OWN]
     return made[-1] - 1 if made else -1
 
 
@@ -200,15 +205,15 @@ def _settled(snapshot: Snapshot, wanted: int) -> bool:
     return there == set(cell_ids(wanted)) and snapshot.slot_map.cells() <= there
 
 
-def _cells(snapshot: Snapshot) -> tuple[str, ...]:
-    """The cells that there shall be: the policy says how many, or else the controllers' own configuration."""
+def wanted_cells(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the cells that there shall be: the policy says how many, or else the controllers' own configuration."""
     if snapshot.policy.cells:
         return cell_ids(snapshot.policy.cells)
     return tuple(sorted(cell_id for cell_id, record in snapshot.cells.items() if not record.retired))
 
 
 def _forecast(snapshot: Snapshot, wanted: Policy) -> Forecast:
-    slot_map, now = slot_map_of(snapshot), _cells(snapshot)
+    slot_map, now = slot_map_of(snapshot), wanted_cells(snapshot)
     return forecast(slot_map, snapshot.policy, wanted, now, cell_ids(wanted.cells) if wanted.cells else now)
 
 

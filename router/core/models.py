@@ -221,6 +221,9 @@ class CellRecord:
     replaced_at_ms: Whole = 0  # when a sick instance was last replaced
     reprovisioned_at_ms: Whole = 0  # when its durable components were last made again because no instance came up
     treatment: Treatment = NO_TREATMENT
+    image: str = ""  # that the admitted one was launched with; empty: the provisioner's own, or not known
+    launched_image: str = ""  # that the highest generation was launched with
+    why_launch_failed: Reason | None = None  # the last launch, since one came to something
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +263,7 @@ class InstanceView:
     detail: str = ""  # exit code, container id: for people
     address: str = ""  # host:port where its provisioner has put it; empty where that is not known
     ending: Reason | None = None  # why it will end though it still runs, where that is known in advance
+    image: str = ""  # that it runs; empty where that is not known, or where an instance is no image
 
 
 @dataclass(frozen=True, slots=True)

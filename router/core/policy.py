@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from router.core.models import MAX_WHOLE, CellRecord, Reason, Whole
+from router.core.release import Release, ruled, why_bad_release, why_not_now
 
 MIN_RATE: Final = 1e-6
 """The lowest rate that a key can have, in events a second: one event in twelve days."""
@@ -92,6 +93,8 @@ class Policy:
     to_replace: Mapping[str, Whole] = field(default_factory=dict)
     to_evict: Mapping[str, Whole] = field(default_factory=dict)
     fifo_head: FifoHead = FifoHead.STOP  # what becomes of the head of a FIFO group that killed too many instances
+    image: str = ""  # that all cells have once no release runs; empty: whatever their provisioner launches by itself
+    release: Release | None = None  # the last one, whether it runs or has ended
 
     def limit_of(self, key: str) -> TenantLimit:
         """Return the key's own limit, or the default one where it has none."""
@@ -177,6 +180,11 @@ class Policy:
         """Return whether the cell's events wait in its hold queue, ejected by a person or by the ladder."""
         return record.cell_id in self.ejected or self.ejected_by_ladder(record)
 
+    def image_for(self, record: CellRecord) -> str:
+        """Return the image of the cell's next instance; empty for whatever its provisioner launches by itself."""
+        running = self.release is not None and self.release.runs
+        return self.release.image_for(record.image) if running and self.release is not None else self.image
+
     def with_cells(self, count: int, now: int) -> Policy:
         """Want `count` cells where there are `now`."""
         return replace(self, cells=count, scaling_from=now if count > now else 0)
@@ -203,21 +211,29 @@ def judge(
     *,
     can_launch: bool,
     generations: Mapping[str, int],
+    takes_images: bool = False,
+    warm_up_s: float = 0.0,
 ) -> tuple[Ruling, Policy]:
     """Rule on a policy that somebody wants: the ruling, and the policy that is in force from then on.
 
     `wanted` carries the version that it was made from; it is refused when that is not the current one any more.
     `cells` are the cells that there would be under `wanted`, `cells_now` those under `current`. `can_launch` is False
-    where the controllers start no workers. `generations` has the highest generation so far of each cell.
+    where the controllers start no workers, `takes_images` where they start no images. `generations` has the highest
+    generation so far of each cell, `warm_up_s` is the time in which a new instance may be slow.
     """
     if wanted.version != current.version:
         return Ruling(proposal_id, accepted=False), current
     reasons = why_refused(wanted, current, cells, cells_now) + why_premature(wanted, current, generations)
     if not can_launch:
         reasons += why_unlaunchable(wanted, current)
+    reasons += why_not_now(
+        wanted.release, current.release, current.image, takes_images=takes_images, warm_up_s=warm_up_s
+    )
     if reasons:
         return Ruling(proposal_id, accepted=False, reasons=reasons), current
-    return Ruling(proposal_id, accepted=True), replace(wanted, version=current.version + 1)
+    version = current.version + 1
+    release = ruled(wanted.release, current.release, version)
+    return Ruling(proposal_id, accepted=True), replace(wanted, version=version, image=current.image, release=release)
 
 
 def why_refused(
@@ -284,6 +300,7 @@ def _why_out_of_bounds(policy: Policy) -> Iterator[Reason]:
     for cell_id, generation in sorted((*policy.to_replace.items(), *policy.to_evict.items())):
         if generation < 1:
             yield f"{cell_id}: an order names a generation from 1, not {_text(generation)}"
+    yield from why_bad_release(policy.release)
     yield from _why_bad_keys(policy)
     yield from _why_bad_limit("the default limit", policy.default)
     for key, limit in sorted(policy.limits.items()):

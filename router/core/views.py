@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from router.core.control.observed import Suspension
 from router.core.models import CellState, Reason, Rung
+from router.core.release import Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class CellView:
     ejected: bool  # its events wait in its hold queue, by a person's order or by the ladder
     frozen: bool  # by a person
     order: str | None  # a person's order that is not carried out yet: evict, replace
+    image: str  # that the admitted instance was launched with; empty: the provisioner's own
+    release: str  # how far the release is that changes the cells' image, in words; empty while none runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class FleetView:
 
     cells: tuple[CellView, ...]
     suspended_by: Suspension | None  # what suspends automation as a whole
+    release: Release | None = None  # the last one
     secret_ids: tuple[str, ...] = ()  # of each instance with a live lease, the name of the secret that it uses
 
 

@@ -182,3 +182,25 @@ def test_a_launch_that_fails_says_so(rigs: Rigs) -> None:
                 await (await rig.broken()).launch(CELL, 1)
 
     run(story())
+
+
+def test_an_instance_is_of_the_image_that_was_asked_for_or_none_is_launched(rigs: Rigs) -> None:
+    """Without one it is of the provisioner's own, and each says which it is. A process has no image, and says so."""
+
+    async def story() -> None:
+        async with rigs() as rig:
+            provisioner = await rig.provisioner()
+            if not provisioner.takes_images:
+                with pytest.raises(ProvisionError, match="worker:2 is an image, and a process has none"):
+                    await provisioner.launch(CELL, 1, "worker:2")
+                assert await provisioner.observe() == []
+                return
+            own, other = rig.images()
+            await provisioner.launch(CELL, 1)
+            await provisioner.launch(CELL, 2, other)
+            found = {v.generation: v.image for v in await (await rig.provisioner()).observe()}
+            assert found == {1: own, 2: other}
+            with pytest.raises(ProvisionError, match="has no image worker:of-nowhere"):
+                await provisioner.launch(CELL, 3, "worker:of-nowhere")
+
+    run(story())

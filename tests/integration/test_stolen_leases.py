@@ -89,6 +89,7 @@ class Machines:
     """Provisioner and CellResources: an instance is a real heartbeat, as the cells' user of Redis."""
 
     can_launch = True
+    takes_images = False
 
     def __init__(self, redis: Redis, environment: str) -> None:
         self._redis = redis
@@ -96,7 +97,7 @@ class Machines:
         self.launches: list[tuple[str, int]] = []
         self.running: dict[tuple[str, int], asyncio.Task[None]] = {}
 
-    async def launch(self, cell_id: str, generation: int) -> None:
+    async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
         self.launches.append((cell_id, generation))
         place = (self._environment, cell_id, generation)
         record = protocol.InstanceRecord(*place, uuid.uuid4().hex, "127.0.0.1:1", 16, 0)

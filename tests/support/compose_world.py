@@ -123,8 +123,9 @@ class ComposeSystem:
 class Load:
     """Puts log files into the bucket at a steady rate from a thread of its own, until the block ends."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, rate: float = RATE) -> None:
         self._endpoint = endpoint
+        self._rate = rate
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._evidence = Evidence()
@@ -189,7 +190,7 @@ class Load:
                 return
             location = await far_end.put(f"{self._name}/{number}/{log_file.key}", log_file.body)
             self._evidence.sent[location] = log_file.account
-            await asyncio.sleep(1 / RATE)  # noqa: TID251 - a real system's load
+            await asyncio.sleep(1 / self._rate)  # noqa: TID251 - a real system's load
 
     async def _read(self, far_end: SourceAndSinks) -> None:
         while True:

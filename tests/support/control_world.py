@@ -17,11 +17,12 @@ from router.services import policy
 from router.services.control_plane.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.unforeseen import Unforeseen
-from tests.support.fake_cells import FakeCell, Instances
+from tests.support.fake_cells import WELL, FakeCell, Instances, Sickness
 from tests.support.memory_registry import MemoryRegistry, Wire
 from tests.support.router_world import LEASE_TTL_S, World
 
 MOST_CELLS = 8
+DEFAULT_IMAGE = "worker:1"  # of instances that are launched without one
 START_S = 0.5  # how long an instance takes from its launch until it is ready
 
 
@@ -43,17 +44,24 @@ class Machines:
     """The Provisioner port, shared by all controllers: its instances run, renew their leases and die."""
 
     can_launch = True
+    takes_images = True
 
     def __init__(self, world: ControlWorld) -> None:
         self._world = world
+        self.images: dict[tuple[str, int], str] = {}
+        self.faulty: dict[str, Sickness | None] = {}  # image → what is wrong with each instance of it; None: it ends
         self.running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self.ended: set[tuple[str, int]] = set()
         self.broken: set[str] = set()  # cells whose instances end as soon as they start
         self.launches: list[tuple[str, int]] = []
 
-    async def launch(self, cell_id: str, generation: int) -> None:
+    async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
         self.launches.append((cell_id, generation))
-        if cell_id in self.broken:
+        self.images[cell_id, generation] = image or DEFAULT_IMAGE
+        sickness = self.faulty.get(image or "", WELL)
+        if sickness is not None:
+            self._world.cells.cells[cell_id].sick[generation] = sickness
+        if cell_id in self.broken or sickness is None:
             self.ended.add((cell_id, generation))
         else:
             self.start(cell_id, generation, f"{cell_id}:{generation}")
@@ -71,7 +79,7 @@ class Machines:
         self.ended.add((cell_id, generation))
 
     async def observe(self) -> list[InstanceView]:
-        running = [InstanceView(*key, running=True) for key in self.running]
+        running = [InstanceView(*key, running=True, image=self.images.get(key, "")) for key in self.running]
         return running + [InstanceView(*key, running=False, detail="exit code 1") for key in self.ended]
 
     async def _beat(self, cell_id: str, generation: int, address: str) -> None:

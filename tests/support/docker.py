@@ -14,7 +14,8 @@ from tests.support.paths import REPOSITORY
 
 LABEL: Final = "com.docker.compose.project"
 PORTS: Final = ("LOCALSTACK", "ROUTER", "ROUTER_1", "CONTROLLER", "CONTROLLER_1", "PROMETHEUS", "GRAFANA")
-IMAGE: Final = "cellrouter:dev"
+IMAGE_VARIABLE: Final = "CELLROUTER_IMAGE"
+IMAGE: Final = os.environ.get(IMAGE_VARIABLE, "cellrouter:dev")  # as the compose file reads it
 ENGINE: Final = ["docker", "info"]
 LIMIT_S: Final = 600.0
 """Seconds that one command may take: a first build downloads everything."""
@@ -48,7 +49,7 @@ def docker(*arguments: str, environ: dict[str, str] | None = None, check: bool =
     done = subprocess.run(
         ["docker", *arguments],
         cwd=REPOSITORY,
-        env=os.environ | (environ or {}),
+        env=os.environ | {IMAGE_VARIABLE: IMAGE} | (environ or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -24,6 +24,7 @@ class Sickness:
     extra_s: float = 0.0  # seconds more for every event and canary
     hangs: bool = False  # answers nothing
     outcome: Outcome | None = None  # what every event and canary gets; None: what the cell's behaviour says
+    fails_every: int = 0  # so many events, one fails; 0: none does
 
 
 WELL = Sickness()
@@ -150,6 +151,8 @@ class FakeCells:
             return
         cell.deliveries[event.event_id] += 1
         outcome = sickness.outcome or cell.behaviour(event)
+        if sickness.fails_every and sum(cell.deliveries.values()) % sickness.fails_every == 0:
+            outcome = Outcome.FAILED
         duplicate = outcome is Outcome.OK and cell.done[event.event_id] > 0
         if outcome is Outcome.OK and not duplicate:
             cell.done[event.event_id] += 1

@@ -46,6 +46,10 @@ class Rig(ABC):
     async def broken(self) -> Provisioner:
         """Make a provisioner that can't launch."""
 
+    def images(self) -> tuple[str, str]:
+        """Return the image that is launched when none is named, and another one."""
+        raise NotImplementedError
+
     @abstractmethod
     def log(self, cell_id: str, generation: int) -> str:
         """Return what an instance has logged."""
@@ -159,6 +163,11 @@ class DockerRig(Rig):
     async def broken(self) -> Provisioner:
         return await self.provisioner(image="cellrouter:of-nowhere")
 
+    def images(self) -> tuple[str, str]:
+        other = f"{self.config.image}-of-{self.config.prefix}"
+        docker("tag", self.config.image, other)
+        return self.config.image, other
+
     def name(self, cell_id: str, generation: int) -> str:
         """Return the name of an instance's container."""
         return f"{self.config.prefix}-live-{cell_id}-g{generation}"
@@ -180,3 +189,4 @@ class DockerRig(Rig):
             docker("rm", "--force", *containers)
         if volumes := docker("volume", "ls", *ours).split():
             docker("volume", "rm", *volumes)
+        docker("image", "rm", f"{self.config.image}-of-{self.config.prefix}", check=False)  # if a test has asked for it

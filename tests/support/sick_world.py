@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,10 +28,12 @@ class SickWorld(ControlWorld):
             cell.seconds, cell.canary_s = BASE_S, BASE_S
 
     @asynccontextmanager
-    async def under_load(self, seconds: float, controllers: int = 1) -> AsyncIterator[list[Process]]:
+    async def under_load(
+        self, seconds: float, controllers: int = 1, rates: Mapping[str, float] = RATES
+    ) -> AsyncIterator[list[Process]]:
         """Warm and loaded for so long after that; afterwards every event is accounted for."""
         async with self.running(controllers=controllers, routers=2) as (control, _):
-            loading = asyncio.create_task(self.send_steadily(RATES, WARM_S + seconds))
+            loading = asyncio.create_task(self.send_steadily(rates, WARM_S + seconds))
             await self.clock.sleep(WARM_S)
             before = self.map()
             yield control

@@ -38,7 +38,7 @@ def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
     """One view answers everything that an operator asks first about a cell."""
     assert view(SLOW) == CellView(
         CELL, CellState.SERVING, 3, 0, "a:1", "eu-west-1b", 0, "slow", "a rule", 4.0, 0.7, 0.5,
-        Rung.GIVEN_UP, "why", "frozen by hand", ejected=False, frozen=True, order="replace",
+        Rung.GIVEN_UP, "why", "frozen by hand", ejected=False, frozen=True, order="replace", image="", release="",
     )  # fmt: skip
 
 

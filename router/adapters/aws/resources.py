@@ -6,8 +6,9 @@ A resource is made where it is missing and never changed where it exists: in pro
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from cell_worker.contract.protocol import hold_queue_name, resource_name
@@ -51,6 +52,11 @@ class ResourceNames:
         """Return the name of the bucket that source objects arrive in."""
         return f"{self.prefix}-{self.environment}-source"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return the tags of all that is made here: by these alone it is known that it may be deleted again."""
+        return {"cellrouter": self.cell("").removesuffix("-")}
+
     def hold_queue(self, cell_id: str) -> str:
         """Return the name of a cell's hold queue."""
         return hold_queue_name(self.prefix, self.environment, cell_id)
@@ -87,8 +93,14 @@ class AwsCellResources:
         name, hold = self._names.cell(cell_id), self._names.hold_queue(cell_id)
         sqs, s3, firehose = self._sqs, self._s3, self._firehose
         parts: dict[str, tuple[_Call, _Call]] = {  # the stream comes last, since it needs the bucket
-            "hold queue": (lambda: sqs.get_queue_url(QueueName=hold), lambda: create_queue(sqs, hold)),
-            "bucket": (lambda: s3.head_bucket(Bucket=name), lambda: create_bucket(s3, name, self._region)),
+            "hold queue": (
+                lambda: sqs.get_queue_url(QueueName=hold),
+                lambda: create_queue(sqs, hold, self._names.tags),
+            ),
+            "bucket": (
+                lambda: s3.head_bucket(Bucket=name),
+                lambda: create_bucket(s3, name, self._region, self._names.tags),
+            ),
             "stream": (
                 lambda: firehose.describe_delivery_stream(DeliveryStreamName=name),
                 lambda: self._create_stream(name),
@@ -115,6 +127,7 @@ class AwsCellResources:
         await self._firehose.create_delivery_stream(
             DeliveryStreamName=name,
             DeliveryStreamType="DirectPut",
+            Tags=[{"Key": key, "Value": value} for key, value in self._names.tags.items()],
             ExtendedS3DestinationConfiguration={
                 "RoleARN": self._role,
                 "BucketARN": f"arn:aws:s3:::{name}",
@@ -129,11 +142,14 @@ async def ensure_intake(names: ResourceNames, sqs: Any, s3: Any, region: str) ->
     Raises ProvisionError when a resource can't be made.
     """
     for name in filter(None, (names.dead_letter_queue, names.quarantine_queue)):
-        await _made(create_queue(sqs, name))
-    await _made(_create_source(names, sqs))
+        # Looked up first: what is there already is somebody's, and gets no tag that says it is ours.
+        await _was_missing(partial(sqs.get_queue_url, QueueName=name), partial(create_queue, sqs, name, names.tags))
+    source = names.source_queue
+    await _was_missing(partial(sqs.get_queue_url, QueueName=source), partial(_create_source, names, sqs))
     if names.source_queue.endswith(FIFO):
         return  # S3 can't notify a FIFO queue
-    await _made(create_bucket(s3, names.source_bucket, region))
+    bucket = names.source_bucket
+    await _was_missing(partial(s3.head_bucket, Bucket=bucket), partial(create_bucket, s3, bucket, region, names.tags))
     queue_url = (await sqs.get_queue_url(QueueName=names.source_queue))["QueueUrl"]
     attributes = (await sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"]))["Attributes"]
     await sqs.set_queue_attributes(
@@ -147,28 +163,32 @@ async def ensure_intake(names: ResourceNames, sqs: Any, s3: Any, region: str) ->
     )
 
 
-async def create_queue(sqs: Any, name: str, **attributes: str) -> None:
+async def create_queue(
+    sqs: Any, name: str, tags: Mapping[str, str] | None = None, attributes: Mapping[str, str] | None = None
+) -> None:
     """Make a queue that keeps messages for 14 days; FIFO when its name ends with .fifo."""
     fifo = _FIFO_ATTRIBUTES if name.endswith(FIFO) else {}
-    await sqs.create_queue(
-        QueueName=name, Attributes={"MessageRetentionPeriod": str(_RETENTION_S), **fifo, **attributes}
-    )
+    wanted = {"MessageRetentionPeriod": str(_RETENTION_S), **fifo, **(attributes or {})}
+    await sqs.create_queue(QueueName=name, Attributes=wanted, tags=dict(tags or {}))
 
 
 async def _create_source(names: ResourceNames, sqs: Any) -> None:
     """Make the source queue. The dead letters of a FIFO queue could only go to another one, which ours is not."""
     if names.source_queue.endswith(FIFO):
-        return await create_queue(sqs, names.source_queue)
+        return await create_queue(sqs, names.source_queue, names.tags)
     url = (await sqs.get_queue_url(QueueName=names.dead_letter_queue))["QueueUrl"]
     found = (await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"]))["Attributes"]
     policy = {"deadLetterTargetArn": found["QueueArn"], "maxReceiveCount": _MAX_RECEIVES}
-    return await create_queue(sqs, names.source_queue, RedrivePolicy=json.dumps(policy))
+    return await create_queue(sqs, names.source_queue, names.tags, {"RedrivePolicy": json.dumps(policy)})
 
 
-async def create_bucket(s3: Any, name: str, region: str) -> None:
+async def create_bucket(s3: Any, name: str, region: str, tags: Mapping[str, str] | None = None) -> None:
     """Make a bucket in a region; S3 wants us-east-1 not to be named."""
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     await s3.create_bucket(Bucket=name, **where)
+    if tags:
+        found = [{"Key": key, "Value": value} for key, value in tags.items()]
+        await s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": found})
 
 
 async def create_table(dynamodb: Any, name: str) -> None:
@@ -201,7 +221,7 @@ async def _was_missing(look: _Call, make: _Call) -> bool:
         await look()
     except AWS_ERRORS as error:
         if error_code(error) not in _MISSING:
-            raise ProvisionError(f"can't look up a cell's resources, so none is made: {error}") from error
+            raise ProvisionError(f"can't look up what is there, so nothing is made: {error}") from error
         await _made(make())
         return True
     return False
@@ -212,4 +232,4 @@ async def _made(call: Awaitable[Any]) -> None:
         await call
     except AWS_ERRORS as error:
         if error_code(error) not in _EXISTS:
-            raise ProvisionError(f"can't make a cell's resources: {error}") from error
+            raise ProvisionError(f"can't make what is missing: {error}") from error

@@ -18,6 +18,7 @@ from cell_worker.contract.process import register_figures
 from router.adapters.metrics.instruments import FastCounter, FastHistogram
 from router.core import telemetry
 from router.core.control.observed import Suspension
+from router.core.release import Phase
 from router.core.views import CellView, FleetView, LaneView
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -60,12 +61,26 @@ class _FleetGauges(Collector):
             for reason in Suspension:
                 suspended.add_metric([reason], fleet.suspended_by == reason)
         yield suspended
+        yield from _release_gauges(fleet)
         older = GaugeMetricFamily(
             "cellrouter_instances_on_older_secret", "Live instances whose secret is not of the first."
         )
         if fleet is not None:
             older.add_metric([], sum(used != self._newest_secret() for used in fleet.secret_ids))
         yield older
+
+
+def _release_gauges(fleet: FleetView | None) -> Iterable[Metric]:
+    phase = GaugeMetricFamily("cellrouter_release_phase", "1 for the phase of the last release.", labels=["phase"])
+    waits = GaugeMetricFamily("cellrouter_release_waits", "1 while the release that runs waits.")
+    changed = GaugeMetricFamily("cellrouter_release_cells", "Cells that have the last release's image.")
+    release = fleet.release if fleet is not None else None
+    if fleet is not None and release is not None:
+        for each in Phase:
+            phase.add_metric([each], release.phase is each)
+        waits.add_metric([], release.waits is not None)
+        changed.add_metric([], sum(cell.image == release.image for cell in fleet.cells))
+    return phase, waits, changed
 
 
 def _cell_gauges(cells: Iterable[CellView]) -> Iterable[Metric]:

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import aiodocker
@@ -27,6 +27,7 @@ from router.adapters.provisioners.docker_containers import (
     container_config,
     container_name,
     how_it_ended,
+    image_of,
     is_ours,
     key_of,
     volume_config,
@@ -50,16 +51,18 @@ class _RunningContainer:
     container: aiodocker.docker.DockerContainer
     address: str
     paused: bool
+    image: str
 
     def view(self, key: Key) -> InstanceView:
         detail = f"container {self.container.id[:12]}{', paused' if self.paused else ''}"
-        return InstanceView(*key, running=True, detail=detail, address=self.address)
+        return InstanceView(*key, running=True, detail=detail, address=self.address, image=self.image)
 
 
 class DockerProvisioner:
     """Runs workers as containers, which outlive their controller. Call `close` at the end."""
 
     can_launch = True
+    takes_images = True
 
     def __init__(self, config: DockerConfig) -> None:
         self._config = config
@@ -69,15 +72,16 @@ class DockerProvisioner:
         self._ended: dict[Key, str] = {}
         self._stopping: dict[Key, asyncio.Task[None]] = {}
 
-    async def launch(self, cell_id: str, generation: int) -> None:
-        """Create and start a container; its name prevents a second one of the same generation."""
+    async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
+        """Create and start a container; its name prevents a second one of the same generation. Pulls no image."""
         what = f"{cell_id} generation {generation} can't be launched"
-        async with self._call(what, LAUNCH_TIMEOUT_S):
-            await self._engine.volumes.create(volume_config(self._config, cell_id))  # type: ignore[no-untyped-call]
-            config, name = container_config(self._config, cell_id, generation), container_name(self._config, cell_id)
+        wanted = replace(self._config, image=image or self._config.image)
+        async with self._call(what, LAUNCH_TIMEOUT_S, wanted):
+            await self._engine.volumes.create(volume_config(wanted, cell_id))  # type: ignore[no-untyped-call]
+            config, name = container_config(wanted, cell_id, generation), container_name(wanted, cell_id)
             container = await self._engine.containers.create(config, name=f"{name}-g{generation}")
             await container.start()
-        self._running[cell_id, generation] = _RunningContainer(container, address="", paused=False)
+        self._running[cell_id, generation] = _RunningContainer(container, "", paused=False, image=wanted.image)
 
     async def stop(self, cell_id: str, generation: int) -> None:
         """Send SIGTERM, then SIGKILL after the grace; a paused container can't react, so it is killed."""
@@ -94,7 +98,8 @@ class DockerProvisioner:
             key = key_of(found)
             if found["State"] not in ENDED_STATES:
                 address = address_of(found, self._config.network)
-                self._running[key] = _RunningContainer(container, address, found["State"] == "paused")
+                paused = found["State"] == "paused"
+                self._running[key] = _RunningContainer(container, address, paused, image_of(found))
             elif key in self._ended:
                 await self._remove(container)
             else:
@@ -156,13 +161,15 @@ class DockerProvisioner:
             del self._ended[next(iter(self._ended))]
 
     @asynccontextmanager
-    async def _call(self, what: str, seconds: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
+    async def _call(
+        self, what: str, seconds: float = CALL_TIMEOUT_S, config: DockerConfig | None = None
+    ) -> AsyncIterator[None]:
         """Limit the time of a call, and raise ProvisionError for every failure, in words that say what to do."""
         try:
             async with asyncio.timeout(seconds):
                 yield
         except aiodocker.DockerError as error:
-            raise ProvisionError(f"{what}: {self._advice(error)}") from error
+            raise ProvisionError(f"{what}: {_advice(error, config or self._config)}") from error
         except TimeoutError as error:
             raise ProvisionError(f"{what}: the Docker engine did not answer in {seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -170,24 +177,25 @@ class DockerProvisioner:
         except _UNREADABLE as error:
             raise ProvisionError(f"{what}: the engine's answer can't be read: {error!r:.300}") from error
 
-    def _advice(self, error: aiodocker.DockerError) -> str:
-        message, config = error.message, self._config
-        if error.status == _NO_CONNECTION:
-            return (
-                f"there is no Docker engine at {config.engine_url}: does it run, does DOCKER_HOST name it, and may "
-                f"this process use it? ({message})"
-            )
-        if "o such image" in message:
-            return f"the engine has no image {config.image}: build it there or pull it, or set docker.image"
-        if "is already in use" in message:
-            return (
-                f"{message} Something else on this engine has that name: remove it (docker rm --force NAME), or give "
-                "this installation a docker.prefix of its own."
-            )
-        if "network" in message and "not found" in message:
-            return f"the engine has no network {config.network}: make it (docker network create), or set docker.network"
-        return f"the Docker engine says: {message}"
-
 
 def _listed(container: aiodocker.docker.DockerContainer) -> Mapping[str, Any]:
     return container._container  # noqa: SLF001 - aiodocker shows the listed fields in no other way
+
+
+def _advice(error: aiodocker.DockerError, config: DockerConfig) -> str:
+    message = error.message
+    if error.status == _NO_CONNECTION:
+        return (
+            f"there is no Docker engine at {config.engine_url}: does it run, does DOCKER_HOST name it, and may "
+            f"this process use it? ({message})"
+        )
+    if "o such image" in message:
+        return f"the engine has no image {config.image}: build it there or pull it, or set docker.image"
+    if "is already in use" in message:
+        return (
+            f"{message} Something else on this engine has that name: remove it (docker rm --force NAME), or give "
+            "this installation a docker.prefix of its own."
+        )
+    if "network" in message and "not found" in message:
+        return f"the engine has no network {config.network}: make it (docker network create), or set docker.network"
+    return f"the Docker engine says: {message}"

@@ -94,6 +94,7 @@ def container_config(config: DockerConfig, cell_id: str, generation: int) -> dic
             **config.own_labels(),
             f"{_LABEL}cell": cell_id,
             f"{_LABEL}generation": str(generation),
+            f"{_LABEL}image": config.image,  # the engine lists only an id once the name stands for another image
         },
         # The image's own check speaks no TLS. The controller knows more of a cell than it would say.
         **({"Healthcheck": {"Test": ["NONE"]}} if config.tls is not None else {}),
@@ -168,6 +169,11 @@ def is_ours(found: Any) -> bool:
 def key_of(found: Mapping[str, Any]) -> Key:
     """Return cell and generation of a listed container."""
     return found["Labels"][f"{_LABEL}cell"], int(found["Labels"][f"{_LABEL}generation"])
+
+
+def image_of(found: Mapping[str, Any]) -> str:
+    """Return the image that a listed container was launched with; empty for one of an older version of cellrouter."""
+    return str(found["Labels"].get(f"{_LABEL}image", ""))
 
 
 def address_of(found: Mapping[str, Any], network: str) -> str:

@@ -52,6 +52,7 @@ class EcsProvisioner:
     """Runs workers as tasks, which outlive their controller. Call `close` at the end."""
 
     can_launch = True
+    takes_images = True
 
     def __init__(self, config: EcsConfig, ecs: Any, definitions: TaskDefinitions, clock: Clock) -> None:
         self._config = config

@@ -17,6 +17,7 @@ import msgspec
 from router.adapters.provisioners.ecs_failures import described
 from router.core.addresses import host_of
 from router.core.models import InstanceView
+from router.core.release import MAX_IMAGE_CHARS
 
 PORT: Final = 8080
 ON_DEMAND: Final = "FARGATE"
@@ -116,6 +117,7 @@ class _TaskContainer(msgspec.Struct, rename="camel"):
     """What is read of a task's container."""
 
     name: str = ""
+    image: str = ""
     exit_code: int | None = None
     reason: str = ""
     network_interfaces: list[_Interface] = []
@@ -168,6 +170,7 @@ def read_task(found: Mapping[str, Any], config: EcsConfig) -> EcsTask | None:
             detail=f"{_name(task)}, {task.last_status.lower()}",
             address=_address(task),
             ending=described(task.stop_code, task.stopped_reason) if task.desired_status == _STOPPED else None,
+            image=worker.image[:MAX_IMAGE_CHARS],
         )
     return EcsTask(task.task_arn, key, view)
 

@@ -10,10 +10,12 @@ class ExternalProvisioner:
     """Launches nothing: workers claim their generations themselves, and the controller admits them."""
 
     can_launch = False
+    takes_images = False
 
-    async def launch(self, cell_id: str, generation: int) -> None:
+    async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
         """Raise ProvisionError, since only something else can start a worker."""
-        raise ProvisionError(f"{cell_id} generation {generation}: its workers are started from outside")
+        what = f"{cell_id} generation {generation}{f' of {image}' if image else ''}"
+        raise ProvisionError(f"{what}: its workers are started from outside")
 
     async def stop(self, cell_id: str, generation: int) -> None:
         """Do nothing: a worker fences itself when a newer generation is admitted."""

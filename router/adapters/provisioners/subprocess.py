@@ -67,6 +67,7 @@ class SubprocessProvisioner:
     """Runs workers as child processes, and adopts those of an earlier controller."""
 
     can_launch = True
+    takes_images = False
 
     def __init__(self, config: SubprocessConfig, clock: Clock, tell: Callable[[BadInput], None]) -> None:
         """Raises OSError when the folder for process id files can't be used; `tell` is given each bad one once."""
@@ -82,8 +83,13 @@ class SubprocessProvisioner:
         if not os.access(config.run_dir, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "this process may not read and write there", str(config.run_dir))
 
-    async def launch(self, cell_id: str, generation: int) -> None:
+    async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
         """Start `python -m cell_worker`; its output goes to a log file beside its process id file."""
+        if image is not None:
+            raise ProvisionError(
+                f"{cell_id} generation {generation} can't be started: {image} is an image, and a process has none: "
+                f"only cells.provisioner docker or ecs launches images"
+            )
         tls = self._config.tls
         secured = tls.variables(tls.of(cell_id)) if tls is not None else {}
         secret = {"CELL_SECRET": self._config.secret_of(cell_id)}

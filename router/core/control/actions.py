@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from router.core.models import Reason, Treatment
+from router.core.release import Release, ReleaseAction
 from router.core.slot_map.slots import SlotMap
 
 
@@ -22,6 +23,7 @@ class Launch:
     cell_id: str
     why: Reason
     above: int = 0
+    image: str = ""  # empty: whatever the provisioner launches by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Adopt:
 
     cell_id: str
     generation: int
+    image: str = ""  # that it runs; empty where that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,16 @@ class EndScaling:
     why: Reason
 
 
+@dataclass(frozen=True, slots=True)
+class StepRelease:
+    """Write down how far a release has come; once it has ended, `image` is the one that all cells have."""
+
+    release: Release
+    image: str
+    action: ReleaseAction
+    why: Reason
+
+
 Action = (
     CreateCell
     | Launch
@@ -122,4 +135,5 @@ Action = (
     | PublishMap
     | RaiseFence
     | EndScaling
+    | StepRelease
 )

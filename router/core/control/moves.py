@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
 
 from router.core.control.actions import Action, EndScaling, PublishMap, RaiseFence
 from router.core.control.observed import Observed
+from router.core.control.records import MAX_FAILURES
 from router.core.models import Reason, Rung
 from router.core.policy import Policy
 from router.core.slot_map.placement import after_move, moving_from, moving_to, next_move, wanted_owners, with_pins
 from router.core.slot_map.slots import NO_MOVE, SlotMap
-
-MAX_FAILURES: Final = 3  # failed launches or canaries in a row until a cell that is being added is dropped again
 
 
 def map_steps(cells: tuple[str, ...], observed: Observed) -> Iterator[Action]:

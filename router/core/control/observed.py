@@ -34,6 +34,7 @@ class Health:
 
     assessment: Assessment
     well_ms: int  # for how long nothing has been wrong with it
+    watched_ms: int = 0  # for how long this leader has watched it
 
 
 class Suspension(StrEnum):

@@ -7,30 +7,35 @@ cell and never touches the slot map, so no key moves. What moves keys is in `mov
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Final
 
 from router.core.control.actions import (
     Action,
     Admit,
     Adopt,
     CreateCell,
+    EndScaling,
     GiveUpLaunch,
     Launch,
     Retire,
+    StepRelease,
     Stop,
     Treat,
     Verify,
 )
-from router.core.control.lease_trust import TOGETHER_MS
-from router.core.control.moves import MAX_FAILURES, left, map_steps
+from router.core.control.another import (
+    backed_off,
+    highest_seen,
+    left_alone,
+    why_another,
+    why_dead,
+    why_launch_failed,
+)
+from router.core.control.moves import left, map_steps
 from router.core.control.observed import Desired, Observed
+from router.core.control.releases import release_steps
 from router.core.control.treatment import treatments
-from router.core.lanes.backoff import backoff
-from router.core.models import CellRecord, CellState, LeaseView, Reason, Rung, age_ms
+from router.core.models import CellRecord, CellState, InstanceView, LeaseView
 from router.core.policy import NO_POLICY, Order, Policy
-
-FIRST_BACKOFF_MS: Final = 2_000
-MAX_BACKOFF_MS: Final = 60_000
 
 
 def reconcile(desired: Desired, observed: Observed) -> list[Action]:
@@ -57,8 +62,17 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
     if not unknown and all(c in observed.cells and not observed.cells[c].retired for c in desired.cells):
         actions += map_steps(desired.cells, observed)
     actions += treatments(desired, observed)
+    if not any(isinstance(action, EndScaling) for action in actions):  # a tick changes the policy once
+        actions = _with_release(actions, list(release_steps(desired, observed)))
     # Asking instances may take long, so these come last.
     return sorted(actions, key=lambda action: isinstance(action, (Verify, Treat)))
+
+
+def _with_release(actions: list[Action], steps: list[Launch | StepRelease]) -> list[Action]:
+    """Add a release's next steps. With what it comes to, nothing is launched: the next tick knows with which image."""
+    if any(isinstance(step, StepRelease) for step in steps):
+        actions = [action for action in actions if not isinstance(action, Launch)]
+    return actions + steps
 
 
 def state_of(record: CellRecord, lease: LeaseView | None, policy: Policy = NO_POLICY) -> CellState:
@@ -71,11 +85,11 @@ def state_of(record: CellRecord, lease: LeaseView | None, policy: Policy = NO_PO
 
 
 def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:
-    left_alone = _left_alone(observed, record)
+    alone = left_alone(observed, record)
     # An instance launched before its cell was frozen doesn't take over. One that a person has started elsewhere does.
-    newest = _newest_ready(observed, record) if not (left_alone and desired.can_launch) else None
-    failure = _why_launch_failed(desired, observed, record) if record.launching else None
-    if record.launching and left_alone:
+    newest = _newest_ready(observed, record) if not (alone and desired.can_launch) else None
+    failure = why_launch_failed(desired, observed, record) if record.launching else None
+    if record.launching and alone:
         failure = "the cell is frozen by hand"
     yield from _evicted(desired, observed, record)
     yield from _in_the_way(observed, record)
@@ -102,9 +116,9 @@ def _evicted(desired: Desired, observed: Observed, record: CellRecord) -> Iterat
 def _in_the_way(observed: Observed, record: CellRecord) -> Iterator[Action]:
     """End an instance that runs without a lease once a launch has failed: hung, it may have the cell's store locked."""
     instance = observed.instance(record.cell_id, record.generation)
-    if not record.launch_failures or instance is None or not instance.running or _left_alone(observed, record):
+    if not record.launch_failures or instance is None or not instance.running or left_alone(observed, record):
         return
-    if why := _why_dead(observed, record):
+    if why := why_dead(observed, record):
         yield Stop(record.cell_id, record.generation, f"{why}, and nothing has started beside it")
 
 
@@ -112,107 +126,27 @@ def _another(desired: Desired, observed: Observed, record: CellRecord) -> Iterat
     """Adopt or launch another instance when the cell needs one."""
     cell_id = record.cell_id
     if unknown := _unknown_instance(observed, record):
-        yield Adopt(cell_id, unknown)
-    elif desired.can_launch and _backed_off(observed, record) and (why := _why_another(observed, record)):
-        yield Launch(cell_id, why, above=_highest_seen(observed, record))
+        yield Adopt(cell_id, unknown.generation, unknown.image)
+    elif desired.can_launch and backed_off(observed, record) and (why := why_another(observed, record)):
+        yield Launch(cell_id, why, highest_seen(observed, record), observed.policy.image_for(record))
 
 
-def _why_another(observed: Observed, record: CellRecord) -> Reason | None:
-    """Why the cell needs another instance; None when it needs none."""
-    if _left_alone(observed, record):
-        return None
-    if not record.generation:
-        return "first instance"
-    if order := observed.policy.order_for(record):
-        return f"a person wants to {order} generation {record.generation}"
-    if record.treatment.rung is Rung.REPLACING:
-        return f"generation {record.generation} is {record.treatment.verdict}: {record.treatment.why}"
-    return _why_dead(observed, record) or _why_ending(observed, record)
-
-
-def _left_alone(observed: Observed, record: CellRecord) -> bool:
-    """Whether the cell is frozen, and no person's order touches its instances all the same."""
-    frozen = record.cell_id in observed.policy.frozen
-    return frozen and bool(record.generation) and not observed.policy.order_for(record)
-
-
-def _unknown_instance(observed: Observed, record: CellRecord) -> int:
-    """The highest generation that runs above all that the registry knows, which has lost it; 0 for none."""
-    newest = max((i.generation for i in observed.instances_of(record.cell_id) if i.running), default=0)
-    return newest if newest > max(record.generation, record.launched) else 0
-
-
-def _highest_seen(observed: Observed, record: CellRecord) -> int:
-    started, leased = observed.instances_of(record.cell_id), observed.leases_of(record.cell_id)
-    return max([record.generation, *(i.generation for i in started), *(lease.generation for lease in leased)])
+def _unknown_instance(observed: Observed, record: CellRecord) -> InstanceView | None:
+    """The instance that runs with the highest generation, above all that the registry knows; None for none."""
+    known = max(record.generation, record.launched)
+    above = [i for i in observed.instances_of(record.cell_id) if i.running and i.generation > known]
+    return max(above, key=lambda instance: instance.generation, default=None)
 
 
 def _newest_ready(observed: Observed, record: CellRecord) -> int | None:
-    """The highest generation above the admitted one that is alive and ready."""
+    """The highest generation above the admitted one that is alive and ready, but none whose launch was given up."""
+    given_up = range(record.generation + 1, record.launched + (record.launching != record.launched))
     ready = [
         lease.generation
         for lease in observed.leases_of(record.cell_id)
-        if lease.live and lease.ready and lease.generation > record.generation
+        if lease.live and lease.ready and lease.generation > record.generation and lease.generation not in given_up
     ]
     return max(ready, default=None)
-
-
-def _why_dead(observed: Observed, record: CellRecord) -> Reason | None:
-    """Why the admitted instance is known to be dead; None when it may live."""
-    instance = observed.instance(record.cell_id, record.generation)
-    if instance is not None and not instance.running:
-        return f"generation {record.generation} exited: {instance.detail}"
-    return _why_gone(observed, record) if observed.silent(record) else None
-
-
-def _why_ending(observed: Observed, record: CellRecord) -> Reason | None:
-    """Why the admitted instance will end though it still runs, so that another can be ready before that."""
-    instance = observed.instance(record.cell_id, record.generation)
-    if instance is not None and instance.ending:
-        return f"generation {record.generation} will end: {instance.ending}"
-    lease = observed.lease(record.cell_id, record.generation)
-    if lease is not None and lease.live and not lease.ready:  # it was ready when it was admitted
-        return f"generation {record.generation} drains and will end"
-    return None
-
-
-def _why_gone(observed: Observed, record: CellRecord) -> Reason | None:
-    """Why an instance without a live lease is known to be dead; None when it may live."""
-    lease = observed.lease(record.cell_id, record.generation)
-    if lease is not None and lease.released:
-        return f"generation {record.generation} has ended"
-    # Their machine starves, and as many launches would make it worse. An instance that stays silent is replaced later.
-    if lease is not None and lease.ended_ms < TOGETHER_MS and (observed.many_silent or not observed.leases_trusted):
-        return None
-    if observed.leases_trusted and not (lease is not None and lease.missing):
-        return f"generation {record.generation} lost its lease"
-    # Perhaps nobody can renew a lease, or somebody takes this one away: only silence to canaries means death then.
-    if lease is not None and observed.mute(record.cell_id):
-        return f"generation {record.generation} lost its lease and answers no canary"
-    return None
-
-
-def _why_launch_failed(desired: Desired, observed: Observed, record: CellRecord) -> Reason | None:
-    instance = observed.instance(record.cell_id, record.launching)
-    if instance is not None and not instance.running:
-        return f"exited before it was ready: {instance.detail}"
-    if instance is not None and instance.ending:
-        return f"will end before it is ready: {instance.ending}"
-    if record.candidate_failures >= MAX_FAILURES:
-        return f"{record.candidate_failures} canaries in a row got no good answer"
-    if age_ms(record.launched_at_ms, observed.now_ms) > desired.launch_timeout_s * 1000:
-        lease = observed.lease(record.cell_id, record.launching)
-        missing = "verified by a canary" if lease is not None and lease.live and lease.ready else "ready"
-        return f"not {missing} after {desired.launch_timeout_s:g} s"
-    return None
-
-
-def _backed_off(observed: Observed, record: CellRecord) -> bool:
-    """Whether enough time has passed since a launch that failed: 2 s, 4 s, … 60 s."""
-    if not record.launch_failures:
-        return True
-    wait_ms = backoff(FIRST_BACKOFF_MS, MAX_BACKOFF_MS, record.launch_failures)
-    return age_ms(record.launched_at_ms, observed.now_ms) >= wait_ms
 
 
 def _superfluous(cells: Collection[str], observed: Observed) -> Iterator[Action]:

@@ -14,8 +14,12 @@ from router.core.models import NO_TREATMENT, CellRecord, Reason, Rung, Treatment
 ON_THE_LADDER: Final = frozenset({Rung.MENDING, Rung.RESTARTING, Rung.REPLACING, Rung.REPROVISIONING})
 """The rungs on which something is being done to a cell, so that another instance is a replacement of a sick one."""
 
-GIVEN_UP: Final = "give up launch"
-"""What the audit calls a launch that came to nothing."""
+MAX_WHY_CHARS: Final = 1000
+"""Of why a launch failed, so much is kept in a cell's record; the audit has all of it."""
+
+MAX_FAILURES: Final = 3
+"""Launches or canaries in a row until an instance being launched, or a cell being added, is no good."""
+
 RUNG_ACTIONS: Final[Mapping[Rung, str]] = {  # what the audit calls the step onto each rung
     Rung.WELL: "recovered",
     Rung.GUARDED: "guard",
@@ -48,20 +52,27 @@ def retired(record: CellRecord) -> Transition:
     return Transition(after, "retire", "not one of the cells any more, and nothing belongs to it")
 
 
-def launched(record: CellRecord, generation: int, now_ms: int, why: Reason) -> Transition:
+def launched(record: CellRecord, generation: int, now_ms: int, why: Reason, image: str = "") -> Transition:
     """Note the generation that is about to be launched, before it is: the next leader must know what may be running."""
-    return Transition(_launching(record, generation, now_ms), "launch", f"generation {generation}: {why}")
+    what = f"generation {generation} of {image}" if image else f"generation {generation}"
+    return Transition(_launching(record, generation, now_ms, image), "launch", f"{what}: {why}")
 
 
-def adopted(record: CellRecord, generation: int, now_ms: int) -> Transition:
+def adopted(record: CellRecord, generation: int, now_ms: int, image: str = "") -> Transition:
     """Take an instance that runs without our knowledge for the one being launched."""
-    return Transition(_launching(record, generation, now_ms), "adopt", f"generation {generation} runs already")
+    return Transition(_launching(record, generation, now_ms, image), "adopt", f"generation {generation} runs already")
 
 
 def launch_failed(record: CellRecord, why: Reason) -> Transition:
     """Count a launch that came to nothing, which lengthens the pause before the next one."""
-    after = replace(record, launching=0, launch_failures=record.launch_failures + 1, candidate_failures=0)
-    return Transition(after, GIVEN_UP, why)
+    after = replace(
+        record,
+        launching=0,
+        launch_failures=record.launch_failures + 1,
+        candidate_failures=0,
+        why_launch_failed=why[:MAX_WHY_CHARS],
+    )
+    return Transition(after, "give up launch", why)
 
 
 def launch_given_up(record: CellRecord, generation: int, why: Reason) -> Transition:
@@ -87,6 +98,8 @@ def admitted(record: CellRecord, generation: int, address: str, now_ms: int) -> 
         verified=generation,
         launching=0,
         launch_failures=0,
+        why_launch_failed=None,
+        image=record.launched_image if generation == record.launched else record.image,
         canary_failures=0,
         candidate_failures=0,
         admitted_at_ms=now_ms,
@@ -126,5 +139,14 @@ def made_anew(missing: Sequence[str]) -> str:
     return f"made anew: {', '.join(missing)}" if missing else "nothing was missing"
 
 
-def _launching(record: CellRecord, generation: int, now_ms: int) -> CellRecord:
-    return replace(record, launching=generation, launched=generation, launched_at_ms=now_ms)
+def _launching(record: CellRecord, generation: int, now_ms: int, image: str) -> CellRecord:
+    # An image's failures say nothing of the next image.
+    failures = record.launch_failures if image == record.launched_image else 0
+    return replace(
+        record,
+        launching=generation,
+        launched=generation,
+        launched_at_ms=now_ms,
+        launched_image=image,
+        launch_failures=failures,
+    )

@@ -10,6 +10,7 @@ from router.core.control.guards import why_guarded
 from router.core.control.ladder import Circumstances, next_treatment
 from router.core.control.observed import Desired, Observed
 from router.core.control.records import ON_THE_LADDER
+from router.core.control.releases import why_in_release
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import CellRecord, Reason
 from router.core.registry import Condition
@@ -92,4 +93,6 @@ def _why_guarded(
     desired: Desired, observed: Observed, record: CellRecord, cells: Sequence[CellRecord], assessment: Assessment
 ) -> Reason | None:
     others = [other for other in cells if other is not record]
-    return why_guarded(assessment, record, others, observed.now_ms, desired.warm_up_s)
+    return why_in_release(observed.policy, record) or why_guarded(
+        assessment, record, others, observed.now_ms, desired.warm_up_s
+    )

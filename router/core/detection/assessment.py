@@ -61,6 +61,8 @@ class Assessment:
     canary_failures: int = 0  # in a row
 
     # Failure and silence
+    answered: int = 0  # events
+    answered_badly: int = 0  # of these, with `retry` or `failed`
     failures: int = 0  # in a row, at the router that sees most, while no router sees a success
     failing_tenants: int = 0  # in that row
     since_success_s: float | None = None  # since an event was last answered well; None: never

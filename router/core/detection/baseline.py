@@ -21,6 +21,7 @@ class WorkDone:
     seconds: float  # how long it was
     ok: int  # events answered well
     work_s: float  # the sum of their tenants' baseline latencies
+    bad: int = 0  # events answered, and not well
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,18 @@ class Baseline:
     canary_learned_s: float = 0.0  # seconds that it was learned from
     rate: float = 0.0  # events answered well, a second
     work: float = 0.0  # seconds of latency a second, if the cell is not slow: its mean number of events in flight
-    learned_s: float = 0.0  # seconds that rate and work were learned from, MEMORY_S at most
+    bad_rate: float = 0.0  # events answered, and not well, a second
+    learned_s: float = 0.0  # seconds that the rates and work were learned from, MEMORY_S at most
 
     @property
     def known(self) -> bool:
         """Whether rate and work were learned for long enough to measure anything by them."""
         return self.learned_s >= MIN_LEARNED_S
+
+    @property
+    def bad_share(self) -> float:
+        """The share of events that are not answered well, 0 to 1; 0 where none were answered."""
+        return self.bad_rate / (self.rate + self.bad_rate) if self.bad_rate else 0.0
 
     def with_canary(self, canary_s: float, step_s: float) -> Baseline:
         """Return the baseline after `step_s` more seconds in which a canary took `canary_s` seconds.
@@ -54,7 +61,8 @@ class Baseline:
         learned_s = min(self.learned_s + done.seconds, MEMORY_S)
         rate = self.rate + (done.ok - self.rate * done.seconds) / learned_s
         work = self.work + (done.work_s - self.work * done.seconds) / learned_s
-        return replace(self, rate=rate, work=work, learned_s=learned_s)
+        bad_rate = self.bad_rate + (done.bad - self.bad_rate * done.seconds) / learned_s
+        return replace(self, rate=rate, work=work, bad_rate=bad_rate, learned_s=learned_s)
 
 
 NO_BASELINE: Final = Baseline()

@@ -91,8 +91,11 @@ class Detector:
         if (history := self._history(cell_id, generation)) is not None:
             history.canaries.waiting_since = None
 
-    def assess(self, now: float) -> dict[str, Assessment]:
-        """Return every cell's verdict and evidence, by cell id, and learn what is normal."""
+    def assess(self, now: float, on_trial: Collection[str] = ()) -> dict[str, Assessment]:
+        """Return every cell's verdict and evidence, by cell id, and learn what is normal.
+
+        Of the cells that are `on_trial` nothing is learned: they are measured by what was normal before.
+        """
         for history in self._cells.values():
             history.forget_before(now - WINDOW_S)
         estimates = {
@@ -108,7 +111,8 @@ class Detector:
             history = self._cells[cell_id]
             if alone:
                 history.alone_at = now
-            found[cell_id] = _assess(evidence_of(cell_id, history, own, others, now), history, now, step_s)
+            evidence = evidence_of(cell_id, history, own, others, now)
+            found[cell_id] = _assess(evidence, history, now, step_s, on_trial=cell_id in on_trial)
         return found
 
     def _history(self, cell_id: str, generation: int) -> InstanceHistory | None:
@@ -116,11 +120,12 @@ class Detector:
         return history if history is not None and history.generation == generation else None
 
 
-def _assess(evidence: Assessment, history: InstanceHistory, now: float, step_s: float) -> Assessment:
+def _assess(evidence: Assessment, history: InstanceHistory, now: float, step_s: float, *, on_trial: bool) -> Assessment:
     """Judge by the evidence, and learn: while the cell is well, and from what has lasted for so long that it stays."""
     verdict, rule = judge(evidence)
     lasted_s = history.judged(verdict, now)
-    history.learn(evidence, now, step_s, normal=verdict is Verdict.HEALTHY or lasted_s > MAX_PAUSE_S)
+    normal = verdict is Verdict.HEALTHY or lasted_s > MAX_PAUSE_S
+    history.learn(evidence, now, step_s, normal=normal and not on_trial)
     history.remember_share(evidence, lasted_s)
     if verdict is Verdict.HEALTHY:
         return evidence

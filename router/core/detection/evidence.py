@@ -21,6 +21,7 @@ def evidence_of(
     shift = own.deviation - peers_deviation if own.deviation is not None and peers_deviation is not None else None
     recent = _recent(window, now) if shift is not None and shift > log(MAX_RATIO) else None
     failures, failing_tenants = window.failures(now)
+    answered, answered_badly = window.answered()
     return Assessment(
         cell_id=cell_id,
         shift=shift,
@@ -39,6 +40,8 @@ def evidence_of(
         peers_canary_s=others.canary_s(own),
         canary_waiting_s=canaries.waiting_s(now),
         canary_failures=canaries.failures,
+        answered=answered,
+        answered_badly=answered_badly,
         failures=failures,
         failing_tenants=failing_tenants,
         since_success_s=window.since_success_s(now),

@@ -27,6 +27,7 @@ class InstanceHistory:
     _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
     _first_at: float = inf  # when it was assessed for the first time
     _ok: int = 0  # events answered well since the last assessment
+    _bad: int = 0  # events answered since then, and not well
     _work_s: float = 0.0  # the sum of their baseline latencies
     _new_s: float = 0.0  # the sum of the latencies of those whose tenants have no baseline
     _done: deque[WorkDone] = field(default_factory=deque)  # between assessments, within the window
@@ -40,6 +41,7 @@ class InstanceHistory:
         """Add the sample of one router's interval, which arrived at `now`."""
         self.window.add(router_id, sample, now)
         self._ok += sample.ok
+        self._bad += sample.events - sample.ok
         self._work_s += sample.work_s
         self._new_s += sample.new_s
 
@@ -83,8 +85,8 @@ class InstanceHistory:
         """Put aside what was done since the last assessment, with the slowness of the cell taken out."""
         if step_s > 0:
             work_s = work_without_slowness_s(self._work_s, self._new_s, deviation, peers_deviation)
-            self._done.append(WorkDone(now, step_s, self._ok, work_s))
-        self._ok, self._work_s, self._new_s = 0, 0.0, 0.0
+            self._done.append(WorkDone(now, step_s, self._ok, work_s, self._bad))
+        self._ok, self._bad, self._work_s, self._new_s = 0, 0, 0.0, 0.0
 
     def _canary_is_normal(self, evidence: Assessment, canary_s: float, now: float) -> bool:
         """Whether there is a baseline already, or the canary is like the others', or has long been unlike them."""

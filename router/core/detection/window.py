@@ -110,7 +110,7 @@ class SampleWindow:
         self._samples: deque[tuple[float, CellSample]] = deque()
         self._tenants: dict[str, _TenantSums] = {}
         self._latest: dict[str, tuple[float, CellSample]] = {}  # by router
-        self._ok = 0
+        self._ok = self._events = 0
         self._ok_at = -inf
         self._log_s = self._work_s = self._new_s = 0.0
 
@@ -186,6 +186,10 @@ class SampleWindow:
         """Return how many times its baseline event rate the cell has; 0 while the baseline is not known."""
         return self._ok / (baseline.rate * WINDOW_S) if baseline.known and baseline.rate else 0.0
 
+    def answered(self) -> tuple[int, int]:
+        """Return how many events were answered, and how many of them not well."""
+        return self._events, self._events - self._ok
+
     def failures(self, now: float) -> tuple[int, int]:
         """Return the longest row of failures that a router sees, and its tenants; (0, 0) after any router's success."""
         if self._succeeded(now - SUCCESS_FRESH_S):
@@ -224,6 +228,7 @@ class SampleWindow:
 
     def _count(self, sample: CellSample, sign: int) -> None:
         self._ok += sign * sample.ok
+        self._events += sign * sample.events
         self._log_s = self._log_s + sign * sample.log_s if self._ok else 0.0
         self._work_s = self._work_s + sign * sample.work_s if self._ok else 0.0
         self._new_s = self._new_s + sign * sample.new_s if self._ok else 0.0

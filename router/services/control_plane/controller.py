@@ -221,6 +221,8 @@ class Controller:
             cells_now,
             can_launch=can_launch,
             generations=generations,
+            takes_images=self._fleet.takes_images,
+            warm_up_s=self._config.warm_up_s,
         )
         audit = [proposal.audit] if ruling.accepted else []
         change = Change(policy=policy if ruling.accepted else None, rulings=[ruling], audit=audit)

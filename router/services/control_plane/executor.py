@@ -17,6 +17,7 @@ from router.core.control.actions import (
     PublishMap,
     RaiseFence,
     Retire,
+    StepRelease,
     Stop,
     Treat,
     Verify,
@@ -84,12 +85,16 @@ class Executor:
             case EndScaling(cells, why):
                 policy = after_scaling(tick.snapshot.policy, cells)
                 await self.write(tick, Change(policy=policy), "", "end scaling", why)
+            case StepRelease(release, image, name, why):
+                policy = tick.snapshot.policy
+                policy = replace(policy, version=policy.version + 1, image=image, release=release)
+                await self.write(tick, Change(policy=policy), "", name, why)
             case Stop():
                 await self._stop(tick, action)
             case CreateCell(cell_id):
                 await self._create(tick, cell_id)
-            case Launch(cell_id, why, above):
-                await self._launch(tick, cell_id, why, above)
+            case Launch():
+                await self._launch(tick, action)
             case Admit(cell_id, generation):
                 await self._admit(tick, tick.records[cell_id], generation)
             case Verify(cell_id):
@@ -151,12 +156,13 @@ class Executor:
         if why != told:
             self._observer.observe(ActionTaken(cell_id, "create failed", why))
 
-    async def _launch(self, tick: Tick, cell_id: str, why: Reason, above: int) -> None:
-        generation = await self._registry.next_generation(tick.epoch, cell_id, above)
+    async def _launch(self, tick: Tick, action: Launch) -> None:
+        cell_id, image, now_ms = action.cell_id, action.image, tick.snapshot.now_ms
+        generation = await self._registry.next_generation(tick.epoch, cell_id, action.above)
         # Written first: if this controller dies in between, the next one knows what may be running.
-        await self._record(tick, records.launched(tick.records[cell_id], generation, tick.snapshot.now_ms, why))
+        await self._record(tick, records.launched(tick.records[cell_id], generation, now_ms, action.why, image))
         try:
-            await self._fleet.launch(cell_id, generation)
+            await self._fleet.launch(cell_id, generation, image or None)
         except ProvisionError as error:
             await self._record(tick, records.launch_failed(tick.records[cell_id], str(error)))
 
@@ -217,8 +223,8 @@ def _address(tick: Tick, cell_id: str, generation: int) -> str:
 def _noted(action: Adopt | GiveUpLaunch | Retire | RaiseFence, record: CellRecord, now_ms: int) -> Transition:
     """The transition of an action that changes nothing but its cell's record."""
     match action:
-        case Adopt(_, generation):
-            return records.adopted(record, generation, now_ms)
+        case Adopt(_, generation, image):
+            return records.adopted(record, generation, now_ms, image)
         case GiveUpLaunch(_, generation, why):
             return records.launch_given_up(record, generation, why)
         case Retire():

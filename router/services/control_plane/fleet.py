@@ -41,9 +41,14 @@ class Fleet:
             self._seen, self._why_unseen = {(i.cell_id, i.generation): i for i in seen}, None
         return tuple(self._seen.values())
 
-    async def launch(self, cell_id: str, generation: int) -> None:
+    @property
+    def takes_images(self) -> bool:
+        """Tell whether an instance can be launched with an image of our choice."""
+        return self._provisioner.takes_images
+
+    async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
         """Start an instance without waiting for it to be ready. Raises ProvisionError."""
-        await self._provisioner.launch(cell_id, generation)
+        await self._provisioner.launch(cell_id, generation, image)
 
     async def stop(self, cell_id: str, generation: int, why: Reason) -> None:
         """End an instance; the observer is told once, however many calls it takes."""

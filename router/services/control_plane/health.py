@@ -7,13 +7,14 @@ is most of what there is, the monitor says that it is blind. What was seen of on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from router.core.control.guards import why_blind
 from router.core.control.lease_trust import NO_DOUBT, Doubt
 from router.core.control.observed import Health
+from router.core.control.releases import on_trial
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
 from router.core.errors import NoDescriptorError
@@ -35,6 +36,7 @@ class _Watched:
     """A cell's admitted instance, to which canaries are sent."""
 
     generation: int
+    since: float
     well_since: float
     canary: asyncio.Task[None] | None = None
     canary_at: float = 0.0  # when the next one is due
@@ -85,7 +87,7 @@ class HealthMonitor:
         if now < self._assessed_at:
             return False
         self._assessed_at = now + ASSESS_EVERY_S
-        self._assess(now)
+        self._assess(now, on_trial(snapshot))
         return True
 
     def _follow(self, snapshot: Snapshot, doubted: Doubt, now: float) -> None:
@@ -103,7 +105,7 @@ class HealthMonitor:
                 _cancel(self._watched.pop(cell_id))
         self.health = {cell_id: health for cell_id, health in self.health.items() if cell_id in self._watched}
         for cell_id, generation in admitted.items():
-            self._watched.setdefault(cell_id, _Watched(generation, now))
+            self._watched.setdefault(cell_id, _Watched(generation, now, now))
         cells = sum(1 for cell in snapshot.cells.values() if cell.generation and not cell.retired)
         self._detector.admitted(admitted, cells)
 
@@ -119,13 +121,14 @@ class HealthMonitor:
         own_lag_s = self._lag.worst_s(now - BLIND_S)
         self.why_blind = why_blind(own_lag_s, TOO_LATE_S, late_routers=len(self._late), routers=len(samples))
 
-    def _assess(self, now: float) -> None:
+    def _assess(self, now: float, tried: Collection[str]) -> None:
         health = {}
-        for cell_id, assessment in self._detector.assess(now).items():
+        for cell_id, assessment in self._detector.assess(now, tried).items():
             watched = self._watched[cell_id]
             if assessment.verdict is not Verdict.HEALTHY:
                 watched.well_since = now
-            health[cell_id] = Health(assessment, round((now - watched.well_since) * 1000))
+            well_s, watched_s = now - watched.well_since, now - watched.since
+            health[cell_id] = Health(assessment, round(well_s * 1000), round(watched_s * 1000))
         self.health = health
 
     async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:

@@ -122,6 +122,7 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     assert dict(summary(found)) == {
         "cell": "cell-0001, serving",
         "instance": "generation 3, admitted 1970-01-01 00:16:40Z (100 s ago); generation 4 is being launched",
+        "image": "the one that the controllers launch by themselves",
         "the instance says": "nothing",
         "verdict": "slow, for 14 s: its canary takes 400 ms",
         "on the ladder": "replacing, since 1970-01-01 00:18:16Z (4 s ago): its canary takes 400 ms",
@@ -178,6 +179,7 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
         "shift": 0.5, "standard_error": 0.2, "spread": 0.9, "deviation": 0.3, "tenants": 7, "peers_deviation": 0.4,
         "peers": 2, "latency_s": 0.7, "recent_deviation": 0.8, "was_over_limit": True, "canary_s": 0.3,
         "recent_canary_s": 0.2, "peers_canary_s": 0.1, "canary_waiting_s": 3.0, "canary_failures": 4, "failures": 5,
+            "answered": 8, "answered_badly": 2,
         "since_success_s": 6.0, "oldest_s": 7.0, "silent_s": 8.0, "slowest_s": 9.0, "waiting_tenants": 10,
         "baseline": Baseline(canary_s=0.06), "load": TenantLoad(new_share=0.4), "rate_ratio": 1.7, "work_ratio": 1.3,
     }  # fmt: skip

@@ -28,6 +28,7 @@ from router.core.messages import dead_letter
 from router.core.models import CellRecord, Event, LeaseView, Message, Rung, Traffic, Treatment
 from router.core.policy import Policy, Quarantine, TenantLimit
 from router.core.registry import AuditEntry, Condition, PolicyVersion
+from router.core.release import Release, Wave
 from router.core.slot_map.slots import SLOTS, SlotMap
 from router.demo.ledger import Ledger
 from router.demo.view import DemoState, LiveView
@@ -76,6 +77,8 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("readmit",): (HOSTILE, *WHY),
     ("evict",): (HOSTILE, *WHY, "--wait=0.1"),
     ("replace",): (HOSTILE, *WHY, "--wait=0.1"),
+    ("deploy", "cells"): ("--image", HOSTILE),
+    ("deploy", "platform"): ("--image", HOSTILE),
     ("blast-radius",): ("--assert=max=0.1",),
     ("policy", "show"): (),
     ("policy", "history"): (),
@@ -93,10 +96,11 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("demo",): ("--data", HOSTILE),
 }
 NAMING_NONE: Final = {  # they show only words of ours
-    *(("scale",), ("cell-secret",), ("secrets",)),
+    *(("scale",), ("cell-secret",), ("secrets",), ("deploy", "platform")),
     *(("plan", "fifo-head"), ("apply", "fifo-head")),
 }
-PROCESSES: Final = (("router",), ("controller",), ("init",))  # they print their log, and why they can't start
+PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",))
+"""They print their log, what AWS says, and why they can't start."""
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),
     ("explain", HOSTILE),
@@ -150,6 +154,8 @@ class HostileRegistry(MemoryRegistry):
             weights={HOSTILE: 3.0},
             cordoned=frozenset({HOSTILE}),
             ejected=frozenset({HOSTILE}),
+            image=HOSTILE,
+            release=Release(HOSTILE, (Wave(percent=100.0),), number=1, before=HOSTILE, waits=HOSTILE, why=HOSTILE),
         )
         for cell_id in (HOSTILE, "b"):
             has.cells[cell_id] = CellRecord(cell_id, generation=1, launched=1, treatment=treatment)

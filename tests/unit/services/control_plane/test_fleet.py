@@ -24,10 +24,10 @@ class Placed(Machines):
             raise ProvisionError(self.fault)
         return [replace(view, address=self._address(view)) for view in await super().observe()]
 
-    async def launch(self, cell_id: str, generation: int) -> None:
+    async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
         if self.fault:
             raise ProvisionError(self.fault)
-        await super().launch(cell_id, generation)
+        await super().launch(cell_id, generation, image)
 
     def _address(self, view: InstanceView) -> str:
         if not view.running:

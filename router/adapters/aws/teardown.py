@@ -1,0 +1,133 @@
+"""Deletes what `cellrouter init` and the controllers have made in AWS: the inverse of `resources`.
+
+Only what carries this environment's tag is deleted: a queue or bucket that was there before cellrouter, or that
+somebody else made under the same name, stays. So does a bucket with anything in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import Any, Final
+
+from router.adapters.aws.resources import FIFO, ResourceNames
+from router.adapters.aws_errors import AWS_ERRORS, error_code
+from router.core.errors import ProvisionError
+from router.core.models import Reason, cell_ids
+from router.core.policy import MAX_CELLS
+
+_GONE: Final = {
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "QueueDoesNotExist",
+    "404",
+    "NoSuchBucket",
+    "NoSuchTagSet",
+    "ResourceNotFoundException",
+}
+_COUNTS: Final = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+_HOLD: Final = "-hold"
+
+
+class Teardown:
+    """What is left of an environment in AWS, and its end. Every call may raise ProvisionError."""
+
+    def __init__(self, names: ResourceNames, sqs: Any, s3: Any, firehose: Any) -> None:
+        self._names = names
+        self._sqs = sqs
+        self._s3 = s3
+        self._firehose = firehose
+
+    async def queues(self) -> dict[str, int]:
+        """Count the messages of each queue of the environment that there is, the cells' hold queues among them."""
+        found = {}
+        for name in [*self._intake(), *[self._names.hold_queue(cell_id) for cell_id in await self.cells()]]:
+            url = await self._url(name)
+            if url is not None:
+                answer = await _asked(self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_COUNTS)))
+                found[name] = sum(int(answer["Attributes"].get(count, 0)) for count in _COUNTS) if answer else 0
+        return found
+
+    async def cells(self) -> list[str]:
+        """List the cells that have a hold queue or a bucket."""
+        prefix = self._names.cell("")
+        names: set[str] = set()
+        answer = await _asked(self._sqs.list_queues(QueueNamePrefix=prefix, MaxResults=1000)) or {}
+        names.update(url.rpartition("/")[2].removesuffix(_HOLD) for url in answer.get("QueueUrls", ()))
+        answer = await _asked(self._s3.list_buckets()) or {}
+        names.update(bucket["Name"] for bucket in answer.get("Buckets", ()))
+        return [cell_id for cell_id in cell_ids(MAX_CELLS) if self._names.cell(cell_id) in names]
+
+    async def remove_cell(self, cell_id: str) -> list[Reason]:
+        """Delete a cell's stream, hold queue and bucket; returns what stays, and why."""
+        name = self._names.cell(cell_id)
+        steps = (self._stream(name), self._queue(self._names.hold_queue(cell_id)), self._bucket(name))
+        return [kept for step in steps if (kept := await step) is not None]
+
+    async def remove_intake(self) -> list[Reason]:
+        """Delete the source bucket, and then the queues that events arrive in; returns what stays, and why."""
+        kept = [] if self._names.source_queue.endswith(FIFO) else [await self._bucket(self._names.source_bucket)]
+        kept += [await self._queue(name) for name in self._intake()]
+        return [why for why in kept if why is not None]
+
+    def _intake(self) -> Iterator[str]:
+        names = self._names
+        return filter(None, (names.source_queue, names.quarantine_queue, names.dead_letter_queue))
+
+    async def _url(self, name: str) -> str | None:
+        answer = await _asked(self._sqs.get_queue_url(QueueName=name))
+        return str(answer["QueueUrl"]) if answer else None
+
+    async def _queue(self, name: str) -> Reason | None:
+        url = await self._url(name)
+        if url is None:
+            return None
+        tags = (await _asked(self._sqs.list_queue_tags(QueueUrl=url)) or {}).get("Tags", {})
+        if not self._ours(tags):
+            return _foreign("queue", name)
+        await _asked(self._sqs.delete_queue(QueueUrl=url))
+        return None
+
+    async def _stream(self, name: str) -> Reason | None:
+        firehose = self._firehose
+        if await _asked(firehose.describe_delivery_stream(DeliveryStreamName=name)) is None:
+            return None
+        answer = await _asked(firehose.list_tags_for_delivery_stream(DeliveryStreamName=name)) or {}
+        if not self._ours(_as_mapping(answer.get("Tags", ()))):
+            return _foreign("stream", name)
+        await _asked(firehose.delete_delivery_stream(DeliveryStreamName=name))
+        return None
+
+    async def _bucket(self, name: str) -> Reason | None:
+        if await _asked(self._s3.head_bucket(Bucket=name)) is None:
+            return None
+        answer = await _asked(self._s3.get_bucket_tagging(Bucket=name)) or {}
+        if not self._ours(_as_mapping(answer.get("TagSet", ()))):
+            return _foreign("bucket", name)
+        if (await _asked(self._s3.list_objects_v2(Bucket=name, MaxKeys=1)) or {}).get("KeyCount"):
+            return f"bucket {name} has objects: it stays until you have emptied and deleted it"
+        await _asked(self._s3.delete_bucket(Bucket=name))
+        return None
+
+    def _ours(self, tags: Mapping[str, str]) -> bool:
+        return self._names.tags.items() <= tags.items()
+
+
+def _foreign(kind: str, name: str) -> Reason:
+    return f"{kind} {name} has no tag of this environment: cellrouter did not make it, so it stays"
+
+
+def _as_mapping(tags: Any) -> dict[str, str]:
+    return {tag["Key"]: tag.get("Value", "") for tag in tags}
+
+
+async def _asked(call: Awaitable[Any]) -> Any:
+    """Return the answer; None where what was asked about is not there."""
+    try:
+        return await call
+    except AWS_ERRORS as error:
+        if error_code(error) in _GONE:
+            return None
+        raise ProvisionError(f"what is left in AWS can't be looked at or deleted: {error}") from error

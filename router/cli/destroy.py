@@ -1,0 +1,94 @@
+"""`cellrouter destroy`: deletes what `cellrouter init`, the controllers and the stacks have made, once it is empty."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+import uvloop
+
+from router.cli.deploy import Stack, Yes
+from router.core.leftovers import Leftovers, why_not_destroyed
+from router.settings import load
+
+if TYPE_CHECKING:
+    from router.bootstrap.rollout import Environment
+
+LOOKS: Final = 3  # SQS counts messages only approximately, so a queue must be empty as often in a row
+PAUSE_S: Final = 2.0
+
+
+def destroy(
+    *,
+    yes: Yes = False,
+    with_dead_letters: Annotated[bool, typer.Option(help="Give up what lies in the dead-letter queue.")] = False,
+    with_outboxes: Annotated[
+        bool, typer.Option(help="Give up what may wait in outboxes whose cell can't be asked, or does not deliver it.")
+    ] = False,
+    stack: Stack = None,
+) -> None:
+    """Delete the environment in AWS: queues, streams, empty buckets, and on ECS its stacks. Refuses while events wait.
+
+    Stays: whatever has no tag of this environment, buckets with objects, the cells' volumes, Redis, keys that encrypt.
+    """
+    uvloop.run(_destroyed(yes=yes, dead_letters=with_dead_letters, outboxes=with_outboxes, stack=stack))
+
+
+async def _destroyed(*, yes: bool, dead_letters: bool, outboxes: bool, stack: str | None) -> None:
+    from router.bootstrap.rollout import open_environment, platform_stack  # noqa: PLC0415 - --help stays quick
+
+    settings = load(os.environ)
+    async with open_environment(settings, stack or platform_stack(settings)) as environment:
+        stacks = await environment.stacks.stacks()
+        left = await environment.look()
+        for line in _plan(left, await environment.teardown.cells(), list(stacks)):
+            typer.echo(line)
+        # On ECS the services are ended by us; elsewhere whoever has started routers and controllers ends them.
+        _refuse(left, dead_letters=dead_letters, outboxes=outboxes, processes=not stacks)
+        if not yes:
+            typer.echo("Nothing is deleted yet: --yes does it")
+            return
+        if stacks:
+            await environment.stacks.stop_services(typer.echo)
+        await _surely_empty(environment, dead_letters=dead_letters)
+        for line in await _removed(environment):
+            typer.echo(f"stays: {line}")
+    typer.echo("The environment is gone but for what stays")
+
+
+def _plan(left: Leftovers, cells: list[str], stacks: list[str]) -> list[str]:
+    lines = [f"queue {name}: {count or 'no'} messages" for name, count in sorted(left.queues.items())]
+    lines += [f"cell {cell_id}: its stream, its hold queue, and its bucket if that is empty" for cell_id in cells]
+    lines += [f"stack {name}" for name in stacks]
+    return ["Would be deleted:", *lines] if lines else ["There is nothing of this environment in AWS"]
+
+
+def _refuse(left: Leftovers, *, dead_letters: bool, outboxes: bool, processes: bool) -> None:
+    against = list(
+        why_not_destroyed(
+            left if processes else Leftovers(left.queues, left.dead_letters, left.outboxes),
+            dead_letters_too=dead_letters,
+            unknown_outboxes_too=outboxes,
+        )
+    )
+    if against:
+        typer.echo("\n".join(("It is not destroyed:", *against)), err=True)
+        raise typer.Exit(1)
+
+
+async def _surely_empty(environment: Environment, *, dead_letters: bool) -> None:
+    """Look at the queues again and again: nothing may have come in the last moment."""
+    from router.adapters.clock import SystemClock  # noqa: PLC0415 - --help stays quick
+
+    for _ in range(LOOKS):
+        left = await environment.look()
+        _refuse(left, dead_letters=dead_letters, outboxes=True, processes=False)
+        await SystemClock().sleep(PAUSE_S)
+
+
+async def _removed(environment: Environment) -> list[str]:
+    kept = await environment.stacks.remove(typer.echo) if await environment.stacks.stacks() else []
+    for cell_id in await environment.teardown.cells():
+        kept += await environment.teardown.remove_cell(cell_id)
+    return kept + await environment.teardown.remove_intake()

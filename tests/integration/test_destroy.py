@@ -1,0 +1,178 @@
+"""`cellrouter destroy` and `deploy platform` on an AWS: what is deleted, what stays, and what a change set would do."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from router.adapters.aws.platform import PlatformStack
+from router.adapters.aws.resources import AwsCellResources, ResourceNames, ensure_intake
+from router.adapters.aws.session import AwsConfig, open_client
+from router.adapters.aws.stack_removal import StackRemoval
+from router.adapters.aws.teardown import Teardown
+from router.adapters.clock import SystemClock
+from router.core.errors import ProvisionError
+from tests.support.aio import run
+
+CELL = "cell-0000"
+ROLE = "arn:aws:iam::000000000000:role/firehose"
+TEMPLATE = {
+    "Parameters": {"Image": {"Type": "String"}, "Other": {"Type": "String", "Default": "kept"}},
+    "Resources": {
+        "Cluster": {"Type": "AWS::ECS::Cluster"},
+        "Task": {
+            "Type": "AWS::ECS::TaskDefinition",
+            "Properties": {
+                "Family": {"Ref": "AWS::StackName"},
+                "ContainerDefinitions": [{"Name": "router", "Image": {"Ref": "Image"}, "Memory": 64}],
+            },
+        },
+        "Queue": {"Type": "AWS::SQS::Queue"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """An AWS account, and the names of an environment in it."""
+
+    names: ResourceNames
+    sqs: Any
+    s3: Any
+    firehose: Any
+    cloudformation: Any
+    ecs: Any
+
+    def teardown(self) -> Teardown:
+        """What takes the environment down."""
+        return Teardown(self.names, self.sqs, self.s3, self.firehose)
+
+    async def init(self) -> None:
+        """Make all that `cellrouter init` and a controller of one cell make."""
+        await ensure_intake(self.names, self.sqs, self.s3, "us-east-1")
+        await AwsCellResources(
+            self.names, self.sqs, self.s3, self.firehose, region="us-east-1", firehose_role=ROLE
+        ).ensure(CELL)
+
+    async def read_test_event(self) -> None:
+        """Take what S3 sends when it is told to notify a queue, as a router does; not every AWS sends it."""
+        url = (await self.sqs.get_queue_url(QueueName=self.names.source_queue))["QueueUrl"]
+        for message in (await self.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1)).get("Messages", ()):
+            assert "s3:TestEvent" in message["Body"]
+            await self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+
+@asynccontextmanager
+async def account(endpoint: str) -> AsyncIterator[Account]:
+    """Open an account with an environment of its own."""
+    name = f"d{uuid.uuid4().hex[:8]}"
+    names = ResourceNames(name, "live", f"{name}-events", f"{name}-dead", f"{name}-quarantine")
+    async with AsyncExitStack() as stack:
+        services = ("sqs", "s3", "firehose", "cloudformation", "ecs")
+        config = AwsConfig("us-east-1", endpoint)
+        yield Account(names, *[await open_client(stack, config, service) for service in services])
+
+
+@pytest.fixture
+def play(aws_endpoint: str) -> Callable[[Callable[[Account], Awaitable[None]]], None]:
+    """Plays a story in an account."""
+
+    def played(story: Callable[[Account], Awaitable[None]]) -> None:
+        async def main() -> None:
+            async with account(aws_endpoint) as found:
+                await story(found)
+
+        run(main(), 120)
+
+    return played
+
+
+Play = Callable[[Callable[[Account], Awaitable[None]]], None]
+
+
+def test_all_that_init_made_is_deleted_again(play: Play) -> None:
+    """A second init makes all of it anew."""
+
+    async def story(found: Account) -> None:
+        for _ in range(2):
+            await found.init()
+            await found.read_test_event()
+            down = found.teardown()
+            assert await down.cells() == [CELL]
+            assert set((await down.queues()).values()) == {0}
+            assert len(await down.queues()) == 4
+            assert await down.remove_cell(CELL) == []
+            assert await down.remove_intake() == []
+            assert (await down.cells(), await down.queues()) == ([], {})
+
+    play(story)
+
+
+def test_what_somebody_else_made_stays_and_so_does_a_bucket_with_objects(play: Play) -> None:
+    """Each is named with the reason. Messages are counted, hidden ones too."""
+
+    async def story(found: Account) -> None:
+        foreign = found.names.source_queue
+        await found.sqs.create_queue(QueueName=foreign)  # before `init`, by whoever sends the events
+        await found.init()
+        await found.s3.put_object(Bucket=found.names.cell(CELL), Key="finding", Body=b"1")
+        url = (await found.sqs.get_queue_url(QueueName=found.names.hold_queue(CELL)))["QueueUrl"]
+        for body in ("one", "two"):
+            await found.sqs.send_message(QueueUrl=url, MessageBody=body)
+        await found.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=60)
+        down = found.teardown()
+        assert (await down.queues())[found.names.hold_queue(CELL)] == 2
+        [kept] = await down.remove_cell(CELL)
+        assert f"bucket {found.names.cell(CELL)} has objects" in kept
+        [kept] = await down.remove_intake()
+        assert f"queue {foreign} has no tag of this environment" in kept
+        assert list(await down.queues()) == [foreign]
+
+    play(story)
+
+
+@pytest.mark.one_kind
+def test_another_image_of_the_platform_is_planned_and_then_carried_out(play: Play) -> None:
+    """The plan names what changes and is not carried out by itself; no other parameter changes."""
+
+    async def story(found: Account) -> None:
+        name = found.names.cell("platform")
+        stack = PlatformStack(name, found.cloudformation, SystemClock())
+        with pytest.raises(ProvisionError, match=f"stack {name}: .*does not exist"):
+            await stack.plan("app:2")
+        given = {"Image": "app:1", "Other": "mine"}
+        await found.cloudformation.create_stack(
+            StackName=name,
+            TemplateBody=json.dumps(TEMPLATE),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+        )
+        await found.cloudformation.get_waiter("stack_create_complete").wait(
+            StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+        plan = await stack.plan("app:2")
+        assert plan.before == "app:1"
+        assert [change.name for change in plan.changes] == ["Task"]
+        assert plan.why_unsafe() is None
+        await stack.discard(plan)
+        plan = await stack.plan("app:2")
+        await stack.execute(plan)
+        said: list[str] = []
+        await stack.follow(said.append)
+        assert said[-1] == f"{name}: UPDATE_COMPLETE"
+        [after] = (await found.cloudformation.describe_stacks(StackName=name))["Stacks"]
+        assert {p["ParameterKey"]: p["ParameterValue"] for p in after["Parameters"]} == given | {"Image": "app:2"}
+        assert (await stack.plan("app:2")).changes == ()
+        removal = StackRemoval(
+            name, found.names.cell("cell-"), found.cloudformation, found.ecs, found.sqs, SystemClock()
+        )
+        assert await removal.stacks() == [name]
+        assert await removal.remove(said.append) == []
+        assert await removal.stacks() == []
+
+    play(story)
