@@ -96,7 +96,7 @@ class WorkerSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_of_redis(cls, url: str) -> str:
-        if (why := why_no_redis_url(url) or why_no_client(url)) is not None:
+        if (why := why_no_redis_url(url)) is not None:
             raise ValueError(why)
         return url
 
@@ -139,6 +139,8 @@ def load() -> WorkerSettings:
     try:
         settings = WorkerSettings.model_validate({})
         settings.tls()
+        if (why := why_no_client(settings.redis_url)) is not None:
+            raise SettingsError(f"CELL_REDIS_URL: {why}")
     except TlsError as error:
         raise SettingsError(f"CELL_TLS_CERT, CELL_TLS_KEY, CELL_TLS_CLIENT_CA: {error}") from error
     except ValidationError as error:

@@ -17,6 +17,7 @@ import pytest
 import structlog
 from botocore.utils import get_environ_proxies
 
+from cell_worker.contract.keys import cell_secret
 from cell_worker.contract.place import METADATA_VARIABLE, Place, place_in, place_of, region_in, without_local_proxies
 from cell_worker.contract.redis_client import why_no_client
 from cell_worker.contract.strict_reader import Unreadable
@@ -297,6 +298,7 @@ def test_no_start_ends_with_a_traceback(command: str, fault: tuple[str, str, str
         "CELLROUTER_API_PORT": "0",
         "CELLROUTER_CELLS_PROVISIONER": "external",
         "CELL_ID": "cell-0000",
+        "CELL_SECRET": cell_secret(SECRET, "live", "cell-0000"),
         "CELL_HANDLER": "no.such:handler",
         (name if name.startswith("AWS_") else ("CELL_" if worker else "CELLROUTER_") + name): value,
     }
