@@ -11,8 +11,7 @@ from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from cell_worker.contract.aws_http import UnredirectedSession
-from cell_worker.contract.aws_session import aws_session
+from cell_worker.contract.aws_session import UnredirectedSession, aws_session
 
 AWS_ERRORS: Final = (ClientError, BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError, OSError)
 """All that a call of AWS may raise for reasons outside this process."""

@@ -47,10 +47,11 @@ from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
+from cell_worker.listening import listen, resolved
 from cell_worker.loading import load_handler, start_handler, stop_handler
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Identity, Runtime
-from cell_worker.settings import EVERYWHERE, WorkerSettings
+from cell_worker.settings import WorkerSettings
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import FencedError, Store, StoreError
@@ -75,10 +76,6 @@ class TaskDiedError(Exception):
 
 class TooManyAbandonedError(Exception):
     """Handlers that go on after their time take too much of the worker from the others; the text says what."""
-
-
-class ListenError(Exception):
-    """The worker can't listen on its address, or the address to advertise can't be resolved."""
 
 
 class Worker:
@@ -171,7 +168,7 @@ class Worker:
         worker = WorkerComponent(self._stop, partial(self._why_unwell, runtime))
         own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold_queue]
         runtime.components = {each.name: self._chaos.around_component(each) for each in (*own, *components)}
-        listener = stack.enter_context(_listen(self._settings))
+        listener = stack.enter_context(listen(self._settings))
         guard_forks({listener.getsockname()[1], urlsplit(self._settings.redis_url).port or REDIS_PORT})
         heartbeat = await self._heartbeat(identity, runtime, listener)
         return runtime, self._server(runtime, heartbeat), listener, heartbeat
@@ -216,7 +213,7 @@ class Worker:
             cell_id=identity.cell_id,
             generation=identity.generation,
             instance_id=uuid.uuid4().hex,
-            address=f"{await _resolved(settings.advertise or place.address or settings.host)}:{port}",
+            address=f"{await resolved(settings.advertise or place.address or settings.host)}:{port}",
             concurrency=settings.concurrency,
             started_at_ms=clock.time_ms(),
             zone=settings.zone or place.zone,
@@ -367,27 +364,6 @@ async def _end_what_is_left() -> None:
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=CLOSE_TIMEOUT_S)
-
-
-def _listen(settings: WorkerSettings) -> socket.socket:
-    """Listen before the lease is written, so that the lease can tell the port."""
-    try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, settings.port), family=family, backlog=512)
-    except OSError as error:
-        raise ListenError(f"can't listen on {settings.host}:{settings.port}: {error}") from error
-
-
-async def _resolved(host: str) -> str:
-    """The host's IP address. Routers want no name, since they only send to addresses of their networks."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ListenError(f"CELL_ADVERTISE={host} has no address: {error}") from error
-    addresses = [str(address[0]) for *_, address in found]
-    if addresses[0] in EVERYWHERE:
-        raise ListenError("CELL_ADVERTISE is required: the task's metadata names no address, and CELL_HOST is none")
-    return next((a for a in addresses if ":" not in a), f"[{addresses[0]}]")
 
 
 def _on_signals(stop: asyncio.Event, notice_s: Callable[[], float]) -> None:

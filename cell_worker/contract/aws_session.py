@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final
 
 import structlog
 from aiobotocore.credentials import AioCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError
@@ -144,3 +147,15 @@ def _sound(found: ReadOnlyCredentials) -> ReadOnlyCredentials:
         if not (isinstance(part, str) and part and part.isascii() and part.isprintable()):
             raise ValueError("the source gave something that is no credentials")
     return found
+
+
+class UnredirectedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no type hints
+    """What AioConfig's `http_session_cls` is in each client of ours: an HTTP session that follows no redirect.
+
+    aiobotocore would follow one to wherever the answer says, with the session token among its headers. botocore makes
+    something of a redirect itself, where S3 answers with one for another region.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session = await super()._get_session(proxy_url)
+        return SimpleNamespace(request=partial(session.request, allow_redirects=False))

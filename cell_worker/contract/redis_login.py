@@ -107,8 +107,7 @@ class _InSecretsManager:
     async def _value(self) -> str:
         from aiobotocore.config import AioConfig  # noqa: PLC0415 - a command that needs only Redis stays quick
 
-        from cell_worker.contract.aws_http import UnredirectedSession  # noqa: PLC0415 - as above
-        from cell_worker.contract.aws_session import aws_session  # noqa: PLC0415 - as above
+        from cell_worker.contract.aws_session import UnredirectedSession, aws_session  # noqa: PLC0415
 
         options = AioConfig(
             http_session_cls=UnredirectedSession,

@@ -26,7 +26,7 @@ from botocore.exceptions import (
 from botocore.httpsession import get_cert_path
 
 from cell_worker.api import RetryEvent
-from cell_worker.contract.aws_http import UnredirectedSession
+from cell_worker.contract.aws_session import UnredirectedSession
 
 OVERLOAD_CODES: Final = frozenset(
     [

@@ -9,8 +9,7 @@ from typing import Any, Final
 from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError
 
-from cell_worker.contract.aws_http import UnredirectedSession
-from cell_worker.contract.aws_session import aws_session
+from cell_worker.contract.aws_session import UnredirectedSession, aws_session
 from router.adapters.aws.session import AwsConfig
 from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError

@@ -13,8 +13,7 @@ from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ProfileNotFound
 from botocore.httpsession import get_cert_path
 
-from cell_worker.contract.aws_http import UnredirectedSession
-from cell_worker.contract.aws_session import aws_session
+from cell_worker.contract.aws_session import UnredirectedSession, aws_session
 from router.core.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ _normalized = provisioners._normalize_container_defs
 
 
 def _with_secrets(definitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    made = _normalized(definitions)
+    made: list[dict[str, Any]] = _normalized(definitions)
     for each in made:
         each["secrets"] = [{"name": s["Name"], "valueFrom": _arn(s["ValueFrom"])} for s in each.get("secrets", ())]
     return made

@@ -14,7 +14,6 @@ from router.adapters.aws.resources import AwsCellResources, ResourceNames, ensur
 from tests.support.templates import PLATFORM, Rendered, queue_attributes
 
 CELL_ID: Final = "cell-0007"
-HOLD: Final = f"acme-live-{CELL_ID}-hold"
 ARN: Final = "arn:aws:sqs:us-east-1:000000000000:{}"
 PARAMETERS: Final = {
     "Prefix": "acme",
@@ -37,10 +36,11 @@ class Asked:
 
     def __getattr__(self, operation: str) -> Any:
         async def call(**request: Any) -> dict[str, Any]:
-            of_hold = (operation, request.get("QueueName")) == ("get_queue_url", HOLD)
-            if operation in ("head_bucket", "describe_delivery_stream") or of_hold:
+            if operation in ("head_bucket", "describe_delivery_stream"):
                 raise ClientError({"Error": {"Code": "404"}}, operation)
             if operation == "get_queue_url":
+                if request["QueueName"] not in [made["QueueName"] for made in self.made["create_queue"]]:
+                    raise ClientError({"Error": {"Code": "QueueDoesNotExist"}}, operation)
                 return {"QueueUrl": request["QueueName"]}
             if operation == "get_queue_attributes":
                 return {"Attributes": {"QueueArn": ARN.format(request["QueueUrl"])}}

@@ -22,16 +22,6 @@ CELL: Final = {
 }
 """What a controller says of a cell; the rest comes from the platform."""
 
-PENDING: Final = (
-    "CELLROUTER_CELLS_PROVISIONER",
-    "CELLROUTER_ECS_",
-    "CELLROUTER_REDIS_PASSWORD_FROM",
-    "CELL_NOTICE_S",
-    "CELL_REDIS_PASSWORD_FROM",
-    "CELL_STORE",
-)
-"""How variables begin that the templates know before the settings do. Each goes from here when it is a setting."""
-
 KNOWN_TO_AWS: Final = {"GroupId": "sg-0a1b2c3d4e5f", "Arn": "arn:aws:iam::000000000000:role/cell-stack"}
 """What stands for an attribute that only AWS can say."""
 
@@ -59,7 +49,7 @@ def test_routers_and_controllers_are_told_nothing_that_is_no_setting() -> None:
     for task in ("RouterTask", "ControllerTask"):
         told = variables(Rendered("platform", **PLATFORM), task)
         told["CELLROUTER_SECRET"] = hashlib.sha256(b"cellrouter").hexdigest()  # as Secrets Manager makes it
-        found, faults = settings.check({name: each for name, each in told.items() if not name.startswith(PENDING)})
+        found, faults = settings.check(told)
         assert faults == [], task
         assert found is not None
         assert found.log.format == "json"
@@ -71,8 +61,7 @@ def test_workers_are_told_nothing_that_is_no_setting() -> None:
     known |= {f"CELL_SECURITY_{name.upper()}" for name in SecuritySettings.model_fields}
     given = given_to_cells(RemedyRole="remedy")
     told = variables(Rendered("cell", **given | CELL), "TaskDefinition")
-    assert {name for name in told if not name.startswith(("AWS_", *PENDING))} <= known
-    assert not [name for name in known if name.startswith(PENDING)], "it is a setting by now: take it off the list"
+    assert {name for name in told if not name.startswith("AWS_")} <= known
     assert told["CELL_SECURITY_REMEDY_ROLE"] == "remedy"
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from cell_worker.contract.aws_http import UnredirectedSession
+from cell_worker.contract.aws_session import UnredirectedSession
 from cell_worker.handlers.security.evaluation.wire import SignedGet
 
 _lending: Final = ContextVar("lending", default=False)
