@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from ipaddress import ip_address
 
 from cell_worker.settings import EVERYWHERE, WorkerSettings
 
@@ -22,12 +23,24 @@ def listen(settings: WorkerSettings) -> socket.socket:
 
 
 async def resolved(host: str) -> str:
-    """The host's IP address, since routers only send to addresses of their networks. Raises ListenError."""
+    """Return the IP address of a host, since routers only send to addresses of their networks. Raises ListenError.
+
+    Of `CELL_HOST` that means every address, it is the one that belongs to this machine's name.
+    """
+    found = await _addresses(host)
+    if found and found[0] in EVERYWHERE:
+        found = [each for each in await _addresses(socket.gethostname()) if not ip_address(each).is_loopback]
+        if not found:
+            raise ListenError(
+                "CELL_ADVERTISE is required: CELL_HOST is no address, and neither the task's metadata nor the name of "
+                "this machine gives one"
+            )
+    return next((each for each in found if ":" not in each), f"[{found[0]}]")
+
+
+async def _addresses(host: str) -> list[str]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ListenError(f"CELL_ADVERTISE={host} has no address: {error}") from error
-    addresses = [str(address[0]) for *_, address in found]
-    if addresses[0] in EVERYWHERE:
-        raise ListenError("CELL_ADVERTISE is required: the task's metadata names no address, and CELL_HOST is none")
-    return next((a for a in addresses if ":" not in a), f"[{addresses[0]}]")
+    return [str(address[0]).partition("%")[0] for *_, address in found]

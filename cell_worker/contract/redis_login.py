@@ -170,6 +170,13 @@ class Login:
 
     async def on_connect(self, connection: Any) -> None:
         """Log a connection in that was just opened, as redis-py's `redis_connect_func`. Raises LoginRefusedError."""
+        try:
+            await self._log_in(connection)
+        except asyncio.CancelledError:
+            await connection.disconnect(nowait=True)  # redis-py would take it for one that is ready to be used
+            raise
+
+    async def _log_in(self, connection: Any) -> None:
         refused = LoginRefusedError("there is no password to try")
         tried: list[str] = []
         for anew in (False, True):

@@ -190,6 +190,33 @@ def test_a_refused_password_is_looked_for_anew_before_anybody_sees_it(tmp_path: 
     assert source.asked == [False, True]
 
 
+class SlowSource:
+    """A source that gives no password for as long as nobody lets it."""
+
+    def __init__(self) -> None:
+        self.lets = asyncio.Event()
+
+    async def passwords(self, *, anew: bool) -> tuple[str, ...]:
+        await self.lets.wait()
+        return (OLD,)
+
+
+def test_a_login_that_is_cut_off_leaves_no_half_open_connection(tmp_path: Path) -> None:
+    """The next call opens one anew; redis-py would take the first for one that is logged in."""
+    source = SlowSource()
+
+    async def story(redis_server: Server) -> None:
+        async with connect(redis_server.url, Login(USER, source)) as redis:
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                async with asyncio.timeout(0.1):
+                    await redis.ping()
+            source.lets.set()
+            assert await redis.ping()
+
+    with server(tmp_path) as made:
+        run(story(made))
+
+
 @pytest.mark.parametrize("content", [None, "", "short", "x" * 5000])
 def test_a_file_that_gives_no_password_is_a_refused_login(content: str | None, tmp_path: Path) -> None:
     """It says which file and what is wrong with it, and shows nothing of it."""

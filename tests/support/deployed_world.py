@@ -35,6 +35,7 @@ MENDED: Final = REPOSITORY / "tests/support/ministack"
 PASSWORD: Final = "of-these-tests-alone"
 AWS_PORT: Final = 4566
 CELLS: Final = 3
+ROLES: Final = ("Router", "Controller", "Cell")
 TEMPLATES: Final = "templates"
 BATCH: Final = 10  # messages that SQS takes at once
 DEPLOY_S: Final = 240.0
@@ -130,10 +131,8 @@ class Deployed:
             "Cells": str(CELLS),
             "Handler": HANDLER,
             "Autoscaling": "false",
-            "RedisUrl": "redis://cellrouter-controller@redis:6379/0",
-            "RedisSecretArn": secret,
-            "CellRedisUrl": "redis://cellrouter-cell@redis:6379/0",
-            "CellRedisSecretArn": secret,
+            **{f"{role}RedisUrl": f"redis://cellrouter-{role.lower()}@redis:6379/0" for role in ROLES},
+            **{f"{role}RedisSecretArn": secret for role in ROLES},
         }
         self.s3.create_bucket(Bucket=TEMPLATES)  # CloudFormation takes large templates only from S3
         self.s3.put_object(Bucket=TEMPLATES, Key=STACK, Body=_template())

@@ -77,17 +77,16 @@ def test_a_redis_of_yours_takes_the_place_of_ours() -> None:
     """Nothing of ElastiCache is made; every process has the URL and the secret of its own user."""
     arn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:{}"
     own = {
-        "RedisUrl": "rediss://app@redis:6379",
-        "RedisSecretArn": arn.format("app"),
-        "CellRedisUrl": "rediss://cell@redis:6379",
-        "CellRedisSecretArn": arn.format("cell"),
+        f"{role}Redis{name}": value
+        for role in ("Router", "Controller", "Cell")
+        for name, value in (("Url", f"rediss://{role}@redis:6379"), ("SecretArn", arn.format(role)))
     }
     platform = Rendered("platform", **PLATFORM, **own)
     assert not [kind for each in platform.resources.values() if "ElastiCache" in (kind := each["Type"])]
-    for task in ("RouterTask", "ControllerTask"):
-        told = variables(platform, task)
-        assert told["CELLROUTER_REDIS_URL"] == own["RedisUrl"]
-        assert told["CELLROUTER_REDIS_PASSWORD_FROM"] == own["RedisSecretArn"]
+    for role in ("Router", "Controller"):
+        told = variables(platform, f"{role}Task")
+        assert told["CELLROUTER_REDIS_URL"] == own[f"{role}RedisUrl"]
+        assert told["CELLROUTER_REDIS_PASSWORD_FROM"] == own[f"{role}RedisSecretArn"]
     cell = Rendered("cell", **given_to_cells(**own) | CELL)
     told = variables(cell, "TaskDefinition")
     assert told["CELL_REDIS_URL"] == own["CellRedisUrl"]
