@@ -43,7 +43,7 @@ def on_table(endpoint: str, *, made: bool = False) -> Iterator[Callable[[], Dyna
             patch.setenv(variable, "test")
         patch.setenv("AWS_DEFAULT_REGION", REGION)
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        patch.setattr(aws, "get_session", lambda: SESSION)
+        patch.setattr(aws, "aws_session", lambda: SESSION)
         if not made:
             asyncio.run(make_table(endpoint, name))
         yield lambda: DynamoStore(name, name)
