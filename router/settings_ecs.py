@@ -77,9 +77,15 @@ def at_odds(ecs: EcsSection, launch_timeout_s: float) -> Iterator[tuple[Key, str
         )
         yield ("cells", "launch_timeout_s"), why
     try:
-        size = len(ecs.template_file.read_bytes())
-    except OSError as error:
-        yield ("ecs", "template"), f"can't be read: {error}"
-    else:
-        if size > MAX_TEMPLATE_BYTES:
-            yield ("ecs", "template"), f"has {size} bytes, and CloudFormation takes {MAX_TEMPLATE_BYTES}"
+        read_template(ecs.template_file)
+    except (OSError, ValueError) as error:
+        yield ("ecs", "template"), f"can't be used: {error}"
+
+
+def read_template(path: Path) -> str:
+    """Read the template of a cell's stack. Raises OSError, and ValueError when CloudFormation would not take it."""
+    with path.open("rb") as file:
+        content = file.read(MAX_TEMPLATE_BYTES + 1)
+    if len(content) > MAX_TEMPLATE_BYTES:
+        raise ValueError(f"it has more than the {MAX_TEMPLATE_BYTES} bytes that CloudFormation takes")
+    return content.decode("utf-8")

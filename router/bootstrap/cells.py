@@ -17,6 +17,7 @@ from router.bootstrap.workers import provisioner_of
 from router.core.errors import ConfigError
 from router.ports import CellResources, Clock, Observer, Provisioner
 from router.settings import Settings
+from router.settings_ecs import read_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,9 @@ def stack_config(settings: Settings, keyring: Keyring) -> StackConfig:
     """Return what all stacks of cells have in common. Raises ConfigError when the template can't be read."""
     ecs, cells = settings.ecs, settings.cells
     try:
-        template = ecs.template_file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"ecs.template: can't be read: {error}") from error
+        template = read_template(ecs.template_file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"ecs.template: can't be used: {error}") from error
     of_workers = {
         "Handler": cells.handler,
         "Concurrency": str(cells.concurrency),

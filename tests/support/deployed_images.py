@@ -11,7 +11,7 @@ from tests.support.docker import built_image, docker
 HANDLER: Final = "shop:handle"
 _GOOD: Final = """
 async def handle(event, cell):
-    return {"event": event.event_id}
+    cell.emit({"event": event.event_id})
 """
 _CRASHES: Final = """
 raise RuntimeError("this release can't even be imported")
@@ -20,13 +20,13 @@ _FAILS: Final = """
 async def handle(event, cell):
     if event.event_id.endswith(("0", "1")):
         raise ValueError("this release fails a fifth of the events")
-    return {"event": event.event_id}
+    cell.emit({"event": event.event_id})
 """
 _SLOW: Final = """
 import asyncio
 async def handle(event, cell):
     await asyncio.sleep(0.6)
-    return {"event": event.event_id}
+    cell.emit({"event": event.event_id})
 """
 SOURCES: Final = {"good": _GOOD, "better": _GOOD, "crashes": _CRASHES, "fails": _FAILS, "slow": _SLOW}
 _DOCKERFILE: Final = """

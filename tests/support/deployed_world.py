@@ -108,6 +108,7 @@ class Deployed:
             where.client(name) for name in ("cloudformation", "ecs", "sqs", "s3", "secretsmanager", "ec2")
         ]
         self.sent: list[str] = []
+        self._read: dict[tuple[str, str], Sequence[str]] = {}  # the events of each object, by bucket and key
         self._cluster = f"{PREFIX}-{ENVIRONMENT}"
 
     def deploy(self) -> None:
@@ -299,16 +300,17 @@ class Deployed:
         return ids
 
     def effects(self) -> Counter[str]:
-        """Count how often each event's line is in the cells' buckets."""
-        found: Counter[str] = Counter()
+        """Count how often each event's line is in the cells' buckets. No object is read twice."""
         for bucket in self.s3.list_buckets()["Buckets"]:
             if not re.fullmatch(rf"{self._cluster}-cell-\d+", bucket["Name"]):
                 continue
             for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"]):
                 for each in page.get("Contents", ()):
-                    body = self.s3.get_object(Bucket=bucket["Name"], Key=each["Key"])["Body"].read()
-                    found.update(_event_ids(body))
-        return found
+                    where = (bucket["Name"], each["Key"])
+                    if where not in self._read:
+                        body = self.s3.get_object(Bucket=where[0], Key=where[1])["Body"].read()
+                        self._read[where] = _event_ids(body)
+        return Counter(event for events in self._read.values() for event in events)
 
     def accounted(self, limit_s: float = 180) -> Counter[str]:
         """Wait until every event sent has its effect, and return how often; fail the test when one has none."""

@@ -48,6 +48,7 @@ from router.settings import check
 from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
+from tests.support.fuzz_ecs import cell_template, described_task
 from tests.support.fuzz_redis import NOW, FakeRedis
 from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
 from tests.support.keys import cell_keys, field_of, lease_key, ring
@@ -361,6 +362,8 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "table item": table_item,
     "answer of DynamoDB": answers_of_aws,
     "lines of a chunk": lines_of_a_chunk,
+    "task of ECS": described_task,
+    "template of a cell": cell_template,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
 below."""
@@ -375,6 +378,8 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "router/settings.py": ("settings file",),
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),
     "router/adapters/provisioners/docker_containers.py": ("container",),
+    "router/adapters/provisioners/ecs_tasks.py": ("task of ECS",),
+    "router/settings_ecs.py": ("template of a cell",),
     "router/core/messages/dead_letter.py": ("dead letter",),
     "router/core/messages/parser.py": ("message", "message by path", "held message"),
     "router/core/messages/s3_events.py": ("message",),

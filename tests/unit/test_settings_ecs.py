@@ -75,7 +75,7 @@ def test_what_is_missing_is_named(environ: dict[str, str], name: str) -> None:
         ("ECS_MEMORY_MB", "1500", "with 512 CPU units Fargate offers"),
         ("ECS_PARAMETERS", "a,b", "must be Name=value, separated by semicolons"),
         ("ECS_STACK_ROLE", "stacks", "must be the ARN of a role"),
-        ("ECS_TEMPLATE", "/nowhere/cell.yaml", "can't be read"),
+        ("ECS_TEMPLATE", "/nowhere/cell.yaml", "can't be used"),
         ("CELLS_LAUNCH_TIMEOUT_S", "30", "must be at least 90 with ECS, since a task takes long to start; it is 30"),
     ],
 )
@@ -90,4 +90,4 @@ def test_a_template_that_cloudformation_would_not_take_is_named(environ: dict[st
     """It takes 51 200 bytes in a request."""
     Path(environ["CELLROUTER_ECS_TEMPLATE"]).write_text("#" * (MAX_TEMPLATE_BYTES + 1))
     [fault] = check(environ)[1]
-    assert fault.endswith("ecs.template: has 51201 bytes, and CloudFormation takes 51200")
+    assert fault.endswith("ecs.template: can't be used: it has more than the 51200 bytes that CloudFormation takes")

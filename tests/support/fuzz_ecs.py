@@ -1,0 +1,37 @@
+"""Runs what reads ECS' answers and a cell's template on whatever bytes: for the fuzz suite."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from router.adapters.provisioners.ecs_tasks import EcsConfig, read_task
+from router.settings_ecs import read_template
+
+_CONFIG = EcsConfig("cellrouter", "live", "cells", ["subnet-1"], ["sg-1"], "FARGATE")
+
+
+def described_task(raw: bytes) -> object:
+    """Read a task as ECS describes it: the whole of it these bytes as JSON, and its parts these bytes as text."""
+    text = raw.decode("utf-8", "replace")
+    ours = {"taskArn": "a/b", "startedBy": "live/cell-0000/1", "group": _CONFIG.group}
+    parts = {"lastStatus": text, "desiredStatus": text, "stoppedReason": text, "containers": [{"name": text}]}
+    details = {"attachments": [{"details": [{"name": "privateIPv4Address", "value": text}]}]}
+    read_task(ours | parts | details, _CONFIG)
+    read_task(ours | {"startedBy": text, "lastStatus": "RUNNING", "desiredStatus": "RUNNING"}, _CONFIG)
+    with suppress(ValueError, RecursionError):  # as botocore, which decodes ECS' answer
+        found = json.loads(raw)
+        return read_task(found if isinstance(found, dict) else ours | {"containers": found}, _CONFIG)
+    return None
+
+
+def cell_template(raw: bytes) -> object:
+    """Read a template of cells from a file with this content."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "cell.yaml")
+        file.write_bytes(raw)
+        with suppress(ValueError):
+            return read_template(file)
+    return None
