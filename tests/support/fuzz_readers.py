@@ -379,7 +379,6 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),
     "router/adapters/provisioners/docker_containers.py": ("container",),
     "router/adapters/provisioners/ecs_tasks.py": ("task of ECS",),
-    "router/settings_ecs.py": ("template of a cell",),
     "router/core/messages/dead_letter.py": ("dead letter",),
     "router/core/messages/parser.py": ("message", "message by path", "held message"),
     "router/core/messages/s3_events.py": ("message",),

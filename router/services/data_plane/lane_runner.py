@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from router.core.detection.samples import CellSample, CellSampler
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
