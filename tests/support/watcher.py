@@ -103,10 +103,11 @@ class Watcher:
             self._highest[name] = max(number, highest)
 
     def _see_lease(self, field: str, lease: protocol.Lease) -> None:
-        record = protocol.verify_record(lease.record, self._keyring.cell(field.rpartition("/")[0])[0].lease)
+        name = protocol.instance_of_field(field)
+        record = protocol.verify_record(lease.record, self._keyring.cell(name.rpartition("/")[0])[0].lease)
         instance = record.instance_id if record is not None else "nobody who has the secret"
-        if self.instances.setdefault(field, instance) != instance:
-            self.violations.append(f"{field} was {self.instances[field]} and then {instance}")
+        if self.instances.setdefault(name, instance) != instance:
+            self.violations.append(f"{name} was {self.instances[name]} and then {instance}")
 
     def _see_audit(self, entries: list[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
         owners = [leadership.owner for leadership in self.leaderships]
