@@ -2,7 +2,8 @@
 
 A part of the wire contract. Health, metrics and the dashboard ask for no password, and whoever reaches them may ask as
 often as a machine can. Then making a page takes SHARE of the process' time and no more, and so does answering with it.
-Who asks waits: no more clients than the server has places. What is made is given to all who ask meanwhile.
+Who asks waits: no more clients than the server has places. What is made is given to all who ask meanwhile, and for a
+moment longer when making it anew would take too much.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BURST_S: Final = 0.1
 ANSWER_S: Final = 0.0005
 """What it takes to read one request and to answer it with a page that is made."""
 KEPT_S: Final = 0.5
-"""How long an answer is given again; what routers and controllers show is made anew as often."""
+"""How old an answer may be that is given again, when making it anew would take more than its share."""
 MAX_KEPT: Final = 8
 """Answers of one page, which may depend on what is asked of it."""
 
@@ -131,7 +132,7 @@ class _Page:
     ) -> asyncio.Task[_Made] | None:
         """Return the answer to what is asked; None when too many others are in the making."""
         made = self._answers.get(asked)
-        if made is None or _is_old(made, now):
+        if made is None or _is_old(made, now) or (made.done() and self.making.begin()):
             self._answers.pop(asked, None)
             if len(self._answers) >= MAX_KEPT:
                 there = next((each for each, other in self._answers.items() if other.done()), None)
