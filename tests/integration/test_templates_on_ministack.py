@@ -72,8 +72,8 @@ class Account:
         given = {
             "Prefix": self.prefix,
             "Environment": environment,
-            "Image": "cellrouter:dev",
-            "CellImage": "cellrouter:dev",
+            "Image": "cellrouter:of-nowhere",
+            "CellImage": "cellrouter:of-nowhere",
             "VpcId": vpc,
             "VpcCidr": "10.0.0.0/16",
             "Subnets": ",".join(subnet["Subnet"]["SubnetId"] for subnet in made),
@@ -91,7 +91,7 @@ class Account:
             "Prefix": self.prefix,
             "Environment": environment,
             "CellId": CELL,
-            "Image": "cellrouter:dev",
+            "Image": "cellrouter:of-nowhere",
             "CellSecret": f"{environment}/{CELL}/{64 * 'a'}",
             "KmsKeyArn": "arn:aws:kms:us-east-1:000000000000:key/1",
             "ExecutionRoleArn": "arn:aws:iam::000000000000:role/execution",
@@ -177,7 +177,7 @@ def test_a_cells_stack_gives_what_the_controller_needs(endpoint: str) -> None:
             assert outputs.keys() == read("cell")["Outputs"].keys()
             task = await stacks.aws["ecs"].describe_task_definition(taskDefinition=outputs["TaskDefinitionArn"])
             (container,) = task["taskDefinition"]["containerDefinitions"]
-            assert (container["name"], container["image"]) == ("cell", "cellrouter:dev")
+            assert (container["name"], container["image"]) == ("cell", "cellrouter:of-nowhere")
             told = {each["name"]: each["value"] for each in container["environment"]}
             assert told["CELL_STORE_TABLE"] == outputs["TableName"]
             secret = await stacks.aws["secretsmanager"].get_secret_value(SecretId=f"{stacks.prefix}-live-{CELL}")

@@ -158,7 +158,8 @@ def test_without_capacity_launches_become_rarer_and_explain_says_why() -> None:
             assert all("no capacity, which may pass" in why and CAPACITY["reason"] in why for why in said)
             assert said
             assert "launches that failed" not in dict(summary(shown))
-            failing = replace(snapshot, cells={CELL: replace(record(world), launch_failures=7)})
+            again = replace(record(world), launch_failures=7, why_launch_failed=said[-1])
+            failing = replace(snapshot, cells={CELL: again})
             shown = explanation(CELL, failing, {}, world.control.contents.audit)
             assert dict(summary(shown))["launches that failed"] == f"7 in a row, the last: {said[-1]}"
 
