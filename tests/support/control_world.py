@@ -59,7 +59,7 @@ class Machines:
         self.launches.append((cell_id, generation))
         self.images[cell_id, generation] = image or DEFAULT_IMAGE
         sickness = self.faulty.get(image or "", WELL)
-        if sickness is not None:
+        if sickness is not None and sickness is not WELL:
             self._world.cells.cells[cell_id].sick[generation] = sickness
         if cell_id in self.broken or sickness is None:
             self.ended.add((cell_id, generation))

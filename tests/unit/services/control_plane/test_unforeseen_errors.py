@@ -52,10 +52,10 @@ def test_an_action_that_fails_for_one_cell_keeps_no_other_waiting(monkeypatch: p
     world = ControlWorld(3)
     launch, broken = world.machines.launch, True
 
-    async def fails(cell_id: str, generation: int) -> None:
+    async def fails(cell_id: str, generation: int, image: str | None = None) -> None:
         if broken and cell_id == CELL and generation > 1:
             raise RuntimeError("a fault of the provisioner")
-        await launch(cell_id, generation)
+        await launch(cell_id, generation, image)
 
     monkeypatch.setattr(world.machines, "launch", fails)
 
