@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -17,7 +16,7 @@ from router.adapters.aws.resources import AwsCellResources, ResourceNames, ensur
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.templates import template
 from tests.support.aio import run, until
-from tests.support.shared_servers import shared
+from tests.support.servers import ministack
 
 CELL: Final = "cell-0003"
 SERVICES: Final = ("sqs", "s3", "firehose", "dynamodb", "cloudformation", "ec2", "ecs", "elasticache", "secretsmanager")
@@ -26,9 +25,12 @@ FIFO: Final = ("FifoQueue", "DeduplicationScope", "FifoThroughputLimit")
 
 
 @pytest.fixture(scope="module")
-def endpoint(run_folder: Path) -> Iterator[str]:
-    """MiniStack, whatever else the run uses: LocalStack here has no DynamoDB."""
-    with shared("ministack", run_folder) as url:
+def endpoint() -> Iterator[str]:
+    """Run a MiniStack of these tests' own that reaches no Docker engine, so that its services start no containers."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+            url = stack.enter_context(ministack())
         yield url
 
 
