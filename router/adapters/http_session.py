@@ -7,19 +7,36 @@ that refuses.
 
 from __future__ import annotations
 
+import warnings
+from ssl import SSLContext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
+
+_END_OF_TLS_S: Final = 1.0
+"""How long the other side of a TLS connection has to end it too. Python's own limit is 30 s, for each connection to a
+cell that answers nonsense."""
 
 
 class RedirectedError(aiohttp.ClientError):
     """A server answers with a redirect, which is never followed."""
 
 
-def http_session(**options: Any) -> aiohttp.ClientSession:
-    """Make a session that asks no proxy of the environment and keeps no cookie. It has aiohttp's other options."""
-    return aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), **options)
+def http_session(
+    *, limit: int = 100, keepalive_timeout: float = 15.0, ssl: SSLContext | bool = True, **options: Any
+) -> aiohttp.ClientSession:
+    """Make a session that asks no proxy of the environment and keeps no cookie.
+
+    It has at most `limit` connections (0: as many as it needs), and keeps an idle one for `keepalive_timeout` seconds.
+    The other options are those of aiohttp's session.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the last option, until aiohttp always aborts
+        connector = aiohttp.TCPConnector(
+            limit=limit, keepalive_timeout=keepalive_timeout, ssl=ssl, ssl_shutdown_timeout=_END_OF_TLS_S
+        )
+    return aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), **options)
 
 
 def refuse_redirects(session: aiohttp.ClientSession) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-import aiohttp
 import structlog
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -257,7 +256,7 @@ def _secrets_of(settings: Settings) -> tuple[Keyring, SecretWatch]:
 async def _calls(stack: AsyncExitStack, settings: Settings, keyring: Keyring, observer: Observer) -> CellCalls:
     session = await stack.enter_async_context(
         # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
-        http_session(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3))
+        http_session(limit=0, keepalive_timeout=3.0)
     )
     return CellCalls(session, keyring, _CLOCK, observer.observe, ends=ends_of(stack, settings, _CLOCK))
 

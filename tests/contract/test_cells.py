@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+import psutil
 import pytest
 
 from cell_worker.contract import protocol
@@ -21,7 +22,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
 from router.core.errors import CellRefusedError, CellUnavailableError, ChaosRefusedError
 from router.core.models import Event, Outcome, Result, Target
-from tests.support.aio import run
+from tests.support.aio import run, until
 from tests.support.keys import OTHER_SECRET, SECRET, ring
 from tests.support.ways import WAYS, Way, way_of
 from tests.support.worker_process import WorkerProcess
@@ -47,8 +48,15 @@ class World:
             async with http_session() as session:
                 calls = CellCalls(session, ring(self.worker.environment, secret), SystemClock(), ends=self.way.ends)
                 await story(calls)
+            # TLS connections that were broken off are closed only a second later.
+            await until(self.is_left, "no connection to the worker is open")
 
         run(main())
+
+    async def is_left(self) -> bool:
+        """Whether this process has no connection to the worker any more."""
+        port = int(self.target.address.rpartition(":")[2])
+        return not [c for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == port]
 
 
 @pytest.fixture(scope="module", params=WAYS)

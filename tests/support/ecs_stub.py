@@ -19,6 +19,7 @@ from tests.support.aws_models import check_answer, check_request, refusal
 
 ACCOUNT = "123456789012"
 CONTAINER = "cell"
+NOWHERE = ":of-nowhere"
 SPOT = ("SpotInterruption", "Your Spot Task was interrupted.")
 RETIREMENT = (
     "TerminationNotice",
@@ -34,6 +35,7 @@ class StubTask:
     request: dict[str, Any]
     number: int
     seen_from: float
+    image: str = ""
     status: str = "PROVISIONING"
     desired: str = "RUNNING"
     exit_code: int | None = None
@@ -61,6 +63,7 @@ class EcsStub:
         self.tasks: dict[str, StubTask] = {}
         self.calls: Counter[str] = Counter()
         self.run_at: list[float] = []  # when RunTask was called
+        self.images: dict[str, str] = {}  # of task definitions, by ARN; a name of nowhere can't be pulled
         self.provision_s = self.drain_s = 0.0
         self.stop_timeout_s = 120.0
         self.answers_after_s = 0.0
@@ -178,6 +181,7 @@ class EcsStub:
         number = next(self._numbers)
         arn = f"arn:aws:ecs:us-east-1:{ACCOUNT}:task/{self.cluster}/{number:032x}"
         task = StubTask(arn, request, number, self.clock.monotonic() + self.unseen_s, tags=request.get("tags", []))
+        task.image = self.images.get(request.get("taskDefinition", ""), "")
         self.tasks[arn] = task
         if "clientToken" in request:
             self._tokens[request["clientToken"]] = (request, task)
@@ -191,7 +195,9 @@ class EcsStub:
 
     async def _begins(self, task: StubTask) -> None:
         await self.clock.sleep(self.provision_s)
-        if task.desired == "RUNNING":
+        if task.desired == "RUNNING" and task.image.endswith(NOWHERE):
+            self.exit(task, -1, f"CannotPullContainerError: pull image manifest: {task.image}: not found")
+        elif task.desired == "RUNNING":
             task.status = "RUNNING"
             self.on_start(task)
 
@@ -219,6 +225,8 @@ def _described(task: StubTask) -> dict[str, Any]:
     detail = {"name": "privateIPv4Address", "value": task.address}
     attachment = {"id": "eni", "type": "ElasticNetworkInterface", "status": "ATTACHED", "details": [detail]}
     container: dict[str, Any] = {"name": CONTAINER, "lastStatus": task.status, "reason": task.container_reason}
+    if task.image:
+        container["image"] = task.image
     if task.exit_code is not None:
         container["exitCode"] = task.exit_code
     return {

@@ -20,11 +20,16 @@ CONFIG = EcsConfig(
 )
 
 
+IMAGE = "worker:1"
+"""The image of a cell's task definition, as long as no other one is asked for."""
+
+
 @dataclass
 class Definitions:
     """Knows a task definition of every cell, at once or after a while."""
 
     clock: Clock
+    images: dict[str, str] = field(default_factory=dict)  # by task definition
     takes_s: float = 0.0
     fault: Exception | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -35,7 +40,10 @@ class Definitions:
             await self.clock.sleep(self.takes_s)
         if self.fault is not None:
             raise self.fault
-        return f"arn:aws:ecs:us-east-1:123456789012:task-definition/cellrouter-live-{cell_id}:1"
+        revision = 1 if image is None else 1 + len(self.images)
+        arn = f"arn:aws:ecs:us-east-1:123456789012:task-definition/cellrouter-live-{cell_id}:{revision}"
+        self.images[arn] = image or IMAGE
+        return arn
 
 
 def provisioner_on(stub: Any, definitions: TaskDefinitions, clock: Clock, config: EcsConfig = CONFIG) -> EcsProvisioner:
@@ -54,6 +62,7 @@ class EcsRoom:
 
     def __post_init__(self) -> None:
         self.stub, self.definitions = EcsStub(self.clock), Definitions(self.clock)
+        self.stub.images = self.definitions.images
         self.provisioner = self.another()
 
     def another(self, config: EcsConfig = CONFIG) -> EcsProvisioner:

@@ -29,9 +29,11 @@ class MiniStackRig(Rig):
     """Instances as containers that MiniStack has started. It says of any at once that it has stopped, and well."""
 
     stopped_hung = (False, "exit code 0")
+    no_image = "the image can't be pulled"
 
     def __init__(self) -> None:
         self._image = built_image()
+        self._other = f"{self._image}-of-{uuid.uuid4().hex[:8]}"
         self._server = ExitStack()
         self._endpoint = self._server.enter_context(ministack())
         self._clients = AsyncExitStack()
@@ -51,6 +53,10 @@ class MiniStackRig(Rig):
     async def broken(self) -> Provisioner:
         self._definitions.fault = ProvisionError("there is no stack of it")
         return await self.provisioner()
+
+    def images(self) -> tuple[str, str]:
+        docker("tag", self._image, self._other)
+        return self._image, self._other
 
     def log(self, cell_id: str, generation: int) -> str:
         found = self._container(cell_id, generation)
@@ -84,6 +90,7 @@ class MiniStackRig(Rig):
             await made.close()
         await self._clients.aclose()
         self._server.close()
+        docker("image", "rm", self._other, check=False)  # if a test has asked for it
 
 
 class _Registered(Definitions):
@@ -97,7 +104,8 @@ class _Registered(Definitions):
     async def task_definition(self, cell_id: str, image: str | None) -> str:
         if self.fault is not None:
             raise self.fault
-        container = {"name": CONTAINER, "image": self._image, "command": ["python", "-uc", ENDS], "essential": True}
+        command = ["python", "-uc", ENDS]
+        container = {"name": CONTAINER, "image": image or self._image, "command": command, "essential": True}
         answer = await self.ecs.register_task_definition(
             family=cell_id,
             networkMode="awsvpc",

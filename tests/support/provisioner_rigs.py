@@ -19,7 +19,7 @@ from router.adapters.provisioners.subprocess import SubprocessConfig, Subprocess
 from router.core.errors import ProvisionError
 from router.ports import Provisioner
 from tests.support.docker import built_image, docker
-from tests.support.ecs_world import EcsRoom
+from tests.support.ecs_world import IMAGE, EcsRoom
 from tests.support.keys import ring
 from tests.support.paths import REPOSITORY
 
@@ -37,6 +37,9 @@ class Rig(ABC):
 
     stopped_hung = (True, "killed by signal 9")
     """Whether a hung instance that is stopped is said to run at first, and how it is said to have ended."""
+
+    no_image = "has no image worker:of-nowhere"
+    """What is said of an instance whose image isn't there."""
 
     @abstractmethod
     async def provisioner(self) -> Provisioner:
@@ -107,6 +110,8 @@ class SubprocessRig(Rig):
 class EcsRig(Rig):
     """Instances as tasks of a cluster in memory, which does what ECS does."""
 
+    no_image = "the image can't be pulled"
+
     def __init__(self) -> None:
         clock = SystemClock()
         self._room = EcsRoom(clock)
@@ -119,6 +124,9 @@ class EcsRig(Rig):
     async def broken(self) -> Provisioner:
         self._room.definitions.fault = ProvisionError("there is no stack of it")
         return self._room.another()
+
+    def images(self) -> tuple[str, str]:
+        return IMAGE, "worker:other"
 
     def log(self, cell_id: str, generation: int) -> str:
         return '"started"' if self._stub.task(cell_id, generation).status == "RUNNING" else ""

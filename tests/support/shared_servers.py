@@ -71,6 +71,7 @@ def _url(kind: str, folder: Path) -> str:
     with (folder / f"{kind}.start").open("ab") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if not file.exists():
+            _ended(file).unlink(missing_ok=True)
             with log.open("wb") as words:
                 command = [sys.executable, "-m", __name__, kind, str(folder)]
                 subprocess.run(command, cwd=REPOSITORY, stdout=words, stderr=words, check=True)
@@ -79,7 +80,7 @@ def _url(kind: str, folder: Path) -> str:
 
 
 def _wait(file: Path, log: Path) -> None:
-    pause, ended = threading.Event(), file.with_suffix(".ended")
+    pause, ended = threading.Event(), _ended(file)
     for _ in range(START_POLLS):
         if file.exists():
             return
@@ -89,20 +90,24 @@ def _wait(file: Path, log: Path) -> None:
     raise RuntimeError(f"the server doesn't start:\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def _ended(file: Path) -> Path:
+    return file.with_suffix(".ended")
+
+
 def keep(kind: str, folder: Path) -> None:
     """Run the server until nobody uses it any more."""
-    file, ended = folder / f"{kind}.url", folder / f"{kind}.ended"
-    ended.unlink(missing_ok=True)
-    try:
-        with (folder / f"{kind}.users").open("ab") as users, SERVERS[kind]() as url:
-            part = file.with_suffix(".part")
-            part.write_text(url)
-            part.replace(file)
-            while not _is_mine_alone(users):
-                threading.Event().wait(POLL_S)
-            file.unlink()
-    finally:
-        ended.touch()
+    file = folder / f"{kind}.url"
+    with (folder / f"{kind}.users").open("ab") as users:
+        try:
+            with SERVERS[kind]() as url:
+                part = file.with_suffix(".part")
+                part.write_text(url)
+                part.replace(file)
+                while not _is_mine_alone(users):
+                    threading.Event().wait(POLL_S)
+                file.unlink()
+        finally:  # before the next user gets the lock, who would take it for the end of the next keeper
+            _ended(file).touch()
 
 
 def _is_mine_alone(users: IO[bytes]) -> bool:

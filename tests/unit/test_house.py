@@ -103,7 +103,8 @@ def test_no_call_of_ours_follows_a_redirect() -> None:
             told, called = {word.arg: ast.unparse(word.value) for word in node.keywords}, ast.unparse(node.func)
             assert called != "AioConfig" or "http_session_cls" in told, f"{path}:{node.lineno}: AWS clients too"
             is_factory = path == "router/adapters/http_session.py"
-            assert is_factory or not called.endswith(".ClientSession"), f"{path}:{node.lineno}: use http_session"
+            made = called.rpartition(".")[2] in ("ClientSession", "TCPConnector")
+            assert is_factory or not made, f"{path}:{node.lineno}: use http_session"
             whose, _, verb = called.rpartition(".")
             if verb in verbs and whose.endswith("session"):
                 assert told.get("allow_redirects") == "False", f"{path}:{node.lineno}: pass allow_redirects=False"

@@ -101,7 +101,9 @@ class SqsClient:
         self._clock = clock
         self._offset_s = 0.0  # how far the server's clock is ahead of ours
         self._session = http_session(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE_S, ssl=tls),
+            limit=connections,
+            keepalive_timeout=_KEEP_ALIVE_S,
+            ssl=tls,
             timeout=aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S + read_timeout_s, sock_connect=CONNECT_TIMEOUT_S),
             headers={"Accept-Encoding": "identity", "User-Agent": "cellrouter"},
             skip_auto_headers=("Accept",),

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from router.adapters.aws_errors import AWS_ERRORS, error_code, error_words
 from router.adapters.provisioners.ecs_budget import LaunchBudget
 from router.adapters.provisioners.ecs_failures import Trouble, described, trouble
-from router.adapters.provisioners.ecs_tasks import MAX_REASON_CHARS, EcsConfig, EcsTask, Key, read_task
+from router.adapters.provisioners.ecs_tasks import EcsConfig, EcsTask, Key, read_task
 from router.core.errors import ProvisionError
 from router.core.models import InstanceView, Reason
 from router.ports import Clock
@@ -113,10 +113,8 @@ class EcsProvisioner:
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _stop(self, found: EcsTask) -> None:
-        cell_id, generation = found.key
-        reason = f"cellrouter ends generation {generation} of {cell_id}"[:MAX_REASON_CHARS]
-        async with self._call(f"{cell_id} generation {generation} can't be stopped"):
-            await self._ecs.stop_task(cluster=self._config.cluster, task=found.arn, reason=reason)
+        async with self._call(f"{found.key[0]} generation {found.key[1]} can't be stopped"):
+            await self._ecs.stop_task(**self._config.stop_task(found))
 
     async def _start(self, key: Key, image: str | None) -> EcsTask:
         """Start the instance's task, and return it. Raises ProvisionError."""

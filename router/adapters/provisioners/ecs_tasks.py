@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.adapters.provisioners.ecs_failures import described
+from router.adapters.provisioners.ecs_failures import Trouble, described, trouble
 from router.core.addresses import host_of
 from router.core.models import InstanceView
 from router.core.release import MAX_IMAGE_CHARS
@@ -22,7 +22,8 @@ from router.core.release import MAX_IMAGE_CHARS
 PORT: Final = 8080
 ON_DEMAND: Final = "FARGATE"
 CONTAINER: Final = "cell"  # the worker's container in the cell's task definition
-MAX_REASON_CHARS: Final = 1024  # of StopTask
+_MAX_REASON_CHARS: Final = 1024  # of StopTask
+_OUR_STOP: Final = "cellrouter ends"  # begins the reason of our own StopTask
 _STOPPED: Final = "STOPPED"
 _LABEL: Final = "cellrouter:"
 _IPV4: Final = "privateIPv4Address"  # the detail of a task's network interface that has its address
@@ -96,6 +97,11 @@ class EcsConfig:
     def client_token(self, key: Key) -> str:
         """Return the token by which ECS knows that two requests are one, whichever controller sends them."""
         return hashlib.sha256(f"{self.group}/{self.started_by(key)}".encode()).hexdigest()
+
+    def stop_task(self, task: EcsTask) -> dict[str, Any]:
+        """Return the request that ends one instance, with a reason that says who asked."""
+        reason = f"{_OUR_STOP} generation {task.key[1]} of {task.key[0]}"[:_MAX_REASON_CHARS]
+        return {"cluster": self.cluster, "task": task.arn, "reason": reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,4 +213,6 @@ def _how_it_ended(task: _DescribedTask, worker: _TaskContainer) -> str:
         exit_code = "no exit code"
     else:
         exit_code = f"killed by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"exit code {code}"
-    return f"{exit_code}; {described(task.stop_code, words)}; {_name(task)}"
+    ours = trouble(task.stop_code, words) is Trouble.ASKED and task.stopped_reason.startswith(_OUR_STOP)
+    why = "the controller asked for it" if ours else described(task.stop_code, words)
+    return f"{exit_code}; {why}; {_name(task)}"
