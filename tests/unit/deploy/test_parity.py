@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -38,6 +39,8 @@ class Asked:
         async def call(**request: Any) -> dict[str, Any]:
             if operation in ("head_bucket", "describe_delivery_stream"):
                 raise ClientError({"Error": {"Code": "404"}}, operation)
+            if operation == "describe_table":
+                raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, operation)
             if operation == "get_queue_url":
                 if request["QueueName"] not in [made["QueueName"] for made in self.made["create_queue"]]:
                     raise ClientError({"Error": {"Code": "QueueDoesNotExist"}}, operation)
@@ -49,6 +52,9 @@ class Asked:
 
         return call
 
+    def get_waiter(self, _: str) -> Any:
+        return SimpleNamespace(wait=self.waited)
+
 
 def made_by_hand(*, fifo: bool) -> Asked:
     """Make all that `cellrouter init` and a controller make, and return what was asked for."""
@@ -58,7 +64,9 @@ def made_by_hand(*, fifo: bool) -> Asked:
 
     async def story() -> None:
         await ensure_intake(names, asked, asked, "us-east-1")
-        cells = AwsCellResources(names, asked, asked, asked, region="us-east-1", firehose_role="StreamRole.Arn")
+        cells = AwsCellResources(
+            names, asked, asked, asked, dynamodb=asked, region="us-east-1", firehose_role="StreamRole.Arn"
+        )
         await cells.ensure(CELL_ID)
 
     asyncio.run(story())
@@ -136,3 +144,12 @@ def test_streams_are_the_same() -> None:
     assert {key: found[key] for key in ("RoleARN", "BufferingHints")} == {
         key: wanted[key] for key in ("RoleARN", "BufferingHints")
     }
+
+
+def test_tables_are_the_same() -> None:
+    """Name, key, billing, and which attribute says when an item is forgotten."""
+    asked = made_by_hand(fifo=False)
+    (by_hand,), (forgets,) = asked.made["create_table"], asked.made["update_time_to_live"]
+    table = Rendered("cell", **PARAMETERS).properties("Table")
+    assert {key: table[key] for key in by_hand} == by_hand
+    assert table["TimeToLiveSpecification"] == forgets["TimeToLiveSpecification"]
