@@ -16,7 +16,7 @@ from router.cli.policy import audit_text, wanted_cells
 from router.cli.registry import change_policy, follow, look
 from router.cli.texts import Screen
 from router.core.control.observed import Observed
-from router.core.control.release_evidence import LAUNCHES
+from router.core.control.release_evidence import LAUNCHES, MAX_EVENTS_RATIO
 from router.core.control.releases import members
 from router.core.models import Reason, age_ms
 from router.core.release import (
@@ -144,7 +144,8 @@ def notes(snapshot: Snapshot, wanted: Release) -> Iterator[Reason]:
         yield f"{', '.join(left_out)}: in a person's hand, so left out; each gets it with its next instance."
     yield (
         f"A wave is bad when a cell of it is sick, its instance ends or {LAUNCHES} launches fail, its canary takes "
-        f"more than {wanted.slower:g} times as long as in the others, or {wanted.errors:.1%} more of its events fail. "
+        f"more than {wanted.slower:g} times as long as in the others, its events {MAX_EVENTS_RATIO:g} times, or "
+        f"{wanted.errors:.1%} more of its events fail. "
         f"Then every cell gets the image before again."
     )
 

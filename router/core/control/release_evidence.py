@@ -1,8 +1,8 @@
 """What speaks against a release, and what keeps it from being judged: its cells beside those on the image before. Pure.
 
 A release is judged by what would be bad in any cell (the detector's verdict, an instance that ends, a launch that
-fails) and by less than that, since it can be taken back: canaries that got slower, and events that fail more often,
-than in the cells on the image before and than in the same cell before it was changed.
+fails) and by less than that, since it can be taken back: canaries or events that got slower, and events that fail more
+often, than in the cells on the image before and than in the same cell before it was changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from router.core.control.another import why_dead
 from router.core.control.guards import FLEET_RATIO
 from router.core.control.observed import Desired, Observed
 from router.core.detection.assessment import SICK, Assessment, Verdict
-from router.core.detection.thresholds import CONFIRM_S, MIN_CANARY_EXCESS_S, WINDOW_S
+from router.core.detection.thresholds import CONFIRM_S, MIN_CANARY_EXCESS_S, MIN_EXCESS_S, WINDOW_S
 from router.core.models import CellRecord, Reason, Rung, age_ms
 from router.core.release import Release
 
@@ -25,6 +25,9 @@ PEERS_S: Final = 3.0
 """Seconds. What is wrong with all cells shows in each of them within a second or two of the others."""
 LAUNCHES: Final = 2  # that have failed in a row, until it is the image's fault
 MIN_ANSWERED: Final = 20  # events within WINDOW_S: with fewer, the canaries alone judge
+MAX_EVENTS_RATIO: Final = 4.0
+"""Times the slowest of the other cells, and times what the same cell's events took before. Other tenants' events cost
+something else, so less may be their doing."""
 MIN_BAD: Final = 3  # events answered badly beyond what is usual: fewer may be chance
 BAD_SIGMA: Final = 4.0  # standard deviations beyond what is usual: every cell is judged once a second
 
@@ -43,6 +46,11 @@ class Rest:
         """
         found = [max(a.canary_s, a.recent_canary_s or 0.0) for a in self.assessments if a.canary_s is not None]
         return median(found) if found else None
+
+    @property
+    def latency_s(self) -> float | None:
+        """How long events take in the slowest of them, in seconds; None where too few were answered."""
+        return max((a.latency_s for a in self.assessments if a.answered >= MIN_ANSWERED), default=None)
 
     @property
     def bad_share(self) -> float:
@@ -102,6 +110,8 @@ def evidence(observed: Observed, release: Release, records: Sequence[CellRecord]
         beside = f", {1000 * rest.canary_s:.0f} ms in the others" if rest.canary_s is not None else ""
         said.append(f"canary {1000 * median(canaries):.0f} ms{beside}")
     if answered >= MIN_ANSWERED:
+        beside = f", {1000 * rest.latency_s:.0f} ms in the slowest of the others" if rest.latency_s is not None else ""
+        said.append(f"events take {1000 * max(a.latency_s for a in new):.0f} ms{beside}")
         said.append(f"{bad / answered:.1%} of {answered} events failed, {rest.bad_share:.1%} in the others")
     else:
         said.append(f"judged by canaries alone: {answered} events in {WINDOW_S:g} s are too few")
@@ -136,7 +146,7 @@ def _why_sick(found: Assessment, *, warm: bool) -> Iterator[Reason]:
 
 
 def _why_worse(found: Assessment, release: Release, rest: Rest, *, warm: bool) -> Iterator[Reason]:
-    if warm and (why := why_slower(found, rest.canary_s, release.slower)):
+    if warm and (why := why_slower(found, rest.canary_s, release.slower) or why_events_slower(found, rest.latency_s)):
         yield f"{found.cell_id}: {why}"
     usual = max(rest.bad_share, found.baseline.bad_share)
     if why := why_failing_more(found.answered, found.answered_badly, usual, release.errors):
@@ -152,6 +162,23 @@ def why_slower(found: Assessment, rest_s: float | None, ratio: float) -> Reason 
     if own_s <= ratio * usual_s or own_s - usual_s < MIN_CANARY_EXCESS_S:
         return None
     return f"its canary takes {1000 * own_s:.0f} ms, {own_s / usual_s:.1f} times as long as before and in the others"
+
+
+def why_events_slower(found: Assessment, rest_s: float | None) -> Reason | None:
+    """Say that events take much longer than in any other cell and than before; None when they don't.
+
+    A canary shows the instance, and events show the handler too, which may have no canary of its own.
+    """
+    usual = [each for each in (rest_s, found.baseline.latency_s) if each is not None]
+    if found.answered < MIN_ANSWERED or not usual:
+        return None
+    usual_s = max(usual)
+    if found.latency_s <= MAX_EVENTS_RATIO * usual_s or found.latency_s - usual_s < MIN_EXCESS_S:
+        return None
+    return (
+        f"its events take {1000 * found.latency_s:.0f} ms, more than {MAX_EVENTS_RATIO:g} times as long as before and "
+        f"as in any other cell ({1000 * usual_s:.0f} ms)"
+    )
 
 
 def why_failing_more(answered: int, bad: int, usual: float, margin: float) -> Reason | None:

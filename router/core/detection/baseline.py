@@ -41,6 +41,11 @@ class Baseline:
         return self.learned_s >= MIN_LEARNED_S
 
     @property
+    def latency_s(self) -> float | None:
+        """What an event takes in the mean, in seconds, if the cell is not slow; None before that is known."""
+        return self.work / self.rate if self.known and self.work and self.rate else None
+
+    @property
     def bad_share(self) -> float:
         """The share of events that are not answered well, 0 to 1; 0 where none were answered."""
         return self.bad_rate / (self.rate + self.bad_rate) if self.bad_rate else 0.0

@@ -9,7 +9,7 @@ import pytest
 from router.core.control.actions import Launch, StepRelease
 from router.core.control.observed import Desired, Health, Observed
 from router.core.control.reconcile import reconcile
-from router.core.control.release_evidence import why_failing_more, why_slower
+from router.core.control.release_evidence import why_events_slower, why_failing_more, why_slower
 from router.core.control.releases import members, release_steps
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import Baseline
@@ -214,6 +214,21 @@ def test_a_canary_is_slower_only_beside_the_rest_and_beside_its_own_past(
     """And by 25 ms at least: less is noise."""
     found = Assessment(CELLS[0], canary_s=canary_s, baseline=Baseline(canary_s=before_s))
     assert (why_slower(found, rest_s, 1.5) is not None) is is_bad
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "rest_s", "before_s", "answered", "is_bad"),
+    [(0.6, 0.01, 0.01, 20, True), (0.6, 0.01, 0.2, 20, False), (0.6, 0.2, 0.01, 20, False),
+     (0.6, 0.01, 0.01, 19, False), (0.05, 0.01, 0.01, 99, False), (0.6, None, 0.1, 20, True),
+     (0.6, 0.1, None, 20, True), (0.6, None, None, 99, False)],
+)  # fmt: skip
+def test_events_are_slower_only_beside_all_the_rest_and_beside_their_own_past(
+    latency_s: float, rest_s: float | None, before_s: float | None, answered: int, is_bad: bool
+) -> None:
+    """Four times, by 50 ms at least, and only where enough were answered."""
+    baseline = Baseline(rate=10.0, work=10.0 * before_s, learned_s=60.0) if before_s else Baseline()
+    found = Assessment(CELLS[0], latency_s=latency_s, answered=answered, baseline=baseline)
+    assert (why_events_slower(found, rest_s) is not None) is is_bad
 
 
 def test_progress_is_told_in_words() -> None:

@@ -29,6 +29,7 @@ FAULTS: dict[str, tuple[Sickness | None, str]] = {
     "crashes": (None, "2 launches have failed: .*exit code 1"),
     "is slow": (Sickness(factor=3), "is slow|its canary takes"),
     "is a little slow": (Sickness(factor=1.8), r"its canary takes \d+ ms, 1\.[789] times as long"),
+    "has a slow handler": (Sickness(event_extra_s=0.4), r"its events take \d+ ms, more than 4 times as long|is slow"),
     "fails 20 % of events": (Sickness(fails_every=5), r"of \d+ events fail, usually 0\.0%"),
     "fails all": (Sickness(outcome=Outcome.FAILED), "is failing|canary|launches have failed"),
 }
