@@ -9,8 +9,8 @@ JMESPath finds; the account in the key of an S3 object, else its bucket; on a FI
 KEY_MEMBERS, for EventBridge in `detail` before the envelope; on any queue the message group.
 
 The **event id** is the first of these that is there: the message attribute `event_id`; what a configured JMESPath
-finds; the S3 object's version; for EventBridge the envelope's `id`, for a CloudEvent its `source` and `id`; on a FIFO
-queue the message group and deduplication id, unless that is the body's hash; the message id. It counts within its key.
+finds; the S3 object's version; for EventBridge the envelope's `id`, for a CloudEvent its `source` and `id`; the message
+id. It counts within its partition key.
 
 Messages that come from a hold queue carry both in message attributes: see `held_draft`. What those say is taken for
 true here: `proofs.believed` has left out what nobody proves.
@@ -151,7 +151,7 @@ class Parser:
         if self._id_path and (event_id := self._id_path(found.document)) not in _NOTHING:
             return event_id
         event_id = _first(found.s3_id, found.event_id)
-        return event_id if event_id is not None else event_ids.of_message(message, found.body) + found.part
+        return event_id if event_id is not None else message.message_id + found.part
 
 
 def held_draft(event: Event, delay_s: int, keys: AttributeKeys) -> Draft:

@@ -50,6 +50,12 @@ def test_five_updates_of_an_order_are_five_events(member: str) -> None:
     assert ids(*each_sent(*updates)) == [f"m-{number}" for number in range(5)]
 
 
+def test_a_deduplication_id_that_is_used_again_later_is_another_event() -> None:
+    """SQS takes it for a name for five minutes. Whatever it has delivered as another message is another event."""
+    updates = [replace(each, group_id="g", dedup_id="order-7") for each in each_sent(*[{"state": 1}] * 3)]
+    assert ids(*updates) == ["m-0", "m-1", "m-2"]
+
+
 def test_who_names_events_in_the_body_says_where() -> None:
     """A configured path finds the id, and what has none there is known by its message."""
     parser = Parser(Extraction(event_id="meta.event"))

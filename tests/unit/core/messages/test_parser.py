@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from typing import Any
@@ -255,18 +254,6 @@ def test_on_fair_queues_the_group_comes_last() -> None:
     """The group of a standard queue serves fairness among senders, so what the body says wins over it."""
     assert only(replace(message('{"tenant": "t"}'), group_id="g")).partition_key == "t"
     assert only(replace(message('{"x": 1}'), group_id="g")).partition_key == "g"
-
-
-def test_on_fifo_queues_the_deduplication_id_is_the_id() -> None:
-    """The id counts within its group, unless it is the hash of the body, which two equal events share."""
-    assert only(fifo('{"id": "e"}')).event_id == "g#d"
-    assert only(fifo("{}", "b#c", "a")).event_id != only(fifo("{}", "c", "a#b")).event_id
-    assert only(fifo("{}", hashlib.sha256(b"{}").hexdigest())).event_id == "m-1"
-    wrapped = sns("{}")
-    for hashed in (wrapped, "{}"):  # by the queue, or by the topic before it
-        assert only(fifo(wrapped, hashlib.sha256(hashed.encode()).hexdigest())).event_id == "m-1"
-    by_pointer = fifo("{}", hashlib.sha256(POINTER.encode()).hexdigest())
-    assert only(replace(by_pointer, pointer=POINTER)).event_id == "m-1"
 
 
 def test_one_event_that_a_pointer_led_to_keeps_the_pointer() -> None:
