@@ -30,8 +30,8 @@ async def test_the_same_id_of_two_keys_is_two_events() -> None:
         await turns(5)
 
     runtime, _ = await make(handler)
-    answers = (await results(runtime, events("a", "b"))).values()
-    answers = [*answers, await one_result(runtime, events("c"))]
+    together = await results(runtime, events("a", "b"))
+    answers = [*together.values(), await one_result(runtime, events("c"))]
     assert [(answer.outcome, answer.duplicate) for answer in answers] == [(Outcome.OK, False)] * 3
     assert handled == ["1:a/1", "1:b/1", "1:c/1"]
     assert (await one_result(runtime, events("b"))).duplicate
