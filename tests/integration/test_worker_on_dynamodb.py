@@ -34,6 +34,7 @@ EVENTS: Final = protocol.EVENTS_PATH
 ROLE: Final = "arn:aws:iam::000000000000:role/r"
 COMMITTER: Final = """
 import asyncio, sys
+from cell_worker.contract.protocol import EventName
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.store import StoreError
 
@@ -45,7 +46,7 @@ async def main():
     async def events(lane):
         for number in range(100_000):
             event = f"e{lane}-{number}"
-            assert await store.commit(named(event), [event.encode()])
+            assert await store.commit(EventName("k", event), [event.encode()])
             print(event, flush=True)
 
     await asyncio.gather(*(events(lane) for lane in range(8)))
