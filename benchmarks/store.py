@@ -19,6 +19,7 @@ from typing import Any, Final
 from benchmarks.figures import table
 from benchmarks.world import Options, pause
 from cell_worker.components.sink import NullSink
+from cell_worker.contract.protocol import EventName
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import Store
 from tests.support.servers import ministack
@@ -88,7 +89,7 @@ async def _measured(store: Store, name: str, at_once: int, events: int) -> tuple
 
     async def work() -> None:
         for number in numbers:
-            event = f"{name}-{number}"
+            event = EventName("tenant", f"{name}-{number}")
             assert not await store.seen(event)
             assert await store.commit(event, [LINE])
 

@@ -33,6 +33,8 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
+from cell_worker.contract.protocol import EventName
+
 
 class RejectEvent(Exception):
     """Raise this when the event can never succeed: it goes to the dead-letter queue, with this text as the reason."""
@@ -47,13 +49,18 @@ class Event:
     """One unit of work, as it came from the source queue."""
 
     event_id: str
-    """The same for every delivery of this event. An event whose id is committed is not handled again."""
+    """The same for every delivery of this event, and of no other event with this partition key."""
     partition_key: str
     """The tenant, account or whatever else the event was routed to this cell by."""
     attempt: int
     """How often the event has been tried, this call included: 1 at first. Retries are not counted."""
     body: bytes
     """The body as JSON, exactly as it came."""
+
+    @property
+    def identity(self) -> str:
+        """One text for partition key and id, which no other event has: the idempotency key for calls of others."""
+        return EventName(self.partition_key, self.event_id).identity
 
     def json(self) -> Any:
         """Decode the body. Raises RejectEvent when it is not JSON."""

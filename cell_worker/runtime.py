@@ -2,7 +2,8 @@
 
 Guarantees:
 
-- An event is answered `ok` only after its id and its lines are committed. A committed event is not handled again.
+- An event is answered `ok` only after its name and its lines are committed. A committed event is not handled again. Its
+  name is its partition key with its id: another key's event with the same id is another event.
 - At most `concurrency` handlers run at once, never two for the same event, and never two suspects, whichever routers
   send them: of two, it would not be known which has killed the instance. A handler that goes on after its time
   and its cancellation is abandoned: its event has `failed`, its place is free, and nothing that it does is committed.
@@ -17,8 +18,10 @@ takes the store before it begins its first event, or as soon as the registry adm
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from functools import partial
 from typing import Any, Final
 
@@ -33,6 +36,7 @@ from cell_worker.containment.children import leave_if_child
 from cell_worker.contract.protocol import (
     ComponentHealth,
     EventBatch,
+    EventName,
     EventResult,
     Outcome,
     Reason,
@@ -47,6 +51,8 @@ CHECK_TIMEOUT_S: Final = 5.0
 """A component that takes longer to check is unhealthy."""
 ENDING: Final = "the worker is ending"
 ONE_SUSPECT: Final = "another event that may kill this instance is being tried here: this one can come later"
+DIGEST_BYTES: Final = 8
+"""Of the digest that a store keeps of a body: enough to see that another body came under the same name."""
 GIVEN_UP: Final = "given up: the worker is ending, or its client went away"
 
 
@@ -70,7 +76,8 @@ class Identity:
 class _Work(Run):
     """One event or canary being worked on, and the requests that wait for its result."""
 
-    key: object = None  # the event's id; the work itself for a canary, which no other request may join
+    key: object = None  # the event's name; the work itself for a canary, which no other request may join
+    digest: bytes = b""  # of the event's body
     epoch: int = 0  # of the batch that began it
     timeout_s: float = 0.0
     waiting: list[Callable[[EventResult], None]] = field(default_factory=list)
@@ -85,8 +92,16 @@ class AbandonedError(Exception):
     """A run went on after its event was answered, and may not commit."""
 
 
-_Done = tuple[int, bool, EventResult]
-"""An event's index in its batch, whether another request or an earlier event had begun its work, and its result."""
+_Answered = tuple[int, "_Join", EventResult]
+"""An event's index in its batch, whose work it waited for, and the result."""
+
+
+class _Join(Enum):
+    """Whose work an event waits for."""
+
+    OWN = auto()
+    SAME = auto()  # another request or an earlier event had begun it
+    OTHER_BODY = auto()  # so it had, under the same name but with another body
 
 
 class Runtime:
@@ -119,7 +134,7 @@ class Runtime:
         self._metrics = metrics
         self._places = asyncio.Semaphore(concurrency)
         self._timeout_s = event_timeout_s
-        self._work: dict[object, _Work] = {}  # by event id; a canary, which no other request may join, by itself
+        self._work: dict[object, _Work] = {}  # by event; a canary, which no other request may join, by itself
         self._idle = asyncio.Event()
         self._idle.set()
         self._log = structlog.get_logger("worker")
@@ -134,14 +149,14 @@ class Runtime:
 
         Many do, since the store commits in groups. Stops early when `gone` is done.
         """
-        done: asyncio.Queue[_Done | None] = asyncio.Queue()
+        done: asyncio.Queue[_Answered | None] = asyncio.Queue()
         works = [self._join(index, event, batch, done) for index, event in enumerate(batch.events)]
         if gone is not None:
             gone.add_done_callback(lambda _: done.put_nowait(None))
         return self._results(works, done)
 
     async def _results(
-        self, works: Sequence[_Work], done: asyncio.Queue[_Done | None]
+        self, works: Sequence[_Work], done: asyncio.Queue[_Answered | None]
     ) -> AsyncIterator[list[EventResult]]:
         left = len(works)
         try:
@@ -181,12 +196,14 @@ class Runtime:
         """Check every component now and return their states."""
         return list(await asyncio.gather(*(_health(component) for component in self.components.values())))
 
-    def _join(self, index: int, event: WireEvent, batch: EventBatch, done: asyncio.Queue[_Done | None]) -> _Work:
+    def _join(self, index: int, event: WireEvent, batch: EventBatch, done: asyncio.Queue[_Answered | None]) -> _Work:
         """Begin the event, unless another request has begun it already, and put its result in `done` once there is."""
-        begun = None if event.canary else self._work.get(event.event_id)
-        work = begun or self._begin(event, batch)
+        digest = b"" if event.canary else hashlib.blake2b(event.body, digest_size=DIGEST_BYTES).digest()
+        begun = None if event.canary else self._work.get(EventName(event.partition_key, event.event_id))
+        work = begun or self._begin(event, batch, digest)
+        join = _Join.OWN if begun is None else _Join.SAME if begun.digest == digest else _Join.OTHER_BODY
         work.waiters += 1
-        work.waiting.append(lambda result: done.put_nowait((index, begun is not None, result)))
+        work.waiting.append(lambda result: done.put_nowait((index, join, result)))
         return work
 
     def _leave(self, work: _Work) -> None:
@@ -194,9 +211,9 @@ class Runtime:
         if not work.waiters and not work.started:
             work.task.cancel()
 
-    def _begin(self, event: WireEvent, batch: EventBatch) -> _Work:
-        work = _Work(epoch=batch.epoch, timeout_s=min(batch.deadline_s, self._timeout_s))
-        work.key = work if event.canary else event.event_id
+    def _begin(self, event: WireEvent, batch: EventBatch, digest: bytes) -> _Work:
+        work = _Work(digest=digest, epoch=batch.epoch, timeout_s=min(batch.deadline_s, self._timeout_s))
+        work.key = work if event.canary else EventName(event.partition_key, event.event_id)
         work.task = asyncio.create_task(self._process_canary(work) if event.canary else self._process(event, work))
         work.task.add_done_callback(partial(self._ended, work))
         self._work[work.key] = work
@@ -236,11 +253,9 @@ class Runtime:
 
     def _count_abandoned(self, work: _Work, why: Reason) -> None:
         self._metrics.abandoned.inc()
-        self._log.warning(
-            "a handler is abandoned: what it still does is not committed; it should heed its cancellation",
-            event_id=str(work.key) if work.started else "a canary",
-            why=why,
-        )
+        key, event_id = work.key if isinstance(work.key, EventName) else ("", "a canary")
+        said = "a handler is abandoned: what it still does is not committed; it should heed its cancellation"
+        self._log.warning(said, key=key, event_id=event_id, why=why)
         self.abandoned.add(work.key, work)
 
     def _give_place_back(self, work: _Work) -> None:
@@ -251,7 +266,7 @@ class Runtime:
 
     async def _process(self, wire: WireEvent, work: _Work) -> EventResult:
         current_run.set(work)
-        if why := self.abandoned.why_not_again(wire.event_id):
+        if why := self.abandoned.why_not_again(work.key):
             return EventResult(0, Outcome.FAILED, why)
         if wire.suspect:
             if any(other.suspect for other in self._work.values()):
@@ -278,7 +293,7 @@ class Runtime:
     async def _outcome(self, wire: WireEvent, work: _Work) -> EventResult:
         event = Event(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body))
         try:
-            return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, work))
+            return await self._process_once(event, work)
         except RejectEvent as error:
             return EventResult(0, Outcome.REJECTED, said_by(error))
         except (RetryEvent, StoreError) as error:
@@ -291,9 +306,9 @@ class Runtime:
             if _ends_the_task(error):
                 raise
             if work.abandoned:
-                self._log.info("an abandoned handler has ended", event_id=event.event_id, how=said_by(error))
+                self._log.info("an abandoned handler has ended", **_named(event), how=said_by(error))
                 return EventResult(0, Outcome.FAILED)
-            self._log.warning("the handler failed", event_id=event.event_id, attempt=event.attempt, exc_info=error)
+            self._log.warning("the handler failed", **_named(event), attempt=event.attempt, exc_info=error)
             return EventResult(0, Outcome.FAILED, said_by(error, f"{type(error).__name__}: "))
 
     async def _process_canary(self, work: _Work) -> EventResult:
@@ -318,17 +333,19 @@ class Runtime:
             return EventResult(0, Outcome.RETRY, said_by(error, "" if expected else f"{type(error).__name__}: "))
         return EventResult(0, Outcome.OK, duration_s=clock.monotonic() - work.began_at)
 
-    async def _process_once(self, event: Event, work: _Work) -> bool:
-        """Handle the event and commit it. False when it was done before."""
+    async def _process_once(self, event: Event, work: _Work) -> EventResult:
+        """Handle the event and commit it, unless it was done before."""
         if not self.taken.is_set():
             await self.take()
-        if await self._store.seen(event.event_id):
-            return False
+        name = EventName(event.partition_key, event.event_id)
+        if (done := await self._store.seen(name)) is not None:
+            other = bool(done.digest) and done.digest != work.digest
+            return EventResult(0, Outcome.OK, duplicate=True, other_body=other)
         lines, detail = await self._handle(event, work)
-        new = await self._store.commit(event.event_id, lines)
+        new = await self._store.commit(name, lines, work.digest)
         if detail:
-            self._log.info("done", event_id=event.event_id, attempt=event.attempt, detail=detail)
-        return new
+            self._log.info("done", **_named(event), attempt=event.attempt, detail=detail)
+        return EventResult(0, Outcome.OK, duplicate=not new)
 
     async def _handle(self, event: Event, work: _Work) -> tuple[list[bytes], Mapping[str, Any] | None]:
         """Run the handler within its time. Returns the lines that it emitted, and what it returned for the log."""
@@ -348,9 +365,16 @@ class Runtime:
         return _lines(cell.emitted), detail
 
 
-def _result_of(index: int, joined: bool, result: EventResult) -> EventResult:
-    duplicate = result.duplicate or (joined and result.outcome is Outcome.OK)
-    return msgspec.structs.replace(result, index=index, duplicate=duplicate)
+def _result_of(index: int, join: _Join, result: EventResult) -> EventResult:
+    if join is _Join.OWN or result.outcome is not Outcome.OK:
+        return msgspec.structs.replace(result, index=index)
+    other = result.other_body or join is _Join.OTHER_BODY
+    return msgspec.structs.replace(result, index=index, duplicate=True, other_body=other)
+
+
+def _named(event: Event) -> dict[str, str]:
+    """How the log names an event."""
+    return {"key": event.partition_key, "event_id": event.event_id}
 
 
 def _lines(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:

@@ -83,7 +83,7 @@ class SourceSection(Section):
         description="JMESPath, with match(text, 'regex'); empty: an S3 object's account or bucket, else tenant keys",
     )
     event_id: JmesPath = Field(
-        default="", description="JMESPath to it; empty: an S3 object's version, else event_id, id, or the message's id"
+        default="", description="JMESPath to an id that no two events of a key share; empty: see events.md"
     )
     payload_bucket: BucketName = Field(
         default="",

@@ -10,7 +10,7 @@ no result line when the reply ends has the outcome `retry`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -52,6 +52,18 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # the event can never succeed: it goes to the dead-letter queue
 
 
+class EventName(NamedTuple):
+    """What an event is known by. Another partition key's event with the same id is another event."""
+
+    partition_key: str
+    event_id: str
+
+    @property
+    def identity(self) -> str:
+        """One text for both. The key's length says where the id begins, so no other pair has the same text."""
+        return f"{len(self.partition_key)}:{self.partition_key}/{self.event_id}"
+
+
 class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """One event of a batch. `body` is JSON that is carried as it came, without decoding it on the way."""
 
@@ -80,6 +92,7 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: Outcome
     reason: Reason | None = None  # for every outcome but ok; at most MAX_REASON_CHARS
     duplicate: bool = False  # the outcome is ok because an earlier delivery was processed
+    other_body: bool = False  # a duplicate by its name, and yet with another body than the one that was processed
     duration_s: float = 0.0  # from the start of the handler to the end of the commit
     waited_s: float = 0.0  # before that, until a place in the worker was free
     begun: bool = True  # False: the cell has not begun it, since it tries another suspect; it may come later

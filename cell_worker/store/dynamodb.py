@@ -2,7 +2,7 @@
 
 Guarantees, the same as of the store in a file:
 
-- An event's id and its lines are written together or not at all, and no id is written twice: one transaction.
+- An event's identity and its lines are written together or not at all, and none is written twice: one transaction.
 - Once `commit` has returned, both are kept in three zones of the region.
 - After an instance has taken the store, no commit of a lower generation succeeds, and it gets no more lines to deliver.
 
@@ -25,9 +25,10 @@ from contextlib import suppress
 from typing import Final
 
 from cell_worker import clock
+from cell_worker.contract.protocol import EventName
 from cell_worker.store.bucket_bodies import Bodies
 from cell_worker.store.grouped import Grouped
-from cell_worker.store.store import MAX_OUTBOX_BYTES, FencedError, StoreError
+from cell_worker.store.store import MAX_OUTBOX_BYTES, Done, FencedError, StoreError
 from cell_worker.store.table_calls import MAX_GET, ConditionFailedError, Table
 from cell_worker.store.table_items import (
     FENCE,
@@ -38,11 +39,13 @@ from cell_worker.store.table_items import (
     Item,
     OutboxItem,
     as_item,
+    by_id_item_id,
+    by_id_until,
     chunk_item_id,
     chunk_of,
-    event_item_id,
+    done_item_id,
+    done_of,
     gone_of,
-    is_remembered,
     key_of,
     line_number,
     number,
@@ -70,13 +73,14 @@ class DynamoStore:
         self._bodies = Bodies(bucket)
         self._generation = 0
         self._commits = Grouped(self._commit_group, lambda waiting: Plan(waiting).fitting)
-        self._lookups = Grouped(self._look_up, lambda waiting: min(len(waiting), MAX_GET))
+        self._lookups = Grouped(self._look_up, lambda waiting: min(len(waiting), MAX_GET // 2))
         self._fence_turn = asyncio.Lock()  # whoever writes the fence
         self._fence = FenceItem()  # as last known
         self._fence_is_sure = False
         self._progress = OutboxItem()
         self._read: dict[int, Chunk] = {}  # the chunks of the last look into the outbox
         self._looked_at = float("-inf")
+        self._by_id_until = 0  # in seconds since 1970: until then an older version's items count
         self.taken = False
 
     async def open(self, generation: int) -> None:
@@ -98,16 +102,16 @@ class DynamoStore:
         found = await self._table.get(INSTANCES, FENCE)
         return max(whole(as_item(found.get(item_id)), "generation") for item_id in (INSTANCES, FENCE))
 
-    async def seen(self, event_id: str) -> bool:
-        """Look the event up by its id, together with other look-ups that wait."""
-        return await self._lookups.ask(event_id)
+    async def seen(self, event: EventName) -> Done | None:
+        """Look the event up, together with other look-ups that wait."""
+        return await self._lookups.ask(event)
 
-    async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
+    async def commit(self, event: EventName, lines: Sequence[bytes], digest: bytes = b"") -> bool:
         """Write the event in the next transaction, together with other commits that wait."""
         if is_small(lines):
-            return await self._commits.ask(Commit(event_id, lines))
+            return await self._commits.ask(Commit(event, digest, lines))
         stored = await self._bodies.put(for_bucket(lines))
-        new = await self._commits.ask(Commit(event_id, stored=stored))
+        new = await self._commits.ask(Commit(event, digest, stored=stored))
         if not new:
             await self._bodies.delete([body.key for body in stored])
         return new
@@ -179,29 +183,47 @@ class DynamoStore:
         return fence
 
     async def _take(self) -> None:
-        raised = {
-            "UpdateExpression": "SET generation = :generation, tail = if_not_exists(tail, :zero)",
-            "ConditionExpression": _MINE,
-            "ExpressionAttributeValues": {":generation": number(self._generation), ":zero": number(0)},
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-        items = [{"Update": {"TableName": self._table.name, "Key": key_of(item), **raised}} for item in (FENCE, OUTBOX)]
+        found = await self._table.get(FENCE)
+        until = by_id_until(found.get(FENCE), clock.time_ms() // 1000)
+        raise_fence = "SET generation = :generation, tail = if_not_exists(tail, :zero)"
+        raise_fence += ", keyed = :generation, by_id_until = :until"
+        values = {":generation": number(self._generation)}
+        items = [
+            self._mine(FENCE, raise_fence, values | {":zero": number(0), ":until": number(until)}),
+            self._mine(OUTBOX, "SET generation = :generation", values),
+        ]
         for old in (await self._table.transact(items) or {}).values():
             self._refuse_if_higher(FenceItem.read(old))
             raise StoreError(f"{self._table.what}: it was taken by somebody, and nobody knows by whom")
+        self._by_id_until = until
         if not self.taken:
             found = await self._table.get(FENCE, OUTBOX)
             self._know(self._refuse_if_higher(FenceItem.read(found.get(FENCE))))
             self._progress = OutboxItem.read(found.get(OUTBOX))
             self.taken = True
 
+    def _mine(self, item_id: str, update: str, values: Item) -> Item:
+        """One item of the transaction that takes the store."""
+        return {
+            "Update": {
+                "TableName": self._table.name,
+                "Key": key_of(item_id),
+                "UpdateExpression": update,
+                "ConditionExpression": _MINE,
+                "ExpressionAttributeValues": values,
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            }
+        }
+
     def _know(self, fence: FenceItem) -> None:
         self._fence, self._fence_is_sure = fence, True
 
-    async def _look_up(self, ids: Sequence[str]) -> list[bool]:
-        wanted = {event_id: event_item_id(event_id) for event_id in ids}
-        found, now_s = await self._table.get(*wanted.values()), clock.time_ms() // 1000
-        return [is_remembered(found.get(wanted[event_id], {}), now_s) for event_id in ids]
+    async def _look_up(self, events: Sequence[EventName]) -> list[Done | None]:
+        now_s = clock.time_ms() // 1000
+        names = [done_item_id] if now_s >= self._by_id_until else [done_item_id, by_id_item_id]
+        found = await self._table.get(*{name(event) for event in events for name in names})
+        known = [[done_of(found.get(name(event), {}), now_s) for name in names] for event in events]
+        return [next((done for done in each if done is not None), None) for each in known]
 
     async def _commit_group(self, group: Sequence[Commit]) -> list[bool]:
         async with self._fence_turn:
@@ -210,11 +232,11 @@ class DynamoStore:
             written = await self._write(Plan(group))
         answers = []
         for commit in group:
-            answers.append(commit.event_id in written)
-            written.discard(commit.event_id)  # of the same event twice, one is new
+            answers.append(commit.event in written)
+            written.discard(commit.event)  # of the same event twice, one is new
         return answers
 
-    async def _write(self, plan: Plan) -> set[str]:
+    async def _write(self, plan: Plan) -> set[EventName]:
         """Write those events of a plan that are not done yet, and return them."""
         nonce = uuid.uuid4().hex
         for _ in range(MAX_ROUNDS):

@@ -2,7 +2,7 @@
 
 Guarantees:
 
-- An event's id and its lines are written together or not at all, and no id is written twice.
+- An event's identity and its lines are written together or not at all, and no identity is written twice.
 - Once `commit` has returned, both survive a crash of the process and of the machine.
 - After an instance has taken the store, no commit of a lower generation succeeds, and it gets no more lines to deliver.
 
@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from cell_worker import clock
+from cell_worker.contract.protocol import EventName
 from cell_worker.store.grouped import Grouped
-from cell_worker.store.store import MAX_OUTBOX_BYTES, REMEMBER_S, FencedError, StoreError
+from cell_worker.store.store import MAX_OUTBOX_BYTES, REMEMBER_S, Done, FencedError, StoreError
 
 T = TypeVar("T")
+Write = tuple[EventName, Sequence[bytes], bytes]
+"""One commit: the event, its lines, and its body's digest."""
 
 PRUNE_ROWS: Final = 500
 """How many events one step of pruning forgets: so few that no commit waits long for it."""
@@ -31,19 +34,21 @@ MAX_GROUP: Final = 256
 """The most commits in one transaction, and the most look-ups in one query."""
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS processed (event_id TEXT PRIMARY KEY, generation INTEGER NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS processed_at ON processed (at_ms);
+CREATE TABLE IF NOT EXISTS done (identity TEXT PRIMARY KEY, digest BLOB NOT NULL, generation INTEGER NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS done_at ON done (at_ms);
 CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, line BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS fence (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS instances (generation INTEGER PRIMARY KEY, writes INTEGER NOT NULL);
 """  # noqa: E501 - SQL reads best a table a line
 _READ_ALL: Final = """
-SELECT event_id, generation, at_ms FROM processed LIMIT 0;
+SELECT identity, digest, generation, at_ms FROM done LIMIT 0;
 SELECT seq, line FROM outbox LIMIT 0;
 SELECT id, generation FROM fence LIMIT 0;
 SELECT generation, writes FROM instances LIMIT 0;
 """
 """Fails where a file has other tables of these names: else commits would fail, later and for ever."""
+_BY_ID: Final = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'processed'"
+"""Whether an older version has left its table, which knows events by their ids alone. It goes with its last row."""
 _UNUSABLE: Final = {
     *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT),
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB),
@@ -86,13 +91,13 @@ class SqliteStore:
         query = "SELECT MAX(COALESCE(MAX(generation), 0), ?) FROM instances"
         return await self._do(lambda db: _one(db, query, _fence(db)))
 
-    async def seen(self, event_id: str) -> bool:
-        """Look the event up by its id, together with other look-ups that wait."""
-        return await self._lookups.ask(event_id)
+    async def seen(self, event: EventName) -> Done | None:
+        """Look the event up, together with other look-ups that wait."""
+        return await self._lookups.ask(event)
 
-    async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
+    async def commit(self, event: EventName, lines: Sequence[bytes], digest: bytes = b"") -> bool:
         """Write the event in the next transaction, together with other commits that wait."""
-        return await self._commits.ask((event_id, lines))
+        return await self._commits.ask((event, lines, digest))
 
     async def outbox(self, limit: int, max_bytes: int = MAX_OUTBOX_BYTES) -> list[tuple[int, bytes]]:
         """The oldest lines in the order of their commits, at most `limit` of them and `max_bytes` in all."""
@@ -122,13 +127,7 @@ class SqliteStore:
     async def prune(self) -> bool:
         """Forget up to PRUNE_ROWS events that can't come again. False when no more of them are left."""
         before = clock.time_ms() - 1000 * REMEMBER_S
-        statement = "DELETE FROM processed WHERE event_id IN (SELECT event_id FROM processed WHERE at_ms < ? LIMIT ?)"
-
-        def work(db: sqlite3.Connection) -> int:
-            with db:
-                return db.execute(statement, (before, PRUNE_ROWS)).rowcount
-
-        return await self._do(work) == PRUNE_ROWS
+        return await self._do(lambda db: _prune(db, before))
 
     async def close(self) -> None:
         """Finish the commits that wait and close the file. Whatever comes later is refused with a StoreError."""
@@ -151,16 +150,14 @@ class SqliteStore:
         if db is not None:
             db.close()
 
-    async def _look_up(self, ids: Sequence[str]) -> list[bool]:
-        query = f"SELECT event_id FROM processed WHERE event_id IN ({_placeholders(ids)})"  # noqa: S608 - ?s
-        done = {row[0] for row in await self._do(lambda db: db.execute(query, ids).fetchall())}
-        return [event_id in done for event_id in ids]
+    async def _look_up(self, events: Sequence[EventName]) -> list[Done | None]:
+        return await self._do(lambda db: _look_up(db, events))
 
-    async def _commit_group(self, group: Sequence[tuple[str, Sequence[bytes]]]) -> list[bool]:
+    async def _commit_group(self, group: Sequence[Write]) -> list[bool]:
         if not self.taken:
             await self.take()  # this also counts the lines that are there
         written = await self._do(lambda db: _commit_group(db, self._generation, group))
-        self._lines += sum(len(lines) for (_, lines), new in zip(group, written, strict=True) if new)
+        self._lines += sum(len(lines) for (_, lines, _), new in zip(group, written, strict=True) if new)
         return written
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -259,13 +256,44 @@ def _count_write(db: sqlite3.Connection, generation: int) -> None:
         )
 
 
-def _commit_group(db: sqlite3.Connection, generation: int, group: Sequence[tuple[str, Sequence[bytes]]]) -> list[bool]:
+def _look_up(db: sqlite3.Connection, events: Sequence[EventName]) -> list[Done | None]:
+    marks = _placeholders(events)
+    query = f"SELECT identity, digest FROM done WHERE identity IN ({marks})"  # noqa: S608 - ?s
+    names = [event.identity for event in events]
+    done: dict[str, bytes] = dict(db.execute(query, names))
+    by_id: set[str] = set()
+    if _one(db, _BY_ID):
+        query = f"SELECT event_id FROM processed WHERE event_id IN ({marks})"  # noqa: S608 - ?s
+        by_id = {row[0] for row in db.execute(query, [event.event_id for event in events])}
+    return [
+        Done(done[name]) if name in done else Done() if event.event_id in by_id else None
+        for event, name in zip(events, names, strict=True)
+    ]
+
+
+def _prune(db: sqlite3.Connection, before_ms: int) -> bool:
+    """Forget up to PRUNE_ROWS events of each table. Whether there may be more."""
+    more = _forget(db, "done", "identity", before_ms)
+    if _one(db, _BY_ID):
+        more |= _forget(db, "processed", "event_id", before_ms)
+        if not _one(db, "SELECT COUNT(*) FROM (SELECT 1 FROM processed LIMIT 1)"):
+            db.execute("DROP TABLE processed")
+    return more
+
+
+def _forget(db: sqlite3.Connection, table: str, column: str, before_ms: int) -> bool:
+    rows = f"SELECT {column} FROM {table} WHERE at_ms < ? LIMIT ?"  # noqa: S608 - names of ours
+    statement = f"DELETE FROM {table} WHERE {column} IN ({rows})"  # noqa: S608 - names of ours
+    return db.execute(statement, (before_ms, PRUNE_ROWS)).rowcount == PRUNE_ROWS
+
+
+def _commit_group(db: sqlite3.Connection, generation: int, group: Sequence[Write]) -> list[bool]:
     written = []
     with _transaction(db):
         _raise_fence(db, generation)
-        for event_id, lines in group:
-            row = (event_id, generation, clock.time_ms())
-            new = db.execute("INSERT OR IGNORE INTO processed VALUES (?, ?, ?)", row).rowcount == 1
+        for event, lines, digest in group:
+            row = (event.identity, digest, generation, clock.time_ms())
+            new = db.execute("INSERT OR IGNORE INTO done VALUES (?, ?, ?, ?)", row).rowcount == 1
             if new:
                 db.executemany("INSERT INTO outbox (line) VALUES (?)", [(line,) for line in lines])
             written.append(new)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
+
+from cell_worker.contract.protocol import EventName
 
 MAX_OUTBOX_BYTES: Final = 4 * 1024 * 1024
 """How many bytes of the outbox are in memory at once, unless a single line is longer."""
@@ -21,6 +24,14 @@ class StoreError(Exception):
 
 class FencedError(StoreError):
     """An instance of a higher generation has the store, so this one can never use it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a store remembers of an event that is done."""
+
+    digest: bytes = b""
+    """Of its body, as its commit gave it. Empty for an event of an older version, which kept none."""
 
 
 class Store(Protocol):
@@ -49,15 +60,19 @@ class Store(Protocol):
         """The highest generation that has ever opened the store; 0 when none has."""
         ...
 
-    async def seen(self, event_id: str) -> bool:
-        """Whether the event was committed before, by any instance. Raises StoreError."""
+    async def seen(self, event: EventName) -> Done | None:
+        """What is remembered of the event, if it was committed before, by any instance. Raises StoreError.
+
+        An older version knew events by their ids alone. What it has left counts for every key with such an id, until it
+        is forgotten, once this instance has taken the store.
+        """
         ...
 
-    async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
-        """Write an event's id and its lines, both or neither. False when the event was done already.
+    async def commit(self, event: EventName, lines: Sequence[bytes], digest: bytes = b"") -> bool:
+        """Write that an event is done, and its lines: both or neither. False when it was done already.
 
-        Takes the store first if this instance has not. Raises StoreError or FencedError, and ValueError for more lines
-        than the store takes of one event.
+        Takes the store first if this instance has not. `seen` alone looks at what an older version has
+        left. Raises StoreError or FencedError, and ValueError for more lines than the store takes of one event.
         """
         ...
 

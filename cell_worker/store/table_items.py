@@ -5,9 +5,11 @@ The table has one key, the string `id`:
 | id | attributes |
 |---|---|
 | `fence` | `generation` that has the store; of its newest commit: `nonce`, `tail` (the newest chunk), `added` (lines) |
+| | `keyed`, the last generation that took the store and knows keys; `by_id_until`, when items by id alone end |
 | `outbox` | `generation` that delivers; `head`, the first chunk never looked into; `kept`, those before it; `deleted` |
 | `instances` | `generation`, the highest that has ever opened the store; `writes`, how often it was checked |
-| `event/ID` | an event that is done: `generation`, and `expires`, when DynamoDB deletes it |
+| `done/IDENTITY` | an event that is done: `generation`, `digest` of its body; `expires`, when DynamoDB deletes it |
+| `event/ID` | an event that is done by its id alone, as older versions wrote it |
 | `lines/NUMBER` | a chunk of the outbox: its `body`, or `stored_at` in the bucket; `gone`, its delivered lines |
 """
 
@@ -20,8 +22,9 @@ from typing import Any, Final
 
 import msgspec
 
+from cell_worker.contract.protocol import EventName
 from cell_worker.contract.strict_reader import MAX_WHOLE
-from cell_worker.store.store import StoreError
+from cell_worker.store.store import REMEMBER_S, Done, StoreError
 
 Item = dict[str, Any]
 """An item, or an attribute's value, as DynamoDB's API has it."""
@@ -31,7 +34,7 @@ FENCE: Final = "fence"
 OUTBOX: Final = "outbox"
 INSTANCES: Final = "instances"
 MAX_ID_BYTES: Final = 1000
-"""Of a longer event id the table has the hash. DynamoDB takes keys of 2048 bytes; up to 1 KB is one unit of writing."""
+"""Of a longer identity the table has the hash. DynamoDB takes keys of 2048 bytes; up to 1 KB is one unit of writing."""
 MAX_CHUNK_LINES: Final = 2000
 MAX_DIGITS: Final = 20  # of a number; MAX_WHOLE has 16
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
@@ -63,10 +66,19 @@ def numbers(values: Iterable[int]) -> Item:
     return {"NS": [str(value) for value in values]}
 
 
-def event_item_id(event_id: str) -> str:
+def done_item_id(event: EventName) -> str:
     """Return the id of the item that says that this event is done."""
-    raw = event_id.encode()
-    return f"event/{event_id}" if len(raw) <= MAX_ID_BYTES else f"event#{hashlib.sha256(raw).hexdigest()}"
+    return _item_id("done", event.identity)
+
+
+def by_id_item_id(event: EventName) -> str:
+    """Return the id of the item by which an older version said that it is done."""
+    return _item_id("event", event.event_id)
+
+
+def _item_id(kind: str, name: str) -> str:
+    raw = name.encode()
+    return f"{kind}/{name}" if len(raw) <= MAX_ID_BYTES else f"{kind}#{hashlib.sha256(raw).hexdigest()}"
 
 
 def chunk_item_id(chunk: int) -> str:
@@ -198,6 +210,23 @@ def gone_of(item: Item) -> frozenset[int]:
     return _wholes(item, "gone")
 
 
-def is_remembered(item: Item, now_s: int) -> bool:
-    """Whether an event's item still counts: DynamoDB deletes it some days too late. Raises MalformedItemError."""
-    return bool(item) and whole(item, "expires") > now_s
+def done_of(item: Item, now_s: int) -> Done | None:
+    """Read an event's item, if it still counts: DynamoDB deletes it some days too late. Raises MalformedItemError."""
+    if not item or whole(item, "expires") <= now_s:
+        return None
+    match item.get("digest", {"B": b""}):
+        case {"B": bytes(digest)}:
+            return Done(digest)
+    raise MalformedItemError("an item's digest", "is no bytes")
+
+
+def by_id_until(fence: object, now_s: int) -> int:
+    """Until when, in seconds since 1970, items by id alone may count, by the fence as a taker finds it.
+
+    A new table has none. When an older version has had the store last, it may have left some a moment ago. Raises
+    MalformedItemError.
+    """
+    item = as_item(fence)
+    if not item:
+        return 0
+    return whole(item, "by_id_until") if whole(item, "keyed") == whole(item, "generation") else now_s + REMEMBER_S

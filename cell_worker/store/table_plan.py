@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cell_worker.contract.protocol import EventName
 from cell_worker.store.store import REMEMBER_S
 from cell_worker.store.table_items import (
     FENCE,
@@ -15,7 +16,7 @@ from cell_worker.store.table_items import (
     Item,
     body_of,
     chunk_item_id,
-    event_item_id,
+    done_item_id,
     key_of,
     number,
 )
@@ -48,7 +49,8 @@ class StoredBody:
 class Commit:
     """An event that is done, with its lines: few enough for the table, or stored in the bucket before."""
 
-    event_id: str
+    event: EventName
+    digest: bytes = b""
     lines: Sequence[bytes] = ()
     stored: Sequence[StoredBody] = ()
 
@@ -83,7 +85,7 @@ class Plan:
     """The first commits of a sequence, as many as fit into one transaction, and the chunks that their lines make."""
 
     def __init__(self, commits: Sequence[Commit]) -> None:
-        self.commits: dict[str, Commit] = {}  # of the same event twice, the first
+        self.commits: dict[EventName, Commit] = {}  # of the same event twice, the first
         self.fitting = 0
         self._chunks: list[list[bytes] | StoredBody] = []
         self._bytes = self._room = 0
@@ -93,14 +95,14 @@ class Plan:
             self.fitting += 1
 
     def _add(self, commit: Commit) -> bool:
-        if commit.event_id in self.commits:
+        if commit.event in self.commits:
             return True
         size = size_of(commit.lines)
         opens = bool(commit.lines) and not self._fits_into_last(commit, size)
         items = 1 + len(self.commits) + 1 + len(self._chunks) + opens + len(commit.stored)
         if items > MAX_ITEMS or self._bytes + size > MAX_BYTES:
             return False
-        self.commits[commit.event_id] = commit
+        self.commits[commit.event] = commit
         self._bytes += size
         if opens:
             self._chunks.append([])
@@ -127,8 +129,8 @@ class Plan:
         return FenceItem(fence.generation, nonce, fence.tail + len(self._chunks), fence.added + lines)
 
     def items(self, table: str, fence: FenceItem, nonce: str, now_s: int) -> list[Item]:
-        """Return the transaction's items: the fence, then every event's id, then the chunks."""
-        events = [self._done(table, event_id, fence.generation, now_s) for event_id in self.commits]
+        """Return the transaction's items: the fence, then every event, then the chunks."""
+        events = [self._done(table, commit, fence.generation, now_s) for commit in self.commits.values()]
         chunks = [
             {"Put": {"TableName": table, "Item": _chunk_item(fence.tail + index, chunk)}}
             for index, chunk in enumerate(self._chunks, start=1)
@@ -157,8 +159,8 @@ class Plan:
         }
 
     @staticmethod
-    def _done(table: str, event_id: str, generation: int, now_s: int) -> Item:
-        item = key_of(event_item_id(event_id))
+    def _done(table: str, commit: Commit, generation: int, now_s: int) -> Item:
+        item = key_of(done_item_id(commit.event)) | {"digest": {"B": commit.digest}}
         return {
             "Put": {
                 "TableName": table,

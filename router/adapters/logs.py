@@ -18,6 +18,7 @@ class LogObserver:
         self.handlers: Mapping[type, Callable[[Any], None]] = {
             telemetry.QueueFaulty: self._on_queue_faulty,
             telemetry.QueueWell: lambda r: log.warning("queue is there again", queue=r.queue),
+            telemetry.BodyDiffers: self._on_other_body,
             telemetry.LaneFailed: lambda r: log.warning("lane failed", cell=r.cell_id, error=r.error),
             telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
             telemetry.KeyQuarantined: lambda r: log.error("key quarantined", cell=r.cell_id, key=r.key, why=r.why),
@@ -46,6 +47,13 @@ class LogObserver:
         else:
             text = "queue is missing" if record.missing else "queue is out of reach"
             self._log.error(text, queue=record.queue, why=record.why)
+
+    def _on_other_body(self, record: telemetry.BodyDiffers) -> None:
+        text = "an event was dropped as a duplicate, though its body is another one: two events have one id"
+        action = (
+            "see where the id comes from: docs/reference/events.md says what an id must be; sent in two ways is fine"
+        )
+        self._log.warning(text, cell=record.cell_id, key=record.key, event_id=record.event_id, action=action)
 
     def _on_leases_doubted(self, record: telemetry.LeasesDoubted) -> None:
         if record.why is None:

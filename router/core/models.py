@@ -128,6 +128,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
     reason: Reason | None = None  # it was not processed
     duplicate: bool = False  # the cell had processed it before
+    other_body: bool = False  # so it had, by key and id, but with another body
     contact: Contact = Contact.ANSWERED
     waited_s: float = 0.0  # seconds in the cell, for a free place
 

@@ -52,6 +52,16 @@ class EventAnswered(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
     latency_s: float  # seconds from dispatch to result
     duplicate: bool
+    other_body: bool  # a duplicate by its key and id, with another body than the one that was processed
+
+
+@dataclass(frozen=True, slots=True)
+class BodyDiffers:
+    """An event was dropped as a duplicate though its body is another one. Told from time to time, not of each."""
+
+    cell_id: str
+    key: str
+    event_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +236,7 @@ Record = (
     | QueueFaulty
     | QueueWell
     | EventAnswered
+    | BodyDiffers
     | BatchSent
     | EventHeld
     | EventDeadLettered

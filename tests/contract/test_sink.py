@@ -14,7 +14,7 @@ from cell_worker.components.sink import MAX_LINE_BYTES, FirehoseSink, NullSink, 
 from cell_worker.store.store import FencedError, Store, StoreError
 from tests.support.aio import run
 from tests.support.memory_store import MemoryStore
-from tests.support.stores import Make, on
+from tests.support.stores import Make, named, on
 
 
 class Firehose:
@@ -50,7 +50,7 @@ def test_what_firehose_refuses_stays_and_comes_again(make: Make) -> None:
 
     async def story(store: Store) -> None:
         sink, firehose = sink_of(store)
-        await store.commit("a", [b"1", b"2", b"3"])
+        await store.commit(named("a"), [b"1", b"2", b"3"])
         firehose.refuses = {b"2"}
         with pytest.raises(SinkError, match="1 of 3 records were refused: Slow"):
             await sink.deliver()
@@ -70,11 +70,11 @@ def test_only_the_instance_that_has_the_store_delivers(make: Make) -> None:
         newer = make()
         await newer.open(2)
         (old_sink, old_firehose), (sink, firehose) = sink_of(older), sink_of(newer)
-        await older.commit("a", [b"1"])
+        await older.commit(named("a"), [b"1"])
         await sink.flush()
         assert firehose.calls == 0
         await old_sink.flush()
-        await older.commit("b", [b"2"])
+        await older.commit(named("b"), [b"2"])
         await newer.take()
         with pytest.raises(FencedError):
             await old_sink.run()
@@ -93,7 +93,7 @@ def test_lines_that_a_predecessor_still_delivered_are_not_counted_for_ever(make:
     async def story(older: Store) -> None:
         newer = make()
         await newer.open(2)
-        await older.commit("a", [b"1"])
+        await older.commit(named("a"), [b"1"])
         ((number, _),) = await older.outbox(10)
         await newer.take()
         await older.delete(number)
@@ -110,7 +110,7 @@ def test_an_answer_that_firehose_would_never_give_loses_nothing(make: Make, garb
 
     async def story(store: Store) -> None:
         sink, firehose = sink_of(store)
-        await store.commit("a", [b"1", b"2"])
+        await store.commit(named("a"), [b"1", b"2"])
         firehose.garbage = garbage
         with structlog.testing.capture_logs() as logs:
             running = asyncio.create_task(sink.run())
@@ -132,7 +132,7 @@ def test_a_flush_beside_the_sinks_own_work_puts_no_line_twice(make: Make) -> Non
 
     async def story(store: Store) -> None:
         sink, firehose = sink_of(store)
-        await store.commit("a", [b"x" * MAX_LINE_BYTES] * 9)
+        await store.commit(named("a"), [b"x" * MAX_LINE_BYTES] * 9)
         firehose.open.clear()
         flushing = asyncio.gather(sink.deliver(), sink.flush())
         while not firehose.calls:  # noqa: ASYNC110 - a poll within the test's time
@@ -155,7 +155,7 @@ def test_lines_that_were_delivered_and_can_not_be_deleted_are_not_put_again(make
         async def fail(last_seq: int, keep: Sequence[int] = ()) -> None:
             raise StoreError("disk full")
 
-        await store.commit("a", [b"1", b"2", b"3"])
+        await store.commit(named("a"), [b"1", b"2", b"3"])
         firehose.refuses = {b"2"}
         store.delete = fail  # type: ignore[method-assign]
         for _ in range(5):
@@ -178,7 +178,7 @@ def test_a_full_disk_does_not_end_a_worker_without_a_sink(tmp_path: Path) -> Non
 
     async def main() -> None:
         store = Full()
-        await store.commit("a", [b"1"])
+        await store.commit(named("a"), [b"1"])
         with structlog.testing.capture_logs() as logs:
             running = asyncio.create_task(NullSink(store).run())
             await asyncio.wait([running], timeout=0.01)

@@ -15,18 +15,18 @@ import pytest
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import FencedError, Store, StoreError
 from tests.support.aio import run
-from tests.support.stores import Make, on
+from tests.support.stores import Make, named, on
 
 
 def test_an_event_and_its_lines_are_there_after_the_commit(make: Make) -> None:
     """The event counts as seen, and its lines wait in their order."""
 
     async def story(store: Store) -> None:
-        assert not await store.seen("a")
-        assert await store.commit("a", [b"1\n", b"2\n"])
-        assert await store.commit("b", [])
-        assert await store.seen("a")
-        assert await store.seen("b")
+        assert not await store.seen(named("a"))
+        assert await store.commit(named("a"), [b"1\n", b"2\n"])
+        assert await store.commit(named("b"), [])
+        assert await store.seen(named("a"))
+        assert await store.seen(named("b"))
         assert [line for _, line in await store.outbox(10)] == [b"1\n", b"2\n"]
         assert await store.outbox_size() == 2
 
@@ -37,8 +37,8 @@ def test_a_second_commit_of_an_event_changes_nothing(make: Make) -> None:
     """The second commit returns False and adds no line."""
 
     async def story(store: Store) -> None:
-        assert await store.commit("a", [b"1\n"])
-        assert not await store.commit("a", [b"again\n"])
+        assert await store.commit(named("a"), [b"1\n"])
+        assert not await store.commit(named("a"), [b"again\n"])
         assert [line for _, line in await store.outbox(10)] == [b"1\n"]
 
     on(make, story)
@@ -49,7 +49,7 @@ def test_many_commits_at_once_each_get_their_own_answer(make: Make) -> None:
 
     async def story(store: Store) -> None:
         ids = [f"e{i % 150}" for i in range(300)]
-        answers = await asyncio.gather(*(store.commit(event, [event.encode()]) for event in ids))
+        answers = await asyncio.gather(*(store.commit(named(event), [event.encode()]) for event in ids))
         new = [event for event, answer in zip(ids, answers, strict=True) if answer]
         assert sorted(new) == sorted(set(ids))
         assert sorted(line.decode() for _, line in await store.outbox(1000)) == sorted(set(ids))
@@ -61,7 +61,7 @@ def test_lines_are_forgotten_up_to_a_number_but_for_those_kept(make: Make) -> No
     """The sink deletes like this after a call that was refused in part."""
 
     async def story(store: Store) -> None:
-        await store.commit("a", [b"1", b"2", b"3", b"4"])
+        await store.commit(named("a"), [b"1", b"2", b"3", b"4"])
         numbers = [seq for seq, _ in await store.outbox(3)]
         await store.delete(numbers[-1], keep=[numbers[1]])
         assert [line for _, line in await store.outbox(10)] == [b"2", b"4"]
@@ -74,7 +74,7 @@ def test_a_look_into_the_outbox_is_bounded_in_bytes_too(make: Make) -> None:
     """It returns as many lines as fit, but at least one, or a long line would never leave."""
 
     async def story(store: Store) -> None:
-        await store.commit("a", [b"123", b"456", b"789"])
+        await store.commit(named("a"), [b"123", b"456", b"789"])
         assert [line for _, line in await store.outbox(10, max_bytes=6)] == [b"123", b"456"]
         assert [line for _, line in await store.outbox(10, max_bytes=1)] == [b"123"]
         assert [line for _, line in await store.outbox(1, max_bytes=6)] == [b"123"]
@@ -87,9 +87,9 @@ def test_many_look_ups_at_once_each_get_their_own_answer(make: Make) -> None:
 
     async def story(store: Store) -> None:
         for event in ("e1", "e5", "e299"):
-            await store.commit(event, [])
+            await store.commit(named(event), [])
         numbers = [*range(600), 5, 5, 7]
-        answers = await asyncio.gather(*(store.seen(f"e{number}") for number in numbers))
+        answers = await asyncio.gather(*(store.seen(named(f"e{number}")) for number in numbers))
         assert [number for number, seen in zip(numbers, answers, strict=True) if seen] == [1, 5, 299, 5, 5]
 
     on(make, story)
@@ -99,12 +99,12 @@ def test_what_is_committed_outlives_the_instance(make: Make) -> None:
     """The next generation knows the events and gets the lines."""
 
     async def story(store: Store) -> None:
-        await store.commit("a", [b"1"])
+        await store.commit(named("a"), [b"1"])
         successor = make()
         assert await successor.highest_generation() == 1
         await successor.open(2)
         await successor.take()
-        assert await successor.seen("a")
+        assert await successor.seen(named("a"))
         assert await successor.outbox_size() == 1
         await successor.close()
 
@@ -118,10 +118,10 @@ def test_an_older_generation_is_refused(make: Make) -> None:
         successor = make()
         await successor.open(2)
         await successor.take()
-        for call in (zombie.commit("a", [b"late"]), zombie.take(), zombie.check(), zombie.outbox(10)):
+        for call in (zombie.commit(named("a"), [b"late"]), zombie.take(), zombie.check(), zombie.outbox(10)):
             with pytest.raises(FencedError):
                 await call
-        assert not await successor.seen("a")
+        assert not await successor.seen(named("a"))
         assert await successor.outbox_size() == 0
         again = make()
         with pytest.raises(FencedError):
@@ -139,7 +139,7 @@ def test_an_instance_in_standby_disturbs_nobody(make: Make) -> None:
         newer = make()
         await newer.open(2)
         await newer.check()
-        assert await older.commit("a", [b"1", b"2"])
+        assert await older.commit(named("a"), [b"1", b"2"])
         assert await newer.outbox(10) == []
         assert await newer.outbox_size() == 0
         assert await older.highest_generation() == 2
@@ -149,7 +149,7 @@ def test_an_instance_in_standby_disturbs_nobody(make: Make) -> None:
         await older.delete(first)
         again = make()
         await again.open(1)  # as after a restart of its process
-        assert await again.commit("b", [b"3"])
+        assert await again.commit(named("b"), [b"3"])
         await newer.take()
         assert [line for _, line in await newer.outbox(10)] == [b"2", b"3"]
         assert await newer.outbox_size() == 2
@@ -163,7 +163,7 @@ def test_taking_a_store_again_changes_nothing(make: Make) -> None:
     """This happens when the registry admits an instance whose first event has taken the store."""
 
     async def story(store: Store) -> None:
-        await store.commit("a", [b"1"])
+        await store.commit(named("a"), [b"1"])
         await store.take()
         await store.check()
         assert [line for _, line in await store.outbox(10)] == [b"1"]
@@ -177,11 +177,11 @@ def test_a_commit_takes_the_store(make: Make) -> None:
 
     async def story(older: Store) -> None:
         newer = make()
-        await older.commit("a", [b"1"])
+        await older.commit(named("a"), [b"1"])
         await newer.open(2)
-        assert await newer.commit("b", [b"2"])
+        assert await newer.commit(named("b"), [b"2"])
         with pytest.raises(FencedError):
-            await older.commit("c", [])
+            await older.commit(named("c"), [])
         assert [line for _, line in await newer.outbox(10)] == [b"1", b"2"]
         assert await newer.outbox_size() == 2
         await newer.close()
@@ -195,7 +195,7 @@ def test_a_waiting_commit_that_is_cancelled_disturbs_no_other(tmp_path: Path) ->
     async def main() -> None:
         store = SqliteStore(tmp_path / "store.db")
         await store.open(1)
-        tasks = [asyncio.create_task(store.commit(f"e{i}", [b"x"])) for i in range(20)]
+        tasks = [asyncio.create_task(store.commit(named(f"e{i}"), [b"x"])) for i in range(20)]
         await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop: they have begun
         tasks[7].cancel()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -215,12 +215,12 @@ def test_a_full_disk_writes_nothing_in_part_and_works_again_when_there_is_room(t
         await store.open(1)
         await store._do(lambda db: db.execute("PRAGMA max_page_count = 20"))
         with pytest.raises(StoreError, match=r"store\.db.*full"):
-            await store.commit("big", [b"x" * 500_000])
-        assert not await store.seen("big")
+            await store.commit(named("big"), [b"x" * 500_000])
+        assert not await store.seen(named("big"))
         assert await store.outbox_size() == 0
         assert await store.highest_generation() == 1
         await store._do(lambda db: db.execute("PRAGMA max_page_count = 100000"))
-        assert await store.commit("big", [b"x" * 500_000])
+        assert await store.commit(named("big"), [b"x" * 500_000])
         await store.close()
 
     run(main())
@@ -273,7 +273,7 @@ def test_a_store_that_has_been_closed_refuses_and_keeps_nobody_waiting(tmp_path:
         store = SqliteStore(tmp_path / "store.db")
         await store.open(1)
         await store.close()
-        for call in (store.commit("a", []), store.commit("b", []), store.seen("a")):
+        for call in (store.commit(named("a"), []), store.commit(named("b"), []), store.seen(named("a"))):
             with pytest.raises(StoreError, match=r"store\.db"):
                 await call
         await SqliteStore(tmp_path / "never" / "opened.db").close()
@@ -298,7 +298,7 @@ def test_a_check_in_standby_really_writes(tmp_path: Path) -> None:
         await newer._do(lambda db: db.execute("PRAGMA query_only = 1"))
         with pytest.raises(StoreError, match="readonly"):
             await newer.check()
-        assert await older.commit("a", [])
+        assert await older.commit(named("a"), [])
         await older.close()
         await newer.close()
 
@@ -332,10 +332,10 @@ def test_another_process_of_a_higher_generation_fences_this_one(tmp_path: Path) 
     async def main() -> None:
         store = SqliteStore(path)
         await store.open(1)
-        await store.commit("a", [])
+        await store.commit(named("a"), [])
         await asyncio.to_thread(subprocess.run, [sys.executable, "-c", other, str(path)], check=True, timeout=30)
         with pytest.raises(FencedError, match="generation 2 has the cell's store; this is 1"):
-            await store.commit("b", [])
+            await store.commit(named("b"), [])
         with pytest.raises(FencedError):
             await store.check()
         assert await store.highest_generation() == 2
@@ -352,12 +352,12 @@ def test_events_that_cannot_come_again_are_forgotten(tmp_path: Path) -> None:
         store = SqliteStore(path)
         await store.open(1)
         for event in ("old", "young"):
-            await store.commit(event, [])
+            await store.commit(named(event), [])
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
-            db.execute("UPDATE processed SET at_ms = at_ms - 16 * 24 * 3600 * 1000 WHERE event_id = 'old'")
+            db.execute("UPDATE done SET at_ms = at_ms - 16 * 24 * 3600 * 1000 WHERE identity = '1:k/old'")
         assert not await store.prune()
-        assert not await store.seen("old")
-        assert await store.seen("young")
+        assert not await store.seen(named("old"))
+        assert await store.seen(named("young"))
         await store.close()
 
     run(main())
@@ -369,7 +369,7 @@ def test_a_reopened_store_goes_on(tmp_path: Path) -> None:
     async def main() -> None:
         store = SqliteStore(tmp_path / "store.db")
         await store.open(1)
-        tasks = [asyncio.create_task(store.commit(f"e{i}", [b"x"])) for i in range(50)]
+        tasks = [asyncio.create_task(store.commit(named(f"e{i}"), [b"x"])) for i in range(50)]
         await store.reopen()
         assert await asyncio.gather(*tasks) == [True] * 50
         assert await store.outbox_size() == 50

@@ -13,7 +13,7 @@ from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.store import REMEMBER_S, FencedError
 from cell_worker.store.table_plan import INLINE_BYTES
 from tests.support.aio import until
-from tests.support.stores import lines_of, on
+from tests.support.stores import lines_of, named, on
 from tests.support.strict_dynamodb import StrictDynamo
 
 COMMIT = "TransactWriteItems"
@@ -31,9 +31,9 @@ def test_a_group_is_written_without_those_of_it_that_are_done(dynamo: StrictDyna
     """One event that was done before cancels the transaction, which is made anew without that event's lines."""
 
     async def story(store: DynamoStore) -> None:
-        await store.commit("b", [b"b"])
+        await store.commit(named("b"), [b"b"])
         before = dynamo.told.calls.count(COMMIT)
-        answers = await asyncio.gather(*(store.commit(each, [each.encode()]) for each in "abcb"))
+        answers = await asyncio.gather(*(store.commit(named(each), [each.encode()]) for each in "abcb"))
         assert answers == [True, False, True, False]
         assert dynamo.told.calls.count(COMMIT) == before + 2
         assert await lines_of(store) == [b"b", b"a", b"c"]
@@ -49,8 +49,8 @@ def test_one_instance_has_one_transaction_under_way(dynamo: StrictDynamo, make: 
         dynamo.told.in_flight_s = 0.02
         standby = make()
         await standby.open(2)
-        work = [store.commit(f"e{number}", [b"%d" % number]) for number in range(300)]
-        answers = await asyncio.gather(*work, standby.check(), store.check(), store.seen("e1"))
+        work = [store.commit(named(f"e{number}"), [b"%d" % number]) for number in range(300)]
+        answers = await asyncio.gather(*work, standby.check(), store.check(), store.seen(named("e1")))
         assert answers[:300] == [True] * 300
         assert dynamo.told.most_in_flight == 1
         assert await lines_of(store) == [b"%d" % number for number in range(300)]
@@ -66,7 +66,7 @@ def test_a_take_wins_against_an_instance_that_commits_all_the_time(dynamo: Stric
     async def commits(store: DynamoStore, who: str) -> None:
         for number in range(1000):
             event = f"e{number}"
-            answers[f"{who} {event}"] = await store.commit(event, [f"{who} {event}".encode()])
+            answers[f"{who} {event}"] = await store.commit(named(event), [f"{who} {event}".encode()])
 
     async def story(older: DynamoStore) -> None:
         dynamo.told.in_flight_s = 0.005
@@ -84,9 +84,9 @@ def test_a_take_wins_against_an_instance_that_commits_all_the_time(dynamo: Stric
         found = await lines_of(newer)
         assert {line.decode() for line in found} == {who for who, new in answers.items() if new}
         for number in range(20):
-            await newer.commit(f"e{number}", [f"newer e{number}".encode()])
+            await newer.commit(named(f"e{number}"), [f"newer e{number}".encode()])
         found = await lines_of(newer)
-        done = [name for name in dynamo.items if name.startswith("event/")]
+        done = [name for name in dynamo.items if name.startswith("done/")]
         assert len(found) == len(done) == await newer.outbox_size()
         await newer.close()
 
@@ -104,14 +104,14 @@ def test_two_processes_of_one_generation_do_every_event_once(dynamo: StrictDynam
         async def commits(each: DynamoStore, who: str) -> list[bool]:
             """Ten events that both have, and ten that nobody else has."""
             ids = [f"{who if number % 2 else 'both'} {number}" for number in range(20)]
-            return [await each.commit(event, [event.encode()]) for event in ids]
+            return [await each.commit(named(event), [event.encode()]) for event in ids]
 
         answers = await asyncio.gather(commits(store, "one"), commits(other, "two"))
         assert sum(map(sum, answers)) == 30
         third = make()
         await third.open(2)
         await third.take()
-        done = [name.removeprefix("event/").encode() for name in dynamo.items if name.startswith("event/")]
+        done = [name.removeprefix("done/1:k/").encode() for name in dynamo.items if name.startswith("done/")]
         assert sorted(await lines_of(third)) == sorted(done)
         assert len(done) == 30 == await third.outbox_size()
         for each in (other, third):
@@ -131,7 +131,7 @@ def test_a_line_that_comes_while_the_outbox_is_found_empty_is_delivered(
         async def and_commit(*ids: str) -> dict[str, Any]:
             found = await read(*ids)
             monkeypatch.undo()
-            assert await store.commit("a", [b"1"])
+            assert await store.commit(named("a"), [b"1"])
             return found
 
         monkeypatch.setattr(store._table, "get", and_commit)
@@ -146,13 +146,13 @@ def test_an_expired_event_counts_no_more_though_it_is_still_there(dynamo: Strict
     """DynamoDB deletes items days after they have expired."""
 
     async def story(store: DynamoStore) -> None:
-        await store.commit("a", [b"1"])
-        left_s = int(dynamo.items["event/a"]["expires"]["N"]) - clock.time_ms() // 1000
+        await store.commit(named("a"), [b"1"])
+        left_s = int(dynamo.items["done/1:k/a"]["expires"]["N"]) - clock.time_ms() // 1000
         assert REMEMBER_S - 60 < left_s <= REMEMBER_S
-        dynamo.items["event/a"] |= {"expires": {"N": str(clock.time_ms() // 1000 - 1)}}
-        assert not await store.seen("a")
-        assert await store.commit("a", [b"2"])
-        assert await store.seen("a")
+        dynamo.items["done/1:k/a"] |= {"expires": {"N": str(clock.time_ms() // 1000 - 1)}}
+        assert not await store.seen(named("a"))
+        assert await store.commit(named("a"), [b"2"])
+        assert await store.seen(named("a"))
         assert not await store.prune()
 
     on(make, story)
@@ -164,8 +164,8 @@ def test_long_lines_go_through_the_bucket_and_leave_nothing_there(dynamo: Strict
 
     async def story(store: DynamoStore) -> None:
         for number, each in enumerate(lines):
-            assert await store.commit(f"e{number}", each)
-        assert not await store.commit("e0", lines[0])
+            assert await store.commit(named(f"e{number}"), each)
+        assert not await store.commit(named("e0"), lines[0])
         wanted = [line for each in lines for line in each]
         assert await store.outbox_size() == len(wanted)
         assert len(dynamo.objects) == 1 + 4 + 3 + 1
@@ -187,8 +187,8 @@ def test_an_event_with_more_lines_than_any_transaction_takes_is_refused(dynamo: 
 
     async def story(store: DynamoStore) -> None:
         with pytest.raises(ValueError, match="200000 lines"):
-            await store.commit("a", [b"x"] * 200_000)
-        assert await store.commit("b", [])
+            await store.commit(named("a"), [b"x"] * 200_000)
+        assert await store.commit(named("b"), [])
 
     on(make, story)
 
@@ -198,17 +198,17 @@ def test_an_event_costs_the_write_units_that_the_docs_say(dynamo: StrictDynamo, 
 
     async def story(store: DynamoStore) -> None:
         dynamo.told.write_units = 0
-        await asyncio.gather(*(store.commit(f"e{number}", []) for number in range(16)))
+        await asyncio.gather(*(store.commit(named(f"e{number}"), []) for number in range(16)))
         assert dynamo.told.write_units == 2 + 2 * 16
         dynamo.told.write_units = 0
-        await asyncio.gather(*(store.commit(f"f{number}", [b"x" * 500]) for number in range(16)))
+        await asyncio.gather(*(store.commit(named(f"f{number}"), [b"x" * 500]) for number in range(16)))
         assert dynamo.told.write_units == 2 + 2 * 16 + 2 * 8
         dynamo.told.write_units = 0
         await store.delete((await store.outbox(500))[-1][0])
         assert dynamo.told.write_units == 8 + 1
         dynamo.told.write_units = dynamo.told.read_units = 0
-        assert not await store.seen("g")
-        assert await store.commit("g", [b"x" * 500])
+        assert not await store.seen(named("g"))
+        assert await store.commit(named("g"), [b"x" * 500])
         await store.delete((await store.outbox(500))[-1][0])
         assert dynamo.told.write_units == 2 + 2 + 2 + 1 + 1
         assert dynamo.told.read_units == 1 + 2

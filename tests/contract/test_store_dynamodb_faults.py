@@ -12,7 +12,7 @@ from cell_worker.store import table_calls
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.store import FencedError, StoreError
 from tests.support.aio import run
-from tests.support.stores import lines_of, on
+from tests.support.stores import lines_of, named, on
 from tests.support.strict_dynamodb import MODEL, StrictDynamo
 
 COMMIT = "TransactWriteItems"
@@ -37,9 +37,9 @@ def test_a_commit_whose_answer_is_lost_counts_once(
     async def story(store: DynamoStore) -> None:
         dynamo.told.forgets_tokens = forgets_tokens
         dynamo.told.faults.extend([(COMMIT, "lost")] * lost)
-        assert all(await asyncio.gather(store.commit("a", [b"1"]), store.commit("b", [b"2"])))
-        assert not await store.commit("a", [b"again"])
-        assert await store.commit("c", [b"3"])
+        assert all(await asyncio.gather(store.commit(named("a"), [b"1"]), store.commit(named("b"), [b"2"])))
+        assert not await store.commit(named("a"), [b"again"])
+        assert await store.commit(named("c"), [b"3"])
         assert await lines_of(store) == [b"1", b"2", b"3"]
 
     on(make, story)
@@ -54,13 +54,13 @@ def test_a_commit_that_stays_unanswered_is_found_when_the_event_comes_again(
     async def story(store: DynamoStore) -> None:
         dynamo.told.faults.extend([(COMMIT, "lost"), *[(COMMIT, "unheard")] * 50])
         with pytest.raises(StoreError, match="table s-"):
-            await store.commit("a", [b"1"])
+            await store.commit(named("a"), [b"1"])
         dynamo.told.faults.clear()
-        assert await store.seen("a")
+        assert await store.seen(named("a"))
         assert await lines_of(store) == [b"1"]
         assert await store.outbox_size() == 1
-        assert not await store.commit("a", [b"again"])
-        assert await store.commit("b", [b"2"])
+        assert not await store.commit(named("a"), [b"again"])
+        assert await store.commit(named("b"), [b"2"])
         assert await lines_of(store) == [b"1", b"2"]
 
     on(make, story)
@@ -72,17 +72,17 @@ def test_a_commit_that_a_successor_has_overtaken_counts_if_it_was_written(
     """Its answer was lost, the successor has taken the store since, and the event is done all the same."""
 
     async def overtaken(_: float) -> None:
-        assert "event/b" in dynamo.items
+        assert "done/1:k/b" in dynamo.items
         dynamo.items["fence"] |= {"generation": {"N": "2"}}  # what `take` writes
 
     async def story(store: DynamoStore) -> None:
-        await store.commit("a", [])
+        await store.commit(named("a"), [])
         dynamo.told.forgets_tokens = True
         dynamo.told.faults.append((COMMIT, "lost"))
         monkeypatch.setattr(clock, "sleep", overtaken)
-        assert await store.commit("b", [b"1"])
+        assert await store.commit(named("b"), [b"1"])
         with pytest.raises(FencedError, match="generation 2 has the cell's store; this is 1"):
-            await store.commit("c", [])
+            await store.commit(named("c"), [])
 
     on(make, story)
 
@@ -94,12 +94,12 @@ def test_every_error_of_a_transaction_passes_or_is_said(dynamo: StrictDynamo, ma
     async def story(store: DynamoStore) -> None:
         dynamo.told.faults.extend([(COMMIT, code)] * 2)
         try:
-            new, said = await store.commit("a", [b"1"]), code
+            new, said = await store.commit(named("a"), [b"1"]), code
         except StoreError as error:
             new, said = False, str(error)
         assert code in said
         dynamo.told.faults.clear()
-        assert await store.commit("a", [b"1"]) != new
+        assert await store.commit(named("a"), [b"1"]) != new
         assert await lines_of(store) == [b"1"]
 
     on(make, story)
@@ -119,12 +119,12 @@ def test_a_busy_service_is_asked_again_and_then_given_up(
 
     async def story(store: DynamoStore) -> None:
         dynamo.told.faults.extend([(COMMIT, code)] * 3)
-        assert await store.commit("a", [])
+        assert await store.commit(named("a"), [])
         monkeypatch.setattr(table_calls, "TRY_FOR_S", 0.2)
         dynamo.told.faults.extend([(COMMIT, code)] * 50)
         with pytest.raises(StoreError, match=code):
-            await store.commit("b", [])
-        assert not await store.seen("b")
+            await store.commit(named("b"), [])
+        assert not await store.seen(named("b"))
 
     on(make, story)
 
@@ -133,7 +133,7 @@ def test_a_missing_body_is_named_with_the_page_that_helps(dynamo: StrictDynamo, 
     """Nothing is skipped in silence."""
 
     async def story(store: DynamoStore) -> None:
-        await store.commit("a", [b"a" * BIG])
+        await store.commit(named("a"), [b"a" * BIG])
         dynamo.objects.clear()
         with pytest.raises(StoreError, match=r"the object outbox/.* is gone.*repair-a-store\.md"):
             await store.outbox(10)
@@ -149,7 +149,7 @@ def test_lines_are_not_delivered_again_when_an_instance_ends_amid_a_deletion(
 
     async def story(store: DynamoStore) -> None:
         for number in range(4):
-            await store.commit(f"e{number}", [b"%d" % number, b"+"])
+            await store.commit(named(f"e{number}"), [b"%d" % number, b"+"])
         batch = await store.outbox(100)
         dynamo.told.faults.append(("BatchWriteItem", "unheard"))
         dynamo.told.faults.extend([("UpdateItem", "AccessDeniedException")])
@@ -174,10 +174,10 @@ def test_what_a_busy_service_leaves_undone_is_asked_for_again(dynamo: StrictDyna
 
     async def story(store: DynamoStore) -> None:
         for number in range(40):
-            await store.commit(f"e{number}", [b"%d" % number])
+            await store.commit(named(f"e{number}"), [b"%d" % number])
         dynamo.told.at_most = 3
-        seen = await asyncio.gather(*(store.seen(f"e{number}") for number in range(50)))
-        assert seen == [True] * 40 + [False] * 10
+        seen = await asyncio.gather(*(store.seen(named(f"e{number}")) for number in range(50)))
+        assert [done is not None for done in seen] == [True] * 40 + [False] * 10
         batch = await store.outbox(100)
         await store.delete(batch[-1][0])
         assert [name for name in dynamo.items if name.startswith("lines/")] == []
@@ -189,11 +189,11 @@ def test_a_table_that_is_emptied_in_use_is_taken_anew(dynamo: StrictDynamo, make
     """As when it was restored under its name: the event gets `retry` once, and the instance goes on."""
 
     async def story(store: DynamoStore) -> None:
-        await store.commit("a", [b"1"])
+        await store.commit(named("a"), [b"1"])
         dynamo.items.clear()
         with pytest.raises(StoreError, match="emptied or restored"):
-            await store.commit("b", [b"2"])
-        assert await store.commit("b", [b"2"])
+            await store.commit(named("b"), [b"2"])
+        assert await store.commit(named("b"), [b"2"])
         assert await lines_of(store) == [b"2"]
 
     on(make, story)
@@ -220,7 +220,7 @@ def test_a_table_that_can_not_be_used_is_named_with_what_to_do(
         assert dynamo.told.calls == ["BatchGetItem"]
         await store.close()
         with pytest.raises(StoreError, match="it is closed"):
-            await store.seen("a")
+            await store.seen(named("a"))
 
     run(main())
 
@@ -233,7 +233,9 @@ def test_a_table_that_can_not_be_used_is_named_with_what_to_do(
         ("lines/1", {"body": {"B": "bm8gbGluZXM="}}),
         ("lines/1", {"body": {"N": "1"}}),
         ("lines/1", {}),
-        ("event/a", {"expires": {"S": "soon"}}),
+        ("fence", {"by_id_until": {"S": "soon"}}),
+        ("done/1:k/a", {"expires": {"S": "soon"}}),
+        ("done/1:k/a", {"expires": {"N": "99999999999"}, "digest": {"S": "soon"}}),
     ],
 )
 def test_an_item_that_no_store_has_written_is_named_with_the_page_that_helps(
@@ -242,7 +244,7 @@ def test_an_item_that_no_store_has_written_is_named_with_the_page_that_helps(
     """Whatever lies there ends no process."""
 
     async def story(store: DynamoStore) -> None:
-        await store.commit("a", [b"1"])
+        await store.commit(named("a"), [b"1"])
         dynamo.items[name] = {"id": {"S": name}, **item}
         successor = make()
 
@@ -250,7 +252,7 @@ def test_an_item_that_no_store_has_written_is_named_with_the_page_that_helps(
             await successor.open(2)
             await successor.take()
             await successor.outbox(10)
-            await successor.seen("a")
+            await successor.seen(named("a"))
 
         with pytest.raises(StoreError, match=r"repair-a-store\.md"):
             await use()

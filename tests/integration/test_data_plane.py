@@ -48,7 +48,7 @@ def test_a_drain_under_full_load_loses_and_repeats_nothing(
         last = await system.router()
         await system.done(set(system.sent))
         await system.emptied(system.source, system.hold("cell-0000"), system.hold("cell-0001"))
-        assert last.metric("cellrouter_events_duplicate_total") == 0
+        assert last.metric("cellrouter_duplicates_total") == 0
 
     system = on_system(story)
     assert effects(system) == once(system.sent)

@@ -18,6 +18,7 @@ from router.core.slot_map.routing import KnownRouting, Routing
 from router.core.slot_map.slots import SlotMap, assign
 from tests.support.aio import run
 from tests.support.small_disk import small_disk
+from tests.support.stores import named
 
 
 class Firehose:
@@ -39,18 +40,18 @@ def test_a_full_disk_makes_the_sink_send_no_line_twice(tmp_path: Path) -> None:
         sink = FirehoseSink(store, "stream")
         sink._client._client = firehose
         await store.open(1)
-        await store.commit("a", [b"1", b"2"])
+        await store.commit(named("a"), [b"1", b"2"])
         disk.fill()
         with pytest.raises(StoreError, match=r"store\.db.*full"):
-            await store.commit("b", [b"x" * 10_000])
+            await store.commit(named("b"), [b"x" * 10_000])
         for _ in range(5):
             with pytest.raises(StoreError, match=r"store\.db.*full"):
                 await sink.deliver()
         assert firehose.taken == [b"1", b"2"]
-        assert await store.seen("a")
-        assert not await store.seen("b")
+        assert await store.seen(named("a"))
+        assert not await store.seen(named("b"))
         disk.free()
-        assert await store.commit("b", [b"3"])
+        assert await store.commit(named("b"), [b"3"])
         await sink.flush()
         assert firehose.taken == [b"1", b"2", b"3"]
         await store.close()

@@ -24,7 +24,7 @@ from router.adapters.aws.session import AwsConfig, open_client
 from tests.support.aio import run, until
 from tests.support.cell_in_aws import arrived
 from tests.support.paths import REPOSITORY
-from tests.support.stores import on_table
+from tests.support.stores import named, on_table
 from tests.support.strict_dynamodb import strict_dynamo
 from tests.support.worker_process import WorkerProcess, body, outcomes, post
 
@@ -34,6 +34,7 @@ EVENTS: Final = protocol.EVENTS_PATH
 ROLE: Final = "arn:aws:iam::000000000000:role/r"
 COMMITTER: Final = """
 import asyncio, sys
+from cell_worker.contract.protocol import EventName
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.store import StoreError
 
@@ -45,7 +46,7 @@ async def main():
     async def events(lane):
         for number in range(100_000):
             event = f"e{lane}-{number}"
-            assert await store.commit(event, [event.encode()])
+            assert await store.commit(EventName("k", event), [event.encode()])
             print(event, flush=True)
 
     await asyncio.gather(*(events(lane) for lane in range(8)))
@@ -72,7 +73,7 @@ class Cell:
         """The ids of the events that are done."""
         pages = self.clients["dynamodb"].get_paginator("scan").paginate(TableName=self.name, ConsistentRead=True)
         found = [item["id"]["S"] async for page in pages for item in page["Items"]]
-        return {name.removeprefix("event/") for name in found if name.startswith("event/")}
+        return {name.partition("/")[2].partition("/")[2] for name in found if name.startswith("done/")}
 
 
 async def a_cell(stack: AsyncExitStack, endpoint: str) -> Cell:
@@ -173,7 +174,7 @@ def test_a_process_that_is_killed_amid_commits_leaves_each_whole_or_not_at_all(t
         assert told <= lines
         assert len(lines - told) <= 8  # one in each lane
         next_ones = {f"e{lane}-{number}" for lane in range(8) for number in range(len(lines))}
-        found = await asyncio.gather(*(store.seen(event) for event in next_ones))
+        found = await asyncio.gather(*(store.seen(named(event)) for event in next_ones))
         assert {event for event, seen in zip(next_ones, found, strict=True) if seen} == lines
         await store.close()
 

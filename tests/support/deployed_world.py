@@ -225,11 +225,14 @@ class Deployed:
         url = self.sqs.get_queue_url(QueueName=f"{self._cluster}-events")["QueueUrl"]
         ids = [f"event-{len(self.sent) + n:06}" for n in range(count)]
         for start in range(0, count, BATCH):
-            bodies = [
-                json.dumps({"tenant": f"tenant-{n % tenants}", "event_id": ids[n], "id": ids[n]})
+            entries = [
+                {
+                    "Id": str(n),
+                    "MessageBody": json.dumps({"tenant": f"tenant-{n % tenants}"}),
+                    "MessageAttributes": {"event_id": {"DataType": "String", "StringValue": ids[n]}},
+                }
                 for n in range(start, min(start + BATCH, count))
             ]
-            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
             assert len(self.sqs.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]) == len(entries)
         self.sent += ids
         return ids

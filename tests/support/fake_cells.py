@@ -47,6 +47,7 @@ class FakeCell:
     time_of_event: Callable[[Event], float] | None = None  # instead of `seconds`
     behaviour: Behaviour = lambda _: Outcome.OK
     done: Counter[str] = field(default_factory=Counter)  # event id → effects
+    bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)  # of each event that is done, by its key and id
     deliveries: Counter[str] = field(default_factory=Counter)
     order: list[str] = field(default_factory=list)
     done_at: dict[str, float] = field(default_factory=dict)  # event id → when its effect came
@@ -155,9 +156,11 @@ class FakeCells:
         outcome = sickness.outcome or cell.behaviour(event)
         if sickness.fails_every and sum(cell.deliveries.values()) % sickness.fails_every == 0:
             outcome = Outcome.FAILED
-        duplicate = outcome is Outcome.OK and cell.done[event.event_id] > 0
+        name = (event.partition_key, event.event_id)
+        duplicate = outcome is Outcome.OK and name in cell.bodies
         if outcome is Outcome.OK and not duplicate:
             cell.done[event.event_id] += 1
+            cell.bodies[name] = event.body
             cell.order.append(event.event_id)
             cell.done_at[event.event_id] = self._clock.monotonic()
             self.order.append(event.event_id)
@@ -165,7 +168,9 @@ class FakeCells:
             self.on_effect(cell, event)
         if cell.dies_after is not None:
             cell.dies_after -= 1
-        finished.put_nowait(Result(index, outcome, "" if outcome is Outcome.OK else f"said {outcome}", duplicate))
+        other_body = duplicate and cell.bodies[name] != event.body
+        reason = None if outcome is Outcome.OK else f"said {outcome}"
+        finished.put_nowait(Result(index, outcome, reason, duplicate, other_body))
 
     async def _until_ended(self, cell: FakeCell, generation: int) -> None:
         while generation not in cell.ended:

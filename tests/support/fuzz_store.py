@@ -18,6 +18,7 @@ from botocore.session import get_session
 from cell_worker.store import table_calls, table_items
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.store import StoreError
+from tests.support.stores import named
 
 ATTRIBUTES: Final = ("generation", "nonce", "tail", "added", "head", "kept", "expires", "gone")
 
@@ -78,7 +79,8 @@ def table_item(raw: bytes) -> object:
         table_items.FenceItem.read,
         table_items.OutboxItem.read,
         lambda item: table_items.gone_of(table_items.as_item(item)),
-        lambda item: table_items.is_remembered(table_items.as_item(item), 1),
+        lambda item: table_items.done_of(table_items.as_item(item), 1),
+        lambda item: table_items.by_id_until(item, 1),
     )
     for item in (found, dict.fromkeys(ATTRIBUTES, found)):
         for read in readers:
@@ -110,9 +112,9 @@ async def _used(raw: bytes, status: int) -> None:
         lambda: store.open(1),
         store.take,
         store.highest_generation,
-        lambda: store.seen("a"),
-        lambda: store.commit("a", [b"1"]),
-        lambda: store.commit("b", [b"1" * 50_000]),
+        lambda: store.seen(named("a")),
+        lambda: store.commit(named("a"), [b"1"]),
+        lambda: store.commit(named("b"), [b"1" * 50_000]),
         lambda: store._bodies.get("outbox/a"),
         lambda: store.outbox(10),
         lambda: store.delete(1 << 20),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from cell_worker.store.store import MAX_OUTBOX_BYTES, FencedError, StoreError
+from cell_worker.contract.protocol import EventName
+from cell_worker.store.store import MAX_OUTBOX_BYTES, Done, FencedError, StoreError
 
 
 class Volume:
@@ -14,9 +15,15 @@ class Volume:
     def __init__(self) -> None:
         self.opened = 0  # the highest generation that has ever opened it
         self.highest = 0  # the generation that has taken it
-        self.processed: set[str] = set()
+        self.done: dict[EventName, Done] = {}
+        self.by_id: set[str] = set()  # what an older version has left: events by their ids alone
         self.lines: list[tuple[int, bytes]] = []
         self.next_seq = 1
+
+    @property
+    def processed(self) -> set[str]:
+        """The ids of the events that are done, of whichever key."""
+        return {event.event_id for event in self.done}
 
 
 class MemoryStore:
@@ -43,14 +50,14 @@ class MemoryStore:
     async def highest_generation(self) -> int:
         return self.volume.opened
 
-    async def seen(self, event_id: str) -> bool:
-        return event_id in self.volume.processed
+    async def seen(self, event: EventName) -> Done | None:
+        return self.volume.done.get(event, Done() if event.event_id in self.volume.by_id else None)
 
-    async def commit(self, event_id: str, lines: Sequence[bytes]) -> bool:
+    async def commit(self, event: EventName, lines: Sequence[bytes], digest: bytes = b"") -> bool:
         await self.take()
-        if event_id in self.volume.processed:
+        if event in self.volume.done:
             return False
-        self.volume.processed.add(event_id)
+        self.volume.done[event] = Done(digest)
         for line in lines:
             self.volume.lines.append((self.volume.next_seq, line))
             self.volume.next_seq += 1

@@ -241,7 +241,7 @@ class World:
             registry or self.registry,
             self.memory,
             self.cells,
-            Parser(Extraction()),
+            Parser(Extraction(event_id="event_id")),
             self.payloads,
             KEYS,
             self.clock,

@@ -178,7 +178,9 @@ class SickSystem:
         found: Counter[str] = Counter()
         for path in (self.system.directory / "data" / "cells").glob("*/store.db"):
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as store:
-                found.update(name for (name,) in store.execute("SELECT event_id FROM processed"))
+                found.update(
+                    name for (name,) in store.execute("SELECT substr(identity, instr(identity, '/') + 1) FROM done")
+                )
         return found
 
     def look(self) -> None:

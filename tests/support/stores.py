@@ -13,6 +13,7 @@ import pytest
 from aiobotocore.session import get_session
 
 from cell_worker import aws
+from cell_worker.contract.protocol import EventName
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import Store
@@ -71,6 +72,11 @@ def on(make: Callable[[], S], story: Callable[[S], Awaitable[None]]) -> None:
             await store.close()
 
     run(main())
+
+
+def named(event_id: str, key: str = "k") -> EventName:
+    """Name an event: most stories have a single key."""
+    return EventName(key, event_id)
 
 
 async def lines_of(store: Store) -> list[bytes]:

@@ -61,6 +61,7 @@ class System:
             "CELLROUTER_SOURCE_DEAD_LETTER_QUEUE": f"{self.name}-dead",
             "CELLROUTER_SOURCE_QUARANTINE_QUEUE": f"{self.name}-quarantine",
             "CELLROUTER_SOURCE_WAIT_S": "1",
+            "CELLROUTER_SOURCE_EVENT_ID": "event_id",
             "CELLROUTER_CELLS_COUNT": str(cells),
             "CELLROUTER_CELLS_HANDLER": "tests.support.deeds:handle",
             "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),

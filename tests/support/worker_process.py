@@ -148,7 +148,7 @@ class WorkerProcess:
     def events(self) -> set[str]:
         """The ids of the events that are done, as the cell's store says."""
         with closing(sqlite3.connect(self.directory / "volume" / "store.db")) as db:
-            rows = db.execute("SELECT event_id FROM processed").fetchall()
+            rows = db.execute("SELECT substr(identity, instr(identity, '/') + 1) FROM done").fetchall()
         return {row[0] for row in rows}
 
 

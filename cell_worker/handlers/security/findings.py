@@ -20,7 +20,7 @@ def finding(event: Event, cell: Cell, source: LogObject, rule: Rule, sighting: S
     account = source.account or claimed  # a key says which account may write there, a record says anything
     return {
         "type": "finding",
-        "id": _stable_id(event.event_id, rule.rule_id, record.get("eventID"), sighting.index),
+        "id": _stable_id(event.identity, rule.rule_id, record.get("eventID"), sighting.index),
         **_of_rule(event, cell, rule),
         "account": account,
         **({"claimed_account": claimed} if claimed != account else {}),
@@ -39,7 +39,7 @@ def left_out(event: Event, cell: Cell, source: LogObject, rule: Rule, count: int
     """Build the line that says how many more findings of one rule there are in one log than are reported."""
     return {
         "type": "left_out",
-        "id": _stable_id(event.event_id, rule.rule_id, "left_out"),
+        "id": _stable_id(event.identity, rule.rule_id, "left_out"),
         **_of_rule(event, cell, rule),
         "object": str(source),
         "count": count,
@@ -53,7 +53,7 @@ def receipt(
     """Build the one line that says that the event was processed. `run_id` tells two runs for one event apart."""
     return {
         "type": "receipt",
-        "id": _stable_id(event.event_id, "receipt"),
+        "id": _stable_id(event.identity, "receipt"),
         "event_id": event.event_id,
         "processing_id": run_id,
         "cell_id": cell.cell_id,

@@ -68,6 +68,7 @@ class HttpCellClient:
             _OUTCOMES[found.outcome],
             found.reason[: protocol.MAX_REASON_CHARS] if found.reason else None,
             found.duplicate,
+            found.other_body,
             Contact.ANSWERED if found.begun else Contact.NOT_REACHED,
             # A call may not last longer than patience_s, so a wait that can't be (or is NaN) counts as none.
             waited_s=found.waited_s if 0 <= found.waited_s <= self._patience_s else 0.0,

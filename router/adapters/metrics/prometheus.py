@@ -125,7 +125,7 @@ class PrometheusObserver:
         )
         self._answered = counter("cellrouter_events_answered", "Events by their outcome.", ["cell", "outcome"])
         self._repeated = counter(
-            "cellrouter_events_duplicate", "Events that their cell had processed before.", ["cell"]
+            "cellrouter_duplicates", "Events that their cell had processed before, by their bodies.", ["cell", "body"]
         )
         self._latency = histogram(
             "cellrouter_event_latency_seconds", "From dispatch to the cell's answer.", "cell", _LATENCY_BUCKETS
@@ -165,6 +165,7 @@ class PrometheusObserver:
             telemetry.QueueFaulty: lambda r: self._faulty.labels(r.queue).set(1),
             telemetry.QueueWell: lambda r: self._faulty.labels(r.queue).set(0),
             telemetry.EventAnswered: self._on_answered,
+            telemetry.BodyDiffers: lambda _: None,  # EventAnswered counts every one
             telemetry.BatchSent: lambda r: self._batch.observe(r.cell_id, r.events),
             telemetry.EventHeld: lambda r: self._held.add(r.cell_id, r.cause),
             telemetry.EventDeadLettered: lambda r: self._dead.add(r.reason),
@@ -208,7 +209,7 @@ class PrometheusObserver:
         self._answered.add(record.cell_id, record.outcome)
         self._latency.observe(record.cell_id, record.latency_s)
         if record.duplicate:
-            self._repeated.add(record.cell_id)
+            self._repeated.add(record.cell_id, "other" if record.other_body else "same")
 
     def _on_policy(self, record: telemetry.PolicyApplied) -> None:
         self._in_quarantine.set(record.quarantined)

@@ -235,7 +235,7 @@ def _group_id(text: str) -> str:
 def _dedup_id(entry: Entry) -> str:
     """An id that is the same for the same death, so that a redrive which is cut short and repeated sends it once."""
     letter = entry.letter
-    return _hash(f"{letter.event_id or letter.message_id}\n{letter.dead_at_ms}")
+    return _hash(f"{letter.partition_key}\n{letter.event_id or letter.message_id}\n{letter.dead_at_ms}")
 
 
 def _hash(text: str) -> str:

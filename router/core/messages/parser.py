@@ -9,8 +9,8 @@ JMESPath finds; the account in the key of an S3 object, else its bucket; on a FI
 KEY_MEMBERS, for EventBridge in `detail` before the envelope; on any queue the message group.
 
 The **event id** is the first of these that is there: the message attribute `event_id`; what a configured JMESPath
-finds; the S3 object's version; the members ID_MEMBERS, for EventBridge the envelope's `id`; on a FIFO queue the message
-group and deduplication id, unless that is the body's hash; the message id.
+finds; the S3 object's version; for EventBridge the envelope's `id`, for a CloudEvent its `source` and `id`; the message
+id. It counts within its partition key.
 
 Messages that come from a hold queue carry both in message attributes: see `held_draft`. What those say is taken for
 true here: `proofs.believed` has left out what nobody proves.
@@ -18,7 +18,6 @@ true here: `proofs.believed` has left out what nobody proves.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ import msgspec
 from msgspec.structs import replace
 
 from router.core.errors import MalformedMessageError
-from router.core.messages import s3_events
+from router.core.messages import event_ids, s3_events
 from router.core.messages.key_paths import compile_path
 from router.core.messages.pointers import pointer_in
 from router.core.messages.proofs import ATTEMPT, OURS, PROOF, PROOF_CHARS, AttributeKeys, signed
@@ -48,7 +47,6 @@ UNANSWERED: Final = f"{OURS}unanswered"  # the attribute with the generations th
 KILLED: Final = f"{OURS}killed"  # the attribute with those of them that died before its last quarantine
 RETRIES: Final = f"{OURS}retries"  # the attribute with its lone retries: how many, and since when
 KEY_MEMBERS: Final = ("partition_key", "tenant_id", "tenant", "account_id", "account")
-ID_MEMBERS: Final = ("event_id", "id")
 _BODY: Final = "the body"
 _SNS_MESSAGE: Final = "the Message of the SNS notification"
 _NOTHING: Final = (None, "")
@@ -75,7 +73,8 @@ class _Extracted:
     s3_key: str = ""
     s3_id: str = ""
     keys: Sequence[object] = ()  # in KEY_MEMBERS, the best first
-    ids: Sequence[object] = ()
+    event_id: object = None
+    part: str = ""  # which event of its message it is, where there are several
 
 
 class Parser:
@@ -127,12 +126,11 @@ class Parser:
 
     def _from_record(self, message: Message, given: Mapping[str, str], raw: bytes, index: int, count: int) -> Event:
         partition, identity = s3_events.names_of(raw, index, count)
-        if not (self._by_path or given) and 0 < len(partition) < _SHORT_KEY and len(identity) < _SHORT_ID:
+        if not (self._by_path or given) and 0 < len(partition) < _SHORT_KEY and 0 < len(identity) < _SHORT_ID:
             return Event(identity, partition, raw)  # nearly all of them
-        if count > 1 and given.get("event_id"):  # with the same id for all, all but one would be lost
-            given = {**given, "event_id": f"{given['event_id']}#{index}"}
         document = msgspec.json.decode(raw) if self._by_path else None
-        return self._event(message, given, _Extracted(document, raw, partition, identity))
+        part = event_ids.part_of(index, count)
+        return self._event(message, given, _Extracted(document, raw, partition, identity, part=part))
 
     def _event(self, message: Message, given: Mapping[str, str], found: _Extracted) -> Event:
         return _event(self._id_of(message, given, found), self._key_of(message, given, found), found.body)
@@ -149,11 +147,11 @@ class Parser:
     def _id_of(self, message: Message, given: Mapping[str, str], found: _Extracted) -> object:
         """The first name that is there, in the order at the top of this module."""
         if given.get("event_id"):
-            return given["event_id"]
+            return given["event_id"] + found.part
         if self._id_path and (event_id := self._id_path(found.document)) not in _NOTHING:
             return event_id
-        event_id = _first(found.s3_id, *found.ids)
-        return event_id if event_id is not None else _queue_id(message, found.body)
+        event_id = _first(found.s3_id, found.event_id)
+        return event_id if event_id is not None else message.message_id + found.part
 
 
 def held_draft(event: Event, delay_s: int, keys: AttributeKeys) -> Draft:
@@ -229,13 +227,15 @@ def _object(body: JsonText) -> dict[str, Any]:
 def _read(document: dict[str, Any], body: bytes) -> _Extracted:
     """What a document that is one event, of EventBridge or a producer's own, says of itself."""
     if "detail-type" not in document or "detail" not in document:
-        return _Extracted(document, body, keys=_members(document, KEY_MEMBERS), ids=_members(document, ID_MEMBERS))
+        named = "specversion" in document
+        event_id = event_ids.of_cloud_event(document.get("source"), document.get("id")) if named else None
+        return _Extracted(document, body, keys=_members(document, KEY_MEMBERS), event_id=event_id)
     names = s3_events.names_in_bridged(document)
     if names is not None:
-        return _Extracted(document, body, *names)
+        return _Extracted(document, body, *names, event_id=document.get("id"))
     detail = document["detail"]
     inner = _members(detail, KEY_MEMBERS) if isinstance(detail, dict) else ()
-    return _Extracted(document, body, keys=(*inner, *_members(document, KEY_MEMBERS)), ids=(document.get("id"),))
+    return _Extracted(document, body, keys=(*inner, *_members(document, KEY_MEMBERS)), event_id=document.get("id"))
 
 
 def _members(document: Mapping[str, Any], names: Sequence[str]) -> tuple[object, ...]:
@@ -244,19 +244,6 @@ def _members(document: Mapping[str, Any], names: Sequence[str]) -> tuple[object,
 
 def _first(*values: object) -> object:
     return next((value for value in values if value not in _NOTHING), None)
-
-
-def _queue_id(message: Message, body: bytes) -> str:
-    """The name by which the queue knows the message.
-
-    A deduplication id that SQS or SNS made of the body names no event: two equal messages an hour apart are two events.
-    """
-    if message.dedup_id is None:
-        return message.message_id
-    for hashed in ((message.pointer or message.body).encode(), body):
-        if hashlib.sha256(hashed).hexdigest() == message.dedup_id:
-            return message.message_id
-    return f"{message.group_id or ''}#{message.dedup_id}"
 
 
 def _with_pointer(events: list[Event], pointer: str, raw: bytes) -> list[Event]:

@@ -1,6 +1,6 @@
 """What S3 tells of an object, by a notification or through EventBridge: whose it is, and its identity.
 
-Both ways give the same names for the same object, so its event has the same id whichever way it came.
+Both ways give the same names for the same new object, so its event has the same id whichever way it came.
 """
 
 from __future__ import annotations
@@ -41,22 +41,27 @@ class _Record(msgspec.Struct, gc=False):
     eventName: str = ""  # noqa: N815 - S3's own spelling
 
 
-class _Timed(msgspec.Struct, gc=False):
+class _Response(msgspec.Struct, gc=False, rename={"request_id": "x-amz-request-id"}):
+    request_id: str | None = None
+
+
+class _Happened(msgspec.Struct, gc=False):
     eventTime: str = ""  # noqa: N815 - S3's own spelling
+    responseElements: _Response | None = None  # noqa: N815 - S3's own spelling
 
 
 _record: Final = msgspec.json.Decoder(_Record)
-_timed: Final = msgspec.json.Decoder(_Timed)
+_happened: Final = msgspec.json.Decoder(_Happened)
 
 
 def names_of(raw: bytes, index: int, count: int) -> tuple[str, str]:
-    """Return partition key and event id of the record number `index` (from 0) of `count`.
+    """Return partition key and event id of the record number `index` (from 0) of `count`; no id where none is named.
 
     Raises MalformedMessageError when it is no S3 record, or is ambiguous.
     """
     try:
         record = _record.decode(raw)
-        happening = "" if record.eventName.startswith(_CREATED) else _happening(record.eventName, raw)
+        happening = "" if _is_new(record) else _happening(record.eventName, raw)
     except msgspec.DecodeError as error:
         raise MalformedMessageError(
             f"the body is no S3 notification, though it has Records: number {index + 1} of {count} is none: {error}",
@@ -85,16 +90,28 @@ def _may_be_ambiguous(raw: bytes, entity: _S3Object) -> bool:
     )
 
 
-def _happening(name: str, raw: bytes) -> str:
-    """What tells apart several events of one version that are no creation: its tags, say, may be set twice."""
-    return f"@{name}@{_timed.decode(raw).eventTime}" if name and not name.startswith("s3:" + _CREATED) else ""
+def _is_new(record: _Record) -> bool:
+    """Whether the record tells of a new version of the object, which the version names then."""
+    return not record.eventName or record.eventName.removeprefix("s3:").startswith(_CREATED)
+
+
+def _happening(name: str, raw: bytes) -> str | None:
+    """What tells apart several events of one version that are no creation: its tags, say, may be set twice.
+
+    A repeated delivery has the same time and the same id of the request that did it. None where it has neither.
+    """
+    found = _happened.decode(raw)
+    request_id = found.responseElements.request_id if found.responseElements else None
+    when = "@".join(filter(None, (found.eventTime, request_id)))
+    return f"@{name}@{when}" if when else None
 
 
 def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return partition key and event id of an EventBridge event of S3 itself, or None for any other event.
 
-    API calls on S3 come from `aws.s3` too, through CloudTrail, but don't describe an object in this way. Raises
-    MalformedMessageError for an event of S3 that names no object.
+    The id is empty where the envelope's has to do: for all that is no creation, as two changes of an object's tags have
+    the same time to the second. API calls on S3 come from `aws.s3` too, through CloudTrail, but don't describe an
+    object in this way. Raises MalformedMessageError for an event of S3 that names no object.
     """
     kind = document["detail-type"]
     if document.get("source") != "aws.s3" or not isinstance(kind, str) or not kind.startswith("Object "):
@@ -102,8 +119,8 @@ def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
     match document["detail"]:
         case {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as found} if bucket:
             entity = _S3Object(key, *(_text(found.get(name)) for name in ("version-id", "sequencer", "etag")))
-            happening = "" if kind == "Object Created" else f"@{kind}@{document.get('time', '')}"
-            return _partition(bucket, key), _identity(bucket, key, entity, happening)
+            is_new = kind == "Object Created"
+            return _partition(bucket, key), _identity(bucket, key, entity, "") if is_new else ""
         case _:
             raise MalformedMessageError(
                 f"the EventBridge event {kind!r:.80} of S3 names no object: "
@@ -119,14 +136,17 @@ def _partition(bucket: str, key: str) -> str:
     return found.group(1) if found else bucket
 
 
-def _identity(bucket: str, key: str, entity: _S3Object, happening: str) -> str:
-    """The event id: the same for every delivery that tells of this version of the object.
+def _identity(bucket: str, key: str, entity: _S3Object, happening: str | None) -> str:
+    """The event id: the same for every delivery that tells of this version of the object. Empty where none is named.
 
-    A bucket whose versioning is suspended calls every version "null", which names none.
+    A bucket whose versioning is suspended calls every version "null", which names none. Nor does an ETag alone: it is
+    of the content, which may be written again.
     """
     version = entity.versionId
     if not version or version == "null":
         version = entity.sequencer or ""
+    if happening is None or not (version or happening):
+        return ""
     return f"{bucket}/{key}#{version}.{entity.eTag or ''}{happening}"
 
 

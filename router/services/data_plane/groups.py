@@ -26,7 +26,7 @@ class Groups:
     def __init__(self, start: Callable[[Delivery], None]) -> None:
         self._start = start
         self._behind: dict[str, deque[Delivery]] = {}
-        self._remembered: OrderedDict[tuple[str, str], Event] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str, str], Event] = OrderedDict()
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Take in the events of one receive, in the order of the queue, and start the first of each idle group."""
@@ -45,13 +45,14 @@ class Groups:
 
     def reminded(self, event: Event, message_id: str) -> Event:
         """The event with what was tried of it before: a message that stays in its queue can't carry that."""
-        known = self._remembered.get((message_id, event.event_id)) if self._remembered else None
+        known = self._remembered.get((message_id, event.partition_key, event.event_id)) if self._remembered else None
         return event if known is None else replace(known, body=event.body, pointer=event.pointer)
 
     def remember(self, event: Event, message_id: str) -> None:
         """Remember what was tried of that event of the message."""
-        self._remembered.pop((message_id, event.event_id), None)
-        self._remembered[message_id, event.event_id] = replace(event, body=b"", pointer="")
+        name = (message_id, event.partition_key, event.event_id)
+        self._remembered.pop(name, None)
+        self._remembered[name] = replace(event, body=b"", pointer="")
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 

@@ -20,9 +20,9 @@ from router.core.lanes.latency import RecentLatency
 from router.core.lanes.neighbours import Neighbours
 from router.core.messages.batches import BATCH
 from router.core.models import Contact, Outcome, Reason, Result, Target
-from router.core.telemetry import BatchSent, EventAnswered, LaneFailed
+from router.core.telemetry import BatchSent, BodyDiffers, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
-from router.services.data_plane.inbox import Delivery
+from router.services.data_plane.inbox import TELL_EVERY_S, Delivery
 from router.services.unforeseen import Unforeseen
 
 MAX_TENANTS: Final = 10_000  # keys remembered of a cell; beyond that it is enough to know "as many"
@@ -60,6 +60,7 @@ class LaneRunner:
         self._on_shut = on_shut
         self._unforeseen = Unforeseen(observer, clock)
         self._wake = asyncio.Event()
+        self._tell_at = 0.0  # of a body that differs, by the monotonic clock
         # By batch under way: its events that have no answer yet, by their index in it.
         self._batches: dict[asyncio.Timeout, dict[int, Delivery]] = {}
 
@@ -251,7 +252,10 @@ class LaneRunner:
             if (target := self._lane.target) is not None and target.generation == delivery.generation:
                 self._watch_answer(key, result, latency - result.waited_s, now)
         self._lane.settled(key, delivery.size, delivery.generation, suspect=delivery.suspect)
-        self._observer.observe(EventAnswered(self.cell_id, outcome, latency, result.duplicate))
+        self._observer.observe(EventAnswered(self.cell_id, outcome, latency, result.duplicate, result.other_body))
+        if result.other_body and now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY_S
+            self._observer.observe(BodyDiffers(self.cell_id, key, delivery.event.event_id))
         if outcome is _OK:
             self.answered += 1
             if len(self.tenants) < MAX_TENANTS:

@@ -79,7 +79,7 @@ def test_every_service_is_healthy(system: ComposeSystem) -> None:
 
 def test_the_demo_has_a_clean_ledger_and_prometheus_counts_its_events(system: ComposeSystem) -> None:
     """It loses, doubles and moves nothing though a cell is killed and another slow; the routers' own count agrees."""
-    answered, repeated = 'sum(cellrouter_events_answered_total{outcome="ok"})', "sum(cellrouter_events_duplicate_total)"
+    answered, repeated = 'sum(cellrouter_events_answered_total{outcome="ok"})', "sum(cellrouter_duplicates_total)"
     before = system.number(answered), system.number(repeated)
     expected = total(log_file.expected for log_file in generate(FILES, ACCOUNTS, SEED))
     ledger = demo(system, "--files", str(FILES), "--accounts", str(ACCOUNTS), "--seconds", "12")

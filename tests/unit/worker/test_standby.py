@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cell_worker.api import Cell, Event
-from cell_worker.contract.protocol import Outcome
+from cell_worker.contract.protocol import EventName, Outcome
 from cell_worker.store.store import FencedError
 from tests.support.handlers import Gate
 from tests.support.memory_store import MemoryStore, Volume
@@ -73,7 +73,7 @@ async def test_a_batch_takes_the_store_once() -> None:
             await turns()
             await super().take()
 
-        async def commit(self, event_id: str, lines: object) -> bool:
+        async def commit(self, event: EventName, lines: object, digest: bytes = b"") -> bool:
             return True
 
     runtime, _ = await make(emit)

@@ -88,7 +88,7 @@ def test_a_new_secret_believes_what_the_old_one_signed_until_it_goes() -> None:
 def test_without_names_of_its_own_a_message_is_read_as_any_other() -> None:
     """What begins with cellrouter. is as if it weren't there; a message without such attributes is left as it is."""
     forged = Message("m", "r", '{"tenant": "t", "id": "i"}', 0, 1, {ATTEMPT: "7", UNANSWERED: "x", "mine": "1"})
-    assert read(forged) == Event("i", "t", forged.body.encode())
+    assert read(forged) == Event("m", "t", forged.body.encode())
     assert believed(forged, KEYS).attributes == {"mine": "1"}
     for attributes in ({}, {"partition_key": "k", "mine": "1"}):
         plain = replace(forged, attributes=attributes)
