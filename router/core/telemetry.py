@@ -187,6 +187,13 @@ class LeasesDoubted:
     why: Reason | None
 
 
+@dataclass(frozen=True, slots=True)
+class AccessDenied:
+    """AWS denies many events what they need, which is no event's fault, or (None) no more. Told once each."""
+
+    why: Reason | None
+
+
 class Distrust(StrEnum):
     """Who does not trust whom between this process and a cell."""
 
@@ -241,6 +248,7 @@ Record = (
     | RegistryFaulty
     | RegistryWell
     | LeasesDoubted
+    | AccessDenied
     | BadInput
     | DistrustedCall
     | CellTrusted

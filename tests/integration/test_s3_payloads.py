@@ -11,7 +11,7 @@ import pytest
 
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.aws.session import AwsConfig
-from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
+from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceDeniedError, SourceUnavailableError
 from router.ports import PayloadStore
 from tests.support.aio import run
 from tests.support.memory_payloads import MemoryPayloads
@@ -119,9 +119,11 @@ HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
         (answer("404 Not Found", "NoSuchKey"), PayloadMissingError, "NoSuchKey"),
         (answer("400 Bad Request", "KeyTooLongError"), PayloadMissingError, "KeyTooLong"),
         (answer("404 Not Found", "NoSuchBucket"), SourceUnavailableError, "s3://b/k: .*NoSuchBucket"),
-        (answer("403 Forbidden", "AccessDenied"), SourceUnavailableError, "s3://b/k: .*AccessDenied"),
+        (answer("403 Forbidden", "AccessDenied"), SourceDeniedError, "s3://b/k: .*AccessDenied"),
+        (answer("400 Bad Request", "KMS.DisabledException"), SourceDeniedError, r"KMS\.Disabled"),
+        (answer("400 Bad Request", "KMS.ThrottlingException"), SourceUnavailableError, r"KMS\.Throttling"),
         (answer("403 Forbidden", "InvalidObjectState"), SourceUnavailableError, "InvalidObjectState"),
-        (answer("400 Bad Request", "ExpiredToken"), SourceUnavailableError, "ExpiredToken"),
+        (answer("400 Bad Request", "ExpiredToken"), SourceDeniedError, "ExpiredToken"),
         (answer("503 Slow Down", "SlowDown"), SourceUnavailableError, "SlowDown"),
         (answer("500 Internal Server Error", "InternalError"), SourceUnavailableError, "InternalError"),
         (answer("429 Too Many Requests"), SourceUnavailableError, "s3://b/k"),
@@ -153,6 +155,7 @@ def test_every_faulty_answer_raises_the_right_error(reply: bytes, outcome: type[
             store = S3PayloadStore(await open_payload_client(stack, AwsConfig("us-east-1", endpoint)))
             with pytest.raises(outcome, match=reason) as caught:
                 await store.read("b", "k", 100)
+            assert type(caught.value) is outcome
             assert outcome is PayloadTooLargeError or caught.value.__cause__ is not None
             await served.wait()
 

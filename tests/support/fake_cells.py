@@ -45,6 +45,7 @@ class FakeCell:
     ended: set[int] = field(default_factory=set)  # generations that were ended by force
     time_of_event: Callable[[Event], float] | None = None  # instead of `seconds`
     behaviour: Behaviour = lambda _: Outcome.OK
+    denied: Callable[[Event], bool] = lambda _: False  # AWS denies it what such an event needs
     done: Counter[str] = field(default_factory=Counter)  # event id → effects
     deliveries: Counter[str] = field(default_factory=Counter)
     order: list[str] = field(default_factory=list)
@@ -150,6 +151,9 @@ class FakeCells:
             finished.put_nowait(Result(index, sickness.outcome or Outcome.OK))
             return
         cell.deliveries[event.event_id] += 1
+        if cell.denied(event):
+            finished.put_nowait(Result(index, Outcome.RETRY, "AccessDenied: said S3", denied=True))
+            return
         outcome = sickness.outcome or cell.behaviour(event)
         if sickness.fails_every and sum(cell.deliveries.values()) % sickness.fails_every == 0:
             outcome = Outcome.FAILED

@@ -153,6 +153,8 @@ class PrometheusObserver:
         self._doubted = Gauge(
             "cellrouter_leases_doubted", "1 while leases have ended that say nothing.", registry=registry
         )
+        text = "1 while AWS denies many events what they need."
+        self._denied = Gauge("cellrouter_access_denied", text, registry=registry)
         self._in_quarantine = Gauge("cellrouter_quarantined_keys", "Keys in quarantine now.", registry=registry)
         self._limited = Gauge("cellrouter_limited_keys", "Keys with a limit of their own.", registry=registry)
         self._leads = Gauge("cellrouter_controller_leads", "1 while this controller leads.", registry=registry)
@@ -177,6 +179,7 @@ class PrometheusObserver:
             telemetry.RegistryFaulty: lambda _: self._registry_up.set(0),
             telemetry.RegistryWell: lambda _: self._registry_up.set(1),
             telemetry.LeasesDoubted: lambda r: self._doubted.set(r.why is not None),
+            telemetry.AccessDenied: lambda r: self._denied.set(r.why is not None),
             telemetry.BadInput: lambda r: self._bad.add(r.source),
             telemetry.DistrustedCall: lambda r: self._distrusted.add(r.cell_id, r.what),
             telemetry.CellTrusted: lambda _: None,
