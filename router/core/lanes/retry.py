@@ -14,8 +14,9 @@ LONE_RETRIES: Final = 20
 """So many lone retries an event may have (see neighbours.py), if they also last for LONE_S; then each is a failure."""
 LONE_S: Final = 6 * 3600
 """Longer than outages last that hit one key in ten or fewer. What is dead-lettered all the same can be redriven."""
-DENIED_RETRIES: Final = 5
-"""So many denials of its own an event may have (see denials.py), if they also last for DENIED_S; the same then."""
+DENIED_RETRIES: Final = 12
+"""So many denials of its own an event may have (see denials.py), if they also last for DENIED_S; the same then. They
+take about ten minutes, so that no slip of a minute counts where routers' clocks are an hour apart."""
 DENIED_S: Final = 3600
 """Longer than it takes people to mend a policy, also one that only a single tenant needs."""
 
