@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -160,3 +161,28 @@ def test_every_faulty_answer_raises_the_right_error(reply: bytes, outcome: type[
             await served.wait()
 
     run(story(), 20)
+
+
+def test_a_connection_that_the_server_closes_is_no_failed_read() -> None:
+    """The end of an idle connection and a new read cross: the read is made again on another connection."""
+    asked: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = len(set(asked)) + 1
+        with contextlib.suppress(EOFError, OSError):
+            for number in range(2):
+                await reader.readuntil(b"\r\n\r\n")
+                asked.append(connection)
+                if not number:
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", 0))
+            endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            store = S3PayloadStore(await open_payload_client(stack, AwsConfig("us-east-1", endpoint)))
+            assert [await store.read("b", "k", 100) for _ in range(2)] == [b"{}", b"{}"]
+
+    run(story(), 20)
+    assert asked == [1, 1, 2]
