@@ -45,6 +45,14 @@ class QueueWell:
     queue: str
 
 
+@dataclass(frozen=True, slots=True)
+class FifoWaiting:
+    """How many messages wait in a FIFO source, roughly."""
+
+    queue: str
+    messages: int
+
+
 class EventAnswered(msgspec.Struct, frozen=True, gc=False):
     """One event was answered by its cell, or was not and has the outcome `retry`."""
 
@@ -232,6 +240,7 @@ Record = (
     | MessagesDeleted
     | QueueFaulty
     | QueueWell
+    | FifoWaiting
     | EventAnswered
     | BatchSent
     | EventHeld

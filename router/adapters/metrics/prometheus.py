@@ -122,6 +122,7 @@ class PrometheusObserver:
             "cellrouter_message_delete_failures", "Deletes that failed and are tried again.", ["queue"]
         )
         self._faulty = gauge("cellrouter_queue_faulty", "1 while a queue is missing or out of reach.", ["queue"])
+        self._fifo_waiting = gauge("cellrouter_fifo_waiting", "Messages that wait in a FIFO source.", ["queue"])
         self._answered = counter("cellrouter_events_answered", "Events by their outcome.", ["cell", "outcome"])
         self._repeated = counter(
             "cellrouter_events_duplicate", "Events that their cell had processed before.", ["cell"]
@@ -160,6 +161,7 @@ class PrometheusObserver:
             telemetry.MessagesDeleted: self._on_deleted,
             telemetry.QueueFaulty: lambda r: self._faulty.labels(r.queue).set(1),
             telemetry.QueueWell: lambda r: self._faulty.labels(r.queue).set(0),
+            telemetry.FifoWaiting: lambda r: self._fifo_waiting.labels(r.queue).set(r.messages),
             telemetry.EventAnswered: self._on_answered,
             telemetry.BatchSent: lambda r: self._batch.observe(r.cell_id, r.events),
             telemetry.EventHeld: lambda r: self._held.add(r.cell_id, r.cause),

@@ -27,6 +27,7 @@ from router.services.data_plane.quarantine import QuarantineConfig, QuarantineQu
 from router.services.data_plane.reporter import Reporter
 from router.services.data_plane.routing import RoutingMemory, RoutingWatcher
 from router.services.data_plane.watched_queue import WatchedQueue
+from router.services.look_ahead import LookAheadWatch
 from router.services.loop_lag import LoopLag
 from router.services.supervisor import run_until
 from router.services.unforeseen import Unforeseen
@@ -89,10 +90,9 @@ def assemble(
     quarantine = QuarantineQueue(
         config.quarantine, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
     )
+    dead = Forwarder(watched(queues.dead_letters), clock)
     side_queues = SideQueues(
-        dead_letters=DeadLetterQueue(
-            Forwarder(watched(queues.dead_letters), clock), config.source_name, clock, observer
-        ),
+        dead_letters=DeadLetterQueue(dead, config.source_name, clock, observer),
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
         quarantine=quarantine,
     )
@@ -104,6 +104,7 @@ def assemble(
         reporter=Reporter(config.quarantine.who, registry, dispatcher.samples, lag, clock, unforeseen),
         inbox=inbox,
         access=access,
+        look_ahead=LookAheadWatch(queues.source, clock, observer),
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, access.at_standstill, clock),
         dispatcher=dispatcher,
         watcher=RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s),
@@ -121,6 +122,7 @@ class EventRouter:
     reporter: Reporter
     inbox: Inbox
     access: AccessWatch
+    look_ahead: LookAheadWatch
     consumer: Consumer
     dispatcher: Dispatcher
     watcher: RoutingWatcher
@@ -134,6 +136,7 @@ class EventRouter:
         tasks = {
             "inbox": self.inbox.run(),
             "access": self.access.run(),
+            "look-ahead": self.look_ahead.run(),
             "dispatcher": self.dispatcher.run(),
             "routing": self.watcher.run(),
             "lag": self.lag.run(),
