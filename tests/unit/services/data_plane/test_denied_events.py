@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 
 import pytest
@@ -13,8 +12,14 @@ from router.core.telemetry import AccessDenied
 from tests.support.fake_clock import play
 from tests.support.router_world import World
 
-PATIENCE_S = 100
+PATIENCE_S = 60
 TENANTS = {f"tenant-{i}": 1.0 for i in range(50)}
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let less than an hour and a dozen denials be enough: virtual time costs real time too."""
+    monkeypatch.setattr("router.core.lanes.retry.DENIED_S", PATIENCE_S)
+    monkeypatch.setattr("router.core.lanes.retry.DENIED_RETRIES", 4)
 
 
 def slip(world: World, *keys: str) -> set[str]:
@@ -72,7 +77,7 @@ def test_at_a_standstill_events_stay_in_the_source() -> None:
 @pytest.mark.parametrize("fifo", [False, True])
 def test_one_object_that_is_denied_for_ever_is_dead_lettered(fifo: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """After its attempts and a while. Its own key and all others go on, and nobody is alarmed."""
-    monkeypatch.setattr("router.core.lanes.retry.DENIED_S", PATIENCE_S)
+    impatient(monkeypatch)
     world = World(cells=1, max_attempts=3, fifo=fifo)
     tried: list[float] = []
 
@@ -102,19 +107,17 @@ def test_one_object_that_is_denied_for_ever_is_dead_lettered(fifo: bool, monkeyp
 
 def test_a_tenant_that_names_what_nobody_may_read_harms_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of such objects at once: the others' latencies stay, and only its own events are dead-lettered."""
-    monkeypatch.setattr("router.core.lanes.retry.DENIED_S", PATIENCE_S)
+    impatient(monkeypatch)
     world = World(cells=2, max_attempts=3)
     others = {f"tenant-{i}": 0.5 for i in range(10)}
     slip(world, "hostile")
 
     async def story() -> None:
         async with world.routing():
-            await world.send(300, key=lambda _: "hostile")
+            await world.send(200, key=lambda _: "hostile")
             named, began = set(world.sent), world.clock.now
-            sending = asyncio.create_task(world.send_steadily(others, 200))
             while len(world.dead) < len(named):
-                await world.clock.sleep(10)
-            await sending
+                await world.send_steadily(others, 10)
             await world.settled()
             latencies = world.latencies(others.keys(), began, world.clock.now)
             assert latencies[-1] < 3
@@ -126,6 +129,36 @@ def test_a_tenant_that_names_what_nobody_may_read_harms_nobody_else(monkeypatch:
     assert world.notes.count_held(HoldCause.DENIED) > 0
 
 
+async def send_pointer(world: World, name: str) -> None:
+    """Send an event whose body lies in the payload bucket."""
+    world.objects.objects["payloads", name] = f'{{"event_id":"{name}","tenant":"of {name}"}}'.encode()
+    await world.send_raw(f'["x.PayloadS3Pointer",{{"s3BucketName":"payloads","s3Key":"{name}"}}]', group=name)
+
+
+def test_one_denied_payload_among_others_is_dead_lettered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any event of which nobody may read what it names; nobody is alarmed."""
+    monkeypatch.setattr("router.services.data_plane.inbox.DENIED_S", PATIENCE_S)
+    monkeypatch.setattr("router.services.data_plane.inbox.DENIED_RETRIES", 4)
+    world = World(cells=2)
+    world.objects.denied.add("bad")
+
+    async def story() -> None:
+        async with world.routing():
+            await send_pointer(world, "bad")
+            for i in range(60):
+                await send_pointer(world, f"p{i}")
+                await world.clock.sleep(10)
+            await world.settled()
+        (letter,) = await world.dead_letters()
+        assert letter.reason == DeadLetterReason.MALFORMED
+        assert "could not be followed 4 times, while others could" in letter.error
+        assert "AccessDenied" in letter.error
+
+    play(world.clock, story())
+    assert world.cells.effects().keys() == {f"p{i}" for i in range(60)}
+    assert world.notes.count(AccessDenied) == 0
+
+
 def test_a_denied_payload_bucket_is_nobodys_fault() -> None:
     """A slip of a minute is told once, and then every body is fetched."""
     world = World(cells=2)
@@ -134,9 +167,7 @@ def test_a_denied_payload_bucket_is_nobodys_fault() -> None:
         async with world.routing():
             world.objects.failure = SourceDeniedError("AccessDenied")
             for i in range(40):
-                world.objects.objects["payloads", f"k{i}"] = f'{{"event_id":"p{i}","tenant":"t{i}"}}'.encode()
-                pointer = f'["x.PayloadS3Pointer",{{"s3BucketName":"payloads","s3Key":"k{i}"}}]'
-                await world.send_raw(pointer, group=str(i))
+                await send_pointer(world, f"p{i}")
             await world.clock.sleep(60)
             world.objects.failure = None
             await world.settled(60)
