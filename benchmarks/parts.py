@@ -78,6 +78,10 @@ class Notifications:
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
         return
 
+    async def waiting(self) -> int:
+        """Say that nothing waits: only a FIFO queue is asked."""
+        return 0
+
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
         return []
 

@@ -16,7 +16,8 @@ What the worker promises, and what it asks for:
   returns: all of them or none. A handler may be called again for an event that it has not finished, so effects of its
   own, outside `emit`, must be idempotent.
 - **Errors.** `RejectEvent` sends the event to the dead-letter queue. `RetryEvent` has it delivered again and counts
-  nothing. Any other exception counts as a failed attempt; after the router's `max_attempts` the event is a dead letter.
+  nothing; `DeniedEvent` is one for rights that are refused. Any other exception counts as a failed attempt; after the
+  router's `max_attempts` the event is a dead letter.
 
 A class may also have a coroutine method `canary(cell)`. It does what an event would do, at a fixed cost: with an input
 of its own and without effects. The worker calls it about once a second, beside the events and without taking one of
@@ -42,6 +43,14 @@ class RejectEvent(Exception):
 
 class RetryEvent(Exception):
     """Raise this when infrastructure is at fault and not the event: it is delivered again and no attempt is counted."""
+
+
+class DeniedEvent(RetryEvent):
+    """Raise this when you are denied what the event needs, by a policy, a key or for your credentials.
+
+    It is delivered again. When many events are denied, nothing is counted and one alert says so; when others get what
+    they need for an hour and this one never, it is a failed attempt.
+    """
 
 
 @dataclass(frozen=True, slots=True)

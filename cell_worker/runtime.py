@@ -29,7 +29,7 @@ import msgspec
 import structlog
 
 from cell_worker import clock
-from cell_worker.api import Cell, Component, Event, RejectEvent, RetryEvent
+from cell_worker.api import Cell, Component, DeniedEvent, Event, RejectEvent, RetryEvent
 from cell_worker.components.sink import MAX_LINE_BYTES
 from cell_worker.containment.abandoned import AbandonedRuns, Run, TimeLimit, current_run
 from cell_worker.containment.children import leave_if_child
@@ -301,7 +301,7 @@ class Runtime:
                 self.fenced.set()
             elif isinstance(error, StoreError):
                 self._log.error("the store fails", error=said_by(error))
-            return EventResult(0, Outcome.RETRY, said_by(error))
+            return EventResult(0, Outcome.RETRY, said_by(error), denied=isinstance(error, DeniedEvent))
         except BaseException as error:  # a handler may raise anything, also CancelledError, SystemExit, Ctrl-C's
             if _ends_the_task(error):
                 raise

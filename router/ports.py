@@ -87,6 +87,10 @@ class EventSource(Protocol):
         """Send up to 10 messages; returns the positions in `drafts` of those that the queue did not take."""
         ...
 
+    async def waiting(self) -> int:
+        """Count, roughly, the messages that nobody hides and that are not delayed."""
+        ...
+
 
 class CellClient(Protocol):
     """Sends batches of events to the cells' instances."""

@@ -40,6 +40,19 @@ CREDENTIALS_REFUSED: Final = frozenset(
     }
 )
 """Error codes by which AWS says that the credentials themselves are no good, whatever they may do."""
+OBJECT_DENIED: Final = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "DisabledException",
+        "InvalidKeyUsageException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+        "NotFoundException",
+    }
+)
+"""Error codes by which S3 denies us an object, or KMS its key: a slip of a policy as well as the object's own trouble.
+Without s3:ListBucket this is also its answer for an object that is not there."""
 _ADVICE: Final = (
     "see the task's or instance's role, AWS_PROFILE, and the variables AWS_*; events wait meanwhile, and it is tried "
     "again by itself"
@@ -48,6 +61,11 @@ _ADVICE: Final = (
 # What these say is said below, once and in a line. They would add a traceback at every try.
 for _name in ("aiobotocore.credentials", "botocore.credentials"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+def is_object_denied(code: str) -> bool:
+    """Whether S3 has denied us an object by this error code, or KMS its key, what S3 passes on with `KMS.` before."""
+    return code.removeprefix("KMS.") in OBJECT_DENIED
 
 
 class CurrentCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore has no type hints

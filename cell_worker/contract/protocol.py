@@ -96,6 +96,7 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     duration_s: float = 0.0  # from the start of the handler to the end of the commit
     waited_s: float = 0.0  # before that, until a place in the worker was free
     begun: bool = True  # False: the cell has not begun it, since it tries another suspect; it may come later
+    denied: bool = False  # of a retry: AWS, or whoever else grants rights, denies the cell what the event needs
 
 
 class FaultKind(StrEnum):

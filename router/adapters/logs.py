@@ -28,6 +28,7 @@ class LogObserver:
             ),
             telemetry.RegistryWell: lambda _: log.warning("the registry can be used again"),
             telemetry.LeasesDoubted: self._on_leases_doubted,
+            telemetry.AccessDenied: self._on_access_denied,
             telemetry.BadInput: lambda r: log.warning("can't be read", what=r.source, name=r.name, why=r.why),
             telemetry.DistrustedCall: self._on_distrust,
             telemetry.CellTrusted: lambda r: log.warning("cell is trusted again", cell=r.cell_id),
@@ -61,6 +62,16 @@ class LogObserver:
             return
         action = "see whether Redis takes writes, also of the cells' user; cells that answer are well"
         self._log.error("leases have ended, and their cells keep their traffic", why=record.why, action=action)
+
+    def _on_access_denied(self, record: telemetry.AccessDenied) -> None:
+        if record.why is None:
+            self._log.warning("events are denied nothing any more, and all are taken in again")
+            return
+        action = (
+            "see what has changed in the policy, the KMS key or the role that the reason names; the events wait, no "
+            "attempt of theirs is counted, and they are tried again by themselves"
+        )
+        self._log.error("AWS denies many events what they need", why=record.why, action=action)
 
     def _on_distrust(self, record: telemetry.DistrustedCall) -> None:
         if record.tell:

@@ -89,6 +89,11 @@ class MemorySource:
         self._fail_if_down()
         return [position for position, draft in enumerate(drafts) if not self._store(draft)]
 
+    async def waiting(self) -> int:
+        """Count the messages whose time to be visible has come, also those behind another one of their group."""
+        self._fail_if_down()
+        return sum(stored.visible_at <= self._clock.monotonic() for stored in self._stored.values())
+
     async def _until_something(self, give_up_at: float) -> None:
         """Wait until a message may be visible, or until `give_up_at`."""
         due = min([stored.visible_at for group in self._groups.values() for stored in group], default=give_up_at)

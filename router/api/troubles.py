@@ -23,6 +23,7 @@ class Troubles:
             telemetry.DistrustedCall: lambda r: self._note(f"trust of {r.cell_id}", r.why),
             telemetry.CellTrusted: lambda r: self._note(f"trust of {r.cell_id}", None),
             telemetry.LeasesDoubted: lambda r: self._note("leases", r.why),
+            telemetry.AccessDenied: lambda r: self._note("access", r.why),
         }
 
     def reasons(self) -> list[Reason]:

@@ -49,6 +49,7 @@ class HoldCause(StrEnum):
     OVER_SHARE = "over share"  # its lane holds more than its share while other cells lack events
     MOVING = "moving"  # its key is on its way to another cell
     RETRY = "retry"  # its cell could not process it
+    DENIED = "denied"  # its cell was denied what it needs
     FAILED = "failed"  # its handler raised
     RATE = "rate"  # its key is over its rate
     CONCURRENCY = "concurrency"  # its key has too many events waiting
@@ -131,6 +132,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     other_body: bool = False  # so it had, by key and id, but with another body
     contact: Contact = Contact.ANSWERED
     waited_s: float = 0.0  # seconds in the cell, for a free place
+    denied: bool = False  # of a retry: AWS, or whoever else grants rights, denies the cell what the event needs
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,14 @@ class QueueWell:
     queue: str
 
 
+@dataclass(frozen=True, slots=True)
+class FifoWaiting:
+    """How many messages wait in a FIFO source, roughly."""
+
+    queue: str
+    messages: int
+
+
 class EventAnswered(msgspec.Struct, frozen=True, gc=False):
     """One event was answered by its cell, or was not and has the outcome `retry`."""
 
@@ -197,6 +205,13 @@ class LeasesDoubted:
     why: Reason | None
 
 
+@dataclass(frozen=True, slots=True)
+class AccessDenied:
+    """AWS denies many events what they need, which is no event's fault, or (None) no more. Told once each."""
+
+    why: Reason | None
+
+
 class Distrust(StrEnum):
     """Who does not trust whom between this process and a cell."""
 
@@ -235,6 +250,7 @@ Record = (
     | MessagesDeleted
     | QueueFaulty
     | QueueWell
+    | FifoWaiting
     | EventAnswered
     | BodyDiffers
     | BatchSent
@@ -252,6 +268,7 @@ Record = (
     | RegistryFaulty
     | RegistryWell
     | LeasesDoubted
+    | AccessDenied
     | BadInput
     | DistrustedCall
     | CellTrusted

@@ -82,3 +82,14 @@ def test_what_is_given_back_comes_again_in_order(on_fifo: Callable[[Suite], None
         assert again[0].receive_count == 2
 
     on_fifo(suite)
+
+
+def test_what_waits_behind_a_hidden_message_is_counted(on_fifo: Callable[[Suite], None]) -> None:
+    """So a group that stands still is seen to grow, though nothing of it comes."""
+
+    async def suite(source: EventSource) -> None:
+        await source.send([Draft(f'{{"n": {i}}}', group_id="g", dedup_id=f"{i}") for i in range(10)])
+        assert len(await source.receive(1, 2, 30)) == 1
+        assert await source.waiting() == 9
+
+    on_fifo(suite)

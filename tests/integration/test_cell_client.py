@@ -19,7 +19,7 @@ from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
-from router.core.models import Event, Target
+from router.core.models import Event, Result, Target
 from router.core.telemetry import CellTrusted, DistrustedCall
 from tests.support.aio import run
 from tests.support.keys import cell_keys, ring
@@ -68,8 +68,8 @@ def proofs_for(head: bytes) -> AnswerProofs:
     return AnswerProofs(cell_keys("live", CELL).answer, call.proof)
 
 
-async def waited(way: Way, line: bytes) -> float:
-    """Return the waiting time that a client with an event timeout of 60 s reads from this result line."""
+async def read(way: Way, line: bytes) -> Result:
+    """Return what a client with an event timeout of 60 s reads from this result line."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         proofs = proofs_for(await reader.readuntil(b"\r\n\r\n"))
@@ -77,7 +77,7 @@ async def waited(way: Way, line: bytes) -> float:
 
     async with listening(way, reply) as (session, target):
         (result,) = [found async for found in client(session, way).process(target, [Event("a", "k", b"1")])]
-        return result.waited_s
+        return result
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,13 @@ async def waited(way: Way, line: bytes) -> float:
 )
 def test_a_waiting_time_is_believed_only_when_it_is_possible(way: Way, said: str, believed: float) -> None:
     """The router subtracts the wait from the latency, so a false wait would make a slow cell look healthy."""
-    assert run(waited(way, f'{{"index":0,"outcome":"ok"{said}}}'.encode())) == believed
+    assert run(read(way, f'{{"index":0,"outcome":"ok"{said}}}'.encode())).waited_s == believed
+
+
+def test_a_denial_is_read(way: Way) -> None:
+    """The router judges by it whose trouble it is."""
+    assert run(read(way, b'{"index":0,"outcome":"retry","denied":true}')).denied
+    assert not run(read(way, b'{"index":0,"outcome":"retry"}')).denied
 
 
 Ask = Callable[[aiohttp.ClientSession, Way, Target], Awaitable[object]]

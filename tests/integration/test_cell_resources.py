@@ -118,6 +118,19 @@ def test_a_look_up_that_aws_refuses_makes_nothing(aws_endpoint: str, code: str) 
     run(story())
 
 
+def test_a_hold_queue_that_was_deleted_within_a_minute_is_made_later(aws_endpoint: str) -> None:
+    """AWS refuses its name for 60 s. The reason says so, and the next round makes it."""
+
+    async def story() -> None:
+        async with aws(aws_endpoint) as has:
+            recently = "AWS.SimpleQueueService.QueueDeletedRecently"
+            with pytest.raises(ProvisionError, match=f"can't make what is missing: .*{recently}"):
+                await has.denying("create_queue", code=recently).ensure(CELL)
+            assert await has.resources().ensure(CELL) == ["hold queue", "bucket", "stream"]
+
+    run(story())
+
+
 def test_cells_are_found_by_their_hold_queues(aws_endpoint: str) -> None:
     """Of this environment alone, and by nothing but the name of a cell's hold queue."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,7 +12,7 @@ import pytest
 
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.aws.session import AwsConfig
-from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
+from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceDeniedError, SourceUnavailableError
 from router.ports import PayloadStore
 from tests.support.aio import run
 from tests.support.memory_payloads import MemoryPayloads
@@ -119,9 +120,11 @@ HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
         (answer("404 Not Found", "NoSuchKey"), PayloadMissingError, "NoSuchKey"),
         (answer("400 Bad Request", "KeyTooLongError"), PayloadMissingError, "KeyTooLong"),
         (answer("404 Not Found", "NoSuchBucket"), SourceUnavailableError, "s3://b/k: .*NoSuchBucket"),
-        (answer("403 Forbidden", "AccessDenied"), SourceUnavailableError, "s3://b/k: .*AccessDenied"),
+        (answer("403 Forbidden", "AccessDenied"), SourceDeniedError, "s3://b/k: .*AccessDenied"),
+        (answer("400 Bad Request", "KMS.DisabledException"), SourceDeniedError, r"KMS\.Disabled"),
+        (answer("400 Bad Request", "KMS.ThrottlingException"), SourceUnavailableError, r"KMS\.Throttling"),
         (answer("403 Forbidden", "InvalidObjectState"), SourceUnavailableError, "InvalidObjectState"),
-        (answer("400 Bad Request", "ExpiredToken"), SourceUnavailableError, "ExpiredToken"),
+        (answer("400 Bad Request", "ExpiredToken"), SourceDeniedError, "ExpiredToken"),
         (answer("503 Slow Down", "SlowDown"), SourceUnavailableError, "SlowDown"),
         (answer("500 Internal Server Error", "InternalError"), SourceUnavailableError, "InternalError"),
         (answer("429 Too Many Requests"), SourceUnavailableError, "s3://b/k"),
@@ -153,7 +156,33 @@ def test_every_faulty_answer_raises_the_right_error(reply: bytes, outcome: type[
             store = S3PayloadStore(await open_payload_client(stack, AwsConfig("us-east-1", endpoint)))
             with pytest.raises(outcome, match=reason) as caught:
                 await store.read("b", "k", 100)
+            assert type(caught.value) is outcome
             assert outcome is PayloadTooLargeError or caught.value.__cause__ is not None
             await served.wait()
 
     run(story(), 20)
+
+
+def test_a_connection_that_the_server_closes_is_no_failed_read() -> None:
+    """The end of an idle connection and a new read cross: the read is made again on another connection."""
+    asked: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = len(set(asked)) + 1
+        with contextlib.suppress(EOFError, OSError):
+            for number in range(2):
+                await reader.readuntil(b"\r\n\r\n")
+                asked.append(connection)
+                if not number:
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", 0))
+            endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            store = S3PayloadStore(await open_payload_client(stack, AwsConfig("us-east-1", endpoint)))
+            assert [await store.read("b", "k", 100) for _ in range(2)] == [b"{}", b"{}"]
+
+    run(story(), 20)
+    assert asked == [1, 1, 2]

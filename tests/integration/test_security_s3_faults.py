@@ -12,7 +12,7 @@ import pytest
 
 from cell_worker.api import Component, Event, RejectEvent, RetryEvent
 from cell_worker.handlers.security import SecurityMonitor, canary
-from cell_worker.handlers.security.aws import ObjectDenied
+from cell_worker.handlers.security.aws import CredentialsDenied, ObjectDenied
 from cell_worker.handlers.security.evaluation.analysis import analyse
 from cell_worker.handlers.security.logs import LogObject, LogRecords
 from cell_worker.handlers.security.remedies import REMEDIES
@@ -66,8 +66,8 @@ async def monitor_of(
         (error("502 Bad Gateway", "Whatever"), RetryEvent, "Whatever"),
         (error("429 Too Many Requests", "Whatever"), RetryEvent, "Whatever"),
         (error("400 Bad Request", "RequestTimeout"), RetryEvent, "RequestTimeout"),
-        (error("400 Bad Request", "ExpiredToken"), RetryEvent, "ExpiredToken"),
-        (error("403 Forbidden", "InvalidAccessKeyId"), RetryEvent, "InvalidAccessKeyId"),
+        (error("400 Bad Request", "ExpiredToken"), CredentialsDenied, "ExpiredToken"),
+        (error("403 Forbidden", "InvalidAccessKeyId"), CredentialsDenied, "InvalidAccessKeyId"),
         (error("400 Bad Request", "KMS.ThrottlingException"), RetryEvent, "KMS.ThrottlingException"),
         (error("400 Bad Request", "KMS.DisabledException"), ObjectDenied, "KMS.DisabledException"),
         (error("501 Not Implemented", "NotImplemented"), RejectEvent, "NotImplemented"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -260,25 +260,61 @@ def test_an_empty_body_is_an_empty_answer() -> None:
     run(story())
 
 
-def test_the_servers_clock_is_learnt() -> None:
+@pytest.mark.parametrize(("ahead_s", "second"), [(3600, b"20231114T233000Z"), (-3600, b"20231114T213000Z")])
+@pytest.mark.parametrize(
+    "code", ["RequestTimeTooSkewed", "InvalidSignatureException", "RequestExpired", "SignatureDoesNotMatch"]
+)
+def test_the_servers_clock_is_learnt(code: str, ahead_s: int, second: bytes) -> None:
     """After a refusal for a wrong time, the next request has the server's time."""
     clock = FakeClock()
-    right = clock.time_ms() // 1000 + 3600
+    right = clock.time_ms() // 1000 + ahead_s
     stamps = []
 
     def answer(request: bytes) -> bytes:
         stamps.append(request.split(b"X-Amz-Date: ")[1][:16])
-        skewed = http(403, {"__type": "x#RequestTimeTooSkewed"}, f"Date: {formatdate(right, usegmt=True)}")
+        skewed = http(403, {"__type": f"x#{code}"}, f"Date: {formatdate(right, usegmt=True)}")
         return skewed if len(stamps) == 1 else http(200, {})
 
     async def story() -> None:
         async with server(answer) as endpoint, client(endpoint, clock=clock) as sqs:
-            with pytest.raises(SqsError, match="RequestTimeTooSkewed"):
+            with pytest.raises(SqsError, match=code):
                 await sqs.call("ReceiveMessage", QueueUrl="q")
             await sqs.call("ReceiveMessage", QueueUrl="q")
 
     run(story())
-    assert stamps == [b"20231114T223000Z", b"20231114T233000Z"]
+    assert stamps == [b"20231114T223000Z", second]
+
+
+@pytest.mark.parametrize("cut", ["before the answer", "always"])
+def test_a_connection_that_the_server_closes_is_no_failed_call(cut: str) -> None:
+    """The end of an idle connection and a new call cross: the call is made again, once, on another connection."""
+    asked: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = len(set(asked)) + 1
+        with suppress(EOFError, OSError):
+            for number in range(5):
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(len(b'{"QueueUrl":"q"}'))
+                asked.append(connection)
+                if number or (cut == "always" and connection > 1):
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def story() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+            endpoint = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+            async with client(endpoint) as sqs:
+                await sqs.call("ReceiveMessage", QueueUrl="q")
+                if cut == "always":
+                    with pytest.raises(SqsError, match="ServerDisconnected"):
+                        await sqs.call("ReceiveMessage", QueueUrl="q")
+                else:
+                    await sqs.call("ReceiveMessage", QueueUrl="q")
+
+    run(story())
+    assert asked == [1, 1, 2]
 
 
 def test_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ class FakeCell:
     ended: set[int] = field(default_factory=set)  # generations that were ended by force
     time_of_event: Callable[[Event], float] | None = None  # instead of `seconds`
     behaviour: Behaviour = lambda _: Outcome.OK
+    denied: Callable[[Event], bool] = lambda _: False  # AWS denies it what such an event needs
     done: Counter[str] = field(default_factory=Counter)  # event id → effects
     bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)  # of each event that is done, by its key and id
     deliveries: Counter[str] = field(default_factory=Counter)
@@ -153,6 +154,9 @@ class FakeCells:
             finished.put_nowait(Result(index, sickness.outcome or Outcome.OK))
             return
         cell.deliveries[event.event_id] += 1
+        if cell.denied(event):
+            finished.put_nowait(Result(index, Outcome.RETRY, "AccessDenied: said S3", denied=True))
+            return
         outcome = sickness.outcome or cell.behaviour(event)
         if sickness.fails_every and sum(cell.deliveries.values()) % sickness.fails_every == 0:
             outcome = Outcome.FAILED

@@ -69,6 +69,10 @@ class FaultySource:
         self._after("send")
         return sorted(failed + [taken[position] for position in more])
 
+    async def waiting(self) -> int:
+        """Ask the queue within."""
+        return await self.inner.waiting()
+
     def _before(self, call: str) -> None:
         if self._happens(self.faults.refused):
             raise SourceUnavailableError(f"{self.name}: {call} refused")

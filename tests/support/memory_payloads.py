@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
+from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceDeniedError, SourceUnavailableError
 
 
 class MemoryPayloads:
@@ -13,6 +13,7 @@ class MemoryPayloads:
         self.reads: list[tuple[str, str]] = []
         self.failure: Exception | None = None
         self.unreadable: set[str] = set()  # keys of objects that S3 won't give out, as those in an archive
+        self.denied: set[str] = set()  # keys of objects that a policy denies us
 
     async def read(self, bucket: str, key: str, max_bytes: int) -> bytes:
         self.reads.append((bucket, key))
@@ -20,6 +21,8 @@ class MemoryPayloads:
             raise self.failure
         if key in self.unreadable:
             raise SourceUnavailableError(f"s3://{bucket}/{key}: InvalidObjectState")
+        if key in self.denied:
+            raise SourceDeniedError(f"s3://{bucket}/{key}: AccessDenied")
         stored = self.objects.get((bucket, key))
         if stored is None:
             raise PayloadMissingError(f"no {key} in {bucket}")

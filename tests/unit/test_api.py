@@ -20,7 +20,7 @@ from router.api.views import scrape_target, scrape_targets
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, LeaseView, RouterReport, RouterView
 from router.core.registry import Snapshot
-from router.core.telemetry import LeasesDoubted, QueueFaulty, QueueWell, RegistryFaulty, RegistryWell
+from router.core.telemetry import AccessDenied, LeasesDoubted, QueueFaulty, QueueWell, RegistryFaulty, RegistryWell
 from tests.support.fake_clock import FakeClock, play
 from tests.support.paths import REPOSITORY
 
@@ -96,10 +96,12 @@ def test_a_process_that_does_without_something_is_ready_and_says_degraded() -> N
     observer.observe(RegistryFaulty("read-only", "it is a replica now"))
     observer.observe(QueueFaulty("events", missing=False, why="no answer"))
     observer.observe(LeasesDoubted("no lease was renewed"))
+    observer.observe(AccessDenied("KMS.DisabledException"))
     degraded = ["registry: read-only: it is a replica now", "queue events: no answer", "leases: no lease was renewed"]
+    degraded.append("access: KMS.DisabledException")
     body = {"ready": True, "status": "degraded", "missing": [], "degraded": degraded}
     assert get(app, "/readyz") == (200, body)
-    for record in (RegistryWell(), QueueWell("events"), LeasesDoubted(None)):
+    for record in (RegistryWell(), QueueWell("events"), LeasesDoubted(None), AccessDenied(None)):
         observer.observe(record)
     assert get(app, "/readyz")[1]["status"] == "ready"
 

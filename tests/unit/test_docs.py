@@ -86,6 +86,14 @@ def test_every_test_that_the_threat_model_names_is_there() -> None:
         assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{path}::{name}"
 
 
+def test_every_test_that_the_page_on_failures_names_is_there() -> None:
+    """Its table says what is done for each thing that AWS may do, and which test shows it."""
+    tests = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (REPOSITORY / "docs" / "explanation" / "failures.md").read_text())
+    assert named
+    assert [name for name in named if f"def {name}(" not in tests] == []
+
+
 def test_every_attack_of_the_threat_model_names_a_test() -> None:
     """Or says that there is none yet."""
     rows = re.findall(r"^\| (?!tries|version|-|0)(.+) \| (.+) \| (.+) \|$", SECURITY.read_text(), re.MULTILINE)

@@ -14,9 +14,11 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     EndpointProviderError,
     InvalidHostLabelError,
     InvalidRegionError,
+    NoCredentialsError,
     ParamValidationError,
     UnknownRegionError,
     UnsupportedS3AccesspointConfigurationError,
@@ -25,8 +27,8 @@ from botocore.exceptions import (
 )
 from botocore.httpsession import get_cert_path
 
-from cell_worker.api import RetryEvent
-from cell_worker.contract.aws_session import UnredirectedSession
+from cell_worker.api import DeniedEvent, RetryEvent
+from cell_worker.contract.aws_session import CREDENTIALS_REFUSED, UnredirectedSession
 
 OVERLOAD_CODES: Final = frozenset(
     [
@@ -51,33 +53,10 @@ OVERLOAD_CODES: Final = frozenset(
     ]
 )
 """Error codes by which AWS says that it is overloaded or broken for now."""
-CREDENTIAL_CODES: Final = frozenset(
-    [
-        "AuthFailure",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidToken",
-        "RequestExpired",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    ]
-)
-"""Error codes of faults of our own credentials or clock: a refresh or an operator mends them. No event is to blame."""
-DENIED_CODES: Final = frozenset(
-    [
-        "AccessDenied",
-        "AccessDeniedException",
-        "DisabledException",
-        "InvalidKeyUsageException",
-        "KMSInvalidStateException",
-        "KMSNotFoundException",
-        "NotFoundException",
-    ]
-)
-"""Error codes by which S3, or KMS behind it, refuses us an object: a slip of a policy as well as the object's own."""
+CREDENTIALS_DENIED: Final = CREDENTIALS_REFUSED | {"AuthFailure"}
+"""Error codes of faults of our own credentials: a refresh or an operator mends them. No event is to blame."""
+CREDENTIAL_CODES: Final = CREDENTIALS_DENIED | {"RequestExpired", "RequestTimeTooSkewed"}
+"""The same, and those of a faulty clock of ours."""
 FAULTY_REQUESTS: Final = (
     EndpointProviderError,
     InvalidHostLabelError,
@@ -91,8 +70,12 @@ FAULTY_REQUESTS: Final = (
 """What the SDK itself refuses to send, because of a name in the request: it will never do otherwise."""
 
 
-class ObjectDenied(RetryEvent):
-    """AWS refuses an object. What stays one key's trouble is dead-lettered in the end; what passes, passes."""
+class ObjectDenied(DeniedEvent):
+    """AWS denies us an object, or KMS its key: no fault of the event, as far as anybody can tell from this alone."""
+
+
+class CredentialsDenied(DeniedEvent):
+    """AWS does not take our credentials, or there are none."""
 
 
 SERVER_ERROR: Final = 500
@@ -138,14 +121,9 @@ def is_transient(error: ClientError, *, credentials_proven: bool = False) -> boo
     return code in OVERLOAD_CODES or (code in CREDENTIAL_CODES and not credentials_proven)
 
 
-def is_denied(error: ClientError) -> bool:
-    """Whether AWS refuses us, or KMS the key of an object: no fault of the event, as far as anybody can tell."""
-    return error_code(error).removeprefix("KMS.") in DENIED_CODES
-
-
 @contextmanager
 def retry_when_transient(doing: str, *, credentials_proven: bool = False) -> Iterator[None]:
-    """Turn faults of the network, of AWS and of our credentials into RetryEvent.
+    """Turn faults of the network and of AWS into RetryEvent, and those of our credentials into CredentialsDenied.
 
     Other ClientErrors and FAULTY_REQUESTS pass unchanged.
     """
@@ -153,9 +131,12 @@ def retry_when_transient(doing: str, *, credentials_proven: bool = False) -> Ite
         yield
     except ClientError as error:
         if is_transient(error, credentials_proven=credentials_proven):
-            raise RetryEvent(f"{doing}: {error}") from error
+            kind = CredentialsDenied if error_code(error) in CREDENTIALS_DENIED else RetryEvent
+            raise kind(f"{doing}: {error}") from error
         raise
     except FAULTY_REQUESTS:
         raise
+    except (NoCredentialsError, CredentialRetrievalError) as error:
+        raise CredentialsDenied(f"{doing}: {error}") from error
     except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
         raise RetryEvent(f"{doing}: {type(error).__name__}: {error}") from error

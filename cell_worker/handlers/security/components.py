@@ -11,12 +11,12 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 
 from cell_worker.api import RejectEvent, RetryEvent
+from cell_worker.contract.aws_session import is_object_denied
 from cell_worker.handlers.security.aws import (
     FAULTY_REQUESTS,
     ObjectDenied,
     client_config,
     error_code,
-    is_denied,
     is_transient,
     retry_when_transient,
     trusted_certificates,
@@ -68,8 +68,9 @@ def _told_apart(source: LogObject) -> Iterator[None]:
         with retry_when_transient(f"reading {source}"):
             yield
     except ClientError as error:
-        why = f"{source} can't be read: {error_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
-        raise ObjectDenied(why) if is_denied(error) else RejectEvent(why) from error
+        code = error_code(error)
+        why = f"{source} can't be read: {code}: {error.response.get('Error', {}).get('Message', '')}"
+        raise ObjectDenied(why) if is_object_denied(code) else RejectEvent(why) from error
     except FAULTY_REQUESTS as error:
         raise RejectEvent(f"{source} is not a name that S3 accepts: {error}") from error
 

@@ -7,12 +7,17 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from aiobotocore.config import AioConfig
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
 
-from cell_worker.contract.aws_session import UnredirectedSession, aws_session
+from cell_worker.contract.aws_session import (
+    CREDENTIALS_REFUSED,
+    UnredirectedSession,
+    aws_session,
+    is_object_denied,
+)
 from router.adapters.aws.session import AwsConfig
 from router.adapters.aws_errors import AWS_ERRORS, error_code
-from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceUnavailableError
+from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceDeniedError, SourceUnavailableError
 
 READ_TIMEOUT_S: Final = 60.0  # for a whole object: a slow one must not keep its place for ever
 _CHUNK_BYTES: Final = 256 * 1024
@@ -37,9 +42,16 @@ class S3PayloadStore:
         except ClientError as error:
             if error_code(error) in _MISSING:
                 raise PayloadMissingError(str(error)) from error
-            raise SourceUnavailableError(f"s3://{bucket}/{key}: {error}") from error
+            raise _kind_of(error)(f"s3://{bucket}/{key}: {error}") from error
+        except (NoCredentialsError, CredentialRetrievalError) as error:
+            raise SourceDeniedError(f"s3://{bucket}/{key}: {error}") from error
         except AWS_ERRORS as error:
             raise SourceUnavailableError(f"s3://{bucket}/{key}: {type(error).__name__}: {error}") from error
+
+
+def _kind_of(error: ClientError) -> type[SourceUnavailableError]:
+    code = error_code(error)
+    return SourceDeniedError if is_object_denied(code) or code in CREDENTIALS_REFUSED else SourceUnavailableError
 
 
 async def open_payload_client(stack: AsyncExitStack, config: AwsConfig, *, connections: int = 10) -> Any:

@@ -15,6 +15,7 @@ from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 from router.core.telemetry import BadInput
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId")
+_WAITING: Final = "ApproximateNumberOfMessages"
 _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
 """The receipt is of no use any more: the message is gone, or will come again with another receipt."""
 _ONE_IS_BAD: Final = {*_GONE, "InvalidMessageContents", "BatchRequestTooLong", "MissingParameter"}
@@ -93,6 +94,12 @@ class SqsSource:
             with self._readable():
                 failed += [int(entry["Id"]) for entry in not_sent]
         return failed
+
+    async def waiting(self) -> int:
+        """GetQueueAttributes; SQS' figure is right within a minute."""
+        answer = await self._request(self._call, "GetQueueAttributes", AttributeNames=[_WAITING])
+        with self._readable():
+            return int(answer["Attributes"][_WAITING])
 
     def _messages(self, found: Sequence[Any]) -> list[Message]:
         """Return the messages of an answer, without those that can't be read, which come again after their time.

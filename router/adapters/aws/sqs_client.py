@@ -32,7 +32,10 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Ten bodies of 1 MiB whose every byte is escaped with six; a lower limit would leave some messages unreceivable."""
 CONNECT_TIMEOUT_S: Final = 5.0
 
-_KEEP_ALIVE_S: Final = 12.0  # as aiobotocore has it: a call fails on a connection that the server has just closed
+_KEEP_ALIVE_S: Final = 12.0  # as aiobotocore has it
+_RACE_S: Final = 1.0
+"""A call that begins on an idle connection may cross with its end, which the server decides. It fails at once, unread,
+and is made again on another connection: otherwise a healthy queue would be told of as out of reach."""
 _MAX_DIRECT_BYTES: Final = 1024 * 1024  # aiohttp warns about a larger body that is given as bytes
 _MAX_MESSAGE_CHARS: Final = 500
 _OK: Final = 200
@@ -73,7 +76,9 @@ class SqsError(Exception):
 
 
 class SqsClient:
-    """Calls one endpoint through a connection pool of its own; it retries nothing, since the caller decides about that.
+    """Calls one endpoint through a connection pool of its own.
+
+    It retries nothing but what crossed with the end of its connection: the caller decides about all else.
 
     A call ends within CONNECT_TIMEOUT_S + read_timeout_s, a wait for a free connection included. A renewal of
     credentials by botocore, which is rare, comes on top.
@@ -128,6 +133,17 @@ class SqsClient:
         await self._session.close()
 
     async def _post(self, target: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        began = self._clock.monotonic()
+        try:
+            return await self._post_once(target, body)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if self._clock.monotonic() - began > _RACE_S:
+                raise
+            return await self._post_once(target, body)
+
+    async def _post_once(self, target: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         if self._session.closed:
             raise ConnectionError("the client is closed")
         credentials = await self._credentials.get_frozen_credentials()

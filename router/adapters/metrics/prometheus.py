@@ -112,6 +112,7 @@ class PrometheusObserver:
         register_figures("cellrouter", registry)
         counter = partial(FastCounter, registry=registry)
         histogram = partial(FastHistogram, registry=registry)
+        gauge = partial(Gauge, registry=registry)
         self._received = counter("cellrouter_messages_received", "Messages received.", ["queue"])
         self._duplicates = counter(
             "cellrouter_messages_duplicate", "Messages received that were in flight here already.", ["queue"]
@@ -120,9 +121,8 @@ class PrometheusObserver:
         self._delete_failures = counter(
             "cellrouter_message_delete_failures", "Deletes that failed and are tried again.", ["queue"]
         )
-        self._faulty = Gauge(
-            "cellrouter_queue_faulty", "1 while a queue is missing or out of reach.", ["queue"], registry=registry
-        )
+        self._faulty = gauge("cellrouter_queue_faulty", "1 while a queue is missing or out of reach.", ["queue"])
+        self._fifo_waiting = gauge("cellrouter_fifo_waiting", "Messages that wait in a FIFO source.", ["queue"])
         self._answered = counter("cellrouter_events_answered", "Events by their outcome.", ["cell", "outcome"])
         self._repeated = counter(
             "cellrouter_duplicates", "Events that their cell had processed before, by their bodies.", ["cell", "body"]
@@ -146,16 +146,13 @@ class PrometheusObserver:
         text = "Calls to cells of which nothing was believed: the cell refused us, or its answer was not proven."
         self._distrusted = counter("cellrouter_calls_distrusted", text, ["cell", "what"])
         self._bad = counter("cellrouter_bad_input", "Entries in the registry that can't be read.", ["source"])
-        self._registry_up = Gauge(
-            "cellrouter_registry_up", "0 while the registry can't be read or takes no writes.", registry=registry
-        )
+        self._registry_up = gauge("cellrouter_registry_up", "0 while the registry can't be read or takes no writes.")
         self._registry_up.set(1)
-        self._doubted = Gauge(
-            "cellrouter_leases_doubted", "1 while leases have ended that say nothing.", registry=registry
-        )
-        self._in_quarantine = Gauge("cellrouter_quarantined_keys", "Keys in quarantine now.", registry=registry)
-        self._limited = Gauge("cellrouter_limited_keys", "Keys with a limit of their own.", registry=registry)
-        self._leads = Gauge("cellrouter_controller_leads", "1 while this controller leads.", registry=registry)
+        self._doubted = gauge("cellrouter_leases_doubted", "1 while leases have ended that say nothing.")
+        self._denied = gauge("cellrouter_access_denied", "1 while AWS denies many events what they need.")
+        self._in_quarantine = gauge("cellrouter_quarantined_keys", "Keys in quarantine now.")
+        self._limited = gauge("cellrouter_limited_keys", "Keys with a limit of their own.")
+        self._leads = gauge("cellrouter_controller_leads", "1 while this controller leads.")
         self.handlers = self._handlers()
 
     def _handlers(self) -> Mapping[type, Callable[[Any], None]]:
@@ -164,6 +161,7 @@ class PrometheusObserver:
             telemetry.MessagesDeleted: self._on_deleted,
             telemetry.QueueFaulty: lambda r: self._faulty.labels(r.queue).set(1),
             telemetry.QueueWell: lambda r: self._faulty.labels(r.queue).set(0),
+            telemetry.FifoWaiting: lambda r: self._fifo_waiting.labels(r.queue).set(r.messages),
             telemetry.EventAnswered: self._on_answered,
             telemetry.BodyDiffers: lambda _: None,  # EventAnswered counts every one
             telemetry.BatchSent: lambda r: self._batch.observe(r.cell_id, r.events),
@@ -178,6 +176,7 @@ class PrometheusObserver:
             telemetry.RegistryFaulty: lambda _: self._registry_up.set(0),
             telemetry.RegistryWell: lambda _: self._registry_up.set(1),
             telemetry.LeasesDoubted: lambda r: self._doubted.set(r.why is not None),
+            telemetry.AccessDenied: lambda r: self._denied.set(r.why is not None),
             telemetry.BadInput: lambda r: self._bad.add(r.source),
             telemetry.DistrustedCall: lambda r: self._distrusted.add(r.cell_id, r.what),
             telemetry.CellTrusted: lambda _: None,

@@ -168,6 +168,11 @@ class CellSampler:
         self._answered_at = now
         self._count_failure(key)
 
+    def denied(self, now: float) -> None:
+        """Count one event that was denied what it needs: another instance would be denied it too."""
+        self._refused += 1
+        self._answered_at = now
+
     def broke(self, keys: Collection[str]) -> None:
         """Count a batch that was answered not at all or not to its end: one failure, of all these keys."""
         self._count_failure(*keys)

@@ -14,6 +14,11 @@ LONE_RETRIES: Final = 20
 """So many lone retries an event may have (see neighbours.py), if they also last for LONE_S; then each is a failure."""
 LONE_S: Final = 6 * 3600
 """Longer than outages last that hit one key in ten or fewer. What is dead-lettered all the same can be redriven."""
+DENIED_RETRIES: Final = 12
+"""So many denials of its own an event may have (see denials.py), if they also last for DENIED_S; the same then. They
+take about ten minutes, so that no slip of a minute counts where routers' clocks are an hour apart."""
+DENIED_S: Final = 3600
+"""Longer than it takes people to mend a policy, also one that only a single tenant needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,18 @@ class ToDeadLetters:
 
 
 def counted(event: Event, result: Result, now_s: int) -> tuple[Event, Result]:
-    """Count a lone retry of the event; the result is a failure when there were too many. `now_s` is wall time."""
+    """Count a lone retry or an own denial; the result is a failure when there were too many. `now_s` is wall time."""
     count, since_s = event.retries or (0, now_s)
     event = replace(event, retries=(count + 1, since_s))
-    if count < LONE_RETRIES or now_s - since_s < LONE_S:
+    most, least_s = (DENIED_RETRIES, DENIED_S) if result.denied else (LONE_RETRIES, LONE_S)
+    if count < most or now_s - since_s < least_s:
         return event, result
-    why = f"put off {count + 1} times in {(now_s - since_s) / 3600:.0f} h while its cell processed other keys"
-    reason = f"{why}, so infrastructure is not to blame: {result.reason or ''}"
+    how_often = f"{count + 1} times in {(now_s - since_s) / 3600:.0f} h"
+    if result.denied:
+        why = f"denied what it needs {how_often} while others of its cell were not, so no shared policy is to blame"
+    else:
+        why = f"put off {how_often} while its cell processed other keys, so infrastructure is not to blame"
+    reason = f"{why}: {result.reason or ''}"
     return event, replace(result, outcome=Outcome.FAILED, reason=reason)
 
 

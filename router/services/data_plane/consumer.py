@@ -20,6 +20,7 @@ from router.services.data_plane.inbox import Inbox, Received
 
 FIRST_BACKOFF_S: Final = 0.4
 LAST_BACKOFF_S: Final = 10.0
+TRICKLE_S: Final = 2.0  # before each poll at a standstill: enough to see soon that it is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class ConsumerConfig:
 class Consumer:
     """Takes messages from the source and hands them to the dispatcher.
 
-    `accept` gets what a poll brought; `relieve` is asked to make room when there is little or none.
+    `accept` gets what a poll brought; `relieve` is asked to make room when there is little or none. While
+    `at_standstill` says that nothing can be done now, it polls seldom, and what comes stays in the source.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class Consumer:
         inbox: Inbox,
         accept: Callable[[Inbox, list[Received]], None],
         relieve: Callable[[], None],
+        at_standstill: Callable[[], bool],
         clock: Clock,
     ) -> None:
         self._config = config
         self._inbox = inbox
         self._accept = accept
         self._relieve = relieve
+        self._at_standstill = at_standstill
         self._clock = clock
         self._asked_for = 0  # messages that polls under way may still bring
         self._stopping = False
@@ -68,6 +72,8 @@ class Consumer:
     async def _poll(self) -> None:
         failures = 0
         while await self._has_room():
+            if self._at_standstill():
+                await self._clock.sleep(TRICKLE_S)
             self._asked_for += BATCH
             try:
                 received = await self._inbox.receive(BATCH, self._config.wait_s)

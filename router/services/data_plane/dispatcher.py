@@ -28,6 +28,7 @@ from router.core.slot_map.routing import Routing
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventHeld
 from router.ports import CellClient, Clock, Observer
+from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
 from router.services.data_plane.groups import Groups
 from router.services.data_plane.hold_queue import HoldQueue
@@ -82,6 +83,7 @@ class Dispatcher:
         clock: Clock,
         observer: Observer,
         unforeseen: Unforeseen,
+        access: AccessWatch,
     ) -> None:
         self._config = config
         self._parser = parser
@@ -90,6 +92,7 @@ class Dispatcher:
         self._clock = clock
         self._observer = observer
         self._unforeseen = unforeseen
+        self._access = access
         self._group = asyncio.TaskGroup()
         self._groups = Groups(self._route)
         self._admission = Admission(lambda: self._limits.share_events // 4, config.max_kills)
@@ -302,21 +305,31 @@ class Dispatcher:
         try:
             path = self.paths[lane.cell_id]
             event = self._admission.note(delivery.event, delivery.generation, result)
+            if result.outcome is Outcome.OK and not result.duplicate:
+                self._access.served(lane.cell_id, event.partition_key)
             if result.outcome is not Outcome.OK and result.contact is Contact.ANSWERED:
-                if result.outcome is Outcome.RETRY and lane.lone(event.partition_key):
+                if result.outcome is Outcome.RETRY and self._is_own(lane, event, result):
                     event, result = retry.counted(event, result, self._clock.time_ms() // 1000)
-                if result.outcome is Outcome.FAILED:
+                if result.outcome is Outcome.FAILED and not result.denied:  # a handler that is denied harms nobody
                     self._on_failed(path, event, result)
             receives, jitter = delivery.received.message.receive_count, self._clock.jitter()
             match retry.decide(self._config.retry, event, result, receives=receives, jitter=jitter):
                 case retry.Settle():
                     delivery.settle()
                 case retry.ToHoldQueue(event, delay_s):
-                    self._hold(path, delivery, event, delay_s, HoldCause(result.outcome.value))
+                    cause = HoldCause.DENIED if result.denied else HoldCause(result.outcome.value)
+                    self._hold(path, delivery, event, delay_s, cause)
                 case retry.ToDeadLetters(reason, error):
                     self._queues.dead_letters.put_event(delivery, lane.cell_id, reason, error)
         except Exception as fault:  # noqa: BLE001 - one event must not end every router that gets it
             self._failed_on(delivery, fault)
+
+    def _is_own(self, lane: LaneRunner, event: Event, result: Result) -> bool:
+        """Whether a retry is the event's own trouble, going by what becomes of others."""
+        if not result.denied:
+            return lane.lone(event.partition_key)
+        self._access.denied(lane.cell_id, event.partition_key, event.event_id, result.reason)
+        return self._access.own(lane.cell_id)
 
     def _on_failed(self, path: CellPath, event: Event, result: Result) -> None:
         max_failures = self._config.retry.max_attempts

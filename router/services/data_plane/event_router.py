@@ -15,6 +15,7 @@ from router.core.messages.parser import Parser
 from router.core.messages.proofs import AttributeKeys
 from router.core.models import RouterReport
 from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
+from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
 from router.services.data_plane.dispatcher import Dispatcher, DispatcherConfig, SideQueues
@@ -26,6 +27,7 @@ from router.services.data_plane.quarantine import QuarantineConfig, QuarantineQu
 from router.services.data_plane.reporter import Reporter
 from router.services.data_plane.routing import RoutingMemory, RoutingWatcher
 from router.services.data_plane.watched_queue import WatchedQueue
+from router.services.look_ahead import LookAheadWatch
 from router.services.loop_lag import LoopLag
 from router.services.supervisor import run_until
 from router.services.unforeseen import Unforeseen
@@ -73,12 +75,13 @@ def assemble(
     observer: Observer,
 ) -> EventRouter:
     """Put the parts of one router's data plane together."""
+    access = AccessWatch(clock, observer)
 
     def watched(queue: EventSource) -> EventSource:
         return WatchedQueue(queue, clock, observer)
 
     def inbox_of(queue: EventSource) -> Inbox:
-        return Inbox(queue, payloads, clock, observer, config.visibility_s, keys)
+        return Inbox(queue, payloads, clock, observer, config.visibility_s, keys, access)
 
     def side_queue(queue: EventSource, wait_s: float) -> HoldQueue:
         queue = watched(queue)
@@ -87,21 +90,22 @@ def assemble(
     quarantine = QuarantineQueue(
         config.quarantine, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
     )
+    dead = Forwarder(watched(queues.dead_letters), clock)
     side_queues = SideQueues(
-        dead_letters=DeadLetterQueue(
-            Forwarder(watched(queues.dead_letters), clock), config.source_name, clock, observer
-        ),
+        dead_letters=DeadLetterQueue(dead, config.source_name, clock, observer),
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
         quarantine=quarantine,
     )
     inbox, lag, unforeseen = inbox_of(watched(queues.source)), LoopLag(clock), Unforeseen(observer, clock)
-    dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen)
+    dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
     mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
     return EventRouter(
         lag=lag,
         reporter=Reporter(config.quarantine.who, registry, dispatcher.samples, lag, clock, unforeseen),
         inbox=inbox,
-        consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, clock),
+        access=access,
+        look_ahead=LookAheadWatch(queues.source, clock, observer),
+        consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, access.at_standstill, clock),
         dispatcher=dispatcher,
         watcher=RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s),
         clock=clock,
@@ -117,6 +121,8 @@ class EventRouter:
     lag: LoopLag
     reporter: Reporter
     inbox: Inbox
+    access: AccessWatch
+    look_ahead: LookAheadWatch
     consumer: Consumer
     dispatcher: Dispatcher
     watcher: RoutingWatcher
@@ -129,6 +135,8 @@ class EventRouter:
         ended = asyncio.Event()
         tasks = {
             "inbox": self.inbox.run(),
+            "access": self.access.run(),
+            "look-ahead": self.look_ahead.run(),
             "dispatcher": self.dispatcher.run(),
             "routing": self.watcher.run(),
             "lag": self.lag.run(),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from router.core.errors import SourceUnavailableError
+from router.core.lanes.backoff import backoff
 from router.core.messages.parser import held_draft
 from router.core.messages.proofs import AttributeKeys
 from router.core.models import Event
@@ -19,7 +20,8 @@ from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 
 NO_DEMAND_PAUSE_S: Final = 0.2  # until the demand is asked for again
-OUTAGE_PAUSE_S: Final = 2.0  # at most, after a receive that failed
+FIRST_BACKOFF_S: Final = 2.0  # at most, after a receive that failed
+LAST_BACKOFF_S: Final = 5.0  # the same after many: a drain waits for it
 MAX_DELAY_S: Final = 900  # the longest that SQS knows
 
 
@@ -82,13 +84,18 @@ class HoldQueue:
         await self._inbox.drained()
 
     async def _drain(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Received]], None]) -> None:
+        failures = 0
         while not self._stopping:
             wanted = demand()
             if not wanted:
                 await self._clock.sleep(NO_DEMAND_PAUSE_S)
                 continue
             try:
-                accept(self._inbox, await self._inbox.receive(wanted, self._wait_s))
+                received = await self._inbox.receive(wanted, self._wait_s)
             except SourceUnavailableError:
-                await self._clock.sleep(OUTAGE_PAUSE_S * self._clock.jitter())
+                failures += 1
+                await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, failures, self._clock.jitter()))
+            else:
+                failures = 0
+                accept(self._inbox, received)
         self._stopped.set()

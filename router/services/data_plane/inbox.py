@@ -13,14 +13,15 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from router.core.errors import MalformedMessageError, SourceUnavailableError
+from router.core.errors import MalformedMessageError, SourceDeniedError, SourceUnavailableError
 from router.core.lanes.backoff import backoff
-from router.core.lanes.retry import LONE_RETRIES, LONE_S
+from router.core.lanes.retry import DENIED_RETRIES, DENIED_S, LONE_RETRIES, LONE_S
 from router.core.messages.batches import chunks
 from router.core.messages.proofs import AttributeKeys, believed
 from router.core.models import Event, Message, Reason
 from router.core.telemetry import BadInput, MessagesDeleted, MessagesReceived
 from router.ports import Clock, EventSource, Observer
+from router.services.data_plane.access import PAYLOADS, AccessWatch
 from router.services.data_plane.batcher import Batcher
 from router.services.data_plane.payloads import Payloads
 
@@ -59,6 +60,7 @@ class Inbox:
         observer: Observer,
         visibility_s: int,
         keys: AttributeKeys,
+        access: AccessWatch,
     ) -> None:
         self._source = source
         self._payloads = payloads
@@ -66,6 +68,7 @@ class Inbox:
         self._observer = observer
         self._visibility_s = visibility_s
         self._keys = keys
+        self._access = access
         self._tell_at = 0.0  # of messages that speak in our name
         self._received: dict[str, Received] = {}
         self._deletes: Batcher[Received] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
@@ -171,6 +174,8 @@ class Inbox:
         except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
             received.fault = f"its S3 pointer can't be followed, which is a bug: {type(error).__name__}: {error}"
         else:
+            if found.pointer:
+                self._access.served(PAYLOADS, found.message_id)
             received.message = replace(received.message, body=found.body, pointer=found.pointer)
             self._resize(received, len(found.body))
         self._unfetched.pop(received.message.message_id, None)
@@ -179,10 +184,14 @@ class Inbox:
     def _not_fetched(self, received: Received, error: SourceUnavailableError) -> int:
         """Count a failed fetch if another body was fetched since the last one; too many are a fault."""
         message_id, fetched = received.message.message_id, self._payloads.fetched
+        most, least_s = LONE_RETRIES, LONE_S
+        if isinstance(error, SourceDeniedError):
+            self._access.denied(PAYLOADS, message_id, message_id, str(error))
+            most, least_s = DENIED_RETRIES, DENIED_S
         count, before = self._unfetched.pop(message_id, (0, fetched))
         count += fetched > before
         age_s = self._clock.time_ms() // 1000 - received.message.sent_at_ms // 1000
-        if count >= LONE_RETRIES and age_s >= LONE_S:
+        if count >= most and age_s >= least_s:
             received.fault = f"its S3 pointer could not be followed {count} times, while others could: {error}"
             return 0
         if len(self._unfetched) >= MAX_REMEMBERED:

@@ -268,6 +268,8 @@ class LaneRunner:
         if result.outcome is _OK:
             if not result.duplicate:  # what was done before costs the cell nothing
                 self._sampler.answered(key, latency_s, now)
+        elif result.denied:
+            self._sampler.denied(now)
         elif result.outcome is not Outcome.REJECTED:
             self._sampler.failed(key, now)
 

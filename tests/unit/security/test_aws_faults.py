@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import (
     ClientError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     InvalidRegionError,
     NoCredentialsError,
@@ -13,7 +14,12 @@ from botocore.exceptions import (
 )
 
 from cell_worker.api import RejectEvent, RetryEvent
-from cell_worker.handlers.security.aws import CREDENTIAL_CODES, is_transient, retry_when_transient
+from cell_worker.handlers.security.aws import (
+    CREDENTIAL_CODES,
+    CredentialsDenied,
+    is_transient,
+    retry_when_transient,
+)
 from cell_worker.handlers.security.logs import log_object
 from tests.support.security_world import notification
 
@@ -41,9 +47,16 @@ def test_what_the_sdk_refuses_to_send_is_not_infrastructure() -> None:
     ):
         with pytest.raises(type(fault)), retry_when_transient("reading"):
             raise fault
-    for outage in (EndpointConnectionError(endpoint_url="http://x"), NoCredentialsError()):
-        with pytest.raises(RetryEvent), retry_when_transient("reading"):
+    for outage, outcome in (
+        (EndpointConnectionError(endpoint_url="http://x"), RetryEvent),
+        (answer("RequestTimeTooSkewed"), RetryEvent),
+        (NoCredentialsError(), CredentialsDenied),
+        (CredentialRetrievalError(provider="a role", error_msg="no"), CredentialsDenied),
+        (answer("ExpiredToken"), CredentialsDenied),
+    ):
+        with pytest.raises(RetryEvent) as caught, retry_when_transient("reading"):
             raise outage
+        assert type(caught.value) is outcome
 
 
 @pytest.mark.parametrize(

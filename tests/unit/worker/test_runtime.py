@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
+from cell_worker.api import Cell, DeniedEvent, Event, RejectEvent, RetryEvent
 from cell_worker.contract.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventBatch, EventResult, Outcome
 from cell_worker.loading import HandlerError, load_handler, start_handler
 from cell_worker.runtime import ONE_SUSPECT, Identity
@@ -40,6 +40,7 @@ def repr_of_type(value: object) -> str:
     [
         (RejectEvent("corrupt"), Outcome.REJECTED, "corrupt"),
         (RetryEvent("S3 is away"), Outcome.RETRY, "S3 is away"),
+        (DeniedEvent("AccessDenied"), Outcome.RETRY, "AccessDenied"),
         (ValueError("boom"), Outcome.FAILED, "ValueError: boom"),
         (TimeoutError("of its own"), Outcome.FAILED, "TimeoutError: of its own"),
         (StoreError("of its own"), Outcome.RETRY, "of its own"),
@@ -65,6 +66,7 @@ async def test_what_a_handler_raises_decides_the_outcome(error: BaseException, o
     found = await results(runtime, batch("a", "bad", "b"))
     assert [found[index].outcome for index in (0, 2)] == [Outcome.OK, Outcome.OK]
     assert (found[1].outcome, found[1].reason) == (outcome, reason)
+    assert found[1].denied is isinstance(error, DeniedEvent)
     assert msgspec.json.decode(msgspec.json.encode(found[1]), type=EventResult) == found[1]
     assert store.volume.processed == {"a", "b"}
     assert store.volume.lines == []

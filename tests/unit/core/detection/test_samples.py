@@ -164,6 +164,15 @@ def test_work_counts_events_at_their_baseline_latency() -> None:
     assert router.second(events=2, learning=False).work_s == pytest.approx(2 * normal.work_s)
 
 
+def test_what_is_denied_is_an_answer_and_no_failure() -> None:
+    """Another instance would be denied it too, so no cell is treated for it."""
+    sampler = CellSampler()
+    for _ in range(9):
+        sampler.denied(0.5)
+    sample = sampler.sample(1, 1.0, oldest_s=1.0)
+    assert (sample.events, sample.ok, sample.failures, sample.failing_tenants, sample.silent_s) == (9, 0, 0, 0, 0.5)
+
+
 def test_a_row_of_failures_has_its_length_its_tenants_and_its_age() -> None:
     """A broken batch is one failure of all tenants in it. A success or another instance ends the row."""
     sampler = CellSampler()

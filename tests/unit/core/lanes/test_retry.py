@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from router.core.lanes.retry import (
+    DENIED_RETRIES,
+    DENIED_S,
     LONE_RETRIES,
     LONE_S,
     RetryPolicy,
@@ -89,3 +91,22 @@ def test_a_lone_retry_that_is_written_anew_waits_no_less() -> None:
         decide(POLICY, replace(event(1), retries=(count, 0)), retry, receives=1, jitter=0.999) for count in (1, 2, 3, 9)
     ]
     assert [decision.delay_s for decision in delays if isinstance(decision, ToHoldQueue)] == [2, 4, 8, 10]
+
+
+def test_own_denials_become_failures_after_so_many_and_so_long() -> None:
+    """Many within a minute don't, as in a slip of a policy; nor does a second one after a day."""
+    denied, at = Result(0, Outcome.RETRY, "AccessDenied", denied=True), event(1)
+    for second in range(60):
+        at, result = counted(at, denied, second)
+        assert result == denied
+    few, _ = counted(event(1), denied, 0)
+    assert counted(few, denied, 24 * 3600)[1] == denied
+    for _ in range(DENIED_RETRIES):
+        few, result = counted(few, denied, DENIED_S)
+    assert result == Result(
+        0,
+        Outcome.FAILED,
+        f"denied what it needs {DENIED_RETRIES + 1} times in 1 h while others of its cell were not, "
+        "so no shared policy is to blame: AccessDenied",
+        denied=True,
+    )

@@ -6,6 +6,7 @@ import asyncio
 
 from router.adapters.memory import MemorySource
 from router.core.models import Draft
+from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.inbox import Inbox, Received
 from router.services.data_plane.payloads import PayloadConfig, Payloads
@@ -17,7 +18,8 @@ from tests.support.router_world import Notes
 
 def inbox_of(queue: MemorySource, clock: FakeClock) -> Inbox:
     """An inbox that hides messages for 30 s."""
-    return Inbox(queue, Payloads(PayloadConfig("payloads"), MemoryPayloads()), clock, Notes(), 30, KEYS)
+    payloads = Payloads(PayloadConfig("payloads"), MemoryPayloads())
+    return Inbox(queue, payloads, clock, Notes(), 30, KEYS, AccessWatch(clock, Notes()))
 
 
 def test_what_was_let_go_before_does_not_touch_the_message_that_came_again() -> None:
@@ -71,7 +73,7 @@ def test_room_that_is_made_at_once_is_used_at_once() -> None:
         config = ConsumerConfig(pollers=1, wait_s=1, max_messages=10)
         tasks = [asyncio.create_task(inbox.run())]
         await queue.send([Draft("body")] * 10)
-        tasks.append(asyncio.create_task(Consumer(config, inbox, accept, relieve, clock).run()))
+        tasks.append(asyncio.create_task(Consumer(config, inbox, accept, relieve, lambda: False, clock).run()))
         await clock.sleep(5)
         assert len(polls) > 2
         for task in tasks:
