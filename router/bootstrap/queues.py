@@ -41,17 +41,18 @@ async def queues_of(
 ) -> tuple[SqsSource, Callable[[str], SqsSource]]:
     """Open the source queue, and return it with a function that opens any other queue by its name, URL or ARN.
 
-    `tell` gets each message that can't be read. The function raises SourceUnavailableError for a queue in a region in
-    which no queue of the settings is.
+    `tell` gets each message that can't be read. The function raises SourceUnavailableError for a URL or an ARN that no
+    setting names: who can write to the dead-letter queue must not say to which account events are sent.
     """
-    regions = {settings.aws.region, *(queue.region for queue in _named(settings).values() if queue.region)}
+    given = {queue.text: queue for queue in _named(settings).values()}
+    regions = {settings.aws.region, *(queue.region for queue in given.values() if queue.region)}
     clients = {region: await _clients(stack, settings, region) for region in sorted(regions)}
 
     def opened(name: str) -> SqsSource:
-        region = queue_name(name).region or settings.aws.region
-        if region not in clients:
-            raise SourceUnavailableError(f"queue {name} is in {region}, where no queue of the settings is")
-        return SqsSource(name, *clients[region], tell)
+        queue = queue_name(name)
+        if not queue.is_plain and name not in given:
+            raise SourceUnavailableError(f"queue {name}: no setting names it, so nothing is sent there")
+        return SqsSource(name, *clients[queue.region or settings.aws.region], tell)
 
     return opened(settings.source.queue), opened
 

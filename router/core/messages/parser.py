@@ -157,7 +157,7 @@ class Parser:
         if not (self._by_path or given) and 0 < len(partition) < _SHORT_KEY and len(identity) < _SHORT_ID:
             return Event(identity, partition, raw)  # nearly all of them
         given = _numbered(given, index, count)
-        document = msgspec.json.decode(raw) if self._by_path else None
+        document = s3_events.with_decoded_key(msgspec.json.decode(raw)) if self._by_path else None
         return self._event(message, given, _Extracted(document, raw, partition, identity))
 
     def _event(self, message: Message, given: Mapping[str, str], found: _Extracted) -> Event:

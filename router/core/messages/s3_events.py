@@ -111,6 +111,12 @@ def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
             )
 
 
+def with_decoded_key(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a decoded record of S3 with its object's key as it is in the bucket, as EventBridge has it."""
+    entity = record["s3"]["object"]
+    return {**record, "s3": {**record["s3"], "object": {**entity, "key": _decoded(entity["key"])}}}
+
+
 def partition_of(bucket: str, key: str) -> str:
     """Return the partition key of an object: the account in an AWSLogs/ path, else the bucket."""
     if key.startswith("AWSLogs/") and key[20:21] == "/" and (account := key[8:20]).isdecimal() and account.isascii():

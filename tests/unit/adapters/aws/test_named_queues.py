@@ -86,11 +86,12 @@ def test_a_queue_is_asked_for_as_it_is_named(name: str, region: str, asked: dict
 
 
 def test_the_other_queues_stay_where_they_are() -> None:
-    """A source of another region moves no hold queue there, and a third region is refused in words."""
+    """A source of another region moves no hold queue there, and no envelope leads to a queue that no setting names."""
     assert {call[0] for call in calls_for(ARN)} == {"eu-west-1"}
     assert {call[0] for call in calls_for(ARN, other="cellrouter-live-cell-0000-hold")} == {"eu-west-1", "us-east-1"}
-    with pytest.raises(SourceUnavailableError, match="is in sa-east-1, where no queue of the settings is"):
-        calls_for(ARN, other=f"arn:aws:sqs:sa-east-1:{ACCOUNT}:old")
+    for foreign in (f"arn:aws:sqs:sa-east-1:{ACCOUNT}:old", HERE, AWS_URL):
+        with pytest.raises(SourceUnavailableError, match="no setting names it, so nothing is sent there"):
+            calls_for(ARN, other=foreign)
 
 
 @pytest.mark.parametrize(

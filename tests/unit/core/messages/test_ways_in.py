@@ -163,6 +163,18 @@ def test_a_key_is_the_objects_own_in_every_shape(key: str, encoded: str) -> None
             assert log_object(json.loads(event.body)).key == prefix + key
 
 
+@pytest.mark.parametrize(
+    ("encoded", "year"), [("year%3D2025/a+b.gz", "2025"), ("year%3D20%2B25/a.gz", "20+25"), ("year=2025/a", "2025")]
+)
+def test_a_configured_path_sees_the_objects_own_key(encoded: str, year: str) -> None:
+    """S3 encodes the sign in `year=2025/`: what is found is what is found through EventBridge. The body stays."""
+    parser = Parser(Extraction(partition_key="s3.object.key | match(@, '(?:^|/)year=([^/]+)/')"))
+    body = json.dumps({"Records": [{**S3_RECORD, "s3": {"bucket": {"name": "b"}, "object": {"key": encoded}}}]})
+    (event,) = parser.parse(message(body))
+    assert event.partition_key == year
+    assert json.loads(event.body)["s3"]["object"]["key"] == encoded
+
+
 def test_what_config_tells_of_no_account_has_the_resource_for_a_key() -> None:
     """A tenant's name in it comes before both."""
     item = {name: value for name, value in CONFIG_ITEM["configurationItem"].items() if name != "awsAccountId"}
