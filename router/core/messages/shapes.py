@@ -51,7 +51,9 @@ def shape_of(document: Mapping[str, Any]) -> Shape | None:
 def names_in_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
     """Return the names that a CloudEvent in binary mode has in message attributes; nothing for other messages."""
     lower = {name.lower(): value for name, value in attributes.items()}
-    for prefix in _PREFIXES:
+    for prefix in [name.removesuffix(_NEEDED[0]) for name in lower if name.endswith(_NEEDED[0])]:
+        if prefix not in _PREFIXES:
+            continue
         version, kind, source, event_id = (lower.get(f"{prefix}{name}", "") for name in _NEEDED)
         if version.startswith("1.") and kind and source and event_id:
             names = {"event_id": _id(source, event_id), SOURCE: source}
@@ -87,18 +89,17 @@ def log_files(document: Mapping[str, Any]) -> list[DeliveredLog] | None:
 
 
 def _cloud_event(document: Mapping[str, Any]) -> Shape | None:
-    version, kind, source, event_id = (document.get(name) for name in _NEEDED)
-    if not all(isinstance(text, str) and text for text in (version, kind, source, event_id)):
-        return None
-    if not str(version).startswith("1."):
-        return None
-    names = _id(str(source), str(event_id))
-    return Shape(document.get("partitionkey"), names, (document.get("data"), document), (source,))
+    match document:
+        case {"specversion": str(version), "type": str(kind), "source": str(source), "id": str(event_id)}:
+            if version.startswith("1.") and kind and source and event_id:
+                parts = (document.get("data"), document)
+                return Shape(document.get("partitionkey"), _id(source, event_id), parts, (source,))
+    return None
 
 
 def _id(source: str, event_id: str) -> str:
-    """Both with a blank between, which no source has, so that no two pairs make the same id."""
-    return f"{source} {event_id}"
+    """Both together, so that no two pairs make the same id: the first `#` ends the source."""
+    return f"{source.replace('%', '%25').replace('#', '%23')}#{event_id}"
 
 
 def _of_config(document: Mapping[str, Any]) -> Shape | None:
