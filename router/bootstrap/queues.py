@@ -80,7 +80,7 @@ async def why_no_start(settings: Settings) -> list[Reason]:
     except ConfigError as error:
         return [*reasons, str(error)]
     if _is_of_aws(client.endpoint_url):
-        why = f"is no URL of AWS, and AWS is asked, at {client.endpoint_url}: set aws.endpoint_url, or name the queue"
+        why = f"is no URL of AWS, and AWS is asked, at {client.endpoint_url}: set aws.endpoint_url, or give AWS' URL"
         named = _named(settings).items()
         reasons += [f"{key}: {why}" for key, queue in named if queue.url and not _is_of_aws(queue.url)]
     return reasons
@@ -94,8 +94,8 @@ async def run_init(settings: Settings) -> None:
     """Make what events arrive on: the queues, the source bucket and its notification. Raises ProvisionError."""
     if foreign := [key for key, queue in _named(settings).items() if not queue.is_plain]:
         raise ProvisionError(
-            f"{' and '.join(foreign)} named by URL or ARN: such a queue is somebody's already, and nothing was made. "
-            "cellrouter init makes queues that are named by their names, and a bucket that notifies them"
+            f"{', '.join(foreign)}: named by URL or ARN, so it is somebody's already; nothing was made. "
+            "cellrouter init makes queues that are named by their names, and the bucket that notifies the source queue"
         )
     async with AsyncExitStack() as stack:
         aws = aws_of(settings)

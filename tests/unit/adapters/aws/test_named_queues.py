@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -29,11 +28,10 @@ Call = tuple[str, str, dict[str, Any]]
 
 
 @pytest.fixture(autouse=True)
-def _plain_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _plain_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    return
 
 
 def settings(endpoint: str = "", **source: str) -> Settings:
@@ -126,7 +124,7 @@ def test_a_local_url_with_aws_itself_is_refused_before_the_start() -> None:
 
 def test_init_makes_nothing_for_a_queue_that_is_somebodys() -> None:
     """It says which, and what it would make."""
-    with pytest.raises(ProvisionError, match=r"source\.queue named by URL or ARN.*nothing was made"):
+    with pytest.raises(ProvisionError, match=r"source\.queue: named by URL or ARN.*nothing was made"):
         run(run_init(settings("http://127.0.0.1:9", queue=ARN)))
 
 
