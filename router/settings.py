@@ -177,9 +177,9 @@ def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
     ):
         faults += [(key, no_login)] if (no_login := why_no_login(url, source, region)) is not None else []
     faults += [
-        (("source", key), why)
+        (("source", key), no_reach)
         for key in QUEUE_KEYS
-        if (why := why_out_of_reach(getattr(settings.source, key), region)) is not None
+        if (no_reach := why_out_of_reach(getattr(settings.source, key), region)) is not None
     ]
     if (found := _tls_at_odds(cells)) is not None:
         faults.append((("cells", found[0]), found[1]))
