@@ -21,6 +21,7 @@ from router import settings_ecs
 from router.adapters.secret_source import SecretSource
 from router.core.config_text import natural
 from router.core.errors import ConfigError
+from router.core.queue_names import why_out_of_reach
 from router.settings_ecs import EcsSection
 from router.settings_faults import described, place
 from router.settings_sections import (
@@ -38,6 +39,8 @@ from router.settings_values import Name
 
 PREFIX: Final = "CELLROUTER_"
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
+QUEUE_KEYS: Final = ("queue", "dead_letter_queue", "quarantine_queue")
+"""The keys of the section `source` that name queues."""
 LIVE: Final = "live"  # the production environment: no chaos there unless the settings allow it
 MIN_DRAIN_S: Final = 2.0  # left for draining after a long poll has ended
 
@@ -173,6 +176,11 @@ def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
         (("cells", "redis_password_from"), cells.redis_url or "", cells.redis_password_from),
     ):
         faults += [(key, no_login)] if (no_login := why_no_login(url, source, region)) is not None else []
+    faults += [
+        (("source", key), no_reach)
+        for key in QUEUE_KEYS
+        if (no_reach := why_out_of_reach(getattr(settings.source, key), region)) is not None
+    ]
     if (found := _tls_at_odds(cells)) is not None:
         faults.append((("cells", found[0]), found[1]))
     if cells.provisioner == "ecs":

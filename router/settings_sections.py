@@ -18,11 +18,11 @@ from router.settings_values import (
     Name,
     Networks,
     Port,
-    QueueName,
+    QueueText,
     RedisUrl,
     Region,
     Seconds,
-    SourceName,
+    SourceText,
 )
 
 
@@ -64,10 +64,16 @@ class RedisSection(Section):
 class SourceSection(Section):
     """The queue that events arrive on, and how they are read from it."""
 
-    queue: SourceName = Field(default="cellrouter-events", description="the source queue; FIFO when it ends with .fifo")
-    dead_letter_queue: QueueName = Field(default="cellrouter-dead-letters", description="the dead-letter queue")
-    quarantine_queue: QueueName = Field(
-        default="cellrouter-quarantine", description="where the events of quarantined keys wait"
+    queue: SourceText = Field(
+        default="cellrouter-events",
+        description="the source queue, by its name, URL or ARN; FIFO when that ends with .fifo",
+    )
+    dead_letter_queue: QueueText = Field(
+        default="cellrouter-dead-letters", description="the dead-letter queue, by its name, URL or ARN"
+    )
+    quarantine_queue: QueueText = Field(
+        default="cellrouter-quarantine",
+        description="where the events of quarantined keys wait, by its name, URL or ARN",
     )
     visibility_s: int = Field(
         default=30, ge=5, le=43200, description="how long a received message stays hidden at a time"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from ipaddress import ip_network
 from typing import Annotated, Final
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field
 from cell_worker.contract.addresses import why_no_redis_url
 from router.core.errors import ConfigError
 from router.core.messages.parser import compile_path
+from router.core.queue_names import why_no_queue
 
 
 def _jmespath(text: str) -> str:
@@ -37,6 +39,12 @@ def _of_redis(url: str) -> str:
     return url
 
 
+def _of_queue(text: str, *, may_be_fifo: bool) -> str:
+    if (why := why_no_queue(text, may_be_fifo=may_be_fifo)) is not None:
+        raise ValueError(why)
+    return text
+
+
 def _matching(pattern: str, words: str) -> AfterValidator:
     def validate(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -50,15 +58,9 @@ NAME: Final = r"[a-z0-9][a-z0-9-]{0,39}"
 NAME_WORDS: Final = "lower-case letters, digits and hyphens, at most 40"
 """What the names of environments and cells are, as a pattern and in words."""
 Name = Annotated[str, _matching(NAME, NAME_WORDS)]
-QueueName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,80}", "letters, digits, hyphens and underscores, at most 80")]
+QueueText = Annotated[str, AfterValidator(partial(_of_queue, may_be_fifo=False))]
 BucketName = Annotated[str, _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name, or empty")]
-SourceName = Annotated[
-    str,
-    _matching(
-        r"[A-Za-z0-9_-]{1,75}(\.fifo)?|[A-Za-z0-9_-]{76,80}",
-        "letters, digits, hyphens and underscores, at most 80, with .fifo at the end for a FIFO queue",
-    ),
-]
+SourceText = Annotated[str, AfterValidator(partial(_of_queue, may_be_fifo=True))]
 HttpUrl = Annotated[str, _matching(r"https?://[^@\s]+", "an http:// or https:// address, without a user or password")]
 Region = Annotated[str, _matching(r"[a-z0-9-]{1,40}", "a region's name, as eu-west-1")]
 RedisUrl = Annotated[str, AfterValidator(_of_redis)]

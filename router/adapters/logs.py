@@ -21,6 +21,12 @@ class LogObserver:
             telemetry.BodyDiffers: self._on_other_body,
             telemetry.LaneFailed: lambda r: log.warning("lane failed", cell=r.cell_id, error=r.error),
             telemetry.EventDeadLettered: lambda r: log.warning("dead-lettered", reason=r.reason),
+            telemetry.SetupMessageSeen: lambda r: log.info(
+                "S3 or CloudTrail says that its notifications come here now; there is nothing to do", queue=r.queue
+            ),
+            telemetry.SubscriptionUnconfirmed: lambda r: log.error(
+                "SNS asks about a subscription; its message is kept in the dead-letter queue", queue=r.queue, why=r.why
+            ),
             telemetry.KeyQuarantined: lambda r: log.error("key quarantined", cell=r.cell_id, key=r.key, why=r.why),
             telemetry.LeaseRefused: lambda r: log.warning("lease refused", instance=r.instance, reason=r.reason),
             telemetry.RegistryFaulty: lambda r: log.error(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
 
 from cell_worker.contract.redis_client import why_no_client
 from router.adapters.aws.resources import ResourceNames, ensure_intake
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs import SqsSource
-from router.adapters.aws.sqs_client import open_sqs_client
+from router.adapters.aws.sqs_client import SqsClient, open_sqs_client
 from router.adapters.clock import SystemClock
 from router.bootstrap.registry import keyring_of
-from router.core.errors import ConfigError
+from router.core.errors import ConfigError, ProvisionError, SourceUnavailableError
 from router.core.models import Reason
+from router.core.queue_names import QueueName, queue_name
 from router.core.telemetry import BadInput
 from router.services.dead_letters import DeadLetters
-from router.settings import Settings
+from router.settings import QUEUE_KEYS, Settings
 
 _CLOCK = SystemClock()
 
@@ -37,16 +39,35 @@ def aws_of(settings: Settings) -> AwsConfig:
 async def queues_of(
     stack: AsyncExitStack, settings: Settings, tell: Callable[[BadInput], None] = lambda _: None
 ) -> tuple[SqsSource, Callable[[str], SqsSource]]:
-    """Open the source queue, and return it with a function that opens any other queue by its name.
+    """Open the source queue, and return it with a function that opens any other queue by its name, URL or ARN.
 
-    `tell` gets each message that can't be read.
+    `tell` gets each message that can't be read. The function raises SourceUnavailableError for a URL or an ARN that no
+    setting names: who can write to the dead-letter queue must not say to which account events are sent.
     """
-    aws = aws_of(settings)
+    given = {queue.text: queue for queue in _named(settings).values()}
+    regions = {settings.aws.region, *(queue.region for queue in given.values() if queue.region)}
+    clients = {region: await _clients(stack, settings, region) for region in sorted(regions)}
+
+    def opened(name: str) -> SqsSource:
+        queue = queue_name(name)
+        if not queue.is_plain and name not in given:
+            raise SourceUnavailableError(f"queue {name}: no setting names it, so nothing is sent there")
+        return SqsSource(name, *clients[queue.region or settings.aws.region], tell)
+
+    return opened(settings.source.queue), opened
+
+
+async def _clients(stack: AsyncExitStack, settings: Settings, region: str) -> tuple[SqsClient, SqsClient]:
+    """Open the two clients of a region, for polls and for calls."""
+    aws = AwsConfig(region, settings.aws.endpoint_url)
     # No limit of connections (0): each hold queue, the quarantine queue and each poller may have a poll open at once,
     # and cells are added while the router runs.
     poll = await open_sqs_client(stack, aws, connections=0, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK)
-    call = await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
-    return SqsSource(settings.source.queue, poll, call, tell), lambda name: SqsSource(name, poll, call, tell)
+    return poll, await open_sqs_client(stack, aws, connections=50, read_timeout_s=30, clock=_CLOCK)
+
+
+def _named(settings: Settings) -> dict[str, QueueName]:
+    return {f"source.{key}": queue_name(getattr(settings.source, key)) for key in QUEUE_KEYS}
 
 
 async def why_no_start(settings: Settings) -> list[Reason]:
@@ -55,14 +76,27 @@ async def why_no_start(settings: Settings) -> list[Reason]:
     reasons = [f"{key}: {why}" for key, url in urls.items() if url and (why := why_no_client(url)) is not None]
     try:
         async with AsyncExitStack() as stack:
-            await open_sqs_client(stack, aws_of(settings), connections=1, read_timeout_s=1)
+            client = await open_sqs_client(stack, aws_of(settings), connections=1, read_timeout_s=1)
     except ConfigError as error:
-        reasons.append(str(error))
+        return [*reasons, str(error)]
+    if _is_of_aws(client.endpoint_url):
+        why = f"is no URL of AWS, and AWS is asked, at {client.endpoint_url}: set aws.endpoint_url, or give AWS' URL"
+        named = _named(settings).items()
+        reasons += [f"{key}: {why}" for key, queue in named if queue.url and not _is_of_aws(queue.url)]
     return reasons
+
+
+def _is_of_aws(url: str) -> bool:
+    return f".{urlsplit(url).hostname}".endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu"))
 
 
 async def run_init(settings: Settings) -> None:
     """Make what events arrive on: the queues, the source bucket and its notification. Raises ProvisionError."""
+    if foreign := [key for key, queue in _named(settings).items() if not queue.is_plain]:
+        raise ProvisionError(
+            f"{', '.join(foreign)}: named by URL or ARN, so it is somebody's already; nothing was made. "
+            "cellrouter init makes queues that are named by their names, and the bucket that notifies the source queue"
+        )
     async with AsyncExitStack() as stack:
         aws = aws_of(settings)
         sqs, s3 = [await open_client(stack, aws, service) for service in ("sqs", "s3")]

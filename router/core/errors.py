@@ -83,3 +83,7 @@ class PayloadTooLargeError(CellRouterError):
 
 class MalformedMessageError(CellRouterError):
     """A message holds no event that can be routed; the text says why, for a person."""
+
+
+class UnconfirmedSubscriptionError(MalformedMessageError):
+    """A message is no event but SNS' question about a subscription, which only people answer."""

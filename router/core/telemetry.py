@@ -96,6 +96,21 @@ class EventDeadLettered:
 
 
 @dataclass(frozen=True, slots=True)
+class SetupMessageSeen:
+    """A message came that S3 or CloudTrail sends when a notification is set up; it is deleted. Told once a queue."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionUnconfirmed:
+    """SNS asks about a subscription, which people answer; the message goes to the dead-letter queue."""
+
+    queue: str
+    why: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class LaneFailed:
     """A batch failed, and the lane to its cell was shut."""
 
@@ -256,6 +271,8 @@ Record = (
     | BatchSent
     | EventHeld
     | EventDeadLettered
+    | SetupMessageSeen
+    | SubscriptionUnconfirmed
     | LaneFailed
     | KeyQuarantined
     | PolicyApplied

@@ -50,6 +50,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_ecs import cell_template, described_task
 from tests.support.fuzz_redis import NOW, FakeRedis
+from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
 from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
 from tests.support.keys import cell_keys, field_of, lease_key, ring
 
@@ -349,6 +350,9 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "refusal of SQS": lambda raw: sqs_client._refusal(400, {}, raw),
     "message": _parsed,
     "message by path": _parsed_by_path,
+    "shape of a message": a_shape,
+    "CloudEvent in attributes": attributes_of_a_cloud_event,
+    "question of SNS": question_of_sns,
     "held message": _from_hold,
     "unproven message": _unproven,
     "S3 pointer": _pointer,

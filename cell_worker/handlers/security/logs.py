@@ -107,7 +107,9 @@ class LogRecords(Sequence[dict[str, Any]]):
 
 
 def log_object(notification: Any, buckets: AbstractSet[str] = frozenset()) -> LogObject:
-    """Find the object that an S3 notification names, direct or through EventBridge. Raises RejectEvent for others.
+    """Find the object that a notification names: of S3, direct or through EventBridge, or of CloudTrail by SNS.
+
+    Raises RejectEvent for others.
 
     Where there are `buckets`, an object of another one is rejected.
     """
@@ -129,13 +131,22 @@ def _named_object(notification: Any) -> LogObject:
             name = notification.get("eventName", "ObjectCreated:")
             if not str(name).removeprefix("s3:").startswith("ObjectCreated:"):
                 raise RejectEvent(f"the notification is of {name}, not of an object's creation")
-            # Keys in notifications are URL-encoded as in a form: a space is a plus sign.
-            return _object(bucket, unquote_plus(key), s3_object, "versionId")
+            return _object(bucket, _unquoted(key), s3_object, "versionId")
+        case {"s3Bucket": str(bucket), "s3ObjectKey": [str(key)]} if bucket and key:
+            return LogObject(bucket, key, None)  # as it is in the bucket: CloudTrail encodes no key
         case _:
             raise RejectEvent(
                 "the body is neither an S3 notification record, with s3.bucket.name and s3.object.key, "
-                "nor such a notification through EventBridge",
+                "nor such a notification through EventBridge, nor CloudTrail's own, with s3Bucket and s3ObjectKey",
             )
+
+
+def _unquoted(key: str) -> str:
+    """A key as it is in the bucket: notifications URL-encode it as forms do. One encoded wrongly stays as it is."""
+    try:
+        return unquote_plus(key, errors="strict")
+    except UnicodeDecodeError:
+        return key
 
 
 def _bridged_object(kind: str, detail: Any) -> LogObject:

@@ -12,6 +12,7 @@ from cell_worker.contract.aws_session import CREDENTIALS_REFUSED
 from router.adapters.aws.sqs_client import SqsClient, SqsError
 from router.core.errors import SourceDeniedError, SourceMissingError, SourceUnavailableError
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
+from router.core.queue_names import queue_name
 from router.core.telemetry import BadInput
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId")
@@ -21,6 +22,11 @@ _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
 _ONE_IS_BAD: Final = {*_GONE, "InvalidMessageContents", "BatchRequestTooLong", "MissingParameter"}
 """Codes by which SQS refuses a whole batch although only one of its entries is wrong."""
 
+_NO_GROUP: Final = (
+    "queue {queue}: its messages come without MessageGroupId or MessageDeduplicationId, so their order can't be kept, "
+    "and none is taken; they wait in the queue. What answers at {endpoint} is no SQS, or does not know "
+    "MessageSystemAttributeNames, which SQS has had since 2023: update it, or use a standard queue"
+)
 UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
 """What is raised for an answer, or a message in one, that has another shape than SQS'."""
 
@@ -36,7 +42,7 @@ _DENIED: Final = {
 
 
 class SqsSource:
-    """One queue, used through two clients with a connection pool each.
+    """One queue, used through two clients with a connection pool each, of its region. A URL is used as it is given.
 
     Long polls that occupy every connection of a single pool would starve deletes.
     """
@@ -50,10 +56,11 @@ class SqsSource:
     ) -> None:
         self.name = name
         self._tell = tell
-        self.fifo = name.endswith(".fifo")
+        self._named = queue_name(name)
+        self.fifo = self._named.fifo
         self._poll = poll_client
         self._call = call_client
-        self._known_url = ""
+        self._known_url = self._named.url
         self._system_attributes = [*_SYSTEM_ATTRIBUTES, *(["MessageDeduplicationId"] if self.fifo else [])]
 
     async def receive(self, max_messages: int, wait_s: float, visibility_s: int) -> list[Message]:
@@ -116,6 +123,8 @@ class SqsSource:
                 self._tell(BadInput("message", self.name, f"{error!r:.300}"))
                 if self.fifo:
                     break
+        if self.fifo and any(message.group_id is None or message.dedup_id is None for message in read):
+            raise SourceUnavailableError(_NO_GROUP.format(queue=self.name, endpoint=self._poll.endpoint_url))
         if fault is not None and not read:
             raise fault
         return read
@@ -157,7 +166,8 @@ class SqsSource:
     async def _request(self, client: SqsClient, operation: str, **parameters: Any) -> Mapping[str, Any]:
         try:
             if not self._known_url:
-                found = await self._call.call("GetQueueUrl", QueueName=self.name)
+                owner = {"QueueOwnerAWSAccountId": self._named.account} if self._named.account else {}
+                found = await self._call.call("GetQueueUrl", QueueName=self._named.name, **owner)
                 with self._readable():
                     self._known_url = found["QueueUrl"]
             return await client.call(operation, QueueUrl=self._known_url, **parameters)

@@ -14,6 +14,7 @@ from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
 from router.core.models import Reason, cell_ids
 from router.core.policy import MAX_CELLS
+from router.core.queue_names import queue_name
 
 _GONE: Final = {
     "AWS.SimpleQueueService.NonExistentQueue",
@@ -73,8 +74,10 @@ class Teardown:
         return [why for why in kept if why is not None]
 
     def _intake(self) -> Iterator[str]:
+        """The queues that can be ours: what is named by URL or ARN was there before us."""
         names = self._names
-        return filter(None, (names.source_queue, names.quarantine_queue, names.dead_letter_queue))
+        given = (names.source_queue, names.quarantine_queue, names.dead_letter_queue)
+        return (name for name in given if name and queue_name(name).is_plain)
 
     async def _url(self, name: str) -> str | None:
         answer = await _asked(self._sqs.get_queue_url(QueueName=name))

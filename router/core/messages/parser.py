@@ -1,7 +1,8 @@
 """Finds the events in a queue message.
 
-The parser understands S3 notifications (an event for each record), EventBridge events and any other JSON object as one
-event, each of them also inside an SNS notification, and `s3:TestEvent`, which is no event at all. The users' page is
+The parser understands S3 notifications (an event for each record), CloudTrail's (an event for each key), EventBridge
+events, the documents of `shapes` and any other JSON object as one event, each of them also inside an SNS notification,
+and what S3 and CloudTrail send when they are set up, which is no event at all. The users' page is
 docs/reference/events.md.
 
 The **partition key** is the first of these that is there: the message attribute `partition_key`; what a configured
@@ -28,12 +29,12 @@ import msgspec
 from msgspec.structs import replace
 
 from router.core.errors import MalformedMessageError
-from router.core.messages import event_ids, s3_events
+from router.core.messages import event_ids, s3_events, shapes
 from router.core.messages.key_paths import compile_path
 from router.core.messages.pointers import pointer_in
 from router.core.messages.proofs import ATTEMPT, OURS, PROOF, PROOF_CHARS, AttributeKeys, signed
 from router.core.messages.strict_json import JsonText
-from router.core.messages.wrapping import certainly_one_list, notification_in, unwrap
+from router.core.messages.wrapping import certainly_one_list, check_confirmed, notification_in, unwrap
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
 
 __all__ = ["ATTEMPT", "KILLED", "UNANSWERED", "Extraction", "Parser", "can_be_held", "compile_path", "held_draft"]
@@ -70,8 +71,8 @@ class _Extracted:
 
     document: Any
     body: bytes
-    s3_key: str = ""
-    s3_id: str = ""
+    s3_key: object = ""
+    s3_id: object = ""
     keys: Sequence[object] = ()  # in KEY_MEMBERS, the best first
     event_id: object = None
     part: str = ""  # which event of its message it is, where there are several
@@ -93,12 +94,16 @@ class Parser:
         body = JsonText.of(message.body, _BODY, None if message.pointer else MAX_BODY_BYTES)
         if ATTEMPT in message.attributes:
             return [_from_hold(message, body)]
-        events = self._events(message, message.attributes, body)
+        given = message.attributes
+        if given:
+            given = {**shapes.names_in_attributes(given), **given}
+        events = self._events(message, given, body)
         return _with_pointer(events, message.pointer, body.raw) if message.pointer else events
 
     def _events(self, message: Message, given: Mapping[str, str], body: JsonText) -> list[Event]:
         """The events in a body. `given` are the attributes that name an event, of the message or of SNS."""
         notification = notification_in(body.raw)
+        check_confirmed(notification)
         if notification.Records is not None:
             return self._from_notification(message, given, body, notification.Records)
         if notification.TopicArn is not None and notification.Message is not None:
@@ -107,11 +112,15 @@ class Parser:
                     f"{body.name} is itself an SNS notification; only one wrapping is taken off"
                 )
             inner, named = unwrap(body, notification)
-            given = {**named, **message.attributes}
+            given = {**named, **given}
             return self._events(message, given, JsonText.of(inner, _SNS_MESSAGE, None))
+        if body.text == shapes.TEST_TEXT:
+            return []
         document = _object(body)
         if document.get("Event") == "s3:TestEvent":
             return []
+        if (files := shapes.log_files(document)) is not None:
+            return self._from_log_files(message, given, body, files)
         return [self._event(message, given, _read(document, body.raw))]
 
     def _from_notification(
@@ -124,12 +133,31 @@ class Parser:
             body.named("the S3 notification").decode()
         return [self._from_record(message, given, raw, index, len(bodies)) for index, raw in enumerate(bodies)]
 
+    def _from_log_files(
+        self, message: Message, given: Mapping[str, str], body: JsonText, files: Sequence[shapes.DeliveredLog]
+    ) -> list[Event]:
+        """An event for each file that CloudTrail names. It names no versions, so the message's own id is in theirs."""
+        events = []
+        for index, file in enumerate(files):
+            raw = body.raw if len(files) == 1 else msgspec.json.encode(file.document)
+            event_id = f"{file.bucket}/{file.key}#{message.message_id}"
+            partition, part = s3_events.partition_of(file.bucket, file.key), event_ids.part_of(index, len(files))
+            found = _Extracted(file.document, raw, partition, event_id, part=part)
+            events.append(self._event(message, given, found))
+        return events
+
     def _from_record(self, message: Message, given: Mapping[str, str], raw: bytes, index: int, count: int) -> Event:
-        partition, identity = s3_events.names_of(raw, index, count)
+        part = event_ids.part_of(index, count)
+        try:
+            partition, identity = s3_events.names_of(raw, index, count)
+        except MalformedMessageError:
+            record = JsonText(raw.decode(), raw, f"the record number {index + 1} of {count}").decode()
+            if not isinstance(record, dict) or (shape := shapes.stream_record(record)) is None:
+                raise
+            return self._event(message, given, _shaped(record, raw, shape, part))
         if not (self._by_path or given) and 0 < len(partition) < _SHORT_KEY and 0 < len(identity) < _SHORT_ID:
             return Event(identity, partition, raw)  # nearly all of them
-        document = msgspec.json.decode(raw) if self._by_path else None
-        part = event_ids.part_of(index, count)
+        document = s3_events.with_decoded_key(msgspec.json.decode(raw)) if self._by_path else None
         return self._event(message, given, _Extracted(document, raw, partition, identity, part=part))
 
     def _event(self, message: Message, given: Mapping[str, str], found: _Extracted) -> Event:
@@ -142,7 +170,7 @@ class Parser:
         if self._key_path and (key := self._key_path(found.document)) not in _NOTHING:
             return key
         group = message.group_id if message.dedup_id is not None else None
-        return _first(found.s3_key, group, *found.keys, message.group_id)
+        return _first(found.s3_key, group, *found.keys, message.group_id, given.get(shapes.SOURCE))
 
     def _id_of(self, message: Message, given: Mapping[str, str], found: _Extracted) -> object:
         """The first name that is there, in the order at the top of this module."""
@@ -227,15 +255,20 @@ def _object(body: JsonText) -> dict[str, Any]:
 def _read(document: dict[str, Any], body: bytes) -> _Extracted:
     """What a document that is one event, of EventBridge or a producer's own, says of itself."""
     if "detail-type" not in document or "detail" not in document:
-        named = "specversion" in document
-        event_id = event_ids.of_cloud_event(document.get("source"), document.get("id")) if named else None
-        return _Extracted(document, body, keys=_members(document, KEY_MEMBERS), event_id=event_id)
+        if (shape := shapes.shape_of(document)) is not None:
+            return _shaped(document, body, shape)
+        return _Extracted(document, body, keys=_members(document, KEY_MEMBERS))
     names = s3_events.names_in_bridged(document)
     if names is not None:
         return _Extracted(document, body, *names, event_id=document.get("id"))
     detail = document["detail"]
     inner = _members(detail, KEY_MEMBERS) if isinstance(detail, dict) else ()
     return _Extracted(document, body, keys=(*inner, *_members(document, KEY_MEMBERS)), event_id=document.get("id"))
+
+
+def _shaped(document: Any, body: bytes, shape: shapes.Shape, part: str = "") -> _Extracted:
+    tenants = (name for part in shape.parts if isinstance(part, dict) for name in _members(part, KEY_MEMBERS))
+    return _Extracted(document, body, shape.key, shape.event_id, (*tenants, *shape.keys), part=part)
 
 
 def _members(document: Mapping[str, Any], names: Sequence[str]) -> tuple[object, ...]:

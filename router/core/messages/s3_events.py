@@ -72,7 +72,7 @@ def names_of(raw: bytes, index: int, count: int) -> tuple[str, str]:
     key = entity.key
     if "%" in key or "+" in key:
         key = _decoded(key)
-    return _partition(bucket, key), _identity(bucket, key, entity, happening)
+    return partition_of(bucket, key), _identity(bucket, key, entity, happening)
 
 
 def _may_be_ambiguous(raw: bytes, entity: _S3Object) -> bool:
@@ -120,7 +120,7 @@ def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
         case {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as found} if bucket:
             entity = _S3Object(key, *(_text(found.get(name)) for name in ("version-id", "sequencer", "etag")))
             is_new = kind == "Object Created"
-            return _partition(bucket, key), _identity(bucket, key, entity, "") if is_new else ""
+            return partition_of(bucket, key), _identity(bucket, key, entity, "") if is_new else ""
         case _:
             raise MalformedMessageError(
                 f"the EventBridge event {kind!r:.80} of S3 names no object: "
@@ -128,8 +128,14 @@ def names_in_bridged(document: Mapping[str, Any]) -> tuple[str, str] | None:
             )
 
 
-def _partition(bucket: str, key: str) -> str:
-    """The partition key: the account in an AWSLogs/ path, else the bucket."""
+def with_decoded_key(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a decoded record of S3 with its object's key as it is in the bucket, as EventBridge has it."""
+    entity = record["s3"]["object"]
+    return {**record, "s3": {**record["s3"], "object": {**entity, "key": _decoded(entity["key"])}}}
+
+
+def partition_of(bucket: str, key: str) -> str:
+    """Return the partition key of an object: the account in an AWSLogs/ path, else the bucket."""
     if key.startswith("AWSLogs/") and key[20:21] == "/" and (account := key[8:20]).isdecimal() and account.isascii():
         return account  # nearly all of them, in half the time of the expression below
     found = _ACCOUNT_IN_KEY.search(key)

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from router.core.errors import UnconfirmedSubscriptionError
+from router.core.messages.shapes import names_in_attributes
 from router.core.messages.strict_json import JsonText
 
 _SNS: Final = "the SNS notification"
 _NAMING: Final = ("event_id", "partition_key")
+_CONFIRMATIONS: Final[Mapping[bytes, str]] = {
+    b'"SubscriptionConfirmation"': (
+        "it is no event: SNS asks whether the topic {topic} may send to this queue, and sends nothing of it until that "
+        "is confirmed. cellrouter follows no such link by itself. If the topic is wanted, run `aws sns "
+        "confirm-subscription` with TopicArn and Token of this message within 3 days of its Timestamp; then, and also "
+        "if it is not wanted, drop this entry of the dead-letter queue"
+    ),
+    b'"UnsubscribeConfirmation"': (
+        "it is no event: SNS says that the subscription of this queue to the topic {topic} has ended, so nothing of it "
+        "comes any more. If it is still wanted, subscribe the queue again; then, and also if it is not wanted, drop "
+        "this entry of the dead-letter queue"
+    ),
+}
 _SECOND_LIST_BYTES: Final = len('{"Records":0,"Records":[]}')
 
 
@@ -18,6 +33,7 @@ class Notification(msgspec.Struct, gc=False):
     """The members by which a notification of S3 (Records) or of SNS (the others) is known."""
 
     Records: list[msgspec.Raw] | None = None
+    Type: msgspec.Raw = msgspec.Raw()
     TopicArn: str | None = None
     Message: str | None = None
     MessageAttributes: msgspec.Raw = msgspec.Raw()
@@ -33,6 +49,16 @@ def notification_in(raw: bytes) -> Notification:
         return _notification.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return _NEITHER
+
+
+def check_confirmed(notification: Notification) -> None:
+    """Raise UnconfirmedSubscriptionError when SNS asks whether a subscription is wanted, or says that it has ended.
+
+    Whoever may write to the queue can write such a message, so no process of ours ever follows its link.
+    """
+    what = _CONFIRMATIONS.get(bytes(notification.Type))
+    if what is not None and notification.TopicArn is not None:
+        raise UnconfirmedSubscriptionError(what.format(topic=repr(notification.TopicArn)[:200]))
 
 
 def certainly_one_list(body: JsonText, records: Sequence[bytes]) -> bool:
@@ -61,8 +87,10 @@ def unwrap(body: JsonText, notification: Notification) -> tuple[str, dict[str, s
 
 
 def _naming(attributes: Any) -> dict[str, str]:
-    values = {name: _value(attributes.get(name)) for name in _NAMING} if isinstance(attributes, dict) else {}
-    return {name: value for name, value in values.items() if value}
+    if not isinstance(attributes, dict):
+        return {}
+    values = {name: value for name, attribute in attributes.items() if (value := _value(attribute))}
+    return names_in_attributes(values) | {name: values[name] for name in _NAMING if name in values}
 
 
 def _value(attribute: Any) -> str:

@@ -16,7 +16,7 @@ from math import ceil
 from typing import Final
 
 from router.core.detection.samples import CellSample
-from router.core.errors import MalformedMessageError
+from router.core.errors import MalformedMessageError, UnconfirmedSubscriptionError
 from router.core.lanes import retry
 from router.core.lanes.admission import MAX_KILLS, Admission, OverLimit, ToQuarantine, into_quarantine, why_dead
 from router.core.lanes.lane import LaneLimits
@@ -26,7 +26,7 @@ from router.core.models import Contact, DeadLetterReason, Event, HoldCause, Outc
 from router.core.policy import FifoHead, Policy
 from router.core.slot_map.routing import Routing
 from router.core.slot_map.slots import NO_MOVE, SlotMap
-from router.core.telemetry import EventHeld
+from router.core.telemetry import EventHeld, SetupMessageSeen, SubscriptionUnconfirmed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
@@ -100,6 +100,7 @@ class Dispatcher:
         self._routing: Routing | None = None
         self._cells: frozenset[str] = frozenset()  # those that own slots
         self._stopping = False
+        self._set_up: set[str] = set()  # queues of which a message about their set-up was told
         self.paths: dict[str, CellPath] = {}  # by cell
         self.routed = asyncio.Event()  # set once there is a slot map
 
@@ -222,22 +223,27 @@ class Dispatcher:
                 self._route(delivery)
 
     def _opened(self, inbox: Inbox, received: Received, *, from_hold: bool) -> list[Delivery]:
-        events, fault = self._parsed(received)
+        events, fault = self._parsed(inbox, received)
         if fault is not None:
             inbox.opened(received, 1)
             self._queues.dead_letters.put_malformed(inbox, received, fault)
             return []
+        if not events and inbox.name not in self._set_up:
+            self._set_up.add(inbox.name)
+            self._observer.observe(SetupMessageSeen(inbox.name))
         inbox.opened(received, len(events))
         message_id = received.message.message_id
         return [Delivery(self._groups.reminded(event, message_id), received, inbox, from_hold) for event in events]
 
-    def _parsed(self, received: Received) -> tuple[list[Event], Reason | None]:
+    def _parsed(self, inbox: Inbox, received: Received) -> tuple[list[Event], Reason | None]:
         """The events of a message, or the reason why it can't be read."""
         if received.fault is not None:
             return [], received.fault
         try:
             return self._parser.parse(received.message), None
         except MalformedMessageError as error:
+            if isinstance(error, UnconfirmedSubscriptionError):
+                self._observer.observe(SubscriptionUnconfirmed(inbox.name, str(error)))
             return [], str(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
             return [], f"{UNEXPECTED} {type(error).__name__}: {error}"

@@ -32,7 +32,7 @@ class Groups:
         """Take in the events of one receive, in the order of the queue, and start the first of each idle group."""
         first: dict[str, Delivery] = {}
         for delivery in deliveries:
-            group = delivery.received.message.group_id or delivery.received.message.message_id
+            group = delivery.received.message.group_id or ""  # no source gives a message without one
             delivery.received.after = partial(self._after, group)
             if group in self._behind:
                 self._behind[group].append(delivery)

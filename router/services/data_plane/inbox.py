@@ -78,6 +78,11 @@ class Inbox:
         self.freed = asyncio.Event()  # set whenever a message leaves
 
     @property
+    def name(self) -> str:
+        """The name of the queue."""
+        return self._source.name
+
+    @property
     def fifo(self) -> bool:
         """Whether the queue keeps the order within message groups."""
         return self._source.fifo

@@ -30,6 +30,19 @@ def test_keys_are_decoded() -> None:
     assert log_object(notification("AWSLogs/my+logs/caf%C3%A9%2B1.json")).key == "AWSLogs/my logs/café+1.json"
 
 
+def test_a_key_that_is_encoded_wrongly_stays_as_it_is() -> None:
+    """As the router has it in the event's id: what was made up in its place would be another object."""
+    assert log_object(notification("a+%FF.gz")).key == "a+%FF.gz"
+
+
+def test_cloudtrails_own_notification_names_its_object() -> None:
+    """Its key is as in the bucket; one of several keys is no event of ours."""
+    assert log_object({"s3Bucket": "logs", "s3ObjectKey": ["a+b%2F"]}) == LogObject("logs", "a+b%2F", None)
+    for keys in ([], ["a", "b"], "a", [1], [""]):
+        with pytest.raises(RejectEvent, match="notification"):
+            log_object({"s3Bucket": "logs", "s3ObjectKey": keys})
+
+
 def test_the_version_is_kept() -> None:
     """Of a versioned object, the version that the notification names is read."""
     s3 = {"bucket": {"name": "logs"}, "object": {"key": "a", "versionId": "v1"}}

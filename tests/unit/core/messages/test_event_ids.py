@@ -66,13 +66,15 @@ def test_who_names_events_in_the_body_says_where() -> None:
 def test_a_cloud_event_is_known_by_its_source_and_its_id() -> None:
     """An id of CloudEvents counts within its source only, and no two pairs make the same id."""
     pairs = [("a", "b#c"), ("a#b", "c"), ("a%23b", "c"), ("a", "b"), ("b", "b")]
-    made = ids(*each_sent(*({"specversion": "1.0", "source": s, "id": i, "tenant": "t"} for s, i in pairs)))
+    made = ids(
+        *each_sent(*({"specversion": "1.0", "type": "x", "source": s, "id": i, "tenant": "t"} for s, i in pairs))
+    )
     assert len(set(made)) == len(pairs)
     assert made[3] == "a#b"
-    again = sent({"specversion": "1.0", "source": "a", "id": "b", "tenant": "t", "data": 1}, "m-9")
+    again = sent({"specversion": "1.0", "type": "x", "source": "a", "id": "b", "tenant": "t", "data": 1}, "m-9")
     assert ids(again) == ["a#b"]
     for wrong in ({"source": "a"}, {"id": "b"}, {"source": "", "id": "b"}, {"source": 5, "id": "b"}):
-        assert ids(sent({"specversion": "1.0", "tenant": "t", **wrong})) == ["m-1"]
+        assert ids(sent({"specversion": "1.0", "type": "x", "tenant": "t", **wrong})) == ["m-1"]
 
 
 @pytest.mark.parametrize("entity", [{}, {"eTag": "e"}, {"versionId": "null"}, {"sequencer": None, "eTag": None}])

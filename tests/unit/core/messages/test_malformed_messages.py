@@ -91,7 +91,7 @@ NO_EVENT = [
     ('{"tenant": "' + "k" * (MIB - 20) + '"}', "partition key is longer than 1024 bytes"),
     ('{"tenant": ' + "9" * 4000 + "}", "partition key is (longer|neither)"),
     (
-        '{"tenant": "t", "specversion": "1.0", "source": "s", "id": "' + "i" * 9000 + '"}',
+        '{"tenant": "t", "specversion": "1.0", "type": "x", "source": "s", "id": "' + "i" * 9000 + '"}',
         "event id is longer than 8192",
     ),
 ]
