@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from router.adapters.aws.intake import Intake
 from router.adapters.aws.platform import PlatformStack
-from router.adapters.aws.resources import AwsCellResources, ResourceNames, ensure_intake
+from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.stack_removal import StackRemoval
 from router.adapters.aws.teardown import Teardown
@@ -45,6 +46,7 @@ class Account:
     names: ResourceNames
     sqs: Any
     s3: Any
+    sts: Any
     firehose: Any
     cloudformation: Any
     ecs: Any
@@ -55,7 +57,8 @@ class Account:
 
     async def init(self) -> None:
         """Make all that `cellrouter init` and a controller of one cell make."""
-        await ensure_intake(self.names, self.sqs, self.s3, "us-east-1")
+        intake = Intake(self.names, self.sqs, self.s3, self.sts, region="us-east-1", clock=SystemClock())
+        await intake.carry_out(await intake.plan())
         await AwsCellResources(
             self.names, self.sqs, self.s3, self.firehose, region="us-east-1", firehose_role=ROLE
         ).ensure(CELL)
@@ -74,7 +77,7 @@ async def account(endpoint: str) -> AsyncIterator[Account]:
     name = f"d{uuid.uuid4().hex[:8]}"
     names = ResourceNames(name, "live", f"{name}-events", f"{name}-dead", f"{name}-quarantine")
     async with AsyncExitStack() as stack:
-        services = ("sqs", "s3", "firehose", "cloudformation", "ecs")
+        services = ("sqs", "s3", "sts", "firehose", "cloudformation", "ecs")
         config = AwsConfig("us-east-1", endpoint)
         yield Account(names, *[await open_client(stack, config, service) for service in services])
 

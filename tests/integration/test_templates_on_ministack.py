@@ -12,14 +12,27 @@ from typing import Any, Final
 import pytest
 
 from docs.cloudformation import read
-from router.adapters.aws.resources import AwsCellResources, ResourceNames, ensure_intake
+from router.adapters.aws.intake import Intake
+from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.templates import template
+from router.adapters.clock import SystemClock
 from tests.support.aio import run, until
 from tests.support.servers import ministack
 
 CELL: Final = "cell-0003"
-SERVICES: Final = ("sqs", "s3", "firehose", "dynamodb", "cloudformation", "ec2", "ecs", "elasticache", "secretsmanager")
+SERVICES: Final = (
+    "sqs",
+    "s3",
+    "sts",
+    "firehose",
+    "dynamodb",
+    "cloudformation",
+    "ec2",
+    "ecs",
+    "elasticache",
+    "secretsmanager",
+)
 COMPARED: Final = ("MessageRetentionPeriod", "VisibilityTimeout", "DelaySeconds", "MaximumMessageSize", "RedrivePolicy")
 FIFO: Final = ("FifoQueue", "DeduplicationScope", "FifoThroughputLimit")
 
@@ -106,7 +119,8 @@ class Account:
         """Make what `cellrouter init` makes, and what a controller makes for a cell."""
         sqs, s3, firehose = (self.aws[service] for service in ("sqs", "s3", "firehose"))
         names = self.names(environment, fifo=fifo)
-        await ensure_intake(names, sqs, s3, "us-east-1")
+        intake = Intake(names, sqs, s3, self.aws["sts"], region="us-east-1", clock=SystemClock())
+        await intake.carry_out(await intake.plan())
         role = "arn:aws:iam::000000000000:role/firehose"
         await AwsCellResources(names, sqs, s3, firehose, region="us-east-1", firehose_role=role).ensure(CELL)
 
