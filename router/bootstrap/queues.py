@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 from cell_worker.contract.redis_client import why_no_client
-from router.adapters.aws.resources import ResourceNames, ensure_intake
+from router.adapters.aws.intake import Intake
+from router.adapters.aws.resources import ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import SqsClient, open_sqs_client
@@ -90,8 +91,9 @@ def _is_of_aws(url: str) -> bool:
     return f".{urlsplit(url).hostname}".endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu"))
 
 
-async def run_init(settings: Settings) -> None:
-    """Make what events arrive on: the queues, the source bucket and its notification. Raises ProvisionError."""
+@asynccontextmanager
+async def open_intake(settings: Settings) -> AsyncIterator[Intake]:
+    """Open what looks at, makes and changes what events arrive on. Raises ProvisionError for queues of somebody else."""
     if foreign := [key for key, queue in _named(settings).items() if not queue.is_plain]:
         raise ProvisionError(
             f"{', '.join(foreign)}: named by URL or ARN, so it is somebody's already; nothing was made. "
@@ -99,8 +101,9 @@ async def run_init(settings: Settings) -> None:
         )
     async with AsyncExitStack() as stack:
         aws = aws_of(settings)
-        sqs, s3 = [await open_client(stack, aws, service) for service in ("sqs", "s3")]
-        await ensure_intake(names_of(settings), sqs, s3, settings.aws.region)
+        sqs, s3, sts = [await open_client(stack, aws, service) for service in ("sqs", "s3", "sts")]
+        # botocore's word for the region: it knows `fips-us-east-1` as us-east-1.
+        yield Intake(names_of(settings), sqs, s3, sts, region=sqs.meta.region_name, clock=_CLOCK)
 
 
 @asynccontextmanager

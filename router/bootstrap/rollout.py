@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from router.adapters.aws.intake import Intake
 from router.adapters.aws.platform import PlatformStack
 from router.adapters.aws.session import open_client
 from router.adapters.aws.stack_removal import StackRemoval
@@ -52,16 +53,18 @@ class Environment:
         self._stack = stack
         self._names = names_of(settings)
         self.teardown: Teardown
+        self.intake: Intake
         self.stacks: StackRemoval
 
     async def open(self, stack_name: str) -> None:
         """Open the clients of AWS."""
         aws = aws_of(self._settings)
-        sqs, s3, firehose, cloudformation, ecs = [
+        sqs, s3, sts, firehose, cloudformation, ecs = [
             await open_client(self._stack, aws, service)
-            for service in ("sqs", "s3", "firehose", "cloudformation", "ecs")
+            for service in ("sqs", "s3", "sts", "firehose", "cloudformation", "ecs")
         ]
         self.teardown = Teardown(self._names, sqs, s3, firehose)
+        self.intake = Intake(self._names, sqs, s3, sts, region=sqs.meta.region_name, clock=_CLOCK)
         prefix = self._names.cell("cell-")
         self.stacks = StackRemoval(stack_name, prefix, cloudformation, ecs, sqs, _CLOCK)
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -29,6 +30,8 @@ from router.core.models import Target
 from router.core.telemetry import BadInput
 from router.ports import Clock, Provisioner
 from router.settings import Settings
+
+_PROXIES: Final = frozenset({"http_proxy", "https_proxy", "no_proxy"})
 
 
 def provisioner_of(
@@ -110,7 +113,7 @@ def _subprocess_provisioner(
 
 def _docker_config(settings: Settings, keyring: Keyring) -> DockerConfig:
     docker = settings.docker
-    passed_on = {name: value for name, value in _for_workers().items() if name.startswith(("AWS_", "CELL_"))}
+    passed_on = {k: v for k, v in _for_workers().items() if k.startswith(("AWS_", "CELL_")) or k.lower() in _PROXIES}
     return DockerConfig(
         engine_url=os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE_URL,
         image=docker.image,
@@ -171,4 +174,10 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "AWS_REGION": aws.region,
         "AWS_DEFAULT_REGION": aws.region,
     }
-    return environment | ({"AWS_ENDPOINT_URL": aws.endpoint_url} if aws.endpoint_url else {})
+    return environment | (_endpoints(aws.endpoint_url) if aws.endpoint_url else {})
+
+
+def _endpoints(url: str) -> dict[str, str]:
+    """Return the variables by which a worker's clients call this URL alone, as ours do, whatever others name."""
+    ours = {name: url for name in os.environ if name.startswith("AWS_ENDPOINT_URL_")}
+    return {**ours, "AWS_ENDPOINT_URL": url, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}

@@ -9,6 +9,7 @@ import typer
 import uvloop
 
 from router.cli.deploy import Stack, Yes
+from router.core.errors import ProvisionError
 from router.core.leftovers import Leftovers, why_not_destroyed
 from router.settings import load
 
@@ -91,4 +92,15 @@ async def _removed(environment: Environment) -> list[str]:
     kept = await environment.stacks.remove(typer.echo) if await environment.stacks.stacks() else []
     for cell_id in await environment.teardown.cells():
         kept += await environment.teardown.remove_cell(cell_id)
+    kept += await _taken_back(environment)
     return kept + await environment.teardown.remove_intake()
+
+
+async def _taken_back(environment: Environment) -> list[str]:
+    """Take our statement and our rule out of a queue and a bucket that may stay; returns what that fails at."""
+    try:
+        plan = await environment.intake.plan_farewell()
+        await environment.intake.carry_out(plan)
+    except ProvisionError as error:
+        return [f"what init has put into the source queue's policy and the bucket's notifications: {error}"]
+    return list(plan.refusals)

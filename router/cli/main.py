@@ -53,6 +53,10 @@ def _common(
 ) -> None:
     if config is not None:
         os.environ[FILE_VARIABLE] = str(config)
+    if any(name.lower() in ("http_proxy", "https_proxy") for name in os.environ):
+        from cell_worker.contract.place import without_local_proxies  # noqa: PLC0415 - --help stays quick
+
+        os.environ.update(without_local_proxies(os.environ, os.environ.get("CELLROUTER_AWS_ENDPOINT_URL")))
 
 
 @app.command()
@@ -72,11 +76,20 @@ def controller() -> None:
 
 
 @app.command()
-def init() -> None:
-    """Make what events arrive on, where it is missing: queues, bucket, notification."""
-    from router.bootstrap.queues import run_init  # noqa: PLC0415 - check-config and --help stay quick
+def init(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be made or changed; exits 3 if anything would be.")
+    ] = False,
+) -> None:
+    """Make what events arrive on, where it is missing: queues, bucket, notification.
 
-    uvloop.run(run_init(_ready()))
+    Of what is there, it changes one statement in the source queue's policy and one rule of the bucket's notifications;
+    all that others have put there stays. Exits 1 when something is refused, which is said.
+    """
+    from router.cli.init import run_init  # noqa: PLC0415 - check-config and --help stay quick
+
+    raise typer.Exit(uvloop.run(run_init(_ready(), dry_run=dry_run)))
 
 
 @app.command("check-config")

@@ -11,14 +11,19 @@ from typing import Any
 
 import pytest
 
+from router.adapters.aws.intake import Intake
 from router.adapters.aws.platform import PlatformStack
-from router.adapters.aws.resources import AwsCellResources, ResourceNames, ensure_intake
+from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.stack_removal import StackRemoval
 from router.adapters.aws.teardown import Teardown
 from router.adapters.clock import SystemClock
+from router.bootstrap.rollout import open_environment
+from router.cli.destroy import _removed
 from router.core.errors import ProvisionError
+from router.settings import load
 from tests.support.aio import run
+from tests.support.keys import SECRET
 
 CELL = "cell-0000"
 ROLE = "arn:aws:iam::000000000000:role/firehose"
@@ -45,6 +50,7 @@ class Account:
     names: ResourceNames
     sqs: Any
     s3: Any
+    sts: Any
     firehose: Any
     cloudformation: Any
     ecs: Any
@@ -55,7 +61,8 @@ class Account:
 
     async def init(self) -> None:
         """Make all that `cellrouter init` and a controller of one cell make."""
-        await ensure_intake(self.names, self.sqs, self.s3, "us-east-1")
+        intake = Intake(self.names, self.sqs, self.s3, self.sts, region="us-east-1", clock=SystemClock())
+        await intake.carry_out(await intake.plan())
         await AwsCellResources(
             self.names, self.sqs, self.s3, self.firehose, region="us-east-1", firehose_role=ROLE
         ).ensure(CELL)
@@ -74,7 +81,7 @@ async def account(endpoint: str) -> AsyncIterator[Account]:
     name = f"d{uuid.uuid4().hex[:8]}"
     names = ResourceNames(name, "live", f"{name}-events", f"{name}-dead", f"{name}-quarantine")
     async with AsyncExitStack() as stack:
-        services = ("sqs", "s3", "firehose", "cloudformation", "ecs")
+        services = ("sqs", "s3", "sts", "firehose", "cloudformation", "ecs")
         config = AwsConfig("us-east-1", endpoint)
         yield Account(names, *[await open_client(stack, config, service) for service in services])
 
@@ -135,6 +142,35 @@ def test_what_somebody_else_made_stays_and_so_does_a_bucket_with_objects(play: P
         assert list(await down.queues()) == [foreign]
 
     play(story)
+
+
+@pytest.mark.one_kind
+def test_what_stays_is_left_as_it_was_before_init(aws_endpoint: str) -> None:
+    """A rule that leads to a queue which is gone would be in the way of whoever changes that bucket's rules next."""
+
+    async def story() -> None:
+        async with account(aws_endpoint) as found:
+            names = found.names
+            url = (await found.sqs.create_queue(QueueName=names.source_queue))["QueueUrl"]
+            await found.s3.create_bucket(Bucket=names.source_bucket)
+            await found.init()
+            environ = {
+                "CELLROUTER_SECRET": SECRET,
+                "CELLROUTER_AWS_PREFIX": names.prefix,
+                "CELLROUTER_AWS_ENDPOINT_URL": aws_endpoint,
+                "CELLROUTER_SOURCE_QUEUE": names.source_queue,
+                "CELLROUTER_SOURCE_DEAD_LETTER_QUEUE": names.dead_letter_queue,
+                "CELLROUTER_SOURCE_QUARANTINE_QUEUE": names.quarantine_queue,
+            }
+            async with open_environment(load(environ), names.cell("platform")) as environment:
+                kept = await _removed(environment)
+            assert [line.split()[1] for line in kept] == [names.source_bucket, names.source_queue]
+            told = await found.s3.get_bucket_notification_configuration(Bucket=names.source_bucket)
+            assert "QueueConfigurations" not in told
+            attributes = await found.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            assert "Policy" not in attributes["Attributes"]
+
+    run(story(), 120)
 
 
 @pytest.mark.one_kind

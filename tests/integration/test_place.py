@@ -21,7 +21,7 @@ from cell_worker.contract.keys import cell_secret
 from cell_worker.contract.place import METADATA_VARIABLE, Place, place_in, place_of, region_in, without_local_proxies
 from cell_worker.contract.redis_client import why_no_client
 from cell_worker.contract.strict_reader import Unreadable
-from router.adapters.aws.session import AwsConfig, open_client
+from router.adapters.aws.session import AwsConfig
 from router.adapters.aws.sqs_client import open_sqs_client
 from router.core.errors import ConfigError
 from router.settings import check
@@ -199,42 +199,6 @@ def test_a_proxy_is_asked_for_aws_and_not_for_what_is_near(
 def test_who_wants_no_proxy_at_all_keeps_it_so() -> None:
     """A star stands for everything."""
     assert without_local_proxies({"NO_PROXY": "*"}) == {}
-
-
-@pytest.mark.parametrize(
-    "environ",
-    [
-        {},
-        {"AWS_USE_FIPS_ENDPOINT": "true"},
-        {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
-        {"AWS_USE_FIPS_ENDPOINT": "true", "AWS_USE_DUALSTACK_ENDPOINT": "true"},
-        {"AWS_ENDPOINT_URL_SQS": "https://vpce-0a1b.sqs.us-gov-west-1.vpce.amazonaws.com"},
-        {"AWS_ENDPOINT_URL": "http://localhost:4566", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
-    ],
-    ids=["plain", "FIPS", "dual-stack", "both", "VPC endpoint", "ignored"],
-)
-def test_our_sqs_client_calls_where_botocores_would(
-    environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Compared with the request that botocore itself is about to send."""
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    sent: list[str] = []
-
-    def before_send(request: Any, **_: Any) -> None:
-        sent.append(request.url)
-        raise ConnectionError("it is enough to know where it would go")
-
-    async def story() -> str:
-        async with AsyncExitStack() as stack:
-            config = AwsConfig("us-gov-west-1")
-            theirs = await open_client(stack, config, "sqs")
-            theirs.meta.events.register("before-send", before_send)
-            with pytest.raises(ConnectionError):
-                await theirs.list_queues()
-            return (await open_sqs_client(stack, config, connections=1, read_timeout_s=1)).endpoint_url
-
-    assert run(story()).rstrip("/") == sent[0].rstrip("/")
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_the_endpoint_of_a_region() -> None:
             sqs = await open_sqs_client(stack, AwsConfig("eu-west-1"), connections=1, read_timeout_s=5)
             return sqs.endpoint_url
 
-    assert run(story()) == "https://sqs.eu-west-1.amazonaws.com"
+    assert run(story()) == "https://sqs.eu-west-1.amazonaws.com/"
 
 
 def test_a_dead_endpoint() -> None:

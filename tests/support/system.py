@@ -20,7 +20,7 @@ from router.adapters.aws.session import AwsConfig
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import open_sqs_client
 from router.adapters.clock import SystemClock
-from router.bootstrap.queues import run_init
+from router.bootstrap.queues import open_intake
 from router.core.messages.dead_letter import DeadLetter, from_body
 from router.core.models import Draft
 from router.settings import load
@@ -175,7 +175,8 @@ class System:
         """Make the queues, start a controller, wait until its cells serve, and end everything after the block."""
         async with AsyncExitStack() as stack:
             self._call = await open_sqs_client(stack, self._aws, connections=10, read_timeout_s=30)
-            await run_init(load(self.environ))
+            async with open_intake(load(self.environ)) as intake:
+                await intake.carry_out(await intake.plan())
             self.leader = await self._start("controller")
             try:
                 await until(self.leader.serves_all, "every cell serves")

@@ -1,39 +1,29 @@
-"""Makes what has to exist in AWS: the intake (bucket, queues, notification) and each cell's durable components.
+"""Makes each cell's durable components in AWS, and names what an environment has there.
 
 A resource is made where it is missing and never changed where it exists: in production CloudFormation owns them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from cell_worker.contract.protocol import hold_queue_name, resource_name
 from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
+from router.core.intake.plan import queue_attributes
 from router.core.models import Reason, cell_ids
 from router.core.policy import MAX_CELLS
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
 _Call = Callable[[], Awaitable[Any]]
-_MISSING: Final = {
+MISSING: Final = {
     "AWS.SimpleQueueService.NonExistentQueue",
     "QueueDoesNotExist",
     "404",  # from HeadBucket, whose answer has no body
     "ResourceNotFoundException",
 }
-_RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS offers: what waits must not vanish
-FIFO: Final = ".fifo"
-_FIFO_ATTRIBUTES: Final = {  # high throughput: limits and duplicates are counted per group
-    "FifoQueue": "true",
-    "DeduplicationScope": "messageGroup",
-    "FifoThroughputLimit": "perMessageGroupId",
-}
-_MAX_RECEIVES: Final = 1000
-"""SQS counts no further. Routers dead-letter by themselves, with the reason; SQS does what no router can settle."""
 _FIREHOSE_BUFFER: Final = {"SizeInMBs": 1, "IntervalInSeconds": 60}
 
 
@@ -130,65 +120,44 @@ class AwsCellResources:
             Tags=[{"Key": key, "Value": value} for key, value in self._names.tags.items()],
             ExtendedS3DestinationConfiguration={
                 "RoleARN": self._role,
-                "BucketARN": f"arn:aws:s3:::{name}",
+                "BucketARN": f"arn:{_partition(self._role)}:s3:::{name}",
                 "BufferingHints": _FIREHOSE_BUFFER,
             },
         )
 
 
-async def ensure_intake(names: ResourceNames, sqs: Any, s3: Any, region: str) -> None:
-    """Make the queues that events pass through, the source bucket, and its notification to the source queue.
-
-    Raises ProvisionError when a resource can't be made.
-    """
-    for name in filter(None, (names.dead_letter_queue, names.quarantine_queue)):
-        # Looked up first: what is there already is somebody's, and gets no tag that says it is ours.
-        await _was_missing(partial(sqs.get_queue_url, QueueName=name), partial(create_queue, sqs, name, names.tags))
-    source = names.source_queue
-    await _was_missing(partial(sqs.get_queue_url, QueueName=source), partial(_create_source, names, sqs))
-    if names.source_queue.endswith(FIFO):
-        return  # S3 can't notify a FIFO queue
-    bucket = names.source_bucket
-    await _was_missing(partial(s3.head_bucket, Bucket=bucket), partial(create_bucket, s3, bucket, region, names.tags))
-    queue_url = (await sqs.get_queue_url(QueueName=names.source_queue))["QueueUrl"]
-    attributes = (await sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"]))["Attributes"]
-    await sqs.set_queue_attributes(
-        QueueUrl=queue_url, Attributes={"Policy": _bucket_may_send(attributes["QueueArn"], names.source_bucket)}
-    )
-    await s3.put_bucket_notification_configuration(
-        Bucket=names.source_bucket,
-        NotificationConfiguration={
-            "QueueConfigurations": [{"QueueArn": attributes["QueueArn"], "Events": ["s3:ObjectCreated:*"]}]
-        },
-    )
-
-
 async def create_queue(
     sqs: Any, name: str, tags: Mapping[str, str] | None = None, attributes: Mapping[str, str] | None = None
 ) -> None:
-    """Make a queue that keeps messages for 14 days; FIFO when its name ends with .fifo."""
-    fifo = _FIFO_ATTRIBUTES if name.endswith(FIFO) else {}
-    wanted = {"MessageRetentionPeriod": str(_RETENTION_S), **fifo, **(attributes or {})}
+    """Make a queue, with the attributes that all have if none are given."""
+    wanted = queue_attributes(name) if attributes is None else dict(attributes)
     await sqs.create_queue(QueueName=name, Attributes=wanted, tags=dict(tags or {}))
 
 
-async def _create_source(names: ResourceNames, sqs: Any) -> None:
-    """Make the source queue. The dead letters of a FIFO queue could only go to another one, which ours is not."""
-    if names.source_queue.endswith(FIFO):
-        return await create_queue(sqs, names.source_queue, names.tags)
-    url = (await sqs.get_queue_url(QueueName=names.dead_letter_queue))["QueueUrl"]
-    found = (await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"]))["Attributes"]
-    policy = {"deadLetterTargetArn": found["QueueArn"], "maxReceiveCount": _MAX_RECEIVES}
-    return await create_queue(sqs, names.source_queue, names.tags, {"RedrivePolicy": json.dumps(policy)})
-
-
 async def create_bucket(s3: Any, name: str, region: str, tags: Mapping[str, str] | None = None) -> None:
-    """Make a bucket in a region; S3 wants us-east-1 not to be named."""
+    """Make a bucket in a region; S3 wants us-east-1 not to be named.
+
+    A bucket that has tags by then was made by somebody else in between, which us-east-1 doesn't say: they stay.
+    """
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     await s3.create_bucket(Bucket=name, **where)
-    if tags:
+    if tags and not await _has_tags(s3, name):
         found = [{"Key": key, "Value": value} for key, value in tags.items()]
         await s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": found})
+
+
+def _partition(arn: str) -> str:
+    """Return which partition of AWS an ARN is of, such as aws-us-gov."""
+    return arn.split(":")[1] if arn.startswith("arn:") else "aws"
+
+
+async def _has_tags(s3: Any, bucket: str) -> bool:
+    try:
+        return bool((await s3.get_bucket_tagging(Bucket=bucket)).get("TagSet"))
+    except AWS_ERRORS as error:
+        if error_code(error) != "NoSuchTagSet":
+            raise
+        return False
 
 
 async def create_table(dynamodb: Any, name: str) -> None:
@@ -204,30 +173,20 @@ async def create_table(dynamodb: Any, name: str) -> None:
     await dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=expires)
 
 
-def _bucket_may_send(queue_arn: str, bucket: str) -> str:
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "s3.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": queue_arn,
-        "Condition": {"ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{bucket}"}},
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-
-
 async def _was_missing(look: _Call, make: _Call) -> bool:
     """Make a resource that AWS says is missing; returns whether it was. Any other answer says nothing of that."""
     try:
         await look()
     except AWS_ERRORS as error:
-        if error_code(error) not in _MISSING:
+        if error_code(error) not in MISSING:
             raise ProvisionError(f"can't look up what is there, so nothing is made: {error}") from error
-        await _made(make())
+        await made(make())
         return True
     return False
 
 
-async def _made(call: Awaitable[Any]) -> None:
+async def made(call: Awaitable[Any]) -> None:
+    """Wait until something is made that was missing. Raises ProvisionError, but not where it is there by now."""
     try:
         await call
     except AWS_ERRORS as error:

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -175,14 +176,15 @@ async def open_sqs_client(
     session = aws_session(credentials)
     with told_as_settings():
         async with session.create_client("sqs", region_name=config.region, endpoint_url=config.endpoint_url) as model:
-            endpoint_url = str(model.meta.endpoint_url)
+            endpoint_url, region = await _endpoint_of(model), model.meta.region_name
         tls = trusted_by(session)
     proxies = get_environ_proxies(endpoint_url)
-    if any("://" in url and not url.startswith(("http://", "https://")) for url in proxies.values()):
+    asked = proxies.get(URL(endpoint_url).scheme, "")  # the others, such as ALL_PROXY, botocore asks no more than we do
+    if "://" in asked and not asked.startswith(("http://", "https://")):
         raise ConfigError("HTTPS_PROXY, HTTP_PROXY: AWS is reached by no other proxies than http:// and https://")
     client = SqsClient(
         endpoint_url,
-        config.region,
+        region,
         credentials,
         clock,
         connections=connections,
@@ -192,6 +194,22 @@ async def open_sqs_client(
     )
     stack.push_async_callback(client.close)
     return client
+
+
+async def _endpoint_of(model: Any) -> str:
+    """Return where botocore would send a call, which in some regions is not what `meta.endpoint_url` says.
+
+    Nothing is sent: the call is answered before it is signed.
+    """
+    found: list[str] = []
+
+    def answer(params: Mapping[str, Any], **_: Any) -> Any:
+        found.append(params["url"])
+        return SimpleNamespace(status_code=_OK), {}
+
+    model.meta.events.register("before-call.sqs.ListQueues", answer)
+    await model.list_queues()
+    return found[0]
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

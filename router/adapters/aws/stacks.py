@@ -63,8 +63,12 @@ class StackConfig:
         names = {"prefix": self.names.prefix, "environment": self.names.environment, "cell": cell_id}
         return {f"{LABEL}{name}": value for name, value in names.items()}
 
-    def request(self, cell_id: str, image: str) -> dict[str, Any]:
-        """Return what a request to make or update the cell's stack says of it."""
+    def request(self, cell_id: str, image: str, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return what a request to make or update the cell's stack says of it; `tags` are those that it has already.
+
+        CloudFormation takes all tags or none, so those that somebody else has given it are given again.
+        """
+        theirs = {key: value for key, value in (tags or {}).items() if not key.startswith("aws:")}
         parameters = {
             **self.parameters,
             "Prefix": self.names.prefix,
@@ -80,7 +84,7 @@ class StackConfig:
             "Parameters": as_list(parameters, "ParameterKey", "ParameterValue"),
             "Capabilities": ["CAPABILITY_NAMED_IAM"],
             **({"RoleARN": self.role} if self.role else {}),
-            "Tags": as_list({**self.tags(cell_id), _SECRET: self.secret_id()}, "Key", "Value"),
+            "Tags": as_list({**theirs, **self.tags(cell_id), _SECRET: self.secret_id()}, "Key", "Value"),
         }
 
 
@@ -192,7 +196,7 @@ class CellStacks:
 
     async def _update(self, stack: CellStack, cell_id: str, image: str) -> bool:
         """Update a stack; returns False when there is nothing to update."""
-        request = self.config.request(cell_id, image)
+        request = self.config.request(cell_id, image, stack.tags)
         try:
             async with self._call(f"the stack {stack.name} can't be updated"):
                 await self.cloudformation.update_stack(StackName=stack.stack_id, **request)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, Final
 
-from router.adapters.aws.resources import FIFO, ResourceNames
+from router.adapters.aws.resources import ResourceNames
 from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
+from router.core.intake.plan import FIFO
 from router.core.models import Reason, cell_ids
 from router.core.policy import MAX_CELLS
 from router.core.queue_names import queue_name

@@ -11,7 +11,8 @@ import pytest
 
 from router.adapters.aws.resources import ResourceNames
 from router.adapters.aws.teardown import Teardown
-from router.bootstrap.queues import queues_of, run_init, why_no_start
+from router.bootstrap.queues import queues_of, why_no_start
+from router.cli.init import run_init
 from router.core.errors import ProvisionError, SourceUnavailableError
 from router.settings import Settings, check, load
 from tests.support import keys
@@ -125,7 +126,7 @@ def test_a_local_url_with_aws_itself_is_refused_before_the_start() -> None:
 def test_init_makes_nothing_for_a_queue_that_is_somebodys() -> None:
     """It says which, and what it would make."""
     with pytest.raises(ProvisionError, match=r"source\.queue: named by URL or ARN.*nothing was made"):
-        run(run_init(settings("http://127.0.0.1:9", queue=ARN)))
+        run(run_init(settings("http://127.0.0.1:9", queue=ARN), dry_run=False))
 
 
 def test_destroy_does_not_look_at_a_queue_that_is_somebodys() -> None:

@@ -223,6 +223,25 @@ def test_an_update_that_fails_says_why_and_the_stack_goes_on() -> None:
     with_stacks(story)
 
 
+def test_an_update_keeps_the_tags_that_somebody_has_added() -> None:
+    """CloudFormation would remove every tag that an update does not name, and refuses those of AWS itself."""
+
+    async def story(room: Room) -> None:
+        await room.made()
+        request = room.stub.stacks[NAME].request
+        added = [{"Key": "team", "Value": "theirs"}, {"Key": "aws:servicecatalog:x", "Value": "y"}]
+        request["Tags"] = [*added, *request["Tags"]]
+        room.secret_id = "bbbb"
+        await room.stacks.task_definition(CELL, "repository:2")
+        tags = {tag["Key"]: tag["Value"] for tag in room.stub.stacks[NAME].request["Tags"]}
+        assert tags.pop("team") == "theirs"
+        assert not [key for key in tags if key.startswith("aws:")]
+        assert "bbbb" in tags.values()
+        assert CELL in tags.values()
+
+    with_stacks(story)
+
+
 def test_a_new_secret_is_in_the_stack_before_the_next_instance_is_launched() -> None:
     """The image stays; the tag says which secret the stack has, since CloudFormation shows no secret."""
 

@@ -1,0 +1,37 @@
+"""`cellrouter init`: tells and does what events need in AWS to arrive."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import typer
+
+from router.bootstrap.queues import open_intake
+from router.core.intake.plan import IntakePlan
+from router.settings import Settings
+
+REFUSED: Final = 1
+WOULD_CHANGE: Final = 3  # 2 is a wrong command or configuration
+
+
+async def run_init(settings: Settings, *, dry_run: bool) -> int:
+    """Tell what has to be made or changed, and do it unless it is a dry run; returns the exit code."""
+    async with open_intake(settings) as intake:
+        plan = await intake.plan()
+        for line in _lines(plan, dry_run=dry_run):
+            typer.echo(line)
+        if not dry_run:
+            await intake.carry_out(plan)
+    for why in plan.refusals:
+        typer.echo(f"refused: {why}", err=True)
+    if plan.refusals:
+        return REFUSED
+    return WOULD_CHANGE if plan.steps and dry_run else 0
+
+
+def _lines(plan: IntakePlan, *, dry_run: bool) -> list[str]:
+    """List what a person should know before it is done."""
+    head = "Nothing is changed; without --dry-run this would be done:" if dry_run else "This is done:"
+    lines = [line for step in plan.steps for line in step.lines()]
+    lines = [head, *lines] if lines else ["There is nothing to make or to change"]
+    return lines + [f"note: {note}" for note in plan.notes]
