@@ -93,7 +93,7 @@ def _is_of_aws(url: str) -> bool:
 
 @asynccontextmanager
 async def open_intake(settings: Settings) -> AsyncIterator[Intake]:
-    """Open what looks at, makes and changes what events arrive on. Raises ProvisionError for queues of somebody else."""
+    """Open what looks at, makes and changes what events arrive on. Raises ProvisionError for somebody else's queues."""
     if foreign := [key for key, queue in _named(settings).items() if not queue.is_plain]:
         raise ProvisionError(
             f"{', '.join(foreign)}: named by URL or ARN, so it is somebody's already; nothing was made. "

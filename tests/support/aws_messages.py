@@ -34,6 +34,7 @@ S3_RECORD: Final[dict[str, Any]] = {
         },
     },
 }
+_ANOTHER: Final[dict[str, Any]] = {**S3_RECORD["s3"], "object": {"key": "b", "sequencer": "0055AED6DCD90281E6"}}
 S3_TEST: Final[dict[str, Any]] = {
     "Service": "Amazon S3",
     "Event": "s3:TestEvent",
@@ -221,12 +222,7 @@ NOTIFICATION: Final[dict[str, Any]] = {
 }
 SHAPES: Final[dict[str, dict[str, Any]]] = {
     "S3": {"Records": [S3_RECORD]},
-    "S3, several records": {
-        "Records": [
-            S3_RECORD,
-            S3_RECORD | {"s3": {**S3_RECORD["s3"], "object": {**S3_RECORD["s3"]["object"], "key": "b"}}},
-        ]
-    },
+    "S3, several records": {"Records": [S3_RECORD, {**S3_RECORD, "s3": _ANOTHER}]},
     "S3 by EventBridge": BRIDGED,
     "S3's test": S3_TEST,
     "CloudTrail": TRAIL,

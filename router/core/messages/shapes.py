@@ -20,7 +20,7 @@ TEST_TEXT: Final = "CloudTrail validation message."
 SOURCE: Final = "source of the CloudEvent"
 """The name under which `names_in_attributes` gives the source: SQS takes no attribute with blanks in its name."""
 _PREFIXES: Final = ("ce-", "ce_", "cloudevents_", "cloudevents-")  # as HTTP, Kafka and AMQP have them, in lower case
-_NEEDED: Final = ("specversion", "type", "source", "id")
+_NEEDED: Final = ("specversion", "source", "id")
 _MAX_ITEM_KEY_BYTES: Final = 1024  # of a partition key; an item's own may have three times that
 _MAX_BUCKET_CHARS: Final = 255
 
@@ -55,9 +55,9 @@ def names_in_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
     for prefix in [name.removesuffix(_NEEDED[0]) for name in lower if name.endswith(_NEEDED[0])]:
         if prefix not in _PREFIXES:
             continue
-        version, kind, source, event_id = (lower.get(f"{prefix}{name}", "") for name in _NEEDED)
+        version, source, event_id = (lower.get(f"{prefix}{name}", "") for name in _NEEDED)
         name = of_cloud_event(source, event_id)
-        if version.startswith("1.") and kind and name:
+        if version.startswith("1.") and name:
             names = {"event_id": name, SOURCE: source}
             return names | ({"partition_key": key} if (key := lower.get(f"{prefix}partitionkey")) else {})
     return {}
@@ -92,9 +92,9 @@ def log_files(document: Mapping[str, Any]) -> list[DeliveredLog] | None:
 
 def _cloud_event(document: Mapping[str, Any]) -> Shape | None:
     match document:
-        case {"specversion": str(version), "type": str(kind), "source": str(source), "id": str(event_id)}:
+        case {"specversion": str(version), "source": str(source), "id": str(event_id)}:
             name = of_cloud_event(source, event_id)
-            if version.startswith("1.") and kind and name:
+            if version.startswith("1.") and name:
                 return Shape(document.get("partitionkey"), name, (document.get("data"), document), (source,))
     return None
 
