@@ -78,7 +78,7 @@ def container_config(config: DockerConfig, cell_id: str, generation: int) -> dic
         "CELL_ID": cell_id,
         "CELL_GENERATION": str(generation),
         "CELL_DATA_DIR": DATA_DIR,
-        "CELL_HOST": "0.0.0.0",  # noqa: S104 - inside the container's own network
+        "CELL_HOST": "::",  # every address of the container in its network, of IPv4 and IPv6
         "CELL_PORT": str(PORT),
         "CELL_ADVERTISE": host,  # the container resolves it to its own address
         **(config.tls.variables(TLS_DIR) if config.tls is not None else {}),
