@@ -17,7 +17,7 @@ SAMPLE: Final = ("script/setup", ".ci/run", "Dockerfile", ".env", "deploy/redis/
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="there is no Git")
 def test_a_clone_with_crlf_line_ends_has_none(tmp_path: Path) -> None:
-    """Git for Windows sets core.autocrlf, and bash in a container takes \\r for a part of each word."""
+    r"""Git for Windows sets core.autocrlf, and bash in a container takes \r for a part of each word."""
 
     def git(*arguments: str) -> None:
         name = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "core.autocrlf=true", "-c", "core.safecrlf=false")
