@@ -24,7 +24,7 @@ def play(stub: EngineStub, directory: Path, story: Callable[[DockerProvisioner],
     async def main() -> None:
         async with engine_stub(stub, directory) as url:
             limits: dict[str, Any] = {"memory_mb": 64, "cpus": 1, "pids": 16, "stop_grace_s": 1}
-            names = {"image": "i", "network": "n", "prefix": "p", "environment": "e"}
+            names: dict[str, Any] = {"image": "i", "network": "n", "prefix": "p", "environment": "e"}
             config = DockerConfig(url, **names, variables={}, labels={}, **limits, secret_of=str)
             provisioner = DockerProvisioner(config)
             try:

@@ -30,7 +30,7 @@ class EngineStub:
         self.spoken.add(version)
         if not _numbers(self.oldest) <= _numbers(version) <= _numbers(self.newest):
             return _refused(400, f"client version {version} is too old. Minimum supported API version is {self.oldest}")
-        method, *parts = request.method, *path.strip("/").split("/")
+        method, parts = request.method, str(path).strip("/").split("/")
         if (method, parts) == ("POST", ["containers", "create"]):
             return self._created(request.query["name"], await request.json())
         return self._asked(method, parts)

@@ -186,8 +186,8 @@ class RulesComponent:
         """Say how many rules are in use, and which ones are bad or not supported, and why."""
         skipped, bad = self.rules.skipped, self.rules.bad
         parts = [f"{len(self.rules)} rules"]
-        parts += [f"{len(skipped)} not supported: {_named(skipped)}"] if skipped else []
-        parts += [f"{len(dict(bad))} bad files left out: {_named(bad)}"] if bad else []
+        parts += [f"{len(skipped)} not supported: {_listed(skipped)}"] if skipped else []
+        parts += [f"{len(dict(bad))} bad files left out: {_listed(bad)}"] if bad else []
         return ", ".join(parts)
 
     async def restart(self) -> None:
@@ -206,5 +206,5 @@ class RulesComponent:
             self._files.labels(state).set(count)
 
 
-def _named(reasons: Sequence[tuple[str, str]]) -> str:
+def _listed(reasons: Sequence[tuple[str, str]]) -> str:
     return "; ".join(f"{path.rsplit('/', 1)[-1]} ({reason})" for path, reason in reasons)
