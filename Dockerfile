@@ -38,8 +38,8 @@ WORKDIR /var/lib/cellrouter
 ENV PATH=/opt/cellrouter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    CELLROUTER_API_HOST=0.0.0.0 \
-    CELL_HOST=0.0.0.0 \
+    CELLROUTER_API_HOST=:: \
+    CELL_HOST=:: \
     CELL_PORT=8080 \
     CELL_DATA_DIR=/var/lib/cellrouter
 EXPOSE 8080

@@ -33,6 +33,7 @@ from typing import Any, Protocol
 
 import msgspec
 import structlog
+from prometheus_client import CollectorRegistry
 
 from cell_worker.contract.protocol import EventName
 
@@ -95,6 +96,8 @@ class Cell:
     """What `emit` has collected for this event so far."""
     resources: str = ""
     """The name of the cell's own S3 bucket, which is also that of its Firehose stream."""
+    metrics: CollectorRegistry | None = None
+    """Where `start` may register Prometheus metrics: the worker's `GET /metrics` shows them. None for events."""
 
     def emit(self, record: Mapping[str, Any]) -> None:
         """Send a record to the cell's sink as one line of JSON, once the handler has returned without an error."""

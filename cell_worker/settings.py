@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cell_worker.contract.addresses import why_no_login, why_no_redis_url
+from cell_worker.contract.addresses import bare_host, why_no_login, why_no_redis_url
 from cell_worker.contract.keys import CellKeys, is_secret_of
 from cell_worker.contract.place import METADATA_VARIABLE, region_in
 from cell_worker.contract.redis_client import why_no_client
@@ -36,7 +36,7 @@ class WorkerSettings(BaseSettings):
     secret_file: Path | None = None  # holds the secret, which need be no variable then
     secret: SecretStr = Field(default=SecretStr(""), validate_default=True)  # this cell's: `cellrouter cell-secret`
     handler: str = Field(pattern=r"^[\w.]+:\w+$")  # package.module:name
-    host: str = "127.0.0.1"  # where to listen
+    host: str = "127.0.0.1"  # where to listen; `::` at every address, of IPv4 and IPv6
     port: int = Field(default=0, ge=0, le=65535)  # 0: any free port
     advertise: str = Field(default="", validate_default=True)  # where routers reach it; empty: at `host`
     zone: str = ""  # what fails together, for `cellrouter blast-radius`; empty: as ECS says
@@ -63,7 +63,11 @@ class WorkerSettings(BaseSettings):
     @field_validator("advertise")
     @classmethod
     def _can_be_connected_to(cls, advertise: str, others: ValidationInfo) -> str:
-        if not advertise and others.data.get("host") in EVERYWHERE and METADATA_VARIABLE not in os.environ:
+        if (
+            not advertise
+            and bare_host(others.data.get("host", "")) in EVERYWHERE
+            and METADATA_VARIABLE not in os.environ
+        ):
             raise ValueError(f"is required with CELL_HOST={others.data['host']}, which no router can connect to")
         return advertise
 

@@ -22,6 +22,7 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -163,7 +164,7 @@ class Worker:
         self._log = self._log.bind(generation=identity.generation)
         await self._store.open(identity.generation)
         runtime = self._runtime(identity, handler)
-        components = await start_handler(handler, identity.cell())
+        components = await start_handler(handler, replace(identity.cell(), metrics=self._metrics.registry))
         stack.push_async_callback(self._close, "the handler", partial(stop_handler, handler))
         worker = WorkerComponent(self._stop, partial(self._why_unwell, runtime))
         own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold_queue]

@@ -219,7 +219,7 @@ class DockerSection(Section):
 class ApiSection(Section):
     """Where a router or controller serves /healthz, /readyz, /metrics, /cells and /audit."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on")
+    host: str = Field(default="127.0.0.1", description="address to listen on; `::` for all, of IPv4 and IPv6")
     port: Port = Field(default=8080, description="port to listen on")
     allowed_hosts: HostNames = Field(
         default="",

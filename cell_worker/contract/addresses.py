@@ -1,4 +1,4 @@
-"""Addresses with a user and a password in them, which nobody may see: in no error, no log, no answer.
+"""Addresses as people write them, some with a user and a password, which nobody may see: in no error, log or answer.
 
 A part of the wire contract.
 """
@@ -21,6 +21,17 @@ BY_SECRET: Final = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9
 """What the ARN of a secret in Secrets Manager is, without a part of its value."""
 _WORD: Final = re.compile(r"[^\s\"'<>]+")
 _BEGIN: Final = re.compile(r":/+")  # of two slashes, a path may have kept one
+
+
+def bare_host(host: str) -> str:
+    """Return a host as sockets take it: an address of IPv6 without the brackets that it has in URLs."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Return host and port as one text, as URLs have them: an address of IPv6 has brackets."""
+    host = bare_host(host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def without_passwords(text: str) -> str:

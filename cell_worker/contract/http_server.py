@@ -9,7 +9,9 @@ work.
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import nullcontext
@@ -22,6 +24,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from cell_worker.contract.addresses import bare_host
 from cell_worker.contract.tls import Tls, TlsError
 
 T = TypeVar("T")
@@ -43,6 +46,26 @@ RENEW_EVERY_S: Final = 10.0
 _TICKS: Final = 10  # of uvicorn in a second
 _SHARE: Final = 8  # one in so many of those that wait makes room, so that a flood is not searched for each newcomer
 _IPV6_NETWORK_BITS: Final = 64  # who has one IPv6 address has all of its network
+_BACKLOG: Final = 512
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """Listen at an address, `::` at all that this machine has, of IPv4 and of IPv6. Raises OSError.
+
+    An address of IPv6 may have brackets, as in URLs.
+    """
+    host = bare_host(host)
+    if host == "::":
+        try:
+            return socket.create_server(
+                (host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=socket.has_dualstack_ipv6()
+            )
+        except OSError as error:
+            if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
+                raise
+            host = "0.0.0.0"  # noqa: S104 - of a machine without IPv6, it is every address that it has
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
 class Guest(Protocol):

@@ -11,14 +11,16 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from ipaddress import ip_address
 from typing import Any
 
 import structlog
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from cell_worker.contract.addresses import bare_host, host_and_port
 from cell_worker.contract.http_guard import GuardedApp, page_policy
-from cell_worker.contract.http_server import PLACES, HttpServer
+from cell_worker.contract.http_server import PLACES, HttpServer, listen_on
 from cell_worker.contract.open_pages import OpenPages
 from cell_worker.contract.place import Place, place_of
 from cell_worker.contract.process import watch_descriptors
@@ -191,10 +193,9 @@ def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
     """Take the port of the API before anything else, so that a process that can't have it does nothing."""
     host, port = settings.api.host, settings.api.port
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return stack.enter_context(socket.create_server((host, port), family=family, backlog=512))
+        return stack.enter_context(listen_on(host, port))
     except OSError as error:
-        raise ConfigError(f"api.host, api.port: can't listen on {host}:{port}: {error}") from error
+        raise ConfigError(f"api.host, api.port: can't listen on {host_and_port(host, port)}: {error}") from error
 
 
 def guarded_api(app: FastAPI, settings: Settings) -> GuardedApp:
@@ -316,9 +317,9 @@ def _identity(place: Place) -> str:
 def _reached_at(settings: Settings, place: Place) -> str:
     """Return the ip:port of this process' API for Prometheus; empty where only this machine can reach it or no one."""
     host, port = settings.api.host, settings.api.port
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - what these mean is the point
+    if bare_host(host) in ("0.0.0.0", "::"):  # noqa: S104 - what these mean is the point
         host = place.address or _own_address()
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = host_and_port(host, port)
     return address if host_of(address) is not None else ""
 
 
@@ -328,4 +329,5 @@ def _own_address() -> str:
         found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
     except OSError:
         return ""
-    return str(found[0][4][0])
+    addresses = [ip_address(str(address[0]).partition("%")[0]) for *_, address in found]
+    return next((str(each) for each in addresses if not (each.is_loopback or each.is_link_local)), "")

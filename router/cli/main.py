@@ -123,6 +123,9 @@ def demo(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="A folder of Sigma rules instead of the shipped ones."),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="With --rules: leave out bad rule files, and list them.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep running after the ledger, until Ctrl-C.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the ledger to this file too.")] = None,
     attach: Annotated[
@@ -138,10 +141,12 @@ def demo(
         raise typer.BadParameter(
             "a running system has its own rules: CELL_SECURITY_RULES of its workers", param_hint="--rules"
         )
+    if skip_bad and rules is None:
+        raise typer.BadParameter("it is about the folder of --rules, and there is none", param_hint="--skip-bad")
     from router.adapters.clock import SystemClock  # noqa: PLC0415 - check-config and --help stay quick
     from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - check-config and --help stay quick
 
-    options = DemoOptions(files, accounts, cells, seconds, data, rules, keep, json_file, attach)
+    options = DemoOptions(files, accounts, cells, seconds, data, rules, skip_bad, keep, json_file, attach)
     raise typer.Exit(uvloop.run(run_demo(options, os.environ, Screen(), SystemClock())))
 
 

@@ -39,6 +39,7 @@ class LogFile:
     key: str
     body: bytes  # gzipped JSON
     expected: Counter[str] | None  # rule id → how many findings; None: not known, as for real files
+    path: Path | None = None  # of a real file
 
 
 def account_id(number: int) -> str:
@@ -81,7 +82,7 @@ def real_files(folder: Path, accounts: int, files: int) -> Iterator[LogFile]:
         body = path.read_bytes()
         body = body if path.name.endswith(".gz") else _compressed(body)
         builder = LogFileBuilder(rng, number, account_id(number % accounts))
-        yield LogFile(builder.account, builder.key(), body, None)
+        yield LogFile(builder.account, builder.key(), body, None, path)
 
 
 class LogFileBuilder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from router.core.models import Reason
@@ -39,6 +40,7 @@ class Evidence:
     """Gathers lines of the sinks and dead letters, as they come; counts a line once that a sink delivers twice."""
 
     sent: dict[str, str] = field(default_factory=dict)  # object → partition key
+    files: dict[str, Path] = field(default_factory=dict)  # object → the user's own file that it is a copy of
     titles: dict[str, str] = field(default_factory=dict)  # rule id → title
     _receipts: dict[str, dict[str, str]] = field(default_factory=dict)  # object → processing id → cell
     _findings: dict[str, str] = field(default_factory=dict)  # finding id → rule id
@@ -75,6 +77,23 @@ class Evidence:
     def dead_letters(self) -> Mapping[str, Reason]:
         """Return the reason of each object's dead letter by the object's location."""
         return self._dead
+
+    def told_dead_letters(self) -> list[str]:
+        """Say of each dead letter why it is one; of copies of a user's own file once, by the file's name."""
+        copies: dict[str, list[str]] = {}
+        for location in self._dead:
+            copies.setdefault(str(self.files.get(location, location)), []).append(location)
+        return [
+            f"dead-lettered {name}{f' ({len(same)} copies)' if len(same) > 1 else ''}: {self._dead[same[0]]}"
+            for name, same in sorted(copies.items())
+        ]
+
+    def told_missing(self, most: int) -> list[str]:
+        """Name so many of the objects that are missing, each with the user's own file that it is a copy of."""
+        return [
+            f"LOST {location}" + (f", a copy of {file}" if (file := self.files.get(location)) else "")
+            for location in self.missing()[:most]
+        ]
 
     def ledger(
         self,

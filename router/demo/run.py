@@ -52,6 +52,7 @@ class DemoOptions:
     seconds: float  # that the files are spread over
     data: Path | None
     rules: Path | None
+    skip_bad: bool  # of `rules`: use the good ones
     keep: bool
     json_file: Path | None
     attach: str | None  # the URLs of a running system's router and controller, with a comma between them
@@ -107,7 +108,9 @@ async def _system(
         router_url, _, controller_url = options.attach.partition(",")
         return load(environ), (router_url, controller_url), None
     console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
-    own = await stack.enter_async_context(Stack(cells=options.cells, clock=clock, rules=options.rules))
+    own = await stack.enter_async_context(
+        Stack(cells=options.cells, clock=clock, rules=options.rules, skip_bad=options.skip_bad)
+    )
     os.environ.update({k: v for k, v in own.environ.items() if k.startswith("AWS_")})  # for the demo's own clients
     return load(own.environ), (own.router_url, own.controller_url), own
 
@@ -183,10 +186,10 @@ class _Demo:
 
     async def _close(self, ledger: Ledger, log_files: list[LogFile], console: Console) -> int:
         self._view.ledger(ledger, self._evidence.titles)
-        for location, reason in self._evidence.dead_letters().items():
-            console.print(f"dead-lettered {location}: {reason}", highlight=False, soft_wrap=True)
-        for location in self._evidence.missing()[:10]:
-            console.print(f"LOST {location}", style="bold red", highlight=False, soft_wrap=True)
+        for line in self._evidence.told_dead_letters():
+            console.print(line, highlight=False, soft_wrap=True)
+        for line in self._evidence.told_missing(10):
+            console.print(line, style="bold red", highlight=False, soft_wrap=True)
         if self._rules is not None:
             console.print("The findings are those of your own rules; nothing says how many to expect.")
             console.print(f"In use: {self._rules}", highlight=False, soft_wrap=True)
@@ -244,7 +247,10 @@ class _Demo:
             if number == len(log_files) // 3:
                 hitting = asyncio.create_task(self._hit_cells())
             key = f"{self._run_id}/{log_file.key}"
-            self._evidence.sent[await self._ends.put(key, log_file.body)] = log_file.account
+            location = await self._ends.put(key, log_file.body)
+            self._evidence.sent[location] = log_file.account
+            if log_file.path is not None:
+                self._evidence.files[location] = log_file.path
         if hitting is not None:
             await hitting
 

@@ -51,11 +51,11 @@ class Stack:
     order; and a child that doesn't end by itself can be killed with its own children, as a controller's workers are.
     """
 
-    def __init__(self, *, cells: int, clock: Clock, rules: Path | None = None) -> None:
-        """`rules` is a folder of Sigma rules to use instead of the shipped ones."""
+    def __init__(self, *, cells: int, clock: Clock, rules: Path | None = None, skip_bad: bool = False) -> None:
+        """`rules` is a folder of Sigma rules to use instead of the shipped ones; `skip_bad` leaves out bad ones."""
         self._clock = clock
         self._cells = cells
-        self._rules = rules
+        self._rules = {} if rules is None else _own_rules(rules, skip_bad=skip_bad)
         self._worker_logs = Path()
         self._children: list[_Child] = []
         self._cleanup = AsyncExitStack()
@@ -174,14 +174,17 @@ class Stack:
         await self._cleanup.aclose()
 
 
-def _environ(directory: Path, redis: int, aws: int, cells: int, rules: Path | None) -> dict[str, str]:
-    """The children's environment variables, with none of the user's own settings for AWS and cellrouter."""
+def _own_rules(rules: Path, *, skip_bad: bool) -> dict[str, str]:
     # Workers have another working directory, where a relative path would lead elsewhere.
-    own_rules = {} if rules is None else {"CELL_SECURITY_RULES": str(rules.absolute())}
+    return {"CELL_SECURITY_RULES": str(rules.absolute()), "CELL_SECURITY_SKIP_BAD_RULES": str(skip_bad)}
+
+
+def _environ(directory: Path, redis: int, aws: int, cells: int, own_rules: Mapping[str, str]) -> dict[str, str]:
+    """The children's environment variables, with none of the user's own settings for AWS and cellrouter."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "CELLROUTER_", "CELL_"))}
     return (
         kept
-        | own_rules
+        | dict(own_rules)
         | {
             "AWS_ACCESS_KEY_ID": "demo",
             "AWS_SECRET_ACCESS_KEY": "demo",

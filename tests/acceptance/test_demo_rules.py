@@ -42,13 +42,14 @@ def demo(*arguments: str, timeout: float = LIMIT_S) -> subprocess.CompletedProce
 
 
 def test_only_the_rules_of_the_folder_are_used(tmp_path: Path) -> None:
-    """All findings are of its one good rule, none are expected, and an unusable rule is named with the reason."""
+    """All findings are of its one good rule, none are expected; unusable and bad rules are named with reasons."""
     rules, ledger = tmp_path / "rules", tmp_path / "ledger.json"
     rules.mkdir()
     (rules / "stopped.yml").write_text(RULE)
     (rules / "elsewhere.yml").write_text(PLACEHOLDER)
+    (rules / "bad.yml").write_text(RULE.replace(RULE_ID, "no UUID"))
     arguments = ("--files", "80", "--accounts", "16", "--cells", "2", "--seconds", "3", "--json", str(ledger))
-    done = demo("--rules", str(rules), *arguments)
+    done = demo("--rules", str(rules), "--skip-bad", *arguments)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     found = json.loads(ledger.read_text())
@@ -56,6 +57,7 @@ def test_only_the_rules_of_the_folder_are_used(tmp_path: Path) -> None:
     assert list(found["findings"]) == [RULE_ID]
     assert "nothing says how many to expect" in output
     assert "1 rules, 1 not supported: elsewhere.yml (the placeholder %office%" in output
+    assert "1 bad files left out: bad.yml (id: 'no UUID' is no UUID" in output
     assert "UNEXPECTED" not in output
 
 

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from cell_worker.contract.addresses import host_and_port
+
 Answer = Callable[[bytes], AsyncIterator[bytes] | bytes]
 """Makes a whole answer of a whole request."""
 
 
 @asynccontextmanager
-async def server(answer: Answer) -> AsyncIterator[str]:
+async def server(answer: Answer, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """An HTTP server that reads a request, sends what `answer` makes of it, and closes."""
     serving: set[asyncio.Task[None] | None] = set()
 
@@ -36,9 +38,9 @@ async def server(answer: Answer) -> AsyncIterator[str]:
         with suppress(OSError):
             await writer.wait_closed()
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listener = await asyncio.start_server(connected, host, 0)
     try:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        yield f"http://{host_and_port(host, listener.sockets[0].getsockname()[1])}"
     finally:
         listener.close()
         tasks = [task for task in serving if task]

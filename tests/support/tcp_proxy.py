@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final, Self
 
+from cell_worker.contract.addresses import host_and_port
 from tests.support.servers import free_port
 
 HOST: Final = "127.0.0.1"
@@ -15,9 +16,10 @@ CHUNK_BYTES: Final = 65536
 class TcpProxy:
     """A proxy in front of one server, as an async context manager: it listens until the end of the block."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, host: str = HOST) -> None:
         self.port = free_port()
-        self.url = f"redis://{HOST}:{self.port}"  # the URL to use when the server is Redis
+        self.url = f"redis://{host_and_port(host, self.port)}"  # the URL to use when the server is Redis
+        self._host = host
         self.kept = 0  # chunks that a hung proxy has taken and not passed on
         self._target_port = target_port
         self._flowing = asyncio.Event()
@@ -68,7 +70,7 @@ class TcpProxy:
         self._trigger = b""
         self._flowing.set()
         if self._server is None:
-            self._server = await asyncio.start_server(self._connected, HOST, self.port)
+            self._server = await asyncio.start_server(self._connected, self._host, self.port)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._server is None:  # accepted before the cut

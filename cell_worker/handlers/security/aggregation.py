@@ -32,10 +32,7 @@ def compile_aggregation(rule: SigmaRule, search: Any, aggregation: str) -> Corre
     """
     shape = SHAPE.fullmatch(aggregation.strip())
     if shape is None:
-        raise UnsupportedRule(
-            f"the aggregation '| {aggregation.strip()}' is not supported: only count is, as in "
-            "'| count(field) by group > 5'"
-        )
+        raise UnsupportedRule(f"detection.condition: {_why_not_counted(aggregation.strip())}")
     field, timeframe = shape["field"], rule.custom_attributes.get("timeframe")
     condition: dict[str, Any] = {OPERATORS[shape["operator"]]: int(shape["count"])}
     counting = {
@@ -55,3 +52,13 @@ def compile_aggregation(rule: SigmaRule, search: Any, aggregation: str) -> Corre
             f"{correlation.enough} different ones"
         )
     return correlation if timeframe is not None else replace(correlation, timespan=timedelta.max)
+
+
+def _why_not_counted(aggregation: str) -> str:
+    why = f"the aggregation '| {aggregation}' is not supported"
+    lower = re.sub(r"\b(COUNT|BY)\b", lambda word: word[0].lower(), aggregation, flags=re.IGNORECASE)
+    if lower != aggregation and SHAPE.fullmatch(lower):
+        return f"{why}: Sigma's words are lower-case: write '| {lower}'"
+    if aggregation.startswith("near"):
+        return f"{why}: write a correlation rule of type temporal instead"
+    return f"{why}: only count is, as in '| count(field) by group > 5'"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
+from prometheus_client import Gauge
 
-from cell_worker.api import RejectEvent, RetryEvent
+from cell_worker.api import Cell, RejectEvent, RetryEvent
 from cell_worker.contract.aws_session import is_object_denied
 from cell_worker.handlers.security.aws import (
     FAULTY_REQUESTS,
@@ -173,19 +174,38 @@ class RulesComponent:
 
     name: Final = "rules"
 
-    def __init__(self, load: Callable[[], RuleSet]) -> None:
+    def __init__(self, load: Callable[[], RuleSet], cell: Cell) -> None:
         """Load the rules for the first time. Raises RuleError."""
         self._load = load
-        self.rules = load()
+        self._cell = cell
+        self._files = Gauge(
+            "cell_security_rules", "Rules that are used, unsupported or bad.", ["state"], registry=cell.metrics
+        )
+        self._use(load())
 
     async def check(self) -> str:
-        """Say how many rules are in use, and which ones are not supported and why."""
-        skipped = self.rules.skipped
-        if not skipped:
-            return f"{len(self.rules)} rules"
-        named = "; ".join(f"{path.rsplit('/', 1)[-1]} ({reason})" for path, reason in skipped)
-        return f"{len(self.rules)} rules, {len(skipped)} not supported: {named}"
+        """Say how many rules are in use, and which ones are bad or not supported, and why."""
+        skipped, bad = self.rules.skipped, self.rules.bad
+        parts = [f"{len(self.rules)} rules"]
+        parts += [f"{len(skipped)} not supported: {_listed(skipped)}"] if skipped else []
+        parts += [f"{len(dict(bad))} bad files left out: {_listed(bad)}"] if bad else []
+        return ", ".join(parts)
 
     async def restart(self) -> None:
-        """Reload the rules. Raises RuleError when a file is bad, and keeps the old rules then."""
-        self.rules = await asyncio.to_thread(self._load)
+        """Reload the rules. Raises RuleError when a file is bad that may not be, and keeps the old rules then."""
+        self._use(await asyncio.to_thread(self._load))
+
+    def _use(self, rules: RuleSet) -> None:
+        self.rules = rules
+        for path, reason in rules.skipped:
+            self._cell.log.warning("rule not supported", path=path, reason=reason)
+        for path, error in rules.bad:
+            self._cell.log.error(
+                "bad rule file left out: nothing is found by its rules; mend it", path=path, error=error
+            )
+        for state, count in (("used", len(rules)), ("unsupported", len(rules.skipped)), ("bad", len(dict(rules.bad)))):
+            self._files.labels(state).set(count)
+
+
+def _listed(reasons: Sequence[tuple[str, str]]) -> str:
+    return "; ".join(f"{path.rsplit('/', 1)[-1]} ({reason})" for path, reason in reasons)

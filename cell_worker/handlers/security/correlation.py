@@ -7,15 +7,19 @@ burst that CloudTrail spreads over two objects is counted in each of them alone.
 A window starts at a matching record and lasts for the rule's timespan. The earliest window that meets the condition is
 a finding with all records in it, and the search goes on after that window. A record without a readable time is not
 counted.
+
+`temporal_ordered` wants its rules to match in the order in which it names them, each another record. Its window starts
+at a record with which such a sequence begins. CloudTrail tells times in seconds: records of one second have any order.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -69,12 +73,14 @@ class Correlation:
     counted: Counted
     enough: int  # a window with this count is a finding
     replaces: bool  # its findings replace those of the rules it counts; Sigma's `generate: true` keeps both
+    order: tuple[str, ...] = ()  # the rules in the order in which they must match; none: in any
 
     def windows_of(self, group: Group, hits: list[Hit]) -> Iterator[Window]:
-        """Find the windows of one group that meet the condition, in the order of time.
+        """Find the windows of one group that meet the condition, in the order of time."""
+        return self._ordered_windows(group, hits) if self.order else self._counted_windows(group, hits)
 
-        Both ends of a window move over the hits once. Each hit enters the tally once and leaves it once.
-        """
+    def _counted_windows(self, group: Group, hits: list[Hit]) -> Iterator[Window]:
+        """Both ends of a window move over the hits once. Each hit enters the tally once and leaves it once."""
         hits.sort(key=lambda hit: (hit.time, hit.index, hit.rule_id))
         start, end, tally = 0, 0, _Tally()
         while start < len(hits):
@@ -87,6 +93,95 @@ class Correlation:
             else:
                 tally.remove(hits[start].counted)
                 start += 1
+
+    def _ordered_windows(self, group: Group, hits: list[Hit]) -> Iterator[Window]:
+        """Each record is looked at once to find a sequence's end, and once more to count a window's rules."""
+        records = self._records(hits)
+        begin, at, sequences = 0, 0, _Sequences(len(self.order))
+        while at < len(records):
+            sequences.add(at, records[at].places)
+            first = sequences.latest_start(self.enough)
+            if first is None or records[at].time - records[first.at].time > self.timespan:
+                at += 1
+                continue
+            start = self._earliest_start(records, begin, at, first.place)
+            at = self._end(records, start)
+            inside = _Sequences(len(self.order))
+            for number in range(start, at):
+                inside.add(number, records[number].places)
+            found = [hit for record in records[start:at] for hit in record.hits]
+            yield Window(group, inside.longest(), tuple(found))
+            begin, sequences = at, _Sequences(len(self.order))
+
+    def _records(self, hits: list[Hit]) -> list[_OrderedRecord]:
+        """Put hits together by record. Records of one second come in the order that the rules want."""
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, rule_id in enumerate(self.order):
+            places[rule_id].append(place)
+        hits.sort(key=lambda hit: (hit.index, hit.rule_id))
+        records = []
+        for _, of_record in groupby(hits, key=lambda hit: hit.index):
+            together = tuple(of_record)
+            every = sorted(place for hit in together for place in places[hit.rule_id])
+            records.append(_OrderedRecord(together[0].time, tuple(every), together))
+        return sorted(records, key=lambda record: (record.time, record.places, record.hits[0].index))
+
+    def _earliest_start(self, records: list[_OrderedRecord], begin: int, end: int, place: int) -> int:
+        """The first record of a sequence that ends at `end`: the later ones that begin it too belong to its window."""
+        return next(
+            at
+            for at in range(begin, end)
+            if place in records[at].places and records[end].time - records[at].time <= self.timespan
+        )
+
+    def _end(self, records: list[_OrderedRecord], start: int) -> int:
+        end = start
+        while end < len(records) and records[end].time - records[start].time <= self.timespan:
+            end += 1
+        return end
+
+
+@dataclass(frozen=True, slots=True)
+class _OrderedRecord:
+    """A record, and the places of the rules that it matches in the order that a correlation wants."""
+
+    time: datetime
+    places: tuple[int, ...]
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Start:
+    """The first record of a sequence, and the place of the rule that it matches there."""
+
+    at: int
+    place: int
+
+
+class _Sequences:
+    """The sequences among the records so far: for each length and last rule, the one that starts latest."""
+
+    def __init__(self, rules: int) -> None:
+        self._starts: list[list[_Start | None]] = [[None] * rules for _ in range(rules)]  # by length - 1, and rule
+
+    def add(self, at: int, places: tuple[int, ...]) -> None:
+        """Prolong what there is by a record. Longer ones first, so that no sequence has the record twice."""
+        for length in reversed(range(len(self._starts))):
+            for place in places:
+                start = _latest(self._starts[length - 1][:place]) if length else _Start(at, place)
+                self._starts[length][place] = _latest([start, self._starts[length][place]])
+
+    def latest_start(self, length: int) -> _Start | None:
+        """Where the shortest sequence of so many rules starts."""
+        return _latest(self._starts[length - 1]) if length <= len(self._starts) else None
+
+    def longest(self) -> int:
+        """How many rules the longest sequence has."""
+        return sum(any(starts) for starts in self._starts)
+
+
+def _latest(starts: Iterable[_Start | None]) -> _Start | None:
+    return max((start for start in starts if start is not None), default=None)
 
 
 class Gathering:
@@ -143,7 +238,17 @@ def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
         counted=_counted(rule),
         enough=_enough(rule.condition),
         replaces=not rule.generate,
+        order=_order(rule),
     )
+
+
+def _order(rule: SigmaCorrelationRule) -> tuple[str, ...]:
+    if rule.type is not SigmaCorrelationType.TEMPORAL_ORDERED:
+        return ()
+    order = tuple(str(reference.rule.id) for reference in rule.referenced_rules)
+    if _enough(rule.condition) > len(order):
+        raise UnsupportedRule(f"correlation.condition: it could never match: there are only {len(order)} rules")
+    return order
 
 
 def _aware_time(record: Record) -> datetime | None:
@@ -170,7 +275,7 @@ def _counted(rule: SigmaCorrelationRule) -> Counted:
     match rule.type:
         case SigmaCorrelationType.EVENT_COUNT:
             return _the_record
-        case SigmaCorrelationType.TEMPORAL:
+        case SigmaCorrelationType.TEMPORAL | SigmaCorrelationType.TEMPORAL_ORDERED:
             return _the_rule
         case SigmaCorrelationType.VALUE_COUNT:
             assert isinstance(rule.condition, SigmaCorrelationCondition)
@@ -221,7 +326,10 @@ MAX_KEY_CHARS: Final = 256
 """Longer keys are kept as digests: a log may hold the same long text in every record, and each is a key."""
 
 
+_SORTED: Final = msgspec.json.Encoder(decimal_format="number", order="sorted")
+
+
 def _key(values: Any) -> str:
     """Write the values of a field as one text, so that groups of any JSON values can be compared and sorted."""
-    text = msgspec.json.encode([value for value in values if value is not None], order="sorted")
+    text = _SORTED.encode([value for value in values if value is not None])
     return text.decode() if len(text) <= MAX_KEY_CHARS else f"sha256 {hashlib.sha256(text).hexdigest()}"

@@ -57,9 +57,7 @@ class SecurityMonitor:
         """Load settings and rules, and open the S3 client. Makes no call; raises SecuritySettingsError or RuleError."""
         self._settings = load_settings()
         session: AioSession = aws_session()
-        self._rules = RulesComponent(self._load_rules)
-        for path, reason in self._rules.rules.skipped:
-            cell.log.warning("rule not supported", path=path, reason=reason)
+        self._rules = RulesComponent(self._load_rules, cell)
         self._acting = Acting(self._settings, session, cell.cell_id)
         self._s3 = S3Component(session)
         await self._s3.restart()
@@ -150,7 +148,8 @@ class SecurityMonitor:
         return await self._s3.fetch(source, min(SMALL_BYTES, self._settings.max_object_bytes))
 
     def _load_rules(self) -> RuleSet:
-        return load_rules(self._settings.rules, remedies=REMEDIES.keys())
+        settings = self._settings
+        return load_rules(settings.rules, remedies=REMEDIES.keys(), skip_bad=settings.skip_bad_rules)
 
 
 async def _ready(stored: bytes) -> Content:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from itertools import chain
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote_plus
@@ -80,7 +81,17 @@ class _Log(msgspec.Struct):
 
 
 _LOG: Final = msgspec.json.Decoder(_Log)
-_RECORD: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+def _exact(literal: str) -> Decimal | str:
+    """A number of a record as it is written: a float would round it. A text, if no Decimal can be so large."""
+    try:
+        return Decimal(literal)
+    except InvalidOperation:
+        return literal
+
+
+_RECORD: Final = msgspec.json.Decoder(dict[str, Any], float_hook=_exact)
 
 
 class LogRecords(Sequence[dict[str, Any]]):

@@ -1,8 +1,8 @@
 """Compiles a parsed Sigma condition into a Python function of a CloudTrail record.
 
 A field is a dotted path into nested maps. A list on the way or at the end stands for its elements, and one that matches
-is enough. A key that contains dots itself is found too. A field that is missing, null or an empty list is `null`;
-`exists` only asks for the key.
+is enough. A key that contains dots itself is found too, also beside a key that is its own first part. A field that is
+missing, null or an empty list is `null`; `exists` only asks for the key.
 """
 
 from __future__ import annotations
@@ -79,11 +79,8 @@ def required_texts(node: Any, field: str) -> frozenset[str] | None:
 
 def find(path: str) -> Finder:
     """Compile a dotted path into a function that yields the values which a record has there."""
-    keys = path.split(".")
-    steps = [(key, ".".join(keys[index:])) for index, key in enumerate(keys)]
-    if len(steps) == 1:
-        return lambda record: _elements(record[path]) if path in record else iter(())
-    return lambda record: _walk(record, steps, 0)
+    nodes = _nodes_at(path)
+    return lambda record: (element for node in nodes(record) for element in _elements(node))
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -99,15 +96,25 @@ def leaves(value: Any) -> Iterator[Any]:
             yield item
 
 
-def _walk(value: Any, steps: list[tuple[str, str]], at: int) -> Iterator[Any]:
+def _nodes_at(path: str) -> Finder:
+    """Compile a path into a function that yields what stands there, lists whole. Any parts of it may be one key."""
+    keys = path.split(".")
+    if len(keys) == 1:
+        return lambda record: iter((record[path],)) if path in record else iter(())
+    steps = [
+        [(".".join(keys[at:end]), end) for end in range(at + 1, len(keys) + 1)]  # a key, and where the path goes on
+        for at in range(len(keys))
+    ]
+    return lambda record: _walk(record, steps, 0)
+
+
+def _walk(value: Any, steps: list[list[tuple[str, int]]], at: int) -> Iterator[Any]:
     if at == len(steps):
-        yield from _elements(value)
+        yield value
     elif isinstance(value, dict):
-        key, rest = steps[at]
-        if key in value:
-            yield from _walk(value[key], steps, at + 1)
-        elif rest in value:
-            yield from _elements(value[rest])
+        for key, end in steps[at]:
+            if key in value:
+                yield from _walk(value[key], steps, end)
     elif isinstance(value, list):
         for element in _elements(value):
             yield from _walk(element, steps, at)
@@ -168,14 +175,8 @@ def _tests(field: str, finder: Finder, test: ValueTest) -> Predicate:
 
 
 def _exists(field: str, *, wanted: bool) -> Predicate:
-    *parents, last = field.split(".")
-    holders: Finder = find(".".join(parents)) if parents else lambda record: iter((record,))
-
-    def matches(record: Record) -> bool:
-        found = any(isinstance(holder, dict) and last in holder for holder in holders(record)) or field in record
-        return found is wanted
-
-    return matches
+    nodes = _nodes_at(field)
+    return lambda record: any(True for _ in nodes(record)) is wanted
 
 
 def _same_as(finder: Finder, reference: SigmaFieldReference) -> Predicate:

@@ -30,6 +30,8 @@ class SecuritySettings(BaseSettings):
 
     rules: Path = SHIPPED_RULES
     """The folder with the Sigma rules to use."""
+    skip_bad_rules: bool = False
+    """Whether a folder's good rules are used beside bad ones, which are logged, listed and counted."""
     buckets: Annotated[str, Field(pattern=r"^([a-z0-9.-]+( *, *[a-z0-9.-]+)*)?$")] = ""
     """The buckets whose logs are believed, with commas between: events of others are rejected. Without any, logs of all
     buckets are read and no remedy acts."""

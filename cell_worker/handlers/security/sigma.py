@@ -1,8 +1,8 @@
 """Loads a folder of Sigma rules for CloudTrail, and evaluates them over the records of one log object.
 
 pySigma parses the rules; matching.py and correlation.py compile them. No rule is dropped silently. A faulty file ends
-the load with a RuleError that names every such file. A valid rule that can't be used here is in `RuleSet.skipped` with
-the reason.
+the load with a RuleError that names every such file, or is left out and listed in `RuleSet.bad` where that is wanted. A
+valid rule that can't be used here is in `RuleSet.skipped` with the reason.
 
 `remedy: NAME` at the top level of a rule says what to do about a match. Sigma allows keys that it doesn't know.
 """
@@ -19,24 +19,26 @@ from typing import Any, Final
 import yaml
 from sigma.collection import SigmaCollection
 from sigma.conditions import SigmaCondition
-from sigma.correlations import SigmaCorrelationRule
+from sigma.correlations import SigmaCorrelationRule, SigmaRuleReference
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 from sigma.rule.attributes import SigmaRelatedType, SigmaStatus
-from sigma.rule.base import SigmaYAMLLoader
+from sigma.rule.base import check_alias_expansion
 
 from cell_worker.handlers.security.aggregation import compile_aggregation
 from cell_worker.handlers.security.correlation import Correlation, Gathering, Window, compile_correlation
+from cell_worker.handlers.security.documents import documents_of, faults_of, keep_exact, tidied
 from cell_worker.handlers.security.matching import Predicate, Record, compile_condition, required_texts
 from cell_worker.handlers.security.values import UnsupportedRule
 
 LOGSOURCE: Final = {"product": "aws", "service": "cloudtrail", "category": None}
-PROSE: Final = ("falsepositives", "fields", "references")
-"""The lists of a rule that are only for people."""
 CANDIDATE_CACHE: Final = 8192
 """How many pairs of eventSource and eventName are remembered. They come from logs, so their number must be limited."""
 MAX_NAME_CHARS: Final = 256
 """Longer names of a log are not remembered: no service or call of AWS has one."""
+
+FAULTY: Final = (SigmaError, TypeError, AttributeError, KeyError, ValueError)
+"""What pySigma raises for a faulty rule. All but the first: when a value has an unexpected shape."""
 
 AnyRule = SigmaRule | SigmaCorrelationRule
 
@@ -84,6 +86,7 @@ class RuleSet:
     rules: tuple[CompiledRule, ...]
     correlations: tuple[tuple[Rule, Correlation], ...]
     skipped: list[tuple[str, str]]  # (path, reason)
+    bad: list[tuple[str, str]] = field(default_factory=list)  # (path, error) of the faulty files that were left out
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)  # of all files, by path
     _candidates: Any = field(init=False, repr=False, compare=False)
 
@@ -138,55 +141,63 @@ class RuleSet:
         )
 
 
-def load_rules(folder: Path, *, remedies: AbstractSet[str] = frozenset()) -> RuleSet:
+def load_rules(folder: Path, *, remedies: AbstractSet[str] = frozenset(), skip_bad: bool = False) -> RuleSet:
     """Load every *.yml and *.yaml file under a folder. Raises RuleError that names each faulty file, and why.
 
-    `remedies` are the names that a rule's `remedy` may have.
+    With `skip_bad` the faulty files are in the result's `bad` instead, unless no other is there. `remedies` are the
+    names that a rule's `remedy` may have.
     """
-    loader = _Loader(remedies)
-    loader.read(folder)
-    return loader.result()
+    texts, bad = _read(folder)
+    while True:
+        loader = _Loader(remedies, texts)
+        rules = loader.result()
+        bad += sorted(set(loader.bad))
+        texts = {path: text for path, text in texts.items() if path not in dict(loader.bad)}
+        if bad and not (skip_bad and texts):
+            raise RuleError("\n".join(f"{path}: {error}" for path, error in sorted(bad)))
+        if not loader.bad:
+            return replace(rules, bad=sorted(bad))
+
+
+def _read(folder: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """The texts of a folder's rule files by their paths, and why others can't be read."""
+    if not folder.is_dir():
+        raise RuleError(f"{folder}: not a folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in {".yml", ".yaml"} and path.is_file())
+    if not paths:
+        raise RuleError(f"{folder}: no *.yml or *.yaml file in it")
+    texts, bad = {}, []
+    for path in paths:
+        try:
+            texts[str(path)] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            bad.append((str(path), _one_line(error)))
+    return texts, bad
 
 
 def compile_rules(texts: Mapping[str, str], *, remedies: AbstractSet[str] = frozenset()) -> RuleSet:
     """Make the rules of a folder anew from `RuleSet.texts`, whatever the folder holds by now. Raises RuleError."""
-    loader = _Loader(remedies)
-    loader.parse(texts)
-    return loader.result()
+    loader = _Loader(remedies, texts)
+    rules = loader.result()
+    if loader.bad:
+        raise RuleError("\n".join(f"{path}: {error}" for path, error in loader.bad))
+    return rules
 
 
 class _Loader:
-    def __init__(self, remedies: AbstractSet[str]) -> None:
+    def __init__(self, remedies: AbstractSet[str], texts: Mapping[str, str]) -> None:
         self.remedies = remedies
-        self.texts: dict[str, str] = {}
+        self.texts = texts
         self.bad: list[tuple[str, str]] = []
         self.skipped: list[tuple[str, str]] = []
         self.parsed: list[tuple[str, AnyRule]] = []
         self.aggregations: list[tuple[Rule, Correlation]] = []
 
-    def read(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise RuleError(f"{folder}: not a folder")
-        paths = sorted(path for path in folder.rglob("*") if path.suffix in {".yml", ".yaml"} and path.is_file())
-        if not paths:
-            raise RuleError(f"{folder}: no *.yml or *.yaml file in it")
-        texts = {}
-        for path in paths:
-            try:
-                texts[str(path)] = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeError) as error:
-                self.bad.append((str(path), _one_line(error)))
-        self.parse(texts)
-
-    def parse(self, texts: Mapping[str, str]) -> None:
-        self.texts.update(texts)
-        for name, text in texts.items():
+    def result(self) -> RuleSet:
+        for name, text in self.texts.items():
             self._parse_file(name, text)
         self._find_conflicts()
-
-    def result(self) -> RuleSet:
-        for reference_error in self._resolve():
-            self.bad.append(reference_error)
+        self.bad.extend(self._resolve())
         rules = [compiled for path, rule in self.parsed if (compiled := self._compile_rule(path, rule)) is not None]
         known = {compiled.rule.rule_id for compiled in rules}
         aggregations = [(rule, each) for rule, each in self.aggregations if rule.rule_id in known]
@@ -197,19 +208,20 @@ class _Loader:
         correlations = sorted(correlations + aggregations, key=lambda pair: pair[0].path)
         silenced = frozenset[str]().union(*(each.rule_ids for _, each in correlations if each.replaces))
         rules = [replace(rule, output=rule.rule.rule_id not in silenced) for rule in rules]
-        if self.bad:
-            raise RuleError("\n".join(f"{path}: {error}" for path, error in sorted(set(self.bad))))
-        return RuleSet(tuple(rules), tuple(correlations), sorted(self.skipped), self.texts)
+        return RuleSet(tuple(rules), tuple(correlations), sorted(self.skipped), texts=self.texts)
 
     def _parse_file(self, name: str, text: str) -> None:
         try:
-            documents = list(yaml.load_all(text, SigmaYAMLLoader))
+            documents = documents_of(text)
             if not documents or any(not isinstance(document, dict) for document in documents):
                 self.bad.append((name, "not a Sigma rule: a YAML map was expected"))
                 return
-            self._parse(name, [_tidied(document) for document in documents])
-        # pySigma raises one of the last four when a document has an unexpected shape.
-        except (yaml.YAMLError, SigmaError, TypeError, AttributeError, KeyError, ValueError) as error:
+            check_alias_expansion(documents)
+            faults = [fault for document in documents for fault in faults_of(document)]
+            self.bad.extend((name, fault) for fault in faults)
+            if not faults:
+                self._parse(name, [tidied(document) for document in documents])
+        except (yaml.YAMLError, *FAULTY) as error:
             self.bad.append((name, _one_line(error)))
         except RecursionError:
             self.bad.append((name, "nested too deeply"))
@@ -220,8 +232,13 @@ class _Loader:
         )
         self.bad.extend((name, _one_line(error)) for error in collection.errors)
         self.skipped.extend((name, "Sigma filters are not supported") for _ in collection.filters)
-        if not collection.errors:
-            self.parsed.extend((name, rule) for rule in collection.rules)
+        if collection.errors:
+            return
+        rules = [document for document in documents if "filter" not in document]
+        for document, rule in zip(rules, collection.rules, strict=False):  # one for one, unless Sigma 1's `action`
+            if isinstance(rule, SigmaRule):
+                keep_exact(rule, document)
+        self.parsed.extend((name, rule) for rule in collection.rules)
 
     def _find_conflicts(self) -> None:
         """Note an error for two rules with one id or name, and for a rule beside one that it makes obsolete."""
@@ -232,25 +249,39 @@ class _Loader:
                     continue
                 key = f"{kind} {value}"
                 if key in seen:
-                    self.bad.append((path, f"{key} is used by {seen[key]} too"))
+                    self.bad.append((path, f"{key} is used by {seen[key]} too: delete one, or write another {kind}"))
                 seen.setdefault(key, path)
         for path, rule in self.parsed:
             for item in rule.related.related if rule.related else ():
                 other = seen.get(f"id {item.id}")
                 if item.type is SigmaRelatedType.OBSOLETE and other:
-                    self.bad.append((path, f"makes {other} obsolete, which is still there"))
+                    self.bad.append((other, f"{path} makes it obsolete, and is there too: delete it"))
 
     def _resolve(self) -> list[tuple[str, str]]:
         collection = SigmaCollection([rule for _, rule in self.parsed], resolve_references=False)
         errors = []
         for path, rule in self.parsed:
             if isinstance(rule, SigmaCorrelationRule):
-                try:
+                missing = [(path, why) for why in self._missing(rule, collection)]
+                errors.extend(missing)
+                if not missing:
                     rule.resolve_rule_references(collection)
                     rule.aliases.resolve_rule_references(collection)
-                except SigmaError as error:
-                    errors.append((path, _one_line(error)))
         return errors
+
+    def _missing(self, rule: SigmaCorrelationRule, collection: SigmaCollection) -> Iterator[str]:
+        """Say of each rule that a correlation names and that isn't there how it should be named, or that it is gone."""
+        named = rule.rules if rule.rules is not None else _named_in(rule.condition)
+        aliased = [reference for alias in rule.aliases for reference in alias.mapping]
+        for key, references in (("rules", named), ("aliases", aliased)):
+            for reference in references:
+                try:
+                    reference.resolve(collection)
+                except SigmaError:
+                    titled = [(at, each.id) for at, each in self.parsed if each.title == reference.reference]
+                    ways = [f"that is the title of {at}, so write {identity}" for at, identity in titled]
+                    mend = "; ".join(ways) or "write the id or the name of one that is in the folder"
+                    yield f"correlation.{key}: no rule has the id or name {reference.reference!r}: {mend}"
 
     def _compile_rule(self, path: str, rule: AnyRule) -> CompiledRule | None:
         if not isinstance(rule, SigmaRule):
@@ -260,10 +291,10 @@ class _Loader:
             _check_usable(rule)
             conditions = self._conditions(described, rule)
             predicates = [compile_condition(condition) for condition in conditions]
-        except SigmaError as error:
-            self.bad.append((path, _one_line(error)))
         except UnsupportedRule as reason:
             self.skipped.append((path, str(reason)))
+        except FAULTY as error:
+            self.bad.append((path, f"detection: {_one_line(error)}"))
         else:
             sources = [required_texts(condition, "eventSource") for condition in conditions]
             names = [required_texts(condition, "eventName") for condition in conditions]
@@ -300,6 +331,9 @@ class _Loader:
         except UnsupportedRule as reason:
             self.skipped.append((path, str(reason)))
             return None
+        except FAULTY as error:
+            self.bad.append((path, f"correlation: {_one_line(error)}"))
+            return None
         if not correlation.rule_ids <= known:
             self.skipped.append((path, "it counts a rule that is not supported, or that counts itself"))
             return None
@@ -308,7 +342,9 @@ class _Loader:
     def _described(self, path: str, rule: AnyRule) -> Rule:
         remedy = rule.custom_attributes.get("remedy")
         if rule.id is None:
-            self.bad.append((path, "the rule has no id: a finding names its rule by it"))
+            self.bad.append(
+                (path, "id: the rule has no id, and a finding names its rule by it: add one, as uuidgen prints")
+            )
         if remedy is not None and remedy not in self.remedies:
             known = ", ".join(sorted(self.remedies)) or "none"
             self.bad.append((path, f"no such remedy: {remedy!r} (there are: {known})"))
@@ -316,14 +352,8 @@ class _Loader:
         return Rule(str(rule.id), rule.title, level, tuple(map(str, rule.tags)), remedy, path)
 
 
-def _tidied(document: dict[str, Any]) -> dict[str, Any]:
-    """Change what pySigma refuses in public rules: a text where a list belongs, and `timeframe` in the detection."""
-    changes: dict[str, Any] = {key: [document[key]] for key in PROSE if isinstance(document.get(key), str)}
-    detection = document.get("detection")
-    if isinstance(detection, dict) and isinstance(detection.get("timeframe"), str):
-        changes["timeframe"] = detection["timeframe"]
-        changes["detection"] = {key: value for key, value in detection.items() if key != "timeframe"}
-    return document | changes
+def _named_in(condition: Any) -> list[SigmaRuleReference]:
+    return [SigmaRuleReference(name) for name in condition.get_referenced_rules()]
 
 
 def _check_usable(rule: SigmaRule) -> None:

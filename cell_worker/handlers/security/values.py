@@ -2,8 +2,9 @@
 
 Sigma ignores case when it compares strings, unless `cased` says otherwise; `*` stands for any text and `?` for one
 character. A number or a boolean of a record is compared by its JSON text (`443`, `true`), so a rule need not know
-whether CloudTrail writes a number or a string. Where text is wanted, a map or a list is searched as its JSON text: once
-as it is, and once with the quotes of embedded documents unescaped, like a SIEM that keeps raw JSON.
+whether CloudTrail writes a number or a string. Numbers are compared exactly, whatever their size. Where text is wanted,
+a map or a list is searched as its JSON text: once as it is, and once with the quotes of embedded documents unescaped,
+like a SIEM that keeps raw JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
@@ -36,6 +38,8 @@ from sigma.types import (
 
 ValueTest = Callable[[Any], bool]
 TextTest = Callable[[str], bool]
+JSON: Final = msgspec.json.Encoder(decimal_format="number")
+"""Writes the values of a record as they were written."""
 
 
 class UnsupportedRule(Exception):
@@ -48,7 +52,7 @@ def compile_value(value: SigmaType) -> ValueTest:
         case SigmaTimestampPart():
             return _timestamp_is(value)
         case SigmaNumber():
-            return _number_is(value.number)
+            return _number_is(value)
         case SigmaBool():
             return _text(f"{value.boolean}".lower().__eq__, cased=False)
         case SigmaCompareExpression():
@@ -86,21 +90,24 @@ def text_of(value: Any) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else None
+    return str(value) if isinstance(value, int | float | Decimal) else None
 
 
-def number_of(value: Any) -> float | int | None:
-    """The value of a number, or of a text that spells one. None for anything else."""
+def number_of(value: Any) -> Decimal | int | None:
+    """The exact value of a number, or of a text that spells one. None for anything else, and for what is not finite."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, int | float):
+    if isinstance(value, int):
         return value
-    if not isinstance(value, str):
+    if isinstance(value, float):
+        value = repr(value)
+    if not isinstance(value, str | Decimal):
         return None
     try:
-        return float(value)
-    except ValueError:
+        number = Decimal(value)
+    except InvalidOperation:
         return None
+    return number if number.is_finite() else None
 
 
 def _text(test: TextTest, *, cased: bool) -> ValueTest:
@@ -114,7 +121,7 @@ def _text(test: TextTest, *, cased: bool) -> ValueTest:
 
 
 def _json_texts(value: Any) -> tuple[str, str]:
-    text = msgspec.json.encode(value).decode()
+    text = JSON.encode(value).decode()
     return text, text.replace('\\"', '"')
 
 
@@ -192,11 +199,13 @@ def _flags(value: SigmaRegularExpression) -> str:
     return f"(?{flags})" if flags else ""
 
 
-def _number_is(number: float) -> ValueTest:
-    return lambda value: number_of(value) == number
+def _number_is(value: SigmaNumber) -> ValueTest:
+    wanted = number_of(value.number)
+    return lambda found: number_of(found) == wanted
 
 
-_COMPARE: Final[dict[CompareOperators, Callable[[float, float], bool]]] = {
+Number = Decimal | int
+_COMPARE: Final[dict[CompareOperators, Callable[[Number, Number], bool]]] = {
     CompareOperators.LT: lambda a, b: a < b,
     CompareOperators.LTE: lambda a, b: a <= b,
     CompareOperators.GT: lambda a, b: a > b,
@@ -206,7 +215,8 @@ _COMPARE: Final[dict[CompareOperators, Callable[[float, float], bool]]] = {
 
 
 def _compares(expression: SigmaCompareExpression) -> ValueTest:
-    compare, limit = _COMPARE[expression.op], expression.number.number
+    compare, limit = _COMPARE[expression.op], number_of(expression.number.number)
+    assert limit is not None, "pySigma takes finite numbers only"
     read = _part_reader(expression.number)
 
     def matches(value: Any) -> bool:
@@ -231,7 +241,7 @@ _PARTS: Final[dict[TimestampPart, Callable[[datetime], int]]] = {
 }
 
 
-def _part_reader(number: SigmaNumber) -> Callable[[Any], float | int | None]:
+def _part_reader(number: SigmaNumber) -> Callable[[Any], Number | None]:
     if not isinstance(number, SigmaTimestampPart):
         return number_of
     part = _PARTS[number.timestamp_part]

@@ -12,10 +12,12 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiodocker
 import aiohttp
+import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
 from router.adapters.http_session import refuse_redirects
@@ -30,7 +32,9 @@ from router.adapters.provisioners.docker_containers import (
     image_of,
     is_ours,
     key_of,
+    version_to_speak,
     volume_config,
+    why_too_old,
 )
 from router.adapters.provisioners.last_words import LAST_LINES, ORDERLY, last_words
 from router.core.errors import ProvisionError
@@ -42,6 +46,10 @@ _KEEP_ENDED: Final = 100  # how many ended instances observe() still lists
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError, HttpProcessingError)
 """What aiodocker raises when an answer is no JSON, is nested too deeply or has another shape than it expects."""
 _NO_CONNECTION: Final = 900  # aiodocker's status when the engine can't be reached
+_NOT_AGREED: Final = "auto"  # aiodocker's word for any version of the API
+_NAME_TAKEN: Final = "is already in use"
+_VERSION_REFUSED: Final = "client version"
+_log = structlog.get_logger("cellrouter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ class DockerProvisioner:
         async with self._call(what, LAUNCH_TIMEOUT_S, wanted):
             await self._engine.volumes.create(volume_config(wanted, cell_id))  # type: ignore[no-untyped-call]
             config, name = container_config(wanted, cell_id, generation), container_name(wanted, cell_id)
-            container = await self._engine.containers.create(config, name=f"{name}-g{generation}")
+            container = await self._created(config, f"{name}-g{generation}")
             await container.start()
         self._running[cell_id, generation] = _RunningContainer(container, "", paused=False, image=wanted.image)
 
@@ -116,6 +124,43 @@ class DockerProvisioner:
             task.cancel()
         await asyncio.gather(*self._stopping.values(), return_exceptions=True)
         await self._engine.close()
+
+    async def _created(self, config: dict[str, Any], name: str) -> aiodocker.docker.DockerContainer:
+        """Create a container. An engine that crashed may keep a name for one that isn't there, until it is restarted.
+
+        Then the next name does it: it too is given once only.
+        """
+        try:
+            return await self._engine.containers.create(config, name=name)
+        except aiodocker.DockerError as error:
+            if _NAME_TAKEN not in error.message or await self._is_there(name):
+                raise
+        other = f"{name}-anew"
+        _log.warning(
+            "the engine keeps a container's name for one that is not there; this instance gets another name",
+            kept=name,
+            instead=other,
+            advice="nothing has to be done now; a restart of the engine frees the name",
+        )
+        return await self._engine.containers.create(config, name=other)
+
+    async def _is_there(self, name: str) -> bool:
+        try:
+            await self._engine.containers.get(name)
+        except aiodocker.DockerError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def _agree_on_version(self) -> None:
+        """Speak the version of the API that this was written for, or the nearest one that the engine speaks."""
+        if self._engine.api_version == _NOT_AGREED:
+            said = await self._engine.version()
+            if (why := why_too_old(said)) is not None:
+                self._engine.api_version = _NOT_AGREED  # it may be updated
+                raise ProvisionError(f"{why} (the engine is {self._config.engine_url})")
+            self._engine.api_version = version_to_speak(said)
 
     async def _containers(self) -> list[aiodocker.docker.DockerContainer]:
         labels = [f"{name}={value}" for name, value in self._config.own_labels().items()]
@@ -167,8 +212,11 @@ class DockerProvisioner:
         """Limit the time of a call, and raise ProvisionError for every failure, in words that say what to do."""
         try:
             async with asyncio.timeout(seconds):
+                await self._agree_on_version()
                 yield
         except aiodocker.DockerError as error:
+            if _VERSION_REFUSED in error.message:  # the engine was updated meanwhile
+                self._engine.api_version = _NOT_AGREED
             raise ProvisionError(f"{what}: {_advice(error, config or self._config)}") from error
         except TimeoutError as error:
             raise ProvisionError(f"{what}: the Docker engine did not answer in {seconds:g} s") from error
@@ -191,7 +239,7 @@ def _advice(error: aiodocker.DockerError, config: DockerConfig) -> str:
         )
     if "o such image" in message:
         return f"the engine has no image {config.image}: build it there or pull it, or set docker.image"
-    if "is already in use" in message:
+    if _NAME_TAKEN in message:
         return (
             f"{message} Something else on this engine has that name: remove it (docker rm --force NAME), or give "
             "this installation a docker.prefix of its own."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from cell_worker.contract.tls import TlsFolders
+from router.core.models import Reason
 
 DEFAULT_ENGINE_URL: Final = "unix:///var/run/docker.sock"
 PORT: Final = 8080
@@ -19,6 +21,11 @@ USER: Final = "10001:10001"  # the image's own user; repeated here so that no ot
 TMP_OPTIONS: Final = "rw,noexec,nosuid,nodev,size=64m"
 LOG: Final = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 """Whatever a handler prints, an instance's log stays below 30 MB; the engine's own default is no limit."""
+OLDEST_API: Final = (1, 41)
+"""Of Docker 20.10 and of Podman: the oldest that is known to do what is asked of it."""
+WRITTEN_FOR_API: Final = (1, 44)
+"""Of Docker 25. Docker 29 and later refuse what is older, and what newer ones change does not matter so."""
+_API_VERSION: Final = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
 _NEVER_STARTED: Final = frozenset({"created", "configured", "initialized"})  # the last two are Podman's
 """A container is started right after it is created, so the start of one that is found in such a state has failed."""
 ENDED_STATES: Final = _NEVER_STARTED | {"exited", "stopped", "dead", "removing"}
@@ -78,7 +85,7 @@ def container_config(config: DockerConfig, cell_id: str, generation: int) -> dic
         "CELL_ID": cell_id,
         "CELL_GENERATION": str(generation),
         "CELL_DATA_DIR": DATA_DIR,
-        "CELL_HOST": "0.0.0.0",  # noqa: S104 - inside the container's own network
+        "CELL_HOST": "::",  # every address of the container in its network, of IPv4 and IPv6
         "CELL_PORT": str(PORT),
         "CELL_ADVERTISE": host,  # the container resolves it to its own address
         **(config.tls.variables(TLS_DIR) if config.tls is not None else {}),
@@ -124,6 +131,42 @@ def _host_config(config: DockerConfig, cell_id: str) -> dict[str, Any]:
         "LogConfig": LOG,
         "RestartPolicy": {"Name": "no"},  # a generation runs once; the controller launches the next one
     }
+
+
+class _Version(msgspec.Struct):
+    """What is read of an engine's GET /version."""
+
+    ApiVersion: str
+    MinAPIVersion: str | None = None
+
+
+def why_too_old(said: Any) -> Reason | None:
+    """Say why an engine is too old, by its GET /version; None when it is not. Raises ValueError."""
+    newest = _numbers(msgspec.convert(said, _Version).ApiVersion)
+    if newest >= OLDEST_API:
+        return None
+    return (
+        f"the engine speaks only version {_text(newest)} of Docker's API, and {_text(OLDEST_API)} is needed: update "
+        "it, to Docker 20.10 or Podman 4 at least"
+    )
+
+
+def version_to_speak(said: Any) -> str:
+    """Return the version of the API to speak with an engine, as it stands in a path. Raises ValueError."""
+    found = msgspec.convert(said, _Version)
+    oldest = _numbers(found.MinAPIVersion) if found.MinAPIVersion else OLDEST_API
+    return f"v{_text(max(oldest, min(WRITTEN_FOR_API, _numbers(found.ApiVersion))))}"
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    found = _API_VERSION.fullmatch(version)
+    if found is None:
+        raise ValueError(f"{version!r:.40} is no version of an API")
+    return int(found[1]), int(found[2])
+
+
+def _text(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 class _NetworkEnd(msgspec.Struct):

@@ -73,6 +73,7 @@ def test_real_files_are_repeated_under_new_keys(tmp_path: Path) -> None:
     (tmp_path / "LICENSE").write_text("not a log")
     files = list(real_files(tmp_path, accounts=2, files=5))
     assert [gzip.decompress(file.body)[-3:-2] for file in files] == [b"1", b"2", b"1", b"2", b"1"]
+    assert [file.path.name for file in files if file.path] == ["a.json", "b.json.gz", "a.json", "b.json.gz", "a.json"]
     assert len({file.key for file in files}) == 5
     assert len({file.account for file in files}) == 2
     assert all(KEY.fullmatch(file.key) and file.account in file.key and file.expected is None for file in files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from router.demo.ledger import Evidence, differences, total
@@ -83,3 +84,18 @@ def test_one_file_without_known_findings_makes_the_total_unknown() -> None:
     """That is so with real files, of which nobody knows the findings."""
     assert total([{"a": 1}, {"a": 2, "b": 1}]) == {"a": 3, "b": 1}
     assert total([{"a": 1}, None]) is None
+
+
+def test_a_dead_letter_is_told_by_the_name_of_the_users_own_file() -> None:
+    """Copies of one file are one line. A generated file has no other name than its object's."""
+    found = Evidence(
+        sent=dict.fromkeys(("s3://b/1", "s3://b/2", "s3://b/3", "s3://b/4"), "k"),
+        files={"s3://b/1": Path("logs/bad.json"), "s3://b/2": Path("logs/bad.json"), "s3://b/3": Path("logs/x.json")},
+    )
+    for location in found.sent:
+        found.add_dead_letter(location, f"rejected: {location} is not JSON")
+    assert found.told_dead_letters() == [
+        "dead-lettered logs/bad.json (2 copies): rejected: s3://b/1 is not JSON",
+        "dead-lettered logs/x.json: rejected: s3://b/3 is not JSON",
+        "dead-lettered s3://b/4: rejected: s3://b/4 is not JSON",
+    ]

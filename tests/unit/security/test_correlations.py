@@ -179,7 +179,7 @@ def test_a_timespan_beyond_all_times_is_just_long(tmp_path: Path) -> None:
     assert len(evaluate(tmp_path, [at(0), at(1), at(2)], timespan="99999999999y")) == 1
 
 
-@pytest.mark.parametrize("kind", ["value_count", "event_count", "temporal"])
+@pytest.mark.parametrize("kind", ["value_count", "event_count", "temporal", "temporal_ordered"])
 def test_each_record_is_counted_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as many records of one secret are twice the keys. They were four times: 4000 records took 10 s of CPU."""
     asked = 0
@@ -191,7 +191,7 @@ def test_each_record_is_counted_once(kind: str, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("cell_worker.handlers.security.correlation._key", counting)
     change: dict[str, Any] = {"type": kind, "condition": {"gte": 3} | ({"field": "v"} if kind == "value_count" else {})}
-    change |= {"rules": ["base", "other"]} if kind == "temporal" else {}
+    change |= {"rules": ["base", "other"], "condition": {"gte": 2}} if kind.startswith("temporal") else {}
     used = []
     for number in (200, 400):
         asked = 0

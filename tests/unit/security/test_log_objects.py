@@ -95,7 +95,7 @@ def test_other_bodies_are_rejected(body: Any) -> None:
         LOG,
         gzip.compress(LOG, mtime=0),
         gzip.compress(LOG, mtime=0) + b"\0" * 512,
-        gzip.compress(LOG[:10], mtime=0) + gzip.compress(LOG[10:]),
+        gzip.compress(LOG[:10], mtime=0) + gzip.compress(LOG[10:], mtime=0),
     ],
     ids=["plain", "gzip", "padded", "two members"],
 )
@@ -106,7 +106,7 @@ def test_logs_are_read(stored: bytes) -> None:
 
 def bomb() -> bytes:
     """About 64 KiB that decompress to 64 MiB."""
-    return gzip.compress(b" " * (64 * MIB))
+    return gzip.compress(b" " * (64 * MIB), mtime=0)
 
 
 CORRUPT = bytearray(gzip.compress(LOG * 1, mtime=0))

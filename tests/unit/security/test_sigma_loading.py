@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cell_worker.handlers.security.sigma import RuleError, load_rules
+from cell_worker.handlers.security.sigma import RuleError, compile_rules, load_rules
 
 IDS = [f"0000000{number}-2222-4333-8444-555555555555" for number in range(9)]
 
@@ -49,7 +49,7 @@ def test_every_bad_file_is_named(tmp_path: Path) -> None:
         str(broken): "while parsing",
         write(tmp_path, "no_title", 1, title=None): "must have a title",
         write(tmp_path, "no_id", 1, id=None): "has no id",
-        write(tmp_path, "bad_id", id="seven"): "must be an UUID",
+        write(tmp_path, "bad_id", id="seven"): "is no UUID",
         write(tmp_path, "no_detection", 2, detection=None): "must have a detection",
         write(tmp_path, "no_logsource", 3, logsource=None): "must have a log source",
         write(tmp_path, "bad_level", 4, level="dire"): "not a valid Sigma rule level",
@@ -138,7 +138,7 @@ def test_rules_that_are_not_for_us_are_listed(changes: dict[str, Any], reason: s
     ("kind", "changes", "reason"),
     [
         ("value_sum", {"condition": {"gte": 3, "field": "a"}}, "correlation type value_sum"),
-        ("temporal_ordered", {}, "correlation type temporal_ordered"),
+        ("temporal_ordered", {}, "it could never match: there are only 1 rules"),
         ("event_count", {"condition": {"lt": 3}}, "correlation condition lt"),
         ("event_count", {"rules": ["foreign"]}, "it counts a rule that is not supported"),
         ("event_count", {"rules": ["count_of_base"]}, "a correlation of correlations"),
@@ -217,3 +217,42 @@ def test_several_rules_in_one_file(tmp_path: Path) -> None:
     Path(second).unlink()
     Path(first).write_text(text)
     assert len(load_rules(tmp_path)) == 2
+
+
+def test_good_rules_load_beside_bad_ones_when_asked(tmp_path: Path) -> None:
+    """Each bad file is listed with its faults, with what refers to its rules, and the others find what they find."""
+    good = write(tmp_path, "good", 0)
+    write(tmp_path, "foreign", 1, logsource={"product": "gcp"})
+    bad = [
+        write(tmp_path, "no_id", 2, id=None),
+        write(tmp_path, "upper", 3, name="base", detection={"s": {"a": "x"}, "condition": "s AND s"}),
+        write(tmp_path, "counts_upper", 4, **correlation()),
+        write(tmp_path, "same_id", 0, title="good too"),
+    ]
+    (tmp_path / "latin.yml").write_bytes(b"title: caf\xe9\n")
+    same, first = sorted((good, bad.pop()))[::-1]
+    rules = load_rules(tmp_path, skip_bad=True)
+    assert sorted(path for path, _ in rules.bad) == sorted([*bad, same, str(tmp_path / "latin.yml")])
+    assert [path.rsplit("/", 1)[-1] for path, _ in rules.skipped] == ["foreign.yml"]
+    assert [match.rule.path for match in rules.evaluate([{"eventName": "A"}])] == [first]
+    with pytest.raises(RuleError) as caught:
+        load_rules(tmp_path)
+    assert {line.split(": ", 1)[0] for line in str(caught.value).splitlines()} == {path for path, _ in rules.bad}
+    assert compile_rules(rules.texts).evaluate([{"eventName": "A"}]) == rules.evaluate([{"eventName": "A"}])
+
+
+def test_of_an_obsolete_rule_and_its_successor_the_successor_is_used(tmp_path: Path) -> None:
+    """When bad files are left out, the old rule is the bad one."""
+    old = write(tmp_path, "old", 0)
+    new = write(tmp_path, "new", 1, related=[{"id": IDS[0], "type": "obsolete"}])
+    rules = load_rules(tmp_path, skip_bad=True)
+    assert [path for path, _ in rules.bad] == [old]
+    assert [each.rule.path for each in rules.rules] == [new]
+
+
+def test_a_folder_without_a_good_rule_is_an_error_all_the_same(tmp_path: Path) -> None:
+    """A cell without rules is a mistake, whatever is asked for."""
+    path = write(tmp_path, "bad", id="seven")
+    with pytest.raises(RuleError, match="is no UUID") as caught:
+        load_rules(tmp_path, skip_bad=True)
+    assert path in str(caught.value)

@@ -16,6 +16,7 @@ from cell_worker.api import RejectEvent
 from cell_worker.handlers.security.logs import LogObject, LogRecords, parse
 from cell_worker.handlers.security.matching import Record
 from cell_worker.handlers.security.sigma import Match, RuleSet
+from cell_worker.handlers.security.values import JSON
 
 MAX_SIGHTINGS: Final = 100
 """Of one rule in one log. What is more is counted and said."""
@@ -111,7 +112,7 @@ def _picked(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _quoted(value: Any) -> Any:
     if isinstance(value, (dict, list)):
-        value = msgspec.json.encode(value).decode()
+        value = JSON.encode(value).decode()
     if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
         return f"{value[:MAX_TEXT_CHARS]}…"
     return value

@@ -79,6 +79,8 @@ class Container:
 class Engine:
     """An engine with one container."""
 
+    api_version = "v1.44"
+
     def __init__(self, container: Container) -> None:
         self.containers = self
         self._container = container
