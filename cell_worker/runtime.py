@@ -276,7 +276,7 @@ class Runtime:
         return msgspec.structs.replace(result, duration_s=duration, waited_s=work.waited_s)
 
     async def _outcome(self, wire: WireEvent, work: _Work) -> EventResult:
-        event = Event(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body))
+        event = _event(wire)
         try:
             return EventResult(0, Outcome.OK, duplicate=not await self._process_once(event, work))
         except RejectEvent as error:
@@ -346,6 +346,18 @@ class Runtime:
         if work.abandoned:
             raise AbandonedError("it returned, too late")
         return _lines(cell.emitted), detail
+
+
+def _event(wire: WireEvent) -> Event:
+    """The event as its handler gets it."""
+    attributes: dict[str, str | bytes] = {**wire.attributes, **wire.binaries}
+    return Event(
+        *(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body)),
+        sent_at_ms=wire.sent_at_ms,
+        attributes=attributes,
+        types=wire.types,
+        trace_header=wire.trace_header,
+    )
 
 
 def _result_of(index: int, joined: bool, result: EventResult) -> EventResult:

@@ -87,6 +87,10 @@ class EventSource(Protocol):
         """Send up to 10 messages; returns the positions in `drafts` of those that the queue did not take."""
         ...
 
+    async def max_bytes(self) -> int:
+        """Return how many bytes a message may have, its attributes included."""
+        ...
+
 
 class CellClient(Protocol):
     """Sends batches of events to the cells' instances."""

@@ -18,9 +18,10 @@ from typing import Any, Final, Literal, Self, TypeVar
 from router.core.errors import SourceUnavailableError
 from router.core.lanes.backoff import backoff
 from router.core.messages.batches import BATCH, chunks
-from router.core.messages.dead_letter import Entry, Filter, destination, read, redrive_draft
+from router.core.messages.dead_letter import Entry, Filter, destination, entries, incomplete, redrive_draft
+from router.core.messages.parts import Parts
 from router.core.messages.proofs import AttributeKeys
-from router.core.models import Message, Reason
+from router.core.models import MAX_MESSAGE_BYTES, DeadLetterReason, Message, Reason
 from router.ports import Clock, EventSource
 
 T = TypeVar("T")
@@ -247,6 +248,8 @@ class DeadLetters:
             for queue, group in groupby(sorted(entries, key=self._destination), key=self._destination):
                 if queue == self.name:
                     redrive.failed(list(group), "its envelope names the dead-letter queue itself as its source")
+                elif not queue:
+                    redrive.failed(list(group), "the other parts of its envelope were not found")
                 elif dry_run:
                     _would(list(group), tally, report, f"to {queue}")
                 else:
@@ -266,17 +269,23 @@ class DeadLetters:
         await self._each(where, tally, act, until_ms=self._clock.time_ms())
 
     def _destination(self, entry: Entry) -> str:
+        """Where an entry goes back to; nowhere (empty) when only a part of it was found."""
+        if entry.letter.reason == DeadLetterReason.INCOMPLETE:
+            return ""
         return destination(entry.letter, self._home, self._is_ours)
 
     async def _each(self, where: Filter, tally: Tally, act: _Act, until_ms: int | None) -> None:
         now_ms = self._clock.time_ms()
         room = MAX_LIMIT if where.limit is None else where.limit
-        scan = Scan(self._queue, self._clock, until_ms)
+        scan, parts, ended = Scan(self._queue, self._clock, until_ms), Parts(), False
         try:
             async with scan:
-                while room > 0 and (messages := await scan.next()):
-                    matching = [entry for entry in map(read, messages) if where.matches(entry, now_ms)]
-                    tally.other += len(messages) - len(matching)
+                while room > 0 and not ended:
+                    messages = await scan.next()
+                    ended = not messages
+                    found = incomplete(parts) if ended else entries(messages, parts)
+                    matching = [entry for entry in found if where.matches(entry, now_ms)]
+                    tally.other += len(found) - len(matching)
                     await act(matching[:room], scan)
                     room -= len(matching)
         finally:
@@ -305,6 +314,7 @@ class _Redrive:
         self._chunk = max(1, min(BATCH, int(rate / CHUNKS_PER_S))) if rate else BATCH
         self._next_at = clock.monotonic()
         self._queues: dict[str, EventSource] = {}
+        self._limits: dict[str, int] = {}  # by queue: how many bytes a message may have
         self._strikes: dict[str, int] = {}  # by queue: calls that failed in a row
 
     async def send(self, entries: list[Entry], queue: str, scan: Scan) -> None:
@@ -340,7 +350,10 @@ class _Redrive:
             self.failed(entries, f"not tried: {queue} took nothing {MAX_STRIKES} times in a row")
             return []
         try:
-            refused = set(await self._open(queue).send([redrive_draft(entry, queue, self._keys) for entry in entries]))
+            source, now_ms, max_bytes = self._open(queue), self._clock.time_ms(), await self._max_bytes(queue)
+            refused = set(
+                await source.send([redrive_draft(entry, queue, self._keys, now_ms, max_bytes) for entry in entries])
+            )
         except (SourceUnavailableError, UnicodeError) as error:
             if len(entries) > 1:
                 return [entry for each in entries for entry in await self._taken([each], queue)]
@@ -351,6 +364,14 @@ class _Redrive:
         self.failed([entries[position] for position in sorted(refused)], f"{queue} did not take it")
         return [entry for position, entry in enumerate(entries) if position not in refused]
 
+    async def _max_bytes(self, queue: str) -> int:
+        """How long a message may be for the queue; SQS' own limit where the queue doesn't say, or may not be asked."""
+        if queue not in self._limits:
+            self._limits[queue] = MAX_MESSAGE_BYTES
+            with suppress(SourceUnavailableError):
+                self._limits[queue] = await self._open(queue).max_bytes()
+        return self._limits[queue]
+
     def _open(self, queue: str) -> EventSource:
         if queue not in self._queues:
             self._queues[queue] = self._open_queue(queue)
@@ -358,9 +379,10 @@ class _Redrive:
 
 
 async def _delete(entries: Sequence[Entry], scan: Scan, tally: Tally, report: Report, detail: str = "") -> None:
-    left = {message.message_id for message in await scan.delete([entry.message for entry in entries])}
+    messages = [message for entry in entries for message in entry.messages]
+    left = {message.message_id for chunk in chunks(messages, BATCH) for message in await scan.delete(chunk)}
     for entry in entries:
-        if entry.message.message_id in left:
+        if not left.isdisjoint(message.message_id for message in entry.messages):
             tally.failed += 1
             why = f"was sent {detail} but could not be deleted: it is there twice" if detail else "could not be deleted"
             report(EntryReport("failed", entry, why))

@@ -69,6 +69,10 @@ class FaultySource:
         self._after("send")
         return sorted(failed + [taken[position] for position in more])
 
+    async def max_bytes(self) -> int:
+        """Ask the queue itself, without faults."""
+        return await self.inner.max_bytes()
+
     def _before(self, call: str) -> None:
         if self._happens(self.faults.refused):
             raise SourceUnavailableError(f"{self.name}: {call} refused")

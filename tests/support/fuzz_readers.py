@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 
 from fastapi import HTTPException
+from msgspec.structs import replace
 
 from cell_worker import app, lease
 from cell_worker.api import Event as HandlerEvent
@@ -39,8 +43,9 @@ from router.adapters.saved_routing import SavedRouting
 from router.adapters.secret_source import SecretSource
 from router.core.addresses import host_of
 from router.core.errors import CellRouterError, RegistryUnavailableError
-from router.core.messages import dead_letter, pointers, proofs
+from router.core.messages import dead_letter, origin, pointers, proofs
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
+from router.core.messages.parts import Parts
 from router.core.messages.proofs import PROOF
 from router.core.models import MAX_WHOLE, Draft, Event, Message, Result
 from router.core.slot_map.slots import SLOTS
@@ -210,6 +215,7 @@ async def _from_queue(raw: bytes) -> None:
         lambda queue: queue.delete([message]),
         lambda queue: queue.set_visibility([message], 1),
         lambda queue: queue.send([Draft("{}")]),
+        lambda queue: queue.max_bytes(),
     )
     for made in calls:
         source = SqsSource("a-queue", client, client)
@@ -268,6 +274,28 @@ def _parsed_by_path(raw: bytes) -> object:
 @_refused(CellRouterError)
 def _from_hold(raw: bytes) -> object:
     return Parser(Extraction()).parse(_message(raw, **{ATTEMPT: raw[:40].decode("utf-8", "replace")}))
+
+
+@_refused(CellRouterError)
+def _origin(raw: bytes) -> object:
+    return origin.origin_of(replace(_message(b"{}", **{ATTEMPT: "1"}), binaries={origin.ORIGIN: raw}))
+
+
+@_refused(CellRouterError)
+def _packed(raw: bytes) -> object:
+    binaries = {origin.ORIGIN: zlib.compress(raw), origin.BODY: zlib.compress(raw)}
+    message = replace(_message(b"{}", **{ATTEMPT: "1", "event_id": "e", "partition_key": "k"}), binaries=binaries)
+    with suppress(CellRouterError):
+        origin.origin_of(message)
+    return Parser(Extraction()).parse(message)
+
+
+def _part(raw: bytes) -> object:
+    text = raw.decode("utf-8", "replace")
+    packed = b64encode(gzip.compress(raw)).decode()
+    forged = [f'{{"part":1,"parts":1,"letter":"{"0" * 32}","data":{json.dumps(data)}}}' for data in (text, packed)]
+    bodies = [text, f'{{"part":{text}', *forged]
+    return dead_letter.entries([_message(body.encode("utf-8", "replace")) for body in bodies], Parts())
 
 
 @_refused(CellRouterError)
@@ -351,6 +379,9 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "message by path": _parsed_by_path,
     "held message": _from_hold,
     "unproven message": _unproven,
+    "what came beside a held event": _origin,
+    "packed message": _packed,
+    "part of a dead letter": _part,
     "S3 pointer": _pointer,
     "address": lambda raw: host_of(raw.decode("utf-8", "replace")),
     "dead letter": lambda raw: dead_letter.read(_message(raw)),
@@ -379,8 +410,11 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),
     "router/adapters/provisioners/docker_containers.py": ("container",),
     "router/adapters/provisioners/ecs_tasks.py": ("task of ECS",),
+    "router/adapters/aws/sqs.py": ("answer to a queue",),
     "router/core/messages/dead_letter.py": ("dead letter",),
+    "router/core/messages/origin.py": ("what came beside a held event", "packed message"),
     "router/core/messages/parser.py": ("message", "message by path", "held message"),
+    "router/core/messages/parts.py": ("part of a dead letter",),
     "router/core/messages/s3_events.py": ("message",),
     "router/core/messages/strict_json.py": ("message", "S3 pointer"),
     "router/core/messages/wrapping.py": ("message",),

@@ -49,6 +49,10 @@ class WatchedQueue:
         """Send drafts, as the queue itself does."""
         return await self._watched(self._queue.send(drafts))
 
+    async def max_bytes(self) -> int:
+        """Ask the queue itself. Where that is not allowed the queue works all the same, so nothing is reported."""
+        return await self._queue.max_bytes()
+
     async def _watched(self, call: Awaitable[T]) -> T:
         try:
             answer = await call
