@@ -2,9 +2,9 @@
 
     python -m benchmarks.ways_out [MESSAGES] [SEED]
 
-The messages are of every code point class, of 1 byte to 1 MiB, with attributes of all types, under limits of 256 KiB and
-1 MiB for source, dead-letter and hold queue. Nothing runs but the router's own code and what SQS documents that it
-takes (tests/support/strict_sqs.py), so this needs no server: about 40 messages a second.
+The messages are of every code point class, of 1 byte to 1 MiB, with attributes of all types, under limits of 256 KiB
+and 1 MiB for source, dead-letter and hold queue. Nothing runs but the router's own code and what SQS documents that
+it takes (tests/support/strict_sqs.py), so this needs no server: about 40 messages a second.
 """
 
 from __future__ import annotations

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
-import zlib
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 
 from fastapi import HTTPException
-from msgspec.structs import replace
 
 from cell_worker import app, lease
 from cell_worker.api import Event as HandlerEvent
@@ -43,9 +39,8 @@ from router.adapters.saved_routing import SavedRouting
 from router.adapters.secret_source import SecretSource
 from router.core.addresses import host_of
 from router.core.errors import CellRouterError, RegistryUnavailableError
-from router.core.messages import dead_letter, origin, pointers, proofs
+from router.core.messages import dead_letter, pointers, proofs
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
-from router.core.messages.parts import Parts
 from router.core.messages.proofs import PROOF
 from router.core.models import MAX_WHOLE, Draft, Event, Message, Result
 from router.core.slot_map.slots import SLOTS
@@ -54,6 +49,7 @@ from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_ecs import cell_template, described_task
+from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter
 from tests.support.fuzz_redis import NOW, FakeRedis
 from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
 from tests.support.keys import cell_keys, field_of, lease_key, ring
@@ -277,28 +273,6 @@ def _from_hold(raw: bytes) -> object:
 
 
 @_refused(CellRouterError)
-def _origin(raw: bytes) -> object:
-    return origin.origin_of(replace(_message(b"{}", **{ATTEMPT: "1"}), binaries={origin.ORIGIN: raw}))
-
-
-@_refused(CellRouterError)
-def _packed(raw: bytes) -> object:
-    binaries = {origin.ORIGIN: zlib.compress(raw), origin.BODY: zlib.compress(raw)}
-    message = replace(_message(b"{}", **{ATTEMPT: "1", "event_id": "e", "partition_key": "k"}), binaries=binaries)
-    with suppress(CellRouterError):
-        origin.origin_of(message)
-    return Parser(Extraction()).parse(message)
-
-
-def _part(raw: bytes) -> object:
-    text = raw.decode("utf-8", "replace")
-    packed = b64encode(gzip.compress(raw)).decode()
-    forged = [f'{{"part":1,"parts":1,"letter":"{"0" * 32}","data":{json.dumps(data)}}}' for data in (text, packed)]
-    bodies = [text, f'{{"part":{text}', *forged]
-    return dead_letter.entries([_message(body.encode("utf-8", "replace")) for body in bodies], Parts())
-
-
-@_refused(CellRouterError)
 def _unproven(raw: bytes) -> object:
     text = raw.decode("utf-8", "replace")
     message = _message(raw, **{ATTEMPT: text, PROOF: text, text: text, "event_id": "e", "partition_key": "k"})
@@ -379,9 +353,9 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "message by path": _parsed_by_path,
     "held message": _from_hold,
     "unproven message": _unproven,
-    "what came beside a held event": _origin,
-    "packed message": _packed,
-    "part of a dead letter": _part,
+    "what came beside a held event": origin_in,
+    "packed message": packed_message,
+    "part of a dead letter": part_of_a_letter,
     "S3 pointer": _pointer,
     "address": lambda raw: host_of(raw.decode("utf-8", "replace")),
     "dead letter": lambda raw: dead_letter.read(_message(raw)),

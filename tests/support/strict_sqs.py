@@ -119,13 +119,13 @@ class StrictSource(MemorySource):
     """A queue in memory that takes no message that SQS wouldn't take."""
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        refused = [position for position, draft in enumerate(drafts) if not await self._takes(draft)]
+        refused = [position for position, draft in enumerate(drafts) if not self._takes(draft)]
         await super().send([draft for position, draft in enumerate(drafts) if position not in refused])
         return refused
 
-    async def _takes(self, draft: Draft) -> bool:
+    def _takes(self, draft: Draft) -> bool:
         try:
-            check_entry(entry_of(draft, self.name), max_bytes=await self.max_bytes(), fifo=self.fifo)
+            check_entry(entry_of(draft, self.name), max_bytes=self._max_bytes, fifo=self.fifo)
         except RefusedError:
             return False
         return True

@@ -20,8 +20,8 @@ from router.services.data_plane.inbox import Delivery, Inbox, Received
 
 MAX_REMEMBERED: Final = 10_000  # events that the queue didn't take; the oldest is forgotten first
 
-_Name = tuple[str, str]
-"""By which an event is known when it comes again: its message's id and its own."""
+_Name = tuple[str, str, str]
+"""By which an event is known when it comes again: its message's id, its key and its own id."""
 
 
 class DeadLetterQueue:
@@ -93,4 +93,4 @@ class DeadLetterQueue:
 
 
 def _name(delivery: Delivery) -> _Name:
-    return delivery.received.message.message_id, delivery.event.event_id
+    return delivery.received.message.message_id, delivery.event.partition_key, delivery.event.event_id

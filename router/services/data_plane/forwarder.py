@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -22,7 +21,8 @@ from router.services.data_plane.inbox import Inbox, Received
 SEND_TRIES: Final = 8
 PARALLEL: Final = 2  # calls at once: what a dead cell leaves behind must not crowd out other cells' events
 RELEASE_DELAY_S: Final = 30  # how long a message that couldn't be forwarded stays hidden
-SURELY_TAKEN_BYTES: Final = 256 * 1024  # as long as the queue hasn't said how long its messages may be
+LIKELY_BYTES: Final = 256 * 1024  # how long a message may be, as long as the queue hasn't said it
+LEAST_BYTES: Final = 1024  # SQS lets nobody set a lower limit
 ASK_EVERY_S: Final = 600.0  # somebody may set the queue's limit anew
 
 
@@ -33,6 +33,7 @@ class Parcel(msgspec.Struct, eq=False):
     received: Received
     on_end: Callable[[bool], object]  # told whether the queue has taken all of it
     open_drafts: int
+    refused: bool = False  # the queue has answered, and has not taken one of them
     ended: bool = False
 
 
@@ -40,7 +41,8 @@ class Forwarder:
     """Sends drafts to one queue in batches, and settles the events behind those that were taken."""
 
     def __init__(self, queue: EventSource, clock: Clock) -> None:
-        self.max_bytes = SURELY_TAKEN_BYTES  # how long a message of the queue may be, as far as is known
+        self.max_bytes = LIKELY_BYTES  # how long a message of the queue may be, as far as is known
+        self._told = False  # the queue itself has said that
         self._queue = queue
         self._clock = clock
         self._batcher: Batcher[_Item] = Batcher(
@@ -71,14 +73,18 @@ class Forwarder:
 
     async def _keep_asking(self) -> None:
         while True:
-            with suppress(SourceUnavailableError):
-                self.max_bytes = await self._queue.max_bytes()
+            try:
+                self.max_bytes, self._told = await self._queue.max_bytes(), True
+            except SourceUnavailableError:
+                self.max_bytes = self.max_bytes if self._told else LIKELY_BYTES
             await self._clock.sleep(ASK_EVERY_S)
 
     async def _send(self, batch: Sequence[_Item]) -> Sequence[_Item]:
         failed = set(await self._queue.send([draft for draft, _ in batch]))
         for position, (_, parcel) in enumerate(batch):
-            if position not in failed:
+            if position in failed:
+                parcel.refused = True
+            else:
                 self._taken(parcel)
         return [item for position, item in enumerate(batch) if position in failed]
 
@@ -90,7 +96,9 @@ class Forwarder:
             parcel.inbox.settle(parcel.received)
 
     def _give_up(self, item: _Item) -> None:
-        _, parcel = item
+        draft, parcel = item
+        if parcel.refused and not self._told:  # perhaps it was too long: the next one is shorter
+            self.max_bytes = max(LEAST_BYTES, min(self.max_bytes, draft.size // 2))
         if not parcel.ended:
             parcel.ended = True
             parcel.on_end(False)

@@ -51,7 +51,12 @@ class WatchedQueue:
 
     async def max_bytes(self) -> int:
         """Ask the queue itself. Where that is not allowed the queue works all the same, so nothing is reported."""
-        return await self._queue.max_bytes()
+        try:
+            return await self._queue.max_bytes()
+        except SourceUnavailableError:
+            raise
+        except Exception as error:
+            raise SourceUnavailableError(self._unforeseen.note("queue", error)) from error
 
     async def _watched(self, call: Awaitable[T]) -> T:
         try:

@@ -8,7 +8,7 @@ from hashlib import shake_256
 
 import pytest
 
-from router.core.errors import SourceUnavailableError
+from router.core.errors import SourceDeniedError, SourceUnavailableError
 from router.core.models import Draft, Event, Outcome
 from router.core.telemetry import EventDeadLettered
 from tests.support.fake_clock import play
@@ -34,6 +34,13 @@ DRAFTS = {
         group_id="fair",
     ),
 }
+
+
+class Silent(StrictSource):
+    """A queue that nobody may ask how long a message may be."""
+
+    async def max_bytes(self) -> int:
+        raise SourceDeniedError("no")
 
 
 def strict(max_bytes: int, *, fifo: bool = False) -> World:
@@ -85,7 +92,7 @@ def test_every_message_ends_in_the_dead_letter_queue(name: str, max_bytes: int) 
 @pytest.mark.parametrize("fifo", [False, True])
 @pytest.mark.parametrize("how", ["refused", "out of reach"])
 def test_a_dead_letter_queue_that_takes_nothing_makes_no_handler_run_again(how: str, fifo: bool) -> None:
-    """For an hour. Nothing counts as dead-lettered meanwhile; afterwards the event is, with its first error."""
+    """For 15 min. Nothing counts as dead-lettered meanwhile; afterwards the event is, with its first error."""
     world = World(cells=1, max_attempts=3, fifo=fifo)
     takes_nothing = [True]
 
@@ -103,7 +110,7 @@ def test_a_dead_letter_queue_that_takes_nothing_makes_no_handler_run_again(how: 
     async def story() -> None:
         async with world.routing():
             await world.send(1)
-            await world.clock.sleep(3600)
+            await world.clock.sleep(900)
             assert [event.attempt for event in given] == [1, 2, 3]
             assert world.notes.count(EventDeadLettered) == 0
             takes_nothing[0] = False
@@ -112,6 +119,23 @@ def test_a_dead_letter_queue_that_takes_nothing_makes_no_handler_run_again(how: 
         assert (letter.error, letter.attempts, letter.cell_id) == ("said failed", 3, "cell-0000")
         assert world.notes.count(EventDeadLettered) == 1
         assert len(given) == 3
+
+    play(world.clock, story())
+
+
+def test_a_limit_that_may_not_be_asked_for_is_found() -> None:
+    """A dead-letter queue of 20 KiB that says nothing about itself: refused letters get shorter until they fit."""
+    world = World(cells=1, max_attempts=1)
+    world.dead = Silent("dead", world.clock, 20 * KIB)
+    given = failing(world)
+
+    async def story() -> None:
+        async with world.routing():
+            await world.source.send([HARDLY_COMPRESSES])
+            await world.settled(3600)
+        (letter,) = await world.dead_letters()
+        assert letter.body == HARDLY_COMPRESSES.body
+        assert len(given) == 1
 
     play(world.clock, story())
 
