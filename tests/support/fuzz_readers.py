@@ -40,6 +40,7 @@ from router.adapters.secret_source import SecretSource
 from router.core.addresses import host_of
 from router.core.errors import CellRouterError, RegistryUnavailableError
 from router.core.messages import dead_letter, pointers, proofs
+from router.core.messages.origin import origin_of
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
 from router.core.messages.proofs import PROOF
 from router.core.models import MAX_WHOLE, Draft, Event, Message, Result
@@ -259,7 +260,9 @@ def _message(raw: bytes, **attributes: str) -> Message:
 
 @_refused(CellRouterError)
 def _parsed(raw: bytes) -> object:
-    return Parser(Extraction()).parse(_message(raw))
+    message = _message(raw)
+    origin_of(message)
+    return Parser(Extraction()).parse(message)
 
 
 @_refused(CellRouterError)

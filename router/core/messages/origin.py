@@ -8,7 +8,9 @@ of which SQS counts each byte once.
 from __future__ import annotations
 
 import zlib
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -17,11 +19,13 @@ from msgspec.structs import replace
 from router.core.errors import MalformedMessageError
 from router.core.messages.proofs import ATTEMPT, OURS
 from router.core.messages.sqs_text import is_sendable
+from router.core.messages.wrapping import attributes_in
 from router.core.models import MAX_MESSAGE_BYTES, MAX_WHOLE, Draft, Event, Message, Origin
 
 ORIGIN: Final = f"{OURS}origin"
 BODY: Final = f"{OURS}body"
-_BINARY: Final = "Binary"
+_STRING, _BINARY = "String", "Binary"
+_SNS: Final = '"MessageAttributes"'
 _IN_ATTRIBUTE: Final = "{}"  # what stands for a body that lies in an attribute, since SQS takes no empty one
 _NAMES: Final = ("event_id", "partition_key")
 _MAX_ORIGIN_BYTES: Final = MAX_MESSAGE_BYTES + 64 * 1024  # unpacked: all that a message can bring, and lengths
@@ -36,7 +40,8 @@ def origin_of(message: Message, events: Sequence[Event] = ()) -> Origin:
     if ATTEMPT in message.attributes:
         packed = message.binaries.get(ORIGIN)
         return _of_message(_without_ours(message), whole=False) if packed is None else _unpacked_origin(packed)
-    return _of_message(message, whole=len(events) == 1 and _is_whole(events[0], message))
+    whole = len(events) == 1 and _is_whole(events[0], message)
+    return _of_message(message if whole or _SNS not in message.body else _with_attributes_of_sns(message), whole=whole)
 
 
 def with_origin(draft: Draft, origin: Origin | None) -> Draft:
@@ -83,6 +88,22 @@ def _of_message(message: Message, *, whole: bool) -> Origin:
         message.dedup_id or "",
         whole,
     )
+
+
+def _with_attributes_of_sns(message: Message) -> Message:
+    """The message as if SNS had delivered it raw: what is in the wrapping is beside the body then."""
+    texts, binaries, types = dict(message.attributes), dict(message.binaries), dict(message.types)
+    for name, found in attributes_in(message.body.encode()).items():
+        if name in texts or name in binaries or not all(map(is_sendable, (name, found.Type, found.Value))):
+            continue
+        if found.Type != _STRING:
+            types[name] = found.Type
+        if found.Type.startswith(_BINARY):
+            with suppress(ValueError):
+                binaries[name] = b64decode(found.Value, validate=True)
+        else:
+            texts[name] = found.Value
+    return replace(message, attributes=texts, binaries=binaries, types=types)
 
 
 def _is_whole(event: Event, message: Message) -> bool:

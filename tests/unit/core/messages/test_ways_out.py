@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random  # noqa: TID251 - seeded
 
 import pytest
@@ -82,3 +83,25 @@ def test_a_message_without_anything_beside_it_says_when_it_was_sent() -> None:
     events = Parser(Extraction()).parse(message)
     assert origin_of(message, events) == Origin("m", 5, whole=True)
     assert origin_of(replace(message, sent_at_ms=-1), events).sent_at_ms == 0
+
+
+def test_attributes_of_an_sns_notification_are_its_events() -> None:
+    """As if SNS had delivered it raw. Those of the SQS message win, and what can't be an attribute is left out."""
+    given = {
+        "traceparent": {"Type": "String", "Value": "00-1-2-01"},
+        "n": {"Type": "Number", "Value": "7"},
+        "blob": {"Type": "Binary", "Value": "/wA="},
+        "bad": {"Type": "Binary", "Value": "?"},
+        "refused": {"Type": "String", "Value": "\ufffe"},
+        "mine": {"Type": "String", "Value": "of SNS"},
+    }
+    body = json.dumps({"TopicArn": "a", "Message": '{"tenant": "t"}', "MessageAttributes": given})
+    message = Message("m", "r", body, 5, 1, {"mine": "of SQS"})
+    (event,) = Parser(Extraction()).parse(message)
+    origin = origin_of(message, [event])
+    assert origin.attributes == {"mine": "of SQS", "traceparent": "00-1-2-01", "n": "7"}
+    assert (origin.binaries, origin.types["n"], origin.types["blob"]) == ({"blob": b"\xff\x00"}, "Number", "Binary")
+    event = replace(event, origin=origin)
+    assert read_again(entry_of(held_draft(event, 0, KEYS))) == event
+    unwrapped = Message("m", "r", json.dumps({"tenant": "t", "MessageAttributes": given}), 5, 1)
+    assert origin_of(unwrapped, Parser(Extraction()).parse(unwrapped)).attributes == {}
