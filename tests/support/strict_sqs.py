@@ -225,9 +225,10 @@ def _draft(entry: Mapping[str, Any]) -> Draft:
 
 def _delivered(message: Message, asked: Mapping[str, Any]) -> dict[str, Any]:
     """A message as ReceiveMessage gives it, with no system attribute that wasn't asked for."""
-    attributes = {name: {"DataType": message.types[name], "StringValue": v} for name, v in message.attributes.items()}
-    attributes |= {name: {"DataType": message.types[name], "BinaryValue": v} for name, v in message.binaries.items()}
-    entry = {"MessageBody": message.body, "MessageAttributes": attributes}
+    types = message.types
+    texts = {name: {"DataType": types[name], "StringValue": value} for name, value in message.attributes.items()}
+    blobs = {name: {"DataType": types[name], "BinaryValue": value} for name, value in message.binaries.items()}
+    entry: dict[str, Any] = {"MessageBody": message.body, "MessageAttributes": {**texts, **blobs}}
     entry |= {"MessageGroupId": message.group_id, "MessageDeduplicationId": message.dedup_id}
     if message.trace_header:
         entry["MessageSystemAttributes"] = {"AWSTraceHeader": {"StringValue": message.trace_header}}
