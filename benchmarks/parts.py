@@ -21,6 +21,7 @@ from router.core.detection.samples import RouterSample
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import (
+    MAX_MESSAGE_BYTES,
     CellRecord,
     Draft,
     Event,
@@ -84,6 +85,9 @@ class Notifications:
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
         return []
+
+    async def max_bytes(self) -> int:
+        return MAX_MESSAGE_BYTES
 
 
 class InstantCells:

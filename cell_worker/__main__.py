@@ -22,8 +22,8 @@ from cell_worker.contract.process import (
     in_json,
     raise_descriptor_limit,
 )
+from cell_worker.handling import HandlerError
 from cell_worker.listening import ListenError
-from cell_worker.loading import HandlerError
 from cell_worker.settings import SettingsError, WorkerSettings, load
 from cell_worker.store.store import StoreError
 from cell_worker.worker import TaskDiedError, TooManyAbandonedError, Worker

@@ -66,6 +66,20 @@ class Event:
     """How often the event has been tried, this call included: 1 at first. Retries are not counted."""
     body: bytes
     """The body as JSON, exactly as it came."""
+    sent_at_ms: int = 0
+    """When the source queue took the event's message, in ms since 1970. Retries and redrives don't change it."""
+    attributes: Mapping[str, str | bytes] = field(default_factory=dict)
+    """The attributes of that message: a String or a Number as text, as it came; a Binary one as bytes."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """The types of those attributes whose type isn't `String`, such as `Number` or `Binary.png`."""
+    trace_header: str = ""
+    """The message's AWSTraceHeader, by which X-Ray knows the trace; empty where it had none."""
+
+    @property
+    def traceparent(self) -> str:
+        """The trace context that its producer sent in the attribute `traceparent`, as W3C has it; empty for none."""
+        given = self.attributes.get("traceparent", "")
+        return given if isinstance(given, str) else ""
 
     @property
     def identity(self) -> str:

@@ -30,7 +30,6 @@ import structlog
 
 from cell_worker import clock
 from cell_worker.api import Cell, Component, DeniedEvent, Event, RejectEvent, RetryEvent
-from cell_worker.components.sink import MAX_LINE_BYTES
 from cell_worker.containment.abandoned import AbandonedRuns, Run, TimeLimit, current_run
 from cell_worker.containment.children import leave_if_child
 from cell_worker.contract.protocol import (
@@ -43,7 +42,7 @@ from cell_worker.contract.protocol import (
     WireEvent,
 )
 from cell_worker.fence import Fence
-from cell_worker.loading import said_by
+from cell_worker.handling import event_of, lines_of, said_by
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.store.store import FencedError, Store, StoreError
 
@@ -291,7 +290,7 @@ class Runtime:
         return msgspec.structs.replace(result, duration_s=duration, waited_s=work.waited_s)
 
     async def _outcome(self, wire: WireEvent, work: _Work) -> EventResult:
-        event = Event(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body))
+        event = event_of(wire)
         try:
             return await self._process_once(event, work)
         except RejectEvent as error:
@@ -362,7 +361,7 @@ class Runtime:
         leave_if_child()
         if work.abandoned:
             raise AbandonedError("it returned, too late")
-        return _lines(cell.emitted), detail
+        return lines_of(cell.emitted), detail
 
 
 def _result_of(index: int, join: _Join, result: EventResult) -> EventResult:
@@ -375,14 +374,6 @@ def _result_of(index: int, join: _Join, result: EventResult) -> EventResult:
 def _named(event: Event) -> dict[str, str]:
     """How the log names an event."""
     return {"key": event.partition_key, "event_id": event.event_id}
-
-
-def _lines(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:
-    """Encode records as lines. Raises ValueError for one too long for the sink: it would block all lines after it."""
-    lines = [msgspec.json.encode(record) + b"\n" for record in emitted]
-    if longest := max((len(line) for line in lines if len(line) > MAX_LINE_BYTES), default=0):
-        raise ValueError(f"an emitted record has {longest} bytes, more than the {MAX_LINE_BYTES} that the sink takes")
-    return lines
 
 
 def _ends_the_task(error: BaseException) -> bool:

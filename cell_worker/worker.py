@@ -47,9 +47,9 @@ from cell_worker.contract.place import place_of, region_in
 from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
+from cell_worker.handling import load_handler, start_handler, stop_handler
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.listening import listen, resolved
-from cell_worker.loading import load_handler, start_handler, stop_handler
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Identity, Runtime
 from cell_worker.settings import WorkerSettings

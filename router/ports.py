@@ -91,6 +91,10 @@ class EventSource(Protocol):
         """Count, roughly, the messages that nobody hides and that are not delayed."""
         ...
 
+    async def max_bytes(self) -> int:
+        """Return how many bytes a message may have, its attributes included."""
+        ...
+
 
 class CellClient(Protocol):
     """Sends batches of events to the cells' instances."""

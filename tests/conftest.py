@@ -92,7 +92,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "servers" in metafunc.fixturenames:
         one_kind = metafunc.definition.get_closest_marker("one_kind") is not None
         kinds = _kinds(metafunc.config.getoption("--servers"), one_kind=one_kind)
-        fakes = ["memory"] * ("memory_too" in metafunc.fixturenames)
+        fakes = [fake for fake in ("memory", "strict") if f"{fake}_too" in metafunc.fixturenames]
         metafunc.parametrize("servers", [*fakes, *kinds], indirect=True, scope="session")
 
 
@@ -153,6 +153,11 @@ def dynamodb_endpoint(run_folder: Path) -> Iterator[str]:
 @pytest.fixture
 def memory_too() -> None:
     """A suite asks for this fixture to run on a fake in memory too; `aws_endpoint` is empty then."""
+
+
+@pytest.fixture
+def strict_too() -> None:
+    """A suite asks for this fixture to run on the strict SQS too; `aws_endpoint` is empty then as well."""
 
 
 @pytest.fixture

@@ -73,6 +73,11 @@ class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     body: msgspec.Raw
     canary: bool = False  # no event but a probe: the store takes a write, the handler's canary runs
     suspect: bool = False  # an instance may have died of it: a cell tries one such event at a time
+    sent_at_ms: Whole = 0  # when the source queue took its message; 0: not known
+    trace_header: str = ""  # its message's AWSTraceHeader
+    attributes: dict[str, str] = {}  # its message's, whose type is a String or a Number
+    binaries: dict[str, bytes] = {}  # those whose type is Binary; in base64
+    types: dict[str, str] = {}  # of the attributes whose type isn't `String`
 
 
 class EventBatch(msgspec.Struct, frozen=True):

@@ -38,8 +38,9 @@ class MemorySource:
     of the group's messages is hidden. Setting `down` makes every call fail, as in an outage.
     """
 
-    def __init__(self, name: str, clock: Clock) -> None:
+    def __init__(self, name: str, clock: Clock, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.name = name
+        self._max_bytes = max_bytes
         self.fifo = name.endswith(".fifo")
         self.down = False
         self._clock = clock
@@ -94,6 +95,11 @@ class MemorySource:
         self._fail_if_down()
         return sum(stored.visible_at <= self._clock.monotonic() for stored in self._stored.values())
 
+    async def max_bytes(self) -> int:
+        """Return the limit that the queue was made with."""
+        self._fail_if_down()
+        return self._max_bytes
+
     async def _until_something(self, give_up_at: float) -> None:
         """Wait until a message may be visible, or until `give_up_at`."""
         due = min([stored.visible_at for group in self._groups.values() for stored in group], default=give_up_at)
@@ -110,7 +116,7 @@ class MemorySource:
 
     def _store(self, draft: Draft) -> bool:
         now = self._clock.monotonic()
-        if draft.size > MAX_MESSAGE_BYTES:
+        if draft.size > self._max_bytes:
             return False
         if self.fifo:
             if not draft.group_id or not draft.dedup_id:
@@ -148,6 +154,9 @@ class MemorySource:
             sent_at_ms=stored.sent_at_ms,
             receive_count=stored.receives,
             attributes=dict(stored.draft.attributes),
+            types=dict(stored.draft.types),
+            binaries=dict(stored.draft.binaries),
+            trace_header=stored.draft.trace_header,
             group_id=stored.draft.group_id,
             dedup_id=stored.draft.dedup_id if self.fifo else None,
         )

@@ -26,7 +26,8 @@ from router.cli.texts import Screen
 from router.core.errors import CellRouterError
 from router.core.messages.dead_letter import Entry, Filter, parse_duration
 from router.core.models import Reason
-from router.services.dead_letters import HIDDEN_S, DeadLetters, EntryReport, Report, Tally
+from router.services.dead_letters import DeadLetters, EntryReport, Report, Tally
+from router.services.queue_scan import HIDDEN_S
 from router.settings import Settings, load
 
 app = typer.Typer(
@@ -55,7 +56,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 def _filter(
     *,
     reason: Annotated[
-        str | None, typer.Option(help="malformed, rejected, max_attempts, killed_cell or foreign (in no envelope).")
+        str | None, typer.Option(help="malformed, rejected, max_attempts, killed_cell, foreign or incomplete (a part).")
     ] = None,
     key: Annotated[str | None, typer.Option(help="The partition key.")] = None,
     cell: Annotated[str | None, typer.Option(help="The cell that it died in.")] = None,
@@ -336,8 +337,9 @@ def _all_of(entry: Entry) -> list[str]:
     body = fields.pop("body")
     for name in ("sent_at_ms", "dead_at_ms"):
         fields[name.removesuffix("_ms")] = _time(fields.pop(name))
-    for name, value in fields.pop("attributes").items():
-        fields[f"attribute {name}"] = value
+    types = fields.pop("types")
+    for name, value in (fields.pop("attributes") | fields.pop("binaries")).items():
+        fields[f"attribute {name}" + (f" ({types[name]})" if name in types else "")] = value
     fields = {"entry_id": entry.message.message_id, "receive_count": entry.message.receive_count} | fields
     lines = [f"{name + ':':<16} {printable(str(value))}" for name, value in fields.items() if value not in ("", 0)]
     return [*lines, "body:", *map(printable, _pretty(body).split("\n"))]

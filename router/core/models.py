@@ -64,6 +64,7 @@ class DeadLetterReason(StrEnum):
     MAX_ATTEMPTS = "max_attempts"  # the handler failed as often as it may
     KILLED_CELL = "killed_cell"  # as many instances died with it in flight as may
     FOREIGN = "foreign"  # something else than a router put it there, in no envelope
+    INCOMPLETE = "incomplete"  # a part of a long envelope, whose other parts were not found
 
 
 class Contact(Enum):
@@ -86,6 +87,32 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     group_id: str | None = None  # on FIFO queues and, where the producer gave one, on standard ("fair") queues
     dedup_id: str | None = None  # on FIFO queues
     pointer: str = ""  # the body as it came, where that was an S3 pointer and `body` is what it points to
+    types: Mapping[str, str] = msgspec.field(default_factory=dict)  # of the attributes whose type isn't `String`
+    binaries: Mapping[str, bytes] = msgspec.field(default_factory=dict)  # the attributes that are no text
+    trace_header: str = ""  # AWSTraceHeader, as X-Ray writes it
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What came beside an event's body, in the message that was first sent: its fields are those of a Message."""
+
+    message_id: str = ""
+    sent_at_ms: Whole = 0
+    attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
+    types: Mapping[str, str] = msgspec.field(default_factory=dict)
+    binaries: Mapping[str, bytes] = msgspec.field(default_factory=dict)
+    trace_header: str = ""
+    group_id: str = ""
+    dedup_id: str = ""
+    whole: bool = False  # the event is all of the message's body
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has at most on its way to a cell, where quotes and binary values take more than here."""
+        if not (self.attributes or self.binaries or self.trace_header):
+            return 0  # most have none
+        texts = sum(len(name) + 2 * len(value.encode()) for name, value in self.attributes.items())
+        blobs = sum(len(name) + 2 * len(value) for name, value in self.binaries.items())
+        return texts + blobs + sum(len(name) + len(kind) for name, kind in self.types.items()) + len(self.trace_header)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +128,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message contained the body
     canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
     suspect: bool = False  # it goes to its cell as one: an instance may have died of it
+    origin: Origin | None = None  # what came beside the body; None for an event that came in no message
 
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
@@ -115,11 +143,18 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     delay_s: int = 0  # seconds, 0 to 900; standard queues only
     group_id: str | None = None  # required by FIFO queues
     dedup_id: str | None = None  # required by FIFO queues
+    types: Mapping[str, str] = msgspec.field(default_factory=dict)  # of the attributes whose type isn't `String`
+    binaries: Mapping[str, bytes] = msgspec.field(default_factory=dict)  # the attributes that are no text
+    trace_header: str = ""  # AWSTraceHeader: SQS doesn't count it
 
     @property
     def size(self) -> int:
-        """The bytes that SQS counts: of the body, and of each attribute's name, value and type, `String`."""
-        return len(self.body.encode()) + sum(len(k) + len(v.encode()) + 6 for k, v in self.attributes.items())
+        """The bytes that SQS counts: of the body, and of each attribute's name, type and value."""
+        texts = sum(len(name) + len(value.encode()) for name, value in self.attributes.items())
+        blobs = sum(len(name) + len(value) for name, value in self.binaries.items())
+        others = [kind for name, kind in self.types.items() if name in self.attributes or name in self.binaries]
+        strings = len(self.attributes) + len(self.binaries) - len(others)
+        return len(self.body.encode()) + texts + blobs + sum(map(len, others)) + len("String") * strings
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):

@@ -1,42 +1,29 @@
 """What an operator does with the dead-letter queue: look at entries, send them back, delete them.
 
 Guarantees: an entry is deleted only when its destination has taken it, or when it is dropped; a failed send leaves it.
-What a run hides is visible again afterwards, also after an error or a cancellation. A run remembers ids and receipts of
-what it hides, never bodies. SQS can't show a message without receiving it, so two runs at once see a part each.
+What a run hides is visible again afterwards (see `queue_scan`). It remembers no bodies but those of parts of long
+entries whose other parts it has not met yet.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal
 
 from router.core.errors import SourceUnavailableError
-from router.core.lanes.backoff import backoff
 from router.core.messages.batches import BATCH, chunks
-from router.core.messages.dead_letter import Entry, Filter, destination, read, redrive_draft
+from router.core.messages.dead_letter import Entry, Filter, destination, entries, incomplete, redrive_draft
+from router.core.messages.parts import Parts
 from router.core.messages.proofs import AttributeKeys
-from router.core.models import Message, Reason
+from router.core.models import MAX_MESSAGE_BYTES, DeadLetterReason, Reason
 from router.ports import Clock, EventSource
+from router.services.queue_scan import Scan, to_end
 
-T = TypeVar("T")
-
-HIDDEN_S: Final = 300  # how long a run hides entries, renewed at half; a killed run keeps them from others so long
-MAX_HIDDEN: Final = 115_000  # SQS hides 120 000 messages of a queue at most, and then seems empty
-WAIT_S: Final = 1.0  # of one receive: long enough for SQS to ask all its servers
-EMPTY_POINTS: Final = 10  # an empty receive is a strong sign that nothing is left
-NEWER_POINTS: Final = 1  # a receive with nothing new but what came since the start is a weak sign
-DRY_POINTS: Final = 30  # so many points in a row mean that nothing is left
-RECEIVE_TRIES: Final = 5
-DELETE_TRIES: Final = 4
-FIRST_BACKOFF_S: Final = 0.5
-LAST_BACKOFF_S: Final = 4.0
 MAX_LIMIT: Final = sys.maxsize
-PARALLEL: Final = 8  # calls at once that hide entries or make them visible
 MAX_STRIKES: Final = 5  # after so many failed calls in a row a destination is given up
 CHUNKS_PER_S: Final = 10  # a redrive with a rate sends so often a second, or else one entry at a time
 
@@ -65,139 +52,6 @@ class Tally:
 
 Report = Callable[[EntryReport], None]
 _Act = Callable[[list[Entry], "Scan"], Coroutine[Any, Any, None]]
-
-
-class Scan:
-    """One walk through a queue that meets no message twice. At its end, what it hid is visible again."""
-
-    def __init__(self, queue: EventSource, clock: Clock, until_ms: int | None) -> None:
-        self.newer = 0
-        self.unreleased = 0
-        self._queue = queue
-        self._clock = clock
-        self._until_ms = until_ms  # messages that were sent later are not for this walk
-        self._hidden: dict[str, tuple[str, float]] = {}  # message id → receipt, until when (monotonic)
-        self._gone: set[str] = set()  # deleted, or tried to; such a message is deleted again when it comes again
-        self._has_received = False
-        self._keeping: asyncio.Task[None] | None = None
-
-    @property
-    def left(self) -> int:
-        """How many of the messages that the walk met are still in the queue."""
-        return len(self._hidden)
-
-    @property
-    def full(self) -> bool:
-        """Whether so many messages are hidden that the queue may hide no more."""
-        return len(self._hidden) >= MAX_HIDDEN
-
-    async def __aenter__(self) -> Self:
-        self._keeping = asyncio.create_task(self._keep_hidden())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._keeping is not None
-        self._keeping.cancel()
-        (ended,) = await asyncio.gather(self._keeping, return_exceptions=True)
-        self.unreleased = await self._set_visibility(list(self._hidden), 0)
-        if isinstance(ended, Exception):
-            raise ended
-
-    async def next(self) -> list[Message]:
-        """Return messages that the walk has not met before, or none when nothing is left.
-
-        Raises SourceUnavailableError when the queue can't be reached.
-        """
-        dry = 0
-        while dry < DRY_POINTS and not self.full:
-            fresh, received = await _to_end(self._receive())
-            if fresh:
-                return fresh
-            dry += NEWER_POINTS if received else EMPTY_POINTS
-        return []
-
-    async def delete(self, messages: Sequence[Message]) -> list[Message]:
-        """Delete up to 10 messages, and return those that are still there after several tries."""
-        self._gone.update(message.message_id for message in messages)
-        left = list(messages)
-        for turn in range(DELETE_TRIES):
-            if turn:
-                await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, turn))
-            with suppress(SourceUnavailableError):
-                left = await self._queue.delete([self._newest(message) for message in left])
-            if not left:
-                break
-        still = {message.message_id for message in left}
-        for message in messages:
-            if message.message_id not in still:
-                self._hidden.pop(message.message_id, None)
-        return left
-
-    async def _receive(self) -> tuple[list[Message], bool]:
-        """The messages of one receive that are for this walk, and whether any came at all."""
-        messages = await self._try_receive()
-        hidden_until = self._clock.monotonic() + HIDDEN_S
-        new = [m for m in messages if m.message_id not in self._hidden and m.message_id not in self._gone]
-        for message in messages:
-            self._hidden[message.message_id] = (message.receipt, hidden_until)
-        if again := [message for message in messages if message.message_id in self._gone]:
-            await self.delete(again)
-        fresh = [message for message in new if self._until_ms is None or message.sent_at_ms <= self._until_ms]
-        self.newer += len(new) - len(fresh)
-        return fresh, bool(messages)
-
-    async def _try_receive(self) -> list[Message]:
-        turn = 0
-        while True:
-            try:
-                messages = await self._queue.receive(BATCH, WAIT_S, HIDDEN_S)
-            except SourceUnavailableError:
-                turn += 1
-                # Before the first receive has worked, the name of the queue may just be wrong.
-                if turn >= RECEIVE_TRIES or not self._has_received:
-                    raise
-                await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, turn))
-            else:
-                self._has_received = True
-                return messages
-
-    async def _keep_hidden(self) -> None:
-        while True:
-            await self._clock.sleep(HIDDEN_S / 8)
-            now = self._clock.monotonic()
-            due = [message_id for message_id, (_, until) in self._hidden.items() if until - now < HIDDEN_S / 2]
-            await self._set_visibility(due, HIDDEN_S)
-
-    async def _set_visibility(self, message_ids: Sequence[str], seconds: int) -> int:
-        """Hide messages for so many seconds, 0 to make them visible; return how many could not be changed.
-
-        A message that the walk no longer hides is passed over. Never raises.
-        """
-        failed, untried = 0, len(message_ids)
-        for group in chunks(message_ids, BATCH * PARALLEL):
-            untried -= len(group)
-            batches = list(chunks(group))
-            done = await asyncio.gather(*[self._hide(batch, seconds) for batch in batches])
-            failed += sum(len(batch) for batch, is_done in zip(batches, done, strict=True) if not is_done)
-            if not any(done):  # the queue can't be reached, so thousands of further calls would fail too
-                return failed + untried
-        return failed
-
-    async def _hide(self, message_ids: Sequence[str], seconds: int) -> bool:
-        hidden = {message_id: self._hidden[message_id][0] for message_id in message_ids if message_id in self._hidden}
-        until = self._clock.monotonic() + seconds
-        try:
-            await self._queue.set_visibility([_stub(*each) for each in hidden.items()], seconds)
-        except SourceUnavailableError:
-            return False
-        for message_id, receipt in hidden.items():
-            if self._hidden.get(message_id, ("",))[0] == receipt:
-                self._hidden[message_id] = (receipt, until)
-        return True
-
-    def _newest(self, message: Message) -> Message:
-        receipt, _ = self._hidden.get(message.message_id, (message.receipt, 0.0))
-        return _stub(message.message_id, receipt)
 
 
 class DeadLetters:
@@ -247,6 +101,8 @@ class DeadLetters:
             for queue, group in groupby(sorted(entries, key=self._destination), key=self._destination):
                 if queue == self.name:
                     redrive.failed(list(group), "its envelope names the dead-letter queue itself as its source")
+                elif not queue:
+                    redrive.failed(list(group), "the other parts of its envelope were not found")
                 elif dry_run:
                     _would(list(group), tally, report, f"to {queue}")
                 else:
@@ -261,22 +117,28 @@ class DeadLetters:
             if dry_run:
                 _would(entries, tally, report, "")
             else:
-                await _to_end(_delete(entries, scan, tally, report))
+                await to_end(_delete(entries, scan, tally, report))
 
         await self._each(where, tally, act, until_ms=self._clock.time_ms())
 
     def _destination(self, entry: Entry) -> str:
+        """Where an entry goes back to; nowhere (empty) when only a part of it was found."""
+        if entry.letter.reason == DeadLetterReason.INCOMPLETE:
+            return ""
         return destination(entry.letter, self._home, self._is_ours)
 
     async def _each(self, where: Filter, tally: Tally, act: _Act, until_ms: int | None) -> None:
         now_ms = self._clock.time_ms()
         room = MAX_LIMIT if where.limit is None else where.limit
-        scan = Scan(self._queue, self._clock, until_ms)
+        scan, parts, ended = Scan(self._queue, self._clock, until_ms), Parts(), False
         try:
             async with scan:
-                while room > 0 and (messages := await scan.next()):
-                    matching = [entry for entry in map(read, messages) if where.matches(entry, now_ms)]
-                    tally.other += len(messages) - len(matching)
+                while room > 0 and not ended:
+                    messages = await scan.next()
+                    ended = not messages
+                    found = incomplete(parts) if ended else entries(messages, parts)
+                    matching = [entry for entry in found if where.matches(entry, now_ms)]
+                    tally.other += len(found) - len(matching)
                     await act(matching[:room], scan)
                     room -= len(matching)
         finally:
@@ -305,6 +167,7 @@ class _Redrive:
         self._chunk = max(1, min(BATCH, int(rate / CHUNKS_PER_S))) if rate else BATCH
         self._next_at = clock.monotonic()
         self._queues: dict[str, EventSource] = {}
+        self._limits: dict[str, int] = {}  # by queue: how many bytes a message may have
         self._strikes: dict[str, int] = {}  # by queue: calls that failed in a row
 
     async def send(self, entries: list[Entry], queue: str, scan: Scan) -> None:
@@ -312,7 +175,7 @@ class _Redrive:
         for chunk in chunks(entries, self._chunk):
             if self._strikes.get(queue, 0) < MAX_STRIKES:
                 await self._wait_for_turn(len(chunk))
-            await _to_end(self._send_chunk(chunk, queue, scan))
+            await to_end(self._send_chunk(chunk, queue, scan))
 
     def failed(self, entries: Sequence[Entry], why: Reason) -> None:
         """Count and report entries that stay in the dead-letter queue."""
@@ -340,7 +203,10 @@ class _Redrive:
             self.failed(entries, f"not tried: {queue} took nothing {MAX_STRIKES} times in a row")
             return []
         try:
-            refused = set(await self._open(queue).send([redrive_draft(entry, queue, self._keys) for entry in entries]))
+            source, now_ms, max_bytes = self._open(queue), self._clock.time_ms(), await self._max_bytes(queue)
+            refused = set(
+                await source.send([redrive_draft(entry, queue, self._keys, now_ms, max_bytes) for entry in entries])
+            )
         except (SourceUnavailableError, UnicodeError) as error:
             if len(entries) > 1:
                 return [entry for each in entries for entry in await self._taken([each], queue)]
@@ -351,6 +217,14 @@ class _Redrive:
         self.failed([entries[position] for position in sorted(refused)], f"{queue} did not take it")
         return [entry for position, entry in enumerate(entries) if position not in refused]
 
+    async def _max_bytes(self, queue: str) -> int:
+        """How long a message may be for the queue; SQS' own limit where the queue doesn't say, or may not be asked."""
+        if queue not in self._limits:
+            self._limits[queue] = MAX_MESSAGE_BYTES
+            with suppress(SourceUnavailableError):
+                self._limits[queue] = await self._open(queue).max_bytes()
+        return self._limits[queue]
+
     def _open(self, queue: str) -> EventSource:
         if queue not in self._queues:
             self._queues[queue] = self._open_queue(queue)
@@ -358,9 +232,10 @@ class _Redrive:
 
 
 async def _delete(entries: Sequence[Entry], scan: Scan, tally: Tally, report: Report, detail: str = "") -> None:
-    left = {message.message_id for message in await scan.delete([entry.message for entry in entries])}
+    messages = [message for entry in entries for message in entry.messages]
+    left = {message.message_id for chunk in chunks(messages, BATCH) for message in await scan.delete(chunk)}
     for entry in entries:
-        if entry.message.message_id in left:
+        if not left.isdisjoint(message.message_id for message in entry.messages):
             tally.failed += 1
             why = f"was sent {detail} but could not be deleted: it is there twice" if detail else "could not be deleted"
             report(EntryReport("failed", entry, why))
@@ -373,23 +248,3 @@ def _would(entries: Sequence[Entry], tally: Tally, report: Report, detail: str) 
     tally.done += len(entries)
     for entry in entries:
         report(EntryReport("would", entry, detail))
-
-
-async def _to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Do the work to its end even when cancelled meanwhile, so that nothing is left half-done in a queue.
-
-    Raises CancelledError afterwards when it was cancelled.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        with suppress(SourceUnavailableError):
-            task.result()
-        raise
-
-
-def _stub(message_id: str, receipt: str) -> Message:
-    """A message with all that a queue asks for to hide or delete it."""
-    return Message(message_id, receipt, "", 0, 0)

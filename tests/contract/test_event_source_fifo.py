@@ -8,13 +8,14 @@ import pytest
 
 from router.core.models import Draft, Message
 from router.ports import EventSource
+from tests.support.shared_servers import Servers
 from tests.support.sources import Suite, runner, take
 
 
 @pytest.fixture
-def on_fifo(aws_endpoint: str, memory_too: None) -> Callable[[Suite], None]:
+def on_fifo(servers: Servers, aws_endpoint: str, memory_too: None, strict_too: None) -> Callable[[Suite], None]:
     """Runs a suite on a fresh FIFO queue."""
-    return runner(aws_endpoint, ".fifo")
+    return runner(servers, aws_endpoint, ".fifo")
 
 
 def drafts(group: str, numbers: Sequence[int]) -> list[Draft]:

@@ -141,7 +141,8 @@ def queues(aws_endpoint: str) -> Queues:
     async def prepare(queue: SqsSource) -> None:
         for name in (queues.source, queues.dead):
             await queues.boto("create_queue", name)
-        drafts = [*map(dead_letter.to_draft, letters), Draft('{"tenant": "t"}', {"kind": "foreign"})]
+        drafts = [draft for letter in letters for draft in dead_letter.to_drafts(letter)]
+        drafts.append(Draft('{"tenant": "t"}', {"kind": "foreign"}))
         assert await queue.send(drafts[:10]) == await queue.send(drafts[10:]) == []
 
     queues.on(queues.dead, prepare)
@@ -214,7 +215,7 @@ def test_a_fifo_source_takes_what_is_redriven(queues: Queues) -> None:
             dead_at_ms=1,
             **(EVENT | {"source": fifo.source}),
         )
-        await queue.send([dead_letter.to_draft(letter)])
+        await queue.send(dead_letter.to_drafts(letter))
 
     queues.on(queues.dead, bury)
     for where in (("--source", fifo.source), ("--reason", "foreign")):

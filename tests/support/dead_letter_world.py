@@ -10,7 +10,7 @@ from router.core.errors import SourceUnavailableError
 from router.core.messages import dead_letter
 from router.core.messages.dead_letter import Entry, Filter
 from router.core.messages.parser import Extraction, Parser
-from router.core.models import Draft, Event, Message
+from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
 from router.ports import Clock
 from router.services.dead_letters import DeadLetters, EntryReport, Tally
 from tests.support.attribute_keys import KEYS
@@ -28,8 +28,8 @@ class CrashError(Exception):
 class Queue(MemorySource):
     """A queue of which single calls can be made to go wrong."""
 
-    def __init__(self, name: str, clock: Clock) -> None:
-        super().__init__(name, clock)
+    def __init__(self, name: str, clock: Clock, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        super().__init__(name, clock, max_bytes)
         self.sent: list[tuple[float, Draft]] = []  # when, what: all that was ever taken
         self.calls: list[int] = []  # how many drafts in each send
         self.receives = 0
@@ -102,7 +102,7 @@ class World:
                 source=source or self.source.name,
                 dead_at_ms=self.clock.time_ms() - HOUR_MS * number,
             )
-            await self.dead.send([dead_letter.to_draft(letter)])
+            await self.dead.send(dead_letter.to_drafts(letter))
 
     async def look(self, where: Filter = ALL) -> None:
         """Look through the queue, showing entries into `shown`."""

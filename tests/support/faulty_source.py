@@ -73,6 +73,10 @@ class FaultySource:
         """Ask the queue within."""
         return await self.inner.waiting()
 
+    async def max_bytes(self) -> int:
+        """Ask the queue itself, without faults."""
+        return await self.inner.max_bytes()
+
     def _before(self, call: str) -> None:
         if self._happens(self.faults.refused):
             raise SourceUnavailableError(f"{self.name}: {call} refused")

@@ -72,6 +72,15 @@ CORPUS: Final = (
     + b"9" * 5000
     + b'"}}]}',
     b'{"Messages":[{}],"Failed":[{"Id":"9"}],"QueueUrl":[]}',
+    (
+        b'{"Messages":[{"MessageId":"m","ReceiptHandle":"r","Body":"{}","Attributes":{"AWSTraceHeader":1},'
+        b'"MessageAttributes":{"a":{"DataType":"Binary","BinaryValue":"!"},"b":{"DataType":1,"StringValue":2},"c":3}}]}'
+    ),
+    b'{"Attributes":{"MaximumMessageSize":"1e9"},"QueueUrl":"u"}',
+    (
+        b'{"cell_id":"cell-0000","generation":1,"epoch":1,"deadline_s":1,"events":[{"event_id":"e","partition_key":"k",'
+        b'"attempt":1,"body":{},"sent_at_ms":-1,"attributes":{"a":1},"binaries":{"b":"!"},"types":[],"trace_header":{}}]}'
+    ),
     b'{"Messages":1,"Failed":1,"QueueUrl":{}}',
     # Files
     b"a = " + b"[" * DEEP,

@@ -40,6 +40,7 @@ from router.adapters.secret_source import SecretSource
 from router.core.addresses import host_of
 from router.core.errors import CellRouterError, RegistryUnavailableError
 from router.core.messages import dead_letter, pointers, proofs
+from router.core.messages.origin import origin_of
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
 from router.core.messages.proofs import PROOF
 from router.core.models import MAX_WHOLE, Draft, Event, Message, Result
@@ -49,6 +50,7 @@ from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_ecs import cell_template, described_task
+from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter
 from tests.support.fuzz_redis import NOW, FakeRedis
 from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
 from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
@@ -211,6 +213,7 @@ async def _from_queue(raw: bytes) -> None:
         lambda queue: queue.delete([message]),
         lambda queue: queue.set_visibility([message], 1),
         lambda queue: queue.send([Draft("{}")]),
+        lambda queue: queue.max_bytes(),
     )
     for made in calls:
         source = SqsSource("a-queue", client, client)
@@ -258,7 +261,9 @@ def _message(raw: bytes, **attributes: str) -> Message:
 
 @_refused(CellRouterError)
 def _parsed(raw: bytes) -> object:
-    return Parser(Extraction()).parse(_message(raw))
+    message = _message(raw)
+    origin_of(message)
+    return Parser(Extraction()).parse(message)
 
 
 @_refused(CellRouterError)
@@ -355,6 +360,9 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "question of SNS": question_of_sns,
     "held message": _from_hold,
     "unproven message": _unproven,
+    "what came beside a held event": origin_in,
+    "packed message": packed_message,
+    "part of a dead letter": part_of_a_letter,
     "S3 pointer": _pointer,
     "address": lambda raw: host_of(raw.decode("utf-8", "replace")),
     "dead letter": lambda raw: dead_letter.read(_message(raw)),
@@ -383,8 +391,11 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),
     "router/adapters/provisioners/docker_containers.py": ("container",),
     "router/adapters/provisioners/ecs_tasks.py": ("task of ECS",),
+    "router/adapters/aws/sqs.py": ("answer to a queue",),
     "router/core/messages/dead_letter.py": ("dead letter",),
+    "router/core/messages/origin.py": ("what came beside a held event", "packed message"),
     "router/core/messages/parser.py": ("message", "message by path", "held message"),
+    "router/core/messages/parts.py": ("part of a dead letter",),
     "router/core/messages/s3_events.py": ("message",),
     "router/core/messages/strict_json.py": ("message", "S3 pointer"),
     "router/core/messages/wrapping.py": ("message",),

@@ -15,8 +15,9 @@ from router.adapters.memory import MemorySource
 from router.core.detection.samples import RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
-from router.core.messages.dead_letter import DeadLetter, from_body
+from router.core.messages.dead_letter import DeadLetter, entries
 from router.core.messages.parser import Extraction, Parser
+from router.core.messages.parts import Parts
 from router.core.models import CellRecord, Draft, HoldCause, LeaseView, RouterReport, Traffic
 from router.core.policy import Policy
 from router.core.registry import AuditEntry, Condition, Snapshot
@@ -269,9 +270,10 @@ class World:
 
     async def dead_letters(self) -> list[DeadLetter]:
         """Take all dead letters out of their queue."""
-        letters = []
+        letters: list[DeadLetter] = []
+        parts = Parts()
         while messages := await self.dead.receive(10, 0, VISIBILITY_S):
-            letters += [from_body(message.body) for message in messages]
+            letters += [entry.letter for entry in entries(messages, parts)]
             await self.dead.delete(messages)
         return letters
 

@@ -49,6 +49,7 @@ KINDS: Final = {
     "embedded": Servers("MiniStack", "ministack", "valkey"),
     "containers": Servers("LocalStack", "localstack", "redis"),
     "memory": Servers("", "", ""),
+    "strict": Servers("strict SQS", "", ""),
 }
 
 

@@ -15,6 +15,8 @@ from router.adapters.memory import MemorySource
 from router.core.models import Message
 from router.ports import EventSource
 from tests.support.aio import run
+from tests.support.shared_servers import Servers
+from tests.support.strict_sqs import strict_sqs
 
 Suite = Callable[[EventSource], Awaitable[None]]
 
@@ -23,6 +25,13 @@ Suite = Callable[[EventSource], Awaitable[None]]
 async def memory(name: str) -> AsyncIterator[EventSource]:
     """Make a fake source in memory."""
     yield MemorySource(name, SystemClock())
+
+
+@asynccontextmanager
+async def strict(name: str) -> AsyncIterator[EventSource]:
+    """Make a queue on a server that takes what SQS documents and nothing else."""
+    async with strict_sqs() as endpoint, sqs(endpoint, name) as source:
+        yield source
 
 
 @asynccontextmanager
@@ -35,13 +44,14 @@ async def sqs(endpoint: str, name: str) -> AsyncIterator[EventSource]:
         yield SqsSource(name, poll, call)
 
 
-def runner(endpoint: str, suffix: str = "") -> Callable[[Suite], None]:
-    """Return a function that runs a suite on a fresh queue at `endpoint`; without an endpoint in memory."""
+def runner(servers: Servers, endpoint: str, suffix: str = "") -> Callable[[Suite], None]:
+    """Return a function that runs a suite on a fresh queue at `endpoint`; without an endpoint on a fake."""
     name = f"contract-{uuid.uuid4().hex[:8]}{suffix}"
 
     def on(suite: Suite) -> None:
         async def story() -> None:
-            async with sqs(endpoint, name) if endpoint else memory(name) as source:
+            fake = strict if servers.aws_name else memory
+            async with sqs(endpoint, name) if endpoint else fake(name) as source:
                 await suite(source)
 
         run(story())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import msgspec
 from botocore.exceptions import CredentialRetrievalError
 
 from cell_worker.contract.aws_session import CREDENTIALS_REFUSED
@@ -15,8 +16,10 @@ from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
 from router.core.queue_names import queue_name
 from router.core.telemetry import BadInput
 
-_SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId")
+_SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "AWSTraceHeader")
 _WAITING: Final = "ApproximateNumberOfMessages"
+_LIMIT: Final = "MaximumMessageSize"
+_LEAST_LIMIT: Final = 1024  # the lowest that SQS lets anybody set
 _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
 """The receipt is of no use any more: the message is gone, or will come again with another receipt."""
 _ONE_IS_BAD: Final = {*_GONE, "InvalidMessageContents", "BatchRequestTooLong", "MissingParameter"}
@@ -108,6 +111,12 @@ class SqsSource:
         with self._readable():
             return int(answer["Attributes"][_WAITING])
 
+    async def max_bytes(self) -> int:
+        """GetQueueAttributes: MaximumMessageSize, which whoever owns the queue may have set."""
+        answer = await self._request(self._call, "GetQueueAttributes", AttributeNames=[_LIMIT])
+        with self._readable():
+            return min(MAX_MESSAGE_BYTES, max(_LEAST_LIMIT, int(answer["Attributes"][_LIMIT])))
+
     def _messages(self, found: Sequence[Any]) -> list[Message]:
         """Return the messages of an answer, without those that can't be read, which come again after their time.
 
@@ -134,9 +143,15 @@ class SqsSource:
             "Id": str(position),
             "MessageBody": draft.body,
             "MessageAttributes": {
-                name: {"DataType": "String", "StringValue": value} for name, value in draft.attributes.items()
+                name: {"DataType": draft.types.get(name, "String"), "StringValue": value}
+                for name, value in draft.attributes.items()
             },
         }
+        for name, blob in draft.binaries.items():
+            entry["MessageAttributes"][name] = {"DataType": draft.types.get(name, "Binary"), "BinaryValue": blob}
+        if draft.trace_header:
+            header = {"DataType": "String", "StringValue": draft.trace_header}
+            entry["MessageSystemAttributes"] = {"AWSTraceHeader": header}
         if draft.group_id:
             entry["MessageGroupId"] = draft.group_id
         if self.fifo:
@@ -219,7 +234,26 @@ def _message(found: Mapping[str, Any]) -> Message:
         body=found["Body"],
         sent_at_ms=int(system.get("SentTimestamp", 0)),
         receive_count=int(system.get("ApproximateReceiveCount", 1)),
-        attributes={name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value},
         group_id=system.get("MessageGroupId"),
         dedup_id=system.get("MessageDeduplicationId"),
+        trace_header=str(system.get("AWSTraceHeader", "")),
+        **(_by_kind(attributes) if attributes else {}),
     )
+
+
+class _Attribute(msgspec.Struct, rename="pascal", gc=False):
+    """One attribute of a message, as SQS delivers it."""
+
+    data_type: str = "String"
+    string_value: str | None = None
+    binary_value: bytes | None = None
+
+
+def _by_kind(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a message that hold its attributes: texts, types and binary values."""
+    given = msgspec.convert(found, dict[str, _Attribute])
+    return {
+        "attributes": {name: each.string_value for name, each in given.items() if each.string_value is not None},
+        "binaries": {name: each.binary_value for name, each in given.items() if each.binary_value is not None},
+        "types": {name: each.data_type for name, each in given.items() if each.data_type != "String"},
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -11,9 +11,10 @@ import msgspec
 from cell_worker.contract import protocol
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.adapters.cells.calls import CellCalls, UnprovenError
-from router.core.models import Contact, Event, Outcome, Result, Target
+from router.core.models import Contact, Event, Origin, Outcome, Result, Target
 
 _OUTCOMES: Final = {outcome: Outcome(outcome.value) for outcome in protocol.Outcome}
+_BESIDE: Final = ("sent_at_ms", "trace_header", "attributes", "binaries", "types")
 _encoder = msgspec.json.Encoder()
 _result = StrictReader[protocol.EventResult]("result line", protocol.EventResult, protocol.MAX_RESULT_LINE_BYTES)
 
@@ -46,6 +47,7 @@ class HttpCellClient:
                 *(event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body)),
                 canary=event.canary,
                 suspect=event.suspect,
+                **(_beside(event.origin) if event.origin else {}),
             )
             for event in batch
         ]
@@ -74,3 +76,8 @@ class HttpCellClient:
             waited_s=found.waited_s if 0 <= found.waited_s <= self._patience_s else 0.0,
             denied=found.denied,
         )
+
+
+def _beside(origin: Origin) -> dict[str, Any]:
+    """What came beside an event's body, as fields of the wire."""
+    return {name: getattr(origin, name) for name in _BESIDE}

@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import re
 import zlib
-from base64 import b64decode, b64encode, b85decode, b85encode
-from collections.abc import Callable, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
+from router.core.messages.origin import origin_of
 from router.core.messages.parser import held_draft
+from router.core.messages.parts import Parts, Whole, cut, part_in
 from router.core.messages.proofs import AttributeKeys
-from router.core.models import DeadLetterReason, Draft, Event, Message
+from router.core.messages.sqs_text import escaped
+from router.core.models import MAX_MESSAGE_BYTES, DeadLetterReason, Draft, Event, Message, Origin, Reason
 
-MAX_ENVELOPE_BYTES: Final = 1024 * 1024 - 4096  # SQS' limit for a message, less room for attributes
 MAX_ERROR_CHARS: Final = 4000
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # unpacked: far more than SQS takes, far less than hurts
+MAX_ENVELOPE_BYTES: Final = 8 * 1024 * 1024  # unpacked: in JSON, quotes and binary values take more than in SQS
+DEDUP_MS: Final = 600_000  # SQS remembers a deduplication id for half of it; the rest is for clocks that differ
 _GROUP_ID: Final = re.compile(r"[!-~]{1,128}")  # what SQS takes for a group
+GZIPPED: Final = "gzip+base64"
+INCOMPLETE_S: Final = 300  # as long as a run hides what it has seen
+_LEVEL: Final = 6  # of compression: higher ones take twice the time and save a hundredth
 _UNIT_S: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _DURATION: Final = re.compile("".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _UNIT_S), re.ASCII)
 
@@ -46,11 +55,16 @@ class DeadLetter:
     generation: int = 0
     attempts: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)  # of the attributes whose type isn't `String`
+    binaries: Mapping[str, bytes] = field(default_factory=dict)  # the attributes that are no text
+    trace_header: str = ""  # AWSTraceHeader
     pointer: str = ""  # the S3 pointer that the body was fetched by
     group_id: str = ""  # the message group, where it had one
+    dedup_id: str = ""  # the deduplication id, where it had one
+    whole: bool = False  # the event is all of the message's body
 
     @property
-    def origin(self) -> str:
+    def original(self) -> str:
         """The body of the original message: the S3 pointer, or else the body itself."""
         return self.pointer or self.body
 
@@ -61,11 +75,17 @@ class Entry:
 
     message: Message
     letter: DeadLetter
+    others: tuple[Message, ...] = ()  # that hold further parts of it, or such a part once more
 
     @property
-    def ids(self) -> tuple[str, str, str]:
+    def messages(self) -> tuple[Message, ...]:
+        """All the messages that have to be deleted to delete the entry."""
+        return (self.message, *self.others)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
         """The ids by which an operator can name the entry: the event's, the entry's own, the original message's."""
-        return (self.letter.event_id, self.message.message_id, self.letter.message_id)
+        return (self.letter.event_id, *(each.message_id for each in self.messages), self.letter.message_id)
 
     @property
     def name(self) -> str:
@@ -123,16 +143,14 @@ class Filter:
 
 def of_event(event: Event, message: Message, **more: Any) -> DeadLetter:
     """Return the dead letter of one event of a message; `more` are the circumstances of its death."""
+    origin = event.origin or origin_of(message, (event,))
     return DeadLetter(
-        message_id=message.message_id,
-        sent_at_ms=message.sent_at_ms,
         body="" if event.pointer else event.body.decode(),
         event_id=event.event_id,
         partition_key=event.partition_key,
         attempts=event.attempt,
-        attributes=message.attributes,
         pointer=event.pointer,
-        group_id=message.group_id or "",
+        **{name: getattr(origin, name) for name in Origin.__struct_fields__},
         **more,
     )
 
@@ -144,49 +162,77 @@ def of_message(message: Message, **more: Any) -> DeadLetter:
         sent_at_ms=message.sent_at_ms,
         body="" if message.pointer else message.body,
         attributes=message.attributes,
+        types=message.types,
+        binaries=message.binaries,
+        trace_header=message.trace_header,
         pointer=message.pointer,
         group_id=message.group_id or "",
+        dedup_id=message.dedup_id or "",
+        whole=True,
         **more,
     )
 
 
-def to_draft(letter: DeadLetter) -> Draft:
-    """Return the message to send. A body that doesn't fit beside the rest is compressed (see `body_encoding`)."""
+def to_drafts(letter: DeadLetter, max_bytes: int = MAX_MESSAGE_BYTES) -> list[Draft]:
+    """Return the messages to send to a queue that takes messages of `max_bytes`: nearly always one.
+
+    A body that doesn't fit beside the rest is compressed (see `body_encoding`). What doesn't fit even so is compressed
+    as a whole and cut into parts, of which each is a message: see `parts`.
+    """
     fields = msgspec.to_builtins(letter)
     fields["error"] = letter.error[:MAX_ERROR_CHARS]
     fields["body_encoding"] = "plain"
-    text = _json(fields)
-    for encoding, (encode, _) in _ENCODINGS.items():
-        if len(text) <= MAX_ENVELOPE_BYTES:
-            break
-        packed = gzip.compress(letter.body.encode("utf-8", "surrogatepass"), mtime=0)
-        text = _json(fields | {"body": encode(packed).decode(), "body_encoding": encoding})
-    return Draft(text.decode(), {"reason": letter.reason})
+    attributes = {"reason": letter.reason}
+    draft = Draft(text := _json(fields), attributes)
+    if draft.size <= max_bytes:
+        return [draft]
+    body = _gzipped(letter.body)
+    draft = Draft(_json(fields | {"body": body, "body_encoding": GZIPPED}), attributes)
+    return [draft] if draft.size <= max_bytes else cut(_gzipped(text), attributes, max_bytes)
 
 
 def from_body(text: str) -> DeadLetter:
-    """Read an envelope, as the inverse of `to_draft`. Raises msgspec.DecodeError for a body that is none."""
-    fields = msgspec.json.decode(text)
+    """Read an envelope, as the inverse of `to_drafts`. Raises ValueError for a body that is none."""
+    fields = json.loads(text)
     if not isinstance(fields, dict):
         raise msgspec.ValidationError("a dead letter is a JSON object")
     if (encoding := fields.pop("body_encoding", "plain")) != "plain":
-        fields["body"] = _unpacked(encoding, fields.get("body"))
+        fields["body"] = _unpacked(encoding, fields.get("body"), MAX_BODY_BYTES)
     return msgspec.convert(fields, DeadLetter)
+
+
+def entries(messages: Sequence[Message], parts: Parts) -> list[Entry]:
+    """Read messages of the dead-letter queue. What is a part waits in `parts` until it is an entry with the others."""
+    found: list[Entry] = []
+    for message in messages:
+        part = part_in(message)
+        if part is None:
+            found.append(read(message))
+        elif whole := parts.add(message, part):
+            found.append(_from_parts(whole))
+    return found
+
+
+def incomplete(parts: Parts) -> list[Entry]:
+    """Take out what still waits for other parts: each is a letter with the reason INCOMPLETE."""
+    return [
+        _unread(
+            message,
+            DeadLetterReason.INCOMPLETE,
+            f"is part {part.part} of {part.parts} of a long envelope, and others were not found: look again in "
+            f"{INCOMPLETE_S // 60} min; if they are not there then, it is a copy of what was sent or dropped: drop it",
+        )
+        for message, part in parts.left()
+    ]
 
 
 def read(message: Message) -> Entry:
     """Read a message of the dead-letter queue. One that is in no envelope becomes a letter with the reason FOREIGN."""
     try:
         return Entry(message, from_body(message.body))
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        letter = of_message(
-            message,
-            reason=DeadLetterReason.FOREIGN,
-            error="is in no envelope: something else than a router put it here",
-            source="",
-            dead_at_ms=message.sent_at_ms,
-        )
-        return Entry(message, letter)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        why = "is in no envelope: something else than a router put it here"
+        return _unread(message, DeadLetterReason.FOREIGN, why)
 
 
 def destination(letter: DeadLetter, home: str, is_ours: Callable[[str, str], bool]) -> str:
@@ -198,25 +244,27 @@ def destination(letter: DeadLetter, home: str, is_ours: Callable[[str, str], boo
     return home if not letter.source or is_ours(letter.source, letter.cell_id) else letter.source
 
 
-def redrive_draft(entry: Entry, queue: str, keys: AttributeKeys) -> Draft:
+def redrive_draft(
+    entry: Entry, queue: str, keys: AttributeKeys, now_ms: int, max_bytes: int = MAX_MESSAGE_BYTES
+) -> Draft:
     """Return the message to send to the queue, so that the router begins anew with the entry.
 
     An event goes under its own id, as through a hold queue, and with its first attempt before it; if it has been
-    processed after all, its cell knows the id. A whole message goes unchanged.
+    processed after all, its cell knows the id. A whole message goes unchanged, and so does an event that is all of its
+    message and leaves no room for attributes of ours. `now_ms` is wall time, and `max_bytes` what the queue takes.
     """
     letter = entry.letter
+    draft = Draft(letter.original, letter.attributes, types=letter.types, binaries=letter.binaries)
     if entry.is_event:
-        event = Event(letter.event_id, letter.partition_key, letter.origin.encode())
-        draft = held_draft(event, 0, keys)
-    else:
-        draft = Draft(letter.origin, letter.attributes)
+        held = held_draft(_event(letter), 0, keys, max_bytes)
+        draft = draft if letter.whole and held.size > max_bytes else held
     fifo = queue.endswith(".fifo")
     group = letter.group_id or (letter.partition_key or entry.name if fifo else "")
-    return Draft(
-        body=draft.body,
-        attributes=draft.attributes,
+    return replace(
+        draft,
+        trace_header=letter.trace_header,
         group_id=_group_id(group) if group else None,
-        dedup_id=_dedup_id(entry) if fifo else None,
+        dedup_id=_dedup_id(entry, now_ms) if fifo else None,
     )
 
 
@@ -232,31 +280,53 @@ def _group_id(text: str) -> str:
     return text if _GROUP_ID.fullmatch(text) else _hash(text)
 
 
-def _dedup_id(entry: Entry) -> str:
-    """An id that is the same for the same death, so that a redrive which is cut short and repeated sends it once."""
+def _dedup_id(entry: Entry, now_ms: int) -> str:
+    """The original id where SQS can't have it in mind any more, since it would take the message and deliver nothing.
+
+    Otherwise an id that is the same for the same death, so that a redrive which is cut short and repeated sends it
+    once. Events that were one message need an id each; and an id that is the body's hash names no message.
+    """
     letter = entry.letter
+    if letter.whole and letter.dedup_id not in ("", _hash(letter.original)) and now_ms - letter.dead_at_ms >= DEDUP_MS:
+        return letter.dedup_id
     return _hash(f"{letter.partition_key}\n{letter.event_id or letter.message_id}\n{letter.dead_at_ms}")
+
+
+def _event(letter: DeadLetter) -> Event:
+    origin = Origin(**{name: getattr(letter, name) for name in Origin.__struct_fields__})
+    body = letter.original.encode()
+    return Event(letter.event_id, letter.partition_key, body, pointer=letter.pointer, origin=origin)
+
+
+def _from_parts(whole: Whole) -> Entry:
+    first, *others = whole.messages
+    try:
+        return Entry(first, from_body(_unpacked(GZIPPED, whole.data, MAX_ENVELOPE_BYTES)), tuple(others))
+    except (ValueError, RecursionError) as error:
+        found = _unread(first, DeadLetterReason.FOREIGN, f"its parts make no envelope: {error}")
+        return Entry(first, found.letter, tuple(others))
+
+
+def _unread(message: Message, reason: DeadLetterReason, error: Reason) -> Entry:
+    dead_at_ms = message.sent_at_ms
+    return Entry(message, of_message(message, reason=reason, error=error, source="", dead_at_ms=dead_at_ms))
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-# Every tool can undo the first encoding. The second, for a body that the first leaves too large, takes less room.
-_ENCODINGS: Final[Mapping[str, tuple[Callable[[bytes], bytes], Callable[[str], bytes]]]] = {
-    "gzip+base64": (b64encode, b64decode),
-    "gzip+base85": (b85encode, b85decode),
-}
+def _gzipped(text: str) -> str:
+    """Compress a text into base64, which every tool can undo."""
+    return b64encode(gzip.compress(text.encode("utf-8", "surrogatepass"), _LEVEL, mtime=0)).decode()
 
 
-def _unpacked(encoding: object, body: object) -> str:
-    if not isinstance(body, str) or not isinstance(encoding, str) or encoding not in _ENCODINGS:
+def _unpacked(encoding: object, packed: object, max_bytes: int) -> str:
+    if not isinstance(packed, str) or encoding != GZIPPED:
         raise msgspec.ValidationError(f"a body can't be read in the encoding {encoding!r:.40}")
-    _, decode = _ENCODINGS[encoding]
     gunzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        raw = gunzip.decompress(decode(body), MAX_BODY_BYTES)
-        text = raw.decode("utf-8", "surrogatepass")
+        text = gunzip.decompress(b64decode(packed), max_bytes).decode("utf-8", "surrogatepass")
     except (ValueError, zlib.error) as error:
         raise msgspec.ValidationError(f"the body can't be unpacked: {error}") from error
     if not gunzip.eof:
@@ -264,5 +334,5 @@ def _unpacked(encoding: object, body: object) -> str:
     return text
 
 
-def _json(fields: Mapping[str, Any]) -> bytes:
-    return msgspec.json.encode(fields)
+def _json(fields: Mapping[str, Any]) -> str:
+    return escaped(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))

@@ -31,8 +31,10 @@ from msgspec.structs import replace
 from router.core.errors import MalformedMessageError
 from router.core.messages import event_ids, s3_events, shapes
 from router.core.messages.key_paths import compile_path
+from router.core.messages.origin import body_of, with_body_in_attribute, with_origin
 from router.core.messages.pointers import pointer_in
 from router.core.messages.proofs import ATTEMPT, OURS, PROOF, PROOF_CHARS, AttributeKeys, signed
+from router.core.messages.sqs_text import is_sendable_json
 from router.core.messages.strict_json import JsonText
 from router.core.messages.wrapping import certainly_one_list, check_confirmed, notification_in, unwrap
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
@@ -40,7 +42,8 @@ from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
 __all__ = ["ATTEMPT", "KILLED", "UNANSWERED", "Extraction", "Parser", "can_be_held", "compile_path", "held_draft"]
 
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES  # a larger body did not come from SQS
-_SURELY_HELD_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024  # leaves far more room than id, key and numbers need
+_ROOM_BYTES: Final = 64 * 1024  # far more than id, key and numbers need
+_PROOF_BYTES: Final = Draft("", {PROOF: "0" * PROOF_CHARS}).size
 MAX_KEY_BYTES: Final = 1024
 MAX_ID_BYTES: Final = 8192  # an S3 object's has up to about 2200; it travels in message attributes
 MAX_NUMBERS: Final = 100  # in one attribute: far more than a router ever writes
@@ -91,8 +94,10 @@ class Parser:
 
         Raises MalformedMessageError with a reason for people when the message holds no event that could be routed.
         """
-        body = JsonText.of(message.body, _BODY, None if message.pointer else MAX_BODY_BYTES)
-        if ATTEMPT in message.attributes:
+        held = ATTEMPT in message.attributes
+        text = body_of(message) if held else message.body
+        body = JsonText.of(text, _BODY, None if message.pointer else MAX_BODY_BYTES)
+        if held:
             return [_from_hold(message, body)]
         given = message.attributes
         if given:
@@ -182,12 +187,15 @@ class Parser:
         return event_id if event_id is not None else message.message_id + found.part
 
 
-def held_draft(event: Event, delay_s: int, keys: AttributeKeys) -> Draft:
-    """Return the message that carries an event through a hold queue: body or pointer unchanged, names as attributes."""
-    return signed(_unsigned(event, delay_s), keys)
+def held_draft(event: Event, delay_s: int, keys: AttributeKeys, max_bytes: int = MAX_MESSAGE_BYTES) -> Draft:
+    """Return the message that carries an event through a queue: body or pointer, and names as attributes.
+
+    The body lies in an attribute where the queue, which takes messages of `max_bytes`, wouldn't take it as a body.
+    """
+    return signed(_unsigned(event, delay_s, max_bytes - _PROOF_BYTES), keys)
 
 
-def _unsigned(event: Event, delay_s: int) -> Draft:
+def _unsigned(event: Event, delay_s: int, max_bytes: int) -> Draft:
     attributes = {
         "event_id": _escape(event.event_id),
         "partition_key": _escape(event.partition_key),
@@ -199,16 +207,18 @@ def _unsigned(event: Event, delay_s: int) -> Draft:
         attributes[KILLED] = ",".join(map(str, event.killed))
     if event.retries:
         attributes[RETRIES] = ",".join(map(str, event.retries))
-    return Draft(event.pointer or event.body.decode(), attributes, delay_s)
+    draft = with_origin(Draft(event.pointer or event.body.decode(), attributes, delay_s), event.origin)
+    if event.pointer or (draft.size <= max_bytes and is_sendable_json(event.body)):
+        return draft
+    return with_body_in_attribute(draft)
 
 
-def can_be_held(event: Event) -> bool:
-    """Whether the event fits in a hold queue's message, beside the attributes that it has to carry."""
-    return len(event.body) <= _SURELY_HELD_BYTES or _held_size(event) <= MAX_MESSAGE_BYTES
-
-
-def _held_size(event: Event) -> int:
-    return Draft("", {PROOF: "0" * PROOF_CHARS}).size + _unsigned(event, 0).size
+def can_be_held(event: Event, max_bytes: int = MAX_MESSAGE_BYTES) -> bool:
+    """Whether the event fits in a message of the hold queue, beside the attributes that it has to carry."""
+    origin_bytes = event.origin.size if event.origin else 0
+    if len(event.body) + origin_bytes <= max_bytes - _ROOM_BYTES and not event.pointer and is_sendable_json(event.body):
+        return True
+    return _unsigned(event, 0, max_bytes - _PROOF_BYTES).size <= max_bytes - _PROOF_BYTES
 
 
 def _from_hold(message: Message, body: JsonText) -> Event:

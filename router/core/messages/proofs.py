@@ -48,7 +48,7 @@ class AttributeKeys(Protocol):
 
 def signed(draft: Draft, keys: AttributeKeys) -> Draft:
     """Return the message with the proof that its `cellrouter.` attributes are a router's own."""
-    proof = keys.attributes[0].proof(_said(draft.body, draft.attributes))
+    proof = keys.attributes[0].proof(_said(draft.body, draft.attributes, draft.binaries))
     return replace(draft, attributes={**draft.attributes, PROOF: proof})
 
 
@@ -59,25 +59,27 @@ def believed(message: Message, keys: AttributeKeys) -> Message:
     valid, it is still the same event.
     """
     attributes = message.attributes
-    if not attributes or not any(name.startswith(OURS) for name in attributes):
+    if not any(name.startswith(OURS) for name in (*attributes, *message.binaries)):
         return message
-    proof, said = attributes.get(PROOF, ""), _said(message.body, attributes)
+    proof, said = attributes.get(PROOF, ""), _said(message.body, attributes, message.binaries)
     if any(key.proves(proof, said) for key in keys.attributes):
         return message
     left = {name: value for name, value in attributes.items() if not name.startswith(OURS)}
     if ATTEMPT in attributes and all(left.get(name) for name in _NAMES):
-        left[ATTEMPT] = "1"
-    return replace(message, attributes=left)
+        # The binary ones are its body and what came beside it, as whoever sends a message may say it of his own.
+        return replace(message, attributes={**left, ATTEMPT: "1"})
+    binaries = {name: value for name, value in message.binaries.items() if not name.startswith(OURS)}
+    return replace(message, attributes=left, binaries=binaries)
 
 
-def _said(body: str, attributes: Mapping[str, str]) -> bytes:
+def _said(body: str, attributes: Mapping[str, str], binaries: Mapping[str, bytes]) -> bytes:
     covered = sorted(
-        (name, value)
+        (_bytes(name), _bytes(value))
         for name, value in attributes.items()
         if name in _NAMES or (name.startswith(OURS) and name != PROOF)
     )
-    digest = hashlib.blake2b(_bytes(body)).digest()
-    return digest + msgspec.msgpack.encode([(_bytes(name), _bytes(value)) for name, value in covered])
+    covered += sorted((_bytes(name), value) for name, value in binaries.items() if name.startswith(OURS))
+    return hashlib.blake2b(_bytes(body)).digest() + msgspec.msgpack.encode(covered)
 
 
 def _bytes(text: str) -> bytes:

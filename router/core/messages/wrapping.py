@@ -39,6 +39,14 @@ class Notification(msgspec.Struct, gc=False):
     MessageAttributes: msgspec.Raw = msgspec.Raw()
 
 
+class SnsAttribute(msgspec.Struct, gc=False):
+    """One of the MessageAttributes of an SNS notification. The value of a Binary one is base64."""
+
+    Type: str
+    Value: str
+
+
+_attributes: Final = msgspec.json.Decoder(dict[str, SnsAttribute])
 _notification: Final = msgspec.json.Decoder(Notification)
 _NEITHER: Final = Notification()
 
@@ -84,6 +92,15 @@ def unwrap(body: JsonText, notification: Notification) -> tuple[str, dict[str, s
     attributes = bytes(notification.MessageAttributes)
     given = _naming(JsonText(attributes.decode(), attributes, _SNS).decode()) if attributes else {}
     return str(notification.Message), given
+
+
+def attributes_in(raw: bytes) -> Mapping[str, SnsAttribute]:
+    """Return the attributes that an SNS notification brings; none for any other body."""
+    notification = notification_in(raw)
+    try:
+        return _attributes.decode(notification.MessageAttributes) if notification.TopicArn else {}
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return {}
 
 
 def _naming(attributes: Any) -> dict[str, str]:

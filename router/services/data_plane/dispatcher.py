@@ -15,12 +15,15 @@ from functools import partial
 from math import ceil
 from typing import Final
 
+from msgspec.structs import replace
+
 from router.core.detection.samples import CellSample
 from router.core.errors import MalformedMessageError, UnconfirmedSubscriptionError
 from router.core.lanes import retry
 from router.core.lanes.admission import MAX_KILLS, Admission, OverLimit, ToQuarantine, into_quarantine, why_dead
 from router.core.lanes.lane import LaneLimits
 from router.core.messages.batches import BATCH
+from router.core.messages.origin import origin_of
 from router.core.messages.parser import Parser, can_be_held
 from router.core.models import Contact, DeadLetterReason, Event, HoldCause, Outcome, Reason, Result, Traffic
 from router.core.policy import FifoHead, Policy
@@ -240,7 +243,9 @@ class Dispatcher:
         if received.fault is not None:
             return [], received.fault
         try:
-            return self._parser.parse(received.message), None
+            events = self._parser.parse(received.message)
+            origin = origin_of(received.message, events)
+            return [replace(event, origin=origin) for event in events], None
         except MalformedMessageError as error:
             if isinstance(error, UnconfirmedSubscriptionError):
                 self._observer.observe(SubscriptionUnconfirmed(inbox.name, str(error)))
@@ -253,8 +258,10 @@ class Dispatcher:
             delivery.inbox.let_go(delivery.received, 0 if self._stopping else UNROUTED_S)
             return
         try:
+            if self._queues.dead_letters.put_again(delivery):
+                return
             now_ms, slot_map = self._clock.time_ms(), self._routing.slot_map
-            if self._admission.policy.quarantined and self._stays(delivery):
+            if self._admission.policy.quarantined and self._stays(delivery, self._queues.quarantine.hold):
                 delivery.event = self._admission.reminded(delivery.event, now_ms)
             event = delivery.event
             path = self.paths[slot_map.cell_of(event.partition_key)]
@@ -293,7 +300,7 @@ class Dispatcher:
             return
         if found.why is not None:
             self._quarantine_key(path, event.partition_key, found)
-        if not self._stays(delivery):
+        if not self._stays(delivery, self._queues.quarantine.hold):
             self._queues.quarantine.put(cell_id, delivery, event, found.left_s)
             return
         message = delivery.received.message
@@ -359,8 +366,9 @@ class Dispatcher:
 
     def _hold(self, path: CellPath, delivery: Delivery, event: Event, delay_s: int, cause: HoldCause) -> None:
         self._observer.observe(EventHeld(path.lane.cell_id, cause))
-        if not self._stays(delivery):
-            self._owner(event, path).hold.put(delivery, event, delay_s)
+        hold = self._owner(event, path).hold
+        if not self._stays(delivery, hold):
+            hold.put(delivery, event, delay_s)
             return
         message = delivery.received.message
         if event != delivery.event:
@@ -378,6 +386,6 @@ class Dispatcher:
     def _moves(self, key: str) -> bool:
         return self._routing is not None and self._routing.slot_map.destination_of(key) is not None
 
-    def _stays(self, delivery: Delivery) -> bool:
+    def _stays(self, delivery: Delivery, hold: HoldQueue) -> bool:
         """Whether an event that has to wait does so in its own queue, because of its order or its size."""
-        return delivery.inbox.fifo or not can_be_held(delivery.event)
+        return delivery.inbox.fifo or not can_be_held(delivery.event, hold.max_bytes)

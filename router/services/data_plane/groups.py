@@ -46,13 +46,13 @@ class Groups:
     def reminded(self, event: Event, message_id: str) -> Event:
         """The event with what was tried of it before: a message that stays in its queue can't carry that."""
         known = self._remembered.get((message_id, event.partition_key, event.event_id)) if self._remembered else None
-        return event if known is None else replace(known, body=event.body, pointer=event.pointer)
+        return event if known is None else replace(known, body=event.body, pointer=event.pointer, origin=event.origin)
 
     def remember(self, event: Event, message_id: str) -> None:
         """Remember what was tried of that event of the message."""
         name = (message_id, event.partition_key, event.event_id)
         self._remembered.pop(name, None)
-        self._remembered[name] = replace(event, body=b"", pointer="")
+        self._remembered[name] = replace(event, body=b"", pointer="", origin=None)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 

@@ -46,6 +46,11 @@ class HoldQueue:
         """How many bytes the bodies of those messages have together."""
         return self._inbox.bytes
 
+    @property
+    def max_bytes(self) -> int:
+        """How many bytes a message of the queue may have, as far as is known."""
+        return self._forwarder.max_bytes
+
     def put(self, delivery: Delivery, event: Event, delay_s: int) -> bool:
         """Keep the event in the queue for at least `delay_s` seconds; True when it has to be written there.
 
@@ -54,7 +59,8 @@ class HoldQueue:
         if delivery.inbox is self._inbox and event == delivery.event:
             self._inbox.let_go(delivery.received, delay_s)
             return False
-        self._forwarder.put(held_draft(event, min(delay_s, MAX_DELAY_S), self._keys), delivery.inbox, delivery.received)
+        draft = held_draft(event, min(delay_s, MAX_DELAY_S), self._keys, self.max_bytes)
+        self._forwarder.put([draft], delivery.inbox, delivery.received)
         return True
 
     async def run(self, demand: Callable[[], int], accept: Callable[[Inbox, list[Received]], None]) -> None:

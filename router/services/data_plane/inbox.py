@@ -41,7 +41,7 @@ class Received(msgspec.Struct, eq=False):
     """A message that this router has received and not yet deleted or let go."""
 
     message: Message
-    size: int  # of its body, in characters
+    size: int  # of its body, in characters, and of its attributes
     hidden_until: float  # monotonic seconds
     open_events: int = 0  # not yet settled
     fault: Reason | None = None  # why its body can't be fetched at all
@@ -147,7 +147,7 @@ class Inbox:
         given, message = message, believed(message, self._keys)
         if given is not message:
             self._tell(given)
-        received = Received(message, len(message.body), hidden_until)
+        received = Received(message, len(message.body) + _beside(message), hidden_until)
         self._received[message.message_id] = received
         self.bytes += received.size
         return received
@@ -182,7 +182,7 @@ class Inbox:
             if found.pointer:
                 self._access.served(PAYLOADS, found.message_id)
             received.message = replace(received.message, body=found.body, pointer=found.pointer)
-            self._resize(received, len(found.body))
+            self._resize(received, len(found.body) + _beside(found))
         self._unfetched.pop(received.message.message_id, None)
         return 0
 
@@ -250,6 +250,12 @@ def _nothing(_: object) -> None:
     """Do nothing: a message that couldn't be released becomes visible by itself when its visibility timeout ends."""
 
 
+def _beside(message: Message) -> int:
+    """How much a message's attributes hold; most have none."""
+    texts = sum(map(len, message.attributes.values())) if message.attributes else 0
+    return texts + (sum(map(len, message.binaries.values())) if message.binaries else 0)
+
+
 class Delivery(msgspec.Struct, eq=False):
     """An event on its way to a cell, with the message and the queue that it came in."""
 
@@ -263,8 +269,9 @@ class Delivery(msgspec.Struct, eq=False):
 
     @property
     def size(self) -> int:
-        """How many bytes the event occupies: those of its body."""
-        return len(self.event.body)
+        """How many bytes the event occupies: those of its body, and of what came beside it."""
+        origin = self.event.origin
+        return len(self.event.body) + (origin.size if origin else 0)
 
     def settle(self) -> None:
         """Settle the event in its queue, because it is done or safe in another queue."""

@@ -53,6 +53,15 @@ class WatchedQueue:
         """Ask the queue itself, and report nothing: a router works as well without this right."""
         return await self._queue.waiting()
 
+    async def max_bytes(self) -> int:
+        """Ask the queue itself. Where that is not allowed the queue works all the same, so nothing is reported."""
+        try:
+            return await self._queue.max_bytes()
+        except SourceUnavailableError:
+            raise
+        except Exception as error:
+            raise SourceUnavailableError(self._unforeseen.note("queue", error)) from error
+
     async def _watched(self, call: Awaitable[T]) -> T:
         try:
             answer = await call

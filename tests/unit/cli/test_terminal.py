@@ -195,7 +195,7 @@ def _hostile_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         event = Event(HOSTILE, HOSTILE, json.dumps({"text": f"{HOSTILE}\ud800"}).encode(), 5)
         message = Message(HOSTILE, HOSTILE, f"{HOSTILE}\ud800", 1, 1, {HOSTILE: HOSTILE})
         letter = dead_letter.of_event(event, message, reason="rejected", error=HOSTILE, source="source", dead_at_ms=1)
-        await dead.send([dead_letter.to_draft(letter)])
+        await dead.send(dead_letter.to_drafts(letter))
         yield DeadLetters(dead, "source", lambda *_: True, lambda name: Queue(name, clock), KEYS, clock)
 
     async def inject_fault(*_: object) -> None:

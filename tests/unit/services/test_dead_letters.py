@@ -12,8 +12,9 @@ from router.adapters.memory import MemorySource
 from router.core.errors import SourceUnavailableError
 from router.core.messages.dead_letter import Entry, Filter
 from router.core.models import Message
-from router.services import dead_letters
-from router.services.dead_letters import HIDDEN_S, DeadLetters
+from router.services import queue_scan
+from router.services.dead_letters import DeadLetters
+from router.services.queue_scan import HIDDEN_S
 from tests.support.attribute_keys import KEYS
 from tests.support.dead_letter_world import ALL, Queue, World, ids
 
@@ -212,7 +213,7 @@ def test_bodies_are_not_kept(world: World) -> None:
 
 def test_it_stops_before_sqs_hides_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond 120 000 hidden messages SQS says that the queue is empty: that must not look like the end."""
-    monkeypatch.setattr(dead_letters, "MAX_HIDDEN", 20)
+    monkeypatch.setattr(queue_scan, "MAX_HIDDEN", 20)
 
     async def story() -> None:
         await world.bury(45)

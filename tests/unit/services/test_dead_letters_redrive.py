@@ -10,7 +10,7 @@ import pytest
 from router.core.errors import SourceUnavailableError
 from router.core.messages.dead_letter import Filter
 from router.core.models import Draft, Message
-from router.services import dead_letters
+from router.services import queue_scan
 from tests.support.dead_letter_world import CrashError, World, ids
 
 
@@ -143,7 +143,7 @@ def test_an_entry_that_comes_again_after_its_delete_failed_is_deleted(world: Wor
 
     async def story() -> None:
         await world.bury(20)
-        failures = iter(range(dead_letters.DELETE_TRIES))
+        failures = iter(range(queue_scan.DELETE_TRIES))
 
         def fail() -> None:
             if next(failures, None) is not None:

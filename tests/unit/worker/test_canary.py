@@ -9,7 +9,7 @@ import pytest
 
 from cell_worker.api import Cell, Event, RejectEvent, RetryEvent
 from cell_worker.contract.protocol import EventBatch, Outcome, WireEvent
-from cell_worker.loading import HandlerError, load_handler
+from cell_worker.handling import HandlerError, load_handler
 from tests.support.handlers import Gate
 from tests.support.runtime_world import batch, in_loop, make, one_result, results, turns
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cell_worker.api import Cell, DeniedEvent, Event, RejectEvent, RetryEvent
 from cell_worker.contract.protocol import MAX_REASON_CHARS, MAX_RESULT_LINE_BYTES, EventBatch, EventResult, Outcome
-from cell_worker.loading import HandlerError, load_handler, start_handler
+from cell_worker.handling import HandlerError, load_handler, start_handler
 from cell_worker.runtime import ONE_SUSPECT, Identity
 from cell_worker.store.store import StoreError
 from tests.support.aio import run

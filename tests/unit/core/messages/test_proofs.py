@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import shake_256
 
 import pytest
 from hypothesis import given
@@ -109,4 +111,6 @@ def test_an_event_that_fits_in_no_message_with_its_proof_can_not_be_held() -> No
     largest = replace(TRIED, body=b"x" * room)
     assert held_draft(largest, 0, KEYS).size == MAX_MESSAGE_BYTES
     assert can_be_held(largest)
-    assert not can_be_held(replace(TRIED, body=b"x" * (room + 1)))
+    hardly_compresses = b64encode(shake_256().digest(300_000))
+    assert can_be_held(replace(TRIED, body=hardly_compresses))
+    assert not can_be_held(replace(TRIED, body=hardly_compresses), 256 * 1024)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from cell_worker.handlers.security.logs import log_object
 from router.core.errors import MalformedMessageError, UnconfirmedSubscriptionError
-from router.core.messages.dead_letter import of_message, to_draft
+from router.core.messages.dead_letter import of_message, to_drafts
 from router.core.messages.parser import MAX_KEY_BYTES, Extraction, Parser
 from router.core.messages.shapes import TEST_TEXT
 from router.core.models import Event, Message
@@ -250,7 +250,8 @@ def test_snss_question_is_kept_whole_and_says_what_to_do(kind: str) -> None:
     assert "it is no event" in str(caught.value)
     assert "https:" not in str(caught.value)
     letter = of_message(asked, reason="malformed", error=str(caught.value), source="q", dead_at_ms=0)
-    assert SUBSCRIPTION["Token"] in to_draft(letter).body
+    [draft] = to_drafts(letter)
+    assert SUBSCRIPTION["Token"] in draft.body
 
 
 def test_a_notification_of_a_members_kind_is_no_question() -> None:

@@ -1,14 +1,17 @@
-"""Loads, starts and stops the handler, which is somebody else's code: whatever it raises is said in one line."""
+"""The border to the handler, which is somebody else's code: starts and stops it, and reads what it emits and raises."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cell_worker.api import Cell, Component
-from cell_worker.contract.protocol import MAX_REASON_CHARS, Reason
+import msgspec
+
+from cell_worker.api import Cell, Component, Event
+from cell_worker.components.sink import MAX_LINE_BYTES
+from cell_worker.contract.protocol import MAX_REASON_CHARS, Reason, WireEvent
 
 
 class HandlerError(Exception):
@@ -46,6 +49,26 @@ async def stop_handler(handler: Any) -> None:
 
 def _starts_and_stops(handler: Any) -> bool:
     return all(hasattr(handler, name) for name in ("start", "stop"))
+
+
+def event_of(wire: WireEvent) -> Event:
+    """Make the event that a handler gets of what a router has sent."""
+    attributes: dict[str, str | bytes] = {**wire.attributes, **wire.binaries}
+    return Event(
+        *(wire.event_id, wire.partition_key, wire.attempt, bytes(wire.body)),
+        sent_at_ms=wire.sent_at_ms,
+        attributes=attributes,
+        types=wire.types,
+        trace_header=wire.trace_header,
+    )
+
+
+def lines_of(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """Encode records as lines. Raises ValueError for one too long for the sink: it would block all lines after it."""
+    lines = [msgspec.json.encode(record) + b"\n" for record in emitted]
+    if longest := max((len(line) for line in lines if len(line) > MAX_LINE_BYTES), default=0):
+        raise ValueError(f"an emitted record has {longest} bytes, more than the {MAX_LINE_BYTES} that the sink takes")
+    return lines
 
 
 def said_by(error: BaseException, prefix: str = "") -> Reason:
