@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from router.core.errors import MalformedMessageError
-from router.core.messages import dead_letter
+from router.core.messages import dead_letter, proofs
 from router.core.messages.origin import BODY, ORIGIN, origin_of
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
 from router.core.messages.parts import Parts
+from router.core.messages.proofs import PROOF
 from router.core.models import Message
+from tests.support.attribute_keys import KEYS
 
 HELD = {ATTEMPT: "1", "event_id": "e", "partition_key": "k"}
 
@@ -46,3 +48,13 @@ def part_of_a_letter(raw: bytes) -> None:
     messages = [Message("id", "receipt", body, 0, 1) for body in (text, f'{{"part":{text}', *whole)]
     parts = Parts()
     assert len(dead_letter.entries(messages, parts)) + len(dead_letter.incomplete(parts)) == len(messages)
+
+
+def unproven(raw: bytes) -> object:
+    """Read a message whose attributes say that it comes from a hold queue, without our proof."""
+    text = raw.decode("utf-8", "replace")
+    given = {ATTEMPT: text, PROOF: text, text: text, "event_id": "e", "partition_key": "k"}
+    found = proofs.believed(Message("id", "receipt", text, 0, 1, given), KEYS)
+    assert PROOF not in found.attributes
+    assert found.attributes[ATTEMPT] == "1"
+    return Parser(Extraction()).parse(found)

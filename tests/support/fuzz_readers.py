@@ -39,18 +39,16 @@ from router.adapters.saved_routing import SavedRouting
 from router.adapters.secret_source import SecretSource
 from router.core.addresses import host_of
 from router.core.errors import CellRouterError, RegistryUnavailableError
-from router.core.messages import dead_letter, pointers, proofs
+from router.core.messages import dead_letter, pointers
 from router.core.messages.origin import origin_of
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
-from router.core.messages.proofs import PROOF
 from router.core.models import MAX_WHOLE, Draft, Event, Message, Result
 from router.core.slot_map.slots import SLOTS
 from router.settings import check
-from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_ecs import cell_template, described_task
-from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter
+from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter, unproven
 from tests.support.fuzz_redis import NOW, FakeRedis
 from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
 from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
@@ -277,16 +275,6 @@ def _from_hold(raw: bytes) -> object:
 
 
 @_refused(CellRouterError)
-def _unproven(raw: bytes) -> object:
-    text = raw.decode("utf-8", "replace")
-    message = _message(raw, **{ATTEMPT: text, PROOF: text, text: text, "event_id": "e", "partition_key": "k"})
-    found = proofs.believed(message, KEYS)
-    assert PROOF not in found.attributes
-    assert found.attributes[ATTEMPT] == "1"
-    return Parser(Extraction()).parse(found)
-
-
-@_refused(CellRouterError)
 def _pointer(raw: bytes) -> object:
     return pointers.pointer_in(raw.decode("utf-8", "replace"))
 
@@ -359,7 +347,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "CloudEvent in attributes": attributes_of_a_cloud_event,
     "question of SNS": question_of_sns,
     "held message": _from_hold,
-    "unproven message": _unproven,
+    "unproven message": _refused(CellRouterError)(unproven),
     "what came beside a held event": origin_in,
     "packed message": packed_message,
     "part of a dead letter": part_of_a_letter,
