@@ -86,4 +86,5 @@ def why_out_of_reach(text: str, region: str) -> Reason | None:
 
 
 def _partition_of(region: str) -> str:
+    region = region.removeprefix("fips-")  # as botocore lets regions be called
     return next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")

@@ -69,6 +69,8 @@ def test_a_queue_of_another_partition_is_out_of_reach() -> None:
     """No credentials are valid in two partitions; in two regions they are."""
     for text, region in (("events", "us-east-1"), (ARN, "us-east-1"), (URL, "ap-south-1"), (ARN, "eu-west-1")):
         assert why_out_of_reach(text, region) is None
+    gov = f"arn:aws-us-gov:sqs:us-gov-west-1:{ACCOUNT}:events"
+    assert why_out_of_reach(gov, "fips-us-gov-west-1") is None
     why = why_out_of_reach(ARN, "cn-north-1")
     assert why is not None
     assert "eu-west-1" in why
