@@ -1,4 +1,4 @@
-"""Runs what reads ECS' answers and a cell's template on whatever bytes: for the fuzz suite."""
+"""Runs what reads ECS' answers, a cell's template and a queue's policy on whatever bytes: for the fuzz suite."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from router.adapters.provisioners.ecs_tasks import EcsConfig, read_task
+from router.core.intake.queue_policy import LeftAlone, policy_text, read_policy, statement, with_ours, without_ours
 from router.settings_ecs import read_template
 
 _CONFIG = EcsConfig("cellrouter", "live", "cells", ["subnet-1"], ["sg-1"], "FARGATE")
@@ -35,3 +36,12 @@ def cell_template(raw: bytes) -> object:
         with suppress(ValueError):
             return read_template(file)
     return None
+
+
+def policy_of_a_queue(raw: bytes) -> object:
+    """Read a queue's policy, and put our statement into it and out again."""
+    found = read_policy(raw.decode("utf-8", "replace"))
+    if isinstance(found, LeftAlone):
+        return found
+    after = with_ours(found, statement("arn:aws:sqs:us-east-1:123456789012:q", "arn:aws:s3:::b", "123456789012"))
+    return after if isinstance(after, LeftAlone) else policy_text(without_ours(after))

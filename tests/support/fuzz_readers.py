@@ -47,7 +47,7 @@ from router.core.slot_map.slots import SLOTS
 from router.settings import check
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
-from tests.support.fuzz_ecs import cell_template, described_task
+from tests.support.fuzz_ecs import cell_template, described_task, policy_of_a_queue
 from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter, unproven
 from tests.support.fuzz_redis import NOW, FakeRedis
 from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
@@ -364,6 +364,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "lines of a chunk": lines_of_a_chunk,
     "task of ECS": described_task,
     "template of a cell": cell_template,
+    "policy of a queue": policy_of_a_queue,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
 below."""
@@ -374,12 +375,14 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "cell_worker/store/table_items.py": ("lines of a chunk",),
     "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
     "cell_worker/handlers/security/evaluation/pool.py": ("evaluator's answer",),
+    "cell_worker/handlers/security/documents.py": ("rule file",),
     "cell_worker/handlers/security/sigma.py": ("rule file",),
     "router/settings.py": ("settings file",),
     "router/adapters/aws/sqs_client.py": ("answer of SQS", "refusal of SQS"),
     "router/adapters/provisioners/docker_containers.py": ("container",),
     "router/adapters/provisioners/ecs_tasks.py": ("task of ECS",),
     "router/adapters/aws/sqs.py": ("answer to a queue",),
+    "router/core/intake/queue_policy.py": ("policy of a queue",),
     "router/core/messages/dead_letter.py": ("dead letter",),
     "router/core/messages/origin.py": ("what came beside a held event", "packed message"),
     "router/core/messages/parser.py": ("message", "message by path", "held message"),
