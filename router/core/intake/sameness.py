@@ -19,7 +19,7 @@ def _plain(node: Any, *, any_case: bool = False) -> Any:
         found = {key: _plain(value, any_case=key in _ANY_CASE) for key, value in node.items()}
         return {key: value for key, value in found.items() if value not in ([], {}) or key in _MEANT_EMPTY}
     if isinstance(node, list):
-        found = [_plain(each, any_case=any_case) for each in node]
-        texts = sorted({json.dumps(each, sort_keys=True) for each in found})
-        return found[0] if len(texts) == 1 else texts
+        values = [_plain(each, any_case=any_case) for each in node]
+        texts = sorted({json.dumps(each, sort_keys=True) for each in values})
+        return values[0] if len(texts) == 1 else texts
     return node.lower() if any_case and isinstance(node, str) else node
