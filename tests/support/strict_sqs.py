@@ -165,7 +165,9 @@ class StrictSqs:
         return {"QueueUrl": f"http://queues/{given['QueueName']}"}
 
     async def _GetQueueAttributes(self, given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: N802
-        return {"Attributes": {"MaximumMessageSize": str(self.limits[self._queue(given).name])}}
+        queue = self._queue(given)
+        known = {"MaximumMessageSize": self.limits[queue.name], "ApproximateNumberOfMessages": await queue.waiting()}
+        return {"Attributes": {name: str(known[name]) for name in given["AttributeNames"]}}
 
     async def _SendMessageBatch(self, given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: N802
         queue, entries = self._queue(given), given["Entries"]

@@ -180,6 +180,8 @@ class PrometheusObserver:
             telemetry.BadInput: lambda r: self._bad.add(r.source),
             telemetry.DistrustedCall: lambda r: self._distrusted.add(r.cell_id, r.what),
             telemetry.CellTrusted: lambda _: None,
+            telemetry.SetupMessageSeen: lambda _: None,
+            telemetry.SubscriptionUnconfirmed: lambda _: None,  # EventDeadLettered counts it
             telemetry.AttemptFailed: lambda r: self._unforeseen.add(r.part),
             telemetry.TaskDied: lambda r: self._died.add(r.task),
             telemetry.ActionTaken: lambda r: self._actions.add(r.cell_id, r.action),
