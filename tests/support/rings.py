@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-SIDE_BY_SIDE: Final = max(4, min(os.cpu_count() or 1, 8))
+SIDE_BY_SIDE: Final = max(3, min(os.cpu_count() or 1, 8))
 """How many tests run at once. Most of them wait for other processes most of the time: even two cores are kept busy."""
 PHASES: Final = (
     # One by one in their order, the long ones first: the last to end is short.
