@@ -107,15 +107,16 @@ class SqsSource:
 
     async def waiting(self) -> int:
         """GetQueueAttributes; SQS' figure is right within a minute."""
-        answer = await self._request(self._call, "GetQueueAttributes", AttributeNames=[_WAITING])
-        with self._readable():
-            return int(answer["Attributes"][_WAITING])
+        return await self._figure(_WAITING)
 
     async def max_bytes(self) -> int:
         """GetQueueAttributes: MaximumMessageSize, which whoever owns the queue may have set."""
-        answer = await self._request(self._call, "GetQueueAttributes", AttributeNames=[_LIMIT])
+        return min(MAX_MESSAGE_BYTES, max(_LEAST_LIMIT, await self._figure(_LIMIT)))
+
+    async def _figure(self, attribute: str) -> int:
+        answer = await self._request(self._call, "GetQueueAttributes", AttributeNames=[attribute])
         with self._readable():
-            return min(MAX_MESSAGE_BYTES, max(_LEAST_LIMIT, int(answer["Attributes"][_LIMIT])))
+            return int(answer["Attributes"][attribute])
 
     def _messages(self, found: Sequence[Any]) -> list[Message]:
         """Return the messages of an answer, without those that can't be read, which come again after their time.

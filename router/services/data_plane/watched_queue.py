@@ -50,13 +50,17 @@ class WatchedQueue:
         return await self._watched(self._queue.send(drafts))
 
     async def waiting(self) -> int:
-        """Ask the queue itself, and report nothing: a router works as well without this right."""
-        return await self._queue.waiting()
+        """Ask the queue itself. A router works as well without this right, so nothing is reported."""
+        return await self._foreseen(self._queue.waiting())
 
     async def max_bytes(self) -> int:
         """Ask the queue itself. Where that is not allowed the queue works all the same, so nothing is reported."""
+        return await self._foreseen(self._queue.max_bytes())
+
+    async def _foreseen(self, call: Awaitable[T]) -> T:
+        """Make every error of a call one that its callers expect."""
         try:
-            return await self._queue.max_bytes()
+            return await call
         except SourceUnavailableError:
             raise
         except Exception as error:
@@ -64,14 +68,10 @@ class WatchedQueue:
 
     async def _watched(self, call: Awaitable[T]) -> T:
         try:
-            answer = await call
+            answer = await self._foreseen(call)
         except SourceUnavailableError as error:
             self._failed(error)
             raise
-        except Exception as error:
-            unavailable = SourceUnavailableError(self._unforeseen.note("queue", error))
-            self._failed(unavailable)
-            raise unavailable from error
         if self._told is not None and self._clock.monotonic() - self._failed_at >= WELL_AFTER_S:
             self._told = None
             self._observer.observe(QueueWell(self.name))

@@ -21,11 +21,15 @@ GONE = SourceMissingError("there is no such queue")
 class Faulty(MemorySource):
     """A queue whose every call fails with the given fault."""
 
-    fault: SourceUnavailableError | None = None
+    fault: Exception | None = None
 
     def _fail_if_down(self) -> None:
         if self.fault is not None:
             raise self.fault
+
+    async def max_bytes(self) -> int:
+        self._fail_if_down()
+        return await super().max_bytes()
 
 
 class Rig:
@@ -83,6 +87,21 @@ def test_every_call_is_watched(call: str) -> None:
 
     play(rig.clock, story())
     assert rig.notes.records == [QueueFaulty("q.fifo", missing=True, why=str(GONE))]
+
+
+@pytest.mark.parametrize("call", ["waiting", "max_bytes"])
+def test_a_question_reports_no_fault_and_raises_what_is_expected_of_it(call: str) -> None:
+    """Whoever asks can do without the answer, and an error that nobody foresaw must not end it."""
+    rig = Rig()
+
+    async def story() -> None:
+        for fault in (GONE, RuntimeError("a bug")):
+            rig.inner.fault = fault
+            with pytest.raises(SourceUnavailableError):
+                await getattr(rig.queue, call)()
+
+    play(rig.clock, story())
+    assert not any(isinstance(record, QueueFaulty) for record in rig.notes.records)
 
 
 def test_a_fault_is_told_once_and_its_end_once() -> None:
