@@ -63,6 +63,7 @@ class Explanation:
     doubts: tuple[Reason, ...]  # why what follows may be out of date
     assessment: Assessment | None  # None: the leader has never assessed the cell
     why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick
+    trial: Reason | None  # what its trial beside its twin shows by now
     treatment: Treatment
     by_hand: str
     peers: tuple[Peer, ...]
@@ -93,6 +94,7 @@ def explanation(
         doubts=tuple(doubts(snapshot, condition, record.generation)),
         assessment=condition.assessment if condition is not None else None,
         why_untreated=condition.why_untreated if condition is not None else None,
+        trial=condition.trial if condition is not None else None,
         treatment=record.treatment,
         by_hand=by_hand(snapshot, cell_id),
         peers=tuple(Peer(name, found.deviation, found.canary_s, found.verdict) for name, found in others),
@@ -148,6 +150,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("the instance says", found.note or "nothing"),
         ("verdict", verdict(found.assessment)),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
+        ("beside its twin", found.trial or "it stands no trial"),
         ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),
         ("by hand", found.by_hand or "nothing"),
         *_launches(found),

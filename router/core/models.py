@@ -248,6 +248,8 @@ class CellRecord:
     launching: Whole = 0  # the generation being launched; 0 for none
     launched: Whole = 0  # the highest that was ever launched
     launched_at_ms: Whole = 0  # when that launch began, by the registry's clock
+    twin: Whole = 0  # the generation last launched beside a slow instance, which gets the traffic only if it is faster
+    tried_at_ms: Whole = 0  # when a twin of the admitted instance was last found no faster
     launch_failures: Whole = 0  # in a row; they set the back-off
     canary_failures: Whole = 0  # in a row, of the admitted instance
     candidate_failures: Whole = 0  # in a row, of the instance being launched

@@ -35,6 +35,7 @@ def why_epoch_impossible(epoch: int, now_ms: int) -> Reason | None:
 def why_record_impossible(record: CellRecord, now_ms: int) -> Reason | None:
     """Say which number of a cell's record there can't be; None where all may be true."""
     generation = max(record.generation, record.launching, record.launched, record.verified, record.treatment.generation)
+    generation = max(generation, record.twin)
     if generation > highest_count(now_ms):
         return f"the generation {generation} is higher than any that a cell can have had"
     return why_epoch_impossible(record.fence, now_ms)
@@ -45,17 +46,18 @@ def without_future(record: CellRecord, now_ms: int) -> CellRecord:
     latest = now_ms + MAX_TIME_AHEAD_MS
     if max(_times(record)) <= latest:
         return record
-    launched, admitted, replaced, reprovisioned, since = (0 if at > latest else at for at in _times(record))
+    launched, admitted, replaced, reprovisioned, tried, since = (0 if at > latest else at for at in _times(record))
     return replace(
         record,
         launched_at_ms=launched,
         admitted_at_ms=admitted,
         replaced_at_ms=replaced,
         reprovisioned_at_ms=reprovisioned,
+        tried_at_ms=tried,
         treatment=replace(record.treatment, since_ms=since),
     )
 
 
-def _times(record: CellRecord) -> tuple[int, int, int, int, int]:
-    launched, admitted = record.launched_at_ms, record.admitted_at_ms
-    return launched, admitted, record.replaced_at_ms, record.reprovisioned_at_ms, record.treatment.since_ms
+def _times(record: CellRecord) -> tuple[int, int, int, int, int, int]:
+    launched, admitted, replaced = record.launched_at_ms, record.admitted_at_ms, record.replaced_at_ms
+    return launched, admitted, replaced, record.reprovisioned_at_ms, record.tried_at_ms, record.treatment.since_ms

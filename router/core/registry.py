@@ -94,3 +94,4 @@ class Condition:
     generation: Whole
     assessment: Assessment
     why_untreated: Reason | None = None  # why nothing is done about it though it is sick, or would be if it were
+    trial: Reason | None = None  # what its instance's trial beside its twin shows by now; None: there is no trial

@@ -23,6 +23,7 @@ class Sickness:
     factor: float = 1.0  # multiplies the time of every event and canary
     extra_s: float = 0.0  # seconds more for every event and canary
     event_extra_s: float = 0.0  # seconds more for every event: the canary does not show it
+    canary_extra_s: float = 0.0  # seconds more for every canary: events do not show it
     hangs: bool = False  # answers nothing
     outcome: Outcome | None = None  # what every event and canary gets; None: what the cell's behaviour says
     fails_every: int = 0  # so many events, one fails; 0: none does
@@ -143,7 +144,7 @@ class FakeCells:
             finished.put_nowait(None)
             return
         time_s = cell.canary_s if event.canary and cell.time_of_event is None else cell.time_of(event)
-        extra_s = sickness.extra_s + (0.0 if event.canary else sickness.event_extra_s)
+        extra_s = sickness.extra_s + (sickness.canary_extra_s if event.canary else sickness.event_extra_s)
         await self._clock.sleep(sickness.factor * time_s + extra_s)
         while cell.sick.get(target.generation, WELL).hangs and target.generation not in cell.ended:
             await self._clock.sleep(0.5)

@@ -41,6 +41,16 @@ class Admit:
 
     cell_id: str
     generation: int
+    why: Reason | None = None  # what its trial has shown, where there was one
+
+
+@dataclass(frozen=True, slots=True)
+class DismissTwin:
+    """Keep the cell's instance, since its twin is no faster; the twin is ended after that."""
+
+    cell_id: str
+    generation: int  # of the twin
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,7 @@ Action = (
     | Launch
     | Adopt
     | Admit
+    | DismissTwin
     | GiveUpLaunch
     | Verify
     | Stop

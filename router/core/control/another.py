@@ -7,6 +7,7 @@ from typing import Final
 from router.core.control.lease_trust import TOGETHER_MS
 from router.core.control.observed import Desired, Observed
 from router.core.control.records import MAX_FAILURES
+from router.core.control.twins import twin_of
 from router.core.lanes.backoff import backoff
 from router.core.models import CellRecord, Reason, Rung, age_ms
 from router.core.release import Phase
@@ -59,7 +60,8 @@ def why_launch_failed(desired: Desired, observed: Observed, record: CellRecord) 
         return f"will end before it is ready: {instance.ending}"
     if record.candidate_failures >= MAX_FAILURES:
         return f"{record.candidate_failures} canaries in a row got no good answer"
-    if age_ms(record.launched_at_ms, observed.now_ms) > desired.launch_timeout_s * 1000:
+    late = age_ms(record.launched_at_ms, observed.now_ms) > desired.launch_timeout_s * 1000
+    if late and not twin_of(record, observed):  # a trial ends by itself
         lease = observed.lease(record.cell_id, record.launching)
         missing = "verified by a canary" if lease is not None and lease.live and lease.ready else "ready"
         return f"not {missing} after {desired.launch_timeout_s:g} s"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import log
 from statistics import median_low
 from typing import Final
 
 from router.core.control.records import ON_THE_LADDER
+from router.core.control.twins import NOT_THE_INSTANCE, tried_lately
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, Reason, age_ms
 
@@ -52,11 +53,8 @@ def why_guarded(
 ) -> Reason | None:
     """Say why this sick cell is not treated yet, though the other cells are well; None when it may be treated."""
     others = list(others)
-    if assessment.verdict is Verdict.SLOW:
-        if not others:
-            return "the only cell: there is nothing to compare it with"
-        if age_ms(record.admitted_at_ms, now_ms) < 1000 * warm_up_s:
-            return f"its instance is new: {warm_up_s:g} s to warm up"
+    if assessment.verdict is Verdict.SLOW and (why := _why_not_for_slowness(record, others, now_ms, warm_up_s)):
+        return why
     if assessment.verdict is Verdict.HUNG and others and assessment.lasted_s < PEERS_S:
         return f"other cells have {PEERS_S:g} s to show the same: then it is a dependency that they share"
     treated = sorted(other.cell_id for other in others if other.treatment.rung in ON_THE_LADDER)
@@ -66,6 +64,16 @@ def why_guarded(
     if lately >= BUDGET:
         return f"{lately} replacements within {BUDGET_MS // 60_000} min are enough"
     return None
+
+
+def _why_not_for_slowness(
+    record: CellRecord, others: Collection[CellRecord], now_ms: int, warm_up_s: float
+) -> Reason | None:
+    if not others:
+        return "the only cell: there is nothing to compare it with"
+    if age_ms(record.admitted_at_ms, now_ms) < 1000 * warm_up_s:
+        return f"its instance is new: {warm_up_s:g} s to warm up"
+    return NOT_THE_INSTANCE if tried_lately(record, now_ms) else None
 
 
 def _was_replaced_lately(record: CellRecord, now_ms: int) -> bool:

@@ -6,9 +6,9 @@
       └── from every rung, when the cell has recovered or another generation has the traffic
 
 A guard keeps a sick cell on GUARDED, before the first rung. An instance that answers, if slowly, keeps its traffic
-until another one is verified. RESTARTING leaves a gap, so it is only for instances that fail or hang, and for places
-where nothing can be launched. An instance that fails or hangs is ejected at once: its events wait instead of failing.
-Each rung has its time.
+until another one has shown, in a trial beside it, that it is faster. RESTARTING leaves a gap, so it is only for
+instances that fail or hang, and for places where nothing can be launched. An instance that fails or hangs is ejected
+at once: its events wait instead of failing. Each rung has its time.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from router.core.control.guards import are_many, why_shared
+from router.core.control.twins import Trial
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, InstanceView, LeaseView, Reason, RouterView
 from router.core.policy import NO_POLICY, Policy
@@ -60,6 +61,7 @@ class Observed:
     health: Mapping[str, Health] = field(default_factory=dict)  # by cell; a cell that nothing is known of is missing
     hold_queues: Collection[str] = ()  # the cells that have one, as last looked for; also those that nobody remembers
     why_blind: Reason | None = None  # why what is measured can't be trusted
+    trials: Mapping[str, Trial] = field(default_factory=dict)  # by cell, those that go on now
     rested: bool = True  # the last move ended long enough ago to show whether its cells are well
 
     def lease(self, cell_id: str, generation: int) -> LeaseView | None:

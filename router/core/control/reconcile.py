@@ -13,6 +13,7 @@ from router.core.control.actions import (
     Admit,
     Adopt,
     CreateCell,
+    DismissTwin,
     EndScaling,
     GiveUpLaunch,
     Launch,
@@ -34,6 +35,8 @@ from router.core.control.moves import left, map_steps
 from router.core.control.observed import Desired, Observed
 from router.core.control.releases import release_steps
 from router.core.control.treatment import treatments
+from router.core.control.twins import twin_of
+from router.core.detection.trial import Finding
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView
 from router.core.policy import NO_POLICY, Order, Policy
 
@@ -96,13 +99,29 @@ def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Itera
     if failure is not None:
         yield GiveUpLaunch(record.cell_id, record.launching, failure)
     elif newest is not None:
-        yield Admit(record.cell_id, newest)
+        yield from _candidate(observed, record, newest)
     elif not record.launching:
         yield from _another(desired, observed, record)
     lease = observed.serving(record.cell_id)
     unverified = record.verified != record.generation or record.canary_failures
     if lease is not None and (unverified or record.address not in ("", lease.address)):
         yield Verify(record.cell_id, record.generation)
+
+
+def _candidate(observed: Observed, record: CellRecord, newest: int) -> Iterator[Action]:
+    """Give a candidate the traffic; a slow instance's twin only once it has shown that it is faster."""
+    if newest != twin_of(record, observed) or observed.policy.order_for(record):
+        yield Admit(record.cell_id, newest)
+        return
+    trial = observed.trials.get(record.cell_id)
+    if trial is None or (trial.generation, trial.twin) != (record.generation, newest):
+        return
+    if trial.result.finding is Finding.SLOWER:
+        yield Admit(record.cell_id, newest, str(trial.result))
+    elif trial.result.finding is Finding.NO_SLOWER:
+        yield DismissTwin(record.cell_id, newest, str(trial.result))
+    elif trial.result.finding is Finding.TWIN_FAILS:
+        yield GiveUpLaunch(record.cell_id, newest, f"it answers no canary well: {trial.result}")
 
 
 def _evicted(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:

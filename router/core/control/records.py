@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from router.core.detection.assessment import Verdict
 from router.core.models import NO_TREATMENT, CellRecord, Reason, Rung, Treatment
 
 ON_THE_LADDER: Final = frozenset({Rung.MENDING, Rung.RESTARTING, Rung.REPLACING, Rung.REPROVISIONING})
@@ -80,15 +81,20 @@ def launch_given_up(record: CellRecord, generation: int, why: Reason) -> Transit
     return launch_failed(record, f"generation {generation}: {why}")
 
 
-def tried(record: CellRecord, generation: int, address: str, now_ms: int, why_not: Reason | None) -> Transition:
-    """Admit a candidate whose canary was answered well; count the failure of any other (`why_not`)."""
+def tried(
+    record: CellRecord, generation: int, address: str, now_ms: int, why_not: Reason | None, shown: Reason | None = None
+) -> Transition:
+    """Admit a candidate whose canary was answered well; count the failure of any other (`why_not`).
+
+    `shown` is what its trial has shown, where there was one.
+    """
     if why_not is None:
-        return admitted(record, generation, address, now_ms)
+        return admitted(record, generation, address, now_ms, shown)
     after = replace(record, candidate_failures=record.candidate_failures + 1)
     return Transition(after, "verify failed", f"generation {generation} gets no traffic yet: {why_not}")
 
 
-def admitted(record: CellRecord, generation: int, address: str, now_ms: int) -> Transition:
+def admitted(record: CellRecord, generation: int, address: str, now_ms: int, shown: Reason | None = None) -> Transition:
     """Give the traffic to a verified instance: every failure is forgotten, and the cell leaves the ladder."""
     replaced = record.treatment.rung in ON_THE_LADDER
     after = replace(
@@ -104,9 +110,22 @@ def admitted(record: CellRecord, generation: int, address: str, now_ms: int) -> 
         candidate_failures=0,
         admitted_at_ms=now_ms,
         replaced_at_ms=now_ms if replaced else record.replaced_at_ms,
+        twin=0,
+        tried_at_ms=0,
         treatment=NO_TREATMENT,
     )
-    return Transition(after, "admit", f"generation {generation} is ready, and has answered a canary")
+    why = f"generation {record.generation} was slow: {shown}" if shown else "it is ready, and has answered a canary"
+    return Transition(after, "admit", f"generation {generation}: {why}")
+
+
+def twin_dismissed(record: CellRecord, generation: int, now_ms: int, shown: Reason) -> Transition:
+    """Keep the instance whose twin was no faster: no failure is counted, and no replacement."""
+    why = f"it is not the instance: {shown}"
+    treatment = replace(record.treatment, rung=Rung.GUARDED, since_ms=now_ms, why=why, ejected=False)
+    after = replace(
+        record, launching=0, twin=0, candidate_failures=0, launch_failures=0, tried_at_ms=now_ms, treatment=treatment
+    )
+    return Transition(after, "keep instance", f"generation {record.generation} stays, {generation} goes: {why}")
 
 
 def verified(record: CellRecord, address: str, why_not: Reason | None) -> Transition | None:
@@ -142,9 +161,12 @@ def made_anew(missing: Sequence[str]) -> str:
 def _launching(record: CellRecord, generation: int, now_ms: int, image: str) -> CellRecord:
     # An image's failures say nothing of the next image.
     failures = record.launch_failures if image == record.launched_image else 0
+    treatment = record.treatment
+    beside_slow = treatment.rung is Rung.REPLACING and treatment.verdict == Verdict.SLOW
     return replace(
         record,
         launching=generation,
+        twin=generation if beside_slow and treatment.generation == record.generation else 0,
         launched=generation,
         launched_at_ms=now_ms,
         launched_image=image,

@@ -36,7 +36,11 @@ def conditions(desired: Desired, observed: Observed) -> dict[str, Condition]:
     """Tell, for people, how each cell is that something is measured of, and why nothing is done about it."""
     return {
         cell_id: Condition(
-            observed.now_ms, record.generation, health.assessment, why_untreated(desired, observed, record)
+            observed.now_ms,
+            record.generation,
+            health.assessment,
+            why_untreated(desired, observed, record),
+            f"generation {trial.twin}: {trial.result}" if (trial := observed.trials.get(cell_id)) else None,
         )
         for cell_id, health in observed.health.items()
         if (record := observed.cells.get(cell_id)) is not None

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from router.core.lanes.backoff import backoff
-from router.core.lanes.concurrency import ConcurrencyWindow
+from router.core.lanes.concurrency import SLOW_START, ConcurrencyWindow
 from router.core.lanes.fair_queue import FairQueue
 from router.core.models import Target
 
@@ -46,6 +46,7 @@ class Lane(Generic[T]):
         self.limits = limits
         self.target: Target | None = None
         self.ejected = False  # nothing is sent, whatever the circuit says
+        self._cushioned = False  # little is sent at once
         self.in_flight = 0  # at all instances; the window looks only at the present instance
         self.bytes = 0  # of what waits and what is in flight
         self._in_flight_at: Counter[int] = Counter()  # by generation: an instance that was away may come back
@@ -65,7 +66,10 @@ class Lane(Generic[T]):
     @property
     def window(self) -> int:
         """How many items may be in flight at the present instance; 0 without one."""
-        return 0 if self.target is None else 1 if self.probing else self._window.size
+        if self.target is None:
+            return 0
+        size = 1 if self.probing else self._window.size
+        return min(size, max(1, self.target.concurrency // SLOW_START)) if self._cushioned else size
 
     @property
     def probing(self) -> bool:
@@ -111,6 +115,10 @@ class Lane(Generic[T]):
         if self.ejected and not ejected and self.target is not None:
             self._begin(self.target, slow_start=True)
         self.ejected = ejected
+
+    def cushion(self, *, cushioned: bool) -> None:
+        """Send no more at once than at a slow start (`cushioned`): the instance is measured with little to do."""
+        self._cushioned = cushioned
 
     def offer(
         self, key: str, item: T, size: int, *, from_hold: bool, now: float, cap: int = 0, suspect: bool = False

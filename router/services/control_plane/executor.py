@@ -11,6 +11,7 @@ from router.core.control.actions import (
     Admit,
     Adopt,
     CreateCell,
+    DismissTwin,
     EndScaling,
     GiveUpLaunch,
     Launch,
@@ -95,8 +96,8 @@ class Executor:
                 await self._create(tick, cell_id)
             case Launch():
                 await self._launch(tick, action)
-            case Admit(cell_id, generation):
-                await self._admit(tick, tick.records[cell_id], generation)
+            case Admit(cell_id, generation, shown):
+                await self._admit(tick, tick.records[cell_id], generation, shown)
             case Verify(cell_id):
                 await self._verify(tick, tick.records[cell_id])
             case Treat(cell_id, treatment):
@@ -166,7 +167,7 @@ class Executor:
         except ProvisionError as error:
             await self._record(tick, records.launch_failed(tick.records[cell_id], str(error)))
 
-    async def _admit(self, tick: Tick, record: CellRecord, generation: int) -> None:
+    async def _admit(self, tick: Tick, record: CellRecord, generation: int, shown: Reason | None) -> None:
         """Send a canary through the candidate first: until it is answered, whoever has the traffic keeps it."""
         if self._too_soon("admit", record.cell_id):
             return
@@ -174,7 +175,7 @@ class Executor:
         if why_not is not None:
             self._put_off("admit", record.cell_id, VERIFY_AGAIN_S)
         address = _address(tick, record.cell_id, generation)
-        await self._record(tick, records.tried(record, generation, address, tick.snapshot.now_ms, why_not))
+        await self._record(tick, records.tried(record, generation, address, tick.snapshot.now_ms, why_not, shown))
 
     async def _publish(self, tick: Tick, action: PublishMap) -> None:
         for cell_id in sorted(moving_to(action.slot_map)):
@@ -220,11 +221,15 @@ def _address(tick: Tick, cell_id: str, generation: int) -> str:
     return lease.address if lease is not None else ""
 
 
-def _noted(action: Adopt | GiveUpLaunch | Retire | RaiseFence, record: CellRecord, now_ms: int) -> Transition:
+def _noted(
+    action: Adopt | DismissTwin | GiveUpLaunch | Retire | RaiseFence, record: CellRecord, now_ms: int
+) -> Transition:
     """The transition of an action that changes nothing but its cell's record."""
     match action:
         case Adopt(_, generation, image):
             return records.adopted(record, generation, now_ms, image)
+        case DismissTwin(_, generation, why):
+            return records.twin_dismissed(record, generation, now_ms, why)
         case GiveUpLaunch(_, generation, why):
             return records.launch_given_up(record, generation, why)
         case Retire():

@@ -15,7 +15,7 @@ from router.core.control.guards import why_blind
 from router.core.control.lease_trust import NO_DOUBT, Doubt
 from router.core.control.observed import Health
 from router.core.control.releases import on_trial
-from router.core.detection.assessment import Verdict
+from router.core.detection.assessment import Verdict, usual_canary_s
 from router.core.detection.detector import Detector
 from router.core.errors import NoDescriptorError
 from router.core.models import CellRecord, Reason
@@ -65,6 +65,10 @@ class HealthMonitor:
             for watched in self._watched.values():
                 _cancel(watched)
             self._detector, self._watched, self.health = Detector(), {}, {}
+
+    def usual_canaries(self) -> Mapping[str, float | None]:
+        """Tell by cell what its canary takes in seconds where nothing is wrong; None where that is not known."""
+        return {cell_id: usual_canary_s(health.assessment) for cell_id, health in self.health.items()}
 
     async def look(self, snapshot: Snapshot, doubted: Doubt = NO_DOUBT) -> bool:
         """Take in what is new and send the canaries that are due; returns whether there are new verdicts.

@@ -140,6 +140,11 @@ class LaneRunner:
             generation, now, oldest_s=oldest_s, waiting_tenants=waiting, learning=learning, tenants=tenants
         )
 
+    def cushion(self, *, cushioned: bool) -> None:
+        """Send little at once from now on (`cushioned`), or as much as the window allows again."""
+        self._lane.cushion(cushioned=cushioned)
+        self._wake.set()
+
     def eject(self, *, ejected: bool, abandon: bool = False) -> list[Delivery]:
         """Send nothing from now on (`ejected`), or send again; return the events that can't be sent now.
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from router.core.control.lease_trust import NO_DOUBT, Doubt
+from router.core.control.twins import twin_of
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport, Rung, Target
 from router.core.registry import Snapshot
@@ -64,6 +65,7 @@ def routing_of(snapshot: Snapshot, last: Routing | None, doubted: Doubt = NO_DOU
         cells=frozenset(snapshot.cells),
         ejected=frozenset(cell_id for cell_id, record in cells.items() if policy.ejects(record)),
         abandoned=frozenset(cell_id for cell_id, record in cells.items() if policy.ejected_by_ladder(record)),
+        cushioned=frozenset(cell_id for cell_id, record in cells.items() if twin_of(record, snapshot)),
         unwell=frozenset(cell_id for cell_id, record in cells.items() if record.treatment.rung is not Rung.WELL),
     )
 

@@ -113,7 +113,9 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     treatment = Treatment(Rung.REPLACING, 1_096_000, 3, "slow", "its canary takes 400 ms")
     record = replace(RECORD, treatment=treatment, launching=4)
     conditions = {
-        CELL: Condition(1_099_000, 3, SLOW, "one at a time: cell-0000 first"),
+        CELL: Condition(
+            1_099_000, 3, SLOW, "one at a time: cell-0000 first", trial="generation 4: 300 ms, its twin 9 ms"
+        ),
         "cell-0000": Condition(1_099_000, 1, Assessment("cell-0000", deviation=0.1, canary_s=0.01)),
     }
     audit = [AuditEntry(i, "c", f"action {i}", CELL if i % 2 else "cell-0000", "why") for i in range(40)]
@@ -126,6 +128,7 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
         "the instance says": "nothing",
         "verdict": "slow, for 14 s: its canary takes 400 ms",
         "on the ladder": "replacing, since 1970-01-01 00:18:16Z (4 s ago): its canary takes 400 ms",
+        "beside its twin": "generation 4: 300 ms, its twin 9 ms",
         "kept from treatment by": "one at a time: cell-0000 first",
         "by hand": "nothing",
     }

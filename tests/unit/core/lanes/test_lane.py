@@ -161,3 +161,12 @@ def test_new_events_leave_room_for_what_comes_from_the_hold_queue(size: int) -> 
         lane.offer("k", 1000, size, from_hold=True, now=0)
         taken += 1
     assert taken == (10 if size == 1 else 0)
+
+
+def test_a_cushioned_lane_sends_an_eighth_of_its_places_at_once() -> None:
+    """Its instance stands trial, and is measured with little to do; afterwards the window is as it was."""
+    lane = lane_of(40, concurrency=16)
+    lane.cushion(cushioned=True)
+    assert take(lane) == [0, 1]
+    lane.cushion(cushioned=False)
+    assert len(take(lane)) == 14

@@ -118,8 +118,9 @@ def test_a_cell_that_is_sick_again_after_a_replacement_is_left_to_a_person() -> 
 
     async def story(world: SickWorld) -> None:
         async with world.under_load(180):
-            world.fall_ill(VICTIM, Sickness(factor=3), generations=9)
-            await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 20)
+            world.fall_ill(VICTIM, Sickness(factor=3))
+            await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 25)
+            world.fall_ill(VICTIM, Sickness(factor=3))
             await world.until(lambda: world.rung() is Rung.GIVEN_UP, "given up", 90)
             assert "it is not the instance" in (world.record(VICTIM).treatment.why or "")
             await world.clock.sleep(30)
@@ -280,8 +281,10 @@ class TestGuards:
 
         async def story(world: SickWorld) -> None:
             async with world.under_load(170):
-                world.fall_ill(VICTIM, Sickness(factor=3), generations=9)
-                await world.clock.sleep(165)
+                world.fall_ill(VICTIM, Sickness(factor=3))
+                await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 25)
+                world.fall_ill(VICTIM, Sickness(factor=3))
+                await world.clock.sleep(140)
                 assert (world.record(VICTIM).generation == 2) is guarded
 
         if not guarded:
@@ -299,7 +302,7 @@ class TestGuards:
             async with world.under_load(60):
                 if guarded:
                     monkeypatch.setattr("router.services.loop_lag.LoopLag.worst_s", lambda _self, _since: 0.5)
-                world.cells.cells[VICTIM].time_of_event = lambda event: 1.0 if event.canary else BASE_S
+                world.fall_ill(VICTIM, Sickness(canary_extra_s=1.0))
                 await world.clock.sleep(50)
                 assert (world.record(VICTIM).generation == 1) is guarded
 

@@ -1,0 +1,111 @@
+"""Holds the trials of slow instances beside their twins: sends both the same canaries, and has core judge the pairs.
+
+Guarantees: both canaries of a pair start at the same moment, in turns the one first and then the other; a pair in which
+the controller's own event loop was late doesn't count. A new leader begins a trial anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Final
+
+from router.core.control.twins import Trial, twin_of
+from router.core.detection.trial import CanaryPair, TrialResult, judge_trial
+from router.core.errors import NoDescriptorError
+from router.core.models import CellRecord
+from router.core.registry import Snapshot
+from router.ports import Clock
+from router.services.control_plane.canary import Canary
+from router.services.loop_lag import TOO_LATE_S, LoopLag
+
+PAIR_EVERY_S: Final = 0.5
+PAIR_TIMEOUT_S: Final = 3.0  # for an answer: by then it is no good one
+LEADER: Final = "leader"  # this controller as a vantage point
+
+
+@dataclass(slots=True)
+class _Running:
+    """A trial that goes on: its two generations, its pairs so far, and the canaries under way."""
+
+    generation: int
+    twin: int
+    began: float
+    due: float  # when the next pair is sent, in monotonic seconds
+    pairs: list[CanaryPair] = field(default_factory=list)
+    sent: int = 0
+    under_way: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Trials:
+    """Knows of every cell whose slow instance stands beside its twin what that has shown."""
+
+    def __init__(self, canary: Canary, lag: LoopLag, clock: Clock, warm_up_s: float) -> None:
+        self._canary = canary
+        self._lag = lag
+        self._clock = clock
+        self._warm_up_s = warm_up_s
+        self._running: dict[str, _Running] = {}
+
+    def found(self, usual_s: Mapping[str, float | None]) -> Mapping[str, Trial]:
+        """Tell what the trials that go on have shown by now, by cell; `usual_s` is what its canary usually takes."""
+        now = self._clock.monotonic()
+        return {
+            cell_id: Trial(trial.generation, trial.twin, self._judged(trial, usual_s.get(cell_id), now))
+            for cell_id, trial in self._running.items()
+        }
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Begin and end trials as the snapshot has it, and send the pairs that are due."""
+        now = self._clock.monotonic()
+        tried = {record.cell_id: twin for record in snapshot.cells.values() if (twin := twin_of(record, snapshot))}
+        for cell_id, trial in list(self._running.items()):
+            if (trial.generation, trial.twin) != (snapshot.cells[cell_id].generation, tried.get(cell_id)):
+                _end(self._running.pop(cell_id))
+        for cell_id, twin in tried.items():
+            record = snapshot.cells[cell_id]
+            trial = self._running.setdefault(cell_id, _Running(record.generation, twin, now, now))
+            if now >= trial.due:
+                trial.due = now + PAIR_EVERY_S
+                trial.sent += 1
+                task = asyncio.create_task(self._pair(record, trial, snapshot))
+                trial.under_way.add(task)
+                task.add_done_callback(trial.under_way.discard)
+
+    def close(self) -> None:
+        """End all trials, since another controller may lead now."""
+        for trial in self._running.values():
+            _end(trial)
+        self._running.clear()
+
+    def _judged(self, trial: _Running, usual_s: float | None, now: float) -> TrialResult:
+        return judge_trial(trial.pairs, now - trial.began, now, usual_s, self._warm_up_s)
+
+    async def _pair(self, record: CellRecord, trial: _Running, snapshot: Snapshot) -> None:
+        sent, own_first = self._clock.monotonic(), trial.sent % 2 == 0
+        generations = (trial.generation, trial.twin) if own_first else (trial.twin, trial.generation)
+        order = [replace(record, generation=generation) for generation in generations]
+        probes = [asyncio.create_task(self._latency_s(each, snapshot)) for each in order]
+        try:
+            first, second = await asyncio.gather(*probes)
+        except NoDescriptorError:
+            return  # it says nothing of either
+        finally:
+            for probe in probes:
+                probe.cancel()
+        now = self._clock.monotonic()
+        if self._lag.worst_s(sent) <= TOO_LATE_S:
+            own_s, twin_s = (first, second) if own_first else (second, first)
+            trial.pairs.append(CanaryPair(LEADER, now, own_s, twin_s))
+
+    async def _latency_s(self, record: CellRecord, snapshot: Snapshot) -> float:
+        sent = self._clock.monotonic()
+        why_not = await self._canary(record, snapshot, PAIR_TIMEOUT_S)
+        return self._clock.monotonic() - sent if why_not is None else inf
+
+
+def _end(trial: _Running) -> None:
+    for task in trial.under_way:
+        task.cancel()
