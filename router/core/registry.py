@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final
 
 from router.core.detection.assessment import Assessment
-from router.core.models import CellRecord, LeaseView, Reason, RouterView, Whole
+from router.core.models import CellRecord, LeaseView, Reason, RouterView, Rung, Whole
 from router.core.policy import NO_POLICY, Policy, Ruling
 from router.core.slot_map.slots import SlotMap
 
@@ -39,6 +39,13 @@ class Snapshot:
     def lease(self, cell_id: str, generation: int) -> LeaseView | None:
         """Return the lease of one instance; None where it has none."""
         return self._leases.get((cell_id, generation))
+
+    def twin(self, cell: CellRecord) -> LeaseView | None:
+        """Return the ready instance that stands beside a sick one and is to replace it; None where there is none."""
+        if not cell.launching or cell.treatment.rung is not Rung.REPLACING:
+            return None
+        lease = self.lease(cell.cell_id, cell.launching)
+        return lease if lease is not None and lease.live and lease.ready else None
 
     @cached_property
     def _leases(self) -> Mapping[tuple[str, int], LeaseView]:

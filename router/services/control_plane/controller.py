@@ -22,7 +22,7 @@ from router.core.policy import MAX_CELLS, Policy, judge
 from router.core.registry import Change, Condition, Petitions, Proposal, Snapshot
 from router.core.telemetry import LeadershipChanged, LeadGoesOn
 from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Observer, Provisioner
-from router.services.control_plane.canary import Canary
+from router.services.canary import Canary
 from router.services.control_plane.executor import Executor, Tick
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.health import HealthMonitor

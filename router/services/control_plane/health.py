@@ -17,17 +17,14 @@ from router.core.control.observed import Health
 from router.core.control.releases import on_trial
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
-from router.core.errors import NoDescriptorError
 from router.core.models import CellRecord, Reason
 from router.core.registry import Snapshot
 from router.ports import CellRegistry, Clock
-from router.services.control_plane.canary import Canary
+from router.services.canary import EVERY_S, Canary, CanaryTimer
 from router.services.loop_lag import TOO_LATE_S, LoopLag
 
 READ_EVERY_S: Final = 0.5
 ASSESS_EVERY_S: Final = 1.0
-CANARY_EVERY_S: Final = 1.0
-CANARY_TIMEOUT_S: Final = 60.0  # long, since the detector judges silence as it lasts, and a late answer says how late
 BLIND_S: Final = 5.0  # how long nothing counts that a process measures, after its event loop was late
 
 
@@ -47,7 +44,7 @@ class HealthMonitor:
 
     def __init__(self, registry: CellRegistry, canary: Canary, lag: LoopLag, clock: Clock) -> None:
         self._registry = registry
-        self._canary = canary
+        self._timer = CanaryTimer(canary, lag, clock)
         self._lag = lag
         self._clock = clock
         self._detector = Detector()
@@ -82,7 +79,7 @@ class HealthMonitor:
             await self._read(now)
         for cell_id, watched in self._watched.items():
             if now >= watched.canary_at and (watched.canary is None or watched.canary.done()):
-                watched.canary_at = now + CANARY_EVERY_S
+                watched.canary_at = now + EVERY_S
                 watched.canary = asyncio.create_task(self._probe(snapshot.cells[cell_id], snapshot))
         if now < self._assessed_at:
             return False
@@ -132,19 +129,15 @@ class HealthMonitor:
         self.health = health
 
     async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:
-        sent, who = self._clock.monotonic(), (record.cell_id, record.generation)
-        self._detector.canary_sent(*who, sent)
-        try:
-            why_not, measured = await self._canary(record, snapshot, CANARY_TIMEOUT_S), True
-        except NoDescriptorError:
-            why_not, measured = None, False
-        now = self._clock.monotonic()
-        if not measured or self._lag.worst_s(sent) > TOO_LATE_S:
+        who = record.cell_id, record.generation
+        self._detector.canary_sent(*who, self._clock.monotonic())
+        sample = await self._timer.time(record, snapshot)
+        if sample is None:
             self._detector.canary_lost(*who)
-        elif why_not is not None:
+        elif sample.latency_s is None:
             self._detector.canary_failed(*who)
         else:
-            self._detector.canary_answered(*who, now - sent, now)
+            self._detector.canary_answered(*who, sample.latency_s, self._clock.monotonic())
 
 
 def _cancel(watched: _Watched) -> None:

@@ -12,7 +12,7 @@ from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import CellRecord, Event, LeaseView, Reason, Result, Target
 from router.core.registry import Snapshot
 from router.core.telemetry import AttemptFailed
-from router.services.control_plane.canary import canary_through
+from router.services.canary import canary_through
 from router.services.control_plane.health import HealthMonitor
 from router.services.loop_lag import LoopLag
 from router.services.unforeseen import Unforeseen
