@@ -89,11 +89,9 @@ def assemble(
         queue = watched(queue)
         return HoldQueue(inbox_of(queue), Forwarder(queue, clock), clock, wait_s, keys)
 
-    sweep = side_queue(queues.quarantine, SWEEP_WAIT_S)
+    sweep, dead = side_queue(queues.quarantine, SWEEP_WAIT_S), Forwarder(watched(queues.dead_letters), clock)
     side_queues = SideQueues(
-        dead_letters=DeadLetterQueue(
-            Forwarder(watched(queues.dead_letters), clock), config.source_name, clock, observer
-        ),
+        dead_letters=DeadLetterQueue(dead, config.source_name, clock, observer),
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
         quarantine=QuarantineQueue(config.quarantine, sweep, registry, clock, observer),
     )
