@@ -79,8 +79,9 @@ def cell(size: Size) -> Iterator[Line]:
     yield "million polls of its hold queue", POLLS * size.routers, PRICES["million SQS requests"]
     yield "alarms", 3, PRICES["alarm"]
     yield "secret", 1, PRICES["secret"]
-    yield "canaries: million write units", HOURS * 3600 / 1e6, PRICES["million write units"]
-    yield "canaries: million read units", HOURS * 3600 * 2 / 1e6, PRICES["million read units"]
+    canaries = 1 + min(size.routers, 4)  # a second: the leader's, and what all routers send together
+    yield "canaries: million write units", HOURS * 3600 * canaries / 1e6, PRICES["million write units"]
+    yield "canaries, outbox: million read units", HOURS * 3600 * (canaries + 1) / 1e6, PRICES["million read units"]
 
 
 def platform(size: Size) -> Iterator[Line]:

@@ -50,7 +50,7 @@ from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
 from router.core.views import FleetView, ScrapeTarget
 from router.ports import CellRegistry, CellResources, Observer
-from router.services.control_plane.canary import canary_through
+from router.services.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.control_plane.upkeep import LedCells, Upkeep
 from router.services.data_plane.consumer import ConsumerConfig

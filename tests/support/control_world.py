@@ -14,7 +14,7 @@ from router.core.registry import AuditEntry, Snapshot
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.ports import Provisioner
 from router.services import policy
-from router.services.control_plane.canary import canary_through
+from router.services.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
 from router.services.unforeseen import Unforeseen
 from tests.support.fake_cells import WELL, FakeCell, Instances, Sickness

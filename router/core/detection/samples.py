@@ -32,6 +32,7 @@ LONGEST_STEP_S: Final = 10.0  # a tenant that comes back after a day doesn't get
 Positive = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, msgspec.Meta(ge=-1e-3, le=1e9)]  # a difference of sums may be a little less than 0
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+MAX_CANARIES: Final = 64  # of one cell in one interval: a router sends one or two a second
 Logarithm = Annotated[float, msgspec.Meta(ge=-MAX_LOG, le=MAX_LOG)]
 
 
@@ -65,6 +66,18 @@ class CellSample:
     slowest_s: Seconds = 0.0  # the longest latency of late
 
 
+class CanarySample(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What came of one canary: answered well (with its latency), failed (with neither time), or still waiting."""
+
+    generation: Whole  # of the instance that it was sent through
+    latency_s: Positive | None = None
+    waiting_s: Positive = 0.0  # for how long it has had no answer; 0 once it has ended
+    pair: Whole = 0  # the same number as of the other instance's canary that was sent at the same moment; 0: none was
+
+
+Canaries = Annotated[tuple[CanarySample, ...], msgspec.Meta(max_length=MAX_CANARIES)]
+
+
 @dataclass(frozen=True, slots=True)
 class RouterSample:
     """All that one router saw within one interval."""
@@ -72,6 +85,7 @@ class RouterSample:
     number: Whole  # counts up, so that no interval counts twice
     lag_s: Seconds  # the longest that its own event loop was late
     cells: Mapping[str, CellSample]  # by cell id
+    canaries: Mapping[str, Canaries] = field(default_factory=dict)  # by cell id: that ended, or are under way
 
 
 def why_impossible(sample: RouterSample) -> Reason | None:

@@ -131,7 +131,7 @@ def _finding(pairs: Sequence[CanaryPair], chance: float) -> Finding:
 
 def _tail(least: int, count: int) -> float:
     """Return the chance that `least` or more of `count` tosses of a coin come up heads; 1 without any."""
-    return sum(comb(count, heads) for heads in range(least, count + 1)) / 2**count
+    return sum(comb(count, heads) for heads in range(least, count + 1)) / (1 << count)
 
 
 def _ms(seconds: float) -> str:

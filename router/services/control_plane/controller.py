@@ -22,12 +22,11 @@ from router.core.policy import MAX_CELLS, Policy, judge
 from router.core.registry import Change, Condition, Petitions, Proposal, Snapshot
 from router.core.telemetry import LeadershipChanged, LeadGoesOn
 from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Observer, Provisioner
-from router.services.control_plane.canary import Canary
+from router.services.canary import Canary
 from router.services.control_plane.executor import Executor, Tick
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.health import HealthMonitor
 from router.services.control_plane.treater import Treater
-from router.services.control_plane.trials import Trials
 from router.services.leases import Leases
 from router.services.loop_lag import LoopLag
 from router.services.unforeseen import Unforeseen
@@ -79,8 +78,7 @@ class Controller:
         self._observer = observer
         self._unforeseen = Unforeseen(observer, clock)
         self._lag = LoopLag(clock)
-        self._health = HealthMonitor(registry, canary, self._lag, clock)
-        self._trials = Trials(canary, self._lag, clock, config.warm_up_s)
+        self._health = HealthMonitor(registry, canary, self._lag, clock, config.warm_up_s)
         self._fleet = Fleet(provisioner, observer, self._unforeseen)
         treater = Treater(instances, resources, can_launch=self._fleet.can_launch)
         self._executor = Executor(config.owner, registry, self._fleet, resources, canary, treater, clock, observer)
@@ -109,7 +107,6 @@ class Controller:
                 group.create_task(self._ticks())
         finally:
             self._health.close()
-            self._trials.close()
             await self._resign()
 
     async def _ticks(self) -> None:
@@ -144,7 +141,6 @@ class Controller:
     def _lead(self, epoch: int | None) -> None:
         if epoch is None:
             self._health.close()
-            self._trials.close()
             self._view = None
         if epoch != self.epoch:
             self._observer.observe(LeadershipChanged(leads=epoch is not None, epoch=epoch or 0))
@@ -166,7 +162,6 @@ class Controller:
         for proposal in petitions.proposals:
             snapshot = replace(snapshot, policy=await self._judge(epoch, proposal, snapshot))
         news = await self._health.look(snapshot, self._leases.doubted)
-        self._trials.look(snapshot)
         desired, observed = self._desired(snapshot.policy), self._observed(snapshot, instances)
         self._tell(epoch, observed)
         if news:
@@ -259,7 +254,7 @@ class Controller:
             may_found=self._empty_since is not None and now - self._empty_since >= FOUND_AFTER_S,
             rested=moved_at is None or now - moved_at >= MOVE_PAUSE_S,
             health=self._health.health,
-            trials=self._trials.found(self._health.usual_canaries()),
+            trials=self._health.trials(),
             hold_queues=self.hold_queues,
             why_blind=self._health.why_blind,
         )

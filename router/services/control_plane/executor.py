@@ -33,7 +33,7 @@ from router.core.slot_map.placement import moving_to
 from router.core.slot_map.slots import NO_MOVE
 from router.core.telemetry import ActionTaken
 from router.ports import CellRegistry, CellResources, Clock, Observer
-from router.services.control_plane.canary import QUICK_S, Canary
+from router.services.canary import QUICK_S, Canary
 from router.services.control_plane.fleet import Fleet
 from router.services.control_plane.treater import Treater
 

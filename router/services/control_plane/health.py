@@ -15,19 +15,18 @@ from router.core.control.guards import why_blind
 from router.core.control.lease_trust import NO_DOUBT, Doubt
 from router.core.control.observed import Health
 from router.core.control.releases import on_trial
+from router.core.control.twins import Trial
 from router.core.detection.assessment import Verdict, usual_canary_s
 from router.core.detection.detector import Detector
-from router.core.errors import NoDescriptorError
 from router.core.models import CellRecord, Reason
 from router.core.registry import Snapshot
 from router.ports import CellRegistry, Clock
-from router.services.control_plane.canary import Canary
+from router.services.canary import EVERY_S, Canary, CanaryTimer
+from router.services.control_plane.trials import Trials
 from router.services.loop_lag import TOO_LATE_S, LoopLag
 
 READ_EVERY_S: Final = 0.5
 ASSESS_EVERY_S: Final = 1.0
-CANARY_EVERY_S: Final = 1.0
-CANARY_TIMEOUT_S: Final = 60.0  # long, since the detector judges silence as it lasts, and a late answer says how late
 BLIND_S: Final = 5.0  # how long nothing counts that a process measures, after its event loop was late
 
 
@@ -45,9 +44,10 @@ class _Watched:
 class HealthMonitor:
     """Knows of every cell's admitted instance how it is, and whether that can be trusted."""
 
-    def __init__(self, registry: CellRegistry, canary: Canary, lag: LoopLag, clock: Clock) -> None:
+    def __init__(self, registry: CellRegistry, canary: Canary, lag: LoopLag, clock: Clock, warm_up_s: float) -> None:
         self._registry = registry
-        self._canary = canary
+        self._timer = CanaryTimer(canary, lag, clock)
+        self._trials = Trials(canary, lag, clock, warm_up_s)
         self._lag = lag
         self._clock = clock
         self._detector = Detector()
@@ -60,15 +60,18 @@ class HealthMonitor:
 
     def close(self) -> None:
         """Forget everything and send no more canaries, since another controller may lead now."""
+        self._trials.close()
         self._recalled = False
         if self._watched:
             for watched in self._watched.values():
                 _cancel(watched)
             self._detector, self._watched, self.health = Detector(), {}, {}
 
-    def usual_canaries(self) -> Mapping[str, float | None]:
-        """Tell by cell what its canary takes in seconds where nothing is wrong; None where that is not known."""
-        return {cell_id: usual_canary_s(health.assessment) for cell_id, health in self.health.items()}
+    def trials(self) -> Mapping[str, Trial]:
+        """Tell by cell what the trials show that go on now, of slow instances beside their twins."""
+        return self._trials.found(
+            {cell_id: usual_canary_s(health.assessment) for cell_id, health in self.health.items()}
+        )
 
     async def look(self, snapshot: Snapshot, doubted: Doubt = NO_DOUBT) -> bool:
         """Take in what is new and send the canaries that are due; returns whether there are new verdicts.
@@ -81,12 +84,13 @@ class HealthMonitor:
             self._recalled = True
         now = self._clock.monotonic()
         self._follow(snapshot, doubted, now)
+        self._trials.look(snapshot)
         if now >= self._read_at:
             self._read_at = now + READ_EVERY_S
             await self._read(now)
         for cell_id, watched in self._watched.items():
             if now >= watched.canary_at and (watched.canary is None or watched.canary.done()):
-                watched.canary_at = now + CANARY_EVERY_S
+                watched.canary_at = now + EVERY_S
                 watched.canary = asyncio.create_task(self._probe(snapshot.cells[cell_id], snapshot))
         if now < self._assessed_at:
             return False
@@ -120,6 +124,7 @@ class HealthMonitor:
             if sample.lag_s > TOO_LATE_S:
                 self._late[router_id] = now
             elif now - self._late.get(router_id, -BLIND_S) >= BLIND_S:
+                self._trials.sampled(router_id, sample, now)
                 self._detector.sampled(router_id, sample, now)
         self._late = {router_id: at for router_id, at in self._late.items() if now - at < BLIND_S}
         own_lag_s = self._lag.worst_s(now - BLIND_S)
@@ -136,19 +141,15 @@ class HealthMonitor:
         self.health = health
 
     async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:
-        sent, who = self._clock.monotonic(), (record.cell_id, record.generation)
-        self._detector.canary_sent(*who, sent)
-        try:
-            why_not, measured = await self._canary(record, snapshot, CANARY_TIMEOUT_S), True
-        except NoDescriptorError:
-            why_not, measured = None, False
-        now = self._clock.monotonic()
-        if not measured or self._lag.worst_s(sent) > TOO_LATE_S:
+        who = record.cell_id, record.generation
+        self._detector.canary_sent(*who, self._clock.monotonic())
+        sample = await self._timer.time(record, snapshot)
+        if sample is None:
             self._detector.canary_lost(*who)
-        elif why_not is not None:
+        elif sample.latency_s is None:
             self._detector.canary_failed(*who)
         else:
-            self._detector.canary_answered(*who, now - sent, now)
+            self._detector.canary_answered(*who, sample.latency_s, self._clock.monotonic())
 
 
 def _cancel(watched: _Watched) -> None:

@@ -13,15 +13,15 @@ from math import inf
 from typing import Final
 
 from router.core.control.twins import Trial, twin_of
+from router.core.detection.samples import CanarySample, RouterSample
 from router.core.detection.trial import CanaryPair, TrialResult, judge_trial
 from router.core.errors import NoDescriptorError
 from router.core.models import CellRecord
 from router.core.registry import Snapshot
 from router.ports import Clock
-from router.services.control_plane.canary import Canary
+from router.services.canary import PAIR_EVERY_S, Canary
 from router.services.loop_lag import TOO_LATE_S, LoopLag
 
-PAIR_EVERY_S: Final = 0.5
 PAIR_TIMEOUT_S: Final = 3.0  # for an answer: by then it is no good one
 LEADER: Final = "leader"  # this controller as a vantage point
 
@@ -36,6 +36,7 @@ class _Running:
     due: float  # when the next pair is sent, in monotonic seconds
     pairs: list[CanaryPair] = field(default_factory=list)
     sent: int = 0
+    read: dict[str, int] = field(default_factory=dict)  # router → the number of its last sample that was taken in
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -74,6 +75,20 @@ class Trials:
                 trial.under_way.add(task)
                 task.add_done_callback(trial.under_way.discard)
 
+    def sampled(self, router_id: str, sample: RouterSample, now: float) -> None:
+        """Take in the pairs of canaries that a router has sent and reports now."""
+        for cell_id, trial in self._running.items():
+            if trial.read.get(router_id) == sample.number:
+                continue  # read twice
+            trial.read[router_id] = sample.number
+            ended = [each for each in sample.canaries.get(cell_id, ()) if each.pair and not each.waiting_s]
+            twins = {each.pair: each for each in ended if each.generation == trial.twin}
+            trial.pairs += [
+                CanaryPair(router_id, now, _latency_s(own), _latency_s(twins[own.pair]))
+                for own in ended
+                if own.generation == trial.generation and own.pair in twins
+            ]
+
     def close(self) -> None:
         """End all trials, since another controller may lead now."""
         for trial in self._running.values():
@@ -104,6 +119,10 @@ class Trials:
         sent = self._clock.monotonic()
         why_not = await self._canary(record, snapshot, PAIR_TIMEOUT_S)
         return self._clock.monotonic() - sent if why_not is None else inf
+
+
+def _latency_s(sample: CanarySample) -> float:
+    return inf if sample.latency_s is None else sample.latency_s
 
 
 def _end(trial: _Running) -> None:

@@ -15,6 +15,7 @@ from router.core.messages.parser import Parser
 from router.core.messages.proofs import AttributeKeys
 from router.core.models import RouterReport
 from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
+from router.services.canary import CanaryTimer, canary_through
 from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
@@ -29,6 +30,7 @@ from router.services.data_plane.routing import RoutingMemory, RoutingWatcher
 from router.services.data_plane.watched_queue import WatchedQueue
 from router.services.look_ahead import LookAheadWatch
 from router.services.loop_lag import LoopLag
+from router.services.prober import Prober
 from router.services.supervisor import run_until
 from router.services.unforeseen import Unforeseen
 
@@ -87,27 +89,27 @@ def assemble(
         queue = watched(queue)
         return HoldQueue(inbox_of(queue), Forwarder(queue, clock), clock, wait_s, keys)
 
-    quarantine = QuarantineQueue(
-        config.quarantine, side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
-    )
-    dead = Forwarder(watched(queues.dead_letters), clock)
+    sweep, dead = side_queue(queues.quarantine, SWEEP_WAIT_S), Forwarder(watched(queues.dead_letters), clock)
     side_queues = SideQueues(
         dead_letters=DeadLetterQueue(dead, config.source_name, clock, observer),
         hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
-        quarantine=quarantine,
+        quarantine=QuarantineQueue(config.quarantine, sweep, registry, clock, observer),
     )
     inbox, lag, unforeseen = inbox_of(watched(queues.source)), LoopLag(clock), Unforeseen(observer, clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
     mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
+    watcher = RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s)
+    prober = Prober(lambda: watcher.seen, CanaryTimer(canary_through(client, unforeseen), lag, clock), clock)
     return EventRouter(
         lag=lag,
-        reporter=Reporter(config.quarantine.who, registry, dispatcher.samples, lag, clock, unforeseen),
+        prober=prober,
+        reporter=Reporter(mine.router_id, registry, dispatcher.samples, prober.canaries, lag, clock, unforeseen),
         inbox=inbox,
         access=access,
         look_ahead=LookAheadWatch(queues.source, clock, observer),
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, access.at_standstill, clock),
         dispatcher=dispatcher,
-        watcher=RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s),
+        watcher=watcher,
         clock=clock,
         observer=observer,
         drain_timeout_s=config.drain_timeout_s,
@@ -119,6 +121,7 @@ class EventRouter:
     """The parts of one router's data plane, run together: from the consumer to the reporter."""
 
     lag: LoopLag
+    prober: Prober
     reporter: Reporter
     inbox: Inbox
     access: AccessWatch
@@ -140,6 +143,7 @@ class EventRouter:
             "dispatcher": self.dispatcher.run(),
             "routing": self.watcher.run(),
             "lag": self.lag.run(),
+            "prober": self.prober.run(),
             "reporter": self.reporter.run(),
             "consumer": self._consume(stop, ended),
         }

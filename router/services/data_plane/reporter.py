@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from router.core.detection.samples import INTERVAL_S, MAX_TENANTS, CellSample, RouterSample
+from router.core.detection.samples import INTERVAL_S, MAX_TENANTS, Canaries, CellSample, RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.ports import Clock, RouterRegistry
 from router.services.loop_lag import LoopLag
@@ -19,6 +19,7 @@ class Reporter:
         router_id: str,
         registry: RouterRegistry,
         samples: Callable[[int], Mapping[str, CellSample]],
+        canaries: Callable[[], Mapping[str, Canaries]],
         lag: LoopLag,
         clock: Clock,
         unforeseen: Unforeseen,
@@ -26,6 +27,7 @@ class Reporter:
         self._router_id = router_id
         self._registry = registry
         self._samples = samples
+        self._canaries = canaries
         self._lag = lag
         self._clock = clock
         self._unforeseen = unforeseen
@@ -45,5 +47,5 @@ class Reporter:
                 self._unforeseen.note("report", error)
 
     async def _report(self, since: float) -> None:
-        sample = RouterSample(self._number, self._lag.worst_s(since), self._samples(MAX_TENANTS))
+        sample = RouterSample(self._number, self._lag.worst_s(since), self._samples(MAX_TENANTS), self._canaries())
         await self._registry.note_sample(self._router_id, sample)

@@ -21,6 +21,7 @@ from router.core.slot_map.routing import KnownRouting, Routing
 from router.ports import Clock, Observer, RouterRegistry
 from router.services.data_plane.dispatcher import Dispatcher
 from router.services.leases import Leases
+from router.services.prober import SeenCells
 from router.services.unforeseen import Unforeseen
 
 POLL_S: Final = 0.25
@@ -100,6 +101,7 @@ class RoutingWatcher:
         self._last: KnownRouting | None = None
         self._reported: tuple[float, RouterReport] | None = None  # when (monotonic), and what
         self._traffic_at = 0.0
+        self.seen: SeenCells | None = None  # the newest
 
     async def run(self) -> None:
         """Poll until cancelled; then tell the registry that this router leaves."""
@@ -149,6 +151,7 @@ class RoutingWatcher:
             return
         routing = routing_of(snapshot, last.routing if last else None, doubted)
         assert routing is not None, "a whole snapshot has a slot map"
+        self.seen = SeenCells(snapshot, routing.targets)
         policy = snapshot.policy
         if last is not None and last.policy.version > policy.version:
             policy = last.policy

@@ -26,7 +26,6 @@ Latency = Callable[[float], float]
 def judged(
     own: Latency,
     twin: Latency,
-    seconds: float = 90,
     sides: Sequence[str] = ("leader",),
     usual_s: float | None = USUAL_S,
 ) -> tuple[float, TrialResult]:

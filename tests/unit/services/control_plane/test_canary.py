@@ -12,7 +12,7 @@ from router.core.errors import CellRefusedError, CellUnavailableError
 from router.core.models import CellRecord, Event, LeaseView, Reason, Result, Target
 from router.core.registry import Snapshot
 from router.core.telemetry import AttemptFailed
-from router.services.control_plane.canary import canary_through
+from router.services.canary import canary_through
 from router.services.control_plane.health import HealthMonitor
 from router.services.loop_lag import LoopLag
 from router.services.unforeseen import Unforeseen
@@ -71,7 +71,7 @@ def test_a_cell_whose_answers_nobody_foresaw_is_failing_and_not_hung() -> None:
 
     async def story() -> None:
         canary = canary_through(client, Unforeseen(notes, clock))
-        monitor = HealthMonitor(MemoryRegistry(clock), canary, LoopLag(clock), clock)
+        monitor = HealthMonitor(MemoryRegistry(clock), canary, LoopLag(clock), clock, 60.0)
         for _ in range(40):
             await monitor.look(SNAPSHOT)
             await clock.sleep(0.25)

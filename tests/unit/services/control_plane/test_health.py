@@ -28,7 +28,7 @@ def test_the_verdict_on_an_instance_goes_with_it() -> None:
     clock = FakeClock()
 
     async def story() -> None:
-        monitor = HealthMonitor(MemoryRegistry(clock), no_canary, LoopLag(clock), clock)
+        monitor = HealthMonitor(MemoryRegistry(clock), no_canary, LoopLag(clock), clock, 60.0)
         snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, LEASES, "c")
         for _ in range(40):
             await monitor.look(snapshot)
@@ -57,7 +57,7 @@ def test_a_controller_that_can_send_no_canary_blames_no_cell() -> None:
     clock = FakeClock()
 
     async def story() -> None:
-        monitor = HealthMonitor(MemoryRegistry(clock), cannot_send, LoopLag(clock), clock)
+        monitor = HealthMonitor(MemoryRegistry(clock), cannot_send, LoopLag(clock), clock, 60.0)
         snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, LEASES, "c")
         for _ in range(400):
             await monitor.look(snapshot)
@@ -76,7 +76,7 @@ def test_what_is_usual_outlives_the_leader() -> None:
         registry = MemoryRegistry(clock)
         epoch = await registry.lead("another", 5.0, 0)
         assert epoch is not None
-        monitor = HealthMonitor(registry, no_canary, LoopLag(clock), clock)
+        monitor = HealthMonitor(registry, no_canary, LoopLag(clock), clock, 60.0)
         snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, LEASES, "c")
         for rate in (5.0, 7.0):
             known = Baseline(canary_s=0.01, canary_learned_s=900, rate=rate, work=0.5, learned_s=600)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.core.telemetry import LeadGoesOn
-from router.services.control_plane.canary import canary_through
+from router.services.canary import canary_through
 from router.services.control_plane.controller import TELL_EVERY_S, Controller, ControllerConfig
 from router.services.unforeseen import Unforeseen
 from tests.support.control_world import ControlWorld

@@ -1,4 +1,7 @@
-"""A canary: an event of no tenant and of fixed cost, sent to a cell by the path that all events take."""
+"""A canary: an event of no tenant and of fixed cost, sent to a cell by the path that all events take.
+
+Routers and the leader send them, each over its own path: what one of them alone finds slow is a path, and no cell.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from router.core.detection.samples import CanarySample
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import CellRecord, Event, Outcome, Reason
 from router.core.registry import Snapshot
-from router.ports import CellClient
+from router.ports import CellClient, Clock
+from router.services.loop_lag import TOO_LATE_S, LoopLag
 from router.services.unforeseen import Unforeseen
 
 Canary = Callable[[CellRecord, Snapshot, float], Awaitable[Reason | None]]
@@ -21,6 +26,13 @@ it, which says nothing of the cell.
 
 QUICK_S: Final = 1.0
 """How long the controller waits for the canary that decides whether an instance gets traffic."""
+EVERY_S: Final = 1.0
+"""Between two canaries of one vantage point through one instance."""
+PAIR_EVERY_S: Final = 0.5
+"""Between two pairs of canaries of one vantage point through an instance on trial and its twin."""
+PATIENCE_S: Final = 60.0
+"""How long a canary is waited for: long, since the detector judges silence as it lasts, and a late answer says how
+late."""
 _CANARY: Final = Event("canary", "", b"null", canary=True)
 
 
@@ -45,3 +57,27 @@ def canary_through(client: CellClient, unforeseen: Unforeseen) -> Canary:
         return "no answer"
 
     return send
+
+
+class CanaryTimer:
+    """Sends canaries and times their answers, as far as the event loop of this process is in time itself."""
+
+    def __init__(self, canary: Canary, lag: LoopLag, clock: Clock) -> None:
+        self._canary = canary
+        self._lag = lag
+        self._clock = clock
+
+    async def time(self, record: CellRecord, snapshot: Snapshot, pair: int = 0) -> CanarySample | None:
+        """Send one through the instance of the record's generation and return what came of it.
+
+        None where this process could not send or time it, which says nothing of the cell.
+        """
+        sent = self._clock.monotonic()
+        try:
+            why_not = await self._canary(record, snapshot, PATIENCE_S)
+        except NoDescriptorError:
+            return None
+        if self._lag.worst_s(sent) > TOO_LATE_S:
+            return None
+        latency_s = self._clock.monotonic() - sent if why_not is None else None
+        return CanarySample(record.generation, latency_s, pair=pair)
