@@ -18,7 +18,7 @@ Play = Callable[[Callable[[SickSystem], Awaitable[None]]], None]
 
 
 def test_an_instance_three_times_as_slow_is_replaced(in_sick_system: Play) -> None:
-    """Only its latency shows it, some 80 ms more. It keeps its traffic until the next one has answered a canary."""
+    """Only its latency shows it, some 80 ms more. It keeps its traffic until its twin is faster."""
 
     async def story(world: SickSystem) -> None:
         episode = await replaced(world, "cell-0000", "slow", "--factor", "3", gray=True)

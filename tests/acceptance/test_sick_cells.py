@@ -88,13 +88,13 @@ def test_a_component_that_fails_is_restarted_and_the_instance_stays(in_sick_syst
 
 
 def test_an_instance_with_latency_is_replaced_by_one_that_was_verified_before(in_sick_system: Play) -> None:
-    """Every event takes 300 ms more. The instance keeps its traffic until the next one has answered a canary."""
+    """Every event takes 300 ms more. The instance keeps its traffic until its twin is faster."""
 
     async def story(world: SickSystem) -> None:
         episode = await replaced(world, "cell-0001", "slow", "--ms", "300")
         assert ladder(episode.audit) == ["treat", "replace", "launch", "admit"]
         assert "ms" in episode.why("treat")
-        assert "answered a canary" in episode.why("admit")
+        assert "its twin" in episode.why("admit")
 
     in_sick_system(story)
 

@@ -114,8 +114,9 @@ def admitted(record: CellRecord, generation: int, address: str, now_ms: int, sho
         tried_at_ms=0,
         treatment=NO_TREATMENT,
     )
-    why = f"generation {record.generation} was slow: {shown}" if shown else "it is ready, and has answered a canary"
-    return Transition(after, "admit", f"generation {generation}: {why}")
+    if shown is not None:
+        return Transition(after, "admit", f"generation {record.generation} is slower: {shown}, generation {generation}")
+    return Transition(after, "admit", f"generation {generation} is ready, and has answered a canary")
 
 
 def twin_dismissed(record: CellRecord, generation: int, now_ms: int, shown: Reason) -> Transition:
