@@ -24,6 +24,7 @@ from router.core.detection.history import InstanceHistory
 from router.core.detection.rules import confirmed, judge
 from router.core.detection.samples import RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, WINDOW_S
+from router.core.models import Vitals
 
 
 class Detector:
@@ -69,6 +70,11 @@ class Detector:
     def forget_routers(self, alive: Collection[str]) -> None:
         """Forget the intervals' numbers of all routers but these: one that comes again counts from its beginning."""
         self._numbers = {router: number for router, number in self._numbers.items() if router in alive}
+
+    def told(self, cell_id: str, generation: int, vitals: Vitals | None, beat: int, now: float) -> None:
+        """Take in what an instance says of itself in the heartbeat of this number."""
+        if (history := self._history(cell_id, generation)) is not None:
+            history.told(vitals, beat, now)
 
     def canary_sent(self, cell_id: str, generation: int, now: float) -> None:
         """Note that a canary was sent, and is waited for from now on."""

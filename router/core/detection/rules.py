@@ -29,6 +29,7 @@ from router.core.detection.thresholds import (
     RECOVERED_SIGMA,
     WORKLOAD_SHARE,
 )
+from router.core.detection.vitals import told_by
 from router.core.models import Reason
 
 NO_CONFIRMATION: Final = frozenset({Verdict.HEALTHY, Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
@@ -38,7 +39,8 @@ themselves, failures in a row or seconds of silence."""
 
 def judge(evidence: Assessment) -> tuple[Verdict, Reason | None]:
     """Return the gravest verdict that the evidence gives, with what the rule found; healthy when no rule finds any."""
-    return next(_verdicts(evidence), (Verdict.HEALTHY, None))
+    verdict, why = next(_verdicts(evidence), (Verdict.HEALTHY, None))
+    return verdict, "; ".join(filter(None, [why, told_by(evidence.vitals)])) if why else None
 
 
 def confirmed(verdict: Verdict, lasted_s: float) -> Verdict:

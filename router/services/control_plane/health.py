@@ -108,6 +108,8 @@ class HealthMonitor:
             self._watched.setdefault(cell_id, _Watched(generation, now, now))
         cells = sum(1 for cell in snapshot.cells.values() if cell.generation and not cell.retired)
         self._detector.admitted(admitted, cells)
+        for lease in snapshot.leases:
+            self._detector.told(lease.cell_id, lease.generation, lease.vitals, lease.beat, now)
 
     async def _read(self, now: float) -> None:
         samples = await self._registry.samples()
