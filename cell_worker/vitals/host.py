@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from cell_worker.contract.strict_reader import Unreadable, read_regular_file
+
 PROC: Final = Path("/proc")
 GROUPS: Final = Path("/sys/fs/cgroup")
+_MAX_BYTES: Final = 64 * 1024
 _THROTTLED: Final = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
 """The lines of `cpu.stat` that tell it, and the unit of each: of control groups in version 2 and in version 1."""
 
@@ -83,9 +86,10 @@ def _quota_of(folder: Path) -> CpuQuota | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
+        found = read_regular_file(path, _MAX_BYTES)
+    except OSError:
         return ""
+    return "" if isinstance(found, Unreadable) else found.decode("ascii", "replace").strip()
 
 
 def _number(text: str) -> float | None:
