@@ -21,6 +21,7 @@ from router.cli.registry import ask
 from router.cli.texts import Screen, time_text
 from router.core.control.reconcile import state_of
 from router.core.detection import thresholds
+from router.core.detection.announcements import texts
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.detection.vitals import used, why_busy
 from router.core.models import Reason, Rung, Treatment
@@ -188,7 +189,14 @@ def ladder(treatment: Treatment, now_ms: int) -> str:
 
 def evidence(found: Assessment) -> list[tuple[str, str]]:
     """Describe every figure that the rules use, in words and units for people, in the order of the rules."""
-    return [*_of_tenants(found), *_of_canaries(found), *_of_failures(found), *_of_workload(found), *_of_vitals(found)]
+    return [
+        *_of_tenants(found),
+        *_of_canaries(found),
+        *_of_failures(found),
+        *_of_workload(found),
+        *_of_vitals(found),
+        *_of_announced(found),
+    ]
 
 
 def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
@@ -254,6 +262,10 @@ def _of_vitals(found: Assessment) -> list[tuple[str, str]]:
         ("stopped by garbage collection", _share(vitals.gc)),
         ("writes to its store", writes),
     ]
+
+
+def _of_announced(found: Assessment) -> list[tuple[str, str]]:
+    return [("done to it lately", "; ".join(texts(found.announced)) or "nothing")]
 
 
 def _share(share: float | None) -> str:

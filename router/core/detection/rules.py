@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from math import exp, log
 from typing import Final
 
+from router.core.detection.announcements import texts
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.thresholds import (
     CONFIRM_S,
@@ -40,7 +41,8 @@ themselves, failures in a row or seconds of silence."""
 def judge(evidence: Assessment) -> tuple[Verdict, Reason | None]:
     """Return the gravest verdict that the evidence gives, with what the rule found; healthy when no rule finds any."""
     verdict, why = next(_verdicts(evidence), (Verdict.HEALTHY, None))
-    return verdict, "; ".join(filter(None, [why, told_by(evidence.vitals)])) if why else None
+    context = filter(None, [why, told_by(evidence.vitals), *texts(evidence.announced)])
+    return verdict, "; ".join(context) if why else None
 
 
 def confirmed(verdict: Verdict, lasted_s: float) -> Verdict:

@@ -14,6 +14,7 @@ from router.cli.cells import progress, readmitted, record_of
 from router.cli.explain import doubts, evidence, explanation, ladder, summary, verdict
 from router.cli.policy import by_hand, what_stays
 from router.core.detection import thresholds
+from router.core.detection.announcements import Announced, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import Baseline
 from router.core.detection.window import TenantLoad
@@ -194,7 +195,7 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
             "answered": 8, "answered_badly": 2,
         "since_success_s": 6.0, "oldest_s": 7.0, "silent_s": 8.0, "slowest_s": 9.0, "waiting_tenants": 10,
         "baseline": Baseline(canary_s=0.06), "load": TenantLoad(new_share=0.4), "rate_ratio": 1.7, "work_ratio": 1.3,
-        "vitals": VITALS,
+        "vitals": VITALS, "announced": (Announced(Occasion.RELEASED, 20.0),),
     }  # fmt: skip
     together: dict[str, dict[str, Any]] = {
         "recent_standard_error": {"recent_deviation": 0.8},

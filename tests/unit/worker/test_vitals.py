@@ -43,7 +43,7 @@ def test_the_quota_of_a_container_is_that_of_its_own_group(tmp_path: Path) -> No
 def test_the_smallest_quota_around_a_process_is_what_limits_it(tmp_path: Path) -> None:
     """A task's quota holds for all of its containers, whatever each may use by itself."""
     proc = tree(tmp_path / "proc", {"self/cgroup": "0::/task/one"})
-    files = {"task/one/cpu.max": "max 100000", "task/cpu.max": "25000 100000", "cpu.max": "400000 100000"}
+    files = {"task/one/cpu.max": "max 100000", "task/cpu.max": "75000 100000", "cpu.max": "25000 100000"}
     quota = cpu_quota(proc, tree(tmp_path / "cgroup", files))
     assert quota is not None
     assert quota.cpus == 0.25
