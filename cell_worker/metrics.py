@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
 from typing import Final, TypeVar
 
@@ -37,15 +37,17 @@ class Strain:
     writes: int = 0
     writes_s: float = 0.0
     _slowest_write_s: float = 0.0
+    _under_way: dict[object, float] = field(default_factory=dict)  # when each unfinished write began, the oldest first
     _worst_lag_s: float = 0.0
 
     async def timed(self, write: Awaitable[T]) -> T:
         """Wait for a write to the store and count it, also one that fails."""
-        began_at = clock.monotonic()
+        mark = object()
+        self._under_way[mark] = clock.monotonic()
         try:
             return await write
         finally:
-            seconds = clock.monotonic() - began_at
+            seconds = clock.monotonic() - self._under_way.pop(mark)
             self.writes += 1
             self.writes_s += seconds
             self._slowest_write_s = max(self._slowest_write_s, seconds)
@@ -54,10 +56,10 @@ class Strain:
         """Note how late the event loop was."""
         self._worst_lag_s = max(self._worst_lag_s, seconds)
 
-    def take_slowest_write_s(self) -> float:
-        """Return how long the slowest write took since this was last asked."""
+    def take_slowest_write_s(self, now: float) -> float:
+        """Return how long the slowest write took since this was last asked, or takes that is not finished."""
         slowest, self._slowest_write_s = self._slowest_write_s, 0.0
-        return slowest
+        return max(slowest, now - next(iter(self._under_way.values()), now))
 
     def take_worst_lag_s(self) -> float:
         """Return how late the loop was at most since this was last asked."""

@@ -163,8 +163,8 @@ class Vitals(msgspec.Struct, frozen=True, array_like=True):
     throttled: Share | None  # of the time, in which its CPU quota keeps it from running; None: it has no quota
     lag_s: Seconds  # how late its event loop was at most
     gc: Share  # of the time, in which Python's garbage collector stops it
-    write_s: Seconds  # that its store takes to write, on average; 0: it wrote nothing
-    slowest_write_s: Seconds
+    write_s: Seconds  # that its store takes to write, on average; 0: it has finished no write
+    slowest_write_s: Seconds  # also of writes that are not finished
 
 
 class Lease(msgspec.Struct, frozen=True):

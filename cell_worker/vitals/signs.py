@@ -32,7 +32,7 @@ class Reading:
     gc_s: float  # in which Python's garbage collector stopped everything
     writes: int  # to the store
     writes_s: float  # that they took together
-    slowest_write_s: float
+    slowest_write_s: float  # also of those that are not finished
     worst_lag_s: float  # of the event loop
 
 
@@ -88,16 +88,16 @@ class VitalSigns:
             self._metrics.show(self.said)
 
     def _reading(self) -> Reading:
-        strain = self._metrics.strain
+        strain, now = self._metrics.strain, clock.monotonic()
         return Reading(
-            at=clock.monotonic(),
+            at=now,
             cpu_s=clock.cpu_s(),
             waited_s=waited_s(),
             throttled_s=self._quota.throttled_s() if self._quota is not None else None,
             gc_s=self._gc.seconds,
             writes=strain.writes,
             writes_s=strain.writes_s,
-            slowest_write_s=strain.take_slowest_write_s(),
+            slowest_write_s=strain.take_slowest_write_s(now),
             worst_lag_s=strain.take_worst_lag_s(),
         )
 
@@ -120,7 +120,7 @@ def vitals_of(readings: Sequence[Reading], cpus: float) -> Vitals | None:
         lag_s=_seconds(max(reading.worst_lag_s for reading in seconds)),
         gc=_share(last.gc_s - first.gc_s, span_s),
         write_s=_seconds((last.writes_s - first.writes_s) / writes) if writes else 0.0,
-        slowest_write_s=_seconds(max(reading.slowest_write_s for reading in seconds)) if writes else 0.0,
+        slowest_write_s=_seconds(max(reading.slowest_write_s for reading in seconds)),
     )
 
 

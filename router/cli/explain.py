@@ -252,7 +252,7 @@ def _of_vitals(found: Assessment) -> list[tuple[str, str]]:
     """What the instance says of itself: its word and no more, so it excuses nothing."""
     if (vitals := found.vitals) is None:
         return [("its instance says of itself", "nothing")]
-    writes = f"{_ms(vitals.write_s)}, {_ms(vitals.slowest_write_s)} at most" if vitals.write_s else "none"
+    writes = f"{_ms(vitals.write_s) if vitals.write_s else 'none is done'}, {_ms(vitals.slowest_write_s)} at most"
     return [
         ("its instance says it is", "busy" if why_busy(vitals) else "not busy"),
         ("its CPU", used(vitals)),

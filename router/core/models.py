@@ -199,8 +199,8 @@ class Vitals:
     throttled: float | None  # share of the time in which its CPU quota keeps it from running; None: it has no quota
     lag_s: float  # how late its event loop was at most
     gc: float  # share of the time in which Python's garbage collector stops it
-    write_s: float  # that its store takes to write, on average; 0: it wrote nothing
-    slowest_write_s: float
+    write_s: float  # that its store takes to write, on average; 0: it has finished no write
+    slowest_write_s: float  # also of writes that are not finished
 
 
 @dataclass(frozen=True, slots=True)

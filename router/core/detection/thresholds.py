@@ -98,6 +98,8 @@ THROTTLED_SHARE: Final = 0.1
 """Share of the time that a CPU quota stops an instance. It does so for tens of ms at once, which events feel."""
 SLOW_WRITE_S: Final = 0.05
 """Seconds that a store takes to write, on average: as much as makes an event too slow."""
+STUCK_WRITE_S: Final = 1.0
+"""Seconds that a single write takes, from which on it is told, though the others are quick or there are none."""
 LATE_S: Final = 0.1
 """Seconds that an event loop is late at most, from which on it is told."""
 GC_SHARE: Final = 0.1

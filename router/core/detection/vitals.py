@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from router.core.detection.thresholds import BUSY_SHARE, GC_SHARE, LATE_S, SLOW_WRITE_S, STARVED_SHARE, THROTTLED_SHARE
+from router.core.detection.thresholds import (
+    BUSY_SHARE,
+    GC_SHARE,
+    LATE_S,
+    SLOW_WRITE_S,
+    STARVED_SHARE,
+    STUCK_WRITE_S,
+    THROTTLED_SHARE,
+)
 from router.core.models import Reason, Vitals
 
 
@@ -55,6 +63,8 @@ def told_by(vitals: Vitals | None) -> str | None:
 def _slow_parts(vitals: Vitals) -> Iterator[Reason]:
     if vitals.write_s >= SLOW_WRITE_S:
         yield f"its store takes {_ms(vitals.write_s)} to write, {_ms(vitals.slowest_write_s)} at most"
+    elif vitals.slowest_write_s >= STUCK_WRITE_S:
+        yield f"a write to its store takes {_ms(vitals.slowest_write_s)}"
     if vitals.lag_s >= LATE_S:
         yield f"its event loop was {_ms(vitals.lag_s)} late"
     if vitals.gc >= GC_SHARE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from cell_worker.metrics import WorkerMetrics
 from cell_worker.store.store import StoreError
 from cell_worker.vitals.host import cpu_quota, usable_cpus, waited_s
 from cell_worker.vitals.signs import SPAN_S, GcClock, Reading, VitalSigns, vitals_of
-from tests.support.runtime_world import batch, emit, in_loop, make, one_result
+from tests.support.runtime_world import batch, emit, in_loop, make, one_result, turns
 
 BEGIN = Reading(100.0, 10.0, 1.0, 2.0, 0.5, 1000, 3.0, 9.0, 9.0)
 
@@ -96,7 +97,7 @@ def test_figures_are_of_the_seconds_between_the_readings() -> None:
 def test_what_can_not_be_measured_is_not_told() -> None:
     """On macOS there is neither a quota nor a wait; and one reading says nothing."""
     begin, end = [Reading(at, at, None, None, 0.0, 5, 1.0, 0.5, 0.0) for at in (1.0, 2.0)]
-    assert vitals_of([begin, end], cpus=8) == protocol.Vitals(8, 0.125, None, None, 0.0, 0.0, 0.0, 0.0)
+    assert vitals_of([begin, end], cpus=8) == protocol.Vitals(8, 0.125, None, None, 0.0, 0.0, 0.0, 0.5)
     assert vitals_of([begin], cpus=8) is None
 
 
@@ -143,7 +144,25 @@ async def test_the_time_of_commits_canaries_and_failed_writes_is_counted() -> No
     with pytest.raises(StoreError):
         await strain.timed(failing())
     assert strain.writes == 3
-    assert strain.writes_s >= strain.take_slowest_write_s() > 0 == strain.take_slowest_write_s()
+    assert strain.writes_s >= strain.take_slowest_write_s(0.0) > 0 == strain.take_slowest_write_s(0.0)
+
+
+@in_loop
+async def test_a_write_that_never_ends_is_told_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the oldest that counts; and when it is cancelled, it was as slow as that."""
+    now, strain = [100.0], WorkerMetrics().strain
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    hung = asyncio.create_task(strain.timed(asyncio.Event().wait()))
+    await turns()
+    now[0] = 107.0
+    younger = asyncio.create_task(strain.timed(asyncio.Event().wait()))
+    await turns()
+    assert [strain.take_slowest_write_s(at) for at in (107.0, 112.0)] == [7.0, 12.0]
+    for task in (hung, younger):
+        task.cancel()
+    await turns()
+    assert [strain.take_slowest_write_s(at) for at in (113.0, 114.0)] == [7.0, 0.0]
+    assert strain.writes == 2
 
 
 def test_a_reading_a_second_is_shown_and_ready_for_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,10 @@ IDLE = Vitals(1.0, 0.12, 0.01, 0.0, 0.002, 0.0, 0.001, 0.004)
                 "its event loop was 450 ms late; garbage collection stops it 20% of the time"
             ),
         ),
+        (
+            replace(IDLE, write_s=0.0, slowest_write_s=7.0),
+            "not busy: 12% of its 1 CPU; a write to its store takes 7000 ms",
+        ),
         (replace(IDLE, waited=None, throttled=None), "not busy: 12% of its 1 CPU"),
     ],
 )
