@@ -81,7 +81,8 @@ def why_renewed(assessment: Assessment, assessments: Mapping[str, Assessment]) -
 def _is_slower(assessment: Assessment) -> bool:
     """Tell whether a cell takes far more than was usual in it, for its events or for its canaries: not just noise."""
     canary_s, usual_s, deviation = assessment.canary_s, assessment.baseline.canary_s, assessment.deviation
-    if canary_s is not None and usual_s is not None and canary_s > FLEET_RATIO * usual_s + MIN_CANARY_EXCESS_S:
+    more_s = canary_s - usual_s if canary_s is not None and usual_s is not None else 0.0
+    if more_s >= max(MIN_CANARY_EXCESS_S, (FLEET_RATIO - 1) * (usual_s or 0.0)):
         return True
     if deviation is None or deviation <= log(FLEET_RATIO):
         return False

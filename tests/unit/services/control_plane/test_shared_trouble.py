@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from router.core.control.guards import why_starved
+from dataclasses import replace
+from math import log
+from typing import Any
+
+import pytest
+
+from router.core.control.guards import why_renewed, why_starved
+from router.core.detection.announcements import Announced, Occasion
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.baseline import Baseline
 from router.core.models import Rung, Vitals
 from tests.support.fake_cells import Sickness
 from tests.support.sick_world import VICTIM, SickWorld, in_sick_world
@@ -112,3 +120,32 @@ def test_of_two_new_instances_the_one_that_is_slow_is_replaced() -> None:
             assert "another instance got its traffic" in entry.why
 
     in_sick_world(story, cells=6)
+
+
+@pytest.mark.parametrize(
+    ("others", "spared"),
+    [
+        ([{"canary_s": 0.06}], True),
+        ([{"canary_s": 0.014, "baseline": Baseline(canary_s=0.005)}], False),  # 9 ms more are noise
+        ([{"deviation": log(2), "latency_s": 0.2}], True),
+        ([{"deviation": log(2), "latency_s": 0.02}], False),  # 10 ms more are noise
+        ([{"deviation": log(1.4), "latency_s": 2.0}], False),
+        ([{"canary_s": 0.06}, {}], False),  # half of them are not most
+        ([{"canary_s": 0.06}, {"canary_s": 0.06}, {}], True),
+        ([{"canary_s": 0.06, "announced": ()}], False),
+        ([{"canary_s": 0.06, "announced": (Announced(Occasion.TREATED, 9.0),)}], False),
+        ([], False),
+    ],
+)
+def test_what_is_new_is_to_blame_where_most_that_have_it_got_clearly_slower(
+    others: list[dict[str, Any]], spared: bool
+) -> None:
+    """A few milliseconds are no release's fault, and what was replaced as sick is nothing new."""
+    renewed = (Announced(Occasion.RELEASED, 70.0),)
+    slow = Assessment("cell", verdict=Verdict.SLOW, announced=renewed)
+    usual = Assessment("", announced=renewed, canary_s=0.02, baseline=Baseline(canary_s=0.02))
+    found = {str(number): replace(usual, cell_id=str(number), **more) for number, more in enumerate(others)}
+    found["cell"] = slow
+    assert (why_renewed(slow, found) is not None) == spared
+    assert why_renewed(replace(slow, announced=()), found) is None
+    assert why_renewed(replace(slow, verdict=Verdict.HUNG), found) is None
