@@ -12,6 +12,11 @@ def monotonic() -> float:
     return time.monotonic()  # noqa: TID251 - the one place in the worker
 
 
+def cpu_s() -> float:
+    """The seconds of CPU time that this process has used, all its threads together."""
+    return time.process_time()
+
+
 def time_ms() -> int:
     """The wall clock's time, in milliseconds since 1970 (UTC)."""
     return time.time_ns() // 1_000_000

@@ -115,6 +115,7 @@ class Heartbeat:
         fence: Fence | None = None,
         health: RedisHealth = UNTOLD,
         why_unwell: Callable[[], protocol.Reason | None] = lambda: None,
+        vitals: Callable[[], protocol.Vitals | None] = lambda: None,
     ) -> None:
         self._redis = redis
         self._leases, self._cells = [protocol.redis_key(record.environment, name) for name in ("leases", "cells")]
@@ -129,6 +130,7 @@ class Heartbeat:
         self._fence = fence or Fence()
         self._health = health
         self._why_unwell = why_unwell
+        self._vitals = vitals
         self.ready = False
         self.admitted = asyncio.Event()  # Redis has said that the cell's traffic is for this instance
 
@@ -201,7 +203,8 @@ class Heartbeat:
     async def _write(self, ends_ms: int, *, ended: bool = False) -> None:
         self._beats += 1
         note = (self._why_unwell() or "")[: protocol.MAX_NOTE_CHARS].encode(errors="replace").decode()
-        lease = protocol.Lease(ends_ms, self.ready, self._signed, self._fence.reached(), self._beats, "", note, ended)
+        fenced, vitals = self._fence.reached(), self._vitals()
+        lease = protocol.Lease(ends_ms, self.ready, self._signed, fenced, self._beats, "", note, ended, vitals)
         lease = msgspec.structs.replace(lease, proof=protocol.beat_proof(lease, self._key))
         self._written = msgspec.json.encode(lease)
         await self._redis.hset(self._leases, self._field, self._written)

@@ -318,7 +318,7 @@ class Runtime:
         work.began_at = clock.monotonic()
         try:
             with TimeLimit(work.timeout_s, "the canary", partial(self._abandon, work, Outcome.RETRY)):
-                await self._store.check()
+                await self._metrics.strain.timed(self._store.check())
                 if self._handler_canary is not None:
                     await self._handler_canary(replace(self._cell, side_effects=False, emitted=[]))
             leave_if_child()
@@ -341,7 +341,7 @@ class Runtime:
             other = bool(done.digest) and done.digest != work.digest
             return EventResult(0, Outcome.OK, duplicate=True, other_body=other)
         lines, detail = await self._handle(event, work)
-        new = await self._store.commit(name, lines, work.digest)
+        new = await self._metrics.strain.timed(self._store.commit(name, lines, work.digest))
         if detail:
             self._log.info("done", **_named(event), attempt=event.attempt, detail=detail)
         return EventResult(0, Outcome.OK, duplicate=not new)

@@ -56,6 +56,7 @@ from cell_worker.settings import WorkerSettings
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import FencedError, Store, StoreError
+from cell_worker.vitals.signs import VitalSigns
 
 TAKE_AGAIN_S: Final = 1.0
 """How long the worker waits before it tries again to take the store."""
@@ -94,6 +95,7 @@ class Worker:
         self._metrics = WorkerMetrics()
         self._redis_health = RedisHealth(self._on_redis)
         self._watch = LoopWatch(settings.handler, self._metrics)
+        self._vitals = VitalSigns(self._metrics)
         self._threads = HandlerThreads(settings.concurrency)
         names = (settings.resource_prefix, settings.environment, settings.id)
         self._resources = protocol.resource_name(*names)
@@ -221,8 +223,9 @@ class Worker:
             region=settings.region or region_in(os.environ),
         )
         self._log.info("started", address=record.address, zone=record.zone, task=place.task)
-        health, why_unwell = self._redis_health, partial(self._why_unwell, runtime)
-        return Heartbeat(self._redis, record, self._keys.lease, settings.lease_ttl_s, runtime.fence, health, why_unwell)
+        health, why_unwell, vitals = self._redis_health, partial(self._why_unwell, runtime), lambda: self._vitals.said
+        key, ttl_s = self._keys.lease, settings.lease_ttl_s
+        return Heartbeat(self._redis, record, key, ttl_s, runtime.fence, health, why_unwell, vitals)
 
     def _on_redis(self, fault: RedisFault | None, why: str) -> None:
         self._metrics.registry_up.set(fault is None)
@@ -264,6 +267,7 @@ class Worker:
             _task("prune", self._prune(runtime)),
             _task("descriptors", watch_descriptors(clock.sleep)),
             _task("loop watch", self._watch.run()),
+            _task("vital signs", self._vitals.run()),
         ]
         if self._tls is not None:
             background.append(_task("tls", watch_certificates(self._tls, clock.sleep)))

@@ -80,7 +80,7 @@ class LoopWatch:
         """Note how late the loop is, which runs now."""
         since, self._beat = self._beat, now
         late_s = max(0.0, now - since - BEAT_S)
-        self._metrics.loop_lag.observe(late_s)
+        self._metrics.late(late_s)
         seen, self._seen = self._seen, None
         if late_s < BLOCKED_S:
             return

@@ -39,6 +39,8 @@ MAX_RESULT_LINE_BYTES: Final = 16 * 1024
 """A router takes no longer result line. An honest one is shorter, since its reason has at most MAX_REASON_CHARS."""
 MAX_NOTE_CHARS: Final = 500
 """An instance cuts a longer note in its lease."""
+MAX_VITAL_S: Final = 3600.0
+"""An instance says no longer time of itself."""
 MAX_FAULT_S: Final = 600.0
 """An injected fault ends by itself after this time at the latest."""
 
@@ -148,6 +150,23 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     region: str = ""
 
 
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=MAX_VITAL_S)]
+
+
+class Vitals(msgspec.Struct, frozen=True, array_like=True):
+    """What an instance measures of itself over some seconds. It is in every heartbeat, so it is an array: 50 bytes."""
+
+    cpus: Annotated[float, msgspec.Meta(gt=0, le=65536)]  # that it may use at once
+    cpu: Share  # of these, that its process uses
+    waited: Share | None  # of the time, in which it is ready to run and has no core; also because of its quota
+    throttled: Share | None  # of the time, in which its CPU quota keeps it from running; None: it has no quota
+    lag_s: Seconds  # how late its event loop was at most
+    gc: Share  # of the time, in which Python's garbage collector stops it
+    write_s: Seconds  # that its store takes to write, on average; 0: it has finished no write
+    slowest_write_s: Seconds  # also of writes that are not finished
+
+
 class Lease(msgspec.Struct, frozen=True):
     """An instance's lease, as it lies in Redis."""
 
@@ -159,6 +178,7 @@ class Lease(msgspec.Struct, frozen=True):
     proof: str = ""  # what beat_proof returned
     note: Annotated[str, msgspec.Meta(max_length=MAX_NOTE_CHARS)] = ""  # what people should know of it; for them alone
     ended: bool = False  # the instance's last word
+    vitals: Vitals | None = None  # None: it has not measured itself yet
 
 
 LEASE: Final = StrictReader[Lease]("lease", Lease, 64 * 1024)
@@ -235,4 +255,6 @@ def _said_in_field(instance: str) -> bytes:
 
 
 def _said_in_beat(lease: Lease) -> bytes:
-    return f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.ended}/{lease.note}".encode()
+    said = f"{lease.record}/{lease.beat}/{lease.ready}/{lease.fenced}/{lease.ended}/{lease.note}".encode()
+    # In front, since a note may say anything, and no record begins so.
+    return said if lease.vitals is None else b"vitals/" + msgspec.json.encode(lease.vitals) + b"/" + said

@@ -21,7 +21,9 @@ from router.cli.registry import ask
 from router.cli.texts import Screen, time_text
 from router.core.control.reconcile import state_of
 from router.core.detection import thresholds
+from router.core.detection.announcements import texts
 from router.core.detection.assessment import SICK, Assessment, Verdict
+from router.core.detection.vitals import used, why_busy
 from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
 from router.core.release import Release, progress
@@ -190,7 +192,14 @@ def ladder(treatment: Treatment, now_ms: int) -> str:
 
 def evidence(found: Assessment) -> list[tuple[str, str]]:
     """Describe every figure that the rules use, in words and units for people, in the order of the rules."""
-    return [*_of_tenants(found), *_of_canaries(found), *_of_failures(found), *_of_workload(found)]
+    return [
+        *_of_tenants(found),
+        *_of_canaries(found),
+        *_of_failures(found),
+        *_of_workload(found),
+        *_of_vitals(found),
+        *_of_announced(found),
+    ]
 
 
 def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
@@ -240,6 +249,30 @@ def _of_workload(found: Assessment) -> list[tuple[str, str]]:
         ("events", f"{found.rate_ratio:.2f} times the baseline" if found.rate_ratio else "-"),
         ("work", f"{found.work_ratio:.2f} times the baseline, at least" if found.work_ratio else "-"),
     ]
+
+
+def _of_vitals(found: Assessment) -> list[tuple[str, str]]:
+    """What the instance says of itself: its word and no more, so it excuses nothing."""
+    if (vitals := found.vitals) is None:
+        return [("its instance says of itself", "nothing")]
+    writes = f"{_ms(vitals.write_s) if vitals.write_s else 'none is done'}, {_ms(vitals.slowest_write_s)} at most"
+    return [
+        ("its instance says it is", "busy" if why_busy(vitals) else "not busy"),
+        ("its CPU", used(vitals)),
+        ("waits for a core", _share(vitals.waited)),
+        ("throttled by its CPU quota", _share(vitals.throttled)),
+        ("its event loop, late at most", _ms(vitals.lag_s)),
+        ("stopped by garbage collection", _share(vitals.gc)),
+        ("writes to its store", writes),
+    ]
+
+
+def _of_announced(found: Assessment) -> list[tuple[str, str]]:
+    return [("done to it lately", "; ".join(texts(found.announced)) or "nothing")]
+
+
+def _share(share: float | None) -> str:
+    return "not known" if share is None else f"{share:.1%} of the time"
 
 
 def _log(value: float | None, error: float | None = None) -> str:

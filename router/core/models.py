@@ -187,6 +187,23 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Vitals:
+    """What an instance says of itself over the last seconds, as it measured it. Shares are of 1, and times in seconds.
+
+    It is its own word: it tells people why the instance may be slow, and never excuses one instance alone.
+    """
+
+    cpus: float  # that it may use at once
+    cpu: float  # share of these that its process uses
+    waited: float | None  # share of the time in which it is ready to run and has no core; also because of its quota
+    throttled: float | None  # share of the time in which its CPU quota keeps it from running; None: it has no quota
+    lag_s: float  # how late its event loop was at most
+    gc: float  # share of the time in which Python's garbage collector stops it
+    write_s: float  # that its store takes to write, on average; 0: it has finished no write
+    slowest_write_s: float  # also of writes that are not finished
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseView:
     """An instance's lease with a valid signature, judged by the registry's clock."""
 
@@ -206,6 +223,7 @@ class LeaseView:
     secret_id: str = ""  # names the environment's secret that its own is derived from
     released: bool = False  # the instance has said that it ends; not live then, and no doubt about it
     missing: bool = False  # gone from the registry, or false there, since it was read last: that says nothing
+    vitals: Vitals | None = None  # that it measured of itself; None: nothing yet
 
     def target(self, epoch: int = 0) -> Target:
         """Return where calls to this instance go that go by the slot map of this epoch."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from router.core.models import CellRecord, Event, InstanceView, LeaseView, Reason, cell_ids
+from router.core.models import CellRecord, Event, InstanceView, LeaseView, Reason, Vitals, cell_ids
 from router.core.policy import Policy
 from router.core.registry import AuditEntry, Snapshot
 from router.core.slot_map.slots import NO_MOVE, SlotMap
@@ -54,6 +54,7 @@ class Machines:
         self.ended: set[tuple[str, int]] = set()
         self.broken: set[str] = set()  # cells whose instances end as soon as they start
         self.launches: list[tuple[str, int]] = []
+        self.vitals: dict[str, Vitals] = {}  # what instances say of themselves, by cell
 
     async def launch(self, cell_id: str, generation: int, image: str | None = None) -> None:
         self.launches.append((cell_id, generation))
@@ -90,7 +91,8 @@ class Machines:
             if not (self._world.control.down or self._world.control.refusing or self._world.control.cells_refused):
                 record = self._world.control.contents.cells.get(cell_id, CellRecord(cell_id))
                 fence.raise_to(record.fence)
-                lease = replace(lease, fenced=fence.reached(), beat=lease.beat + 1)
+                vitals = self.vitals.get(cell_id)
+                lease = replace(lease, fenced=fence.reached(), beat=lease.beat + 1, vitals=vitals)
                 self._world.control.contents.leases[cell_id, generation] = (lease, clock.monotonic() + LEASE_TTL_S)
             await clock.sleep(LEASE_TTL_S / 4)
 

@@ -40,6 +40,7 @@ CORPUS: Final = (
     b'{"cell_id":"' + b"c" * 5000 + b'"}',
     b'{"expires_at_ms":9223372036854775808,"ready":true,"record":""}',
     b'{"expires_at_ms":1,"ready":true,"record":"\\ud83d\\ude00."}',
+    b'{"expires_at_ms":1,"ready":true,"record":"","vitals":[1.0,0.5,null,1e400,0.1,0.0,0.0,-0.0]}',
     b'{"expires_at_ms":1,"report":{"router_id":"r","epoch":18446744073709551615,"quiet":true}}',
     b'{"at_ms":1,"said":{"number":1,"lag_s":0,"cells":{"c":{"generation":1,"events":1,"ok":1,"log_s":1e300}}}}',
     b'{"at_ms":1,"said":{"number":1,"lag_s":0,"cells":{"c":{"generation":1,"tenants":{"t":{"events":0,"busy_s":0}}}}}}',

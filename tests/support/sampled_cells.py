@@ -9,6 +9,7 @@ from math import log
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CellSample, RouterSample, TenantSample
+from router.core.models import Vitals
 
 VICTIM = "cell-0"
 LATENCY_S = 0.1
@@ -27,6 +28,7 @@ class Fleet:
     generations: dict[str, int] = field(default_factory=dict)
     log_factor: dict[str, float] = field(default_factory=dict)  # cell → natural logarithm of a factor on its latencies
     canary_s: dict[str, float | None] = field(default_factory=dict)  # cell → seconds of its canaries; None: it has none
+    vitals: dict[str, Vitals] = field(default_factory=dict)  # cell → what its instance says of itself
     own: Callable[[str, int], TenantSample | None] = lambda cell_id, tenant: None
     found: dict[str, Assessment] = field(default_factory=dict)
 
@@ -54,6 +56,7 @@ class Fleet:
             for router in range(self.routers):
                 self.detector.sampled(f"router-{router}", RouterSample(int(self.now), 0, cells), self.now)
             for cell_id, generation in self.generations.items():
+                self.detector.told(cell_id, generation, self.vitals.get(cell_id), int(self.now), self.now)
                 canary_s = self.canary_s.get(cell_id, CANARY_S)
                 if canary_s is not None:
                     self.detector.canary_answered(cell_id, generation, canary_s, self.now)

@@ -30,3 +30,10 @@ async def as_told(event: Event, cell: Cell) -> None:
             raise RetryEvent("as told")
         case int() | float() as seconds:
             await asyncio.sleep(seconds)  # noqa: TID251 - the test needs work that takes time
+
+
+async def spin(event: Event, cell: Cell) -> None:
+    """Compute until the event's time is over, and let others have a turn now and then."""
+    while True:
+        sum(range(20_000))
+        await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, no wait

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
+import msgspec
+
 from cell_worker.contract import protocol
 from cell_worker.contract.keys import Key
 from cell_worker.contract.strict_reader import Unreadable
@@ -23,7 +25,7 @@ from router.adapters.keyring import Keyring
 from router.adapters.redis.entries import MAX_TOLD
 from router.adapters.redis.lifetimes import Lifetimes
 from router.core.addresses import host_of
-from router.core.models import CellRecord, LeaseView
+from router.core.models import CellRecord, LeaseView, Vitals
 from router.core.plausible import highest_count, why_epoch_impossible
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 
@@ -67,6 +69,7 @@ class _TrustedLease:
             secret_id=self.secret_id,
             released=lease.ended,
             missing=missing and not lease.ended,
+            vitals=None if lease.vitals is None else Vitals(**msgspec.structs.asdict(lease.vitals)),
         )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from math import log
+from math import exp, log
 from statistics import median_low
 from typing import Final
 
 from router.core.control.records import ON_THE_LADDER
 from router.core.control.twins import NOT_THE_INSTANCE, tried_lately
+from router.core.detection.announcements import was_renewed
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.thresholds import MIN_CANARY_EXCESS_S, MIN_EXCESS_S
+from router.core.detection.vitals import is_starved
 from router.core.models import CellRecord, Reason, age_ms
 
 SHARED_FRACTION: Final = 0.4  # when more of the cells than this (and at least two) are sick, they share the cause
@@ -46,6 +49,45 @@ def why_shared(assessments: Mapping[str, Assessment]) -> Reason | None:
 def are_many(count: int, cells: int) -> bool:
     """Tell whether `count` of the cells are too many to have fallen ill each by itself; a single one never is."""
     return count > max(1.0, SHARED_FRACTION * cells)
+
+
+def why_starved(assessment: Assessment, assessments: Mapping[str, Assessment]) -> Reason | None:
+    """Say why a slow cell is left alone whose instance waits for a core, as many instances do; None when it is not.
+
+    It goes by what instances say of themselves. So it excuses none that does not wait itself, and none that waits
+    alone: one that lies can neither go free by itself nor harm another.
+    """
+    if assessment.verdict is not Verdict.SLOW or not is_starved(assessment.vitals):
+        return None
+    if not are_many(sum(is_starved(each.vitals) for each in assessments.values()), len(assessments)):
+        return None
+    return "its instance waits for a core, as many do at once: their machines are short of CPU, for the next one too"
+
+
+def why_renewed(assessment: Assessment, assessments: Mapping[str, Assessment]) -> Reason | None:
+    """Say why a slow cell is left alone that got another instance lately, as others did; None when it is not.
+
+    Where most of the others have got slower too, beside what was usual in the same cells before, it is what is new in
+    all of them, a release for one, and the next instance would have it as well.
+    """
+    if assessment.verdict is not Verdict.SLOW or not was_renewed(assessment.announced):
+        return None
+    others = [a for a in assessments.values() if a.cell_id != assessment.cell_id and was_renewed(a.announced)]
+    slower = sum(map(_is_slower, others))
+    if not slower or slower <= len(others) / 2:
+        return None
+    return "other cells with a new instance got slower too: it is what is new in them, and not this instance alone"
+
+
+def _is_slower(assessment: Assessment) -> bool:
+    """Tell whether a cell takes far more than was usual in it, for its events or for its canaries: not just noise."""
+    canary_s, usual_s, deviation = assessment.canary_s, assessment.baseline.canary_s, assessment.deviation
+    more_s = canary_s - usual_s if canary_s is not None and usual_s is not None else 0.0
+    if more_s >= max(MIN_CANARY_EXCESS_S, (FLEET_RATIO - 1) * (usual_s or 0.0)):
+        return True
+    if deviation is None or deviation <= log(FLEET_RATIO):
+        return False
+    return assessment.latency_s * (1 - exp(-deviation)) >= MIN_EXCESS_S
 
 
 def why_guarded(

@@ -7,10 +7,11 @@ from enum import StrEnum
 from math import exp
 from typing import Final
 
+from router.core.detection.announcements import Announced
 from router.core.detection.baseline import NO_BASELINE, Baseline
 from router.core.detection.thresholds import MIN_EVENT_SPREAD
 from router.core.detection.window import NO_LOAD, TenantLoad
-from router.core.models import Reason
+from router.core.models import Reason, Vitals
 
 
 class Verdict(StrEnum):
@@ -76,6 +77,10 @@ class Assessment:
     load: TenantLoad = NO_LOAD
     rate_ratio: float = 0.0  # events, times the baseline; 0: not known
     work_ratio: float = 0.0  # work, times the baseline, at least; 0: not known, or hardly any work
+
+    # What was done to it lately, and its instance as that says itself
+    announced: tuple[Announced, ...] = ()
+    vitals: Vitals | None = None  # None: it has said nothing of late
 
     @property
     def excess_s(self) -> float:

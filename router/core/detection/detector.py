@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from router.core.detection.announcements import Announcements, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline
 from router.core.detection.estimates import CellEstimate, PeerEstimates
@@ -24,6 +25,7 @@ from router.core.detection.history import InstanceHistory
 from router.core.detection.rules import confirmed, judge
 from router.core.detection.samples import RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, WINDOW_S
+from router.core.models import Vitals
 
 
 class Detector:
@@ -37,6 +39,7 @@ class Detector:
         self._baselines: dict[str, Baseline] = {}  # of cells without an instance
         self._assessed_at: float | None = None
         self._count = 0  # of cells, also of those without an instance
+        self._announcements = Announcements()
         self._numbers: dict[str, int] = {}  # router → the number of its last interval
 
     def admitted(self, generations: Mapping[str, int], cells: int = 0) -> None:
@@ -69,6 +72,15 @@ class Detector:
     def forget_routers(self, alive: Collection[str]) -> None:
         """Forget the intervals' numbers of all routers but these: one that comes again counts from its beginning."""
         self._numbers = {router: number for router, number in self._numbers.items() if router in alive}
+
+    def announce(self, cell_ids: Collection[str], occasion: Occasion, at: float, until: float) -> None:
+        """Note what was done to these cells at `at`, by who knows it; it is evidence until `until`."""
+        self._announcements.note(cell_ids, occasion, at, until)
+
+    def told(self, cell_id: str, generation: int, vitals: Vitals | None, beat: int, now: float) -> None:
+        """Take in what an instance says of itself in the heartbeat of this number."""
+        if (history := self._history(cell_id, generation)) is not None:
+            history.told(vitals, beat, now)
 
     def canary_sent(self, cell_id: str, generation: int, now: float) -> None:
         """Note that a canary was sent, and is waited for from now on."""
@@ -106,12 +118,16 @@ class Detector:
         step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
         alone = len(estimates) == 1 < self._count
+        self._announcements.forget_before(now)
+        announced = self._announcements.of(now)
         found = {}
         for cell_id, own in estimates.items():
             history = self._cells[cell_id]
             if alone:
                 history.alone_at = now
             evidence = evidence_of(cell_id, history, own, others, now)
+            if (said := announced.get(cell_id)) is not None:
+                evidence = replace(evidence, announced=said)
             found[cell_id] = _assess(evidence, history, now, step_s, on_trial=cell_id in on_trial)
         return found
 

@@ -11,6 +11,7 @@ from router.core.detection.baseline import NO_BASELINE, Baseline, WorkDone
 from router.core.detection.samples import CellSample
 from router.core.detection.thresholds import MAX_RATIO, MIN_LEARNED_S, NEW_CANARY_S, WINDOW_S
 from router.core.detection.window import CanaryWindow, SampleWindow, work_without_slowness_s
+from router.core.models import Vitals
 
 
 @dataclass(slots=True)
@@ -23,6 +24,9 @@ class InstanceHistory:
     canaries: CanaryWindow = field(default_factory=CanaryWindow)
     baseline_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
     alone_at: float = -inf  # when it was last assessed while none of the other cells served
+    vitals: Vitals | None = None  # as its last heartbeat told them
+    vitals_at: float = -inf
+    beat: int = 0  # the number of that heartbeat
     verdict: Verdict = Verdict.HEALTHY  # by the rules alone, without the time that it must last
     _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
     _first_at: float = inf  # when it was assessed for the first time
@@ -44,6 +48,11 @@ class InstanceHistory:
         self._bad += sample.events - sample.ok
         self._work_s += sample.work_s
         self._new_s += sample.new_s
+
+    def told(self, vitals: Vitals | None, beat: int, now: float) -> None:
+        """Note what the instance said of itself in a heartbeat, unless that is noted already."""
+        if beat != self.beat:
+            self.vitals, self.vitals_at, self.beat = vitals, now, beat
 
     def forget_before(self, then: float) -> None:
         """Drop the samples and canaries that arrived at `then` or earlier."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from math import exp, log
 from typing import Final
 
+from router.core.detection.announcements import texts
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.thresholds import (
     CONFIRM_S,
@@ -29,6 +30,7 @@ from router.core.detection.thresholds import (
     RECOVERED_SIGMA,
     WORKLOAD_SHARE,
 )
+from router.core.detection.vitals import told_by
 from router.core.models import Reason
 
 NO_CONFIRMATION: Final = frozenset({Verdict.HEALTHY, Verdict.WORKLOAD, Verdict.FAILING, Verdict.HUNG})
@@ -38,7 +40,9 @@ themselves, failures in a row or seconds of silence."""
 
 def judge(evidence: Assessment) -> tuple[Verdict, Reason | None]:
     """Return the gravest verdict that the evidence gives, with what the rule found; healthy when no rule finds any."""
-    return next(_verdicts(evidence), (Verdict.HEALTHY, None))
+    verdict, why = next(_verdicts(evidence), (Verdict.HEALTHY, None))
+    context = filter(None, [why, told_by(evidence.vitals), *texts(evidence.announced)])
+    return verdict, "; ".join(context) if why else None
 
 
 def confirmed(verdict: Verdict, lasted_s: float) -> Verdict:

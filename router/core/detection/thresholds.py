@@ -87,3 +87,20 @@ MAX_SILENCE_S: Final = 8.0
 """Seconds in which no event in flight was answered. Longer than HANG_S, since events may rightly take their time."""
 MAX_SILENCE_RATIO: Final = 3.0
 """Times the longest latency of late, which silence must be too: where events take minutes, silence is no sign."""
+
+# What an instance says of itself: for words, and for a guard where many say the same
+BUSY_SHARE: Final = 0.9
+"""Share of its CPU, or of one core, from which on an instance is busy: there is hardly more to be had."""
+STARVED_SHARE: Final = 0.2
+"""Share of the time without a core though ready to run: so much makes what the instance does at least a quarter slower,
+and what it does seldom far more."""
+THROTTLED_SHARE: Final = 0.1
+"""Share of the time that a CPU quota stops an instance. It does so for tens of ms at once, which events feel."""
+SLOW_WRITE_S: Final = 0.05
+"""Seconds that a store takes to write, on average: as much as makes an event too slow."""
+STUCK_WRITE_S: Final = 1.0
+"""Seconds that a single write takes, from which on it is told, though the others are quick or there are none."""
+LATE_S: Final = 0.1
+"""Seconds that an event loop is late at most, from which on it is told."""
+GC_SHARE: Final = 0.1
+"""Share of the time that garbage collection stops an instance, from which on it is told."""

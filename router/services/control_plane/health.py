@@ -14,6 +14,7 @@ from typing import Final
 from router.core.control.guards import why_blind
 from router.core.control.lease_trust import NO_DOUBT, Doubt
 from router.core.control.observed import Health
+from router.core.control.occasions import LASTS_MS, occasions
 from router.core.control.releases import on_trial
 from router.core.control.twins import Trial
 from router.core.detection.assessment import Verdict, usual_canary_s
@@ -95,6 +96,7 @@ class HealthMonitor:
         if now < self._assessed_at:
             return False
         self._assessed_at = now + ASSESS_EVERY_S
+        self._hear(snapshot, now)
         self._assess(now, on_trial(snapshot))
         return True
 
@@ -116,6 +118,14 @@ class HealthMonitor:
             self._watched.setdefault(cell_id, _Watched(generation, now, now))
         cells = sum(1 for cell in snapshot.cells.values() if cell.generation and not cell.retired)
         self._detector.admitted(admitted, cells)
+
+    def _hear(self, snapshot: Snapshot, now: float) -> None:
+        """Take in what the instances say of themselves, and what was done to the cells lately."""
+        for lease in snapshot.leases:
+            self._detector.told(lease.cell_id, lease.generation, lease.vitals, lease.beat, now)
+        for cell_id, occasion, age in occasions(snapshot):
+            at = now - age / 1000
+            self._detector.announce([cell_id], occasion, at, at + LASTS_MS / 1000)
 
     async def _read(self, now: float) -> None:
         samples = await self._registry.samples()

@@ -14,16 +14,18 @@ from router.cli.cells import progress, readmitted, record_of
 from router.cli.explain import doubts, evidence, explanation, ladder, summary, verdict
 from router.cli.policy import by_hand, what_stays
 from router.core.detection import thresholds
+from router.core.detection.announcements import Announced, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import Baseline
 from router.core.detection.window import TenantLoad
-from router.core.models import NO_TREATMENT, CellRecord, LeaseView, Rung, Treatment
+from router.core.models import NO_TREATMENT, CellRecord, LeaseView, Rung, Treatment, Vitals
 from router.core.policy import NO_POLICY
 from router.core.registry import AuditEntry, Condition, Snapshot
 
 CELL = "cell-0001"
 RECORD = CellRecord(CELL, generation=3, launched=3, admitted_at_ms=1_000_000)
 USELESS = replace(RECORD, treatment=Treatment(Rung.GUARDED, 1_090_000, 3, "failing", "one at a time", ejected=True))
+VITALS = Vitals(0.5, 0.98, 0.04, None, 0.01, 0.0, 0.002, 0.03)
 SLOW = Assessment(
     CELL,
     Verdict.SLOW,
@@ -173,7 +175,18 @@ def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
     ]
     nothing = dict(evidence(Assessment(CELL)))
     assert nothing["D: shift from the others' S"] == "too few tenants to say"
+    assert nothing["its instance says of itself"] == "nothing"
     assert nothing["canary"] == nothing["heaviest tenant"] == "-"
+
+
+def test_what_an_instance_says_of_itself_is_shown_as_its_own_word() -> None:
+    """Also what it can't measure where it runs."""
+    shown = dict(evidence(replace(SLOW, vitals=VITALS)))
+    assert shown["its instance says it is"] == "busy"
+    assert shown["its CPU"] == "98% of its 0.5 CPU"
+    assert shown["waits for a core"] == "4.0% of the time"
+    assert shown["throttled by its CPU quota"] == "not known"
+    assert shown["writes to its store"] == "2.0 ms, 30.0 ms at most"
 
 
 def test_every_figure_of_the_evidence_is_shown() -> None:
@@ -185,6 +198,7 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
             "answered": 8, "answered_badly": 2,
         "since_success_s": 6.0, "oldest_s": 7.0, "silent_s": 8.0, "slowest_s": 9.0, "waiting_tenants": 10,
         "baseline": Baseline(canary_s=0.06), "load": TenantLoad(new_share=0.4), "rate_ratio": 1.7, "work_ratio": 1.3,
+        "vitals": VITALS, "announced": (Announced(Occasion.RELEASED, 20.0),),
     }  # fmt: skip
     together: dict[str, dict[str, Any]] = {
         "recent_standard_error": {"recent_deviation": 0.8},
@@ -192,6 +206,9 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
     }
     said = {"cell_id", "verdict", "rule", "lasted_s"}
     assert said | other.keys() | together.keys() == {figure.name for figure in fields(Assessment)}
+    for figure in fields(Vitals):
+        changed = replace(VITALS, **{figure.name: 0.25})
+        assert evidence(replace(SLOW, vitals=changed)) != evidence(replace(SLOW, vitals=VITALS)), figure.name
     for name, value in other.items():
         assert evidence(replace(SLOW, **{name: value})) != evidence(SLOW), name
     for name, shown_with in together.items():

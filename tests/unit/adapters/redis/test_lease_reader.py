@@ -12,13 +12,14 @@ from cell_worker.contract import protocol
 from router.adapters.redis.entries import MAX_TOLD
 from router.adapters.redis.lease_reader import MAX_MISSING, LeaseReader
 from router.adapters.redis.lifetimes import LONGEST_MS
-from router.core.models import CellRecord
+from router.core.models import CellRecord, Vitals
 from router.core.telemetry import LeaseRefusal, LeaseRefused
 from tests.support.keys import OTHER_SECRET, SECRET, field_of, lease_key, ring
 
 FIELD = field_of("live", "cell-0001", 3)
 START_MS = 1_700_000_000_000
 """All times below are counted from here."""
+BUSY = protocol.Vitals(0.5, 0.98, 0.04, None, 0.01, 0.0, 0.002, 0.03)
 HONEST = protocol.InstanceRecord("live", "cell-0001", 3, "one", "10.0.0.7:8080", 16, 0)
 
 
@@ -30,11 +31,12 @@ def lease(
     secret: str = SECRET,
     signer: protocol.InstanceRecord = HONEST,
     ended: bool = False,
+    vitals: protocol.Vitals | None = None,
 ) -> bytes:
     """A lease as an instance writes it that has the secret of the signer's cell."""
     key = lease_key(signer, secret)
     signed = protocol.sign_record(record, key)
-    made = protocol.Lease(START_MS + ends, ready=True, record=signed, beat=beat, ended=ended)
+    made = protocol.Lease(START_MS + ends, ready=True, record=signed, beat=beat, ended=ended, vitals=vitals)
     return msgspec.json.encode(msgspec.structs.replace(made, proof=protocol.beat_proof(made, key)))
 
 
@@ -73,6 +75,12 @@ class World:
         (changed(lease(), note="all is well"), "unsigned"),
         (changed(lease(), note="x" * 501), "garbage"),
         (changed(lease(), record="0.{}"), "unsigned"),
+        (changed(lease(), vitals=BUSY), "unsigned"),
+        (changed(lease(vitals=BUSY), vitals=None), "unsigned"),
+        (changed(lease(vitals=BUSY), vitals=msgspec.structs.replace(BUSY, cpu=0.1)), "unsigned"),
+        (lease(vitals=msgspec.structs.replace(BUSY, waited=1.1)), "garbage"),
+        (lease(vitals=msgspec.structs.replace(BUSY, lag_s=-1.0)), "garbage"),
+        (lease(vitals=msgspec.structs.replace(BUSY, write_s=1e300)), "garbage"),
         (lease(msgspec.structs.replace(HONEST, environment="stress")), "foreign"),
         (lease(msgspec.structs.replace(HONEST, cell_id="cell-0002")), "misplaced"),
         (lease(msgspec.structs.replace(HONEST, generation=4)), "misplaced"),
@@ -232,3 +240,20 @@ def test_who_first_reads_a_lease_of_a_clock_set_back_waits_a_minute_at_most() ->
     world = World()
     assert world.live(lease(ends=HOUR), 1000, 1000)
     assert not world.live(lease(ends=HOUR), 1000 + LONGEST_MS, 1000 + LONGEST_MS)
+
+
+def test_an_instance_says_how_it_is_and_one_of_before_says_nothing() -> None:
+    """What it measured of itself comes with its lease, proven as all of it."""
+    world = World()
+    (view,) = world.reader.read(START_MS, START_MS, {FIELD: lease(vitals=BUSY)})
+    assert view.vitals == Vitals(0.5, 0.98, 0.04, None, 0.01, 0.0, 0.002, 0.03)
+    (view,) = world.reader.read(START_MS, START_MS, {FIELD: lease(beat=2)})
+    assert view.vitals is None
+    assert world.told == []
+
+
+def test_the_lease_of_an_instance_that_does_not_measure_itself_yet_is_proven_as_ever() -> None:
+    """Workers and routers are not all replaced at once."""
+    made = protocol.Lease(START_MS, ready=True, record="r", fenced=2, beat=3, note="n")
+    key = lease_key(HONEST)
+    assert protocol.beat_proof(made, key) == key.proof(b"r/3/True/2/False/n")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from router.core.detection.assessment import Assessment
 from router.core.detection.baseline import Baseline
 from router.core.errors import NoDescriptorError
-from router.core.models import CellRecord, LeaseView, Reason
+from router.core.models import CellRecord, LeaseView, Reason, Vitals
 from router.core.registry import Condition, Snapshot
 from router.services.control_plane.health import HealthMonitor
 from router.services.loop_lag import LoopLag
@@ -86,5 +86,26 @@ def test_what_is_usual_outlives_the_leader() -> None:
             assert monitor.health[CELL].assessment.baseline == known
             monitor.close()
             await clock.sleep(2)
+
+    play(clock, story())
+
+
+def test_what_an_instance_says_in_its_lease_is_evidence_while_it_says_it() -> None:
+    """That of the next generation, which has no traffic yet, is not taken for it."""
+    clock = FakeClock()
+
+    async def story() -> None:
+        monitor = HealthMonitor(MemoryRegistry(clock), no_canary, LoopLag(clock), clock)
+        own, other = (Vitals(1.0, cpu, None, None, 0.0, 0.0, 0.0, 0.0) for cpu in (0.5, 0.75))
+        leases = replace(LEASES[0], vitals=own, beat=1), replace(LEASES[1], vitals=other, beat=2)
+        snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, leases, "c")
+        for _ in range(5):
+            await monitor.look(snapshot)
+            await clock.sleep(0.25)
+        assert monitor.health[CELL].assessment.vitals == own
+        for _ in range(80):
+            await monitor.look(snapshot)
+            await clock.sleep(0.25)
+        assert monitor.health[CELL].assessment.vitals is None
 
     play(clock, story())
