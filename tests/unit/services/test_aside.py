@@ -40,9 +40,10 @@ class WellFed(FaultySource):
         return await self.inner.send(drafts)
 
 
-async def stand_still(world: ControlWorld) -> None:
-    """Put the key in quarantine until it is released."""
-    quarantine = Quarantine("a person's order", 0)
+async def stand_still(world: ControlWorld, for_s: float = 0) -> None:
+    """Put the key in quarantine for so long; 0: until it is released."""
+    now_ms = world.clock.time_ms()
+    quarantine = Quarantine("a person's order", now_ms, now_ms + round(for_s * 1000) if for_s else 0)
     await world.decide(lambda policy: policy.with_quarantine(STANDS, quarantine, world.clock.time_ms()))
 
 
@@ -113,7 +114,66 @@ def test_without_an_aside_queue_all_groups_stop() -> None:
     play(world.clock, story())
 
 
-@pytest.mark.parametrize("seed", range(4))
+def test_a_router_that_is_cut_off_before_overtakes_nothing() -> None:
+    """By its map the group goes to its cell, and it knows when the quarantine ends: the cell refuses what it sends.
+
+    Here it is alone for a while, so whatever is received, it receives.
+    """
+    world = world_of(cells=1)
+    assert world.aside is not None
+    aside = world.aside
+    world.cells.cells["cell-0000"].seconds = 0.2
+
+    async def story() -> None:
+        async with world.running(routers=2) as (_, data):
+            cut, other = data
+            await stand_still(world, 500)
+            await world.send_steadily({STANDS: 0.5}, 30)
+            cut.wire.cut = True
+            await world.send_steadily({STANDS: 0.5}, 460)
+            assert world.map().aside
+            assert world.cells.order == []
+            other.kill()
+            await world.send_steadily({STANDS: 2}, 30)
+            assert world.cells.order == []
+            cut.kill()
+            data.append(world.routing_process("router-2"))
+            await world.until(lambda: not (len(world.source) or len(aside)), "all is done")
+
+    play(world.clock, story())
+    assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
+    assert world.inversions() == []
+
+
+def test_a_router_that_is_cut_off_meanwhile_puts_nothing_aside_any_more() -> None:
+    """The slots came back without it: what it put aside would come after what others send directly."""
+    world = world_of(cells=1)
+    assert world.aside is not None
+    aside = world.aside
+
+    async def story() -> None:
+        async with world.running(routers=2) as (_, data):
+            cut, other = data
+            await stand_still(world)
+            await world.send_steadily({STANDS: 0.5}, 460)
+            await world.until(lambda: len(aside) > 0, "the group goes aside")
+            cut.wire.cut = True
+            await release(world)
+            await world.until(lambda: is_back(world), "its slot comes back", 1200)
+            other.kill()
+            done = len(world.cells.order)
+            await world.send_steadily({STANDS: 2}, 30)
+            assert (len(aside), len(world.source), len(world.cells.order)) == (0, 60, done)
+            cut.kill()
+            data.append(world.routing_process("router-2"))
+            await world.settled()
+
+    play(world.clock, story())
+    assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
+    assert world.inversions() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_dies_nothing_is_lost_or_done_twice_or_out_of_order(seed: int) -> None:
     """Routers and leaders die and are cut off, queues lose replies and take batches in part, Redis is emptied."""
     world, chance = world_of(cells=1), Random(seed)

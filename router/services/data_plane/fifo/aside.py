@@ -44,6 +44,9 @@ FRESH_S: Final = 5.0  # without word of the registry for so long, nothing leaves
 EMPTY_FOR_S: Final = 300.0
 """SQS' figures are right a minute after the last message was sent. Until a delete is given up that was begun while the
 map was fresh, it may take five."""
+LEAVE_S: Final = 60.0
+"""How long a router without word of the registry leaves the queue to others, once it had to let something go: it may go
+by an older map or policy than they do."""
 WAIT_S: Final = 5  # how long an event stays in the source that may not go aside now
 MAX_OPEN: Final = 500  # messages of the aside queue that are here at once
 MAX_BYTES: Final = 16 * 1024 * 1024  # of their bodies, and one receive more
@@ -85,6 +88,7 @@ class AsideQueue:
         self._unforeseen = Unforeseen(observer, clock)
         self._slot_map: SlotMap | None = None
         self._heard_at = -inf  # when the registry last confirmed the map, in monotonic seconds
+        self._leave_until = -inf  # monotonic seconds
         self._on_the_way = 0  # events that the queue has not yet taken
         self._left: int | None = None  # messages in the queue, as SQS said last; None when it said nothing
         self._empty_since: float | None = None  # monotonic seconds
@@ -127,6 +131,8 @@ class AsideQueue:
         if head is None:
             standing.went_on(group)
         else:
+            if inbox is self._inbox and not self._is_fresh():
+                self._leave_until = self._clock.monotonic() + LEAVE_S
             age_s, now = self._clock.time_ms() / 1000 - head.sent_at_ms / 1000, self._clock.monotonic()
             standing.came_back(group, age_s=age_s, receives=head.receive_count, now=now)
 
@@ -158,6 +164,9 @@ class AsideQueue:
         slot_map = self._slot_map
         if slot_map is None or slot not in slot_map.aside or slot in slot_map.move.aside:
             return False
+        return self._is_fresh()
+
+    def _is_fresh(self) -> bool:
         return self._clock.monotonic() - self._heard_at <= FRESH_S
 
     def _ended(self, _taken: bool) -> None:
@@ -166,6 +175,8 @@ class AsideQueue:
     def _demand(self) -> int:
         """How many messages are wanted: also those that a map says nothing of any more."""
         if self._slot_map is None or not (self._slot_map.aside or self._left):
+            return 0
+        if self._clock.monotonic() < self._leave_until and not self._is_fresh():
             return 0
         return BATCH if len(self._hold) < MAX_OPEN and self._hold.bytes < MAX_BYTES else 0
 
