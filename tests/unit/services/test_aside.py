@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random  # noqa: TID251 - seeded
 
 import pytest
@@ -14,7 +15,7 @@ from router.core.models import Draft
 from router.core.policy import Quarantine
 from router.core.slot_map.slots import slot_of
 from tests.support.control_world import ControlWorld, Process, actions
-from tests.support.fake_clock import play
+from tests.support.fake_clock import FakeClock, play
 from tests.support.faulty_source import Faults, FaultySource
 from tests.support.memory_registry import Contents
 from tests.support.strict_sqs import ShortSightedSource, StrictSource
@@ -97,6 +98,33 @@ def test_others_go_on_while_a_group_is_longer_than_the_look_ahead_and_all_is_don
     assert slot_of(STANDS) not in world.map().aside
 
 
+def test_the_groups_of_a_cell_that_is_away_go_aside_and_the_other_cells_groups_go_on() -> None:
+    """Its instances end as soon as they start; when one stays, all is done in order."""
+    world = world_of()
+    assert world.aside is not None
+    aside = world.aside
+
+    async def story() -> None:
+        async with world.running():
+            victim = world.map().cell_of(STANDS)
+            well = next(key for key in OTHERS if world.map().cell_of(key) != victim)
+            generation = world.control.contents.cells[victim].generation
+            world.machines.broken.add(victim)
+            world.machines.end(victim, generation)
+            await world.send_steadily({STANDS: 0.6, well: 0.2}, 700)
+            assert len(aside) > LOOK_AHEAD
+            late = world.clock.now
+            await world.send_steadily({well: 0.2}, 20)
+            await world.until(lambda: len(world.source) == 0, "the others go on")
+            assert max(world.latencies([well], late, world.clock.now)) < 30
+            world.machines.broken.discard(victim)
+            await world.until(lambda: len(aside) == 0, "the cell is there again", 900)
+
+    play(world.clock, story())
+    assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
+    assert world.inversions() == []
+
+
 def test_without_an_aside_queue_all_groups_stop() -> None:
     """Nothing says so but the figure of what waits: receives come back empty."""
     world = world_of()
@@ -166,6 +194,44 @@ def test_a_router_that_is_cut_off_meanwhile_puts_nothing_aside_any_more() -> Non
             assert (len(aside), len(world.source), len(world.cells.order)) == (0, 60, done)
             cut.kill()
             data.append(world.routing_process("router-2"))
+            await world.settled()
+
+    play(world.clock, story())
+    assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
+    assert world.inversions() == []
+
+
+class Late(StrictSource):
+    """A queue whose figures are a minute old, as those of SQS may be."""
+
+    def __init__(self, name: str, clock: FakeClock) -> None:
+        super().__init__(name, clock)
+        self._depths = [(clock.now, 0)]
+
+    async def depth(self) -> int:
+        return next((depth for at, depth in reversed(self._depths) if at <= self._clock.monotonic() - 60), 0)
+
+    def note(self) -> None:
+        self._depths.append((self._clock.monotonic(), len(self)))
+
+
+def test_slots_come_back_only_when_nothing_is_aside_whatever_figures_a_minute_old_say() -> None:
+    """Each event takes half a minute, so what went aside in the last minute is there for long."""
+    world, slot = world_of(cells=1), slot_of(STANDS)
+    late = world.aside = Late("source-aside.fifo", world.clock)
+
+    async def story() -> None:
+        async with world.running():
+            await world.decide(lambda policy: replace(policy, aside=frozenset({slot})))
+            await world.until(lambda: world.map().aside == {slot}, "the slot is aside")
+            world.cells.cells["cell-0000"].seconds = 30
+            await world.send_steadily({STANDS: 1}, 10)
+            await world.decide(lambda policy: replace(policy, aside=frozenset()))
+            for _ in range(80):
+                late.note()
+                await world.send_steadily({STANDS: 0.1}, 10)
+            assert is_back(world)
+            world.cells.cells["cell-0000"].seconds = 0.01
             await world.settled()
 
     play(world.clock, story())
