@@ -96,7 +96,7 @@ def next_aside(slot_map: SlotMap, wanted: frozenset[int], can_be_fenced: Callabl
     A slot goes only while its cells can be kept from what older maps say. Those that come back do so together, since
     nothing may be left of any of them.
     """
-    if going := wanted - slot_map.aside:
+    if going := {slot for slot in wanted - slot_map.aside if 0 <= slot < SLOTS}:
         owned = {slot_map.owners[slot]: can_be_fenced(slot_map.owners[slot]) for slot in going}
         pinned = {slot_of(key) for key, cell in slot_map.pins.items() if not can_be_fenced(cell)}
         ready = [slot for slot in sorted(going - pinned) if owned[slot_map.owners[slot]]]

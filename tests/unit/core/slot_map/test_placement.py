@@ -156,6 +156,7 @@ def test_slots_go_aside_few_at_a_time_and_come_back_together() -> None:
     assert (aside.aside, aside.owners, aside.move) == (first.aside, slot_map.owners, NO_MOVE)
     assert next_aside(aside, wanted, lambda cell: cell == "a").aside == {of_a[MOVE_SLOTS]}
     assert next_aside(aside, wanted, lambda _: False) is NO_MOVE
+    assert next_aside(slot_map, frozenset({SLOTS, -1}), lambda _: True) is NO_MOVE  # no policy may end a leader
     back = next_aside(aside, frozenset(of_a[:1]), lambda _: False)
     assert back.aside == first.aside - {of_a[0]}
     assert after_move(replace(aside, move=back)).aside == {of_a[0]}
