@@ -83,6 +83,10 @@ class Notifications:
         """Say that nothing waits: only a FIFO queue is asked."""
         return 0
 
+    async def depth(self) -> int:
+        """Say that nothing lies in it: only an aside queue is asked."""
+        return 0
+
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
         return []
 

@@ -91,6 +91,10 @@ class EventSource(Protocol):
         """Count, roughly, the messages that nobody hides and that are not delayed."""
         ...
 
+    async def depth(self) -> int:
+        """Count, roughly, all messages, hidden and delayed ones too; right a minute after the last one was sent."""
+        ...
+
     async def max_bytes(self) -> int:
         """Return how many bytes a message may have, its attributes included."""
         ...

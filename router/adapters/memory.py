@@ -95,6 +95,11 @@ class MemorySource:
         self._fail_if_down()
         return sum(stored.visible_at <= self._clock.monotonic() for stored in self._stored.values())
 
+    async def depth(self) -> int:
+        """Count the messages, whether anybody hides them or not."""
+        self._fail_if_down()
+        return len(self._stored)
+
     async def max_bytes(self) -> int:
         """Return the limit that the queue was made with."""
         self._fail_if_down()
@@ -102,9 +107,10 @@ class MemorySource:
 
     async def _until_something(self, give_up_at: float) -> None:
         """Wait until a message may be visible, or until `give_up_at`."""
-        due = min([stored.visible_at for group in self._groups.values() for stored in group], default=give_up_at)
-        due = self._due[0][0] if self._due else due
         now = self._clock.monotonic()
+        whole = [max(stored.visible_at for stored in group) for group in self._groups.values() if group]
+        due = min([at for at in whole if at > now], default=give_up_at)
+        due = self._due[0][0] if self._due else due
         pause = max(MIN_PAUSE_S, min(due, give_up_at) - now)
         waits = {asyncio.create_task(self._clock.sleep(pause)), asyncio.create_task(self._changed.wait())}
         try:

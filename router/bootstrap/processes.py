@@ -83,6 +83,7 @@ async def run_router(settings: Settings) -> None:
             dead_letters=queue(names.dead_letter_queue),
             quarantine=queue(names.quarantine_queue),
             hold_of=lambda cell_id: queue(names.hold_queue(cell_id)),
+            aside=queue(names.aside_queue) if names.aside_queue else None,
         )
         parser = Parser(Extraction(settings.source.partition_key, settings.source.event_id))
         payloads = await _payloads(stack, settings)

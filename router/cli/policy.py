@@ -133,6 +133,8 @@ def show(*, as_json: AsJson = False) -> None:
     lasting = {key: entry for key, entry in found.quarantined.items() if found.in_quarantine(key, now_ms)}
     screen.print(_quarantined(lasting) if lasting else "No key is in quarantine.")
     screen.print(f"The head of a FIFO group that killed too many instances: {found.fifo_head}")
+    if found.aside:
+        screen.print(f"The FIFO groups of {len(found.aside)} slots stand still and shall go through the aside queue.")
     screen.print(_limits(found))
     if found.pins:
         screen.print(_pins(found))

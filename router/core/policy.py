@@ -24,6 +24,7 @@ MIN_WEIGHT: Final = 0.001
 """The least weight of a cell; with less it would get no slot beside cells of the usual weight, 1."""
 MAX_WEIGHT: Final = 100.0
 MAX_CELLS: Final = 1000
+MAX_SLOT: Final = 16383  # the last one of a slot map
 MAX_KEYS: Final = 10_000  # with limits of their own; as many pinned, and as many in quarantine
 MAX_KEY_CHARS: Final = 1024  # as long as the key of any event can be
 MAX_WHY_CHARS: Final = 4000
@@ -92,6 +93,7 @@ class Policy:
     # cell → the generation up to which its instances shall be replaced: after the next one is there, or before
     to_replace: Mapping[str, Whole] = field(default_factory=dict)
     to_evict: Mapping[str, Whole] = field(default_factory=dict)
+    aside: frozenset[Whole] = frozenset()  # slots whose FIFO groups shall go through the aside queue
     fifo_head: FifoHead = FifoHead.STOP  # what becomes of the head of a FIFO group that killed too many instances
     image: str = ""  # that all cells have once no release runs; empty: whatever their provisioner launches by itself
     release: Release | None = None  # the last one, whether it runs or has ended
@@ -300,6 +302,8 @@ def _why_out_of_bounds(policy: Policy) -> Iterator[Reason]:
     for cell_id, generation in sorted((*policy.to_replace.items(), *policy.to_evict.items())):
         if generation < 1:
             yield f"{cell_id}: an order names a generation from 1, not {_text(generation)}"
+    if strange := [slot for slot in sorted(policy.aside) if not 0 <= slot <= MAX_SLOT]:
+        yield f"a slot that goes aside is 0 to {MAX_SLOT}, not {_text(strange[0])}"
     yield from why_bad_release(policy.release)
     yield from _why_bad_keys(policy)
     yield from _why_bad_limit("the default limit", policy.default)

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from router.core.models import Reason
 
 FIFO: Final = ".fifo"
+_ASIDE: Final = f"-aside{FIFO}"
+_ASIDE_CHARS: Final = 80 - len(_ASIDE)  # of the source's name: a queue's name has 80 at most
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,75}(\.fifo)?|[A-Za-z0-9_-]{76,80}")
 _ARN: Final = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):sqs:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):(?P<name>.+)"
@@ -57,6 +59,12 @@ def queue_name(text: str) -> QueueName:
     named = (part for part in (*host.split("."), *path[:-1]) if _REGION.fullmatch(part))
     region = next(named, _OLDEST[1] if host == _OLDEST[0] else "")
     return QueueName(text, path[-1], account, region, text)
+
+
+def aside_queue(source: str) -> str:
+    """Return the name of a FIFO source's aside queue, which is our own whoever has the source; empty for another."""
+    queue = queue_name(source)
+    return f"{queue.name.removesuffix(FIFO)[:_ASIDE_CHARS]}{_ASIDE}" if queue.fifo else ""
 
 
 def why_no_queue(text: str, *, may_be_fifo: bool) -> Reason | None:

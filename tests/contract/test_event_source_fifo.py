@@ -92,5 +92,6 @@ def test_what_waits_behind_a_hidden_message_is_counted(on_fifo: Callable[[Suite]
         await source.send([Draft(f'{{"n": {i}}}', group_id="g", dedup_id=f"{i}") for i in range(10)])
         assert len(await source.receive(1, 2, 30)) == 1
         assert await source.waiting() == 9
+        assert await source.depth() == 10
 
     on_fifo(suite)

@@ -181,7 +181,7 @@ def test_both_ways_make_the_same(endpoint: str, *, fifo: bool) -> None:
             outputs = await stacks.cell("live")
             await hand.make_by_hand("live", fifo=fifo)
             ours, theirs = stacks.names("live", fifo=fifo), hand.names("live", fifo=fifo)
-            for name in ("source_queue", "dead_letter_queue", "quarantine_queue"):
+            for name in ("source_queue", "dead_letter_queue", "quarantine_queue", *["aside_queue"] * fifo):
                 assert await stacks.queue(getattr(ours, name)) == await hand.queue(getattr(theirs, name)), name
             assert await stacks.queue(ours.hold_queue(CELL)) == await hand.queue(theirs.hold_queue(CELL))
             assert await stacks.stream(ours.cell(CELL)) == await hand.stream(theirs.cell(CELL))

@@ -73,6 +73,10 @@ class FaultySource:
         """Ask the queue within."""
         return await self.inner.waiting()
 
+    async def depth(self) -> int:
+        """Ask the queue within."""
+        return await self.inner.depth()
+
     async def max_bytes(self) -> int:
         """Ask the queue itself, without faults."""
         return await self.inner.max_bytes()

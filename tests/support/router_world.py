@@ -15,6 +15,7 @@ from router.adapters.memory import MemorySource
 from router.core.detection.samples import RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.core.lanes.retry import RetryPolicy
+from router.core.lanes.standing import LOOK_AHEAD
 from router.core.messages.dead_letter import DeadLetter, entries
 from router.core.messages.parser import Extraction, Parser
 from router.core.messages.parts import Parts
@@ -165,6 +166,8 @@ class World:
         self.clock = FakeClock()
         self.cell_ids = [f"cell-{i:04d}" for i in range(cells)]
         self.source = MemorySource("source.fifo" if fifo else "source", self.clock)
+        self.aside = MemorySource("source-aside.fifo", self.clock) if fifo else None
+        self.look_ahead = LOOK_AHEAD
         self.dead = MemorySource("dead", self.clock)
         self.quarantine = MemorySource("quarantine", self.clock)
         self.holds = {cell: MemorySource(f"hold-{cell}", self.clock) for cell in self.cell_ids}
@@ -234,8 +237,9 @@ class World:
             visibility_s=VISIBILITY_S,
             lease_ttl_s=LEASE_TTL_S,
             drain_timeout_s=20,
+            look_ahead=self.look_ahead,
         )
-        queues = Queues(self.source, self.dead, self.quarantine, lambda cell: self.holds[cell])
+        queues = Queues(self.source, self.dead, self.quarantine, lambda cell: self.holds[cell], self.aside)
         return assemble(
             config,
             queues,

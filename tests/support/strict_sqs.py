@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any, Final, cast
 
 from aiohttp import web
 
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.clock import SystemClock
-from router.adapters.memory import MemorySource
+from router.adapters.memory import MemorySource, _Stored
 from router.core.models import Draft, Message
+from router.ports import Clock
 
 MIB: Final = 1024 * 1024
 MAX_ATTRIBUTES: Final = 10
@@ -131,6 +133,18 @@ class StrictSource(MemorySource):
         return True
 
 
+class ShortSightedSource(StrictSource):
+    """A FIFO queue that looks for groups which may go on among its first `look_ahead` messages, as SQS does."""
+
+    def __init__(self, name: str, clock: Clock, look_ahead: int) -> None:
+        super().__init__(name, clock)
+        self._look_ahead = look_ahead
+
+    def _visible_groups(self, now: float) -> Iterator[_Stored]:
+        seen = set(islice(self._stored, self._look_ahead))
+        return (stored for stored in super()._visible_groups(now) if stored.message_id in seen)
+
+
 class StrictSqs:
     """The server's state: queues in memory, each with the limit that it was made with."""
 
@@ -166,7 +180,9 @@ class StrictSqs:
 
     async def _GetQueueAttributes(self, given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: N802
         queue = self._queue(given)
-        known = {"MaximumMessageSize": self.limits[queue.name], "ApproximateNumberOfMessages": await queue.waiting()}
+        waiting, depth = await queue.waiting(), await queue.depth()
+        known = {"MaximumMessageSize": self.limits[queue.name], "ApproximateNumberOfMessages": waiting}
+        known |= {"ApproximateNumberOfMessagesNotVisible": depth - waiting, "ApproximateNumberOfMessagesDelayed": 0}
         return {"Attributes": {name: str(known[name]) for name in given["AttributeNames"]}}
 
     async def _SendMessageBatch(self, given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: N802

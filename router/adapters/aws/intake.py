@@ -90,7 +90,8 @@ class Intake:
 
     async def _look(self) -> FoundIntake:
         names, queues = self._names, {}
-        for name in filter(None, (names.dead_letter_queue, names.quarantine_queue, names.source_queue)):
+        wanted = (names.dead_letter_queue, names.quarantine_queue, names.aside_queue, names.source_queue)
+        for name in filter(None, wanted):
             if found := await self._attributes(name, "QueueArn", "Policy"):
                 queues[name] = FoundQueue(found["QueueArn"], found.get("Policy", ""))
         bucket = self._bucket

@@ -15,6 +15,7 @@ from router.core.errors import ProvisionError
 from router.core.intake.plan import queue_attributes
 from router.core.models import Reason, cell_ids
 from router.core.policy import MAX_CELLS
+from router.core.queue_names import aside_queue
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
 _Call = Callable[[], Awaitable[Any]]
@@ -36,6 +37,11 @@ class ResourceNames:
     source_queue: str
     dead_letter_queue: str
     quarantine_queue: str = ""
+
+    @property
+    def aside_queue(self) -> str:
+        """Return the name of the queue for what stands still in a FIFO source; empty for a standard one."""
+        return aside_queue(self.source_queue)
 
     @property
     def source_bucket(self) -> str:

@@ -18,6 +18,7 @@ from router.core.telemetry import BadInput
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "AWSTraceHeader")
 _WAITING: Final = "ApproximateNumberOfMessages"
+_DEPTH: Final = (_WAITING, f"{_WAITING}NotVisible", f"{_WAITING}Delayed")
 _LIMIT: Final = "MaximumMessageSize"
 _LEAST_LIMIT: Final = 1024  # the lowest that SQS lets anybody set
 _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
@@ -107,16 +108,22 @@ class SqsSource:
 
     async def waiting(self) -> int:
         """GetQueueAttributes; SQS' figure is right within a minute."""
-        return await self._figure(_WAITING)
+        (count,) = await self._figures(_WAITING)
+        return count
+
+    async def depth(self) -> int:
+        """GetQueueAttributes; SQS says itself that its figures are eventually right."""
+        return sum(await self._figures(*_DEPTH))
 
     async def max_bytes(self) -> int:
         """GetQueueAttributes: MaximumMessageSize, which whoever owns the queue may have set."""
-        return min(MAX_MESSAGE_BYTES, max(_LEAST_LIMIT, await self._figure(_LIMIT)))
+        (limit,) = await self._figures(_LIMIT)
+        return min(MAX_MESSAGE_BYTES, max(_LEAST_LIMIT, limit))
 
-    async def _figure(self, attribute: str) -> int:
-        answer = await self._request(self._call, "GetQueueAttributes", AttributeNames=[attribute])
+    async def _figures(self, *attributes: str) -> list[int]:
+        answer = await self._request(self._call, "GetQueueAttributes", AttributeNames=list(attributes))
         with self._readable():
-            return int(answer["Attributes"][attribute])
+            return [int(answer["Attributes"][attribute]) for attribute in attributes]
 
     def _messages(self, found: Sequence[Any]) -> list[Message]:
         """Return the messages of an answer, without those that can't be read, which come again after their time.

@@ -77,7 +77,7 @@ class Teardown:
     def _intake(self) -> Iterator[str]:
         """The queues that can be ours: what is named by URL or ARN was there before us."""
         names = self._names
-        given = (names.source_queue, names.quarantine_queue, names.dead_letter_queue)
+        given = (names.source_queue, names.aside_queue, names.quarantine_queue, names.dead_letter_queue)
         return (name for name in given if name and queue_name(name).is_plain)
 
     async def _url(self, name: str) -> str | None:

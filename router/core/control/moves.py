@@ -1,4 +1,4 @@
-"""Planned moves: how slots and pinned keys get to another cell while events flow.
+"""Planned moves: how slots and pinned keys get to another cell while events flow, and FIFO groups aside and back.
 
 Pure. What is under way is in the slot map itself, so whichever controller leads goes on from there.
 
@@ -7,19 +7,31 @@ Pure. What is under way is in the slot map itself, so whichever controller leads
 In the second step every live router stops sending what moves, and reports so. The third step makes it certain: the old
 cell's instance refuses what was routed by an older map, and has finished what it had, even from a router that has died.
 A move is undone when it is no longer wanted, or when a cell that takes part in it is not well.
+
+Slots go aside in the same three steps. Those that come back need no fence: with the first step routers send nothing
+more of theirs aside, and in the second each reports that it has seen for a while that nothing is left there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from router.core.control.actions import Action, EndScaling, PublishMap, RaiseFence
 from router.core.control.observed import Observed
 from router.core.control.records import MAX_FAILURES
 from router.core.models import Reason, Rung
 from router.core.policy import Policy
-from router.core.slot_map.placement import after_move, moving_from, moving_to, next_move, wanted_owners, with_pins
+from router.core.slot_map.placement import (
+    after_move,
+    moving_from,
+    moving_to,
+    next_aside,
+    next_move,
+    wanted_owners,
+    with_pins,
+)
 from router.core.slot_map.slots import NO_MOVE, SlotMap
 
 
@@ -38,7 +50,9 @@ def map_steps(cells: tuple[str, ...], observed: Observed) -> Iterator[Action]:
         yield from _go_on(current, wanted, observed)
         return
     settled = with_pins(current, policy.pins)
-    move = next_move(settled, wanted, policy.pins, _able(cells, observed))
+    move = next_aside(settled, policy.aside, partial(_can_be_fenced, observed)) if observed.rested else NO_MOVE
+    if move is NO_MOVE:
+        move = next_move(settled, wanted, policy.pins, _able(cells, observed))
     if move is not NO_MOVE:
         began = replace(settled, move=move)
         yield PublishMap(began, "begin move", _described(began))
@@ -66,8 +80,11 @@ def _go_on(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -> Ite
     if why := _why_undone(current, wanted, observed):
         yield PublishMap(replace(current, move=NO_MOVE), "undo move", why)
         return
-    if not all(r.report.epoch >= current.epoch and r.report.quiet for r in observed.routers if r.live):
+    live = [router.report for router in observed.routers if router.live]
+    if not all(report.epoch >= current.epoch and report.quiet for report in live):
         return
+    if current.coming_back and not live:
+        return  # nobody has seen that nothing is left aside
     old = sorted(moving_from(current))
     unfenced = [cell_id for cell_id in old if observed.cells[cell_id].fence < current.epoch]
     for cell_id in unfenced:
@@ -80,7 +97,9 @@ def _why_undone(current: SlotMap, wanted: tuple[str, ...], observed: Observed) -
     """Why the move must not be ended; None when it may be."""
     if any(wanted[slot] != cell for slot, cell in current.move.slots.items()):
         return "no longer wanted"
-    pins = observed.policy.pins
+    pins, aside = observed.policy.pins, observed.policy.aside
+    if not current.going_aside <= aside or current.coming_back & aside:
+        return "no longer wanted"
     if any((pins.get(key) or cell) != cell for key, cell in current.move.keys.items()):
         return "no longer wanted"
     gone = sorted(cell_id for cell_id in moving_to(current) if observed.serving(cell_id) is None)
@@ -100,6 +119,14 @@ def _is_empty(observed: Observed, cell_id: str, epoch: int) -> bool:
         return lease.fenced >= epoch
     instance = observed.instance(cell_id, record.generation)
     return observed.leases_trusted and instance is not None and not instance.running
+
+
+def _can_be_fenced(observed: Observed, cell_id: str) -> bool:
+    """Whether the cell lives or has certainly ended: then it is empty of what came before the first epoch.
+
+    A cell that is neither would keep up every other move.
+    """
+    return cell_id in observed.cells and _is_empty(observed, cell_id, 0)
 
 
 def _able(cells: tuple[str, ...], observed: Observed) -> frozenset[str]:
@@ -140,6 +167,9 @@ def _scaling(cells: tuple[str, ...], observed: Observed, *, done: bool) -> Itera
 
 def _described(slot_map: SlotMap) -> str:
     move = slot_map.move
+    if move.aside:
+        where = "aside: their FIFO groups stand still" if slot_map.going_aside else "back from aside"
+        return f"{len(move.aside)} slots {where}"
     what = [f"{len(move.slots)} slots"] * bool(move.slots) + [f"{len(move.keys)} keys"] * bool(move.keys)
     origins, destinations = sorted(moving_from(slot_map)), sorted(moving_to(slot_map))
     return f"{' and '.join(what)} from {', '.join(origins)} to {', '.join(destinations)}"

@@ -16,6 +16,7 @@ from router.core.intake.notification import why_partly, with_our_rule, without_o
 from router.core.intake.queue_policy import Document, LeftAlone, read_policy, statement, with_ours, without_ours
 from router.core.intake.sameness import same
 from router.core.models import Reason
+from router.core.queue_names import aside_queue
 
 FIFO: Final = ".fifo"
 _RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS offers: what waits must not vanish
@@ -142,7 +143,8 @@ def plan_farewell(source: str, bucket: str, found: FoundIntake) -> IntakePlan:
 
 
 def _queues(wanted: WantedIntake) -> list[str]:
-    return [name for name in (wanted.dead_letters, wanted.quarantine, wanted.source) if name]
+    aside = aside_queue(wanted.source)
+    return [name for name in (wanted.dead_letters, wanted.quarantine, aside, wanted.source) if name]
 
 
 def _queue(wanted: WantedIntake, found: FoundIntake, name: str) -> IntakeStep:

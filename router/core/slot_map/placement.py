@@ -6,7 +6,7 @@ keys waits, and goes only to cells that are known to be well.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
@@ -53,7 +53,8 @@ def after_move(slot_map: SlotMap) -> SlotMap:
     owners = list(slot_map.owners)
     for slot, cell in slot_map.move.slots.items():
         owners[slot] = cell
-    return replace(slot_map, owners=tuple(owners), pins={**slot_map.pins, **slot_map.move.keys}, move=NO_MOVE)
+    pins, aside = {**slot_map.pins, **slot_map.move.keys}, slot_map.aside ^ slot_map.move.aside
+    return replace(slot_map, owners=tuple(owners), pins=pins, move=NO_MOVE, aside=aside)
 
 
 def with_pins(slot_map: SlotMap, pins: Mapping[str, str]) -> SlotMap:
@@ -64,9 +65,11 @@ def with_pins(slot_map: SlotMap, pins: Mapping[str, str]) -> SlotMap:
 
 
 def moving_from(slot_map: SlotMap) -> frozenset[str]:
-    """Return the cells from which the map's move takes slots or keys."""
-    of_slots = {slot_map.owners[slot] for slot in slot_map.move.slots}
-    return frozenset(of_slots | {slot_map.cell_of(key) for key in slot_map.move.keys})
+    """Return the cells from which the map's move takes slots or keys, be it aside."""
+    going = slot_map.going_aside
+    of_slots = {slot_map.owners[slot] for slot in (*slot_map.move.slots, *going)}
+    pinned = (cell for key, cell in slot_map.pins.items() if going and slot_of(key) in going)
+    return frozenset(of_slots.union(pinned, (slot_map.cell_of(key) for key in slot_map.move.keys)))
 
 
 def moving_to(slot_map: SlotMap) -> frozenset[str]:
@@ -85,6 +88,21 @@ def next_move(slot_map: SlotMap, owners: tuple[str, ...], pins: Mapping[str, str
         differing = (slot for slot in range(SLOTS) if slot_map.owners[slot] != owners[slot] and owners[slot] in able)
         slots = {slot: owners[slot] for slot in islice(differing, MOVE_SLOTS)}
     return Move(slots, keys) if slots or keys else NO_MOVE
+
+
+def next_aside(slot_map: SlotMap, wanted: frozenset[int], can_be_fenced: Callable[[str], bool]) -> Move:
+    """Return the next slots to go aside, else those to come back; NO_MOVE when all that can be are where they should.
+
+    A slot goes only while its cells can be kept from what older maps say. Those that come back do so together, since
+    nothing may be left of any of them.
+    """
+    if going := {slot for slot in wanted - slot_map.aside if 0 <= slot < SLOTS}:
+        owned = {slot_map.owners[slot]: can_be_fenced(slot_map.owners[slot]) for slot in going}
+        pinned = {slot_of(key) for key, cell in slot_map.pins.items() if not can_be_fenced(cell)}
+        ready = [slot for slot in sorted(going - pinned) if owned[slot_map.owners[slot]]]
+        if ready:
+            return Move({}, {}, frozenset(ready[:MOVE_SLOTS]))
+    return Move({}, {}, back) if (back := slot_map.aside - wanted) else NO_MOVE
 
 
 def _keys_to_move(slot_map: SlotMap, pins: Mapping[str, str], able: Collection[str]) -> Iterator[tuple[str, str]]:

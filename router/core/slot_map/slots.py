@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final, NotRequired, TypedDict
@@ -31,10 +31,14 @@ def slot_of(key: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The slots and keys on their way to another cell. Routers send no event of theirs until the move is done."""
+    """The slots and keys on their way to another cell. Routers send no event of theirs until the move is done.
+
+    Also the slots on their way aside, or back if they are aside: see docs/explanation/fifo.md.
+    """
 
     slots: Mapping[int, str]  # by slot: the cell that it goes to
     keys: Mapping[str, str]  # by key, pinned or to be pinned: the cell that it goes to
+    aside: frozenset[int] = frozenset()
 
 
 NO_MOVE: Final = Move({}, {})
@@ -45,6 +49,7 @@ class WireMove(TypedDict):
 
     slots: dict[str, Id]
     keys: dict[str, Id]
+    aside: NotRequired[list[Whole]]
 
 
 class WireMap(TypedDict):
@@ -55,6 +60,7 @@ class WireMap(TypedDict):
     owners: str
     pins: NotRequired[dict[str, Id] | None]
     move: NotRequired[WireMove | None]
+    aside: NotRequired[list[Whole]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class SlotMap:
     owners: tuple[str, ...]  # cell ids by slot, SLOTS of them
     pins: Mapping[str, str] = field(default_factory=dict)  # by key: its cell, whatever its slot says
     move: Move = NO_MOVE
+    aside: frozenset[int] = frozenset()  # slots whose FIFO groups go through the aside queue
 
     def __post_init__(self) -> None:
         if len(self.owners) != SLOTS:
@@ -84,6 +91,27 @@ class SlotMap:
             return cell
         return None if key in self.pins else self.move.slots.get(slot_of(key))
 
+    def stops(self, key: str) -> bool:
+        """Whether no event of the key may be sent now: it is on its way to another cell, or its slot is aside soon."""
+        if self.move is NO_MOVE:
+            return False
+        return self.destination_of(key) is not None or slot_of(key) in self.going_aside
+
+    @property
+    def going_aside(self) -> frozenset[int]:
+        """Return the slots on their way aside: until they are there, nothing of theirs is sent."""
+        return self.move.aside - self.aside
+
+    @property
+    def aside_soon(self) -> frozenset[int]:
+        """Return the slots that are aside once the move under way is done."""
+        return self.aside ^ self.move.aside
+
+    @property
+    def coming_back(self) -> frozenset[int]:
+        """Return the slots on their way back: until nothing is left aside, what is in their source waits there."""
+        return self.move.aside & self.aside
+
     def cells(self) -> frozenset[str]:
         """Return all cells that own slots or pinned keys, or are about to."""
         coming = (*self.move.slots.values(), *self.move.keys.values())
@@ -101,6 +129,7 @@ class SlotMap:
         move: WireMove = {
             "slots": {str(slot): cell for slot, cell in self.move.slots.items()},
             "keys": dict(self.move.keys),
+            "aside": sorted(self.move.aside),
         }
         return {
             "epoch": self.epoch,
@@ -108,6 +137,7 @@ class SlotMap:
             "owners": b64encode(table).decode(),
             "pins": dict(self.pins),
             "move": move if self.move != NO_MOVE else None,
+            "aside": sorted(self.aside),
         }
 
     @classmethod
@@ -118,8 +148,10 @@ class SlotMap:
             table = _TABLE.unpack(b64decode(wire["owners"], validate=True))
             owners = tuple(cells[i] for i in table)
             pins, moving = _names(wire.get("pins")), wire.get("move")
-            move = NO_MOVE if moving is None else Move(_slots(moving["slots"]), _names(moving["keys"]))
-            return cls(int(wire["epoch"]), owners, pins, move)
+            move = NO_MOVE
+            if moving is not None:
+                move = Move(_slots(moving["slots"]), _names(moving["keys"]), _aside(moving.get("aside")))
+            return cls(int(wire["epoch"]), owners, pins, move, _aside(wire.get("aside")))
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:
             raise ValueError(f"not a slot map: {error}") from error
 
@@ -130,6 +162,12 @@ def _names(wire: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _slots(wire: Mapping[str, Any]) -> dict[int, str]:
     slots = {int(slot): str(cell) for slot, cell in wire.items()}
+    _aside(slots)
+    return slots
+
+
+def _aside(wire: Iterable[Any] | None) -> frozenset[int]:
+    slots = frozenset(map(int, wire or ()))
     if any(not 0 <= slot < SLOTS for slot in slots):
         raise ValueError(f"a slot is 0 to {SLOTS - 1}")
     return slots

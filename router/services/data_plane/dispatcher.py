@@ -33,7 +33,8 @@ from router.core.telemetry import EventHeld, SetupMessageSeen, SubscriptionUncon
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
-from router.services.data_plane.groups import Groups
+from router.services.data_plane.fifo.aside import AsideQueue
+from router.services.data_plane.fifo.groups import Groups
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 from router.services.data_plane.lane_runner import LaneRunner
@@ -64,6 +65,7 @@ class SideQueues:
     dead_letters: DeadLetterQueue
     hold_of: Callable[[str], HoldQueue]  # by cell
     quarantine: QuarantineQueue
+    aside: AsideQueue | None = None  # of a FIFO source alone
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +99,8 @@ class Dispatcher:
         self._unforeseen = unforeseen
         self._access = access
         self._group = asyncio.TaskGroup()
-        self._groups = Groups(self._route)
+        self.aside = queues.aside
+        self._groups = Groups(self._route, self.aside.note if self.aside is not None else lambda *_: None)
         self._admission = Admission(lambda: self._limits.share_events // 4, config.max_kills)
         self._limits = LaneLimits()
         self._routing: Routing | None = None
@@ -125,6 +128,8 @@ class Dispatcher:
         move to another cell wait in that cell's hold queue.
         """
         self._routing = routing
+        if self.aside is not None:
+            self.aside.apply(routing.slot_map)
         self._admission.policy = self._queues.quarantine.apply(policy)
         self._cells = routing.slot_map.cells()
         if not self._stopping:
@@ -158,14 +163,18 @@ class Dispatcher:
         """Send nothing more, and let go of what has not been sent, so that another router gets it at once."""
         self._stopping = True
         self._queues.quarantine.stop()
+        if self.aside is not None:
+            self.aside.stop()
         for path in self.paths.values():
             path.hold.stop()
             for delivery in path.lane.clear():
                 delivery.inbox.let_go(delivery.received, 0)
 
     def quiet(self) -> bool:
-        """Whether no event of a key that the slot map moves is on its way to a cell."""
+        """Whether no event of a key that the slot map moves is on its way to a cell, or left aside."""
         moving = self._routing is not None and self._routing.slot_map.move is not NO_MOVE
+        if self.aside is not None and not self.aside.quiet():
+            return False
         return not (moving and any(path.lane.sends(self._moves) for path in self.paths.values()))
 
     def traffic(self) -> dict[str, Traffic]:
@@ -259,7 +268,7 @@ class Dispatcher:
             delivery.inbox.let_go(delivery.received, 0 if self._stopping else UNROUTED_S)
             return
         try:
-            if self._queues.dead_letters.put_again(delivery):
+            if self._queues.dead_letters.put_again(delivery) or (self.aside and self.aside.takes(delivery)):
                 return
             now_ms, slot_map = self._clock.time_ms(), self._routing.slot_map
             if self._admission.policy.quarantined and self._stays(delivery, self._queues.quarantine.hold):
@@ -385,7 +394,7 @@ class Dispatcher:
         return self.paths.get(slot_map.destination_of(key) or slot_map.cell_of(key), path)
 
     def _moves(self, key: str) -> bool:
-        return self._routing is not None and self._routing.slot_map.destination_of(key) is not None
+        return self._routing is not None and self._routing.slot_map.stops(key)
 
     def _stays(self, delivery: Delivery, hold: HoldQueue) -> bool:
         """Whether an event that has to wait does so in its own queue, because of its order or its size."""

@@ -11,15 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from router.core.lanes.standing import LOOK_AHEAD
 from router.core.messages.parser import Parser
 from router.core.messages.proofs import AttributeKeys
 from router.core.models import RouterReport
-from router.ports import CellClient, Clock, EventSource, Observer, RouterRegistry
+from router.ports import CellClient, Clock, EventSource, Observer, PolicyStore, RouterRegistry
 from router.services.canary import CanaryTimer, canary_through
 from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
 from router.services.data_plane.dispatcher import Dispatcher, DispatcherConfig, SideQueues
+from router.services.data_plane.fifo.aside import AsideConfig, AsideQueue
+from router.services.data_plane.fifo.look_ahead import LookAheadWatch
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Inbox
@@ -28,7 +31,6 @@ from router.services.data_plane.quarantine import QuarantineConfig, QuarantineQu
 from router.services.data_plane.reporter import Reporter
 from router.services.data_plane.routing import RoutingMemory, RoutingWatcher
 from router.services.data_plane.watched_queue import WatchedQueue
-from router.services.look_ahead import LookAheadWatch
 from router.services.loop_lag import LoopLag
 from router.services.prober import Prober
 from router.services.supervisor import run_until
@@ -50,6 +52,7 @@ class DataPlaneConfig:
     visibility_s: int = 30
     lease_ttl_s: float = 2.0
     drain_timeout_s: float = 15.0  # from the signal to the end of the process
+    look_ahead: int = LOOK_AHEAD  # messages of a FIFO source through which SQS looks for a group that may go on
     address: str = ""  # ip:port of the router's API, for its report
     zone: str = ""
 
@@ -62,6 +65,7 @@ class Queues:
     dead_letters: EventSource
     quarantine: EventSource
     hold_of: Callable[[str], EventSource]  # by cell
+    aside: EventSource | None = None  # of a FIFO source alone
 
 
 def assemble(
@@ -77,25 +81,20 @@ def assemble(
     observer: Observer,
 ) -> EventRouter:
     """Put the parts of one router's data plane together."""
-    access = AccessWatch(clock, observer)
-
-    def watched(queue: EventSource) -> EventSource:
-        return WatchedQueue(queue, clock, observer)
-
-    def inbox_of(queue: EventSource) -> Inbox:
-        return Inbox(queue, payloads, clock, observer, config.visibility_s, keys, access)
-
-    def side_queue(queue: EventSource, wait_s: float) -> HoldQueue:
-        queue = watched(queue)
-        return HoldQueue(inbox_of(queue), Forwarder(queue, clock), clock, wait_s, keys)
-
-    sweep, dead = side_queue(queues.quarantine, SWEEP_WAIT_S), Forwarder(watched(queues.dead_letters), clock)
+    make = _Maker(config, payloads, AccessWatch(clock, observer), keys, clock, observer)
+    quarantine = QuarantineQueue(
+        config.quarantine, make.side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
+    )
+    look_ahead = LookAheadWatch(queues.source, clock, observer)
+    dead = Forwarder(make.watched(queues.dead_letters), clock)
     side_queues = SideQueues(
         dead_letters=DeadLetterQueue(dead, config.source_name, clock, observer),
-        hold_of=lambda cell_id: side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
-        quarantine=QuarantineQueue(config.quarantine, sweep, registry, clock, observer),
+        hold_of=lambda cell_id: make.side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
+        quarantine=quarantine,
+        aside=make.aside(queues.aside, look_ahead, registry) if queues.aside is not None else None,
     )
-    inbox, lag, unforeseen = inbox_of(watched(queues.source)), LoopLag(clock), Unforeseen(observer, clock)
+    inbox, access = make.inbox_of(make.watched(queues.source)), make.access
+    lag, unforeseen = LoopLag(clock), Unforeseen(observer, clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
     mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
     watcher = RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s)
@@ -106,7 +105,7 @@ def assemble(
         reporter=Reporter(mine.router_id, registry, dispatcher.samples, prober.canaries, lag, clock, unforeseen),
         inbox=inbox,
         access=access,
-        look_ahead=LookAheadWatch(queues.source, clock, observer),
+        look_ahead=look_ahead,
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, access.at_standstill, clock),
         dispatcher=dispatcher,
         watcher=watcher,
@@ -114,6 +113,34 @@ def assemble(
         observer=observer,
         drain_timeout_s=config.drain_timeout_s,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes the parts of which there are several."""
+
+    config: DataPlaneConfig
+    payloads: Payloads
+    access: AccessWatch
+    keys: AttributeKeys
+    clock: Clock
+    observer: Observer
+
+    def watched(self, queue: EventSource) -> EventSource:
+        return WatchedQueue(queue, self.clock, self.observer)
+
+    def inbox_of(self, queue: EventSource) -> Inbox:
+        visibility_s = self.config.visibility_s
+        return Inbox(queue, self.payloads, self.clock, self.observer, visibility_s, self.keys, self.access)
+
+    def side_queue(self, queue: EventSource, wait_s: float) -> HoldQueue:
+        queue = self.watched(queue)
+        return HoldQueue(self.inbox_of(queue), Forwarder(queue, self.clock), self.clock, wait_s, self.keys)
+
+    def aside(self, queue: EventSource, source: LookAheadWatch, store: PolicyStore) -> AsideQueue:
+        queue, wait_s = self.watched(queue), self.config.consumer.wait_s
+        way = AsideConfig(self.config.quarantine.who, self.config.look_ahead, wait_s)
+        return AsideQueue(way, queue, self.inbox_of(queue), source, store, self.keys, self.clock, self.observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +174,8 @@ class EventRouter:
             "reporter": self.reporter.run(),
             "consumer": self._consume(stop, ended),
         }
+        if (aside := self.dispatcher.aside) is not None:
+            tasks["aside"] = aside.run(self.dispatcher.accept)
         await run_until(ended, tasks, self.observer)
 
     async def _consume(self, stop: asyncio.Event, ended: asyncio.Event) -> None:
@@ -178,6 +207,8 @@ class EventRouter:
         try:
             async with asyncio.timeout(left_s):
                 await self.dispatcher.drained()
+                if self.dispatcher.aside is not None:
+                    await self.dispatcher.aside.drained()
                 await self.inbox.drained()
         except TimeoutError:
             return  # what is left becomes visible by itself when its visibility timeout ends

@@ -32,6 +32,7 @@ class Parcel(msgspec.Struct, eq=False):
     inbox: Inbox
     received: Received
     on_end: Callable[[bool], object]  # told whether the queue has taken all of it
+    may_settle: Callable[[], bool]  # asked once it has: what may not be settled then is let go
     open_drafts: int
     refused: bool = False  # the queue has answered, and has not taken one of them
     ended: bool = False
@@ -55,9 +56,10 @@ class Forwarder:
         inbox: Inbox,
         received: Received,
         on_end: Callable[[bool], object] = lambda _: None,
+        may_settle: Callable[[], bool] = lambda: True,
     ) -> None:
         """Send the drafts, and once all are taken settle one event of the received message in its inbox."""
-        parcel = Parcel(inbox, received, on_end, len(drafts))
+        parcel = Parcel(inbox, received, on_end, may_settle, len(drafts))
         for draft in drafts:
             self._batcher.put((draft, parcel))
 
@@ -93,7 +95,10 @@ class Forwarder:
         if not parcel.open_drafts and not parcel.ended:
             parcel.ended = True
             parcel.on_end(True)
-            parcel.inbox.settle(parcel.received)
+            if parcel.may_settle():
+                parcel.inbox.settle(parcel.received)
+            else:
+                parcel.inbox.let_go(parcel.received, RELEASE_DELAY_S)
 
     def _give_up(self, item: _Item) -> None:
         draft, parcel = item

@@ -159,6 +159,8 @@ class RoutingWatcher:
         if known != last:
             self._use(known)
             self._memory.save(known)
+        if self._dispatcher.aside is not None:
+            self._dispatcher.aside.confirm()
 
     async def _report(self) -> None:
         epoch = self._last.routing.slot_map.epoch if self._last else 0

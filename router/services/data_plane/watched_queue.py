@@ -53,6 +53,10 @@ class WatchedQueue:
         """Ask the queue itself. A router works as well without this right, so nothing is reported."""
         return await self._foreseen(self._queue.waiting())
 
+    async def depth(self) -> int:
+        """Ask the queue itself, as for `waiting`."""
+        return await self._foreseen(self._queue.depth())
+
     async def max_bytes(self) -> int:
         """Ask the queue itself. Where that is not allowed the queue works all the same, so nothing is reported."""
         return await self._foreseen(self._queue.max_bytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.core.queue_names import queue_name, why_no_queue, why_out_of_reach
+from router.core.queue_names import aside_queue, queue_name, why_no_queue, why_out_of_reach
 
 ACCOUNT = "123456789012"
 ARN = f"arn:aws:sqs:eu-west-1:{ACCOUNT}:events"
@@ -75,3 +75,23 @@ def test_a_queue_of_another_partition_is_out_of_reach() -> None:
     assert why is not None
     assert "eu-west-1" in why
     assert "cn-north-1" in why
+
+
+@pytest.mark.parametrize(
+    ("source", "aside"),
+    [
+        ("orders.fifo", "orders-aside.fifo"),
+        (f"{ARN}.fifo", "events-aside.fifo"),
+        (f"{URL}.fifo", "events-aside.fifo"),
+        ("orders", ""),
+    ],
+)
+def test_a_fifo_source_has_an_aside_queue_of_our_own(source: str, aside: str) -> None:
+    """Whoever has the source; a standard one has none."""
+    assert aside_queue(source) == aside
+
+
+def test_an_aside_queue_has_no_longer_name_than_a_queue_may_have() -> None:
+    """The source's name is cut."""
+    assert aside_queue("x" * 75 + ".fifo") == "x" * 69 + "-aside.fifo"
+    assert why_no_queue(aside_queue("x" * 75 + ".fifo"), may_be_fifo=True) is None

@@ -7,7 +7,7 @@ import pytest
 from router.core.errors import SourceDeniedError
 from router.core.policy import Policy, Quarantine
 from router.core.telemetry import BadInput, FifoWaiting
-from router.services.look_ahead import ASK_EVERY_S
+from router.services.data_plane.fifo.look_ahead import ASK_EVERY_S
 from tests.support.fake_clock import play
 from tests.support.router_world import World
 
@@ -24,7 +24,9 @@ def test_a_group_that_stands_still_is_seen_to_grow(fifo: bool) -> None:
                 await world.send(100, key=lambda i: f"tenant-{i % 2}")
                 await world.clock.sleep(ASK_EVERY_S)
             await world.clock.sleep(ASK_EVERY_S)
-            return [record.messages for record in world.notes.records if isinstance(record, FifoWaiting)]
+            found = [record for record in world.notes.records if isinstance(record, FifoWaiting)]
+            assert {record.queue: record.messages for record in found}.get("source-aside.fifo", 0) == 0
+            return [record.messages for record in found if record.queue == world.source.name]
 
     told = play(world.clock, story())
     assert len(world.cells.effects()) == 150

@@ -16,11 +16,12 @@ from router.core.slot_map.placement import (
     after_move,
     moving_from,
     moving_to,
+    next_aside,
     next_move,
     wanted_owners,
     with_pins,
 )
-from router.core.slot_map.slots import NO_MOVE, SLOTS, SlotMap, moved, slot_of
+from router.core.slot_map.slots import NO_MOVE, SLOTS, Move, SlotMap, assign, moved, slot_of
 
 CELLS = cell_ids(6)
 POLICIES = st.builds(
@@ -142,3 +143,32 @@ def test_what_makes_no_sense_is_named(policy: Policy, text: str) -> None:
     """The reason says what is wrong with the policy, and what to do."""
     assert text in "\n".join(why_invalid(policy, CELLS))
     assert not list(why_invalid(Policy().with_pin("k", "cell-0001").with_weight("cell-0002", 2), CELLS))
+
+
+def test_slots_go_aside_few_at_a_time_and_come_back_together() -> None:
+    """Those of a cell that can't be fenced stay, whether it owns the slot or only a key that is pinned to it."""
+    slot_map = SlotMap(1, assign(None, {"a": 1.0, "b": 1.0}), {"pinned": "b"})
+    of_a = [slot for slot in range(SLOTS) if slot_map.owners[slot] == "a" and slot != slot_of("pinned")]
+    wanted = frozenset({*of_a[: MOVE_SLOTS + 1], slot_of("pinned"), slot_map.owners.index("b")})
+    first = next_aside(slot_map, wanted, lambda cell: cell == "a")
+    assert first == Move({}, {}, frozenset(of_a[:MOVE_SLOTS]))
+    aside = after_move(replace(slot_map, move=first))
+    assert (aside.aside, aside.owners, aside.move) == (first.aside, slot_map.owners, NO_MOVE)
+    assert next_aside(aside, wanted, lambda cell: cell == "a").aside == {of_a[MOVE_SLOTS]}
+    assert next_aside(aside, wanted, lambda _: False) is NO_MOVE
+    assert next_aside(slot_map, frozenset({SLOTS, -1}), lambda _: True) is NO_MOVE  # no policy may end a leader
+    back = next_aside(aside, frozenset(of_a[:1]), lambda _: False)
+    assert back.aside == first.aside - {of_a[0]}
+    assert after_move(replace(aside, move=back)).aside == {of_a[0]}
+
+
+def test_a_move_aside_takes_from_the_cells_of_its_slots_and_one_back_from_none() -> None:
+    """The cells of pinned keys are among them, since their events go aside too."""
+    slot = slot_of("pinned")
+    slot_map = SlotMap(1, assign(None, {"a": 1.0}), {"pinned": "b"}, Move({}, {}, frozenset({slot})))
+    assert moving_from(slot_map) == {"a", "b"}
+    assert moving_to(slot_map) == frozenset()
+    assert slot_map.stops("pinned")
+    back = replace(slot_map, aside=frozenset({slot}))
+    assert moving_from(back) == frozenset()
+    assert not back.stops("pinned")

@@ -202,15 +202,19 @@ def test_a_weight_of_nothing_owns_nothing(weights: dict[str, int]) -> None:
 
 
 SLOT_MAPS = st.builds(
-    lambda epoch, names, seed, pins, slots, keys: SlotMap(
-        epoch, tuple(Random(seed).choices(names, k=SLOTS)), pins, Move(slots, keys) if slots or keys else NO_MOVE
+    lambda epoch, names, seed, pins, move, aside: SlotMap(
+        epoch, tuple(Random(seed).choices(names, k=SLOTS)), pins, Move(*move) if any(move) else NO_MOVE, aside
     ),
     st.integers(0, 2**63),
     st.lists(NAMES, min_size=1, max_size=20),
     SEEDS,
     st.dictionaries(NAMES, NAMES, max_size=4),
-    st.dictionaries(st.integers(0, SLOTS - 1), NAMES, max_size=4),
-    st.dictionaries(NAMES, NAMES, max_size=4),
+    st.tuples(
+        st.dictionaries(st.integers(0, SLOTS - 1), NAMES, max_size=4),
+        st.dictionaries(NAMES, NAMES, max_size=4),
+        st.frozensets(st.integers(0, SLOTS - 1), max_size=4),
+    ),
+    st.frozensets(st.integers(0, SLOTS - 1), max_size=4),
 )
 
 
@@ -249,7 +253,7 @@ def test_a_damaged_slot_map_is_refused_or_read_but_nothing_else(member: str, any
 
 @pytest.mark.parametrize("member", ["epoch", "cells", "owners"])
 def test_a_slot_map_without_one_of_its_parts_is_refused(member: str) -> None:
-    """Only the pins and the move may be missing."""
+    """Only the pins, the move and what is aside may be missing."""
     with pytest.raises(ValueError, match="not a slot map"):
         SlotMap.from_wire({key: value for key, value in WIRE.items() if key != member})
 
@@ -279,6 +283,9 @@ def test_a_slot_map_without_one_of_its_parts_is_refused(member: str) -> None:
         {"move": {"slots": {"x": "a"}, "keys": {}}},
         {"move": {"slots": [], "keys": {}}},
         {"move": {"slots": {}, "keys": ["a"]}},
+        {"move": {"slots": {}, "keys": {}, "aside": [SLOTS]}},
+        {"aside": [-1]},
+        {"aside": 7},
     ],
     ids=lambda damage: str(damage)[:40],
 )

@@ -14,25 +14,31 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from router.core.models import Event
-from router.services.data_plane.inbox import Delivery, Received
+from router.core.models import Event, Message
+from router.services.data_plane.inbox import Delivery, Inbox, Received
 
+_Group = tuple[Inbox, str]
 MAX_REMEMBERED: Final = 10_000  # events whose tries are remembered; the oldest is forgotten first
 
 
 class Groups:
-    """Keeps the events that wait behind the one event of their group which is under way; `start` begins an event."""
+    """Keeps the events that wait behind the one event of their group which is under way; `start` begins an event.
 
-    def __init__(self, start: Callable[[Delivery], None]) -> None:
+    `note` is told of the head of a group: of its message when that is let go, and None when an event is settled.
+    """
+
+    def __init__(self, start: Callable[[Delivery], None], note: Callable[[Inbox, str, Message | None], object]) -> None:
         self._start = start
-        self._behind: dict[str, deque[Delivery]] = {}
+        self._note = note
+        self._behind: dict[_Group, deque[Delivery]] = {}
         self._remembered: OrderedDict[tuple[str, str, str], Event] = OrderedDict()
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Take in the events of one receive, in the order of the queue, and start the first of each idle group."""
-        first: dict[str, Delivery] = {}
+        first: dict[_Group, Delivery] = {}
         for delivery in deliveries:
-            group = delivery.received.message.group_id or ""  # no source gives a message without one
+            # No source gives a message without one. In the aside queue, a group's events are others than in the source.
+            group = delivery.inbox, delivery.received.message.group_id or ""
             delivery.received.after = partial(self._after, group)
             if group in self._behind:
                 self._behind[group].append(delivery)
@@ -56,10 +62,11 @@ class Groups:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    def _after(self, group: str, received: Received, let_go_s: int | None) -> None:
+    def _after(self, group: _Group, received: Received, let_go_s: int | None) -> None:
         behind = self._behind.get(group)
         if behind is None:
             return
+        self._note(*group, None if let_go_s is None else received.message)
         if let_go_s is None and behind:
             self._start(behind.popleft())
             return

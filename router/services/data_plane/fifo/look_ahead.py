@@ -24,6 +24,7 @@ class LookAheadWatch:
         self._clock = clock
         self._observer = observer
         self._told = False
+        self.messages: int | None = None  # as SQS said last; None when it said nothing
 
     async def run(self) -> None:
         """Ask again and again, until cancelled."""
@@ -34,12 +35,13 @@ class LookAheadWatch:
 
     async def _ask(self) -> None:
         try:
-            messages = await self._source.waiting()
+            self.messages = await self._source.waiting()
         except SourceUnavailableError as error:
+            self.messages = None
             if not self._told:
                 self._told = True
                 why = f"{error}; a router needs sqs:GetQueueAttributes to tell when its look-ahead is nearly used up"
                 self._observer.observe(BadInput("what waits in the FIFO source", self._source.name, why))
         else:
             self._told = False
-            self._observer.observe(FifoWaiting(self._source.name, messages))
+            self._observer.observe(FifoWaiting(self._source.name, self.messages))
