@@ -135,8 +135,10 @@ def failing_tenants(world: World) -> Iterator[None]:
 
 
 def rolling_deploy(world: World) -> Iterator[None]:
-    """Replace all instances one after the other by a version that takes twice as long."""
+    """Replace all instances one after the other by a version that has twice as much to do for each event."""
     for cell in world.cells[:20]:
         cell.replace()
-        cell.outside.everything = 2
+        cell.outside.canary = 2
+        for tenant in cell.tenants:
+            dearer(tenant, 2)
         yield from passing(world.draw.uniform(5, 15))

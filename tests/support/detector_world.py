@@ -136,7 +136,7 @@ class Path:
 USUAL_PATH: Final = Path()
 Waiting = tuple[float, int, float, Tenant]  # cost, router, when it was sent
 Completion = tuple[float, int, str, float, bool]  # when, router, key, latency as the router sees it, answered well
-Flight = tuple[float, int, str, float, bool, bool]  # a completion that is to come, and whether it takes no CPU
+Flight = tuple[float, int, str, float, bool, float]  # a completion to come, and the share of its time that is work
 
 
 @dataclass(slots=True)
@@ -155,7 +155,7 @@ class SimulatedCell:
     outside: Slowness = field(default_factory=Slowness)  # what any instance of the cell suffers from
     paths: dict[int, Path] = field(default_factory=dict)  # by vantage point, where they are not as usual
     _in_flight: list[Flight] = field(default_factory=list)  # a heap
-    _idle: int = 0  # of these, that take no CPU
+    _working: float = 0.0  # of these, those that work at a moment, and don't wait for something outside
     _waiting: dict[str, deque[Waiting]] = field(default_factory=dict)  # key → its waiting events; keys take turns
     _backlog: int = 0
 
@@ -171,7 +171,7 @@ class SimulatedCell:
     def stop(self) -> None:
         """End the instance, and whatever it had in hand."""
         self.down = True
-        self._in_flight, self._idle, self._waiting, self._backlog = [], 0, {}, 0
+        self._in_flight, self._working, self._waiting, self._backlog = [], 0.0, {}, 0
 
     def canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
         """Return how many seconds a canary takes that is sent now from this vantage point."""
@@ -212,7 +212,7 @@ class SimulatedCell:
 
     def _crowd(self) -> float:
         """Return how many times its usual CPU time something takes because of what else the instance works on."""
-        return max(1.0, (len(self._in_flight) - self._idle) * PLACES_TO_CPU / self.places)
+        return max(1.0, self._working * PLACES_TO_CPU / self.places)
 
     def _arrivals(self, begin: float, span_s: float) -> Iterator[tuple[float, Tenant, float, int]]:
         draw, tenants = self.random, self.tenants
@@ -226,25 +226,26 @@ class SimulatedCell:
             yield at, tenant, tenant.cost_s(draw), int(draw.random() * self.routers)
 
     def _begin(self, at: float, tenant: Tenant, cost_s: float, router: int) -> None:
-        draw = self.random
-        factor, late_s = self.outside.of_events(draw, tenant, cost_s)
-        more, later_s = self.instance.of_events(draw, tenant, cost_s)
-        latency_s = cost_s * factor * more * _stretch((self.outside, self.instance), self._crowd()) + late_s + later_s
+        draw, crowd = self.random, self._crowd()
+        factor, late_s = self.instance.of_events(draw, tenant, cost_s)
+        work_s = cost_s * factor * _stretch((self.instance,), crowd) + late_s
+        more, later_s = self.outside.of_events(draw, tenant, cost_s)
+        latency_s = cost_s * factor * more * _stretch((self.instance, self.outside), crowd) + late_s + later_s
         if tenant.failing:
             latency_s *= FAILING_PART
-        end = at + latency_s
+        end, share = at + latency_s, 0.0 if tenant.idle else min(1.0, work_s / latency_s)
         if self.paths:
             latency_s += self.paths.get(router, USUAL_PATH).late_s(draw)
-        heappush(self._in_flight, (end, router, tenant.key, latency_s, not tenant.failing, tenant.idle))
-        self._idle += tenant.idle
+        heappush(self._in_flight, (end, router, tenant.key, latency_s, not tenant.failing, share))
+        self._working += share
 
     def _finish(self, now: float, done: list[Completion]) -> None:
         """End all events that are due; give each free place to the tenant whose turn it is."""
         in_flight = self._in_flight
         while in_flight and in_flight[0][0] <= now:
-            end, by, key, latency_s, ok, idle = heappop(in_flight)
+            end, by, key, latency_s, ok, share = heappop(in_flight)
             done.append((end, by, key, latency_s, ok))
-            self._idle -= idle
+            self._working = self._working - share if in_flight else 0.0
             if self._waiting:
                 key = next(iter(self._waiting))
                 turn = self._waiting.pop(key)

@@ -64,17 +64,20 @@ def test_a_twin_has_what_any_instance_has_and_nothing_of_what_is_wrong_with_this
 
 
 def test_a_full_instance_answers_canaries_later_and_its_twin_does_not() -> None:
-    """Events share the CPU with canaries; those that only wait for something take none of it."""
-    cell, idle = small_world().cells[0], small_world().cells[0]
-    for tenant in (*cell.tenants, *idle.tenants):
+    """Events share the CPU with canaries; those that only wait for something outside take none of it."""
+    busy, idle, waiting = (small_world().cells[0] for _ in range(3))
+    for tenant in (*busy.tenants, *idle.tenants):
         tenant.log_s += 4
     for tenant in idle.tenants:
         tenant.idle = True
-    for each in (cell, idle):
-        each.until(60, 60)
-        assert each.pending(0, 60)[0] > 0
-    assert canaries(cell, 0) > 1.5 * canaries(cell, 0, twin=True)
-    assert canaries(idle, 0) == pytest.approx(canaries(idle, 0, twin=True))
+    waiting.outside.share, waiting.outside.hit_s = 1.0, 60.0
+    for cell in (busy, idle, waiting):
+        cell.until(60, 60)
+        assert cell.pending(0, 60)[0] > 0
+    waiting.outside.share = 0.0
+    assert canaries(busy, 0) > 1.5 * canaries(busy, 0, twin=True)
+    for cell in (idle, waiting):
+        assert canaries(cell, 0) == pytest.approx(canaries(cell, 0, twin=True))
 
 
 @pytest.mark.parametrize("costs", COSTS, ids=lambda costs: costs.name)
