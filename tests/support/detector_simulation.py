@@ -64,14 +64,13 @@ class RealDetector:
 
     draw: Random
     canary: Canary
-    vantages: Sequence[int] = (LEADER,)  # from which canaries come
     _detector: Detector = field(default_factory=Detector)
     _leader: int = 1
     _samplers: dict[tuple[str, int], CellSampler] = field(default_factory=dict)
     _found: Mapping[str, Assessment] = field(default_factory=dict)
     _unwell_until: dict[str, float] = field(default_factory=dict)
     _admitted: dict[str, tuple[int, float]] = field(default_factory=dict)  # generation, since when
-    _under_way: dict[tuple[str, int, int], tuple[float, float]] = field(default_factory=dict)  # sent at, latency
+    _under_way: dict[tuple[str, int, int], tuple[float, float]] = field(default_factory=dict)  # waited, latency
     _number: int = 0
 
     def learn(self, now: float, world: World, done: Done) -> None:
@@ -86,8 +85,7 @@ class RealDetector:
         self._see(now, world, done)
         for cell in world.cells:
             if not cell.down:
-                for vantage in self.vantages:
-                    self._probe(now, cell, vantage)
+                self._probe(cell, now + REPORT_S)
         return self._called(now + ASSESS_S)
 
     def _see(self, now: float, world: World, done: Done) -> None:
@@ -122,18 +120,27 @@ class RealDetector:
             )
         return found
 
-    def _probe(self, now: float, cell: SimulatedCell, vantage: int) -> None:
-        """Send one canary, or take the answer of the last one; there is one at a time from each vantage point."""
-        who, arrived = (cell.cell_id, cell.generation), now + REPORT_S
-        sent_at, latency_s = self._under_way.pop((*who, vantage), (arrived, 0.0))
-        if not latency_s:
-            latency_s = cell.canary_s(self.canary, vantage, self.draw)
-            sent_at = arrived - min(1.0, latency_s)
-        if sent_at + latency_s <= arrived:
-            self._detector.canary_answered(*who, latency_s, arrived)
+    def _probe(self, cell: SimulatedCell, now: float) -> None:
+        """Send the leader's canary, and tell the detector of it or of the one before."""
+        who, (latency_s, waiting_s) = (cell.cell_id, cell.generation), self._canary(cell, LEADER, now)
+        if latency_s is not None:
+            self._detector.canary_answered(*who, latency_s, now)
         else:
-            self._under_way[*who, vantage] = sent_at, latency_s
-            self._detector.canary_sent(*who, sent_at)
+            self._detector.canary_sent(*who, now - waiting_s)
+
+    def _canary(self, cell: SimulatedCell, vantage: int, now: float) -> tuple[float | None, float]:
+        """Return what an answered canary took, or else for how long the one under way has waited, in seconds.
+
+        A vantage point sends the next one when the last one was answered, and one a second at most.
+        """
+        who = (cell.cell_id, cell.generation, vantage)
+        waited_s, latency_s = self._under_way.pop(who, (0.0, 0.0))
+        latency_s = latency_s or cell.canary_s(self.canary, vantage, self.draw)
+        waited_s += 1
+        if latency_s <= waited_s:
+            return latency_s, 0.0
+        self._under_way[who] = waited_s, latency_s
+        return None, waited_s
 
     def _admit(self, now: float, cells: Sequence[SimulatedCell]) -> None:
         for cell in cells:
