@@ -83,9 +83,6 @@ class RealDetector:
             self._detector = Detector()
             self._detector.recall({cell_id: each.baseline for cell_id, each in self._found.items()})
         self._see(now, world, done)
-        for cell in world.cells:
-            if not cell.down:
-                self._probe(cell, now + REPORT_S)
         return self._called(now + ASSESS_S)
 
     def _see(self, now: float, world: World, done: Done) -> None:
@@ -95,6 +92,9 @@ class RealDetector:
             sample = RouterSample(self._number, 0.0, self._samples(router, now, world.cells, done))
             if self.draw.random() >= max(LOST, world.lost.get(router, 0.0)):
                 self._detector.sampled(f"router-{router}", sample, now + REPORT_S)
+        for cell in world.cells:
+            if not cell.down:
+                self._probe(cell, now + REPORT_S)
 
     def _samples(self, router: int, now: float, cells: Sequence[SimulatedCell], done: Done) -> dict[str, CellSample]:
         found = {}

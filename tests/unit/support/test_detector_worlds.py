@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random  # noqa: TID251 - seeded
 from statistics import fmean, median
 
@@ -98,6 +99,19 @@ def test_a_run_is_the_same_each_time_whichever_detectors_take_part() -> None:
     assert simulate(scenario, 1, "seed", alone)[0] == sick
     assert simulate(scenario, 1, "seed", alone)[1]["cellrouter"].called == outcomes["cellrouter"].called
     assert {cell_id for cell_id, _ in outcomes["cellrouter"].treated} == sick
+
+
+def hang(world: World) -> Iterator[None]:
+    """Let one instance answer nothing for a minute."""
+    world.cells[0].instance.share, world.cells[0].instance.hit_s = 1.0, 60.0
+    yield
+
+
+def test_an_instance_that_answers_nothing_gets_no_trial() -> None:
+    """Its canary waits, and the detector is told for how long; there is nothing to compare a twin's canaries with."""
+    sick, outcomes = simulate(Scenario(hang, slow=1, shapes=(SMALL,), seconds=SECONDS), 1, "seed", alone)
+    assert {cell_id for cell_id, _ in outcomes["cellrouter"].called} == sick
+    assert outcomes["cellrouter"].treated[0] == outcomes["cellrouter"].called[0]
 
 
 def test_other_limits_hold_only_for_the_detector_that_has_them() -> None:
