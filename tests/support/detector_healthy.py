@@ -65,8 +65,8 @@ def path_of_the_leader(world: World) -> Iterator[None]:
 
 
 def path_of_a_router(world: World) -> Iterator[None]:
-    """Let the path from one router to one cell take 200 ms longer."""
-    world.cells[0].paths[0] = Path(0.2)
+    """Let the path from one router to one cell take 700 ms longer."""
+    world.cells[0].paths[0] = Path(0.7)
     yield
 
 

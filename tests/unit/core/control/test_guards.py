@@ -20,7 +20,7 @@ from tests.support.detector_simulation import simulate
 from tests.support.detector_troubles import Trouble
 from tests.support.detector_world import Shape, World
 
-SHAPES = (Shape(3, 10), Shape(5, 5), Shape(4, 20, 1))
+SHAPES = (Shape(4, 10), Shape(4, 20, 1), Shape(5, 5))
 RUNS = 2
 
 
