@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,14 +10,14 @@ from random import Random  # noqa: TID251 - seeded by whoever draws
 from types import ModuleType
 from typing import Final
 
-from router.core.detection import evidence, history, rules, thresholds
+from router.core.detection import thresholds
 from router.core.detection.assessment import Verdict
 from tests.support.detector_simulation import CANARY, Contestant, Done, RealDetector
 from tests.support.detector_world import World
 
 LIMITS: Final = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
-MODULES: Final[tuple[ModuleType, ...]] = (thresholds, evidence, history, rules)
-"""The modules that know MAX_RATIO, the limit of the main rule."""
+NAME: Final = "MAX_RATIO"
+USUAL: Final = thresholds.MAX_RATIO
 
 
 @dataclass(slots=True)
@@ -38,13 +39,13 @@ class WithLimit:
 @contextmanager
 def limited(limit: float) -> Iterator[None]:
     """Let the main rule have another limit, for as long as this lasts."""
-    for module in MODULES:
-        vars(module)["MAX_RATIO"] = limit
+    for module in _modules():
+        vars(module)[NAME] = limit
     try:
         yield
     finally:
-        for module in MODULES:
-            vars(module)["MAX_RATIO"] = USUAL
+        for module in _modules():
+            vars(module)[NAME] = USUAL
 
 
 def with_other_limits(number: int, draw: Random) -> dict[str, Contestant]:
@@ -52,4 +53,7 @@ def with_other_limits(number: int, draw: Random) -> dict[str, Contestant]:
     return {f"{limit:g}": WithLimit(limit, RealDetector(Random(draw.random()), CANARY)) for limit in LIMITS}
 
 
-USUAL: Final = thresholds.MAX_RATIO
+def _modules() -> list[ModuleType]:
+    """Return the modules that have imported the limit."""
+    own = thresholds.__name__.rpartition(".")[0]
+    return [module for name, module in sys.modules.items() if name.startswith(own) and NAME in vars(module)]
