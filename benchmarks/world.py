@@ -50,6 +50,8 @@ class Options:
     seconds: float  # length of each measured interval
     rate: float = 0  # events a second, open loop; 0: all at once
     seed: int = 1  # of simulated runs
+    only: Sequence[str] = ()  # parts of the names of the simulated scenarios to run; none: all
+    roc: bool = False  # simulate the main rule with other limits too
     profile: Path | None = None  # run the router under cProfile, and write its statistics here
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from random import Random  # noqa: TID251 - seeded
 from typing import Any
 
 import pytest
@@ -15,11 +14,13 @@ from router.core.control.guards import BUDGET, BUDGET_MS, PEERS_S, why_blind, wh
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, Rung
 from tests.support import detector_simulation
-from tests.support.detector_scenarios import SCENARIOS, Change, Scenario
+from tests.support.detector_healthy import warm_up
+from tests.support.detector_scenarios import MADE_FOR, Scenario
 from tests.support.detector_simulation import simulate
-from tests.support.detector_world import Shape, SimulatedCell
+from tests.support.detector_troubles import Trouble
+from tests.support.detector_world import Shape, World
 
-SHAPES = (Shape(3, 10), Shape(5, 5), Shape(4, 20, 1))
+SHAPES = (Shape(4, 10), Shape(4, 20, 1), Shape(5, 5))
 RUNS = 2
 
 
@@ -29,8 +30,8 @@ def evicted(scenario: Scenario, runs: int = RUNS) -> list[tuple[set[str], dict[s
     small = replace(scenario, shapes=shapes, seconds=min(scenario.seconds, 75))
     found = []
     for number in range(runs):
-        slow, evictions = simulate(small, number, f"test {number}")
-        found.append((slow, dict(reversed(evictions["cellrouter"]))))
+        slow, outcomes = simulate(small, number, f"test {number}")
+        found.append((slow, dict(reversed(outcomes["cellrouter"].called))))
     return found
 
 
@@ -38,10 +39,11 @@ def no_reason(*_: Any) -> None:
     """A guard that lets every cell be treated."""
 
 
-def half_slower(cells: Sequence[SimulatedCell], at: float, draw: Random) -> None:
+def half_slower(world: World) -> Iterator[None]:
     """Make half of the cells slow: what they share is in trouble, and has not reached the others yet."""
-    for cell in cells[: (len(cells) + 1) // 2]:
-        cell.slowness = 3
+    for cell in world.cells[: (len(world.cells) + 1) // 2]:
+        cell.outside.everything = 3
+    yield
 
 
 def assessments(verdicts: Sequence[Verdict], deviation: float | None = None) -> dict[str, Assessment]:
@@ -51,24 +53,24 @@ def assessments(verdicts: Sequence[Verdict], deviation: float | None = None) -> 
     return {name: Assessment(name, verdict=verdict, deviation=deviation) for name, verdict in named}
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", MADE_FOR)
 def test_the_slow_cell_is_found_and_no_other_evicted(name: str) -> None:
     """A few small worlds of each scenario of the simulator; script/bench detector runs hundreds."""
     limit_s = 70.5 if "creep" in name else 20.5
-    for slow, found in evicted(SCENARIOS[name], runs=1 + bool(SCENARIOS[name].slow)):
+    for slow, found in evicted(MADE_FOR[name], runs=1 + bool(MADE_FOR[name].slow)):
         assert found.keys() == slow
         assert all(0 < seconds <= limit_s for seconds in found.values())
 
 
 @pytest.mark.parametrize(
-    ("guard", "change"),
-    [("why_shared", half_slower), ("why_guarded", SCENARIOS["deploy warm-up"].change)],
+    ("guard", "trouble"),
+    [("why_shared", half_slower), ("why_guarded", warm_up)],
 )
 def test_without_a_guard_cells_are_evicted_that_should_not_be(
-    monkeypatch: pytest.MonkeyPatch, guard: str, change: Change
+    monkeypatch: pytest.MonkeyPatch, guard: str, trouble: Trouble
 ) -> None:
     """With the guard none is: neither when half of the cells get slow at once, nor while an instance warms up."""
-    scenario = Scenario(change)
+    scenario = Scenario(trouble, seconds=60)
     assert [found for _, found in evicted(scenario)] == [{}] * RUNS
     monkeypatch.setattr(detector_simulation, guard, no_reason)
     assert all(found for _, found in evicted(scenario))
