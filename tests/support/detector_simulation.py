@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from router.core.control.guards import why_guarded, why_shared
 from router.core.detection.assessment import SICK, Assessment
 from router.core.detection.detector import Detector
-from router.core.detection.samples import CellSample, CellSampler, RouterSample
+from router.core.detection.samples import CanarySample, CellSample, CellSampler, RouterSample
 from router.core.models import CellRecord
 from tests.support.detector_scenarios import LARGEST, SHAPES, Scenario
 from tests.support.detector_world import Canary, Completion, Shape, SimulatedCell, cells_of
@@ -75,7 +75,8 @@ class RealDetector:
         self._admit(now, cells)
         self._number += 1
         for router in range(self.routers):
-            sample = RouterSample(self._number, 0.0, self._samples(router, now, cells, done))
+            canaries = {cell.cell_id: (CanarySample(cell.generation, cell.canary_s(self.canary)),) for cell in cells}
+            sample = RouterSample(self._number, 0.0, self._samples(router, now, cells, done), canaries)
             if self.draw.random() >= LOST:
                 self._detector.sampled(f"router-{router}", sample, now + REPORT_S)
 

@@ -6,10 +6,11 @@ D = S - leave-one-out median of the cells' S
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
-from statistics import median
+from math import inf, log, sqrt
+from statistics import median, median_low
 from typing import Self
 
 from router.core.detection.statistics import (
@@ -20,7 +21,16 @@ from router.core.detection.statistics import (
     capped_weights,
     interquartile_mean,
 )
-from router.core.detection.thresholds import MIN_EVENT_SPREAD, MIN_PEERS, MIN_TENANTS
+from router.core.detection.thresholds import (
+    MAX_MOVE,
+    MAX_RATIO,
+    MIN_EVENT_SPREAD,
+    MIN_LATENCY_S,
+    MIN_OWN_RATIO,
+    MIN_PEERS,
+    MIN_TENANTS,
+    SETTLED_S,
+)
 from router.core.detection.window import SampleWindow
 
 
@@ -32,10 +42,11 @@ class CellEstimate:
     tenants: int  # that S is of
     spread: float | None  # standard deviation of its tenants' log latencies, as its own events tell
     relative_error: float  # the standard error of S over the spread; infinite without tenants
-    canary_s: float | None  # median latency of its canaries; None: there was none
+    canaries: Mapping[str, float]  # vantage point → median latency of its canaries
+    usual_s: float | None  # what its canary usually takes; None: not known yet
 
     @classmethod
-    def of(cls, window: SampleWindow, canary_s: float | None) -> Self:
+    def of(cls, window: SampleWindow, canaries: Mapping[str, float], usual_s: float | None) -> Self:
         """Estimate from all samples in the window. No tenant weighs more than one of MIN_TENANTS equals would.
 
         The spread is the scaled median absolute deviation (MAD) of the tenants' means, each multiplied by the root of
@@ -43,18 +54,23 @@ class CellEstimate:
         """
         found = window.deviations()
         if not found:
-            return cls(None, 0, None, inf, canary_s)
+            return cls(None, 0, None, inf, canaries, usual_s)
         weights = capped_weights([events for _, events in found], 1 / MIN_TENANTS)
         middle = interquartile_mean([deviation for deviation, _ in found], weights)
         spread = MAD_TO_SIGMA * median([abs(deviation - middle) * sqrt(events) for deviation, events in found])
         variance = sum(weight * weight / events for weight, (_, events) in zip(weights, found, strict=True))
         error = INTERQUARTILE_MEAN_ERROR * sqrt(variance) / sum(weights)
-        return cls(middle, len(found), spread, error, canary_s)
+        return cls(middle, len(found), spread, error, canaries, usual_s)
 
     @property
     def known(self) -> bool:
         """Whether there are enough tenants for S to tell about the cell and not about them."""
         return self.deviation is not None and self.tenants >= MIN_TENANTS
+
+    @property
+    def canary_s(self) -> float | None:
+        """The median latency of its canaries in seconds, as the vantage point in the middle finds it."""
+        return median_low(self.canaries.values()) if self.canaries else None
 
 
 class PeerEstimates:
@@ -66,7 +82,13 @@ class PeerEstimates:
         self._known_deviations = LeaveOneOutMedians(each.deviation for each in known)
         self._relative_errors = LeaveOneOutMedians(each.relative_error for each in known)
         self._deviations = LeaveOneOutMedians(each.deviation for each in estimates)
-        self._canaries = LeaveOneOutMedians(each.canary_s for each in estimates)
+        points = {vantage for each in estimates for vantage in each.canaries}
+        self._canaries = {
+            vantage: LeaveOneOutMedians(each.canaries.get(vantage) for each in estimates) for vantage in points
+        }
+        canaries = (log(max(each.canary_s, MIN_LATENCY_S)) for each in estimates if each.canary_s is not None)
+        self.medians = _middle(canaries, 2), _middle((each.deviation for each in known), MIN_PEERS + 1)
+        self._usual = LeaveOneOutMedians(each.usual_s for each in estimates)
         spreads = [MIN_EVENT_SPREAD, *(each.spread for each in estimates if each.spread is not None)]
         self.spread = max(median(spreads), MIN_EVENT_SPREAD)  # the median of all cells'
 
@@ -75,9 +97,26 @@ class PeerEstimates:
         """The number of peers that each cell has."""
         return self._cells - 1
 
-    def canary_s(self, own: CellEstimate) -> float | None:
-        """Return the median of the peers' canary latencies, in seconds; None when no peer has one."""
-        return self._canaries.without(own.canary_s)
+    def canary_s(self, own: CellEstimate, vantage: str) -> float | None:
+        """Return the median of the peers' canary latencies, as one vantage point finds them; None without any."""
+        return self._canaries[vantage].without(own.canaries.get(vantage))
+
+    def reference_s(self, own: CellEstimate, vantage: str) -> float | None:
+        """Return what the cell's canary should take by one vantage point, in seconds; None: nobody knows.
+
+        That is what the peers' take there now, times what is usual for the cell beside what is usual for the peers.
+        Peers that have got faster don't make it slow: it must itself take MIN_OWN_RATIO times as long as usual. With
+        fewer than MIN_PEERS peers, the cell's own usual time counts where it is longer, and alone without any.
+        """
+        peers_s = self.canary_s(own, vantage)
+        if peers_s is None:
+            return None if self.peers else own.usual_s
+        if self._canaries[vantage].others(own.canaries.get(vantage)) < MIN_PEERS:
+            return max(peers_s, own.usual_s or 0.0)
+        usual_s = self._usual.without(own.usual_s) if self._usual.others(own.usual_s) >= MIN_PEERS else None
+        if not own.usual_s or not usual_s:
+            return peers_s
+        return max(peers_s * own.usual_s / usual_s, own.usual_s * MIN_OWN_RATIO / MAX_RATIO)
 
     def deviation(self, own: CellEstimate) -> tuple[float | None, float]:
         """Return the median of the peers' S, and its standard error over the spread.
@@ -93,3 +132,27 @@ class PeerEstimates:
         if (some := self._deviations.without(own.deviation)) is not None:
             return max(0.0, some), 0.0
         return (0.0 if self.peers < MIN_PEERS else None), 0.0
+
+
+class FleetMedians:
+    """What all cells together have shown within the last SETTLED_S."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, Sequence[float | None]]] = deque()
+
+    def moved(self, estimates: PeerEstimates, now: float) -> bool:
+        """Take in new estimates; return whether the cells have together got slower or faster by more than MAX_MOVE."""
+        self._seen.append((now, estimates.medians))
+        while self._seen[0][0] < now - SETTLED_S:
+            self._seen.popleft()
+        for medians in zip(*(medians for _, medians in self._seen), strict=True):
+            known = [median for median in medians if median is not None]
+            if known and max(known) - min(known) > MAX_MOVE:
+                return True
+        return False
+
+
+def _middle(values: Iterable[float | None], at_least: int) -> float | None:
+    """Return the lower median of the values, of which one sick cell moves none; None for too few."""
+    known = [value for value in values if value is not None]
+    return median_low(known) if len(known) >= at_least else None
