@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from random import Random  # noqa: TID251 - seeded: the same runs everywhere
 from typing import Final, Protocol
 
 from router.core.control.guards import why_guarded, why_shared
+from router.core.control.ladder import RECOVERED_MS
 from router.core.detection.assessment import SICK, Assessment
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CanarySample, CellSample, CellSampler, RouterSample
@@ -56,7 +58,7 @@ class RealDetector:
     canary: Canary
     _detector: Detector = field(default_factory=Detector)
     _samplers: dict[tuple[str, int], CellSampler] = field(default_factory=dict)
-    _sick: set[str] = field(default_factory=set)
+    _sick_at: dict[str, float] = field(default_factory=dict)  # cell → when it was last sick
     _admitted: dict[str, tuple[int, float]] = field(default_factory=dict)  # generation, since when
     _number: int = 0
 
@@ -89,7 +91,7 @@ class RealDetector:
             for at, by, key, latency_s in done[cell.cell_id]:
                 if by == router:
                     sampler.answered(key, latency_s, at)
-            learning = cell.cell_id not in self._sick
+            learning = now - self._sick_at.get(cell.cell_id, -inf) > RECOVERED_MS / 1000  # as long as it is on a rung
             found[cell.cell_id] = sampler.sample(cell.generation, now, learning=learning)
         return found
 
@@ -102,7 +104,7 @@ class RealDetector:
 
     def _evicted(self, now: float) -> set[str]:
         found = self._detector.assess(now)
-        self._sick = {cell_id for cell_id, each in found.items() if each.verdict in SICK}
+        self._sick_at |= {cell_id: now for cell_id, each in found.items() if each.verdict in SICK}
         if why_shared(found):
             return set()
         return {cell_id for cell_id, each in found.items() if each.verdict in SICK and not self._is_guarded(each, now)}

@@ -114,7 +114,7 @@ class Detector:
         others = PeerEstimates(estimates.values())
         step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
-        unsettled = self._fleet.moved(others, now)
+        unsettled = self._fleet.moved(others.medians, now)
         few = self._are_few(others.peers, now)
         found = {}
         for cell_id, own in estimates.items():

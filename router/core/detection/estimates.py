@@ -7,11 +7,11 @@ D = S - leave-one-out median of the cells' S
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import inf, log, sqrt
+from math import exp, inf, sqrt
 from statistics import median, median_low
-from typing import Self
+from typing import NamedTuple, Self
 
 from router.core.detection.statistics import (
     INTERQUARTILE_MEAN_ERROR,
@@ -24,8 +24,9 @@ from router.core.detection.statistics import (
 from router.core.detection.thresholds import (
     MAX_MOVE,
     MAX_RATIO,
+    MIN_CANARY_EXCESS_S,
     MIN_EVENT_SPREAD,
-    MIN_LATENCY_S,
+    MIN_EXCESS_S,
     MIN_OWN_RATIO,
     MIN_PEERS,
     MIN_TENANTS,
@@ -42,6 +43,7 @@ class CellEstimate:
     tenants: int  # that S is of
     spread: float | None  # standard deviation of its tenants' log latencies, as its own events tell
     relative_error: float  # the standard error of S over the spread; infinite without tenants
+    latency_s: float  # geometric mean; 0 without events
     canaries: Mapping[str, float]  # vantage point → median latency of its canaries
     usual_s: float | None  # what its canary usually takes; None: not known yet
 
@@ -54,13 +56,13 @@ class CellEstimate:
         """
         found = window.deviations()
         if not found:
-            return cls(None, 0, None, inf, canaries, usual_s)
+            return cls(None, 0, None, inf, 0.0, canaries, usual_s)
         weights = capped_weights([events for _, events in found], 1 / MIN_TENANTS)
         middle = interquartile_mean([deviation for deviation, _ in found], weights)
         spread = MAD_TO_SIGMA * median([abs(deviation - middle) * sqrt(events) for deviation, events in found])
         variance = sum(weight * weight / events for weight, (_, events) in zip(weights, found, strict=True))
         error = INTERQUARTILE_MEAN_ERROR * sqrt(variance) / sum(weights)
-        return cls(middle, len(found), spread, error, canaries, usual_s)
+        return cls(middle, len(found), spread, error, window.latency_s(), canaries, usual_s)
 
     @property
     def known(self) -> bool:
@@ -71,6 +73,14 @@ class CellEstimate:
     def canary_s(self) -> float | None:
         """The median latency of its canaries in seconds, as the vantage point in the middle finds it."""
         return median_low(self.canaries.values()) if self.canaries else None
+
+
+class Medians(NamedTuple):
+    """The lower medians of all cells, which one sick cell doesn't move; None of too few cells."""
+
+    canary_s: float | None
+    deviation: float | None
+    latency_s: float
 
 
 class PeerEstimates:
@@ -86,8 +96,13 @@ class PeerEstimates:
         self._canaries = {
             vantage: LeaveOneOutMedians(each.canaries.get(vantage) for each in estimates) for vantage in points
         }
-        canaries = (log(max(each.canary_s, MIN_LATENCY_S)) for each in estimates if each.canary_s is not None)
-        self.medians = _middle(canaries, 2), _middle((each.deviation for each in known), MIN_PEERS + 1)
+        canaries = [each.canary_s for each in estimates if each.canary_s is not None]
+        deviations = [each.deviation for each in known if each.deviation is not None]
+        self.medians = Medians(
+            canary_s=median_low(canaries) if len(canaries) > 1 else None,
+            deviation=median_low(deviations) if len(deviations) > MIN_PEERS else None,
+            latency_s=median_low([each.latency_s for each in known]) if known else 0.0,
+        )
         self._usual = LeaveOneOutMedians(each.usual_s for each in estimates)
         spreads = [MIN_EVENT_SPREAD, *(each.spread for each in estimates if each.spread is not None)]
         self.spread = max(median(spreads), MIN_EVENT_SPREAD)  # the median of all cells'
@@ -138,21 +153,20 @@ class FleetMedians:
     """What all cells together have shown within the last SETTLED_S."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, Sequence[float | None]]] = deque()
+        self._seen: deque[tuple[float, Medians]] = deque()
 
-    def moved(self, estimates: PeerEstimates, now: float) -> bool:
-        """Take in new estimates; return whether the cells have together got slower or faster by more than MAX_MOVE."""
-        self._seen.append((now, estimates.medians))
+    def moved(self, medians: Medians, now: float) -> bool:
+        """Take in the medians of now; return whether the cells have together got slower or faster, beyond MAX_MOVE.
+
+        As for a single cell, what takes hardly longer counts for nothing, whatever the ratio.
+        """
+        self._seen.append((now, medians))
         while self._seen[0][0] < now - SETTLED_S:
             self._seen.popleft()
-        for medians in zip(*(medians for _, medians in self._seen), strict=True):
-            known = [median for median in medians if median is not None]
-            if known and max(known) - min(known) > MAX_MOVE:
-                return True
-        return False
-
-
-def _middle(values: Iterable[float | None], at_least: int) -> float | None:
-    """Return the lower median of the values, of which one sick cell moves none; None for too few."""
-    known = [value for value in values if value is not None]
-    return median_low(known) if len(known) >= at_least else None
+        canaries = [seen.canary_s for _, seen in self._seen if seen.canary_s is not None]
+        deviations = [seen.deviation for _, seen in self._seen if seen.deviation is not None]
+        most_s, least_s = max(canaries, default=0.0), min(canaries, default=0.0)
+        span = max(deviations) - min(deviations) if deviations else 0.0
+        excess_s = max(seen.latency_s for _, seen in self._seen) * (1 - exp(-span))
+        by_canaries = most_s > exp(MAX_MOVE) * least_s and most_s - least_s >= MIN_CANARY_EXCESS_S
+        return by_canaries or (span > MAX_MOVE and excess_s >= MIN_EXCESS_S)

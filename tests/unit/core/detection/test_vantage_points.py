@@ -110,8 +110,8 @@ def test_failing_tenants_are_workload_while_canaries_are_answered_well() -> None
 
 
 @pytest.mark.parametrize(("factor", "minutes"), [(5, 20), (10, 60)])
-@pytest.mark.parametrize("cells", [2, 3, 10])
-@pytest.mark.parametrize("known_s", [120, 3600])
+@pytest.mark.parametrize("cells", [2, 3, 5])
+@pytest.mark.parametrize("known_s", [120, 1200])
 def test_a_creep_is_found_before_two_and_a_half_times(factor: float, minutes: int, cells: int, known_s: int) -> None:
     """By canary alone: tenants' own baselines have forgotten by then, and there may be no tenants."""
     fleet = Fleet(cells)
@@ -167,6 +167,17 @@ def test_a_dependency_that_recovers_cell_by_cell_makes_the_last_ones_not_slow(kn
         for _ in range(8):
             fleet.seconds(1)
             assert SICK.isdisjoint(fleet.verdicts())
+
+
+def test_noise_of_milliseconds_that_all_cells_share_lets_no_slow_cell_wait() -> None:
+    """On a busy machine, canaries of 3 ms take 6 ms now and then; that is no dependency that recovers."""
+    fleet = Fleet(cells=4, routers=2)
+    names = sorted(fleet.generations)
+    for second in range(120):
+        fleet.canary_s = dict.fromkeys(names, 0.006 if second % 40 < 20 else 0.003)
+        fleet.seconds(1)
+    fleet.canary_s[VICTIM], fleet.log_factor[VICTIM] = 0.1, log(3)
+    assert fleet.seconds(20).verdict is Verdict.SLOW
 
 
 def test_peers_that_have_got_faster_make_no_cell_slow() -> None:
