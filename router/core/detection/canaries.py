@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from statistics import median, median_low
-from typing import Final
+from typing import Final, NamedTuple
 
 from router.core.detection.samples import CanarySample
 from router.core.detection.statistics import agreed
@@ -85,6 +85,14 @@ class CanaryWindow:
             self.failures = 0
 
 
+class Answers(NamedTuple):
+    """How an instance answers its canaries, as most vantage points find."""
+
+    waiting_s: float  # for how long the one under way has had no answer, at least
+    failures: float  # in a row, at least
+    well: bool  # the last one was answered well
+
+
 class InstanceCanaries:
     """What all vantage points know of one instance by their canaries."""
 
@@ -115,19 +123,11 @@ class InstanceCanaries:
         found = [median_s for median_s in medians if median_s is not None]
         return median_low(found) if found else None
 
-    def waiting_s(self, now: float) -> float:
-        """Return for how many seconds the canary under way has waited, at most vantage points at least."""
-        return agreed([window.waiting_s(now) for window in self._of_late(now)], MIN_POINTS)
-
-    def failures(self, now: float) -> int:
-        """Return how many canaries in a row have failed, at most vantage points at least."""
-        return round(agreed([window.failures for window in self._of_late(now)], MIN_POINTS))
-
-    def answered_well(self, now: float) -> bool:
-        """Tell whether most vantage points that know anything of late had their last canary answered well."""
-        late = self._of_late(now)
-        return 2 * sum(window.well(now) for window in late) > len(late)
-
-    def _of_late(self, now: float) -> list[CanaryWindow]:
-        """The windows of the vantage points that know anything of the last HANG_S."""
-        return [window for window in self.points.values() if window.of_late(now)]
+    def answers(self, now: float) -> Answers:
+        """Return what most vantage points tell that know anything of the last HANG_S."""
+        late = [window for window in self.points.values() if window.of_late(now)]
+        if not late:
+            return Answers(0.0, 0, well=False)
+        well = 2 * sum(window.well(now) for window in late) > len(late)
+        waiting_s = agreed([window.waiting_s(now) for window in late], MIN_POINTS)
+        return Answers(waiting_s, agreed([window.failures for window in late], MIN_POINTS), well)

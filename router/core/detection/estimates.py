@@ -27,6 +27,7 @@ from router.core.detection.thresholds import (
     MIN_CANARY_EXCESS_S,
     MIN_EVENT_SPREAD,
     MIN_EXCESS_S,
+    MIN_LATENCY_S,
     MIN_OWN_RATIO,
     MIN_PEERS,
     MIN_TENANTS,
@@ -112,26 +113,26 @@ class PeerEstimates:
         """The number of peers that each cell has."""
         return self._cells - 1
 
-    def canary_s(self, own: CellEstimate, vantage: str) -> float | None:
-        """Return the median of the peers' canary latencies, as one vantage point finds them; None without any."""
-        return self._canaries[vantage].without(own.canaries.get(vantage))
+    def standing(self, own: CellEstimate) -> float:
+        """Return how many times the peers' the cell's canary usually takes; 1 where that is not known."""
+        if not own.usual_s or self._usual.others(own.usual_s) < MIN_PEERS:
+            return 1.0
+        return own.usual_s / max(self._usual.without(own.usual_s) or 0.0, MIN_LATENCY_S)
 
-    def reference_s(self, own: CellEstimate, vantage: str) -> float | None:
+    def reference_s(self, own: CellEstimate, vantage: str, standing: float) -> float | None:
         """Return what the cell's canary should take by one vantage point, in seconds; None: nobody knows.
 
-        That is what the peers' take there now, times what is usual for the cell beside what is usual for the peers.
-        Peers that have got faster don't make it slow: it must itself take MIN_OWN_RATIO times as long as usual. With
-        fewer than MIN_PEERS peers, the cell's own usual time counts where it is longer, and alone without any.
+        That is what the peers' take there now, times the cell's standing. Peers that have got faster don't make it
+        slow: it must itself take MIN_OWN_RATIO times as long as usual. With fewer than MIN_PEERS peers, the cell's own
+        usual time counts where it is longer, and alone without any.
         """
-        peers_s = self.canary_s(own, vantage)
+        own_s, usual_s, canaries = own.canaries[vantage], own.usual_s or 0.0, self._canaries[vantage]
+        peers_s = canaries.without(own_s)
         if peers_s is None:
             return None if self.peers else own.usual_s
-        if self._canaries[vantage].others(own.canaries.get(vantage)) < MIN_PEERS:
-            return max(peers_s, own.usual_s or 0.0)
-        usual_s = self._usual.without(own.usual_s) if self._usual.others(own.usual_s) >= MIN_PEERS else None
-        if not own.usual_s or not usual_s:
-            return peers_s
-        return max(peers_s * own.usual_s / usual_s, own.usual_s * MIN_OWN_RATIO / MAX_RATIO)
+        if canaries.others(own_s) < MIN_PEERS:
+            return max(peers_s, usual_s)
+        return max(peers_s * standing, usual_s * MIN_OWN_RATIO / MAX_RATIO)
 
     def deviation(self, own: CellEstimate) -> tuple[float | None, float]:
         """Return the median of the peers' S, and its standard error over the spread.

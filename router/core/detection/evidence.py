@@ -25,7 +25,7 @@ def evidence_of(
     peers_deviation, peers_error = others.deviation(own)
     shift = own.deviation - peers_deviation if own.deviation is not None and peers_deviation is not None else None
     recent = _recent(window, now) if _is_over(shift) else None
-    views = views_of(canaries, own, others, now)
+    views, answers = views_of(canaries, own, others, now), canaries.answers(now)
     routers = routers_of(window, views, peers_deviation or 0.0, others.spread) if _is_over(shift) else []
     (failures, failing_tenants), (answered, answered_badly) = window.failures(now), window.answered()
     return Assessment(
@@ -47,12 +47,12 @@ def evidence_of(
         canary_ratio=agreed([view.ratio for view in views], MIN_POINTS),
         canary_points=len(views),
         slow_points=sum(view.slow for view in views),
-        canary_waiting_s=canaries.waiting_s(now),
-        canary_failures=canaries.failures(now),
-        answers_canaries=canaries.answered_well(now),
+        canary_waiting_s=answers.waiting_s,
+        canary_failures=round(answers.failures),
+        answers_canaries=answers.well,
         routers=len(routers),
         slow_routers=sum(view.slow for view in routers),
-        slow_paths=slow_paths(cell_id, canaries, views, routers, now),
+        slow_paths=slow_paths(cell_id, canaries if answers.well else None, views, routers, now),
         answered=answered,
         answered_badly=answered_badly,
         failures=failures,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from statistics import median_low
+from typing import NamedTuple
 
 from router.core.detection.canaries import InstanceCanaries
 from router.core.detection.estimates import CellEstimate, PeerEstimates
@@ -25,18 +26,13 @@ from router.core.detection.thresholds import (
 from router.core.detection.window import SampleWindow
 
 
-@dataclass(frozen=True, slots=True)
-class PathView:
+class PathView(NamedTuple):
     """One vantage point's view of a cell, by its canaries."""
 
     vantage: str
     canary_s: float  # the median; of the last CONFIRM_S where that is less, if it is slow
     reference_s: float  # what it should take
-
-    @property
-    def ratio(self) -> float:
-        """How many times as long as it should the canary takes."""
-        return self.canary_s / self.reference_s
+    ratio: float  # how many times as long it takes
 
     @property
     def slow(self) -> bool:
@@ -55,16 +51,16 @@ class TenantsView:
 
 def views_of(canaries: InstanceCanaries, own: CellEstimate, others: PeerEstimates, now: float) -> list[PathView]:
     """Return the views of all vantage points that know what the cell's canary should take."""
-    found = []
+    found, standing = [], others.standing(own)
     for vantage, canary_s in own.canaries.items():
-        reference_s = others.reference_s(own, vantage)
+        reference_s = others.reference_s(own, vantage, standing)
         if reference_s is None:
             continue
-        view = PathView(vantage, canary_s, max(reference_s, MIN_LATENCY_S))
-        if view.ratio > MAX_RATIO:
-            recent_s = canaries.of(vantage).median_s(now, now - CONFIRM_S)
-            view = PathView(vantage, min(canary_s, recent_s or canary_s), view.reference_s)
-        found.append(view)
+        reference_s = max(reference_s, MIN_LATENCY_S)
+        seen_s = canary_s
+        if canary_s > MAX_RATIO * reference_s:
+            seen_s = min(canary_s, canaries.of(vantage).median_s(now, now - CONFIRM_S) or canary_s)
+        found.append(PathView(vantage, seen_s, reference_s, seen_s / reference_s))
     return found
 
 
@@ -97,14 +93,20 @@ def routers_of(
 
 
 def slow_paths(
-    cell_id: str, canaries: InstanceCanaries, views: Sequence[PathView], routers: Sequence[TenantsView], now: float
+    cell_id: str, well: InstanceCanaries | None, views: Sequence[PathView], routers: Sequence[TenantsView], now: float
 ) -> tuple[str, ...]:
-    """Describe the paths that few vantage points find slow or dead while the others find nothing."""
-    return (*_by_canary(cell_id, views), *_by_tenants(cell_id, routers), *_dead(cell_id, canaries, now))
+    """Describe the paths that few vantage points find slow, or dead, while the others find nothing.
+
+    `well` are the cell's canaries, where most vantage points have them answered well.
+    """
+    dead = _dead(cell_id, well, now) if well is not None else ()
+    return (*_by_canary(cell_id, views), *_by_tenants(cell_id, routers), *dead)
 
 
 def _by_canary(cell_id: str, views: Sequence[PathView]) -> Iterator[str]:
     slow = [view for view in views if view.slow]
+    if not slow:
+        return
     rest = [view.canary_s for view in views if not view.slow]
     if not rest or are_enough(len(slow), len(views)):
         return
@@ -128,8 +130,6 @@ def _by_tenants(cell_id: str, routers: Sequence[TenantsView]) -> Iterator[str]:
 
 
 def _dead(cell_id: str, canaries: InstanceCanaries, now: float) -> Iterator[str]:
-    if not canaries.answered_well(now):
-        return
     for vantage, window in canaries.points.items():
         if (waiting_s := window.waiting_s(now)) >= HANG_S:
             yield f"{vantage} → {cell_id}: no answer for {waiting_s:.0f} s, others have theirs: a path, not the cell"
