@@ -212,18 +212,24 @@ def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
         (f"S of the last {thresholds.CONFIRM_S:g} s", _log(found.recent_deviation, found.recent_standard_error)),
         ("spread of one tenant's events", f"{found.spread:.2f}"),
         ("latency, mean", f"{_ms(found.latency_s or None)}, {_ms(max(0.0, found.excess_s))} of it too much"),
+        *([("routers that find it slow", f"{found.slow_routers} of {found.routers}")] if found.routers else []),
         ("over a limit a second ago", "yes" if found.was_over_limit else "no"),
     ]
 
 
 def _of_canaries(found: Assessment) -> list[tuple[str, str]]:
+    points = f"{found.slow_points} of {found.canary_points} find the canary slow"
     return [
         ("canary", _ms(found.canary_s)),
         (f"canary of the last {thresholds.CONFIRM_S:g} s", _ms(found.recent_canary_s)),
+        ("what it should take", _ms(found.usual_canary_s)),
         ("its baseline canary", _ms(found.baseline.canary_s)),
-        ("the other cells' canary", _ms(found.peers_canary_s)),
+        ("canary, for most vantage points", f"{found.canary_ratio:.2f} times that" if found.canary_ratio else "-"),
+        ("vantage points", points if found.canary_points else "none"),
         ("canary under way, waiting", _seconds(found.canary_waiting_s)),
         ("canary failures in a row", str(found.canary_failures)),
+        ("canaries are answered well", "yes" if found.answers_canaries else "no"),
+        *(("slow path", path) for path in found.slow_paths),
     ]
 
 

@@ -31,8 +31,8 @@ class LaneView:
 class CellView:
     """One cell at one moment, as controllers see it: an entry of their GET /cells.
 
-    `verdict`, `rule`, `verdict_for_s`, `shift`, `canary_s` and `why_untreated` are the leader's word. They are empty
-    when that is of another instance, or too old to say anything about now.
+    `verdict`, `rule`, `verdict_for_s`, `shift`, `canary_s`, `slow_paths` and `why_untreated` are the leader's word.
+    They are empty when that is of another instance, or too old to say anything about now.
     """
 
     cell_id: str
@@ -47,6 +47,7 @@ class CellView:
     verdict_for_s: float  # how long it has been the verdict
     shift: float | None  # natural logarithm of its latency relative to the other cells'
     canary_s: float | None  # median latency of its canaries
+    slow_paths: tuple[str, ...]  # that a router or the leader has to it while the cell is not slow, in words
     rung: Rung
     why: Reason | None  # it is on that rung
     why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from router.core.control.guards import why_guarded, why_shared
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.detection.detector import Detector
-from router.core.detection.samples import CellSample, CellSampler, RouterSample
+from router.core.detection.samples import CanarySample, CellSample, CellSampler, RouterSample
 from router.core.models import CellRecord
 from tests.support.detector_scenarios import Scenario
 from tests.support.detector_twins import Trials
@@ -89,7 +89,8 @@ class RealDetector:
         self._admit(now, world.cells)
         self._number += 1
         for router in range(world.routers):
-            sample = RouterSample(self._number, 0.0, self._samples(router, now, world.cells, done))
+            canaries = {cell.cell_id: (self._sample(cell, router, now),) for cell in world.cells if not cell.down}
+            sample = RouterSample(self._number, 0.0, self._samples(router, now, world.cells, done), canaries)
             if self.draw.random() >= max(LOST, world.lost.get(router, 0.0)):
                 self._detector.sampled(f"router-{router}", sample, now + REPORT_S)
         for cell in world.cells:
@@ -127,6 +128,11 @@ class RealDetector:
             self._detector.canary_answered(*who, latency_s, now)
         else:
             self._detector.canary_sent(*who, now - waiting_s)
+
+    def _sample(self, cell: SimulatedCell, router: int, now: float) -> CanarySample:
+        """Return what a router tells of its canary through the cell's instance."""
+        latency_s, waiting_s = self._canary(cell, router, now)
+        return CanarySample(cell.generation, latency_s, waiting_s)
 
     def _canary(self, cell: SimulatedCell, vantage: int, now: float) -> tuple[float | None, float]:
         """Return what an answered canary took, or else for how long the one under way has waited, in seconds.

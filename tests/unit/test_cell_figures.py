@@ -20,7 +20,13 @@ RECORD = CellRecord(CELL, generation=3, treatment=Treatment(Rung.GIVEN_UP, 1, 3,
 LEASE = LeaseView(CELL, 3, "i", "a:1", 8, ready=True, live=True, zone="eu-west-1b")
 POLICY = NO_POLICY.with_frozen(CELL, frozen=True).with_order(CELL, 3, evict=False)
 SNAPSHOT = Snapshot(10_000, None, {CELL: RECORD}, (LEASE,), "c", POLICY)
-SLOW = Condition(9_000, 3, Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5), "frozen by hand")
+PATH = "router-1 → cell-0000: 130 ms, others 3 ms: a path, not the cell"
+SLOW = Condition(
+    9_000,
+    3,
+    Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5, slow_paths=(PATH,)),
+    "frozen by hand",
+)
 
 
 def view(condition: Condition) -> CellView:
@@ -37,7 +43,7 @@ def text(metrics: PrometheusObserver) -> str:
 def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
     """One view answers everything that an operator asks first about a cell."""
     assert view(SLOW) == CellView(
-        CELL, CellState.SERVING, 3, 0, "a:1", "eu-west-1b", 0, "slow", "a rule", 4.0, 0.7, 0.5,
+        CELL, CellState.SERVING, 3, 0, "a:1", "eu-west-1b", 0, "slow", "a rule", 4.0, 0.7, 0.5, (PATH,),
         Rung.GIVEN_UP, "why", "frozen by hand", ejected=False, frozen=True, order="replace", image="", release="",
     )  # fmt: skip
 
@@ -61,6 +67,7 @@ def test_only_the_leader_has_figures_of_cells() -> None:
         'cellrouter_cell_rung{cell="cell-0000",rung="given up"} 1.0',
         'cellrouter_cell_shift_log{cell="cell-0000"} 0.7',
         'cellrouter_cell_canary_seconds{cell="cell-0000"} 0.5',
+        'cellrouter_cell_slow_paths{cell="cell-0000"} 1.0',
         'cellrouter_cell_ejected{cell="cell-0000"} 0.0',
         'cellrouter_cell_frozen{cell="cell-0000"} 1.0',
         'cellrouter_automation_suspended{reason="blind"} 0.0',

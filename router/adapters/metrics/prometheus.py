@@ -89,6 +89,7 @@ def _cell_gauges(cells: Iterable[CellView]) -> Iterable[Metric]:
     rung = GaugeMetricFamily("cellrouter_cell_rung", "1 for the rung that a cell is on.", labels=["cell", "rung"])
     shift = gauge("cellrouter_cell_shift_log", "Log of its latency relative to the other cells'; ln 2 is twice.")
     canary = gauge("cellrouter_cell_canary_seconds", "Median latency of its canaries.")
+    paths = gauge("cellrouter_cell_slow_paths", "Slow paths to it, of routers or the leader: it is not slow itself.")
     ejected = gauge("cellrouter_cell_ejected", "1 while its events wait in its hold queue.")
     frozen = gauge("cellrouter_cell_frozen", "1 while nothing but a person's order touches its instances.")
     for cell in cells:
@@ -101,7 +102,8 @@ def _cell_gauges(cells: Iterable[CellView]) -> Iterable[Metric]:
             shift.add_metric([cell.cell_id], cell.shift)
         if cell.canary_s is not None:
             canary.add_metric([cell.cell_id], cell.canary_s)
-    return verdict, rung, shift, canary, ejected, frozen
+            paths.add_metric([cell.cell_id], len(cell.slow_paths))
+    return verdict, rung, shift, canary, paths, ejected, frozen
 
 
 class PrometheusObserver:

@@ -12,7 +12,6 @@ from router.core.control.twins import NOT_THE_INSTANCE, tried_lately
 from router.core.detection.announcements import was_renewed
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.thresholds import MIN_CANARY_EXCESS_S, MIN_EXCESS_S
-from router.core.detection.vitals import is_starved
 from router.core.models import CellRecord, Reason, age_ms
 
 SHARED_FRACTION: Final = 0.4  # when more of the cells than this (and at least two) are sick, they share the cause
@@ -49,19 +48,6 @@ def why_shared(assessments: Mapping[str, Assessment]) -> Reason | None:
 def are_many(count: int, cells: int) -> bool:
     """Tell whether `count` of the cells are too many to have fallen ill each by itself; a single one never is."""
     return count > max(1.0, SHARED_FRACTION * cells)
-
-
-def why_starved(assessment: Assessment, assessments: Mapping[str, Assessment]) -> Reason | None:
-    """Say why a slow cell is left alone whose instance waits for a core, as many instances do; None when it is not.
-
-    It goes by what instances say of themselves. So it excuses none that does not wait itself, and none that waits
-    alone: one that lies can neither go free by itself nor harm another.
-    """
-    if assessment.verdict is not Verdict.SLOW or not is_starved(assessment.vitals):
-        return None
-    if not are_many(sum(is_starved(each.vitals) for each in assessments.values()), len(assessments)):
-        return None
-    return "its instance waits for a core, as many do at once: their machines are short of CPU, for the next one too"
 
 
 def why_renewed(assessment: Assessment, assessments: Mapping[str, Assessment]) -> Reason | None:

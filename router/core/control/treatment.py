@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from router.core.control.actions import Treat
-from router.core.control.guards import why_guarded, why_renewed, why_starved
+from router.core.control.guards import why_guarded, why_renewed
 from router.core.control.ladder import Circumstances, next_treatment
 from router.core.control.observed import Desired, Observed
 from router.core.control.records import ON_THE_LADDER
@@ -100,7 +100,6 @@ def _why_guarded(
     assessments = {cell_id: health.assessment for cell_id, health in observed.health.items()}
     return (
         why_in_release(observed.policy, record)
-        or why_starved(assessment, assessments)
         or why_renewed(assessment, assessments)
         or why_guarded(assessment, record, others, observed.now_ms, desired.warm_up_s)
     )

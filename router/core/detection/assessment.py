@@ -54,12 +54,19 @@ class Assessment:
     recent_standard_error: float | None = None  # of that S
     was_over_limit: bool = False  # whether it was slow, or over a limit of slowness, one assessment ago
 
-    # Its canaries
+    # Its canaries, as vantage points find them: routers, and the leader. Of latencies, the median over these points
     canary_s: float | None = None  # median
     recent_canary_s: float | None = None  # median of the last CONFIRM_S
-    peers_canary_s: float | None = None  # the median of the other cells' medians
-    canary_waiting_s: float = 0.0  # for how long the one under way has had no answer
-    canary_failures: int = 0  # in a row
+    usual_canary_s: float | None = None  # what it should take, by the other cells' canaries and by its own baseline
+    canary_ratio: float = 0.0  # times what it should take, by most points at least; 0: not known
+    canary_points: int = 0  # vantage points that know what it should take
+    slow_points: int = 0  # of these, how many find it slow
+    canary_waiting_s: float = 0.0  # for how long the one under way has had no answer, at most points at least
+    canary_failures: int = 0  # in a row, at most points at least
+    answers_canaries: bool = False  # most points that sent any of late had them answered well
+    routers: int = 0  # that see enough tenants to tell about the cell; only where the shift is over the limit
+    slow_routers: int = 0  # of these, how many may find it slow
+    slow_paths: tuple[str, ...] = ()  # from a router or from the leader, where the cell itself is not slow
 
     # Failure and silence
     answered: int = 0  # events

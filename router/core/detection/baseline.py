@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from router.core.detection.thresholds import MEMORY_S, MIN_LEARNED_S
+from router.core.detection.thresholds import CANARY_MEMORY_S, MEMORY_S, MIN_LEARNED_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,21 @@ class Baseline:
         """The share of events that are not answered well, 0 to 1; 0 where none were answered."""
         return self.bad_rate / (self.rate + self.bad_rate) if self.bad_rate else 0.0
 
-    def with_canary(self, canary_s: float, step_s: float) -> Baseline:
+    @property
+    def usual_canary_s(self) -> float | None:
+        """What the cell's canary usually takes, in seconds; None before that was learned for long enough."""
+        return self.canary_s if self.canary_learned_s >= MIN_LEARNED_S else None
+
+    def with_canary(self, canary_s: float, step_s: float, *, lasting: bool = False) -> Baseline:
         """Return the baseline after `step_s` more seconds in which a canary took `canary_s` seconds.
 
-        A mean for the first MIN_LEARNED_S, then an EWMA over MEMORY_S: a slow canary doesn't soon become the baseline.
+        A mean for the first MIN_LEARNED_S, then an EWMA that falls over MEMORY_S and rises over CANARY_MEMORY_S: a
+        creep doesn't become the baseline. What is `lasting` has been unlike it for so long that it does.
         """
         known_s, learned_s = self.canary_s, self.canary_learned_s + step_s
-        span_s = learned_s if learned_s < MIN_LEARNED_S else MEMORY_S
+        span_s = learned_s
+        if learned_s >= MIN_LEARNED_S and known_s is not None:
+            span_s = MEMORY_S if lasting or canary_s < known_s else CANARY_MEMORY_S
         if known_s is not None and span_s:
             canary_s = known_s + (canary_s - known_s) * step_s / span_s
         return replace(self, canary_s=canary_s, canary_learned_s=learned_s)

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import inf
 
 from router.core.detection.announcements import Announcements, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline
-from router.core.detection.estimates import CellEstimate, PeerEstimates
+from router.core.detection.canaries import LEADER
+from router.core.detection.estimates import CellEstimate, FleetMedians, PeerEstimates
 from router.core.detection.evidence import evidence_of
 from router.core.detection.history import InstanceHistory
 from router.core.detection.rules import confirmed, judge
 from router.core.detection.samples import RouterSample
-from router.core.detection.thresholds import MAX_PAUSE_S, WINDOW_S
+from router.core.detection.thresholds import MAX_PAUSE_S, MIN_PEERS, SETTLED_S, WINDOW_S
 from router.core.models import Vitals
 
 
@@ -37,7 +39,9 @@ class Detector:
     def __init__(self) -> None:
         self._cells: dict[str, InstanceHistory] = {}
         self._baselines: dict[str, Baseline] = {}  # of cells without an instance
+        self._fleet = FleetMedians()
         self._assessed_at: float | None = None
+        self._changed, self._changed_at = False, -inf  # whether other cells serve now, and since when
         self._count = 0  # of cells, also of those without an instance
         self._announcements = Announcements()
         self._numbers: dict[str, int] = {}  # router → the number of its last interval
@@ -48,6 +52,8 @@ class Detector:
         `cells` is how many there are, if some of them serve nothing now.
         """
         self._count = max(cells, len(generations))
+        if generations.keys() != self._cells.keys():
+            self._changed = True
         for cell_id, history in list(self._cells.items()):
             if generations.get(cell_id) != history.generation:
                 self._baselines[cell_id] = self._cells.pop(cell_id).baseline
@@ -68,6 +74,10 @@ class Detector:
         for cell_id, cell in sample.cells.items():
             if (history := self._history(cell_id, cell.generation)) is not None:
                 history.add(router_id, cell, now)
+        for cell_id, canaries in sample.canaries.items():
+            for canary in canaries:
+                if (history := self._history(cell_id, canary.generation)) is not None:
+                    history.canaries.of(router_id).told(canary, now)
 
     def forget_routers(self, alive: Collection[str]) -> None:
         """Forget the intervals' numbers of all routers but these: one that comes again counts from its beginning."""
@@ -85,23 +95,22 @@ class Detector:
     def canary_sent(self, cell_id: str, generation: int, now: float) -> None:
         """Note that a canary was sent, and is waited for from now on."""
         if (history := self._history(cell_id, generation)) is not None:
-            history.canaries.waiting_since = now
+            history.canaries.of(LEADER).waiting_since = now
 
     def canary_answered(self, cell_id: str, generation: int, latency_s: float, now: float) -> None:
         """Note that a canary was answered well after `latency_s` seconds."""
         if (history := self._history(cell_id, generation)) is not None:
-            history.canaries.recent.append((now, latency_s))
-            history.canaries.failures, history.canaries.waiting_since = 0, None
+            history.canaries.of(LEADER).answered(latency_s, now)
 
-    def canary_failed(self, cell_id: str, generation: int) -> None:
+    def canary_failed(self, cell_id: str, generation: int, now: float) -> None:
         """Note that a canary was refused, cut off, or answered with a failure or garbage."""
         if (history := self._history(cell_id, generation)) is not None:
-            history.canaries.failures, history.canaries.waiting_since = history.canaries.failures + 1, None
+            history.canaries.of(LEADER).failed(now)
 
     def canary_lost(self, cell_id: str, generation: int) -> None:
         """Note that a canary could not be measured, by the controller's own fault: it counts for nothing."""
         if (history := self._history(cell_id, generation)) is not None:
-            history.canaries.waiting_since = None
+            history.canaries.of(LEADER).waiting_since = None
 
     def assess(self, now: float, on_trial: Collection[str] = ()) -> dict[str, Assessment]:
         """Return every cell's verdict and evidence, by cell id, and learn what is normal.
@@ -111,25 +120,37 @@ class Detector:
         for history in self._cells.values():
             history.forget_before(now - WINDOW_S)
         estimates = {
-            cell_id: CellEstimate.of(history.window, history.canaries.median_s(now))
+            cell_id: CellEstimate.of(history.window, history.canaries.medians_s(now), history.baseline.usual_canary_s)
             for cell_id, history in self._cells.items()
         }
         others = PeerEstimates(estimates.values())
         step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
-        alone = len(estimates) == 1 < self._count
         self._announcements.forget_before(now)
         announced = self._announcements.of(now)
+        unsettled = self._fleet.moved(others.medians, now)
+        few = self._are_few(others.peers, now)
         found = {}
         for cell_id, own in estimates.items():
             history = self._cells[cell_id]
-            if alone:
+            if few or unsettled:
                 history.alone_at = now
             evidence = evidence_of(cell_id, history, own, others, now)
             if (said := announced.get(cell_id)) is not None:
                 evidence = replace(evidence, announced=said)
             found[cell_id] = _assess(evidence, history, now, step_s, on_trial=cell_id in on_trial)
         return found
+
+    def _are_few(self, peers: int, now: float) -> bool:
+        """Tell whether too few cells serve to judge one: none beside it, or one while others have just come or gone.
+
+        What starts the others again may make this one slow.
+        """
+        if self._changed:
+            self._changed, self._changed_at = False, now
+        if not peers:
+            return self._count > 1
+        return peers < min(MIN_PEERS, self._count - 1) and now - self._changed_at < SETTLED_S
 
     def _history(self, cell_id: str, generation: int) -> InstanceHistory | None:
         history = self._cells.get(cell_id)
@@ -145,5 +166,5 @@ def _assess(evidence: Assessment, history: InstanceHistory, now: float, step_s: 
     history.remember_share(evidence, lasted_s)
     if verdict is Verdict.HEALTHY:
         return evidence
-    compared_s = min(lasted_s, now - history.alone_at)  # what starts the others again may make this one slow
-    return replace(evidence, verdict=confirmed(verdict, compared_s), rule=rule, lasted_s=lasted_s)
+    verdict = confirmed(verdict, history.compared_s(lasted_s, now))
+    return replace(evidence, verdict=verdict, rule=rule, lasted_s=lasted_s)

@@ -6,11 +6,12 @@ D = S - leave-one-out median of the cells' S
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import inf, sqrt
-from statistics import median
-from typing import Self
+from math import exp, inf, sqrt
+from statistics import median, median_low
+from typing import NamedTuple, Self
 
 from router.core.detection.statistics import (
     INTERQUARTILE_MEAN_ERROR,
@@ -20,7 +21,18 @@ from router.core.detection.statistics import (
     capped_weights,
     interquartile_mean,
 )
-from router.core.detection.thresholds import MIN_EVENT_SPREAD, MIN_PEERS, MIN_TENANTS
+from router.core.detection.thresholds import (
+    MAX_MOVE,
+    MAX_RATIO,
+    MIN_CANARY_EXCESS_S,
+    MIN_EVENT_SPREAD,
+    MIN_EXCESS_S,
+    MIN_LATENCY_S,
+    MIN_OWN_RATIO,
+    MIN_PEERS,
+    MIN_TENANTS,
+    SETTLED_S,
+)
 from router.core.detection.window import SampleWindow
 
 
@@ -32,10 +44,12 @@ class CellEstimate:
     tenants: int  # that S is of
     spread: float | None  # standard deviation of its tenants' log latencies, as its own events tell
     relative_error: float  # the standard error of S over the spread; infinite without tenants
-    canary_s: float | None  # median latency of its canaries; None: there was none
+    latency_s: float  # geometric mean; 0 without events
+    canaries: Mapping[str, float]  # vantage point → median latency of its canaries
+    usual_s: float | None  # what its canary usually takes; None: not known yet
 
     @classmethod
-    def of(cls, window: SampleWindow, canary_s: float | None) -> Self:
+    def of(cls, window: SampleWindow, canaries: Mapping[str, float], usual_s: float | None) -> Self:
         """Estimate from all samples in the window. No tenant weighs more than one of MIN_TENANTS equals would.
 
         The spread is the scaled median absolute deviation (MAD) of the tenants' means, each multiplied by the root of
@@ -43,18 +57,31 @@ class CellEstimate:
         """
         found = window.deviations()
         if not found:
-            return cls(None, 0, None, inf, canary_s)
+            return cls(None, 0, None, inf, 0.0, canaries, usual_s)
         weights = capped_weights([events for _, events in found], 1 / MIN_TENANTS)
         middle = interquartile_mean([deviation for deviation, _ in found], weights)
         spread = MAD_TO_SIGMA * median([abs(deviation - middle) * sqrt(events) for deviation, events in found])
         variance = sum(weight * weight / events for weight, (_, events) in zip(weights, found, strict=True))
         error = INTERQUARTILE_MEAN_ERROR * sqrt(variance) / sum(weights)
-        return cls(middle, len(found), spread, error, canary_s)
+        return cls(middle, len(found), spread, error, window.latency_s(), canaries, usual_s)
 
     @property
     def known(self) -> bool:
         """Whether there are enough tenants for S to tell about the cell and not about them."""
         return self.deviation is not None and self.tenants >= MIN_TENANTS
+
+    @property
+    def canary_s(self) -> float | None:
+        """The median latency of its canaries in seconds, as the vantage point in the middle finds it."""
+        return median_low(self.canaries.values()) if self.canaries else None
+
+
+class Medians(NamedTuple):
+    """The lower medians of all cells, which one sick cell doesn't move; None of too few cells."""
+
+    canary_s: float | None
+    deviation: float | None
+    latency_s: float
 
 
 class PeerEstimates:
@@ -66,7 +93,18 @@ class PeerEstimates:
         self._known_deviations = LeaveOneOutMedians(each.deviation for each in known)
         self._relative_errors = LeaveOneOutMedians(each.relative_error for each in known)
         self._deviations = LeaveOneOutMedians(each.deviation for each in estimates)
-        self._canaries = LeaveOneOutMedians(each.canary_s for each in estimates)
+        points = {vantage for each in estimates for vantage in each.canaries}
+        self._canaries = {
+            vantage: LeaveOneOutMedians(each.canaries.get(vantage) for each in estimates) for vantage in points
+        }
+        canaries = [each.canary_s for each in estimates if each.canary_s is not None]
+        deviations = [each.deviation for each in known if each.deviation is not None]
+        self.medians = Medians(
+            canary_s=median_low(canaries) if len(canaries) > 1 else None,
+            deviation=median_low(deviations) if len(deviations) > MIN_PEERS else None,
+            latency_s=median_low([each.latency_s for each in known]) if known else 0.0,
+        )
+        self._usual = LeaveOneOutMedians(each.usual_s for each in estimates)
         spreads = [MIN_EVENT_SPREAD, *(each.spread for each in estimates if each.spread is not None)]
         self.spread = max(median(spreads), MIN_EVENT_SPREAD)  # the median of all cells'
 
@@ -75,9 +113,26 @@ class PeerEstimates:
         """The number of peers that each cell has."""
         return self._cells - 1
 
-    def canary_s(self, own: CellEstimate) -> float | None:
-        """Return the median of the peers' canary latencies, in seconds; None when no peer has one."""
-        return self._canaries.without(own.canary_s)
+    def standing(self, own: CellEstimate) -> float:
+        """Return how many times the peers' the cell's canary usually takes; 1 where that is not known."""
+        if not own.usual_s or self._usual.others(own.usual_s) < MIN_PEERS:
+            return 1.0
+        return own.usual_s / max(self._usual.without(own.usual_s) or 0.0, MIN_LATENCY_S)
+
+    def reference_s(self, own: CellEstimate, vantage: str, standing: float) -> float | None:
+        """Return what the cell's canary should take by one vantage point, in seconds; None: nobody knows.
+
+        That is what the peers' take there now, times the cell's standing. Peers that have got faster don't make it
+        slow: it must itself take MIN_OWN_RATIO times as long as usual. With fewer than MIN_PEERS peers, the cell's own
+        usual time counts where it is longer, and alone without any.
+        """
+        own_s, usual_s, canaries = own.canaries[vantage], own.usual_s or 0.0, self._canaries[vantage]
+        peers_s = canaries.without(own_s)
+        if peers_s is None:
+            return None if self.peers else own.usual_s
+        if canaries.others(own_s) < MIN_PEERS:
+            return max(peers_s, usual_s)
+        return max(peers_s * standing, usual_s * MIN_OWN_RATIO / MAX_RATIO)
 
     def deviation(self, own: CellEstimate) -> tuple[float | None, float]:
         """Return the median of the peers' S, and its standard error over the spread.
@@ -93,3 +148,26 @@ class PeerEstimates:
         if (some := self._deviations.without(own.deviation)) is not None:
             return max(0.0, some), 0.0
         return (0.0 if self.peers < MIN_PEERS else None), 0.0
+
+
+class FleetMedians:
+    """What all cells together have shown within the last SETTLED_S."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, Medians]] = deque()
+
+    def moved(self, medians: Medians, now: float) -> bool:
+        """Take in the medians of now; return whether the cells have together got slower or faster, beyond MAX_MOVE.
+
+        As for a single cell, what takes hardly longer counts for nothing, whatever the ratio.
+        """
+        self._seen.append((now, medians))
+        while self._seen[0][0] < now - SETTLED_S:
+            self._seen.popleft()
+        canaries = [seen.canary_s for _, seen in self._seen if seen.canary_s is not None]
+        deviations = [seen.deviation for _, seen in self._seen if seen.deviation is not None]
+        most_s, least_s = max(canaries, default=0.0), min(canaries, default=0.0)
+        span = max(deviations) - min(deviations) if deviations else 0.0
+        excess_s = max(seen.latency_s for _, seen in self._seen) * (1 - exp(-span))
+        by_canaries = most_s > exp(MAX_MOVE) * least_s and most_s - least_s >= MIN_CANARY_EXCESS_S
+        return by_canaries or (span > MAX_MOVE and excess_s >= MIN_EXCESS_S)

@@ -1,13 +1,19 @@
-"""Gathers the evidence about one cell: its own window, its history, and what the other cells show."""
+"""Gathers the evidence about one cell: its own window, its history, and what the other cells show.
+
+Where vantage points tell different things, the evidence is what most of them agree on; the rest are slow paths.
+"""
 
 from __future__ import annotations
 
 from math import hypot, isfinite, log
+from statistics import median_low
 
 from router.core.detection.assessment import Assessment
 from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.history import InstanceHistory
-from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, WINDOW_S
+from router.core.detection.paths import routers_of, slow_paths, views_of
+from router.core.detection.statistics import agreed
+from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, MIN_POINTS, WINDOW_S
 from router.core.detection.window import SampleWindow
 
 
@@ -17,15 +23,15 @@ def evidence_of(
     """Return all figures that the rules use, without a verdict yet."""
     window, canaries = history.window, history.canaries
     peers_deviation, peers_error = others.deviation(own)
-    error = others.spread * hypot(own.relative_error, peers_error)
     shift = own.deviation - peers_deviation if own.deviation is not None and peers_deviation is not None else None
-    recent = _recent(window, now) if shift is not None and shift > log(MAX_RATIO) else None
-    failures, failing_tenants = window.failures(now)
-    answered, answered_badly = window.answered()
+    recent = _recent(window, now) if _is_over(shift) else None
+    views, answers = views_of(canaries, own, others, now), canaries.answers(now)
+    routers = routers_of(window, views, peers_deviation or 0.0, others.spread) if _is_over(shift) else []
+    (failures, failing_tenants), (answered, answered_badly) = window.failures(now), window.answered()
     return Assessment(
         cell_id=cell_id,
         shift=shift,
-        standard_error=error if isfinite(error) else None,
+        standard_error=_finite(others.spread * hypot(own.relative_error, peers_error)),
         spread=others.spread,
         deviation=own.deviation if own.known else None,
         tenants=own.tenants,
@@ -36,10 +42,17 @@ def evidence_of(
         recent_standard_error=others.spread * recent.relative_error if recent is not None else None,
         was_over_limit=history.over_limit,
         canary_s=own.canary_s,
-        recent_canary_s=canaries.median_s(now, now - CONFIRM_S),
-        peers_canary_s=others.canary_s(own),
-        canary_waiting_s=canaries.waiting_s(now),
-        canary_failures=canaries.failures,
+        recent_canary_s=canaries.recent_s(now, now - CONFIRM_S),
+        usual_canary_s=median_low(view.reference_s for view in views) if views else None,
+        canary_ratio=agreed([view.ratio for view in views], MIN_POINTS),
+        canary_points=len(views),
+        slow_points=sum(view.slow for view in views),
+        canary_waiting_s=answers.waiting_s,
+        canary_failures=round(answers.failures),
+        answers_canaries=answers.well,
+        routers=len(routers),
+        slow_routers=sum(view.slow for view in routers),
+        slow_paths=slow_paths(cell_id, canaries if answers.well else None, views, routers, now),
         answered=answered,
         answered_badly=answered_badly,
         failures=failures,
@@ -59,5 +72,14 @@ def evidence_of(
 
 def _recent(window: SampleWindow, now: float) -> CellEstimate | None:
     """Estimate from the last CONFIRM_S alone. It goes through these samples anew, so only few cells need it at once."""
-    recent = CellEstimate.of(window.since(now - CONFIRM_S), None)
+    recent = CellEstimate.of(window.since(now - CONFIRM_S), {}, None)
     return recent if recent.deviation is not None else None
+
+
+def _is_over(shift: float | None) -> bool:
+    """Whether the cell is over the limit by its tenants, so that more is worth to be known of it."""
+    return shift is not None and shift > log(MAX_RATIO)
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None

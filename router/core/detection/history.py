@@ -8,9 +8,10 @@ from math import inf
 
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline, WorkDone
+from router.core.detection.canaries import InstanceCanaries
 from router.core.detection.samples import CellSample
-from router.core.detection.thresholds import MAX_RATIO, MIN_LEARNED_S, NEW_CANARY_S, WINDOW_S
-from router.core.detection.window import CanaryWindow, SampleWindow, work_without_slowness_s
+from router.core.detection.thresholds import CONFIRM_S, MIN_LEARNED_S, WINDOW_S
+from router.core.detection.window import SampleWindow, work_without_slowness_s
 from router.core.models import Vitals
 
 
@@ -21,9 +22,9 @@ class InstanceHistory:
     generation: int = 0
     baseline: Baseline = NO_BASELINE
     window: SampleWindow = field(default_factory=SampleWindow)
-    canaries: CanaryWindow = field(default_factory=CanaryWindow)
+    canaries: InstanceCanaries = field(default_factory=InstanceCanaries)
     baseline_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
-    alone_at: float = -inf  # when it was last assessed while none of the other cells served
+    alone_at: float = -inf  # when it was last assessed while too few of the other cells served
     vitals: Vitals | None = None  # as its last heartbeat told them
     vitals_at: float = -inf
     beat: int = 0  # the number of that heartbeat
@@ -61,24 +62,32 @@ class InstanceHistory:
 
     def judged(self, verdict: Verdict, now: float) -> float:
         """Note the verdict of the rules; return for how many seconds it has lasted."""
+        self._first_at = min(self._first_at, now)
         before, was_over_limit, self.verdict = self.verdict, self.over_limit, verdict
         if verdict is not before and not (was_over_limit and self.over_limit):
             self._since = now
         return now - self._since
+
+    def compared_s(self, lasted_s: float, now: float) -> float:
+        """Return for how long a verdict that has `lasted_s` stands on a full window, and beside enough other cells.
+
+        What starts the others again may make this one slow. A leader that has just begun knows little.
+        """
+        return min(lasted_s, now - self.alone_at, now - self._first_at - (WINDOW_S - CONFIRM_S))
 
     def learn(self, evidence: Assessment, now: float, step_s: float, *, normal: bool) -> None:
         """Learn the baseline from the `step_s` seconds since the last assessment, if what they show is normal.
 
         Work counts only once it has left the window: by then, a cell that it makes slow shows that it is slow.
         """
-        self._first_at = min(self._first_at, now)
         self._count_work(evidence.deviation or 0.0, evidence.peers_deviation or 0.0, step_s, now)
         while self._done and self._done[0].at <= now - WINDOW_S:
             done = self._done.popleft()
             if normal:
                 self.baseline = self.baseline.with_work(done)
-        if evidence.canary_s is not None and normal and self._canary_is_normal(evidence, evidence.canary_s, now):
-            self.baseline = self.baseline.with_canary(evidence.canary_s, step_s)
+        if evidence.canary_s is not None and normal:
+            lasting = self.verdict is not Verdict.HEALTHY
+            self.baseline = self.baseline.with_canary(evidence.canary_s, step_s, lasting=lasting)
 
     def remember_share(self, evidence: Assessment, lasted_s: float) -> None:
         """Keep the heaviest tenant's baseline share while the cell is unwell, since routers learn what it takes now.
@@ -96,8 +105,3 @@ class InstanceHistory:
             work_s = work_without_slowness_s(self._work_s, self._new_s, deviation, peers_deviation)
             self._done.append(WorkDone(now, step_s, self._ok, work_s, self._bad))
         self._ok, self._bad, self._work_s, self._new_s = 0, 0, 0.0, 0.0
-
-    def _canary_is_normal(self, evidence: Assessment, canary_s: float, now: float) -> bool:
-        """Whether there is a baseline already, or the canary is like the others', or has long been unlike them."""
-        like_others = canary_s <= MAX_RATIO * (evidence.peers_canary_s or 0.0)
-        return self.baseline.canary_s is not None or like_others or now - self._first_at >= NEW_CANARY_S

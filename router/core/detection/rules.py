@@ -11,6 +11,7 @@ from typing import Final
 
 from router.core.detection.announcements import texts
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.paths import are_most
 from router.core.detection.thresholds import (
     CONFIRM_S,
     HANG_S,
@@ -20,11 +21,11 @@ from router.core.detection.thresholds import (
     MAX_SILENCE_RATIO,
     MAX_SILENCE_S,
     MAX_WORK_RATIO,
-    MIN_CANARY_EXCESS_S,
     MIN_EXCESS_S,
     MIN_FAILING_TENANTS,
-    MIN_LATENCY_S,
+    MIN_OWN_RATIO,
     MIN_PEERS,
+    MIN_POINTS,
     MIN_SIGMA,
     MIN_TENANTS,
     RECOVERED_SIGMA,
@@ -54,36 +55,33 @@ def confirmed(verdict: Verdict, lasted_s: float) -> Verdict:
 
 
 def why_hung(evidence: Assessment) -> Reason | None:
-    """Return why the cell is hung: neither its canary nor any event was answered; None when it is not."""
-    waiting_s, silent_s = evidence.canary_waiting_s, evidence.silent_s
+    """Return why the cell is hung: neither its canary nor any event was answered; None when it is not.
+
+    One that answers its canaries is not: its tenants' events take long, in another instance too.
+    """
+    waiting_s = evidence.canary_waiting_s
     if waiting_s >= HANG_S and not _succeeded_lately(evidence):
         return f"the canary has had no answer for {waiting_s:.0f} s, and no event either"
-    if not evidence.slowest_s:  # nothing was ever answered, so nobody knows how long events take
-        return None
-    silent = silent_s > max(MAX_SILENCE_S, MAX_SILENCE_RATIO * evidence.slowest_s)
-    if silent and evidence.waiting_tenants >= MIN_FAILING_TENANTS:
-        return (
-            f"the oldest event has waited for {evidence.oldest_s:.0f} s, and nothing was answered for {silent_s:.0f} s"
-        )
-    return None
+    return None if evidence.answers_canaries else _why_silent(evidence)
 
 
 def why_failing(evidence: Assessment) -> Reason | None:
-    """Return why the cell is failing: canaries or several tenants' events fail in a row; None when it is not."""
-    canaries, failures, tenants = evidence.canary_failures, evidence.failures, evidence.failing_tenants
-    if canaries >= MAX_FAILURES and not _succeeded_lately(evidence):
-        return f"{canaries} canaries in a row have failed"
-    if failures >= MAX_FAILURES and (tenants >= MIN_FAILING_TENANTS or canaries):
-        return f"{failures} failures in a row, of {tenants} tenants"
-    return None
+    """Return why the cell is failing: canaries or several tenants' events fail in a row; None when it is not.
+
+    One that answers its canaries well is not: its tenants' events would fail in another instance too.
+    """
+    if evidence.canary_failures >= MAX_FAILURES and not _succeeded_lately(evidence):
+        return f"{evidence.canary_failures} canaries in a row have failed"
+    return None if evidence.answers_canaries else _why_events_fail(evidence)
 
 
 def why_slow_for_canaries(evidence: Assessment) -> Reason | None:
     """Return why the cell is slow by its canary: far over its baseline and the other cells'; None when it is not."""
-    ratio, canary_s = _canary_ratio(evidence), evidence.canary_s or 0.0
-    if ratio <= MAX_RATIO or canary_s * (1 - 1 / ratio) < MIN_CANARY_EXCESS_S:
+    slow, points = evidence.slow_points, evidence.canary_points
+    if not are_most(slow, points):
         return None
-    return f"its canary takes {canary_s * 1000:.0f} ms, {ratio:.1f} times the others' and its usual one"
+    took = f"its canary takes {(evidence.canary_s or 0.0) * 1000:.0f} ms, {evidence.canary_ratio:.1f} times"
+    return f"{took} what it should, for {slow} of {points} vantage points"
 
 
 def why_slow_for_tenants(evidence: Assessment) -> Reason | None:
@@ -96,6 +94,10 @@ def why_slow_for_tenants(evidence: Assessment) -> Reason | None:
         return None
     if evidence.tenants < MIN_TENANTS and not evidence.was_over_limit:
         return None
+    if evidence.deviation is not None and evidence.deviation < log(MIN_OWN_RATIO):
+        return None  # the others have got faster
+    if evidence.routers and not are_most(evidence.slow_routers, evidence.routers):
+        return None  # it is the path of a router
     against = "the other cells'" if evidence.peers >= MIN_PEERS else "their usual ones"
     return (
         f"its tenants' latencies are {exp(shift):.1f} times {against} "
@@ -122,7 +124,7 @@ def is_certain(evidence: Assessment) -> bool:
     """Whether the shift is no chance: it is many standard errors, or the canary says the same."""
     if evidence.tenants < MIN_TENANTS or evidence.shift is None or evidence.standard_error is None:
         return False
-    return evidence.shift >= MIN_SIGMA * evidence.standard_error or _canary_ratio(evidence) > MAX_RATIO
+    return evidence.shift >= MIN_SIGMA * evidence.standard_error or evidence.canary_ratio > MAX_RATIO
 
 
 def has_recovered(evidence: Assessment) -> bool:
@@ -140,9 +142,12 @@ def _verdicts(evidence: Assessment) -> Iterator[tuple[Verdict, Reason]]:
     if why := why_failing(evidence):
         yield Verdict.FAILING, why
     if why := why_slow_for_canaries(evidence):
-        yield _slow(evidence, why)
+        alone = evidence.canary_points < MIN_POINTS  # it may be the path of this vantage point
+        yield (Verdict.WATCHED, why) if alone else _slow(evidence, why)
     if why := why_slow_for_tenants(evidence):
         yield _slow(evidence, why) if is_certain(evidence) else (Verdict.WATCHED, why)
+    if evidence.answers_canaries and (why := _why_silent(evidence) or _why_events_fail(evidence)):
+        yield Verdict.WORKLOAD, f"{why}, while its canaries are answered well: it is the events, and not the cell"
 
 
 def _slow(evidence: Assessment, why: Reason) -> tuple[Verdict, Reason]:
@@ -150,18 +155,22 @@ def _slow(evidence: Assessment, why: Reason) -> tuple[Verdict, Reason]:
     return (Verdict.WORKLOAD, f"{why}: {workload}") if workload else (Verdict.SLOW, why)
 
 
+def _why_silent(evidence: Assessment) -> Reason | None:
+    if not evidence.slowest_s:  # nothing was ever answered, so nobody knows how long events take
+        return None
+    silent = evidence.silent_s > max(MAX_SILENCE_S, MAX_SILENCE_RATIO * evidence.slowest_s)
+    if not silent or evidence.waiting_tenants < MIN_FAILING_TENANTS:
+        return None
+    for_s = f"nothing was answered for {evidence.silent_s:.0f} s"
+    return f"the oldest event has waited for {evidence.oldest_s:.0f} s, and {for_s}"
+
+
+def _why_events_fail(evidence: Assessment) -> Reason | None:
+    failures, tenants = evidence.failures, evidence.failing_tenants
+    if failures < MAX_FAILURES or (tenants < MIN_FAILING_TENANTS and not evidence.canary_failures):
+        return None
+    return f"{failures} failures in a row, of {tenants} tenants"
+
+
 def _succeeded_lately(evidence: Assessment) -> bool:
     return evidence.since_success_s is not None and evidence.since_success_s < HANG_S
-
-
-def _canary_ratio(evidence: Assessment) -> float:
-    """Return how many times its baseline and the other cells' the canary takes, whichever is less; 0: not known.
-
-    Both the window and its last CONFIRM_S must show it.
-    """
-    canary_s, baseline_s, peers_s = evidence.canary_s, evidence.baseline.canary_s, evidence.peers_canary_s
-    if canary_s is None or baseline_s is None or (peers_s is None and evidence.peers):
-        return 0.0
-    if evidence.recent_canary_s is not None:
-        canary_s = min(canary_s, evidence.recent_canary_s)
-    return canary_s / max(baseline_s, peers_s or 0.0, MIN_LATENCY_S)

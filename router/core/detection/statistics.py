@@ -8,7 +8,7 @@ leave-one-out values (the jackknife).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 MAD_TO_SIGMA: Final = 1.4826
@@ -20,6 +20,15 @@ M. G. Kendall, A. Stuart, The Advanced Theory of Statistics, volume 1."""
 INTERQUARTILE_MEAN_ERROR: Final = 1.1
 """Standard error of the interquartile mean over that of the mean: √1.195 = 1.09 for normal values. D. F. Andrews et
 al., Robust Estimates of Location (Princeton 1972), the 25 % trimmed mean."""
+
+
+def agreed(values: Collection[float], at_least: int) -> float:
+    """Return what most of the values reach, and `at_least` so many where there are as many; 0 where there is none.
+
+    A majority vote, put as an order statistic: the largest value that more than half of them are not below.
+    """
+    rank = max(len(values) // 2 + 1, min(at_least, len(values)))
+    return sorted(values, reverse=True)[rank - 1] if values else 0.0
 
 
 def capped_weights(weights: Sequence[float], most: float) -> list[float]:
@@ -59,9 +68,13 @@ class LeaveOneOutMedians:
     def __init__(self, values: Iterable[float | None]) -> None:
         self._sorted = sorted(value for value in values if value is not None)
 
+    def others(self, own: float | None) -> int:
+        """Return how many values there are but `own`, which is one of them or None."""
+        return len(self._sorted) - (own is not None)
+
     def without(self, own: float | None) -> float | None:
         """Return the median of all values but `own`, which is one of them or None; None when no value is left."""
-        left = len(self._sorted) - (own is not None)
+        left = self.others(own)
         if not left:
             return None
         gap = bisect_left(self._sorted, own) if own is not None else left

@@ -22,16 +22,24 @@ MIN_LEARNED_S: Final = 60.0
 MAX_PAUSE_S: Final = 1800.0
 """Seconds for which learning pauses while a cell is sick. What lasts longer becomes the baseline: nothing pauses for
 ever."""
-NEW_CANARY_S: Final = 60.0
-"""Seconds for which the canary of a new cell may take longer than the others' before that becomes its baseline."""
+CANARY_MEMORY_S: Final = 4 * 3600.0
+"""Seconds over which the baseline of a canary grows. It falls over MEMORY_S: so it is what was usual while all was
+well, and no creep of an hour hides in it."""
+SETTLED_S: Final = 60.0
+"""Seconds for which no cell is slow after the cells together have got slower or faster: what they share reaches them
+one after the other."""
 SAMPLE_FRESH_S: Final = 2.5
 """Seconds for which a router's latest sample tells the present state: two intervals, and the way to the leader."""
 SUCCESS_FRESH_S: Final = 1.5
 """Seconds for which a success is of just now: one interval, and the way to the leader."""
 
 # Slow by what its tenants see
+MAX_MOVE: Final = log(1.5)
+"""Natural logarithm. Cells whose median moves by so much within SETTLED_S have got slower or faster together."""
 MAX_RATIO: Final = 2.0
 """Times the baseline and times the other cells, of latencies and canaries. Less is not worth a replacement."""
+MIN_OWN_RATIO: Final = 1.4
+"""Times the cell's own baseline, at least: that the other cells have got faster does not make it slow."""
 MIN_EXCESS_S: Final = 0.05
 """Seconds that an event must take longer than it should, whatever the ratio: less is not worth a replacement."""
 MIN_TENANTS: Final = 5
@@ -52,6 +60,12 @@ MIN_LATENCY_S: Final = 0.0005
 """Seconds. A shorter latency counts as this one: its logarithm would be noise."""
 
 # Slow by its canaries
+MIN_CANARIES: Final = 3
+"""Canaries of one vantage point that are kept for longer than WINDOW_S, where it sends few."""
+CANARY_FRESH_S: Final = 60.0
+"""Seconds for which they are kept: a router of a thousand cells sends each a canary every 20 s."""
+MIN_POINTS: Final = 2
+"""Vantage points that must find the canary slow, and more than half of all: what one alone finds is its path."""
 MIN_CANARY_EXCESS_S: Final = 0.025
 """Seconds that a canary must take longer than it should, whatever the ratio: less is noise."""
 

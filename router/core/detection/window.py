@@ -1,13 +1,12 @@
-"""What routers and canaries told of one instance within the last seconds, put together from all routers."""
+"""What routers told of one instance's events within the last seconds, put together from all routers."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import exp, inf, isfinite, sqrt
-from statistics import median
 from typing import Final
 
 from router.core.detection.baseline import Baseline
@@ -39,34 +38,6 @@ class TenantLoad:
 
 
 NO_LOAD: Final = TenantLoad()
-
-
-@dataclass(slots=True)
-class CanaryWindow:
-    """The canaries of one instance that were answered within the window, and the one that is under way."""
-
-    recent: deque[tuple[float, float]] = field(default_factory=deque)  # when it was answered; its latency in seconds
-    failures: int = 0  # in a row
-    waiting_since: float | None = None  # when the one under way was sent; None: none is
-
-    def waiting_s(self, now: float) -> float:
-        """Return for how many seconds the canary under way has waited for its answer; 0 when none is under way."""
-        return now - self.waiting_since if self.waiting_since is not None else 0.0
-
-    def median_s(self, now: float, since: float = -inf) -> float | None:
-        """Return the median latency, in seconds, of the canaries answered after `since`; None when there are none.
-
-        The one under way counts too, with the time that it has waited, once that is longer than any other took.
-        """
-        latencies = [latency for at, latency in self.recent if at > since]
-        if (waiting_s := self.waiting_s(now)) > max(latencies, default=0.0):
-            latencies.append(waiting_s)
-        return median(latencies) if latencies else None
-
-    def forget_before(self, then: float) -> None:
-        """Drop the canaries that were answered at `then` or earlier."""
-        while self.recent and self.recent[0][0] <= then:
-            self.recent.popleft()
 
 
 @dataclass(slots=True)
@@ -107,7 +78,7 @@ class SampleWindow:
     """The samples of one instance within the window, and their sums: each is added once and subtracted once."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, CellSample]] = deque()
+        self._samples: deque[tuple[float, str, CellSample]] = deque()  # when it arrived, the router, and the sample
         self._tenants: dict[str, _TenantSums] = {}
         self._latest: dict[str, tuple[float, CellSample]] = {}  # by router
         self._ok = self._events = 0
@@ -116,7 +87,7 @@ class SampleWindow:
 
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
         """Add the sample of one router's interval, which arrived at `now`."""
-        self._samples.append((now, sample))
+        self._samples.append((now, router_id, sample))
         self._latest[router_id] = now, sample
         if sample.ok:
             self._ok_at = now
@@ -125,16 +96,23 @@ class SampleWindow:
     def forget_before(self, then: float) -> None:
         """Drop the samples that arrived at `then` or earlier."""
         while self._samples and self._samples[0][0] <= then:
-            self._count(self._samples.popleft()[1], -1)
+            self._count(self._samples.popleft()[2], -1)
         if any(at <= then for at, _ in self._latest.values()):
             self._latest = {router: last for router, last in self._latest.items() if last[0] > then}
 
     def since(self, then: float) -> SampleWindow:
         """Return a window of only the samples that arrived after `then`."""
         window = SampleWindow()
-        for at, sample in takewhile(lambda each: each[0] > then, reversed(self._samples)):
-            window.add("", sample, at)
+        for at, router_id, sample in takewhile(lambda each: each[0] > then, reversed(self._samples)):
+            window.add(router_id, sample, at)
         return window
+
+    def by_router(self) -> Mapping[str, SampleWindow]:
+        """Return a window of each router's samples alone. It goes through them anew, so only few cells need it."""
+        windows: dict[str, SampleWindow] = {}
+        for at, router_id, sample in self._samples:
+            windows.setdefault(router_id, SampleWindow()).add(router_id, sample, at)
+        return windows
 
     def deviations(self) -> list[tuple[float, float]]:
         """Return the mean deviation of each tenant that has a baseline, and how many events count for it; sorted."""

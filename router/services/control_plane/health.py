@@ -157,7 +157,7 @@ class HealthMonitor:
         if sample is None:
             self._detector.canary_lost(*who)
         elif sample.latency_s is None:
-            self._detector.canary_failed(*who)
+            self._detector.canary_failed(*who, self._clock.monotonic())
         else:
             self._detector.canary_answered(*who, sample.latency_s, self._clock.monotonic())
 

@@ -173,9 +173,8 @@ class Dispatcher:
     def quiet(self) -> bool:
         """Whether no event of a key that the slot map moves is on its way to a cell, or left aside."""
         moving = self._routing is not None and self._routing.slot_map.move is not NO_MOVE
-        if self.aside is not None and not self.aside.quiet():
-            return False
-        return not (moving and any(path.lane.sends(self._moves) for path in self.paths.values()))
+        none_aside = self.aside is None or self.aside.quiet()
+        return none_aside and not (moving and any(path.lane.sends(self._moves) for path in self.paths.values()))
 
     def traffic(self) -> dict[str, Traffic]:
         """Count what each cell has processed for this router so far; cells without traffic are left out."""

@@ -194,8 +194,9 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
     other: dict[str, Any] = {
         "shift": 0.5, "standard_error": 0.2, "spread": 0.9, "deviation": 0.3, "tenants": 7, "peers_deviation": 0.4,
         "peers": 2, "latency_s": 0.7, "recent_deviation": 0.8, "was_over_limit": True, "canary_s": 0.3,
-        "recent_canary_s": 0.2, "peers_canary_s": 0.1, "canary_waiting_s": 3.0, "canary_failures": 4, "failures": 5,
-            "answered": 8, "answered_badly": 2,
+        "recent_canary_s": 0.2, "usual_canary_s": 0.1, "canary_ratio": 3.3, "canary_points": 5,
+        "canary_waiting_s": 3.0, "canary_failures": 4, "answers_canaries": True, "routers": 3,
+        "slow_paths": ("router-1 → cell-0: dead",), "failures": 5, "answered": 8, "answered_badly": 2,
         "since_success_s": 6.0, "oldest_s": 7.0, "silent_s": 8.0, "slowest_s": 9.0, "waiting_tenants": 10,
         "baseline": Baseline(canary_s=0.06), "load": TenantLoad(new_share=0.4), "rate_ratio": 1.7, "work_ratio": 1.3,
         "vitals": VITALS, "announced": (Announced(Occasion.RELEASED, 20.0),),
@@ -203,6 +204,8 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
     together: dict[str, dict[str, Any]] = {
         "recent_standard_error": {"recent_deviation": 0.8},
         "failing_tenants": {"failures": 5},
+        "slow_points": {"canary_points": 4},
+        "slow_routers": {"routers": 4},
     }
     said = {"cell_id", "verdict", "rule", "lasted_s"}
     assert said | other.keys() | together.keys() == {figure.name for figure in fields(Assessment)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import exp
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.detection.baseline import Baseline, WorkDone
-from router.core.detection.thresholds import MEMORY_S, MIN_LEARNED_S
+from router.core.detection.thresholds import CANARY_MEMORY_S, MEMORY_S, MIN_LEARNED_S
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.floats(0, 100), st.floats(0.1, 5)), min_size=1, max_size=50))
@@ -27,14 +29,20 @@ def test_the_baseline_is_the_mean_of_all_work_until_its_memory_is_full(seconds: 
 
 
 def test_a_canarys_time_is_a_mean_for_a_minute_and_then_changes_slowly() -> None:
-    """The first canary may be far off; 15 slow seconds later on may not become the baseline."""
+    """The first canary may be far off. Later on it falls in ten minutes, and rises in hours, or once it has lasted."""
     baseline = Baseline()
     for second in range(int(MIN_LEARNED_S)):
         baseline = baseline.with_canary(0.06 if second % 2 == 0 else 0.02, 1.0)
     assert baseline.canary_s == pytest.approx(0.04, rel=0.03)
-    for _ in range(15):
-        baseline = baseline.with_canary(0.08, 1.0)
-    assert baseline.canary_s == pytest.approx(0.04 + 0.04 * 15 / MEMORY_S, rel=0.03)
+    usual_s = baseline.canary_s or 0.0
+    rising = lasting = falling = baseline
+    for _ in range(60):
+        rising = rising.with_canary(2 * usual_s, 1.0)
+        lasting = lasting.with_canary(2 * usual_s, 1.0, lasting=True)
+        falling = falling.with_canary(usual_s / 2, 1.0)
+    assert rising.canary_s == pytest.approx(usual_s * (1 + 60 / CANARY_MEMORY_S), rel=1e-3)
+    assert lasting.canary_s == pytest.approx(usual_s * (2 - exp(-60 / MEMORY_S)), rel=1e-3)
+    assert falling.canary_s == pytest.approx(usual_s * (1 + exp(-60 / MEMORY_S)) / 2, rel=1e-3)
 
 
 def test_the_baseline_is_known_after_a_minute() -> None:

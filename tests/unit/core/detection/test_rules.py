@@ -43,13 +43,20 @@ def workload(fleet: Fleet) -> Assessment:
 
 
 def failing(fleet: Fleet) -> Assessment:
-    """Let the events of three tenants fail in a row."""
+    """Let the canaries and the events of three tenants fail in a row."""
+    fleet.canaries_fail.add(VICTIM)
     return fleet.seconds(3, cell_0=CellSample(1, failures=9, failing_tenants=3))
 
 
 def hung(fleet: Fleet) -> Assessment:
     """Answer nothing."""
-    return fleet.seconds(3, cell_0=SILENT)
+    fleet.canary_s[VICTIM] = None
+    return fleet.seconds(6, cell_0=SILENT)
+
+
+def busy(fleet: Fleet) -> Assessment:
+    """Answer nothing but canaries."""
+    return fleet.seconds(6, cell_0=SILENT)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +68,7 @@ def hung(fleet: Fleet) -> Assessment:
         (workload, Verdict.WORKLOAD),
         (failing, Verdict.FAILING),
         (hung, Verdict.HUNG),
+        (busy, Verdict.WORKLOAD),
     ],
 )
 def test_a_verdict_follows_from_the_evidence_as_the_registry_keeps_it(

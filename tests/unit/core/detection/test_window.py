@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.detection.baseline import Baseline
+from router.core.detection.canaries import CanaryWindow
 from router.core.detection.samples import CellSample, TenantSample
 from router.core.detection.statistics import LeaveOneOutMedians, capped_weights, interquartile_mean
 from router.core.detection.thresholds import WORK_SIGMA, WORK_VARIATION
-from router.core.detection.window import CanaryWindow, SampleWindow
+from router.core.detection.window import SampleWindow
 
 BASELINE = Baseline(rate=5.0, work=1.0, learned_s=600.0)
 weights = st.lists(st.floats(0.01, 1000), min_size=1, max_size=40)

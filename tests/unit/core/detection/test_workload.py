@@ -112,7 +112,7 @@ def test_slowness_that_all_cells_shared_does_not_count_as_more_work_of_one() -> 
     fleet.seconds(90)
     slowed = {f"tenant-{tenant}": TenantSample(1, LATENCY_S, 0.1, -log(2)) for tenant in range(10)}
     faster = CellSample(1, 10, 10, 10 * log(LATENCY_S), work_s=10 * 2 * LATENCY_S, tenants=slowed)
-    fleet.seconds(20, cell_0=faster, cell_1=faster, cell_2=faster)
+    fleet.seconds(90, cell_0=faster, cell_1=faster, cell_2=faster)
     slow = {f"tenant-{tenant}": TenantSample(1, 3 * LATENCY_S, 0.1, log(1.5)) for tenant in range(10)}
     sick = CellSample(1, 10, 10, 10 * log(3 * LATENCY_S), work_s=10 * 2 * LATENCY_S, tenants=slow)
     found = fleet.seconds(20, cell_0=sick, cell_1=faster, cell_2=faster)
