@@ -40,7 +40,7 @@ from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 from router.services.unforeseen import Unforeseen
 
-FRESH_S: Final = 5.0  # without word of the registry for so long, nothing leaves the source
+FRESH_S: Final = 5.0  # without word of the registry for so long, what goes aside stays in the source
 EMPTY_FOR_S: Final = 300.0
 """SQS' figures are right a minute after the last message was sent. Until a delete is given up that was begun while the
 map was fresh, it may take five."""
