@@ -93,9 +93,3 @@ class Assessment:
     def excess_s(self) -> float:
         """The seconds that an event takes longer than it should, by the shift; 0 where that is not known."""
         return self.latency_s * (1 - exp(-self.shift)) if self.shift is not None else 0.0
-
-
-def usual_canary_s(found: Assessment) -> float | None:
-    """Return what the cell's canary takes, in seconds, where nothing is wrong; None where that is not known."""
-    known = [each for each in (found.baseline.canary_s, found.peers_canary_s) if each is not None]
-    return max(known, default=None)

@@ -136,8 +136,7 @@ class Detector:
             if few or unsettled:
                 history.alone_at = now
             evidence = evidence_of(cell_id, history, own, others, now)
-            if (said := announced.get(cell_id)) is not None:
-                evidence = replace(evidence, announced=said)
+            evidence = replace(evidence, announced=announced.get(cell_id, ()), vitals=history.vitals_of_late(now))
             found[cell_id] = _assess(evidence, history, now, step_s, on_trial=cell_id in on_trial)
         return found
 

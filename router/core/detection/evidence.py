@@ -13,7 +13,7 @@ from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.history import InstanceHistory
 from router.core.detection.paths import routers_of, slow_paths, views_of
 from router.core.detection.statistics import agreed
-from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, MIN_POINTS, WINDOW_S
+from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, MIN_POINTS
 from router.core.detection.window import SampleWindow
 
 
@@ -62,7 +62,6 @@ def evidence_of(
         silent_s=window.silent_s(now),
         slowest_s=window.slowest_s(),
         waiting_tenants=window.waiting_tenants(now),
-        vitals=history.vitals if now - history.vitals_at <= WINDOW_S else None,
         baseline=history.baseline,
         load=window.load(own.deviation or 0.0, history.baseline_shares),
         rate_ratio=window.rate_ratio(history.baseline),

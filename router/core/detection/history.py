@@ -55,6 +55,10 @@ class InstanceHistory:
         if beat != self.beat:
             self.vitals, self.vitals_at, self.beat = vitals, now, beat
 
+    def vitals_of_late(self, now: float) -> Vitals | None:
+        """Return what the instance says of itself; None while it says nothing."""
+        return self.vitals if now - self.vitals_at <= WINDOW_S else None
+
     def forget_before(self, then: float) -> None:
         """Drop the samples and canaries that arrived at `then` or earlier."""
         self.window.forget_before(then)

@@ -17,7 +17,7 @@ from router.core.control.observed import Health
 from router.core.control.occasions import LASTS_MS, occasions
 from router.core.control.releases import on_trial
 from router.core.control.twins import Trial
-from router.core.detection.assessment import Verdict, usual_canary_s
+from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
 from router.core.models import CellRecord, Reason
 from router.core.registry import Snapshot
@@ -71,7 +71,7 @@ class HealthMonitor:
     def trials(self) -> Mapping[str, Trial]:
         """Tell by cell what the trials show that go on now, of slow instances beside their twins."""
         return self._trials.found(
-            {cell_id: usual_canary_s(health.assessment) for cell_id, health in self.health.items()}
+            {cell_id: health.assessment.usual_canary_s for cell_id, health in self.health.items()}
         )
 
     async def look(self, snapshot: Snapshot, doubted: Doubt = NO_DOUBT) -> bool:

@@ -13,6 +13,7 @@ from math import inf
 from typing import Final
 
 from router.core.control.twins import Trial, twin_of
+from router.core.detection.canaries import LEADER
 from router.core.detection.samples import CanarySample, RouterSample
 from router.core.detection.trial import CanaryPair, TrialResult, judge_trial
 from router.core.errors import NoDescriptorError
@@ -23,7 +24,6 @@ from router.services.canary import PAIR_EVERY_S, Canary
 from router.services.loop_lag import TOO_LATE_S, LoopLag
 
 PAIR_TIMEOUT_S: Final = 3.0  # for an answer: by then it is no good one
-LEADER: Final = "leader"  # this controller as a vantage point
 
 
 @dataclass(slots=True)

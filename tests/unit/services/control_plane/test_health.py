@@ -95,7 +95,7 @@ def test_what_an_instance_says_in_its_lease_is_evidence_while_it_says_it() -> No
     clock = FakeClock()
 
     async def story() -> None:
-        monitor = HealthMonitor(MemoryRegistry(clock), no_canary, LoopLag(clock), clock)
+        monitor = HealthMonitor(MemoryRegistry(clock), no_canary, LoopLag(clock), clock, 60.0)
         own, other = (Vitals(1.0, cpu, None, None, 0.0, 0.0, 0.0, 0.0) for cpu in (0.5, 0.75))
         leases = replace(LEASES[0], vitals=own, beat=1), replace(LEASES[1], vitals=other, beat=2)
         snapshot = Snapshot(1, None, {CELL: CellRecord(CELL, generation=1)}, leases, "c")

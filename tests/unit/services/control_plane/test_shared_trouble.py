@@ -42,7 +42,7 @@ def starving(*cells: str) -> dict[str, Vitals]:
 
 
 def test_instances_that_say_they_starve_are_replaced_all_the_same_when_they_are_slow() -> None:
-    """Their word is evidence and no excuse: the twin, on the same starved machines, tells whether it is the instance."""
+    """Their word is evidence and no excuse: the twin, on a machine as starved, tells whether it is the instance."""
 
     async def story(world: SickWorld) -> None:
         async with world.under_load(60):
