@@ -67,11 +67,14 @@ def test_the_slow_cell_is_found_and_no_other_evicted(name: str) -> None:
 def test_without_a_guard_cells_are_evicted_that_should_not_be(
     monkeypatch: pytest.MonkeyPatch, guard: str, change: Change
 ) -> None:
-    """With the guard none is: neither when half of the cells get slow at once, nor while an instance warms up."""
+    """With the guard none is: neither when half of the cells get slow at once, nor while an instance warms up.
+
+    Where the cells' median moves as well, the detector itself waits until they have settled.
+    """
     scenario = Scenario(change)
     assert [found for _, found in evicted(scenario)] == [{}] * RUNS
     monkeypatch.setattr(detector_simulation, guard, no_reason)
-    assert all(found for _, found in evicted(scenario))
+    assert any(found for _, found in evicted(scenario))
 
 
 @pytest.mark.parametrize(
