@@ -19,7 +19,7 @@ from tests.support.detector_scenarios import SCENARIOS, Change, Scenario
 from tests.support.detector_simulation import simulate
 from tests.support.detector_world import Shape, SimulatedCell
 
-SHAPES = (Shape(3, 10), Shape(5, 5), Shape(4, 20, 1))
+SHAPES = (Shape(4, 20, 1), Shape(5, 5), Shape(3, 10))
 RUNS = 2
 
 
