@@ -1,62 +1,32 @@
 """The trial that a cell called slow has in the simulation: beside it stands a twin, and both get the same canaries.
 
 What a detector calls slow is not replaced yet. A twin is launched; then canaries go to both at the same moments, from
-the leader and from every router. Only what is slower than its twin is replaced. One trial runs at a time.
+the leader and from every router, and routers send the cell little at once. Only what is slower than its twin, by the
+rule of the real trial, is replaced. One trial runs at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import log, sqrt
 from random import Random  # noqa: TID251 - seeded by whoever draws
-from statistics import fmean, stdev
 from typing import Final
 
+from router.core.control.twins import AGAIN_MS
 from router.core.detection.assessment import Verdict
+from router.core.detection.trial import CanaryPair, Finding, judge_trial
 from tests.support.detector_world import LEADER, Canary, SimulatedCell, World
 
 LAUNCH_S: Final = 4  # until the twin takes canaries
-TRIAL_S: Final = 8  # for which both get them
-AGAIN_S: Final = 60.0  # after a trial that cleared a cell, until it may have another
-MARGIN: Final = log(1.5)  # natural logarithm: how much slower than its twin is sick
-MIN_ERRORS: Final = 3.0  # standard errors that the difference must be
-MIN_VANTAGES: Final = 0.67  # share of the vantage points that must agree
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """What two canaries took that were sent at the same moment from the same vantage point, in seconds."""
-
-    vantage: int
-    own_s: float
-    twin_s: float
-
-
-def is_slower(pairs: Sequence[Pair]) -> bool:
-    """Whether an instance is slower than its twin: a paired t-test of the logarithms, in which the vantages agree.
-
-    It stands in for the real trial, and gets what that gets.
-    """
-    ratios = [log(pair.own_s / pair.twin_s) for pair in pairs]
-    if len(ratios) < MIN_ERRORS or fmean(ratios) < MARGIN:
-        return False
-    if fmean(ratios) < MIN_ERRORS * stdev(ratios) / sqrt(len(ratios)):
-        return False
-    vantages = {pair.vantage for pair in pairs}
-    agreeing = [
-        vantage
-        for vantage in vantages
-        if fmean(log(pair.own_s / pair.twin_s) for pair in pairs if pair.vantage == vantage) > MARGIN / 2
-    ]
-    return len(agreeing) >= MIN_VANTAGES * len(vantages)
+PAIRS_A_SECOND: Final = 2  # of each vantage point
+WARM_UP_S: Final = 60.0  # for which a twin that is slower than usual may be cold
 
 
 @dataclass(slots=True)
 class _Trial:
     generation: int
     begins_at: float
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: list[CanaryPair] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -77,22 +47,26 @@ class Trials:
             if cell.down or cell.generation != trial.generation:
                 del self._running[cell_id]
             elif now >= trial.begins_at:
-                trial.pairs += self._pairs(cell, world.routers)
-                if now - trial.begins_at >= TRIAL_S:
-                    treated += [cell_id] if is_slower(trial.pairs) else []
-                    self._not_before[cell_id] = now + AGAIN_S
+                trial.pairs += self._pairs(cell, world.routers, now)
+                lasted_s = now - trial.begins_at
+                found = judge_trial(trial.pairs, lasted_s, now, self.canary.cost_s, WARM_UP_S).finding
+                if found is not Finding.OPEN:
+                    treated += [cell_id] if found is Finding.SLOWER else []
+                    self._not_before[cell_id] = now + AGAIN_MS / 1000
                     del self._running[cell_id]
         for cell_id, verdict in called.items():
             if verdict is Verdict.SLOW and not self._running and now >= self._not_before.get(cell_id, now):
                 self._running[cell_id] = _Trial(cells[cell_id].generation, now + LAUNCH_S)
         return treated
 
-    def _pairs(self, cell: SimulatedCell, routers: int) -> list[Pair]:
+    def _pairs(self, cell: SimulatedCell, routers: int, now: float) -> list[CanaryPair]:
         return [
-            Pair(
-                vantage,
-                cell.canary_s(self.canary, vantage, self.draw),
+            CanaryPair(
+                str(vantage),
+                now - step / PAIRS_A_SECOND,
+                cell.cushioned_canary_s(self.canary, vantage, self.draw),
                 cell.twin_canary_s(self.canary, vantage, self.draw),
             )
+            for step in reversed(range(PAIRS_A_SECOND))
             for vantage in range(LEADER, routers)
         ]

@@ -20,6 +20,7 @@ from math import exp, log
 from random import Random  # noqa: TID251 - seeded: the same world in every run
 from typing import Final
 
+from router.core.lanes.concurrency import SLOW_START
 from router.core.slot_map.slots import SLOTS, slot_of
 from tests.support.detector_costs import COSTS, CostModel
 
@@ -176,6 +177,12 @@ class SimulatedCell:
     def canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
         """Return how many seconds a canary takes that is sent now from this vantage point."""
         return self._canary_s(canary, vantage, draw, (self.outside, self.instance), self._crowd())
+
+    def cushioned_canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
+        """Return how many seconds it would take while each router sends the cell an eighth of its places at once."""
+        places = self.routers * max(1, self.places // SLOW_START)
+        crowd = max(1.0, min(self._working, places) * PLACES_TO_CPU / self.places)
+        return self._canary_s(canary, vantage, draw, (self.outside, self.instance), crowd)
 
     def twin_canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
         """Return how many seconds it would take in a new instance of this cell, that has no events to work on."""

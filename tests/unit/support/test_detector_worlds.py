@@ -13,7 +13,6 @@ from tests.support.detector_limits import LIMITS, with_other_limits
 from tests.support.detector_scenarios import BEYOND, LARGEST, MADE_FOR, RATIOS, SCENARIOS, Scenario
 from tests.support.detector_sick import slow
 from tests.support.detector_simulation import CANARY, Contestant, RealDetector, simulate
-from tests.support.detector_twins import Pair, is_slower
 from tests.support.detector_world import LEADER, Path, Shape, SimulatedCell, Slowness, World, world_of
 from tests.support.rival_detectors import RULES
 
@@ -147,17 +146,3 @@ def test_scenarios_come_in_many_shapes() -> None:
     assert set(LARGEST) <= shapes
     assert {shape.cells for shape in shapes} >= {2, 3, 5, 10, 30, 100, 300}
     assert {shape.rate for shape in shapes} >= {1, 2, 10, 100, 300, 1000}
-
-
-@pytest.mark.parametrize(
-    ("own", "twin", "slower"),
-    [(3.0, 1.0, True), (1.0, 1.0, False), (1.2, 1.0, False), (0.3, 1.0, False)],
-)
-def test_a_trial_blames_what_is_slower_than_its_twin_from_most_vantage_points(
-    own: float, twin: float, *, slower: bool
-) -> None:
-    """One vantage point alone convicts nobody."""
-    pairs = [Pair(vantage, own + 0.01 * turn, twin) for turn in range(8) for vantage in (LEADER, 0, 1)]
-    assert is_slower(pairs) is slower
-    lone = [Pair(vantage, own if not vantage else twin, twin) for _ in range(8) for vantage in (LEADER, 0, 1)]
-    assert not is_slower(lone)
