@@ -50,6 +50,7 @@ class Options:
     seconds: float  # length of each measured interval
     rate: float = 0  # events a second, open loop; 0: all at once
     seed: int = 1  # of simulated runs
+    scale: bool = False  # detector: what it costs by the number of cells, instead of what it finds
     profile: Path | None = None  # run the router under cProfile, and write its statistics here
 
 

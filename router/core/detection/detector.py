@@ -13,17 +13,21 @@ A mean of deviations, not a quantile of latencies: in simulation, p95 against pe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
+from typing import Final
 
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline
 from router.core.detection.estimates import CellEstimate, PeerEstimates
-from router.core.detection.evidence import evidence_of
+from router.core.detection.evidence import evidence_of, with_workload
 from router.core.detection.history import InstanceHistory
 from router.core.detection.rules import confirmed, judge
 from router.core.detection.samples import RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, WINDOW_S
+
+AT_ONCE: Final = 100  # cells that are assessed before others may run: about 10 ms
 
 
 class Detector:
@@ -96,33 +100,46 @@ class Detector:
 
         Of the cells that are `on_trial` nothing is learned: they are measured by what was normal before.
         """
-        for history in self._cells.values():
+        found: dict[str, Assessment] = {}
+        for some in self.assessing(now, on_trial):
+            found |= some
+        return found
+
+    def assessing(self, now: float, on_trial: Collection[str] = ()) -> Iterator[Mapping[str, Assessment]]:
+        """Assess all cells, as `assess` does, a part at a time; yields what is ready. Others may run in between."""
+        estimates = {}
+        for count, (cell_id, history) in enumerate(list(self._cells.items()), 1):
             history.forget_before(now - WINDOW_S)
-        estimates = {
-            cell_id: CellEstimate.of(history.window, history.canaries.median_s(now))
-            for cell_id, history in self._cells.items()
-        }
+            estimates[cell_id] = history.estimate(now)
+            if count % AT_ONCE == 0:
+                yield {}
         others = PeerEstimates(estimates.values())
         step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
         alone = len(estimates) == 1 < self._count
-        found = {}
-        for cell_id, own in estimates.items():
-            history = self._cells[cell_id]
-            if alone:
-                history.alone_at = now
-            evidence = evidence_of(cell_id, history, own, others, now)
-            found[cell_id] = _assess(evidence, history, now, step_s, on_trial=cell_id in on_trial)
-        return found
+        for begin in range(0, len(estimates), AT_ONCE):
+            found = {}
+            for cell_id, own in islice(estimates.items(), begin, begin + AT_ONCE):
+                history = self._cells[cell_id]
+                if alone:
+                    history.alone_at = now
+                evidence = evidence_of(cell_id, history, own, others, now)
+                found[cell_id] = _assess(evidence, history, own, now, step_s, on_trial=cell_id in on_trial)
+            yield found
 
     def _history(self, cell_id: str, generation: int) -> InstanceHistory | None:
         history = self._cells.get(cell_id)
         return history if history is not None and history.generation == generation else None
 
 
-def _assess(evidence: Assessment, history: InstanceHistory, now: float, step_s: float, *, on_trial: bool) -> Assessment:
+def _assess(
+    evidence: Assessment, history: InstanceHistory, own: CellEstimate, now: float, step_s: float, *, on_trial: bool
+) -> Assessment:
     """Judge by the evidence, and learn: while the cell is well, and from what has lasted for so long that it stays."""
     verdict, rule = judge(evidence)
+    if verdict is not Verdict.HEALTHY:
+        evidence = with_workload(evidence, history, own)
+        verdict, rule = judge(evidence)
     lasted_s = history.judged(verdict, now)
     normal = verdict is Verdict.HEALTHY or lasted_s > MAX_PAUSE_S
     history.learn(evidence, now, step_s, normal=normal and not on_trial)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline, WorkDone
+from router.core.detection.estimates import CellEstimate
 from router.core.detection.samples import CellSample
 from router.core.detection.thresholds import MAX_RATIO, MIN_LEARNED_S, NEW_CANARY_S, WINDOW_S
 from router.core.detection.window import CanaryWindow, SampleWindow, work_without_slowness_s
@@ -31,6 +32,8 @@ class InstanceHistory:
     _work_s: float = 0.0  # the sum of their baseline latencies
     _new_s: float = 0.0  # the sum of the latencies of those whose tenants have no baseline
     _done: deque[WorkDone] = field(default_factory=deque)  # between assessments, within the window
+    _estimate: CellEstimate | None = None  # as long as nothing else is known of its tenants
+    _estimated: int = -1  # the version of the window that it is of
 
     @property
     def over_limit(self) -> bool:
@@ -49,6 +52,16 @@ class InstanceHistory:
         """Drop the samples and canaries that arrived at `then` or earlier."""
         self.window.forget_before(then)
         self.canaries.forget_before(then)
+
+    def estimate(self, now: float) -> CellEstimate:
+        """Return what the window says of the cell; what it says of tenants is computed when that has changed."""
+        canary_s, known = self.canaries.median_s(now), self._estimate
+        if known is None or self._estimated != self.window.version:
+            known = CellEstimate.of(self.window, canary_s)
+        elif known.canary_s != canary_s:
+            known = replace(known, canary_s=canary_s)
+        self._estimate, self._estimated = known, self.window.version
+        return known
 
     def judged(self, verdict: Verdict, now: float) -> float:
         """Note the verdict of the rules; return for how many seconds it has lasted."""

@@ -112,7 +112,8 @@ class SampleWindow:
         self._latest: dict[str, tuple[float, CellSample]] = {}  # by router
         self._ok = self._events = 0
         self._ok_at = -inf
-        self._log_s = self._work_s = self._new_s = 0.0
+        self._log_s = self._work_s = self._new_s = self._busy_s = 0.0
+        self.version = 0  # counts up whenever what is known of tenants changes
 
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
         """Add the sample of one router's interval, which arrived at `now`."""
@@ -149,10 +150,13 @@ class SampleWindow:
         """Return which tenants take the time of the cell, which deviates by `deviation`.
 
         `baseline_shares` overrules what routers say where it is less: they learn while the cell is unwell. Only work
-        counts that would be in the way of other work even if the cell were not slow.
+        counts that would be in the way of other work even if the cell were not slow. Tenants of whom routers don't tell
+        are as new as the others.
         """
         min_s = MIN_BUSY_PLACES * WINDOW_S * exp(max(0.0, deviation))
-        busy_s = sum(tenant.busy_s for tenant in self._tenants.values())
+        told_s = sum(tenant.busy_s for tenant in self._tenants.values())
+        if (busy_s := max(told_s, self._busy_s)) <= min_s:
+            return NO_LOAD
         new_s, found = 0.0, NO_LOAD
         for key, tenant in self._tenants.items():
             share, normal = tenant.shares(busy_s)
@@ -162,7 +166,8 @@ class SampleWindow:
             if share > normal and tenant.busy_s > min_s:
                 taken = (share - normal) / (1 - normal)
                 found = max(found, TenantLoad(key, share, normal, taken), key=lambda each: each.taken_share)
-        return replace(found, new_share=new_s / busy_s if new_s > min_s else 0.0)
+        new_share = new_s / told_s if told_s else 0.0
+        return replace(found, new_share=new_share if new_share * busy_s > min_s else 0.0)
 
     def work_ratio(self, baseline: Baseline, deviation: float, peers_deviation: float) -> float:
         """Return how many times its baseline work the cell has, at least; 0 while the baseline is not known.
@@ -172,7 +177,7 @@ class SampleWindow:
         """
         work_s = work_without_slowness_s(self._work_s, self._new_s, deviation, peers_deviation)
         work_s += self._cost_increase_s(max(0.0, deviation))
-        if not baseline.known or not baseline.work or work_s <= MIN_BUSY_PLACES * WINDOW_S:
+        if not baseline.known or not baseline.work or not self._ok or work_s <= MIN_BUSY_PLACES * WINDOW_S:
             return 0.0
         return work_s / (baseline.work * WINDOW_S) * (1 - WORK_SIGMA * WORK_VARIATION / sqrt(self._ok))
 
@@ -227,11 +232,16 @@ class SampleWindow:
         return [sample for at, sample in self._latest.values() if now - at <= SAMPLE_FRESH_S]
 
     def _count(self, sample: CellSample, sign: int) -> None:
-        self._ok += sign * sample.ok
         self._events += sign * sample.events
-        self._log_s = self._log_s + sign * sample.log_s if self._ok else 0.0
-        self._work_s = self._work_s + sign * sample.work_s if self._ok else 0.0
-        self._new_s = self._new_s + sign * sample.new_s if self._ok else 0.0
+        self._ok += sign * sample.ok
+        if not self._ok:
+            self._log_s = self._work_s = self._new_s = self._busy_s = 0.0
+        elif sample.ok:
+            self._log_s += sign * sample.log_s
+            self._work_s += sign * sample.work_s
+            self._new_s += sign * sample.new_s
+            self._busy_s += sign * sample.busy_s
+        self.version += bool(sample.tenants)
         for key, seen in sample.tenants.items():
             tenant = self._tenants.get(key)
             if tenant is None:
