@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Final, cast
+from dataclasses import fields, replace
+from typing import Any, Final
 
 import msgspec
 
@@ -116,9 +116,8 @@ def proposal_of(proposal_id: str, wire: WireProposal) -> Proposal:
 
 def packed(sample: RouterSample) -> bytes:
     """Encode a router's sample for the script: JSON, compressed, as a JSON text of base64."""
-    short = {cell_id: _short(cell) for cell_id, cell in sample.cells.items()}
-    plain = msgspec.json.encode(replace(sample, cells=cast("Any", short)))
-    return msgspec.json.encode(zlib.compress(plain, _COMPRESSION))
+    short = {each.name: _short(getattr(sample, each.name)) for each in fields(sample)}
+    return msgspec.json.encode(zlib.compress(msgspec.json.encode(short), _COMPRESSION))
 
 
 def unpacked(wire: WireSample) -> RouterSample:
@@ -135,20 +134,22 @@ def unpacked(wire: WireSample) -> RouterSample:
     return sample
 
 
-def _short(struct: msgspec.Struct) -> list[object]:
-    """Return its values, rounded, without those at the end that are defaults: the decoder puts these in again."""
-    values = [_plain(value) for value in msgspec.structs.astuple(struct)]
-    for default in reversed(struct.__struct_defaults__):
+def _short(value: Any) -> Any:
+    """Round what is no whole number, and leave out what stands for a default at a struct's end: decoders put it in."""
+    if isinstance(value, float):
+        return round(value, _DECIMALS)
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return [_short(each) for each in value]
+    if not isinstance(value, msgspec.Struct):
+        return value
+    values = [_short(each) for each in msgspec.structs.astuple(value)]
+    for default in reversed(value.__struct_defaults__):
         if values[-1] != default:
             break
         values.pop()
     return values
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, _DECIMALS)
-    return {name: _short(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def with_version(version: bytes, now_ms: int) -> Callable[[str, Policy], Policy]:

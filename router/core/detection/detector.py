@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
+from math import ceil
 from typing import Final
 
 from router.core.detection.assessment import Assessment, Verdict
@@ -27,7 +28,9 @@ from router.core.detection.rules import confirmed, judge
 from router.core.detection.samples import RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, WINDOW_S
 
-AT_ONCE: Final = 100  # cells that are assessed before others may run: about 10 ms
+AT_ONCE: Final = 100  # cells that are assessed before others may run: about 5 ms
+EACH_TIME: Final = 350  # cells in each assessment; of more, those that nothing speaks against take turns
+MAX_TURNS: Final = 3  # assessments until a cell is looked at again
 
 
 class Detector:
@@ -40,6 +43,7 @@ class Detector:
         self._cells: dict[str, InstanceHistory] = {}
         self._baselines: dict[str, Baseline] = {}  # of cells without an instance
         self._assessed_at: float | None = None
+        self._turn = 0  # counts the assessments
         self._count = 0  # of cells, also of those without an instance
         self._numbers: dict[str, int] = {}  # router → the number of its last interval
 
@@ -54,7 +58,7 @@ class Detector:
                 self._baselines[cell_id] = self._cells.pop(cell_id).baseline
         for cell_id in generations.keys() - self._cells.keys():
             baseline = self._baselines.pop(cell_id, NO_BASELINE)
-            self._cells[cell_id] = InstanceHistory(generations[cell_id], baseline)
+            self._cells[cell_id] = InstanceHistory(generations[cell_id], baseline, assessed_at=self._assessed_at)
 
     def recall(self, baselines: Mapping[str, Baseline]) -> None:
         """Take over what another leader learned, for cells that this detector does not know yet."""
@@ -107,25 +111,42 @@ class Detector:
 
     def assessing(self, now: float, on_trial: Collection[str] = ()) -> Iterator[Mapping[str, Assessment]]:
         """Assess all cells, as `assess` does, a part at a time; yields what is ready. Others may run in between."""
-        estimates = {}
-        for count, (cell_id, history) in enumerate(list(self._cells.items()), 1):
+        due = self._due()
+        for count, history in enumerate(due.values(), 1):
             history.forget_before(now - WINDOW_S)
-            estimates[cell_id] = history.estimate(now)
+            history.estimate = CellEstimate.of(history.window, history.canaries.median_s(now))
             if count % AT_ONCE == 0:
                 yield {}
+        estimates = {cell_id: each.estimate for cell_id, each in self._cells.items() if each.estimate is not None}
         others = PeerEstimates(estimates.values())
-        step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
         alone = len(estimates) == 1 < self._count
-        for begin in range(0, len(estimates), AT_ONCE):
+        for begin in range(0, len(due), AT_ONCE):
             found = {}
-            for cell_id, own in islice(estimates.items(), begin, begin + AT_ONCE):
-                history = self._cells[cell_id]
+            for cell_id, history in islice(due.items(), begin, begin + AT_ONCE):
                 if alone:
                     history.alone_at = now
-                evidence = evidence_of(cell_id, history, own, others, now)
-                found[cell_id] = _assess(evidence, history, own, now, step_s, on_trial=cell_id in on_trial)
+                evidence = evidence_of(cell_id, history, estimates[cell_id], others, now)
+                found[cell_id] = _assess(evidence, history, estimates[cell_id], now, on_trial=cell_id in on_trial)
             yield found
+        yield {
+            cell_id: history.assessment
+            for cell_id, history in self._cells.items()
+            if history.assessment is not None and cell_id not in due
+        }
+
+    def _due(self) -> Mapping[str, InstanceHistory]:
+        """Return the cells to look at now: all, or, of very many, those that something speaks against and some more."""
+        turns = max(1, min(MAX_TURNS, ceil(len(self._cells) / EACH_TIME)))
+        self._turn += 1
+        return {
+            cell_id: history
+            for place, (cell_id, history) in enumerate(self._cells.items())
+            if (place + self._turn) % turns == 0
+            or history.assessment is None
+            or history.stirred
+            or history.verdict is not Verdict.HEALTHY
+        }
 
     def _history(self, cell_id: str, generation: int) -> InstanceHistory | None:
         history = self._cells.get(cell_id)
@@ -133,9 +154,11 @@ class Detector:
 
 
 def _assess(
-    evidence: Assessment, history: InstanceHistory, own: CellEstimate, now: float, step_s: float, *, on_trial: bool
+    evidence: Assessment, history: InstanceHistory, own: CellEstimate, now: float, *, on_trial: bool
 ) -> Assessment:
     """Judge by the evidence, and learn: while the cell is well, and from what has lasted for so long that it stays."""
+    step_s = now - history.assessed_at if history.assessed_at is not None else 0.0
+    history.assessed_at, history.stirred = now, False
     verdict, rule = judge(evidence)
     if verdict is not Verdict.HEALTHY:
         evidence = with_workload(evidence, history, own)
@@ -144,7 +167,8 @@ def _assess(
     normal = verdict is Verdict.HEALTHY or lasted_s > MAX_PAUSE_S
     history.learn(evidence, now, step_s, normal=normal and not on_trial)
     history.remember_share(evidence, lasted_s)
-    if verdict is Verdict.HEALTHY:
-        return evidence
-    compared_s = min(lasted_s, now - history.alone_at)  # what starts the others again may make this one slow
-    return replace(evidence, verdict=confirmed(verdict, compared_s), rule=rule, lasted_s=lasted_s)
+    if verdict is not Verdict.HEALTHY:
+        compared_s = min(lasted_s, now - history.alone_at)  # what starts the others again may make this one slow
+        evidence = replace(evidence, verdict=confirmed(verdict, compared_s), rule=rule, lasted_s=lasted_s)
+    history.assessment = evidence
+    return evidence

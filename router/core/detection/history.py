@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 
 from router.core.detection.assessment import Assessment, Verdict
@@ -23,6 +23,10 @@ class InstanceHistory:
     window: SampleWindow = field(default_factory=SampleWindow)
     canaries: CanaryWindow = field(default_factory=CanaryWindow)
     baseline_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
+    assessed_at: float | None = None  # when it, or its cell's last instance, was assessed last
+    estimate: CellEstimate | None = None  # as last assessed
+    assessment: Assessment | None = None  # the last one
+    stirred: bool = False  # whether a router has told of failures since then
     alone_at: float = -inf  # when it was last assessed while none of the other cells served
     verdict: Verdict = Verdict.HEALTHY  # by the rules alone, without the time that it must last
     _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
@@ -32,8 +36,6 @@ class InstanceHistory:
     _work_s: float = 0.0  # the sum of their baseline latencies
     _new_s: float = 0.0  # the sum of the latencies of those whose tenants have no baseline
     _done: deque[WorkDone] = field(default_factory=deque)  # between assessments, within the window
-    _estimate: CellEstimate | None = None  # as long as nothing else is known of its tenants
-    _estimated: int = -1  # the version of the window that it is of
 
     @property
     def over_limit(self) -> bool:
@@ -43,6 +45,7 @@ class InstanceHistory:
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
         """Add the sample of one router's interval, which arrived at `now`."""
         self.window.add(router_id, sample, now)
+        self.stirred = self.stirred or bool(sample.failures)
         self._ok += sample.ok
         self._bad += sample.events - sample.ok
         self._work_s += sample.work_s
@@ -52,16 +55,6 @@ class InstanceHistory:
         """Drop the samples and canaries that arrived at `then` or earlier."""
         self.window.forget_before(then)
         self.canaries.forget_before(then)
-
-    def estimate(self, now: float) -> CellEstimate:
-        """Return what the window says of the cell; what it says of tenants is computed when that has changed."""
-        canary_s, known = self.canaries.median_s(now), self._estimate
-        if known is None or self._estimated != self.window.version:
-            known = CellEstimate.of(self.window, canary_s)
-        elif known.canary_s != canary_s:
-            known = replace(known, canary_s=canary_s)
-        self._estimate, self._estimated = known, self.window.version
-        return known
 
     def judged(self, verdict: Verdict, now: float) -> float:
         """Note the verdict of the rules; return for how many seconds it has lasted."""

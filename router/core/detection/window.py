@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from math import exp, inf, isfinite, sqrt
+from math import copysign, exp, inf, isfinite, sqrt
 from statistics import median
-from typing import Final
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
 
 from router.core.detection.baseline import Baseline
 from router.core.detection.samples import INTERVAL_S, CellSample, TenantSample
@@ -25,6 +27,8 @@ from router.core.detection.thresholds import (
     WORK_SIGMA,
     WORK_VARIATION,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,7 @@ class CanaryWindow:
             self.recent.popleft()
 
 
-@dataclass(slots=True)
-class _TenantSums:
+class _TenantSums(msgspec.Struct, gc=False):
     """One tenant's samples of all routers within the window: sums, so that old samples can be subtracted again."""
 
     samples: int = 0
@@ -99,8 +102,11 @@ class _TenantSums:
         self.busy_s += sign * sample.busy_s
         self.baseline_share += sign * sample.busy_s * sample.baseline_share
         if sample.deviation is not None:
-            self.events += sign * sample.events
-            self.deviation += sign * sample.events * max(-MAX_DEVIATION, min(sample.deviation, MAX_DEVIATION))
+            events, deviation = sign * sample.events, sample.deviation
+            self.events += events
+            if abs(deviation) > MAX_DEVIATION:
+                deviation = copysign(MAX_DEVIATION, deviation)
+            self.deviation += events * deviation
 
 
 class SampleWindow:
@@ -113,7 +119,7 @@ class SampleWindow:
         self._ok = self._events = 0
         self._ok_at = -inf
         self._log_s = self._work_s = self._new_s = self._busy_s = 0.0
-        self.version = 0  # counts up whenever what is known of tenants changes
+        self._derived: Any = None  # what was made of the deviations; None: nothing since tenants were told last
 
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
         """Add the sample of one router's interval, which arrived at `now`."""
@@ -136,6 +142,12 @@ class SampleWindow:
         for at, sample in takewhile(lambda each: each[0] > then, reversed(self._samples)):
             window.add("", sample, at)
         return window
+
+    def once(self, make: Callable[[Sequence[tuple[float, float]]], T]) -> T:
+        """Return what `make`, always the same, makes of the deviations; it is made again when tenants are told."""
+        if self._derived is None:
+            self._derived = make(self.deviations())
+        return cast("T", self._derived)
 
     def deviations(self) -> list[tuple[float, float]]:
         """Return the mean deviation of each tenant that has a baseline, and how many events count for it; sorted."""
@@ -241,7 +253,8 @@ class SampleWindow:
             self._work_s += sign * sample.work_s
             self._new_s += sign * sample.new_s
             self._busy_s += sign * sample.busy_s
-        self.version += bool(sample.tenants)
+        if sample.tenants:
+            self._derived = None
         for key, seen in sample.tenants.items():
             tenant = self._tenants.get(key)
             if tenant is None:

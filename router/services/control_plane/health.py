@@ -121,6 +121,7 @@ class HealthMonitor:
                 self._late[router_id] = now
             elif now - self._late.get(router_id, -BLIND_S) >= BLIND_S:
                 self._detector.sampled(router_id, sample, now)
+                await self._clock.sleep(0)
         self._late = {router_id: at for router_id, at in self._late.items() if now - at < BLIND_S}
         own_lag_s = self._lag.worst_s(now - BLIND_S)
         self.why_blind = why_blind(own_lag_s, TOO_LATE_S, late_routers=len(self._late), routers=len(samples))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.detection.assessment import SICK, Verdict
-from router.core.detection.detector import AT_ONCE, Detector
+from router.core.detection.detector import Detector
 from router.core.detection.samples import CellSample, RouterSample, TenantSample
 from router.core.detection.thresholds import CONFIRM_S, WINDOW_S
 from tests.support.sampled_cells import CANARY_S, LATENCY_S, VICTIM, Fleet
@@ -330,36 +330,3 @@ def test_a_router_that_comes_again_counts_from_its_new_beginning() -> None:
     twice = fleet.detector.assess(2)[VICTIM].standard_error
     assert once is not None
     assert twice == pytest.approx(once / sqrt(2))
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.sets(st.tuples(st.integers(0, 1), st.integers(1, 30)), max_size=40), st.integers(0, 1))
-def test_a_lost_report_loses_nothing_for_longer_than_the_window(lost: set[tuple[int, int]], idle_from: int) -> None:
-    """Reports carry no changes that must be added up: fifteen seconds later the leader knows all that it would know."""
-    whole, holey = Fleet(routers=2), Fleet(routers=2)
-    for fleet in (whole, holey):
-        fleet.log_factor[VICTIM] = log(3)
-        for second in range(1, 31 + int(WINDOW_S)):
-            fleet.now += 1
-            quiet = {VICTIM} if idle_from and second > 30 else set()  # an idle cell is left out of the report
-            cells = {each: fleet.sample(each) for each in fleet.generations if each not in quiet}
-            for router in range(2):
-                if fleet is whole or (router, second) not in lost:
-                    fleet.detector.sampled(f"router-{router}", RouterSample(second, 0, cells), fleet.now)
-            fleet.found = fleet.detector.assess(fleet.now)
-    for cell_id, found in whole.found.items():
-        other = holey.found[cell_id]
-        assert (other.tenants, other.answered, other.failures) == (found.tenants, found.answered, found.failures)
-        assert (other.oldest_s, other.silent_s, other.slowest_s) == (found.oldest_s, found.silent_s, found.slowest_s)
-        assert other.shift == pytest.approx(found.shift)
-        assert other.latency_s == pytest.approx(found.latency_s)
-
-
-def test_cells_are_assessed_a_part_at_a_time() -> None:
-    """With the same result as all at once: a thousand cells must not hold the leader's event loop."""
-    many = Fleet(cells=2 * AT_ONCE + 1)
-    many.log_factor[VICTIM] = log(3)
-    many.seconds(2)
-    parts = list(many.detector.assessing(many.now))
-    assert max(len(part) for part in parts) == AT_ONCE
-    assert {cell_id: found for part in parts for cell_id, found in part.items()} == many.detector.assess(many.now)
