@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import (
+    detector_scale,
     detector_suite,
     drain,
     hostile,
@@ -67,10 +68,13 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
     parser.add_argument("--seed", type=int, default=1, help="detector: seed of its random numbers (%(default)s)")
     parser.add_argument("--only", action="append", default=[], help="detector: scenarios with this in their name")
     parser.add_argument("--roc", action="store_true", help="detector: the main rule with other limits, found and wrong")
+    parser.add_argument("--scale", action="store_true", help="detector: its costs for 4 to 1000 cells instead")
     parser.add_argument("--profile", type=Path, help="run the router under cProfile and write its statistics here")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     told = vars(parser.parse_args(arguments))
     suite = told.pop("suite")
+    if told["scale"] and suite != "detector":
+        parser.error("--scale is the detector's")
     told["runs"] = told["runs"] or MANY_RUNS.get(suite, 3)
     return suite, told.pop("json"), Options(**told)
 
@@ -80,7 +84,7 @@ async def bench(suite: str, options: Options) -> dict[str, Any]:
     me = asyncio.current_task()
     assert me is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
-    return await SUITES[suite][1](options)
+    return await (detector_scale.run if options.scale else SUITES[suite][1])(options)
 
 
 def main() -> None:

@@ -52,6 +52,7 @@ class Options:
     seed: int = 1  # of simulated runs
     only: Sequence[str] = ()  # parts of the names of the simulated scenarios to run; none: all
     roc: bool = False  # simulate the main rule with other limits too
+    scale: bool = False  # detector: what it costs by the number of cells, instead of what it finds
     profile: Path | None = None  # run the router under cProfile, and write its statistics here
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from cell_worker.lease import claim_generation
+from router.adapters.redis.records import packed
 from router.adapters.redis.registry import _TIDY_NAMES
 from router.adapters.redis.scripts import MAX_ENTRIES
 from router.core.detection.samples import RouterSample
@@ -192,7 +193,7 @@ def test_a_time_in_the_future_is_long_past(redis_url: str) -> None:
         await world.put("cells", CELL, cell(record))
         assert (await world.registry.snapshot()).cells[CELL] == CellRecord(CELL, 7)
         await world.put("routers", "late", b'{"expires_at_ms":%d,"report":%s}' % (far, report("late")))
-        await world.put("samples", "late", b'{"at_ms":%d,"said":{"number":1,"lag_s":0,"cells":{}}}' % far)
+        await world.put("samples", "late", b'{"at_ms":%d,"said":%s}' % (far, packed(RouterSample(1, 0.0, {}))))
         await world.put("traffic", "late", b'{"at_ms":%d,"said":{}}' % far)
         assert [view.report.router_id for view in (await world.registry.snapshot()).routers] == ["late"]
         assert await world.registry.samples() == {}

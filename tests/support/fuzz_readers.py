@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,7 +50,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_ecs import cell_template, described_task, policy_of_a_queue
 from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter, unproven
-from tests.support.fuzz_redis import NOW, FakeRedis
+from tests.support.fuzz_redis import NOW, FakeRedis, said
 from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
 from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
 from tests.support.keys import cell_keys, field_of, lease_key, ring
@@ -317,7 +318,9 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "proposal": _proposals,
     "policy version": lambda raw: asyncio.run(registry([NOW, [b"1", raw]]).history()),
     "ruling": _ruling,
-    "sample": lambda raw: asyncio.run(registry([b"router", raw]).samples()),
+    "sample": lambda raw: asyncio.run(registry([b"router", said(zlib.compress(raw))]).samples()),
+    "packed sample": lambda raw: asyncio.run(registry([b"router", raw]).samples()),
+    "bytes of a packed sample": lambda raw: asyncio.run(registry([b"router", said(raw)]).samples()),
     "traffic": lambda raw: asyncio.run(registry([NOW, [b"router", raw]]).traffic()),
     "router report": lambda raw: snapshot(routers=[b"router", raw]),
     "conditions": lambda raw: asyncio.run(registry(raw).conditions()),

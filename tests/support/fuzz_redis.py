@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
+
 NOW: Final = b"1700000000000"  # a time in ms
+
+
+def said(packed: bytes) -> bytes:
+    """Return an entry of a hash that holds what a router said."""
+    return b'{"at_ms":%s,"said":%s}' % (NOW, msgspec.json.encode(packed))
 
 
 class FakeRedis:

@@ -99,6 +99,7 @@ class RedisRegistry:
         self._knew_policy = False
         self._stood_in_for: tuple[bytes, bytes] | None = None  # the unreadable policy, in whose place an old one stands
         self._entries = EntryReader(tell)
+        self._samples: Mapping[str, tuple[records.WireSample, RouterSample]] = {}  # as last read, by router
         self._leases = LeaseReader(environment, keyring, networks, tell)
         self._lifetimes = Lifetimes()  # of routers' reports
         self._notifications = Notifications(redis, self._key["changes"])
@@ -140,12 +141,17 @@ class RedisRegistry:
 
     async def note_sample(self, router_id: str, sample: RouterSample) -> None:
         """Say what this router saw in the last second; kept for a minute."""
-        await self._run("note", ("samples",), router_id, msgspec.json.encode(sample), _SAMPLES_MS)
+        await self._run("note", ("samples",), router_id, records.packed(sample), _SAMPLES_MS)
 
     async def samples(self) -> Mapping[str, RouterSample]:
-        """Read the samples of the last 3 s; passes over what can't be read."""
-        found = await self._run("samples", ("samples",), _FRESH_MS)
-        return self._entries.read(records.SAMPLE, records.pairs(found), records.sample_of)
+        """Read the samples of the last 3 s, each once however often it is asked; passes over what can't be read."""
+        found = records.pairs(await self._run("samples", ("samples",), _FRESH_MS))
+        self._samples = self._entries.read(records.PACKED_SAMPLE, found, self._sample)
+        return {router_id: sample for router_id, (_, sample) in self._samples.items()}
+
+    def _sample(self, router_id: str, wire: records.WireSample) -> tuple[records.WireSample, RouterSample]:
+        known = self._samples.get(router_id)
+        return known if known is not None and known[0] == wire else (wire, records.unpacked(wire))
 
     async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
         """Say how every cell is, in place of what was said before."""

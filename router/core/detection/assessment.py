@@ -81,9 +81,9 @@ class Assessment:
 
     # Its workload
     baseline: Baseline = NO_BASELINE
-    load: TenantLoad = NO_LOAD
+    load: TenantLoad = NO_LOAD  # only where a rule has found something
     rate_ratio: float = 0.0  # events, times the baseline; 0: not known
-    work_ratio: float = 0.0  # work, times the baseline, at least; 0: not known, or hardly any work
+    work_ratio: float = 0.0  # work, times the baseline, at least, where a rule has found something; 0: hardly any work
 
     # What was done to it lately, and its instance as that says itself
     announced: tuple[Announced, ...] = ()

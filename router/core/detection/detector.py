@@ -13,21 +13,27 @@ A mean of deviations, not a quantile of latencies: in simulation, p95 against pe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from math import inf
+from itertools import islice
+from math import ceil, inf
+from typing import Final
 
 from router.core.detection.announcements import Announcements, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline
 from router.core.detection.canaries import LEADER
 from router.core.detection.estimates import CellEstimate, FleetMedians, PeerEstimates
-from router.core.detection.evidence import evidence_of
+from router.core.detection.evidence import evidence_of, with_workload
 from router.core.detection.history import InstanceHistory
 from router.core.detection.rules import confirmed, judge
 from router.core.detection.samples import RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, MIN_PEERS, SETTLED_S, WINDOW_S
 from router.core.models import Vitals
+
+AT_ONCE: Final = 100  # cells that are assessed before others may run: about 5 ms
+EACH_TIME: Final = 350  # cells in each assessment; of more, those that nothing speaks against take turns
+MAX_TURNS: Final = 3  # assessments until a cell is looked at again
 
 
 class Detector:
@@ -42,6 +48,7 @@ class Detector:
         self._fleet = FleetMedians()
         self._assessed_at: float | None = None
         self._changed, self._changed_at = False, -inf  # whether other cells serve now, and since when
+        self._turn = 0  # counts the assessments
         self._count = 0  # of cells, also of those without an instance
         self._announcements = Announcements()
         self._numbers: dict[str, int] = {}  # router → the number of its last interval
@@ -59,7 +66,7 @@ class Detector:
                 self._baselines[cell_id] = self._cells.pop(cell_id).baseline
         for cell_id in generations.keys() - self._cells.keys():
             baseline = self._baselines.pop(cell_id, NO_BASELINE)
-            self._cells[cell_id] = InstanceHistory(generations[cell_id], baseline)
+            self._cells[cell_id] = InstanceHistory(generations[cell_id], baseline, assessed_at=self._assessed_at)
 
     def recall(self, baselines: Mapping[str, Baseline]) -> None:
         """Take over what another leader learned, for cells that this detector does not know yet."""
@@ -117,28 +124,55 @@ class Detector:
 
         Of the cells that are `on_trial` nothing is learned: they are measured by what was normal before.
         """
-        for history in self._cells.values():
+        found: dict[str, Assessment] = {}
+        for some in self.assessing(now, on_trial):
+            found |= some
+        return found
+
+    def assessing(self, now: float, on_trial: Collection[str] = ()) -> Iterator[Mapping[str, Assessment]]:
+        """Assess all cells, as `assess` does, a part at a time; yields what is ready. Others may run in between."""
+        due = self._due()
+        for count, history in enumerate(due.values(), 1):
             history.forget_before(now - WINDOW_S)
-        estimates = {
-            cell_id: CellEstimate.of(history.window, history.canaries.medians_s(now), history.baseline.usual_canary_s)
-            for cell_id, history in self._cells.items()
-        }
+            canaries, usual_s = history.canaries.medians_s(now), history.baseline.usual_canary_s
+            history.estimate = CellEstimate.of(history.window, canaries, usual_s)
+            if count % AT_ONCE == 0:
+                yield {}
+        estimates = {cell_id: each.estimate for cell_id, each in self._cells.items() if each.estimate is not None}
         others = PeerEstimates(estimates.values())
-        step_s = now - self._assessed_at if self._assessed_at is not None else 0.0
         self._assessed_at = now
         self._announcements.forget_before(now)
         announced = self._announcements.of(now)
         unsettled = self._fleet.moved(others.medians, now)
         few = self._are_few(others.peers, now)
-        found = {}
-        for cell_id, own in estimates.items():
-            history = self._cells[cell_id]
-            if few or unsettled:
-                history.alone_at = now
-            evidence = evidence_of(cell_id, history, own, others, now)
-            evidence = replace(evidence, announced=announced.get(cell_id, ()), vitals=history.vitals_of_late(now))
-            found[cell_id] = _assess(evidence, history, now, step_s, on_trial=cell_id in on_trial)
-        return found
+        for begin in range(0, len(due), AT_ONCE):
+            found = {}
+            for cell_id, history in islice(due.items(), begin, begin + AT_ONCE):
+                if few or unsettled:
+                    history.alone_at = now
+                evidence = evidence_of(cell_id, history, estimates[cell_id], others, now)
+                said, vitals = announced.get(cell_id, ()), history.vitals_of_late(now)
+                evidence = replace(evidence, announced=said, vitals=vitals)
+                found[cell_id] = _assess(evidence, history, estimates[cell_id], now, on_trial=cell_id in on_trial)
+            yield found
+        yield {
+            cell_id: history.assessment
+            for cell_id, history in self._cells.items()
+            if history.assessment is not None and cell_id not in due
+        }
+
+    def _due(self) -> Mapping[str, InstanceHistory]:
+        """Return the cells to look at now: all, or, of very many, those that something speaks against and some more."""
+        turns = max(1, min(MAX_TURNS, ceil(len(self._cells) / EACH_TIME)))
+        self._turn += 1
+        return {
+            cell_id: history
+            for place, (cell_id, history) in enumerate(self._cells.items())
+            if (place + self._turn) % turns == 0
+            or history.assessment is None
+            or history.stirred
+            or history.verdict is not Verdict.HEALTHY
+        }
 
     def _are_few(self, peers: int, now: float) -> bool:
         """Tell whether too few cells serve to judge one: none beside it, or one while others have just come or gone.
@@ -156,14 +190,22 @@ class Detector:
         return history if history is not None and history.generation == generation else None
 
 
-def _assess(evidence: Assessment, history: InstanceHistory, now: float, step_s: float, *, on_trial: bool) -> Assessment:
+def _assess(
+    evidence: Assessment, history: InstanceHistory, own: CellEstimate, now: float, *, on_trial: bool
+) -> Assessment:
     """Judge by the evidence, and learn: while the cell is well, and from what has lasted for so long that it stays."""
+    step_s = now - history.assessed_at if history.assessed_at is not None else 0.0
+    history.assessed_at, history.stirred = now, False
     verdict, rule = judge(evidence)
+    if verdict is not Verdict.HEALTHY:
+        evidence = with_workload(evidence, history, own)
+        verdict, rule = judge(evidence)
     lasted_s = history.judged(verdict, now)
     normal = verdict is Verdict.HEALTHY or lasted_s > MAX_PAUSE_S
     history.learn(evidence, now, step_s, normal=normal and not on_trial)
     history.remember_share(evidence, lasted_s)
-    if verdict is Verdict.HEALTHY:
-        return evidence
-    verdict = confirmed(verdict, history.compared_s(lasted_s, now))
-    return replace(evidence, verdict=verdict, rule=rule, lasted_s=lasted_s)
+    if verdict is not Verdict.HEALTHY:
+        verdict = confirmed(verdict, history.compared_s(lasted_s, now))
+        evidence = replace(evidence, verdict=verdict, rule=rule, lasted_s=lasted_s)
+    history.assessment = evidence
+    return evidence

@@ -7,7 +7,7 @@ D = S - leave-one-out median of the cells' S
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf, sqrt
 from statistics import median, median_low
@@ -55,15 +55,8 @@ class CellEstimate:
         The spread is the scaled median absolute deviation (MAD) of the tenants' means, each multiplied by the root of
         its number of events: of single events, then.
         """
-        found = window.deviations()
-        if not found:
-            return cls(None, 0, None, inf, 0.0, canaries, usual_s)
-        weights = capped_weights([events for _, events in found], 1 / MIN_TENANTS)
-        middle = interquartile_mean([deviation for deviation, _ in found], weights)
-        spread = MAD_TO_SIGMA * median([abs(deviation - middle) * sqrt(events) for deviation, events in found])
-        variance = sum(weight * weight / events for weight, (_, events) in zip(weights, found, strict=True))
-        error = INTERQUARTILE_MEAN_ERROR * sqrt(variance) / sum(weights)
-        return cls(middle, len(found), spread, error, window.latency_s(), canaries, usual_s)
+        deviation, tenants, spread, error = window.once(_of_tenants)
+        return cls(deviation, tenants, spread, error, window.latency_s() if tenants else 0.0, canaries, usual_s)
 
     @property
     def known(self) -> bool:
@@ -82,6 +75,18 @@ class Medians(NamedTuple):
     canary_s: float | None
     deviation: float | None
     latency_s: float
+
+
+def _of_tenants(found: Sequence[tuple[float, float]]) -> tuple[float | None, int, float | None, float]:
+    """Return a cell's deviation, the number of its tenants, their spread, and the relative error of the deviation."""
+    if not found:
+        return None, 0, None, inf
+    weights = capped_weights([events for _, events in found], 1 / MIN_TENANTS)
+    middle = interquartile_mean([deviation for deviation, _ in found], weights)
+    spread = MAD_TO_SIGMA * median([abs(deviation - middle) * sqrt(events) for deviation, events in found])
+    variance = sum(weight * weight / events for weight, (_, events) in zip(weights, found, strict=True))
+    error = INTERQUARTILE_MEAN_ERROR * sqrt(variance) / sum(weights)
+    return middle, len(found), spread, error
 
 
 class PeerEstimates:

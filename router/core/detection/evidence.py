@@ -5,6 +5,7 @@ Where vantage points tell different things, the evidence is what most of them ag
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import hypot, isfinite, log
 from statistics import median_low
 
@@ -20,7 +21,7 @@ from router.core.detection.window import SampleWindow
 def evidence_of(
     cell_id: str, history: InstanceHistory, own: CellEstimate, others: PeerEstimates, now: float
 ) -> Assessment:
-    """Return all figures that the rules use, without a verdict yet."""
+    """Return all figures that the rules use, without a verdict yet, and without what `with_workload` adds."""
     window, canaries = history.window, history.canaries
     peers_deviation, peers_error = others.deviation(own)
     shift = own.deviation - peers_deviation if own.deviation is not None and peers_deviation is not None else None
@@ -63,10 +64,16 @@ def evidence_of(
         slowest_s=window.slowest_s(),
         waiting_tenants=window.waiting_tenants(now),
         baseline=history.baseline,
-        load=window.load(own.deviation or 0.0, history.baseline_shares),
         rate_ratio=window.rate_ratio(history.baseline),
-        work_ratio=window.work_ratio(history.baseline, own.deviation or 0.0, peers_deviation or 0.0),
     )
+
+
+def with_workload(evidence: Assessment, history: InstanceHistory, own: CellEstimate) -> Assessment:
+    """Add what the cell has to do. This goes through all tenants, and can only excuse what a rule has found."""
+    window, deviation = history.window, own.deviation or 0.0
+    load = window.load(deviation, history.baseline_shares)
+    work_ratio = window.work_ratio(history.baseline, deviation, evidence.peers_deviation or 0.0)
+    return replace(evidence, load=load, work_ratio=work_ratio)
 
 
 def _recent(window: SampleWindow, now: float) -> CellEstimate | None:

@@ -9,6 +9,7 @@ from math import inf
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline, WorkDone
 from router.core.detection.canaries import InstanceCanaries
+from router.core.detection.estimates import CellEstimate
 from router.core.detection.samples import CellSample
 from router.core.detection.thresholds import CONFIRM_S, MIN_LEARNED_S, WINDOW_S
 from router.core.detection.window import SampleWindow, work_without_slowness_s
@@ -24,6 +25,10 @@ class InstanceHistory:
     window: SampleWindow = field(default_factory=SampleWindow)
     canaries: InstanceCanaries = field(default_factory=InstanceCanaries)
     baseline_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
+    assessed_at: float | None = None  # when it, or its cell's last instance, was assessed last
+    estimate: CellEstimate | None = None  # as last assessed
+    assessment: Assessment | None = None  # the last one
+    stirred: bool = False  # whether a router has told of failures since then
     alone_at: float = -inf  # when it was last assessed while too few of the other cells served
     vitals: Vitals | None = None  # as its last heartbeat told them
     vitals_at: float = -inf
@@ -45,6 +50,7 @@ class InstanceHistory:
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
         """Add the sample of one router's interval, which arrived at `now`."""
         self.window.add(router_id, sample, now)
+        self.stirred = self.stirred or bool(sample.failures)
         self._ok += sample.ok
         self._bad += sample.events - sample.ok
         self._work_s += sample.work_s

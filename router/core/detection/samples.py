@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from heapq import nlargest
-from math import exp, log
+from math import ceil, exp, log
 from typing import Annotated, Final
 
 import msgspec
 
-from router.core.detection.thresholds import MAX_PAUSE_S, MEMORY_S, MIN_LATENCY_S
+from router.core.detection.thresholds import MAX_PAUSE_S, MEMORY_S, MIN_LATENCY_S, MIN_TENANTS
 from router.core.models import Reason, Whole
 
 INTERVAL_S: Final = 1.0  # between a router's samples
-MAX_TENANTS: Final = 10_000  # whose baseline a router knows; it forgets the one that it has not seen for longest
-REPORTED_TENANTS: Final = 32  # of one cell in one interval: enough for a sure mean, however many there are
+MAX_TENANTS: Final = 50_000  # whose baseline a router knows: 15 MiB. It forgets those that it has not seen for longest
+REPORTED_TENANTS: Final = 32  # of one cell at a time: enough for a sure mean, however many there are
+MAX_REPORTED: Final = 2000  # tenants in one report, of all cells together: 1000 cells are 100 kB
+LONGEST_TURN: Final = 5  # intervals after which a cell's tenants are told again: a third of the window
+MAX_KEY_CHARS: Final = 64  # of a tenant in a report
 MATURE_EVENTS: Final = 5  # events of one tenant; fewer make no baseline
 MATURE_S: Final = 10.0  # seconds since a tenant was first seen; before that it has no baseline
 YOUNG_EVENTS: Final = 50  # a baseline is a plain mean of so many events; from there on it forgets with time
@@ -36,9 +40,8 @@ MAX_CANARIES: Final = 64  # of one cell in one interval: a router sends one or t
 Logarithm = Annotated[float, msgspec.Meta(ge=-MAX_LOG, le=MAX_LOG)]
 
 
-@dataclass(frozen=True, slots=True)
-class TenantSample:
-    """One tenant's events that one cell answered well within one interval, as one router saw them."""
+class TenantSample(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One tenant's events that one cell answered well since the router last told of it, as that router saw them."""
 
     events: Whole
     busy_s: Positive  # the sum of their latencies, in seconds
@@ -46,8 +49,7 @@ class TenantSample:
     deviation: Logarithm | None = None  # mean log latency minus the tenant's baseline; None while it has none
 
 
-@dataclass(frozen=True, slots=True)
-class CellSample:
+class CellSample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one router saw of one cell within one interval. Latencies don't include the wait for a place there."""
 
     generation: Whole
@@ -56,14 +58,20 @@ class CellSample:
     log_s: float = 0.0  # sum of the natural logarithms of the latencies, in seconds, of those answered well
     work_s: Seconds = 0.0  # sum of the baseline latencies of those events whose tenants have one
     new_s: Seconds = 0.0  # sum of the latencies of all others
-    tenants: Mapping[str, TenantSample] = field(default_factory=dict)  # REPORTED_TENANTS, and the busiest one
-    failures: Whole = 0  # in a row, up to now
-    failing_tenants: Whole = 0  # different keys in that row
-    failing_s: Seconds = 0.0  # seconds since that row began
+    busy_s: Seconds = 0.0  # sum of the latencies of all that were answered well
+    tenants: Mapping[str, TenantSample] = msgspec.field(default_factory=dict)  # not in every interval, nor all of them
+    slowest_s: Seconds = 0.0  # the longest latency of late
     oldest_s: Seconds = 0.0  # age of the oldest event in flight
     waiting_tenants: Whole = 0  # different keys in flight
     silent_s: Seconds = 0.0  # seconds since the last answer, while something is in flight
-    slowest_s: Seconds = 0.0  # the longest latency of late
+    failures: Whole = 0  # in a row, up to now
+    failing_tenants: Whole = 0  # different keys in that row
+    failing_s: Seconds = 0.0  # seconds since that row began
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to tell: nothing was answered, nothing is in flight and nothing fails."""
+        return not (self.events or self.tenants or self.waiting_tenants or self.oldest_s or self.failures)
 
 
 class CanarySample(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -84,14 +92,14 @@ class RouterSample:
 
     number: Whole  # counts up, so that no interval counts twice
     lag_s: Seconds  # the longest that its own event loop was late
-    cells: Mapping[str, CellSample]  # by cell id
+    cells: Mapping[str, CellSample]  # by cell id; idle ones are left out
     canaries: Mapping[str, Canaries] = field(default_factory=dict)  # by cell id: that ended, or are under way
 
 
 def why_impossible(sample: RouterSample) -> Reason | None:
     """Return why no router can have seen what a decoded sample says; None where one can."""
     for cell_id, cell in sample.cells.items():
-        if cell.ok > cell.events or (cell.tenants and not cell.ok):
+        if cell.ok > cell.events:
             return f"{cell_id:.100}: more events answered well than answered"
         if not abs(cell.log_s) <= MAX_LOG * cell.ok:
             return f"{cell_id:.100}: no latencies have such logarithms"
@@ -153,6 +161,8 @@ class CellSampler:
         self._busy: BusyTimeAverage | None = None  # of all tenants together
         self._paused_at: float | None = None  # since when nothing is learned
         self._now: dict[str, list[float]] = {}  # tenant → events, sum of log latencies, sum of latencies
+        self._untold: dict[str, list[float]] = {}  # the same, of intervals in which no tenant was told
+        self._generation = 0  # of the instance that those events are of
         self._refused = 0
         self._failures = 0
         self._failing_since: float | None = None
@@ -200,10 +210,12 @@ class CellSampler:
         waiting_tenants: int = 0,
         learning: bool = True,
         tenants: int = MAX_TENANTS,
+        told: int = REPORTED_TENANTS,
     ) -> CellSample:
-        """Return what was seen since the last call, and learn from it, with at most so many tenants' baselines.
+        """Return what was seen since the last call, with so many tenants `told`, and learn at most `tenants` baselines.
 
-        `learning` is False while the cell is sick: then learning is paused, but for no longer than MAX_PAUSE_S.
+        While none is told, tenants' figures add up until some are. `learning` is False while the cell is sick: then
+        learning is paused, but for no longer than MAX_PAUSE_S.
         """
         seen, self._now = self._now, {}
         refused, self._refused = self._refused, 0
@@ -211,6 +223,8 @@ class CellSampler:
         known = {key: found for key in seen if (found := self._baselines.get(key)) is not None and found.known(now)}
         if not self._failures or self._failing_since is None:
             self._failing_since = now if self._failures else None
+        untold = self._untold = _added(self._untold if generation == self._generation else {}, seen)
+        self._generation = generation
         sample = CellSample(
             generation=generation,
             events=int(ok) + refused,
@@ -218,7 +232,8 @@ class CellSampler:
             log_s=log_s,
             work_s=sum(seen[key][0] * baseline.mean_s for key, baseline in known.items()),
             new_s=busy_s - sum(seen[key][2] for key in known),
-            tenants={key: self._tenant(key, seen[key], now) for key in _reported(seen)},
+            busy_s=busy_s,
+            tenants={told_key(key): self._tenant(key, untold[key], now) for key in _reported(untold, told)},
             failures=self._failures,
             failing_tenants=len(self._failing_tenants) if self._failures else 0,
             failing_s=now - self._failing_since if self._failing_since is not None else 0.0,
@@ -228,8 +243,11 @@ class CellSampler:
             slowest_s=self._slowest_s,
         )
         if self._learns(now, learning=learning):
-            self._learn(seen, busy_s, now, tenants)
             self._slowest_s *= 1 - 1 / MEMORY_S
+            if told:
+                self._learn(untold, now, tenants)
+        if told:
+            self._untold = {}
         return sample
 
     def replaced(self) -> None:
@@ -262,9 +280,9 @@ class CellSampler:
         self._paused_at = now if self._paused_at is None else self._paused_at
         return now - self._paused_at > MAX_PAUSE_S
 
-    def _learn(self, seen: Mapping[str, list[float]], busy_s: float, now: float, most: int) -> None:
+    def _learn(self, seen: Mapping[str, list[float]], now: float, most: int) -> None:
         self._busy = self._busy or BusyTimeAverage(now)
-        self._busy.learn(busy_s, now)
+        self._busy.learn(sum(busy_s for _, _, busy_s in seen.values()), now)
         for key, (events, log_s, own_s) in seen.items():
             baseline = self._baselines.pop(key, None) or _TenantBaseline(now)
             baseline.learn(round(events), log_s / events, own_s, now)
@@ -273,9 +291,43 @@ class CellSampler:
             del self._baselines[next(iter(self._baselines))]
 
 
-def _reported(seen: Mapping[str, list[float]]) -> set[str]:
+def tenants_told(place: int, cells: int, number: int) -> int:
+    """Return how many tenants to tell of the cell in this place of so many, in the router's interval of this number.
+
+    All REPORTED_TENANTS in each interval, as long as a report has room. With more cells the cells take turns: 0 where
+    it is another's. With so many that the longest turn is not enough, each has fewer, but still enough for the rules.
+    """
+    turns = max(1, min(LONGEST_TURN, ceil(REPORTED_TENANTS * cells / MAX_REPORTED)))
+    if (place + number) % turns:
+        return 0
+    return max(MIN_TENANTS, min(REPORTED_TENANTS, MAX_REPORTED * turns // max(1, cells)))
+
+
+def told_key(key: str) -> str:
+    """Return the name under which a tenant is told: its key, cut where that is long, so that a report stays short."""
+    if len(key) <= MAX_KEY_CHARS:
+        return key
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{key[: MAX_KEY_CHARS - len(digest) - 1]}…{digest}"
+
+
+def _added(untold: dict[str, list[float]], seen: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Add to what no tenant was told of yet what was seen now, and return it."""
+    if not untold:
+        return seen
+    for key, sums in seen.items():
+        if (sums_before := untold.get(key)) is None:
+            untold[key] = sums
+        else:
+            untold[key] = [one + other for one, other in zip(sums_before, sums, strict=True)]
+    return untold
+
+
+def _reported(seen: Mapping[str, list[float]], most: int) -> set[str]:
     """Choose by the number of events. To choose the slowest tenants would make every cell look slow."""
-    if len(seen) <= REPORTED_TENANTS:
+    if not most:
+        return set()
+    if len(seen) <= most:
         return set(seen)
-    chosen = nlargest(REPORTED_TENANTS, seen, key=lambda key: seen[key][0])
+    chosen = nlargest(most, seen, key=lambda key: seen[key][0])
     return {*chosen, max(seen, key=lambda key: seen[key][2])}

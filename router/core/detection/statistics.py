@@ -38,6 +38,8 @@ def capped_weights(weights: Sequence[float], most: float) -> list[float]:
     samplers call this weight trimming: F. J. Potter, A Study of Procedures to Identify and Trim Extreme Sampling
     Weights (ASA 1990).
     """
+    if max(weights) <= most * sum(weights):
+        return list(weights)
     rising, below, left = sorted(weights), 0.0, len(weights)
     cap = rising[0]
     for weight in rising:
@@ -57,7 +59,10 @@ def interquartile_mean(values: Sequence[float], weights: Sequence[float]) -> flo
     begin = total = 0.0
     for value, weight in zip(values, weights, strict=True):
         end = begin + weight
-        total += value * max(0.0, min(end, 3 * quarter) - max(begin, quarter))
+        if end > quarter:
+            total += value * (min(end, 3 * quarter) - max(begin, quarter))
+        if end >= 3 * quarter:
+            break
         begin = end
     return total / (2 * quarter)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from math import exp, inf, isfinite, sqrt
-from typing import Final
+from math import copysign, exp, inf, isfinite, sqrt
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
 
 from router.core.detection.baseline import Baseline
 from router.core.detection.samples import INTERVAL_S, CellSample, TenantSample
@@ -25,6 +27,8 @@ from router.core.detection.thresholds import (
     WORK_VARIATION,
 )
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class TenantLoad:
@@ -40,8 +44,7 @@ class TenantLoad:
 NO_LOAD: Final = TenantLoad()
 
 
-@dataclass(slots=True)
-class _TenantSums:
+class _TenantSums(msgspec.Struct, gc=False):
     """One tenant's samples of all routers within the window: sums, so that old samples can be subtracted again."""
 
     samples: int = 0
@@ -70,8 +73,11 @@ class _TenantSums:
         self.busy_s += sign * sample.busy_s
         self.baseline_share += sign * sample.busy_s * sample.baseline_share
         if sample.deviation is not None:
-            self.events += sign * sample.events
-            self.deviation += sign * sample.events * max(-MAX_DEVIATION, min(sample.deviation, MAX_DEVIATION))
+            events, deviation = sign * sample.events, sample.deviation
+            self.events += events
+            if abs(deviation) > MAX_DEVIATION:
+                deviation = copysign(MAX_DEVIATION, deviation)
+            self.deviation += events * deviation
 
 
 class SampleWindow:
@@ -83,7 +89,8 @@ class SampleWindow:
         self._latest: dict[str, tuple[float, CellSample]] = {}  # by router
         self._ok = self._events = 0
         self._ok_at = -inf
-        self._log_s = self._work_s = self._new_s = 0.0
+        self._log_s = self._work_s = self._new_s = self._busy_s = 0.0
+        self._derived: Any = None  # what was made of the deviations; None: nothing since tenants were told last
 
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
         """Add the sample of one router's interval, which arrived at `now`."""
@@ -114,6 +121,12 @@ class SampleWindow:
             windows.setdefault(router_id, SampleWindow()).add(router_id, sample, at)
         return windows
 
+    def once(self, make: Callable[[Sequence[tuple[float, float]]], T]) -> T:
+        """Return what `make`, always the same, makes of the deviations; it is made again when tenants are told."""
+        if self._derived is None:
+            self._derived = make(self.deviations())
+        return cast("T", self._derived)
+
     def deviations(self) -> list[tuple[float, float]]:
         """Return the mean deviation of each tenant that has a baseline, and how many events count for it; sorted."""
         known = [tenant for tenant in self._tenants.values() if tenant.events]
@@ -127,10 +140,13 @@ class SampleWindow:
         """Return which tenants take the time of the cell, which deviates by `deviation`.
 
         `baseline_shares` overrules what routers say where it is less: they learn while the cell is unwell. Only work
-        counts that would be in the way of other work even if the cell were not slow.
+        counts that would be in the way of other work even if the cell were not slow. Tenants of whom routers don't tell
+        are as new as the others.
         """
         min_s = MIN_BUSY_PLACES * WINDOW_S * exp(max(0.0, deviation))
-        busy_s = sum(tenant.busy_s for tenant in self._tenants.values())
+        told_s = sum(tenant.busy_s for tenant in self._tenants.values())
+        if (busy_s := max(told_s, self._busy_s)) <= min_s:
+            return NO_LOAD
         new_s, found = 0.0, NO_LOAD
         for key, tenant in self._tenants.items():
             share, normal = tenant.shares(busy_s)
@@ -140,7 +156,8 @@ class SampleWindow:
             if share > normal and tenant.busy_s > min_s:
                 taken = (share - normal) / (1 - normal)
                 found = max(found, TenantLoad(key, share, normal, taken), key=lambda each: each.taken_share)
-        return replace(found, new_share=new_s / busy_s if new_s > min_s else 0.0)
+        new_share = new_s / told_s if told_s else 0.0
+        return replace(found, new_share=new_share if new_share * busy_s > min_s else 0.0)
 
     def work_ratio(self, baseline: Baseline, deviation: float, peers_deviation: float) -> float:
         """Return how many times its baseline work the cell has, at least; 0 while the baseline is not known.
@@ -150,7 +167,7 @@ class SampleWindow:
         """
         work_s = work_without_slowness_s(self._work_s, self._new_s, deviation, peers_deviation)
         work_s += self._cost_increase_s(max(0.0, deviation))
-        if not baseline.known or not baseline.work or work_s <= MIN_BUSY_PLACES * WINDOW_S:
+        if not baseline.known or not baseline.work or not self._ok or work_s <= MIN_BUSY_PLACES * WINDOW_S:
             return 0.0
         return work_s / (baseline.work * WINDOW_S) * (1 - WORK_SIGMA * WORK_VARIATION / sqrt(self._ok))
 
@@ -205,11 +222,17 @@ class SampleWindow:
         return [sample for at, sample in self._latest.values() if now - at <= SAMPLE_FRESH_S]
 
     def _count(self, sample: CellSample, sign: int) -> None:
-        self._ok += sign * sample.ok
         self._events += sign * sample.events
-        self._log_s = self._log_s + sign * sample.log_s if self._ok else 0.0
-        self._work_s = self._work_s + sign * sample.work_s if self._ok else 0.0
-        self._new_s = self._new_s + sign * sample.new_s if self._ok else 0.0
+        self._ok += sign * sample.ok
+        if not self._ok:
+            self._log_s = self._work_s = self._new_s = self._busy_s = 0.0
+        elif sample.ok:
+            self._log_s += sign * sample.log_s
+            self._work_s += sign * sample.work_s
+            self._new_s += sign * sample.new_s
+            self._busy_s += sign * sample.busy_s
+        if sample.tenants:
+            self._derived = None
         for key, seen in sample.tenants.items():
             tenant = self._tenants.get(key)
             if tenant is None:

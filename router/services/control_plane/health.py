@@ -55,6 +55,7 @@ class HealthMonitor:
         self._watched: dict[str, _Watched] = {}
         self._late: dict[str, float] = {}  # router → when its loop was last late
         self._read_at = self._assessed_at = 0.0
+        self._followed: tuple[Mapping[str, int], int] = ({}, 0)  # the admitted instances, and how many cells there are
         self._recalled = False  # whether the baselines that the last leader knew are taken over
         self.health: Mapping[str, Health] = {}
         self.why_blind: Reason | None = None
@@ -62,7 +63,7 @@ class HealthMonitor:
     def close(self) -> None:
         """Forget everything and send no more canaries, since another controller may lead now."""
         self._trials.close()
-        self._recalled = False
+        self._recalled, self._followed = False, ({}, 0)
         if self._watched:
             for watched in self._watched.values():
                 _cancel(watched)
@@ -97,7 +98,7 @@ class HealthMonitor:
             return False
         self._assessed_at = now + ASSESS_EVERY_S
         self._hear(snapshot, now)
-        self._assess(now, on_trial(snapshot))
+        await self._assess(now, on_trial(snapshot))
         return True
 
     def _follow(self, snapshot: Snapshot, doubted: Doubt, now: float) -> None:
@@ -110,13 +111,16 @@ class HealthMonitor:
             and (lease.live or cell.cell_id in doubted.cells)
             and lease.ready
         }
+        cells = sum(1 for cell in snapshot.cells.values() if cell.generation and not cell.retired)
+        if (admitted, cells) == self._followed:
+            return
+        self._followed = admitted, cells
         for cell_id, watched in list(self._watched.items()):
             if admitted.get(cell_id) != watched.generation:
                 _cancel(self._watched.pop(cell_id))
         self.health = {cell_id: health for cell_id, health in self.health.items() if cell_id in self._watched}
         for cell_id, generation in admitted.items():
             self._watched.setdefault(cell_id, _Watched(generation, now, now))
-        cells = sum(1 for cell in snapshot.cells.values() if cell.generation and not cell.retired)
         self._detector.admitted(admitted, cells)
 
     def _hear(self, snapshot: Snapshot, now: float) -> None:
@@ -136,18 +140,21 @@ class HealthMonitor:
             elif now - self._late.get(router_id, -BLIND_S) >= BLIND_S:
                 self._trials.sampled(router_id, sample, now)
                 self._detector.sampled(router_id, sample, now)
+                await self._clock.sleep(0)
         self._late = {router_id: at for router_id, at in self._late.items() if now - at < BLIND_S}
         own_lag_s = self._lag.worst_s(now - BLIND_S)
         self.why_blind = why_blind(own_lag_s, TOO_LATE_S, late_routers=len(self._late), routers=len(samples))
 
-    def _assess(self, now: float, tried: Collection[str]) -> None:
+    async def _assess(self, now: float, tried: Collection[str]) -> None:
         health = {}
-        for cell_id, assessment in self._detector.assess(now, tried).items():
-            watched = self._watched[cell_id]
-            if assessment.verdict is not Verdict.HEALTHY:
-                watched.well_since = now
-            well_s, watched_s = now - watched.well_since, now - watched.since
-            health[cell_id] = Health(assessment, round(well_s * 1000), round(watched_s * 1000))
+        for found in self._detector.assessing(now, tried):
+            for cell_id, assessment in found.items():
+                watched = self._watched[cell_id]
+                if assessment.verdict is not Verdict.HEALTHY:
+                    watched.well_since = now
+                well_s, watched_s = now - watched.well_since, now - watched.since
+                health[cell_id] = Health(assessment, round(well_s * 1000), round(watched_s * 1000))
+            await self._clock.sleep(0)
         self.health = health
 
     async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:

@@ -9,7 +9,7 @@ FIFO source), or that fit in no message but their own, are never written to a ho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from router.core.detection.samples import CellSample
+from router.core.detection.samples import MAX_TENANTS, CellSample, tenants_told
 from router.core.errors import MalformedMessageError, UnconfirmedSubscriptionError
 from router.core.lanes import retry
 from router.core.lanes.admission import MAX_KILLS, Admission, OverLimit, ToQuarantine, into_quarantine, why_dead
@@ -181,18 +181,17 @@ class Dispatcher:
         lanes = [path.lane for path in self.paths.values()]
         return {lane.cell_id: Traffic(lane.answered, len(lane.tenants)) for lane in lanes if lane.answered}
 
-    def samples(self, tenants: int) -> dict[str, CellSample]:
-        """Return what was seen of each cell's instance since the last call.
+    def samples(self, number: int) -> Iterator[tuple[str, CellSample | None]]:
+        """Yield what was seen of each cell's instance since the last call, which had the number before this one.
 
-        `tenants` is how many tenants to remember of all cells together.
+        None where there is nothing to tell. Others may run in between.
         """
         unwell = self._routing.unwell if self._routing is not None else frozenset()
-        each = tenants // max(1, len(self.paths))
-        found = {
-            cell_id: path.lane.sample(learning=cell_id not in unwell, tenants=each)
-            for cell_id, path in self.paths.items()
-        }
-        return {cell_id: sample for cell_id, sample in found.items() if sample is not None}
+        paths = list(self.paths.items())
+        for place, (cell_id, path) in enumerate(paths):
+            learning, told = cell_id not in unwell, tenants_told(place, len(paths), number)
+            sample = path.lane.sample(learning=learning, tenants=MAX_TENANTS // len(paths), told=told)
+            yield cell_id, sample if sample is not None and not sample.idle else None
 
     def blocked_s(self, cell_id: str) -> float:
         """How long ago the oldest event was sent that keeps a FIFO group of the cell waiting; 0.0 for none."""

@@ -125,10 +125,11 @@ class LaneRunner:
         """Whether a retry of the key that was just answered is the event's own, since other keys are processed."""
         return self._neighbours.lone(key)
 
-    def sample(self, *, learning: bool, tenants: int) -> CellSample | None:
+    def sample(self, *, learning: bool, tenants: int, told: int) -> CellSample | None:
         """Return what was seen of the instance since the last call; None without an instance.
 
-        `learning` says whether it counts for the cell's baseline, `tenants` how many tenants to remember.
+        `learning` says whether it counts for the cell's baseline, `tenants` how many tenants to remember and `told` how
+        many to tell of.
         """
         if self._lane.target is None:
             return None
@@ -137,7 +138,13 @@ class LaneRunner:
         oldest_s = max((now - delivery.sent_at for delivery in pending), default=0.0)
         waiting = len({delivery.event.partition_key for delivery in pending})
         return self._sampler.sample(
-            generation, now, oldest_s=oldest_s, waiting_tenants=waiting, learning=learning, tenants=tenants
+            generation,
+            now,
+            oldest_s=oldest_s,
+            waiting_tenants=waiting,
+            learning=learning,
+            tenants=tenants,
+            told=told,
         )
 
     def cushion(self, *, cushioned: bool) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
-from router.core.detection.samples import INTERVAL_S, MAX_TENANTS, Canaries, CellSample, RouterSample
+from router.core.detection.samples import INTERVAL_S, Canaries, CellSample, RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.ports import Clock, RouterRegistry
 from router.services.loop_lag import LoopLag
 from router.services.unforeseen import Unforeseen
+
+AT_ONCE: Final = 50  # cells that are sampled before events go on: a few ms
 
 
 class Reporter:
@@ -18,7 +21,7 @@ class Reporter:
         self,
         router_id: str,
         registry: RouterRegistry,
-        samples: Callable[[int], Mapping[str, CellSample]],
+        samples: Callable[[int], Iterable[tuple[str, CellSample | None]]],
         canaries: Callable[[], Mapping[str, Canaries]],
         lag: LoopLag,
         clock: Clock,
@@ -47,5 +50,11 @@ class Reporter:
                 self._unforeseen.note("report", error)
 
     async def _report(self, since: float) -> None:
-        sample = RouterSample(self._number, self._lag.worst_s(since), self._samples(MAX_TENANTS), self._canaries())
-        await self._registry.note_sample(self._router_id, sample)
+        cells = {}
+        for count, (cell_id, sample) in enumerate(self._samples(self._number), 1):
+            if sample is not None:
+                cells[cell_id] = sample
+            if count % AT_ONCE == 0:
+                await self._clock.sleep(0)
+        seen = RouterSample(self._number, self._lag.worst_s(since), cells, self._canaries())
+        await self._registry.note_sample(self._router_id, seen)

@@ -6,17 +6,23 @@ from collections.abc import Mapping
 from math import exp, log
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.detection.samples import (
+    LONGEST_TURN,
     MATURE_EVENTS,
     MATURE_S,
+    MAX_KEY_CHARS,
+    MAX_REPORTED,
     REPORTED_TENANTS,
     CellSample,
     CellSampler,
+    tenants_told,
+    told_key,
 )
-from router.core.detection.thresholds import MAX_PAUSE_S, MIN_LATENCY_S
+from router.core.detection.thresholds import MAX_PAUSE_S, MIN_LATENCY_S, MIN_TENANTS
+from router.core.policy import MAX_CELLS
 
 KEYS = [f"tenant-{number}" for number in range(8)]
 latencies = st.floats(MIN_LATENCY_S, 100)
@@ -208,3 +214,91 @@ def test_latencies_below_half_a_millisecond_count_as_half_a_millisecond() -> Non
     sampler.answered("a", 0.0, 1.0)
     sampler.answered("a", -0.001, 1.0)
     assert exp(sampler.sample(1, 1.0).log_s / 2) == pytest.approx(MIN_LATENCY_S)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, MAX_CELLS), st.integers(0, 10**6))
+def test_a_report_has_room_for_every_cell_in_turn(cells: int, number: int) -> None:
+    """Each is told once in a turn of a third of the window, with as many tenants as the rules need, and few in all."""
+    turns = [[tenants_told(place, cells, each) for place in range(cells)] for each in range(number, number + 60)]
+    assert max(sum(turn) for turn in turns) <= max(MAX_REPORTED + REPORTED_TENANTS, MIN_TENANTS * cells)
+    told = [[turn[place] for turn in turns] for place in (0, cells // 2, cells - 1)]
+    for each in told:
+        often = sum(1 for count in each if count)
+        assert often >= len(turns) // LONGEST_TURN
+        assert len(turns) % often == 0, "evenly"
+        assert {count for count in each if count} <= set(range(MIN_TENANTS, REPORTED_TENANTS + 1))
+    if cells * REPORTED_TENANTS <= MAX_REPORTED:
+        assert {count for each in told for count in each} == {REPORTED_TENANTS}, "as long as there is room for all"
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from(KEYS), latencies)), min_size=1, max_size=6),
+    st.lists(st.tuples(st.sampled_from(KEYS), latencies)),
+)
+def test_what_was_not_told_of_tenants_is_told_later(
+    untold: list[list[tuple[str, float]]], last: list[tuple[str, float]]
+) -> None:
+    """No event is lost and none counts twice. What a cell does as a whole is told in each interval all the same."""
+    sampler, told = CellSampler(), []
+    for second, events in enumerate([*untold, last]):
+        for key, latency_s in events:
+            sampler.answered(key, latency_s, second)
+        told.append(sampler.sample(1, second, told=REPORTED_TENANTS if second == len(untold) else 0))
+    assert [sample.ok for sample in told] == [len(events) for events in (*untold, last)]
+    assert [len(sample.tenants) for sample in told[:-1]] == [0] * len(untold)
+    every = [event for events in (*untold, last) for event in events]
+    assert sum(tenant.events for tenant in told[-1].tenants.values()) == len(every)
+    assert sum(tenant.busy_s for tenant in told[-1].tenants.values()) == pytest.approx(sum(each for _, each in every))
+    assert sampler.sample(1, 99).tenants == {}
+
+
+def test_what_was_seen_of_one_instance_is_not_told_of_the_next() -> None:
+    """Figures that waited for their turn are dropped when another generation has the cell."""
+    router = Router()
+    router.seconds(30)
+    router.sampler.answered(KEYS[0], 9.0, router.now)
+    assert router.sampler.sample(1, router.now, told=0).ok == 1
+    after = router.sampler.sample(2, router.now + 1)
+    assert (after.generation, after.tenants) == (2, {})
+
+
+def test_the_same_is_learned_in_turns() -> None:
+    """A router whose cells take turns knows the same deviations as one that tells of all in each interval."""
+    often, seldom = Router(), Router()
+    often.seconds(60)
+    for second in range(60):
+        seldom.now += 1
+        for key, cost_s in seldom.costs.items():
+            seldom.sampler.answered(key, cost_s, seldom.now)
+        seldom.sampler.sample(1, seldom.now, told=8 * (second % LONGEST_TURN == LONGEST_TURN - 1))
+    one, other = often.second(3), seldom.second(3)
+    assert deviations(other) == pytest.approx(deviations(one))
+    assert other.work_s == pytest.approx(one.work_s)
+    shares = [[tenant.baseline_share for tenant in sample.tenants.values()] for sample in (one, other)]
+    assert shares[0] == pytest.approx(shares[1], rel=0.01)
+
+
+def test_a_cell_is_idle_only_when_there_is_nothing_to_tell() -> None:
+    """Then routers leave it out of their reports. A row of failures is told again and again."""
+    sampler = CellSampler()
+    assert sampler.sample(1, 0.0).idle
+    assert not sampler.sample(1, 1.0, waiting_tenants=1).idle
+    sampler.answered("a", 0.1, 1.5)
+    assert not sampler.sample(1, 2.0, told=0).idle
+    assert not sampler.sample(1, 3.0).idle, "the tenant's figures wait"
+    assert sampler.sample(1, 4.0).idle
+    sampler.broke(["a"])
+    assert not sampler.sample(1, 5.0).idle
+    assert not sampler.sample(1, 6.0).idle
+    assert CellSampler().sample(1, 1.0, oldest_s=0.5).idle is False
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_a_long_key_is_told_short(one: str, other: str) -> None:
+    """A report stays short whatever keys are, and keys that differ are told apart."""
+    long = "k" * 100
+    for key in (one, long + one):
+        assert len(told_key(key)) <= MAX_KEY_CHARS
+    assert (told_key(long + one) == told_key(long + other)) == (one == other)
+    assert told_key(one[:MAX_KEY_CHARS]) == one[:MAX_KEY_CHARS]

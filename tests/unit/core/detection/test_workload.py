@@ -117,3 +117,16 @@ def test_slowness_that_all_cells_shared_does_not_count_as_more_work_of_one() -> 
     sick = CellSample(1, 10, 10, 10 * log(3 * LATENCY_S), work_s=10 * 2 * LATENCY_S, tenants=slow)
     found = fleet.seconds(20, cell_0=sick, cell_1=faster, cell_2=faster)
     assert (found.verdict, found.work_ratio < 1) == (Verdict.SLOW, True)
+
+
+@pytest.mark.parametrize("told", [100, 10])
+def test_tenants_of_whom_routers_do_not_tell_have_their_share_of_the_time(told: int) -> None:
+    """A report has room for some of a cell's tenants. Those are not new, nor heavy, because the others are left out."""
+    fleet = Fleet()
+    tenants = {f"tenant-{tenant}": TenantSample(1, 3 * LATENCY_S, 0.01, log(3)) for tenant in range(told)}
+    slow = CellSample(1, 100, 100, 100 * log(3 * LATENCY_S), 10 * LATENCY_S, busy_s=300 * LATENCY_S, tenants=tenants)
+    usual = {f"tenant-{tenant}": TenantSample(1, LATENCY_S, 0.01, 0.0) for tenant in range(told)}
+    well = CellSample(1, 100, 100, 100 * log(LATENCY_S), 10 * LATENCY_S, busy_s=100 * LATENCY_S, tenants=usual)
+    fleet.seconds(120, cell_0=well)
+    found = fleet.seconds(25, cell_0=slow)
+    assert (found.verdict, found.load.new_share) == (Verdict.SLOW, 0.0)
