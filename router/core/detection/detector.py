@@ -23,7 +23,7 @@ from router.core.detection.announcements import Announcements, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline
 from router.core.detection.canaries import LEADER
-from router.core.detection.estimates import CellEstimate, FleetMedians, PeerEstimates
+from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.evidence import evidence_of, with_workload
 from router.core.detection.history import InstanceHistory
 from router.core.detection.rules import confirmed, judge
@@ -45,7 +45,6 @@ class Detector:
     def __init__(self) -> None:
         self._cells: dict[str, InstanceHistory] = {}
         self._baselines: dict[str, Baseline] = {}  # of cells without an instance
-        self._fleet = FleetMedians()
         self._assessed_at: float | None = None
         self._changed, self._changed_at = False, -inf  # whether other cells serve now, and since when
         self._turn = 0  # counts the assessments
@@ -143,12 +142,11 @@ class Detector:
         self._assessed_at = now
         self._announcements.forget_before(now)
         announced = self._announcements.of(now)
-        unsettled = self._fleet.moved(others.medians, now)
         few = self._are_few(others.peers, now)
         for begin in range(0, len(due), AT_ONCE):
             found = {}
             for cell_id, history in islice(due.items(), begin, begin + AT_ONCE):
-                if few or unsettled:
+                if few:
                     history.alone_at = now
                 evidence = evidence_of(cell_id, history, estimates[cell_id], others, now)
                 said, vitals = announced.get(cell_id, ()), history.vitals_of_late(now)

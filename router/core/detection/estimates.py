@@ -6,12 +6,11 @@ D = S - leave-one-out median of the cells' S
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, inf, sqrt
+from math import inf, sqrt
 from statistics import median, median_low
-from typing import NamedTuple, Self
+from typing import Self
 
 from router.core.detection.statistics import (
     INTERQUARTILE_MEAN_ERROR,
@@ -22,16 +21,12 @@ from router.core.detection.statistics import (
     interquartile_mean,
 )
 from router.core.detection.thresholds import (
-    MAX_MOVE,
     MAX_RATIO,
-    MIN_CANARY_EXCESS_S,
     MIN_EVENT_SPREAD,
-    MIN_EXCESS_S,
     MIN_LATENCY_S,
     MIN_OWN_RATIO,
     MIN_PEERS,
     MIN_TENANTS,
-    SETTLED_S,
 )
 from router.core.detection.window import SampleWindow
 
@@ -44,7 +39,6 @@ class CellEstimate:
     tenants: int  # that S is of
     spread: float | None  # standard deviation of its tenants' log latencies, as its own events tell
     relative_error: float  # the standard error of S over the spread; infinite without tenants
-    latency_s: float  # geometric mean; 0 without events
     canaries: Mapping[str, float]  # vantage point → median latency of its canaries
     usual_s: float | None  # what its canary usually takes; None: not known yet
 
@@ -55,8 +49,7 @@ class CellEstimate:
         The spread is the scaled median absolute deviation (MAD) of the tenants' means, each multiplied by the root of
         its number of events: of single events, then.
         """
-        deviation, tenants, spread, error = window.once(_of_tenants)
-        return cls(deviation, tenants, spread, error, window.latency_s() if tenants else 0.0, canaries, usual_s)
+        return cls(*window.once(_of_tenants), canaries, usual_s)
 
     @property
     def known(self) -> bool:
@@ -67,14 +60,6 @@ class CellEstimate:
     def canary_s(self) -> float | None:
         """The median latency of its canaries in seconds, as the vantage point in the middle finds it."""
         return median_low(self.canaries.values()) if self.canaries else None
-
-
-class Medians(NamedTuple):
-    """The lower medians of all cells, which one sick cell doesn't move; None of too few cells."""
-
-    canary_s: float | None
-    deviation: float | None
-    latency_s: float
 
 
 def _of_tenants(found: Sequence[tuple[float, float]]) -> tuple[float | None, int, float | None, float]:
@@ -102,13 +87,6 @@ class PeerEstimates:
         self._canaries = {
             vantage: LeaveOneOutMedians(each.canaries.get(vantage) for each in estimates) for vantage in points
         }
-        canaries = [each.canary_s for each in estimates if each.canary_s is not None]
-        deviations = [each.deviation for each in known if each.deviation is not None]
-        self.medians = Medians(
-            canary_s=median_low(canaries) if len(canaries) > 1 else None,
-            deviation=median_low(deviations) if len(deviations) > MIN_PEERS else None,
-            latency_s=median_low([each.latency_s for each in known]) if known else 0.0,
-        )
         self._usual = LeaveOneOutMedians(each.usual_s for each in estimates)
         spreads = [MIN_EVENT_SPREAD, *(each.spread for each in estimates if each.spread is not None)]
         self.spread = max(median(spreads), MIN_EVENT_SPREAD)  # the median of all cells'
@@ -153,26 +131,3 @@ class PeerEstimates:
         if (some := self._deviations.without(own.deviation)) is not None:
             return max(0.0, some), 0.0
         return (0.0 if self.peers < MIN_PEERS else None), 0.0
-
-
-class FleetMedians:
-    """What all cells together have shown within the last SETTLED_S."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, Medians]] = deque()
-
-    def moved(self, medians: Medians, now: float) -> bool:
-        """Take in the medians of now; return whether the cells have together got slower or faster, beyond MAX_MOVE.
-
-        As for a single cell, what takes hardly longer counts for nothing, whatever the ratio.
-        """
-        self._seen.append((now, medians))
-        while self._seen[0][0] < now - SETTLED_S:
-            self._seen.popleft()
-        canaries = [seen.canary_s for _, seen in self._seen if seen.canary_s is not None]
-        deviations = [seen.deviation for _, seen in self._seen if seen.deviation is not None]
-        most_s, least_s = max(canaries, default=0.0), min(canaries, default=0.0)
-        span = max(deviations) - min(deviations) if deviations else 0.0
-        excess_s = max(seen.latency_s for _, seen in self._seen) * (1 - exp(-span))
-        by_canaries = most_s > exp(MAX_MOVE) * least_s and most_s - least_s >= MIN_CANARY_EXCESS_S
-        return by_canaries or (span > MAX_MOVE and excess_s >= MIN_EXCESS_S)

@@ -26,16 +26,13 @@ CANARY_MEMORY_S: Final = 4 * 3600.0
 """Seconds over which the baseline of a canary grows. It falls over MEMORY_S: so it is what was usual while all was
 well, and no creep of an hour hides in it."""
 SETTLED_S: Final = 60.0
-"""Seconds for which no cell is slow after the cells together have got slower or faster: what they share reaches them
-one after the other."""
+"""Seconds after cells have come or gone, for which a single one beside it is too few to call a cell slow."""
 SAMPLE_FRESH_S: Final = 2.5
 """Seconds for which a router's latest sample tells the present state: two intervals, and the way to the leader."""
 SUCCESS_FRESH_S: Final = 1.5
 """Seconds for which a success is of just now: one interval, and the way to the leader."""
 
 # Slow by what its tenants see
-MAX_MOVE: Final = log(1.5)
-"""Natural logarithm. Cells whose median moves by so much within SETTLED_S have got slower or faster together."""
 MAX_RATIO: Final = 2.0
 """Times the baseline and times the other cells, of latencies and canaries. Less is not worth a replacement."""
 MIN_OWN_RATIO: Final = 1.4

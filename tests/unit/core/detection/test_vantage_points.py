@@ -151,24 +151,6 @@ def test_a_cell_is_not_slow_while_its_peers_start_again() -> None:
     assert fleet.seconds(10).verdict is Verdict.SLOW
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_dependency_that_recovers_cell_by_cell_makes_the_last_ones_not_slow(known: bool) -> None:
-    """The others have got faster, by canaries and by tenants, and within a minute so have they."""
-    fleet = Fleet(cells=6, routers=2)
-    fleet.seconds(90)
-    names = sorted(fleet.generations)
-    slow = dict.fromkeys(names, 5 * CANARY_S)
-    fleet.canary_s = {**slow}
-    fleet.log_factor = dict.fromkeys(names, log(5) if known else 0.0)
-    fleet.seconds(120)
-    for name in reversed(names):
-        fleet.canary_s[name] = CANARY_S
-        fleet.log_factor[name] = 0.0 if known else -log(5)
-        for _ in range(8):
-            fleet.seconds(1)
-            assert SICK.isdisjoint(fleet.verdicts())
-
-
 def test_noise_of_milliseconds_that_all_cells_share_lets_no_slow_cell_wait() -> None:
     """On a busy machine, canaries of 3 ms take 6 ms now and then; that is no dependency that recovers."""
     fleet = Fleet(cells=4, routers=2)
