@@ -67,14 +67,16 @@ class CanaryTimer:
         self._lag = lag
         self._clock = clock
 
-    async def time(self, record: CellRecord, snapshot: Snapshot, pair: int = 0) -> CanarySample | None:
-        """Send one through the instance of the record's generation and return what came of it.
+    async def time(
+        self, record: CellRecord, snapshot: Snapshot, pair: int = 0, within_s: float = PATIENCE_S
+    ) -> CanarySample | None:
+        """Send one through the instance of the record's generation and return what came of it in so many seconds.
 
         None where this process could not send or time it, which says nothing of the cell.
         """
         sent = self._clock.monotonic()
         try:
-            why_not = await self._canary(record, snapshot, PATIENCE_S)
+            why_not = await self._canary(record, snapshot, within_s)
         except NoDescriptorError:
             return None
         if self._lag.worst_s(sent) > TOO_LATE_S:

@@ -48,7 +48,7 @@ class HealthMonitor:
     def __init__(self, registry: CellRegistry, canary: Canary, lag: LoopLag, clock: Clock, warm_up_s: float) -> None:
         self._registry = registry
         self._timer = CanaryTimer(canary, lag, clock)
-        self._trials = Trials(canary, lag, clock, warm_up_s)
+        self._trials = Trials(self._timer, clock, warm_up_s)
         self._lag = lag
         self._clock = clock
         self._detector = Detector()

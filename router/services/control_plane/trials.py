@@ -16,12 +16,10 @@ from router.core.control.twins import Trial, twin_of
 from router.core.detection.canaries import LEADER
 from router.core.detection.samples import CanarySample, RouterSample
 from router.core.detection.trial import CanaryPair, TrialResult, judge_trial
-from router.core.errors import NoDescriptorError
 from router.core.models import CellRecord
 from router.core.registry import Snapshot
 from router.ports import Clock
-from router.services.canary import PAIR_EVERY_S, Canary
-from router.services.loop_lag import TOO_LATE_S, LoopLag
+from router.services.canary import PAIR_EVERY_S, CanaryTimer
 
 PAIR_TIMEOUT_S: Final = 3.0  # for an answer: by then it is no good one
 
@@ -43,9 +41,8 @@ class _Running:
 class Trials:
     """Knows of every cell whose slow instance stands beside its twin what that has shown."""
 
-    def __init__(self, canary: Canary, lag: LoopLag, clock: Clock, warm_up_s: float) -> None:
-        self._canary = canary
-        self._lag = lag
+    def __init__(self, timer: CanaryTimer, clock: Clock, warm_up_s: float) -> None:
+        self._timer = timer
         self._clock = clock
         self._warm_up_s = warm_up_s
         self._running: dict[str, _Running] = {}
@@ -99,26 +96,15 @@ class Trials:
         return judge_trial(trial.pairs, now - trial.began, now, usual_s, self._warm_up_s)
 
     async def _pair(self, record: CellRecord, trial: _Running, snapshot: Snapshot) -> None:
-        sent, own_first = self._clock.monotonic(), trial.sent % 2 == 0
+        own_first = trial.sent % 2 == 0
         generations = (trial.generation, trial.twin) if own_first else (trial.twin, trial.generation)
-        order = [replace(record, generation=generation) for generation in generations]
-        probes = [asyncio.create_task(self._latency_s(each, snapshot)) for each in order]
-        try:
-            first, second = await asyncio.gather(*probes)
-        except NoDescriptorError:
-            return  # it says nothing of either
-        finally:
-            for probe in probes:
-                probe.cancel()
-        now = self._clock.monotonic()
-        if self._lag.worst_s(sent) <= TOO_LATE_S:
-            own_s, twin_s = (first, second) if own_first else (second, first)
-            trial.pairs.append(CanaryPair(LEADER, now, own_s, twin_s))
-
-    async def _latency_s(self, record: CellRecord, snapshot: Snapshot) -> float:
-        sent = self._clock.monotonic()
-        why_not = await self._canary(record, snapshot, PAIR_TIMEOUT_S)
-        return self._clock.monotonic() - sent if why_not is None else inf
+        order = (replace(record, generation=generation) for generation in generations)
+        first, second = await asyncio.gather(
+            *(self._timer.time(each, snapshot, within_s=PAIR_TIMEOUT_S) for each in order)
+        )
+        if first is not None and second is not None:
+            own, twin = (first, second) if own_first else (second, first)
+            trial.pairs.append(CanaryPair(LEADER, self._clock.monotonic(), _latency_s(own), _latency_s(twin)))
 
 
 def _latency_s(sample: CanarySample) -> float:
