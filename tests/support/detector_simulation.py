@@ -12,6 +12,7 @@ from random import Random  # noqa: TID251 - seeded: the same runs everywhere
 from typing import Final, Protocol
 
 from router.core.control.guards import why_guarded, why_shared
+from router.core.control.ladder import RECOVERED_MS
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CanarySample, CellSample, CellSampler, RouterSample
@@ -27,7 +28,6 @@ LOST: Final = 0.05  # share of the routers' reports that are overwritten before 
 REPORT_S: Final = 0.3  # from a router to the leader
 ASSESS_S: Final = 0.5  # after the second in which the events ended
 WARM_UP_S: Final = 60.0  # how long a guard keeps a new instance from treatment for slowness
-RECOVERED_S: Final = 10.0  # for how long routers go on to learn nothing of a cell after it was sick
 LEARN_STEP_S: Final = 5  # the step of time before the watch begins, to save time
 QUIET_S: Final = 40  # how long all detectors watch before the trouble begins
 BARE_EVERY: Final = 3  # one of this number of runs has the cheap canary too, to save time
@@ -162,7 +162,7 @@ class RealDetector:
     def _called(self, now: float) -> Mapping[str, Verdict]:
         found = self._found = self._detector.assess(now)
         sick = {cell_id: each.verdict for cell_id, each in found.items() if each.verdict in SICK}
-        self._unwell_until |= dict.fromkeys(sick, now + RECOVERED_S)
+        self._unwell_until |= dict.fromkeys(sick, now + RECOVERED_MS / 1000)
         if not sick or why_shared(found):
             return {}
         return {cell_id: verdict for cell_id, verdict in sick.items() if not self._is_guarded(found[cell_id], now)}
