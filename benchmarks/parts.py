@@ -23,6 +23,7 @@ from router.core.messages.parser import Extraction, Parser
 from router.core.models import (
     MAX_MESSAGE_BYTES,
     CellRecord,
+    Depth,
     Draft,
     Event,
     LeaseView,
@@ -79,13 +80,9 @@ class Notifications:
     async def set_visibility(self, messages: Sequence[Message], seconds: int) -> None:
         return
 
-    async def waiting(self) -> int:
-        """Say that nothing waits: only a FIFO queue is asked."""
-        return 0
-
-    async def depth(self) -> int:
-        """Say that nothing lies in it: only an aside queue is asked."""
-        return 0
+    async def depth(self) -> Depth:
+        """Say that nothing lies in it."""
+        return Depth(0, 0, 0)
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
         return []

@@ -8,6 +8,7 @@ from typing import Protocol
 from router.core.detection.samples import RouterSample
 from router.core.models import (
     ComponentView,
+    Depth,
     Draft,
     Event,
     InstanceView,
@@ -87,12 +88,8 @@ class EventSource(Protocol):
         """Send up to 10 messages; returns the positions in `drafts` of those that the queue did not take."""
         ...
 
-    async def waiting(self) -> int:
-        """Count, roughly, the messages that nobody hides and that are not delayed."""
-        ...
-
-    async def depth(self) -> int:
-        """Count, roughly, all messages, hidden and delayed ones too; right a minute after the last one was sent."""
+    async def depth(self) -> Depth:
+        """Count, roughly, the messages in the queue; right a minute after the last one was sent."""
         ...
 
     async def max_bytes(self) -> int:

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import platform
 import resource
 import select
 import sys
@@ -19,13 +20,14 @@ import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Final, TextIO, cast
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Info
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -296,8 +298,18 @@ class _DroppedLines(Collector):
         return [CounterMetricFamily(self._name, "Log lines that could not be written.", value=lines)]
 
 
+def own_version() -> str:
+    """Return the version of this code; `unknown` where it runs from a folder that was never installed."""
+    try:
+        return version("cellrouter")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def register_figures(prefix: str, registry: CollectorRegistry) -> None:
-    """Show what the process stands on: its dropped log lines, its file descriptors, its memory and its CPU."""
+    """Show what the process is and stands on: its versions, dropped log lines, file descriptors, memory and CPU."""
+    built = Info(f"{prefix}_build", "The versions of the code and of Python.", registry=registry)
+    built.info({"version": own_version(), "python": platform.python_version()})
     registry.register(_DroppedLines(f"{prefix}_log_lines_dropped"))
     ProcessCollector(registry=registry)
 

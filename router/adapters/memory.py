@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.core.errors import SourceUnavailableError
-from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
+from router.core.models import MAX_MESSAGE_BYTES, Depth, Draft, Message
 from router.ports import Clock
 
 MIN_PAUSE_S: Final = 0.01
@@ -90,15 +90,11 @@ class MemorySource:
         self._fail_if_down()
         return [position for position, draft in enumerate(drafts) if not self._store(draft)]
 
-    async def waiting(self) -> int:
-        """Count the messages whose time to be visible has come, also those behind another one of their group."""
+    async def depth(self) -> Depth:
+        """Count the messages; those waiting include those behind another one of their group."""
         self._fail_if_down()
-        return sum(stored.visible_at <= self._clock.monotonic() for stored in self._stored.values())
-
-    async def depth(self) -> int:
-        """Count the messages, whether anybody hides them or not."""
-        self._fail_if_down()
-        return len(self._stored)
+        waiting = sum(stored.visible_at <= self._clock.monotonic() for stored in self._stored.values())
+        return Depth(waiting, len(self._stored) - waiting, 0)
 
     async def max_bytes(self) -> int:
         """Return the limit that the queue was made with."""

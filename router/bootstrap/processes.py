@@ -32,7 +32,8 @@ from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
 from router.adapters.keyring import Keyring
 from router.adapters.logs import LogObserver, Observers
-from router.adapters.metrics.prometheus import PrometheusObserver
+from router.adapters.metrics.controller import ControllerMetrics
+from router.adapters.metrics.router import RouterMetrics
 from router.adapters.saved_routing import SavedRouting
 from router.adapters.secret_source import SecretWatch
 from router.api.app import DASHBOARD, create_app
@@ -69,7 +70,7 @@ async def run_router(settings: Settings) -> None:
     """Run a router until a signal stops it."""
     async with AsyncExitStack() as stack:
         stop, listener = _stop_on_signal(), _listen(stack, settings)
-        metrics = PrometheusObserver()
+        metrics = RouterMetrics()
         troubles = Troubles()
         observer = Observers(metrics, LogObserver(), troubles)
         keyring, secrets = _secrets_of(settings)
@@ -95,6 +96,7 @@ async def run_router(settings: Settings) -> None:
 
         lanes = Published(lambda: lane_views(dispatcher), _CLOCK)
         metrics.watch_lanes(lambda: lanes.newest)
+        metrics.watch_loop(router.lag.worst_of_late_s)
 
         def missing() -> Sequence[Reason]:
             denied = troubles.why_denied(source.name)  # nothing can be received: another router may be better off
@@ -111,7 +113,7 @@ async def run_controller(settings: Settings) -> None:
     """Run a controller until a signal stops it."""
     async with AsyncExitStack() as stack:
         stop, listener = _stop_on_signal(), _listen(stack, settings)
-        metrics = PrometheusObserver()
+        metrics = ControllerMetrics()
         troubles = Troubles()
         observer = Observers(metrics, LogObserver(), troubles)
         keyring, secrets = _secrets_of(settings)
@@ -131,6 +133,7 @@ async def run_controller(settings: Settings) -> None:
             """The newest snapshot, unless this controller has lost the lead since: then it may be out of date."""
             return fleet.newest if controller.view is not None else None
 
+        metrics.watch_loop(controller.lag.worst_of_late_s)
         metrics.watch_fleet(led, lambda: keyring.ids[0])
 
         def missing() -> Sequence[Reason]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -90,6 +90,19 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     types: Mapping[str, str] = msgspec.field(default_factory=dict)  # of the attributes whose type isn't `String`
     binaries: Mapping[str, bytes] = msgspec.field(default_factory=dict)  # the attributes that are no text
     trace_header: str = ""  # AWSTraceHeader, as X-Ray writes it
+
+
+class Depth(NamedTuple):
+    """How many messages a queue has, roughly."""
+
+    waiting: int  # for a receiver, also behind another one of their FIFO group
+    hidden: int  # received by somebody, and not deleted
+    delayed: int  # not yet to be received
+
+    @property
+    def messages(self) -> int:
+        """All of them together."""
+        return sum(self)
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 
-from router.core.models import DeadLetterReason, HoldCause, Outcome, Reason
+from router.core.models import DeadLetterReason, Depth, HoldCause, Outcome, Reason
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesReceived:
-    """A receive call on a queue returned."""
+    """A receive call on a queue returned, perhaps without messages."""
 
     source: str
     count: int
     duplicates: int  # messages of these that were in flight here already
+    waits_s: Sequence[float]  # how long those waited that were received for the first time
+    oldest_s: float  # how long ago the oldest of all was sent; 0.0 for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,11 @@ class QueueWell:
 
 
 @dataclass(frozen=True, slots=True)
-class FifoWaiting:
-    """How many messages wait in a FIFO source, roughly."""
+class QueueDepth:
+    """How many messages a queue has, roughly."""
 
     queue: str
-    messages: int
+    depth: Depth
 
 
 class EventAnswered(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +64,7 @@ class EventAnswered(msgspec.Struct, frozen=True, gc=False):
     latency_s: float  # seconds from dispatch to result
     duplicate: bool
     other_body: bool  # a duplicate by its key and id, with another body than the one that was processed
+    age_s: float | None  # seconds since it was first sent, where it is done and that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class BatchSent:
 
     cell_id: str
     events: int
+    waits_s: Sequence[float]  # for each event, from its receive to the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +270,7 @@ Record = (
     | MessagesDeleted
     | QueueFaulty
     | QueueWell
-    | FifoWaiting
+    | QueueDepth
     | EventAnswered
     | BodyDiffers
     | BatchSent

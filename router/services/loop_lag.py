@@ -30,6 +30,10 @@ class LoopLag:
             while self._late[0][0] < now - REMEMBER_S:
                 self._late.popleft()
 
+    def worst_of_late_s(self) -> float:
+        """Return the longest delay in seconds of the last REMEMBER_S."""
+        return self.worst_s(self._clock.monotonic() - REMEMBER_S)
+
     def worst_s(self, since: float) -> float:
         """Return the longest delay in seconds since that monotonic time, at most REMEMBER_S back; 0.0 for none."""
         return max((late for at, late in self._late if at >= since), default=0.0)

@@ -13,6 +13,14 @@ DASHBOARD: Final[dict[str, Any]] = json.loads((GRAFANA / "dashboards" / "cellrou
 
 
 def expressions() -> list[str]:
-    """Every query, with Grafana's own variable filled in."""
+    """Every query of the panels, with the variables filled in as they are at first."""
     targets = [target for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
-    return [target["expr"].replace("$__rate_interval", "1m") for target in targets]
+    return [filled_in(target["expr"]) for target in targets]
+
+
+def filled_in(expression: str) -> str:
+    """Return a query with Grafana's own variable and ours filled in: each of ours is `All` at first."""
+    filled = expression.replace("$__rate_interval", "1m")
+    for variable in DASHBOARD["templating"]["list"]:
+        filled = filled.replace(f"${variable['name']}", variable["allValue"])
+    return filled

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random  # noqa: TID251 - seeded by the test
 
 from router.core.errors import SourceUnavailableError
-from router.core.models import Draft, Message
+from router.core.models import Depth, Draft, Message
 from router.ports import EventSource
 
 
@@ -69,11 +69,7 @@ class FaultySource:
         self._after("send")
         return sorted(failed + [taken[position] for position in more])
 
-    async def waiting(self) -> int:
-        """Ask the queue within."""
-        return await self.inner.waiting()
-
-    async def depth(self) -> int:
+    async def depth(self) -> Depth:
         """Ask the queue within."""
         return await self.inner.depth()
 

@@ -180,9 +180,9 @@ class StrictSqs:
 
     async def _GetQueueAttributes(self, given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: N802
         queue = self._queue(given)
-        waiting, depth = await queue.waiting(), await queue.depth()
-        known = {"MaximumMessageSize": self.limits[queue.name], "ApproximateNumberOfMessages": waiting}
-        known |= {"ApproximateNumberOfMessagesNotVisible": depth - waiting, "ApproximateNumberOfMessagesDelayed": 0}
+        depth = await queue.depth()
+        known = {"MaximumMessageSize": self.limits[queue.name], "ApproximateNumberOfMessages": depth.waiting}
+        known |= {"ApproximateNumberOfMessagesNotVisible": depth.hidden, "ApproximateNumberOfMessagesDelayed": 0}
         return {"Attributes": {name: str(known[name]) for name in given["AttributeNames"]}}
 
     async def _SendMessageBatch(self, given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: N802

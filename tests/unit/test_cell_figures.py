@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from prometheus_client import generate_latest
 
-from router.adapters.metrics.prometheus import PrometheusObserver
+from router.adapters.metrics.controller import ControllerMetrics
 from router.api.views import cell_views
 from router.core.control.observed import Suspension
 from router.core.detection.assessment import Assessment, Verdict
@@ -34,7 +34,7 @@ def view(condition: Condition) -> CellView:
     return cell_views(SNAPSHOT, {CELL: condition})[0]
 
 
-def text(metrics: PrometheusObserver) -> str:
+def text(metrics: ControllerMetrics) -> str:
     """The lines of the leader's gauges that a scrape returns."""
     lines = generate_latest(metrics.registry).decode().splitlines()
     return "\n".join(line for line in lines if line.startswith(("cellrouter_cell_", "cellrouter_automation")))
@@ -58,13 +58,13 @@ def test_a_verdict_that_is_old_or_of_another_instance_is_not_shown() -> None:
 
 def test_only_the_leader_has_figures_of_cells() -> None:
     """A follower shows nothing, not even zeros, so that nothing it shows can be stale."""
-    follower, leader = PrometheusObserver(), PrometheusObserver()
+    follower, leader = ControllerMetrics(), ControllerMetrics()
     follower.watch_fleet(lambda: None)
     assert text(follower) == ""
     leader.watch_fleet(lambda: FleetView(cell_views(SNAPSHOT, {CELL: SLOW}), Suspension.SHARED))
     assert text(leader).splitlines() == [
         'cellrouter_cell_verdict{cell="cell-0000",verdict="slow"} 1.0',
-        'cellrouter_cell_rung{cell="cell-0000",rung="given up"} 1.0',
+        'cellrouter_cell_rung{cell="cell-0000",rung="given_up"} 1.0',
         'cellrouter_cell_shift_log{cell="cell-0000"} 0.7',
         'cellrouter_cell_canary_seconds{cell="cell-0000"} 0.5',
         'cellrouter_cell_slow_paths{cell="cell-0000"} 1.0',

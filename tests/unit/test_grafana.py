@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from cell_worker.metrics import WorkerMetrics
-from router.adapters.metrics.prometheus import PrometheusObserver
-from tests.support.dashboard import DASHBOARD, PROVISIONING, expressions
+from router.adapters.metrics.controller import ControllerMetrics
+from router.adapters.metrics.router import RouterMetrics
+from tests.support.dashboard import DASHBOARD, PROVISIONING, expressions, filled_in
 
 OURS = re.compile(r"\bcell(?:router)?_[a-z_]+\b")
 SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")
@@ -51,11 +52,20 @@ def test_every_query_goes_to_the_datasource_that_is_provisioned() -> None:
 
 def test_every_metric_that_is_asked_for_exists() -> None:
     """Each is in a router's or controller's registry, or in a worker's."""
-    observer = PrometheusObserver()
-    observer.watch_lanes(list)
-    observer.watch_fleet(lambda: None)
-    registries = (observer.registry, WorkerMetrics().registry)
+    router, controller = RouterMetrics(), ControllerMetrics()
+    router.watch_lanes(list)
+    router.watch_loop(lambda: 0.0)
+    controller.watch_fleet(lambda: None)
+    registries = (router.registry, controller.registry, WorkerMetrics().registry)
     known = {family.name + end for registry in registries for family in registry.collect() for end in SUFFIXES}
-    asked = {name for expression in expressions() for name in OURS.findall(expression)}
+    noted = [filled_in(each["expr"]) for each in DASHBOARD["annotations"]["list"]]
+    offered = [variable["definition"] for variable in DASHBOARD["templating"]["list"]]
+    asked = {name for expression in [*expressions(), *noted, *offered] for name in OURS.findall(expression)}
     assert asked - known == set()
     assert len(asked) > 20
+
+
+def test_every_variable_is_filled_in() -> None:
+    """A query with a variable that nobody defines finds nothing, and Grafana says nothing of it."""
+    noted = [filled_in(each["expr"]) for each in DASHBOARD["annotations"]["list"]]
+    assert [expression for expression in [*expressions(), *noted] if "$" in expression] == []

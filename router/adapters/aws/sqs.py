@@ -12,13 +12,12 @@ from botocore.exceptions import CredentialRetrievalError
 from cell_worker.contract.aws_session import CREDENTIALS_REFUSED
 from router.adapters.aws.sqs_client import SqsClient, SqsError
 from router.core.errors import SourceDeniedError, SourceMissingError, SourceUnavailableError
-from router.core.models import MAX_MESSAGE_BYTES, Draft, Message
+from router.core.models import MAX_MESSAGE_BYTES, Depth, Draft, Message
 from router.core.queue_names import queue_name
 from router.core.telemetry import BadInput
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "AWSTraceHeader")
-_WAITING: Final = "ApproximateNumberOfMessages"
-_DEPTH: Final = (_WAITING, f"{_WAITING}NotVisible", f"{_WAITING}Delayed")
+_DEPTH: Final = tuple(f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed"))
 _LIMIT: Final = "MaximumMessageSize"
 _LEAST_LIMIT: Final = 1024  # the lowest that SQS lets anybody set
 _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
@@ -106,14 +105,9 @@ class SqsSource:
                 failed += [int(entry["Id"]) for entry in not_sent]
         return failed
 
-    async def waiting(self) -> int:
-        """GetQueueAttributes; SQS' figure is right within a minute."""
-        (count,) = await self._figures(_WAITING)
-        return count
-
-    async def depth(self) -> int:
+    async def depth(self) -> Depth:
         """GetQueueAttributes; SQS says itself that its figures are eventually right."""
-        return sum(await self._figures(*_DEPTH))
+        return Depth(*await self._figures(*_DEPTH))
 
     async def max_bytes(self) -> int:
         """GetQueueAttributes: MaximumMessageSize, which whoever owns the queue may have set."""

@@ -15,6 +15,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricF
 from prometheus_client.registry import Collector
 
 
+def label_value(word: str) -> str:
+    """Return a word of ours as the value of a label, without spaces: such values are easy to select and to quote."""
+    return word.replace(" ", "_")
+
+
 class FastCounter(Collector):
     """A counter whose label values are given in the order of `labels`."""
 
@@ -31,7 +36,7 @@ class FastCounter(Collector):
         """Return the counts as one metric family."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, count in self._counts.items():
-            family.add_metric(labels, count)
+            family.add_metric([label_value(each) for each in labels], count)
         return [family]
 
 
@@ -44,10 +49,12 @@ class FastHistogram(Collector):
         self._sums: defaultdict[str, float] = defaultdict(float)
         registry.register(self)
 
-    def observe(self, label: str, value: float) -> None:
-        """Count one value in its bucket."""
-        self._counts[label][bisect_left(self._bounds, value)] += 1
-        self._sums[label] += value
+    def observe(self, label: str, *values: float) -> None:
+        """Count each value in its bucket."""
+        counts, bounds = self._counts[label], self._bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self._sums[label] += sum(values)
 
     def collect(self) -> Iterable[Metric]:
         """Return the buckets as one metric family, cumulative as Prometheus wants them."""

@@ -77,8 +77,8 @@ class Controller:
         self._clock = clock
         self._observer = observer
         self._unforeseen = Unforeseen(observer, clock)
-        self._lag = LoopLag(clock)
-        self._health = HealthMonitor(registry, canary, self._lag, clock, config.warm_up_s)
+        self.lag = LoopLag(clock)
+        self._health = HealthMonitor(registry, canary, self.lag, clock, config.warm_up_s)
         self._fleet = Fleet(provisioner, observer, self._unforeseen)
         treater = Treater(instances, resources, can_launch=self._fleet.can_launch)
         self._executor = Executor(config.owner, registry, self._fleet, resources, canary, treater, clock, observer)
@@ -103,7 +103,7 @@ class Controller:
         """Tick until cancelled, then give up the lead, so that another controller need not wait."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._lag.run())
+                group.create_task(self.lag.run())
                 group.create_task(self._ticks())
         finally:
             self._health.close()

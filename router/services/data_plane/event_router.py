@@ -7,7 +7,7 @@ other one is visible in its queue again. Nothing is lost, and nothing that was c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,9 +20,9 @@ from router.services.canary import CanaryTimer, canary_through
 from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
+from router.services.data_plane.depths import DepthWatch
 from router.services.data_plane.dispatcher import Dispatcher, DispatcherConfig, SideQueues
 from router.services.data_plane.fifo.aside import AsideConfig, AsideQueue
-from router.services.data_plane.fifo.look_ahead import LookAheadWatch
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Inbox
@@ -85,13 +85,19 @@ def assemble(
     quarantine = QuarantineQueue(
         config.quarantine, make.side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
     )
-    look_ahead = LookAheadWatch(queues.source, clock, observer)
+
+    def others() -> Iterator[EventSource]:
+        yield queues.dead_letters
+        yield queues.quarantine
+        yield from (path.hold.queue for path in dispatcher.paths.values())
+
+    depths = DepthWatch(queues.source, others, clock, observer)
     dead = Forwarder(make.watched(queues.dead_letters), clock)
     side_queues = SideQueues(
         dead_letters=DeadLetterQueue(dead, config.source_name, clock, observer),
         hold_of=lambda cell_id: make.side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
         quarantine=quarantine,
-        aside=make.aside(queues.aside, look_ahead, registry) if queues.aside is not None else None,
+        aside=make.aside(queues.aside, depths, registry) if queues.aside is not None else None,
     )
     inbox, access = make.inbox_of(make.watched(queues.source)), make.access
     lag, unforeseen = LoopLag(clock), Unforeseen(observer, clock)
@@ -105,7 +111,7 @@ def assemble(
         reporter=Reporter(mine.router_id, registry, dispatcher.samples, prober.canaries, lag, clock, unforeseen),
         inbox=inbox,
         access=access,
-        look_ahead=look_ahead,
+        depths=depths,
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, access.at_standstill, clock),
         dispatcher=dispatcher,
         watcher=watcher,
@@ -137,10 +143,10 @@ class _Maker:
         queue = self.watched(queue)
         return HoldQueue(self.inbox_of(queue), Forwarder(queue, self.clock), self.clock, wait_s, self.keys)
 
-    def aside(self, queue: EventSource, source: LookAheadWatch, store: PolicyStore) -> AsideQueue:
+    def aside(self, queue: EventSource, depths: DepthWatch, store: PolicyStore) -> AsideQueue:
         queue, wait_s = self.watched(queue), self.config.consumer.wait_s
         way = AsideConfig(self.config.quarantine.who, self.config.look_ahead, wait_s)
-        return AsideQueue(way, queue, self.inbox_of(queue), source, store, self.keys, self.clock, self.observer)
+        return AsideQueue(way, queue, self.inbox_of(queue), depths, store, self.keys, self.clock, self.observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,7 @@ class EventRouter:
     reporter: Reporter
     inbox: Inbox
     access: AccessWatch
-    look_ahead: LookAheadWatch
+    depths: DepthWatch
     consumer: Consumer
     dispatcher: Dispatcher
     watcher: RoutingWatcher
@@ -166,7 +172,7 @@ class EventRouter:
         tasks = {
             "inbox": self.inbox.run(),
             "access": self.access.run(),
-            "look-ahead": self.look_ahead.run(),
+            "depths": self.depths.run(),
             "dispatcher": self.dispatcher.run(),
             "routing": self.watcher.run(),
             "lag": self.lag.run(),

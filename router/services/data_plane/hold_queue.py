@@ -15,7 +15,7 @@ from router.core.lanes.backoff import backoff
 from router.core.messages.parser import held_draft
 from router.core.messages.proofs import AttributeKeys
 from router.core.models import Event
-from router.ports import Clock
+from router.ports import Clock, EventSource
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 
@@ -40,6 +40,11 @@ class HoldQueue:
     def __len__(self) -> int:
         """How many messages of the queue this router has."""
         return len(self._inbox)
+
+    @property
+    def queue(self) -> EventSource:
+        """The queue itself."""
+        return self._inbox.queue
 
     @property
     def bytes(self) -> int:

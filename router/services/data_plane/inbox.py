@@ -42,6 +42,7 @@ class Received(msgspec.Struct, eq=False):
 
     message: Message
     size: int  # of its body, in characters, and of its attributes
+    received_at: float  # monotonic seconds
     hidden_until: float  # monotonic seconds
     open_events: int = 0  # not yet settled
     fault: Reason | None = None  # why its body can't be fetched at all
@@ -78,6 +79,11 @@ class Inbox:
         self.freed = asyncio.Event()  # set whenever a message leaves
 
     @property
+    def queue(self) -> EventSource:
+        """The queue itself."""
+        return self._source
+
+    @property
     def name(self) -> str:
         """The name of the queue."""
         return self._source.name
@@ -96,10 +102,13 @@ class Inbox:
         Waits up to `wait_s` seconds for the first. Raises SourceUnavailableError.
         """
         messages = await self._source.receive(max_messages, wait_s, self._visibility_s)
-        hidden_until = self._clock.monotonic() + self._visibility_s
-        new = [received for message in messages if (received := self._take_in(message, hidden_until))]
-        if messages:
-            self._observer.observe(MessagesReceived(self._source.name, len(messages), len(messages) - len(new)))
+        now = self._clock.monotonic()
+        new = [received for message in messages if (received := self._take_in(message, now))]
+        ages_s = [self._age_s(message) for message in messages]
+        first_s = [age_s for age_s, message in zip(ages_s, messages, strict=True) if message.receive_count == 1]
+        duplicates = len(messages) - len(new)
+        told = MessagesReceived(self._source.name, len(messages), duplicates, first_s, max(ages_s, default=0.0))
+        self._observer.observe(told)
         if any(received.message.body.startswith("[") for received in new):  # as every S3 pointer does
             await self._resolve(new)
             new = [received for received in new if received.message.message_id in self._received]
@@ -138,16 +147,20 @@ class Inbox:
         await self._deletes.drained()
         await self._releases.drained()
 
-    def _take_in(self, message: Message, hidden_until: float) -> Received | None:
+    def _age_s(self, message: Message) -> float:
+        """Return how long ago the message was sent; its queue's clock is another one."""
+        return max(0, self._clock.time_ms() - message.sent_at_ms) / 1000
+
+    def _take_in(self, message: Message, now: float) -> Received | None:
         known = self._received.get(message.message_id)
         if known is not None:
             known.message = replace(known.message, receipt=message.receipt)
-            known.hidden_until = hidden_until
+            known.hidden_until = now + self._visibility_s
             return None
         given, message = message, believed(message, self._keys)
         if given is not message:
             self._tell(given)
-        received = Received(message, len(message.body) + _beside(message), hidden_until)
+        received = Received(message, len(message.body) + _beside(message), now, now + self._visibility_s)
         self._received[message.message_id] = received
         self.bytes += received.size
         return received
@@ -195,8 +208,7 @@ class Inbox:
             most, least_s = DENIED_RETRIES, DENIED_S
         count, before = self._unfetched.pop(message_id, (0, fetched))
         count += fetched > before
-        age_s = self._clock.time_ms() // 1000 - received.message.sent_at_ms // 1000
-        if count >= most and age_s >= least_s:
+        if count >= most and self._age_s(received.message) >= least_s:
             received.fault = f"its S3 pointer could not be followed {count} times, while others could: {error}"
             return 0
         if len(self._unfetched) >= MAX_REMEMBERED:

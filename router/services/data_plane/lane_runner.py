@@ -19,7 +19,7 @@ from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
 from router.core.lanes.neighbours import Neighbours
 from router.core.messages.batches import BATCH
-from router.core.models import Contact, Outcome, Reason, Result, Target
+from router.core.models import Contact, Event, Outcome, Reason, Result, Target
 from router.core.telemetry import BatchSent, BodyDiffers, EventAnswered, LaneFailed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.inbox import TELL_EVERY_S, Delivery
@@ -211,8 +211,9 @@ class LaneRunner:
                     group.create_task(self._send(target, [delivery for delivery, _ in batch]))
 
     async def _send(self, target: Target, batch: list[Delivery]) -> None:
-        self._observer.observe(BatchSent(self.cell_id, len(batch)))
         sent_at = self._clock.monotonic()
+        waits_s = [sent_at - delivery.received.received_at for delivery in batch]
+        self._observer.observe(BatchSent(self.cell_id, len(batch), waits_s))
         for delivery in batch:
             delivery.sent_at = sent_at
             delivery.generation = target.generation
@@ -264,7 +265,9 @@ class LaneRunner:
             if (target := self._lane.target) is not None and target.generation == delivery.generation:
                 self._watch_answer(key, result, latency - result.waited_s, now)
         self._lane.settled(key, delivery.size, delivery.generation, suspect=delivery.suspect)
-        self._observer.observe(EventAnswered(self.cell_id, outcome, latency, result.duplicate, result.other_body))
+        age_s = self._age_s(delivery.event) if outcome is _OK else None
+        told = EventAnswered(self.cell_id, outcome, latency, result.duplicate, result.other_body, age_s)
+        self._observer.observe(told)
         if result.other_body and now >= self._tell_at:
             self._tell_at = now + TELL_EVERY_S
             self._observer.observe(BodyDiffers(self.cell_id, key, delivery.event.event_id))
@@ -275,6 +278,11 @@ class LaneRunner:
             self.latency.add(latency)
         self._wake.set()
         self._on_result(self, delivery, result)
+
+    def _age_s(self, event: Event) -> float | None:
+        """Return how long ago the event was first sent; the producer's queue has another clock."""
+        sent_at_ms = event.origin.sent_at_ms if event.origin is not None else 0
+        return max(0, self._clock.time_ms() - sent_at_ms) / 1000 if sent_at_ms else None
 
     def _watch_answer(self, key: str, result: Result, latency_s: float, now: float) -> None:
         if result.outcome is _OK:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
 from router.core.errors import SourceDeniedError, SourceMissingError, SourceUnavailableError
-from router.core.models import Draft, Message
+from router.core.models import Depth, Draft, Message
 from router.core.telemetry import QueueFaulty, QueueWell
 from router.ports import Clock, EventSource, Observer
 from router.services.unforeseen import Unforeseen
@@ -49,12 +49,8 @@ class WatchedQueue:
         """Send drafts, as the queue itself does."""
         return await self._watched(self._queue.send(drafts))
 
-    async def waiting(self) -> int:
+    async def depth(self) -> Depth:
         """Ask the queue itself. A router works as well without this right, so nothing is reported."""
-        return await self._foreseen(self._queue.waiting())
-
-    async def depth(self) -> int:
-        """Ask the queue itself, as for `waiting`."""
         return await self._foreseen(self._queue.depth())
 
     async def max_bytes(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from docs.cloudformation import NAMES, Statement, items, read, resources, statements
 from router.adapters.aws.templates import MAX_BODY_BYTES, template
@@ -27,6 +28,7 @@ STATEFUL: Final = {*ENCRYPTED, "AWS::KMS::Key"}
 WITH_POLICY: Final = {"AWS::SQS::Queue": "AWS::SQS::QueuePolicy", "AWS::S3::Bucket": "AWS::S3::BucketPolicy"}
 EVERYWHERE: Final = "0.0.0.0/0"
 SECRET_WORDS: Final = ("SECRET", "PASSWORD", "TOKEN")
+RUNBOOKS: Final = REPOSITORY / "docs" / "how-to" / "runbooks"
 by_name = pytest.mark.parametrize("name", NAMES)
 
 
@@ -240,19 +242,38 @@ def test_every_alarm_pages_says_what_it_means_and_has_a_page(name: str) -> None:
     for logical_id, alarm in of_type(name, "AWS::CloudWatch::Alarm"):
         page = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in logical_id)[1:]
         assert alarm["AlarmDescription"].endswith(f" See docs/how-to/runbooks/{page}.md."), logical_id
-        text = (REPOSITORY / "docs" / "how-to" / "runbooks" / f"{page}.md").read_text()
-        assert text.startswith(f"# {logical_id}\n")
-        for heading in ("## It means", "## Look", "## Do"):
-            assert f"\n{heading}\n" in text, page
+        assert_is_runbook(page, logical_id)
         assert alarm["AlarmActions"]["Fn::If"][0] == "HasTopic", logical_id
         assert alarm["TreatMissingData"] in ("breaching", "notBreaching"), logical_id
+
+
+def assert_is_runbook(page: str, name: str) -> None:
+    """A page is of this alarm or alert, and says what it means, what to look at and what to do."""
+    text = (RUNBOOKS / f"{page}.md").read_text()
+    assert text.startswith(f"# {name}\n")
+    for heading in ("## It means", "## Look", "## Do"):
+        assert f"\n{heading}\n" in text, page
+
+
+def alerts() -> list[dict[str, Any]]:
+    """Every alert of Prometheus."""
+    rules = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "rules.yml").read_text())
+    return [rule for group in rules["groups"] for rule in group["rules"]]
+
+
+def test_every_alert_of_prometheus_names_its_page() -> None:
+    """Where an alarm of CloudWatch tells the same, they have one name and one page."""
+    for alert in alerts():
+        page = alert["annotations"]["runbook"].removeprefix("docs/how-to/runbooks/").removesuffix(".md")
+        assert_is_runbook(page, alert["alert"])
+        assert alert["annotations"]["summary"], alert["alert"]
 
 
 def test_every_runbook_is_of_an_alarm() -> None:
     """Nobody reads a page of an alarm that is gone."""
     alarms = {logical_id for name in NAMES for logical_id, _ in of_type(name, "AWS::CloudWatch::Alarm")}
-    pages = (REPOSITORY / "docs" / "how-to" / "runbooks").glob("*.md")
-    assert {page.read_text().splitlines()[0].removeprefix("# ") for page in pages} == alarms
+    named = alarms | {alert["alert"] for alert in alerts()}
+    assert {page.read_text().splitlines()[0].removeprefix("# ") for page in RUNBOOKS.glob("*.md")} == named
 
 
 def test_the_cells_template_can_be_sent_in_a_call() -> None:

@@ -11,7 +11,7 @@ from random import Random  # noqa: TID251 - seeded
 import pytest
 
 from router.core.errors import RegistryUnavailableError
-from router.core.models import Draft
+from router.core.models import Depth, Draft
 from router.core.policy import Quarantine
 from router.core.slot_map.slots import slot_of
 from tests.support.control_world import ControlWorld, Process, actions
@@ -208,8 +208,9 @@ class Late(StrictSource):
         super().__init__(name, clock)
         self._depths = [(clock.now, 0)]
 
-    async def depth(self) -> int:
-        return next((depth for at, depth in reversed(self._depths) if at <= self._clock.monotonic() - 60), 0)
+    async def depth(self) -> Depth:
+        known = (depth for at, depth in reversed(self._depths) if at <= self._clock.monotonic() - 60)
+        return Depth(next(known, 0), 0, 0)
 
     def note(self) -> None:
         self._depths.append((self._clock.monotonic(), len(self)))

@@ -10,7 +10,7 @@ import pytest
 
 from cell_worker.contract.process import configure_logs
 from router.adapters.logs import LogObserver, Observers
-from router.adapters.metrics.prometheus import PrometheusObserver
+from router.adapters.metrics.router import RouterMetrics
 from router.core.telemetry import TaskDied
 from router.services.supervisor import TaskDiedError, run_until
 from tests.support.router_world import Notes
@@ -45,7 +45,7 @@ def log_lines(text: str) -> list[dict[str, Any]]:
 def test_the_cause_is_logged_with_its_traceback(part: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Once, whatever number of tasks runs the one that has died; the error's own text tells the cause too."""
     configure_logs("json")
-    observer = Observers(LogObserver(), PrometheusObserver())
+    observer = Observers(LogObserver(), RouterMetrics())
 
     async def process() -> None:
         inner = run_until(asyncio.Event(), {"good": works(), "bad": part()}, observer)

@@ -31,10 +31,10 @@ from router.core.models import Message
 from router.core.policy import Policy
 from router.core.registry import AuditEntry
 from router.core.slot_map.slots import SlotMap, slot_of
-from router.core.telemetry import BadInput, FifoWaiting
+from router.core.telemetry import BadInput, QueueDepth
 from router.ports import Clock, EventSource, Observer, PolicyStore
 from router.services import policy
-from router.services.data_plane.fifo.look_ahead import ASK_EVERY_S, LookAheadWatch
+from router.services.data_plane.depths import ASK_EVERY_S, DepthWatch
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.hold_queue import HoldQueue
 from router.services.data_plane.inbox import Delivery, Inbox, Received
@@ -69,7 +69,7 @@ class AsideQueue:
         config: AsideConfig,
         queue: EventSource,
         inbox: Inbox,
-        source: LookAheadWatch,
+        depths: DepthWatch,
         store: PolicyStore,
         keys: AttributeKeys,
         clock: Clock,
@@ -78,7 +78,7 @@ class AsideQueue:
         self._config = config
         self._queue = queue
         self._inbox = inbox
-        self._source = source
+        self._depths = depths
         self._store = store
         self._keys = keys
         self._clock = clock
@@ -191,7 +191,7 @@ class AsideQueue:
     async def _look(self) -> None:
         """See how much is left aside, and propose which slots go that way. Without a word of the queue none do."""
         try:
-            self._left = await self._queue.depth()
+            depth = await self._queue.depth()
         except SourceUnavailableError as error:
             self._left = self._empty_since = None
             if not self._told:
@@ -200,15 +200,16 @@ class AsideQueue:
                 self._observer.observe(BadInput("what is left in the aside queue", self._queue.name, why))
             return
         self._told = False
-        self._observer.observe(FifoWaiting(self._queue.name, self._left))
+        self._observer.observe(QueueDepth(self._queue.name, depth))
+        self._left = depth.messages
         now = self._clock.monotonic()
         if self._left or self._on_the_way:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = now
-        if self._slot_map is not None and (in_source := self._source.messages) is not None:
+        if self._slot_map is not None and (source := self._depths.source) is not None:
             back = self._standing_aside.slots_back(now, 2 * ASK_EVERY_S)
-            await self._propose(self._slot_map, Waiting(in_source, self._left, self._standing.slots(now), back))
+            await self._propose(self._slot_map, Waiting(source.waiting, self._left, self._standing.slots(now), back))
 
     async def _propose(self, slot_map: SlotMap, seen: Waiting) -> None:
         """Have the policy say which slots go aside, where that has to change."""

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
 from router.adapters.logs import LogObserver
+from router.adapters.metrics.controller import ControllerMetrics
 from router.adapters.metrics.instruments import FastCounter, FastHistogram
-from router.adapters.metrics.prometheus import PrometheusObserver
+from router.adapters.metrics.router import RouterMetrics
 from router.core import telemetry
 
 BOUNDS = (0.001, 0.5, 1, 30)
@@ -44,5 +45,5 @@ def test_a_histogram_shows_what_the_librarys_shows(values: list[tuple[str, float
 def test_every_record_is_counted() -> None:
     """Each kind of record has a handler in the metrics or in the log."""
     kinds = set(telemetry.Record.__args__)
-    assert PrometheusObserver().handlers.keys() == kinds
+    assert RouterMetrics().handlers.keys() | ControllerMetrics().handlers.keys() == kinds
     assert LogObserver().handlers.keys() < kinds

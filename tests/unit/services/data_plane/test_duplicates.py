@@ -7,7 +7,7 @@ import json
 from structlog.testing import capture_logs
 
 from router.adapters.logs import LogObserver, Observers
-from router.adapters.metrics.prometheus import PrometheusObserver
+from router.adapters.metrics.router import RouterMetrics
 from router.core.telemetry import BodyDiffers
 from router.services.data_plane.inbox import TELL_EVERY_S
 from tests.support.fake_clock import play
@@ -59,7 +59,7 @@ def test_another_body_under_a_known_name_is_told_now_and_then() -> None:
             assert len(told()) == 3
 
     play(world.clock, story())
-    metrics, log = PrometheusObserver(), LogObserver()
+    metrics, log = RouterMetrics(), LogObserver()
     with capture_logs() as lines:
         observer = Observers(metrics, log)
         for record in world.notes.records:
