@@ -18,11 +18,13 @@ from typing import Final
 
 SIDE_BY_SIDE: Final = max(3, min(os.cpu_count() or 1, 8))
 """How many tests run at once. Most of them wait for other processes most of the time: even two cores are kept busy."""
+SLOWEST: Final = ("--durations=40", "--durations-min=5")
+"""Says where the time goes: the whole run has to end within an hour."""
 PHASES: Final = (
     # One by one in their order, the long ones first: the last to end is short.
-    ("-m", "not alone", "--numprocesses", str(SIDE_BY_SIDE), "--dist", "load", "--maxschedchunk", "1"),
+    (*SLOWEST, "-m", "not alone", "--numprocesses", str(SIDE_BY_SIDE), "--dist", "load", "--maxschedchunk", "1"),
     # One after the other: on a machine with little left to give, healthy cells look sick.
-    ("-m", "alone"),
+    (*SLOWEST, "-m", "alone"),
 )
 MOST_AGAIN: Final = 8
 """More failures than this are a bug, and not caused by a busy machine."""
