@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from hashlib import shake_256
@@ -118,6 +119,49 @@ def test_a_dead_letter_queue_that_takes_nothing_makes_no_handler_run_again(how: 
         (letter,) = await world.dead_letters()
         assert (letter.error, letter.attempts, letter.cell_id) == ("said failed", 3, "cell-0000")
         assert world.notes.count(EventDeadLettered) == 1
+        assert len(given) == 3
+
+    play(world.clock, story())
+
+
+@pytest.mark.parametrize("how", ["drained", "killed"])
+def test_a_dead_letter_queue_that_takes_nothing_makes_no_other_router_run_a_handler(how: str) -> None:
+    """Four routers one after the other, each for three minutes; then the letter says how the event died at the first.
+
+    Those that are drained are told to stop at once after the last attempt, those that are killed when it is known.
+    """
+    world = World(cells=1, max_attempts=3)
+    takes_nothing = [True]
+
+    class Dead(StrictSource):
+        async def send(self, drafts: list[Draft]) -> list[int]:  # type: ignore[override] # what a router sends
+            return list(range(len(drafts))) if takes_nothing[0] else await super().send(drafts)
+
+    world.dead = Dead("dead", world.clock)
+    given = failing(world)
+
+    async def one_router(seconds: float) -> None:
+        stop, router = asyncio.Event(), world.router()
+        running = asyncio.create_task(router.run(stop))
+        while len(given) < 3:
+            await world.clock.sleep(0.1)
+        await world.clock.sleep(seconds)
+        stop.set() if how == "drained" else running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    async def story() -> None:
+        await world.send(1)
+        await one_router(0 if how == "drained" else 60)
+        for _ in range(3):
+            await one_router(180)
+        assert [event.attempt for event in given] == [1, 2, 3]
+        assert world.notes.count(EventDeadLettered) == 0
+        takes_nothing[0] = False
+        async with world.routing():
+            await world.settled()
+        (letter,) = await world.dead_letters()
+        assert (letter.reason, letter.error, letter.attempts) == ("max_attempts", "said failed", 3)
+        assert letter.dead_at_ms < letter.sent_at_ms + 60_000
         assert len(given) == 3
 
     play(world.clock, story())
