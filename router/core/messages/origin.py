@@ -53,7 +53,10 @@ def with_origin(draft: Draft, origin: Origin | None) -> Draft:
 
 def with_death(draft: Draft, death: Death | None) -> Draft:
     """Return the held message with how its event died."""
-    return draft if death is None else _with_binary(draft, DEATH, msgspec.msgpack.encode(death))
+    if death is None:
+        return draft
+    error = death.error.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair is no text
+    return _with_binary(draft, DEATH, msgspec.msgpack.encode(replace(death, error=error)))
 
 
 def death_of(message: Message) -> Death | None:
