@@ -165,6 +165,7 @@ def test_correlations_that_cant_be_evaluated_are_listed(
     rules = load_rules(tmp_path)
     assert any(reason in why for path, why in rules.skipped if path.endswith("counted.yml"))
     assert [match.rule.title for match in rules.evaluate([{"eventName": "A"}])] == ["base"]
+    assert "count_of_base" in {rule.title for rule in rules.all()}
 
 
 def test_a_correlation_of_a_missing_rule_is_an_error(tmp_path: Path) -> None:
