@@ -3,7 +3,8 @@
 Guarantees: every event of an accepted message ends in exactly one of three ways. Its cell confirmed it; or it was
 written to its cell's hold queue, to the quarantine queue or to the dead-letter queue; or its message was let go and
 comes again. Only the first two settle it. No lane waits for another one. Events that must keep their order (those of a
-FIFO source), or that fit in no message but their own, are never written to a hold queue: they wait in their own queue.
+FIFO source, unless they are dead), or that fit in no message but their own, are never written to a hold queue: they
+wait in their own queue.
 """
 
 from __future__ import annotations
@@ -387,5 +388,8 @@ class Dispatcher:
         return self._routing is not None and self._routing.slot_map.stops(key)
 
     def _stays(self, delivery: Delivery, event: Event, hold: HoldQueue) -> bool:
-        """Whether an event that has to wait does so in its own queue, because of its order or its size."""
-        return delivery.inbox.fifo or not can_be_held(event, hold.max_bytes)
+        """Whether an event that has to wait does so in its own queue, because of its order or its size.
+
+        A dead one has no place in its group's order any more.
+        """
+        return (delivery.inbox.fifo and event.death is None) or not can_be_held(event, hold.max_bytes)

@@ -44,6 +44,15 @@ class Silent(StrictSource):
         raise SourceDeniedError("no")
 
 
+class Refusing(StrictSource):
+    """A queue that takes no message while it refuses."""
+
+    refuses = True
+
+    async def send(self, drafts: list[Draft]) -> list[int]:  # type: ignore[override] # what a router sends
+        return list(range(len(drafts))) if self.refuses else await super().send(drafts)
+
+
 def strict(max_bytes: int, *, fifo: bool = False) -> World:
     """A world whose side queues take no more than SQS does, and no longer messages than that."""
     world = World(cells=1, max_attempts=3, fifo=fifo)
@@ -124,20 +133,15 @@ def test_a_dead_letter_queue_that_takes_nothing_makes_no_handler_run_again(how: 
     play(world.clock, story())
 
 
+@pytest.mark.parametrize("fifo", [False, True])
 @pytest.mark.parametrize("how", ["drained", "killed"])
-def test_a_dead_letter_queue_that_takes_nothing_makes_no_other_router_run_a_handler(how: str) -> None:
+def test_a_dead_letter_queue_that_takes_nothing_makes_no_other_router_run_a_handler(how: str, fifo: bool) -> None:
     """Four routers one after the other, each for three minutes; then the letter says how the event died at the first.
 
     Those that are drained are told to stop at once after the last attempt, those that are killed when it is known.
     """
-    world = World(cells=1, max_attempts=3)
-    takes_nothing = [True]
-
-    class Dead(StrictSource):
-        async def send(self, drafts: list[Draft]) -> list[int]:  # type: ignore[override] # what a router sends
-            return list(range(len(drafts))) if takes_nothing[0] else await super().send(drafts)
-
-    world.dead = Dead("dead", world.clock)
+    world = World(cells=1, max_attempts=3, fifo=fifo)
+    dead = world.dead = Refusing("dead", world.clock)
     given = failing(world)
 
     async def one_router(seconds: float) -> None:
@@ -156,13 +160,31 @@ def test_a_dead_letter_queue_that_takes_nothing_makes_no_other_router_run_a_hand
             await one_router(180)
         assert [event.attempt for event in given] == [1, 2, 3]
         assert world.notes.count(EventDeadLettered) == 0
-        takes_nothing[0] = False
+        dead.refuses = False
         async with world.routing():
             await world.settled()
         (letter,) = await world.dead_letters()
         assert (letter.reason, letter.error, letter.attempts) == ("max_attempts", "said failed", 3)
+        assert (letter.group_id, letter.dedup_id) == (("tenant-0", "e0") if fifo else ("", ""))
         assert letter.dead_at_ms < letter.sent_at_ms + 60_000
         assert len(given) == 3
+
+    play(world.clock, story())
+
+
+def test_a_group_goes_on_though_the_dead_letter_queue_takes_nothing() -> None:
+    """Whoever is dead waits elsewhere: the events behind it come in their order, and none of them before its death."""
+    world = World(cells=1, max_attempts=3, fifo=True)
+    world.dead = Refusing("dead", world.clock)
+    cell = world.cells.cells["cell-0000"]
+    cell.behaviour = lambda event: Outcome.FAILED if event.event_id == "e1" else Outcome.OK
+
+    async def story() -> None:
+        async with world.routing():
+            await world.send(5, key=lambda _: "one group")
+            await world.clock.sleep(300)
+            assert [name for name in cell.order if name != "e1"] == ["e0", "e2", "e3", "e4"]
+            assert (len(world.source), len(world.holds["cell-0000"])) == (0, 1)
 
     play(world.clock, story())
 
