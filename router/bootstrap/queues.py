@@ -46,8 +46,7 @@ async def queues_of(
     setting names: who can write to the dead-letter queue must not say to which account events are sent.
     """
     given = {queue.text: queue for queue in _named(settings).values()}
-    regions = {settings.aws.region, *(queue.region for queue in given.values() if queue.region)}
-    clients = {region: await _clients(stack, settings, region) for region in sorted(regions)}
+    clients = {region: await _clients(stack, settings, region) for region in _regions(settings)}
 
     def opened(name: str) -> SqsSource:
         queue = queue_name(name)
@@ -75,16 +74,39 @@ async def why_no_start(settings: Settings) -> list[Reason]:
     """Say what botocore and redis-py would refuse at the start. Calls nobody."""
     urls = {"redis.url": settings.redis.url, "cells.redis_url": settings.cells.redis_url}
     reasons = [f"{key}: {why}" for key, url in urls.items() if url and (why := why_no_client(url)) is not None]
-    try:
-        async with AsyncExitStack() as stack:
-            client = await open_sqs_client(stack, aws_of(settings), connections=1, read_timeout_s=1)
-    except ConfigError as error:
-        return [*reasons, str(error)]
-    if _is_of_aws(client.endpoint_url):
-        why = f"is no URL of AWS, and AWS is asked, at {client.endpoint_url}: set aws.endpoint_url, or give AWS' URL"
-        named = _named(settings).items()
-        reasons += [f"{key}: {why}" for key, queue in named if queue.url and not _is_of_aws(queue.url)]
-    return reasons
+    async with AsyncExitStack() as stack:
+        for region in _regions(settings):
+            aws = AwsConfig(region, settings.aws.endpoint_url)
+            try:
+                client = await open_sqs_client(stack, aws, connections=1, read_timeout_s=1)
+                reasons += _elsewhere(settings, client.endpoint_url) if region == settings.aws.region else []
+            except ConfigError as error:
+                reasons.append(str(error))
+        for service in _services(settings):
+            try:
+                await open_client(stack, aws_of(settings), service)
+            except ConfigError as error:
+                reasons.append(str(error))
+    return list(dict.fromkeys(reasons))
+
+
+def _elsewhere(settings: Settings, endpoint_url: str) -> list[Reason]:
+    """Say of each queue that is named by a URL why it can't be reached at that endpoint."""
+    if not _is_of_aws(endpoint_url):
+        return []
+    why = f"is no URL of AWS, and AWS is asked, at {endpoint_url}: set aws.endpoint_url, or give AWS' URL"
+    return [f"{key}: {why}" for key, queue in _named(settings).items() if queue.url and not _is_of_aws(queue.url)]
+
+
+def _regions(settings: Settings) -> list[str]:
+    return sorted({settings.aws.region, *(queue.region for queue in _named(settings).values() if queue.region)})
+
+
+def _services(settings: Settings) -> list[str]:
+    """List what routers and controllers need of AWS beside SQS."""
+    by_stacks = settings.cells.provisioner == "ecs"
+    tables = ["dynamodb"] if by_stacks or settings.cells.store == "dynamodb" else []
+    return ["s3", "firehose", *tables, *(["cloudformation", "ecs"] if by_stacks else [])]
 
 
 def _is_of_aws(url: str) -> bool:

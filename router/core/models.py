@@ -54,6 +54,7 @@ class HoldCause(StrEnum):
     RATE = "rate"  # its key is over its rate
     CONCURRENCY = "concurrency"  # its key has too many events waiting
     QUARANTINE = "quarantine"  # its key is in quarantine
+    DEAD = "dead"  # it is dead, and the dead-letter queue does not take it
 
 
 class DeadLetterReason(StrEnum):
@@ -128,6 +129,16 @@ class Origin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return texts + blobs + sum(len(name) + len(kind) for name, kind in self.types.items()) + len(self.trace_header)
 
 
+class Death(msgspec.Struct, frozen=True, gc=False):
+    """How an event died that the dead-letter queue has yet to take: its fields are those of its letter."""
+
+    reason: DeadLetterReason
+    error: str  # a sentence for people
+    cell_id: str
+    generation: Whole
+    dead_at_ms: Whole
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One unit of work, known by its partition key and its id."""
 
@@ -142,6 +153,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
     suspect: bool = False  # it goes to its cell as one: an instance may have died of it
     origin: Origin | None = None  # what came beside the body; None for an event that came in no message
+    death: Death | None = None  # given when no handler may run for it any more
 
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024

@@ -14,7 +14,7 @@ from router.core.messages import dead_letter, proofs
 from router.core.messages.origin import BODY, ORIGIN, origin_of
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
 from router.core.messages.parts import Parts
-from router.core.messages.proofs import PROOF
+from router.core.messages.proofs import DEATH, PROOF
 from router.core.models import Message
 from tests.support.attribute_keys import KEYS
 
@@ -33,11 +33,13 @@ def _held(binaries: Mapping[str, bytes]) -> None:
 def origin_in(raw: bytes) -> None:
     """Read what should be packed and is not."""
     _held({ORIGIN: raw, BODY: raw})
+    _held({DEATH: raw})
 
 
 def packed_message(raw: bytes) -> None:
     """Read what is packed rightly, and is perhaps nothing of ours."""
     _held({ORIGIN: zlib.compress(raw), BODY: zlib.compress(raw)})
+    _held({DEATH: zlib.compress(raw)})
 
 
 def part_of_a_letter(raw: bytes) -> None:

@@ -19,6 +19,7 @@ from router.adapters.aws.sqs import _message
 from router.core.errors import MalformedMessageError
 from router.core.messages.dead_letter import (
     DEDUP_MS,
+    MAX_ERROR_CHARS,
     DeadLetter,
     entries,
     of_event,
@@ -30,7 +31,7 @@ from router.core.messages.origin import origin_of
 from router.core.messages.parser import Extraction, Parser, can_be_held, held_draft
 from router.core.messages.parts import Parts
 from router.core.messages.proofs import ATTEMPT, believed
-from router.core.models import Event, Message
+from router.core.models import DeadLetterReason, Death, Event, Message
 from tests.support.attribute_keys import KEYS
 from tests.support.strict_sqs import check_entry, delivered, entry_of
 
@@ -148,11 +149,16 @@ class WaysOut:
         source, dead, hold = limits
         fifo = came.dedup_id is not None
         self.counts["events"] += 1
-        if not fifo and can_be_held(event, hold):
-            entry = entry_of(held_draft(event, 3, KEYS, hold))
-            check_entry(entry, max_bytes=hold)
-            assert read_again(entry) == event
-            self.counts["held"] += 1
+        error = self._error()[:MAX_ERROR_CHARS]
+        dead_event = replace(event, death=Death(DeadLetterReason.MAX_ATTEMPTS, error, "cell-0000", 7, DEATH_MS))
+        for each in (event, dead_event) if not fifo else ():
+            if can_be_held(each, hold):
+                entry = entry_of(held_draft(each, 3, KEYS, hold))
+                check_entry(entry, max_bytes=hold)
+                again = read_again(entry)
+                assert replace(again, death=None) == event
+                assert (again.death is None) == (each.death is None)
+                self.counts["held" if each is event else "held with their death"] += 1
         death = {"reason": "max_attempts", "error": self._error(), "source": "q", "dead_at_ms": DEATH_MS}
         queue = "q.fifo" if fifo else "q"
         back = self._redriven(of_event(event, came, **death), queue, dead, source)

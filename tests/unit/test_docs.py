@@ -86,11 +86,14 @@ def test_every_test_that_the_threat_model_names_is_there() -> None:
         assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{path}::{name}"
 
 
-def test_every_test_that_the_page_on_failures_names_is_there() -> None:
-    """Its table says what is done for each thing that AWS may do, and which test shows it."""
+def test_every_kind_of_failure_names_tests_that_are_there() -> None:
+    """The tables of the page on failures say what is done for each thing that may happen, and which test shows it."""
     tests = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
-    named = re.findall(r"`(test_\w+)`", (REPOSITORY / "docs" / "explanation" / "failures.md").read_text())
-    assert named
+    text = (REPOSITORY / "docs" / "explanation" / "failures.md").read_text()
+    rows = re.findall(r"^\| (?!what happens|-)(.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == len(re.findall(r"^\| (?!what happens)", text, re.MULTILINE))
+    assert [kind for kind, _, named in rows if "`test_" not in named] == []
+    named = re.findall(r"`(test_\w+)`", text)
     assert [name for name in named if f"def {name}(" not in tests] == []
 
 

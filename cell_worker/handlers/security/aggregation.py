@@ -15,14 +15,14 @@ from sigma.collection import SigmaCollection
 from sigma.correlations import SigmaCorrelationRule
 from sigma.rule import SigmaRule
 
-from cell_worker.handlers.security.correlation import Correlation, compile_correlation
+from cell_worker.handlers.security.correlation import NO_MORE_THAN, Correlation, compile_correlation
 from cell_worker.handlers.security.matching import required_texts
 from cell_worker.handlers.security.values import UnsupportedRule
 
 SHAPE: Final = re.compile(
     r"count\(\s*(?P<field>[^\s()]*)\s*\)\s*(?:by\s+(?P<groups>[^<>=]+?)\s*)?(?P<operator>[<>]=?|==?)\s*(?P<count>\d{1,9})"
 )
-OPERATORS: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte", "=": "eq", "==": "eq"}
+OPERATORS: Final = {">": "gt", ">=": "gte"}
 
 
 def compile_aggregation(rule: SigmaRule, search: Any, aggregation: str) -> Correlation:
@@ -33,6 +33,8 @@ def compile_aggregation(rule: SigmaRule, search: Any, aggregation: str) -> Corre
     shape = SHAPE.fullmatch(aggregation.strip())
     if shape is None:
         raise UnsupportedRule(f"detection.condition: {_why_not_counted(aggregation.strip())}")
+    if shape["operator"] not in OPERATORS:
+        raise UnsupportedRule(f"detection.condition: {shape['operator']} is not supported: {NO_MORE_THAN} count() >= 5")
     field, timeframe = shape["field"], rule.custom_attributes.get("timeframe")
     condition: dict[str, Any] = {OPERATORS[shape["operator"]]: int(shape["count"])}
     counting = {
@@ -48,8 +50,8 @@ def compile_aggregation(rule: SigmaRule, search: Any, aggregation: str) -> Corre
     values = required_texts(search, field) if field else None
     if values is not None and len(values) < correlation.enough:
         raise UnsupportedRule(
-            f"it could never match: its search allows {len(values)} values of {field} and it asks for "
-            f"{correlation.enough} different ones"
+            f"detection.condition: it could never match: its search allows {len(values)} values of {field} and it asks "
+            f"for {correlation.enough} different ones"
         )
     return correlation if timeframe is not None else replace(correlation, timespan=timedelta.max)
 

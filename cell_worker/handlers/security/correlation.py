@@ -29,13 +29,16 @@ from sigma.correlations import (
     SigmaCorrelationRule,
     SigmaCorrelationType,
 )
-from sigma.rule import SigmaRule
 
 from cell_worker.handlers.security.matching import Record, find
 from cell_worker.handlers.security.values import UnsupportedRule, time_of
 
 MAX_TIMESPAN_S: Final = 1_000_000_000
 """The longest timespan in use: longer than any log. Python's timedelta can't be much longer."""
+
+NO_MORE_THAN: Final = (
+    "that there were no more than so many events can't be told from one log object: write at least how many, as in"
+)
 
 Group = tuple[str, ...]
 
@@ -227,12 +230,15 @@ class _Tally:
 
 def compile_correlation(rule: SigmaCorrelationRule) -> Correlation:
     """Compile a correlation rule whose references are resolved. Raises UnsupportedRule."""
-    referenced = [reference.rule for reference in rule.referenced_rules]
-    if any(not isinstance(target, SigmaRule) for target in referenced):
-        raise UnsupportedRule("a correlation of correlations is not supported")
-    ids = frozenset(str(target.id) for target in referenced)
+    for reference in rule.referenced_rules:
+        if isinstance(reference.rule, SigmaCorrelationRule):
+            counted = ", ".join(each.reference for each in reference.rule.referenced_rules)
+            raise UnsupportedRule(
+                f"correlation.rules: {reference.reference} is itself a correlation, and correlations of correlations "
+                f"are not supported: write the rules that it counts ({counted}), or look for both in the findings"
+            )
     return Correlation(
-        rule_ids=ids,
+        rule_ids=frozenset(str(reference.rule.id) for reference in rule.referenced_rules),
         timespan=timedelta(seconds=min(rule.timespan.seconds, MAX_TIMESPAN_S)),
         group_of=_grouping(rule),
         counted=_counted(rule),
@@ -258,7 +264,9 @@ def _aware_time(record: Record) -> datetime | None:
 
 def _enough(condition: Any) -> int:
     if not isinstance(condition, SigmaCorrelationCondition):
-        raise UnsupportedRule("extended correlation conditions (and, or, not) are not supported")
+        raise UnsupportedRule(
+            "correlation.condition: extended conditions (and, or, not) are not supported: write how many, as in gte: 2"
+        )
     match condition.op:
         case SigmaCorrelationConditionOperator.GTE:
             return max(1, -int(-condition.count // 1))
@@ -266,8 +274,7 @@ def _enough(condition: Any) -> int:
             return max(1, int(condition.count // 1) + 1)
         case other:
             raise UnsupportedRule(
-                f"correlation condition {other.name.lower()} is not supported: that there were no more than so many "
-                "events can't be told from one log object"
+                f"correlation.condition: {other.name.lower()} is not supported: {NO_MORE_THAN} gte: 5"
             )
 
 
@@ -281,7 +288,10 @@ def _counted(rule: SigmaCorrelationRule) -> Counted:
             assert isinstance(rule.condition, SigmaCorrelationCondition)
             return _values(rule.condition.fieldref)
         case other:
-            raise UnsupportedRule(f"correlation type {other.name.lower()} is not supported")
+            raise UnsupportedRule(
+                f"correlation.type: {other.name.lower()} is not supported: write event_count, value_count, temporal or "
+                "temporal_ordered"
+            )
 
 
 def _the_record(index: int, _rule_id: str, _record: Record) -> int:

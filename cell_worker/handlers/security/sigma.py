@@ -335,7 +335,8 @@ class _Loader:
             self.bad.append((path, f"correlation: {_one_line(error)}"))
             return None
         if not correlation.rule_ids <= known:
-            self.skipped.append((path, "it counts a rule that is not supported, or that counts itself"))
+            named = ", ".join(each.reference for each in rule.referenced_rules if str(each.rule.id) not in known)
+            self.skipped.append((path, f"correlation.rules: {named} is not supported, or counts itself: take it out"))
             return None
         return described, correlation
 

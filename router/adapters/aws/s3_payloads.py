@@ -15,7 +15,7 @@ from cell_worker.contract.aws_session import (
     aws_session,
     is_object_denied,
 )
-from router.adapters.aws.session import AwsConfig
+from router.adapters.aws.session import AwsConfig, told_as_settings
 from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import PayloadMissingError, PayloadTooLargeError, SourceDeniedError, SourceUnavailableError
 
@@ -67,9 +67,10 @@ async def open_payload_client(stack: AsyncExitStack, config: AwsConfig, *, conne
         # No emulator has a host name for each bucket; with AWS itself the default stays.
         s3={"addressing_style": "path"} if config.endpoint_url else None,
     )
-    return await stack.enter_async_context(
-        aws_session().create_client("s3", endpoint_url=config.endpoint_url, config=options)
-    )
+    with told_as_settings("s3", config.region):
+        return await stack.enter_async_context(
+            aws_session().create_client("s3", endpoint_url=config.endpoint_url, config=options)
+        )
 
 
 async def _read(body: Any, size: int, max_bytes: int) -> bytes:

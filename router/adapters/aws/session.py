@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, EndpointVariantError, ProfileNotFound
 from botocore.httpsession import get_cert_path
 
 from cell_worker.contract.aws_session import UnredirectedSession, aws_session
@@ -43,7 +43,7 @@ async def open_client(
         parameter_validation=False,
         user_agent="cellrouter",
     )
-    with told_as_settings():
+    with told_as_settings(service, config.region):
         session = aws_session()
         trusted_by(session)
         return await stack.enter_async_context(
@@ -52,12 +52,17 @@ async def open_client(
 
 
 @contextmanager
-def told_as_settings() -> Iterator[None]:
+def told_as_settings(service: str, region: str) -> Iterator[None]:
     """Turn what botocore refuses, when a client is opened, into ConfigError: a sentence that names the setting."""
     try:
         yield
     except ProfileNotFound as error:
         raise ConfigError(f"AWS_PROFILE: {error}: see the files of AWS_CONFIG_FILE and ~/.aws") from error
+    except EndpointVariantError as error:
+        raise ConfigError(
+            f"AWS has no endpoint of {service} in {region} that is {' and '.join(error.kwargs['tags'])}: take back "
+            "AWS_USE_FIPS_ENDPOINT or AWS_USE_DUALSTACK_ENDPOINT, or the same in ~/.aws/config"
+        ) from error
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"the variables AWS_* or a file in ~/.aws can't be used: {error!s:.300}") from error
 

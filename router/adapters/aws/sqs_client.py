@@ -174,7 +174,7 @@ async def open_sqs_client(
     clock = clock or SystemClock()
     credentials = CurrentCredentials(clock.monotonic)
     session = aws_session(credentials)
-    with told_as_settings():
+    with told_as_settings("sqs", config.region):
         async with session.create_client("sqs", region_name=config.region, endpoint_url=config.endpoint_url) as model:
             endpoint_url, region = await _endpoint_of(model), model.meta.region_name
         tls = trusted_by(session)

@@ -208,7 +208,7 @@ def _generations(killed: tuple[int, ...]) -> str:
 
 def _lot(event: Event) -> float:
     """A number in [0, 1) that is the same on every router, and another one after each quarantine."""
-    return crc32(f"{event.event_id} {event.killed}".encode()) / 2**32
+    return crc32(repr((event.partition_key, event.event_id, event.killed)).encode()) / 2**32
 
 
 def _digest(event: Event) -> str:

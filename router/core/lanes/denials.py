@@ -74,7 +74,7 @@ class Denials:
         if len(self._row_keys) < MIN_KEYS:
             self._row_keys.add(hash(key))
         if len(self._row_events) < MIN_KEYS:
-            self._row_events.add(hash(event_id))
+            self._row_events.add(hash((key, event_id)))
         self._last_why = why
 
     def own(self, place: str) -> bool:

@@ -1,8 +1,8 @@
-"""What came beside an event's body (attributes, trace, time of sending), and how a held message carries it.
+"""What came beside an event's body (attributes, trace, time of sending), and how a held message carries it, or a death.
 
 SQS takes ten attributes and a router has some of its own to write, so all of it lies in one, compressed. A body that
-SQS wouldn't take as it is, because of its length or of a character, lies in another one. Both are binary attributes,
-of which SQS counts each byte once.
+SQS wouldn't take as it is, because of its length or of a character, lies in another one, and how the event died in a
+third. They are binary attributes, of which SQS counts each byte once.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import msgspec
 from msgspec.structs import replace
 
 from router.core.errors import MalformedMessageError
-from router.core.messages.proofs import ATTEMPT, OURS
+from router.core.messages.proofs import ATTEMPT, DEATH, OURS
 from router.core.messages.sqs_text import is_sendable
 from router.core.messages.wrapping import attributes_in
-from router.core.models import MAX_MESSAGE_BYTES, MAX_WHOLE, Draft, Event, Message, Origin
+from router.core.models import MAX_MESSAGE_BYTES, MAX_WHOLE, Death, Draft, Event, Message, Origin
 
 ORIGIN: Final = f"{OURS}origin"
 BODY: Final = f"{OURS}body"
@@ -29,7 +29,9 @@ _SNS: Final = '"MessageAttributes"'
 _IN_ATTRIBUTE: Final = "{}"  # what stands for a body that lies in an attribute, since SQS takes no empty one
 _NAMES: Final = ("event_id", "partition_key")
 _MAX_ORIGIN_BYTES: Final = MAX_MESSAGE_BYTES + 64 * 1024  # unpacked: all that a message can bring, and lengths
+_MAX_DEATH_BYTES: Final = 64 * 1024  # unpacked: far more than its error may have
 _origin: Final = msgspec.msgpack.Decoder(Origin)
+_death: Final = msgspec.msgpack.Decoder(Death)
 
 
 def origin_of(message: Message, events: Sequence[Event] = ()) -> Origin:
@@ -47,6 +49,25 @@ def origin_of(message: Message, events: Sequence[Event] = ()) -> Origin:
 def with_origin(draft: Draft, origin: Origin | None) -> Draft:
     """Return the held message with what came beside its event's body."""
     return draft if origin is None else _with_binary(draft, ORIGIN, msgspec.msgpack.encode(origin))
+
+
+def with_death(draft: Draft, death: Death | None) -> Draft:
+    """Return the held message with how its event died."""
+    if death is None:
+        return draft
+    error = death.error.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair is no text
+    return _with_binary(draft, DEATH, msgspec.msgpack.encode(replace(death, error=error)))
+
+
+def death_of(message: Message) -> Death | None:
+    """Return how the event of a held message died; None while it lives. Raises MalformedMessageError."""
+    packed = message.binaries.get(DEATH)
+    if packed is None:
+        return None
+    try:
+        return _death.decode(_inflated(packed, _MAX_DEATH_BYTES))
+    except (zlib.error, ValueError, RecursionError) as error:
+        raise MalformedMessageError(f"the attribute {DEATH} can't be read: {error}") from error
 
 
 def with_body_in_attribute(draft: Draft) -> Draft:

@@ -31,7 +31,7 @@ from msgspec.structs import replace
 from router.core.errors import MalformedMessageError
 from router.core.messages import event_ids, s3_events, shapes
 from router.core.messages.key_paths import compile_path
-from router.core.messages.origin import body_of, with_body_in_attribute, with_origin
+from router.core.messages.origin import body_of, death_of, with_body_in_attribute, with_death, with_origin
 from router.core.messages.pointers import pointer_in
 from router.core.messages.proofs import ATTEMPT, OURS, PROOF, PROOF_CHARS, AttributeKeys, signed
 from router.core.messages.sqs_text import is_sendable_json
@@ -208,6 +208,7 @@ def _unsigned(event: Event, delay_s: int, max_bytes: int) -> Draft:
     if event.retries:
         attributes[RETRIES] = ",".join(map(str, event.retries))
     draft = with_origin(Draft(event.pointer or event.body.decode(), attributes, delay_s), event.origin)
+    draft = with_death(draft, event.death)
     if event.pointer or (draft.size <= max_bytes and is_sendable_json(event.body)):
         return draft
     return with_body_in_attribute(draft)
@@ -236,7 +237,7 @@ def _from_hold(message: Message, body: JsonText) -> Event:
     body.check_object()
     event = _event(unquote(attributes["event_id"]), unquote(attributes["partition_key"]), body.raw)
     event = replace(event, attempt=attempts[0], pointer=message.pointer)
-    return replace(event, unanswered=unanswered, killed=killed, retries=retries)
+    return replace(event, unanswered=unanswered, killed=killed, retries=retries, death=death_of(message))
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

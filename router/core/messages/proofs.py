@@ -20,6 +20,7 @@ from router.core.models import Draft, Message
 OURS: Final = "cellrouter."
 """How the names of a router's own attributes begin."""
 ATTEMPT: Final = f"{OURS}attempt"  # the attribute by which a held message is known
+DEATH: Final = f"{OURS}death"  # the binary attribute that says of a held message that its event is dead
 PROOF: Final = f"{OURS}proof"
 PROOF_CHARS: Final = 32
 _NAMES: Final = ("event_id", "partition_key")
@@ -66,8 +67,9 @@ def believed(message: Message, keys: AttributeKeys) -> Message:
         return message
     left = {name: value for name, value in attributes.items() if not name.startswith(OURS)}
     if ATTEMPT in attributes and all(left.get(name) for name in _NAMES):
-        # The binary ones are its body and what came beside it, as whoever sends a message may say it of his own.
-        return replace(message, attributes={**left, ATTEMPT: "1"})
+        # The others are its body and what came beside it, as whoever sends a message may say it of his own.
+        binaries = {name: value for name, value in message.binaries.items() if name != DEATH}
+        return replace(message, attributes={**left, ATTEMPT: "1"}, binaries=binaries)
     binaries = {name: value for name, value in message.binaries.items() if not name.startswith(OURS)}
     return replace(message, attributes=left, binaries=binaries)
 

@@ -3,7 +3,8 @@
 Guarantees: every event of an accepted message ends in exactly one of three ways. Its cell confirmed it; or it was
 written to its cell's hold queue, to the quarantine queue or to the dead-letter queue; or its message was let go and
 comes again. Only the first two settle it. No lane waits for another one. Events that must keep their order (those of a
-FIFO source), or that fit in no message but their own, are never written to a hold queue: they wait in their own queue.
+FIFO source, unless they are dead), or that fit in no message but their own, are never written to a hold queue: they
+wait in their own queue.
 """
 
 from __future__ import annotations
@@ -15,17 +16,14 @@ from functools import partial
 from math import ceil
 from typing import Final
 
-from msgspec.structs import replace
-
 from router.core.detection.samples import MAX_TENANTS, CellSample, tenants_told
-from router.core.errors import MalformedMessageError, UnconfirmedSubscriptionError
+from router.core.errors import UnconfirmedSubscriptionError
 from router.core.lanes import retry
 from router.core.lanes.admission import MAX_KILLS, Admission, OverLimit, ToQuarantine, into_quarantine, why_dead
 from router.core.lanes.lane import LaneLimits
 from router.core.messages.batches import BATCH
-from router.core.messages.origin import origin_of
 from router.core.messages.parser import Parser, can_be_held
-from router.core.models import Contact, DeadLetterReason, Event, HoldCause, Outcome, Reason, Result, Traffic
+from router.core.models import Contact, DeadLetterReason, Event, HoldCause, Outcome, Result, Traffic
 from router.core.policy import FifoHead, Policy
 from router.core.slot_map.routing import Routing
 from router.core.slot_map.slots import NO_MOVE, SlotMap
@@ -35,13 +33,13 @@ from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
 from router.services.data_plane.fifo.aside import AsideQueue
 from router.services.data_plane.fifo.groups import Groups
+from router.services.data_plane.forwarder import RELEASE_DELAY_S
 from router.services.data_plane.hold_queue import HoldQueue
-from router.services.data_plane.inbox import Delivery, Inbox, Received
+from router.services.data_plane.inbox import Delivery, Inbox, Received, read
 from router.services.data_plane.lane_runner import LaneRunner
 from router.services.data_plane.quarantine import BlockedHead, QuarantineQueue
 from router.services.unforeseen import Unforeseen
 
-UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
 SHED: Final = 2 * BATCH  # events that a lane sheds at once: more than one poll brings, few enough not to disturb others
 UNFORESEEN_S: Final = 30  # until a message comes again that this router failed on
 UNROUTED_S: Final = 1  # until a message comes again that was received before there is a slot map
@@ -119,7 +117,7 @@ class Dispatcher:
         """Run every lane and side queue until cancelled."""
         async with self._group:
             self._group.create_task(self._queues.quarantine.run(partial(self._accept, from_hold=True)))
-            await self._queues.dead_letters.run()
+            await self._queues.dead_letters.run(self._keep_dead)
 
     def apply(self, routing: Routing, policy: Policy) -> None:
         """Route by this from now on. New cells get lanes; the lanes of cells that left the map run dry.
@@ -206,14 +204,15 @@ class Dispatcher:
         holds = [self._queues.quarantine.hold, *(path.hold for path in self.paths.values())]
         for hold in holds:
             await hold.stopped()
+        await self._queues.dead_letters.drained()  # before the others: they get what this one doesn't take
         for hold in holds:
             await hold.forwarded()
-        await self._queues.dead_letters.drained()
         for hold in holds:  # last, because what was forwarded is settled in the queue that it came from
             await hold.settled()
 
     def _open_path(self, cell_id: str) -> None:
-        lane = LaneRunner(cell_id, self._client, self._clock, self._observer, self._on_result, self._on_shut)
+        on_shut = partial(self._hold_all, cause=HoldCause.SHUT)
+        lane = LaneRunner(cell_id, self._client, self._clock, self._observer, self._on_result, on_shut)
         hold = self._queues.hold_of(cell_id)
         path = self.paths[cell_id] = CellPath(lane, hold)
         self._group.create_task(lane.run())
@@ -234,10 +233,12 @@ class Dispatcher:
                 self._route(delivery)
 
     def _opened(self, inbox: Inbox, received: Received, *, from_hold: bool) -> list[Delivery]:
-        events, fault = self._parsed(inbox, received)
+        events, fault = read(received, self._parser)
         if fault is not None:
+            if isinstance(fault, UnconfirmedSubscriptionError):
+                self._observer.observe(SubscriptionUnconfirmed(inbox.name, str(fault)))
             inbox.opened(received, 1)
-            self._queues.dead_letters.put_malformed(inbox, received, fault)
+            self._queues.dead_letters.put_malformed(inbox, received, str(fault))
             return []
         if not events and inbox.name not in self._set_up:
             self._set_up.add(inbox.name)
@@ -245,21 +246,6 @@ class Dispatcher:
         inbox.opened(received, len(events))
         message_id = received.message.message_id
         return [Delivery(self._groups.reminded(event, message_id), received, inbox, from_hold) for event in events]
-
-    def _parsed(self, inbox: Inbox, received: Received) -> tuple[list[Event], Reason | None]:
-        """The events of a message, or the reason why it can't be read."""
-        if received.fault is not None:
-            return [], received.fault
-        try:
-            events = self._parser.parse(received.message)
-            origin = origin_of(received.message, events)
-            return [replace(event, origin=origin) for event in events], None
-        except MalformedMessageError as error:
-            if isinstance(error, UnconfirmedSubscriptionError):
-                self._observer.observe(SubscriptionUnconfirmed(inbox.name, str(error)))
-            return [], str(error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
-            return [], f"{UNEXPECTED} {type(error).__name__}: {error}"
 
     def _route(self, delivery: Delivery) -> None:
         if self._stopping or self._routing is None:
@@ -269,9 +255,9 @@ class Dispatcher:
             if self._queues.dead_letters.put_again(delivery) or (self.aside and self.aside.takes(delivery)):
                 return
             now_ms, slot_map = self._clock.time_ms(), self._routing.slot_map
-            if self._admission.policy.quarantined and self._stays(delivery, self._queues.quarantine.hold):
-                delivery.event = self._admission.reminded(delivery.event, now_ms)
             event = delivery.event
+            if self._admission.policy.quarantined and self._stays(delivery, event, self._queues.quarantine.hold):
+                event = delivery.event = self._admission.reminded(event, now_ms)
             path = self.paths[slot_map.cell_of(event.partition_key)]
             if slot_map.move is not NO_MOVE and self._moves(event.partition_key):
                 self._hold(path, delivery, event, MOVING_S, HoldCause.MOVING)
@@ -308,7 +294,7 @@ class Dispatcher:
             return
         if found.why is not None:
             self._quarantine_key(path, event.partition_key, found)
-        if not self._stays(delivery, self._queues.quarantine.hold):
+        if not self._stays(delivery, event, self._queues.quarantine.hold):
             self._queues.quarantine.put(cell_id, delivery, event, found.left_s)
             return
         message = delivery.received.message
@@ -357,15 +343,22 @@ class Dispatcher:
         if why := self._admission.why_poisonous(event, result, path.lane.answered, max_failures):
             self._quarantine_key(path, event.partition_key, ToQuarantine(0.0, why))
 
-    def _on_shut(self, lane: LaneRunner, waiting: list[Delivery]) -> None:
-        self._hold_all(lane, waiting, HoldCause.SHUT)
-
     def _hold_all(self, lane: LaneRunner, deliveries: list[Delivery], cause: HoldCause, delay_s: int = 0) -> None:
         for delivery in deliveries:
             try:
                 self._hold(self.paths[lane.cell_id], delivery, delivery.event, delay_s, cause)
             except Exception as error:  # noqa: BLE001 - the others have to be held all the same
                 self._failed_on(delivery, error)
+
+    def _keep_dead(self, delivery: Delivery, event: Event) -> None:
+        """Keep an event that the dead-letter queue doesn't take in a hold queue, where each router sees its death."""
+        try:
+            self._groups.remember(event, delivery.received.message.message_id)  # perhaps no other queue takes it either
+            assert self._routing is not None, "whatever has died was routed"
+            path = self.paths[self._routing.slot_map.cell_of(event.partition_key)]
+            self._hold(path, delivery, event, RELEASE_DELAY_S, HoldCause.DEAD)
+        except Exception as error:  # noqa: BLE001 - one event must not end every router that gets it
+            self._failed_on(delivery, error)
 
     def _failed_on(self, delivery: Delivery, error: Exception) -> None:
         """Let an event go that this router can't deal with: another router, or a later one, may."""
@@ -375,7 +368,7 @@ class Dispatcher:
     def _hold(self, path: CellPath, delivery: Delivery, event: Event, delay_s: int, cause: HoldCause) -> None:
         self._observer.observe(EventHeld(path.lane.cell_id, cause))
         hold = self._owner(event, path).hold
-        if not self._stays(delivery, hold):
+        if not self._stays(delivery, event, hold):
             hold.put(delivery, event, delay_s)
             return
         message = delivery.received.message
@@ -394,6 +387,9 @@ class Dispatcher:
     def _moves(self, key: str) -> bool:
         return self._routing is not None and self._routing.slot_map.stops(key)
 
-    def _stays(self, delivery: Delivery, hold: HoldQueue) -> bool:
-        """Whether an event that has to wait does so in its own queue, because of its order or its size."""
-        return delivery.inbox.fifo or not can_be_held(delivery.event, hold.max_bytes)
+    def _stays(self, delivery: Delivery, event: Event, hold: HoldQueue) -> bool:
+        """Whether an event that has to wait does so in its own queue, because of its order or its size.
+
+        A dead one has no place in its group's order any more.
+        """
+        return (delivery.inbox.fifo and event.death is None) or not can_be_held(event, hold.max_bytes)

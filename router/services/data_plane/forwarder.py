@@ -1,7 +1,7 @@
 """Writes events into another queue, and then settles them in their own.
 
 Guarantees: an event is settled only after the other queue has taken all of it. When that queue doesn't take it, the
-event's message is let go, so that its own queue delivers it again.
+event's message is let go, so that its own queue delivers it again, unless who put it knows better.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Parcel(msgspec.Struct, eq=False):
     received: Received
     on_end: Callable[[bool], object]  # told whether the queue has taken all of it
     may_settle: Callable[[], bool]  # asked once it has: what may not be settled then is let go
+    not_taken: Callable[[], object] | None  # does what there is to do when it has not; None: it is let go
     open_drafts: int
     refused: bool = False  # the queue has answered, and has not taken one of them
     ended: bool = False
@@ -57,9 +58,10 @@ class Forwarder:
         received: Received,
         on_end: Callable[[bool], object] = lambda _: None,
         may_settle: Callable[[], bool] = lambda: True,
+        not_taken: Callable[[], object] | None = None,
     ) -> None:
         """Send the drafts, and once all are taken settle one event of the received message in its inbox."""
-        parcel = Parcel(inbox, received, on_end, may_settle, len(drafts))
+        parcel = Parcel(inbox, received, on_end, may_settle, not_taken, len(drafts))
         for draft in drafts:
             self._batcher.put((draft, parcel))
 
@@ -107,7 +109,10 @@ class Forwarder:
         if not parcel.ended:
             parcel.ended = True
             parcel.on_end(False)
-            parcel.inbox.let_go(parcel.received, RELEASE_DELAY_S)
+            if parcel.not_taken is None:
+                parcel.inbox.let_go(parcel.received, RELEASE_DELAY_S)
+            else:
+                parcel.not_taken()
 
 
 _Item = tuple[Draft, Parcel]

@@ -17,6 +17,8 @@ from router.core.errors import MalformedMessageError, SourceDeniedError, SourceU
 from router.core.lanes.backoff import backoff
 from router.core.lanes.retry import DENIED_RETRIES, DENIED_S, LONE_RETRIES, LONE_S
 from router.core.messages.batches import chunks
+from router.core.messages.origin import origin_of
+from router.core.messages.parser import Parser
 from router.core.messages.proofs import AttributeKeys, believed
 from router.core.models import Event, Message, Reason
 from router.core.telemetry import BadInput, MessagesDeleted, MessagesReceived
@@ -30,6 +32,7 @@ FETCH_DELAY_S: Final = 10  # how long a message stays hidden whose body could no
 LONGEST_FETCH_DELAY_S: Final = 300  # while others can be fetched
 MAX_REMEMBERED: Final = 10_000  # messages whose failed fetches are counted; the oldest is forgotten first
 TELL_EVERY_S: Final = 10.0
+UNEXPECTED: Final = "cellrouter failed on it, which is a bug:"
 _UNPROVEN: Final = (
     "its cellrouter. attributes are not signed by a router with a secret that is valid now, so they are ignored, and "
     "its attempts count anew: somebody else has written them, or the secret was replaced since"
@@ -256,6 +259,20 @@ class Inbox:
                     break  # the next turn tries again; there is time for three more
                 for received in chunk:
                     received.hidden_until = now + self._visibility_s
+
+
+def read(received: Received, parser: Parser) -> tuple[list[Event], MalformedMessageError | None]:
+    """Return the events of a message, or why it can't be read."""
+    if received.fault is not None:
+        return [], MalformedMessageError(received.fault)
+    try:
+        events = parser.parse(received.message)
+        origin = origin_of(received.message, events)
+        return [replace(event, origin=origin) for event in events], None
+    except MalformedMessageError as error:
+        return [], error
+    except Exception as error:  # noqa: BLE001 - a fault of ours; one message must not end every router that gets it
+        return [], MalformedMessageError(f"{UNEXPECTED} {type(error).__name__}: {error}")
 
 
 def _nothing(_: object) -> None:

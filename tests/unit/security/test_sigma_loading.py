@@ -114,7 +114,7 @@ def test_a_folder_without_rules_is_an_error(tmp_path: Path) -> None:
         ({"status": "deprecated"}, "its status is deprecated"),
         ({"detection": {"s": {"a": "x"}, "condition": "s | near t"}}, "the aggregation '| near t' is not supported"),
         ({"detection": {"s": {"a": "x"}, "condition": "s | sum(b) by c > 5"}}, "the aggregation '| sum(b) by c > 5'"),
-        ({"detection": {"s": {"a": "x"}, "condition": "s | count() < 5"}}, "correlation condition lt"),
+        ({"detection": {"s": {"a": "x"}, "condition": "s | count() < 5"}}, "detection.condition: < is not supported"),
         ({"detection": {"s": {"a": "x"}, "condition": ["s", "s | count() > 5"]}}, "beside other conditions"),
         (
             {"detection": {"s": {"a": ["x", "y"]}, "condition": "s | count(a) > 2"}},
@@ -137,12 +137,19 @@ def test_rules_that_are_not_for_us_are_listed(changes: dict[str, Any], reason: s
 @pytest.mark.parametrize(
     ("kind", "changes", "reason"),
     [
-        ("value_sum", {"condition": {"gte": 3, "field": "a"}}, "correlation type value_sum"),
+        ("value_sum", {"condition": {"gte": 3, "field": "a"}}, "correlation.type: value_sum is not supported: write"),
         ("temporal_ordered", {}, "it could never match: there are only 1 rules"),
-        ("event_count", {"condition": {"lt": 3}}, "correlation condition lt"),
-        ("event_count", {"rules": ["foreign"]}, "it counts a rule that is not supported"),
-        ("event_count", {"rules": ["count_of_base"]}, "a correlation of correlations"),
-        ("event_count", {"rules": ["old_count"]}, "or that counts itself"),
+        (
+            "event_count",
+            {"condition": {"lt": 3}},
+            "correlation.condition: lt is not supported: that there were no more",
+        ),
+        ("temporal", {"condition": "base and not base"}, "correlation.condition: extended conditions"),
+        ("event_count", {"rules": ["base", "foreign"]}, "correlation.rules: foreign is not supported"),
+        ("event_count", {"rules": ["count_of_base"]}, "correlation.rules: count_of_base is itself a correlation"),
+        ("temporal", {"rules": ["base", "count_of_base"]}, "write the rules that it counts (base), or look for both"),
+        ("event_count", {"rules": ["counted"]}, "correlation.rules: counted is itself a correlation"),
+        ("event_count", {"rules": ["old_count"]}, "correlation.rules: old_count is not supported, or counts itself"),
     ],
 )
 def test_correlations_that_cant_be_evaluated_are_listed(
@@ -154,10 +161,11 @@ def test_correlations_that_cant_be_evaluated_are_listed(
     write(tmp_path, "count_of_base", 3, name="count_of_base", **correlation(generate=True))
     piped = {"s": {"eventName": "A"}, "condition": "s | count() > 5"}
     write(tmp_path, "old_count", 4, name="old_count", detection=piped)
-    write(tmp_path, "counted", **correlation(kind, **changes))
+    write(tmp_path, "counted", name="counted", **correlation(kind, **changes))
     rules = load_rules(tmp_path)
     assert any(reason in why for path, why in rules.skipped if path.endswith("counted.yml"))
     assert [match.rule.title for match in rules.evaluate([{"eventName": "A"}])] == ["base"]
+    assert "count_of_base" in {rule.title for rule in rules.all()}
 
 
 def test_a_correlation_of_a_missing_rule_is_an_error(tmp_path: Path) -> None:

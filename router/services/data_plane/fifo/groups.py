@@ -1,8 +1,8 @@
 """FIFO sources: the events of a message group go one after the other.
 
-Guarantees: an event goes to its cell only after the event before it in its group was settled (confirmed, or safe in the
-dead-letter queue). When an event is let go, everything behind it in its group is let go too, so that the queue delivers
-the group again from that event. Other groups go on.
+Guarantees: an event goes to its cell only after the event before it in its group was settled (confirmed, or dead and
+safe in another queue). When an event is let go, everything behind it in its group is let go too, so that the queue
+delivers the group again from that event. Other groups go on.
 """
 
 from __future__ import annotations

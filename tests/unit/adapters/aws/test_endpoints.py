@@ -12,9 +12,11 @@ import pytest
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.credentials import ReadOnlyCredentials
 
+from router.adapters.aws.s3_payloads import open_payload_client
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs_client import SqsClient, open_sqs_client
 from router.adapters.keyring import Keyring
+from router.bootstrap.queues import why_no_start
 from router.bootstrap.workers import _docker_config, _subprocess_config, worker_environment
 from router.core.errors import ConfigError
 from router.settings import load
@@ -130,11 +132,53 @@ def test_each_partition_and_variant(region: str, variant: str, monkeypatch: pyte
 
 
 def test_a_variant_that_a_partition_lacks_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In botocore's words, with what to look at."""
+    """With what to take back."""
     given(monkeypatch, DUAL_STACK)
     for opened in (of_ours, of_botocore):
-        with pytest.raises(ConfigError, match=r"the variables AWS_\* .* can't be used: .*dualstack"):
+        with pytest.raises(ConfigError, match=r"no endpoint of sqs in eu-isoe-west-1 that is dualstack: take back"):
             run(opened(AwsConfig("eu-isoe-west-1")))
+
+
+NOT_ALL: Final = "AWS is reached by no other proxies"
+
+
+@pytest.mark.parametrize(
+    ("environ", "faults"),
+    [
+        (FIPS | DUAL_STACK, []),
+        ({"AWS_ENDPOINT_URL_SQS": VPC, "AWS_ENDPOINT_URL": "http://a:1", "HTTPS_PROXY": "http://p:3128"}, []),
+        ({"AWS_ENDPOINT_URL_SQS": "sqs"}, ["Invalid endpoint: sqs"]),
+        ({"AWS_ENDPOINT_URL_S3": "s3", "AWS_ENDPOINT_URL_DYNAMODB": "d"}, ["Invalid endpoint: s3"]),
+        (
+            {"AWS_ENDPOINT_URL_S3": "s3", "AWS_ENDPOINT_URL_DYNAMODB": "d", "CELLROUTER_CELLS_STORE": "dynamodb"},
+            ["Invalid endpoint: s3", "Invalid endpoint: d"],
+        ),
+        ({"CELLROUTER_AWS_REGION": "eu-isoe-west-1", **DUAL_STACK}, ["of sqs in", "of s3 in", "of firehose in"]),
+        ({"https_proxy": "socks5://h:1"}, [NOT_ALL]),
+        ({"http_proxy": "socks5://h:1", "AWS_ENDPOINT_URL_SQS": "http://vpce-0a1b.sqs.example"}, [NOT_ALL]),
+        ({"AWS_PROFILE": "nobody"}, ["AWS_PROFILE: The config profile (nobody) could not be found"]),
+    ],
+)
+def test_check_config_knows_what_cant_be_reached(
+    environ: dict[str, str], faults: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it at once, each once, and of each service that routers and controllers use; nobody is called."""
+    given(monkeypatch, environ)
+    found = run(why_no_start(load({"CELLROUTER_SECRET": SECRET, "CELLROUTER_AWS_REGION": "eu-west-1"} | environ)))
+    assert len(found) == len(faults), found
+    assert [says for says, fault in zip(faults, found, strict=True) if says not in fault] == []
+
+
+def test_a_bucket_of_payloads_that_cant_be_reached_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other fault of the configuration, without a traceback."""
+    given(monkeypatch, {"AWS_ENDPOINT_URL_S3": "s3"})
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            await open_payload_client(stack, AwsConfig("eu-west-1"))
+
+    with pytest.raises(ConfigError, match="Invalid endpoint: s3"):
+        run(story())
 
 
 @pytest.mark.parametrize("name", GIVEN)

@@ -127,6 +127,13 @@ def test_events_that_may_have_killed_come_out_of_quarantine_one_by_one() -> None
     assert at.quarantine(event(), 3, 100_000) is None
 
 
+def test_two_keys_events_of_one_id_come_out_of_quarantine_at_two_moments() -> None:
+    """Tenants that each count from 1 share ids: their events would be tried together, and die together, again."""
+    at = admission(Policy(quarantined={key: Quarantine("why", 0, 100_000, (1,)) for key in ("a", "b")}))
+    found = [at.quarantine(replace(event(key), killed=(1,)), 3, 0) for key in ("a", "b")]
+    assert len({each.left_s for each in found if each is not None}) == 2
+
+
 def test_an_event_whose_message_carries_no_history_is_reminded_of_it() -> None:
     """Only the event that killed the last instance, and only until a later one has answered it."""
     first = admission()

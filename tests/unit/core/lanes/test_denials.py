@@ -57,6 +57,16 @@ def test_several_denied_keys_are_everybodys_trouble() -> None:
     assert seen(keys(MIN_KEYS - 1, "bad"), keys(1)).why_shared(1) is None
 
 
+def test_two_keys_events_of_one_id_are_two() -> None:
+    """Two tenants that each count from 1, and nothing is served for a minute: that is four events, not two."""
+    denials = Denials()
+    for now in (0, PERIOD_S):
+        for key in ("a", "b"):
+            for event_id in ("1", "2"):
+                denials.denied(CELL, key, event_id, "AccessDenied", now)
+    assert denials.why_shared(PERIOD_S) is not None
+
+
 def test_a_cell_with_a_role_of_its_own_has_a_trouble_of_its_own() -> None:
     """The reason names it. What is denied elsewhere meanwhile is counted as ever."""
     denials = seen(keys(4, "bad"), [], place="cell-0007")

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from router.adapters.keyring import Keyring
 from router.core.messages.parser import KILLED, UNANSWERED, Extraction, Parser, can_be_held, held_draft
-from router.core.messages.proofs import ATTEMPT, PROOF, believed
-from router.core.models import MAX_MESSAGE_BYTES, Event, Message
+from router.core.messages.proofs import ATTEMPT, DEATH, PROOF, believed
+from router.core.models import MAX_MESSAGE_BYTES, DeadLetterReason, Death, Event, Message, Origin
 from tests.support.attribute_keys import KEYS
 
 PARSER = Parser(Extraction())
@@ -103,6 +103,21 @@ def test_no_forgery_is_believed(forged: dict[str, str], proof: str) -> None:
     attributes = {"event_id": "e", "partition_key": "k", **forged, PROOF: proof}
     found = read(Message("m", "r", '{"tenant": "t"}', 0, 1, attributes))
     assert (found.attempt, found.unanswered, found.killed) == (1, (), ())
+
+
+def test_that_an_event_is_dead_is_believed_of_a_router_alone() -> None:
+    """Else whoever may send could have an event dead-lettered that no handler has seen, or change its error."""
+    death = Death(DeadLetterReason.MAX_ATTEMPTS, "said \x00 \ufffe 'no'", "cell-0000", 7, 123)
+    origin = Origin("m", 5, {"mine": "1"})
+    dead = replace(TRIED, death=death, origin=origin, retries=(1, 2), body='{"a": "\uffff"}'.encode())
+    draft = held_draft(dead, 0, KEYS)
+    assert len(draft.attributes) + len(draft.binaries) == SQS_ATTRIBUTES
+    message = Message("m", "r", draft.body, 0, 1, draft.attributes, binaries=draft.binaries)
+    assert read(message) == replace(dead, origin=None)
+    for forged in ({**draft.binaries, DEATH: b""}, {k: v for k, v in draft.binaries.items() if k != DEATH}):
+        assert read(replace(message, binaries=forged)) == replace(UNTRIED, body=dead.body)
+    unproven = replace(message, attributes={**draft.attributes, PROOF: ""})
+    assert read(unproven) == replace(UNTRIED, body=dead.body)
 
 
 def test_an_event_that_fits_in_no_message_with_its_proof_can_not_be_held() -> None:

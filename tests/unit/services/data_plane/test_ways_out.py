@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from hashlib import shake_256
@@ -41,6 +42,15 @@ class Silent(StrictSource):
 
     async def max_bytes(self) -> int:
         raise SourceDeniedError("no")
+
+
+class Refusing(StrictSource):
+    """A queue that takes no message while it refuses."""
+
+    refuses = True
+
+    async def send(self, drafts: list[Draft]) -> list[int]:  # type: ignore[override] # what a router sends
+        return list(range(len(drafts))) if self.refuses else await super().send(drafts)
 
 
 def strict(max_bytes: int, *, fifo: bool = False) -> World:
@@ -119,6 +129,62 @@ def test_a_dead_letter_queue_that_takes_nothing_makes_no_handler_run_again(how: 
         assert (letter.error, letter.attempts, letter.cell_id) == ("said failed", 3, "cell-0000")
         assert world.notes.count(EventDeadLettered) == 1
         assert len(given) == 3
+
+    play(world.clock, story())
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+@pytest.mark.parametrize("how", ["drained", "killed"])
+def test_a_dead_letter_queue_that_takes_nothing_makes_no_other_router_run_a_handler(how: str, fifo: bool) -> None:
+    """Four routers one after the other, each for three minutes; then the letter says how the event died at the first.
+
+    Those that are drained are told to stop at once after the last attempt, those that are killed when it is known.
+    """
+    world = World(cells=1, max_attempts=3, fifo=fifo)
+    dead = world.dead = Refusing("dead", world.clock)
+    given = failing(world)
+
+    async def one_router(seconds: float) -> None:
+        stop, router = asyncio.Event(), world.router()
+        running = asyncio.create_task(router.run(stop))
+        while len(given) < 3:
+            await world.clock.sleep(0.1)
+        await world.clock.sleep(seconds)
+        stop.set() if how == "drained" else running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    async def story() -> None:
+        await world.send(1)
+        await one_router(0 if how == "drained" else 60)
+        for _ in range(3):
+            await one_router(180)
+        assert [event.attempt for event in given] == [1, 2, 3]
+        assert world.notes.count(EventDeadLettered) == 0
+        dead.refuses = False
+        async with world.routing():
+            await world.settled()
+        (letter,) = await world.dead_letters()
+        assert (letter.reason, letter.error, letter.attempts) == ("max_attempts", "said failed", 3)
+        assert (letter.group_id, letter.dedup_id) == (("tenant-0", "e0") if fifo else ("", ""))
+        assert letter.dead_at_ms < letter.sent_at_ms + 60_000
+        assert len(given) == 3
+
+    play(world.clock, story())
+
+
+def test_a_group_goes_on_though_the_dead_letter_queue_takes_nothing() -> None:
+    """Whoever is dead waits elsewhere: the events behind it come in their order, and none of them before its death."""
+    world = World(cells=1, max_attempts=3, fifo=True)
+    world.dead = Refusing("dead", world.clock)
+    cell = world.cells.cells["cell-0000"]
+    cell.behaviour = lambda event: Outcome.FAILED if event.event_id == "e1" else Outcome.OK
+
+    async def story() -> None:
+        async with world.routing():
+            await world.send(5, key=lambda _: "one group")
+            await world.clock.sleep(300)
+            assert [name for name in cell.order if name != "e1"] == ["e0", "e2", "e3", "e4"]
+            assert (len(world.source), len(world.holds["cell-0000"])) == (0, 1)
 
     play(world.clock, story())
 
