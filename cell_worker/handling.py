@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from traceback import extract_tb
 from typing import Any, Final
@@ -97,3 +99,20 @@ def said_by(error: BaseException, prefix: str = "") -> Reason:
         text = f"{prefix}(its text can't be shown)"
     text = text[:MAX_REASON_CHARS].encode(errors="replace").decode()  # JSON has no lone surrogates
     return text or type(error).__name__
+
+
+def main() -> None:
+    """Import the handler that the first argument names, and exit with 1 and a line that says why it can't be used."""
+    why = ""
+    try:
+        load_handler(sys.argv[1])
+    except HandlerError as error:
+        why = str(error)
+    except BaseException as error:  # noqa: BLE001 - whatever an import raises, no worker could start
+        why = f"CELL_HANDLER={sys.argv[1]}: {error!r}"
+    print(" ".join(why.split()), file=sys.stderr, flush=True)  # noqa: T201 - who asked reads the last line
+    os._exit(1 if why else 0)  # threads that the import has started keep nobody waiting
+
+
+if __name__ == "__main__":
+    main()
