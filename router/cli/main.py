@@ -108,17 +108,21 @@ def init(
 @app.command("check-config")
 def check_config() -> None:
     """Name every fault of the configuration, with its key and line, all at once."""
+    from router.bootstrap.handler_check import handler_faults  # noqa: PLC0415 - --help stays quick
     from router.bootstrap.queues import why_no_start  # noqa: PLC0415 - --help stays quick
 
     settings, faults = check(os.environ)
+    warnings = list(settings.secrets.warnings()) if settings is not None else []
     if settings is not None:
-        faults += uvloop.run(why_no_start(settings))
+        of_handler, doubts = uvloop.run(handler_faults(settings.cells, os.environ))
+        faults += uvloop.run(why_no_start(settings)) + of_handler
+        warnings += doubts
     for fault in faults:
         typer.echo(without_passwords(fault), err=True)
     if faults:
         typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}", err=True)
         raise typer.Exit(2)
-    for warning in settings.secrets.warnings() if settings is not None else ():
+    for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo("The configuration is good.")
 

@@ -55,7 +55,8 @@ async def run_dev(options: DevOptions, environ: Mapping[str, str], console: Cons
     folders = [str(Path.cwd()), *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
     variables = variables_of(options, environ, folders)
     if (why := await why_no_handler(options.handler, variables)) is not None:
-        raise DevError(f"{why}\nModules are looked for in {folders[0]}, on PYTHONPATH, and where Python finds them")
+        places = f"{folders[0]}, PYTHONPATH, and where Python itself looks"
+        raise DevError(f"{options.handler} can't be used: {why}\nModules are looked for in {places}")
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     interrupted = cancel_on_signal(task)
