@@ -6,24 +6,23 @@ command ever asks half of one system and half of another.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
-
-import msgspec
-
-from router.core.models import Reason
 
 FILE_NAME: Final = "context.json"
 _OURS: Final = ("AWS_", "CELLROUTER_")
 """How the variables begin that say which system is meant, and with which rights it is asked."""
 
 
-class LocalContext(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class LocalContext:
     """What a command has to know of the system that runs on this machine."""
 
     command: str  # which has started it, as a person types it
@@ -38,7 +37,7 @@ def context_file(environ: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def written(command: str, variables: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Reason | None]:
+def written(command: str, variables: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[str | None]:
     """Let other terminals find the system of these variables while the block runs; the block gets why they can't.
 
     Only this user may read the file: the system's secret is in it.
@@ -46,7 +45,7 @@ def written(command: str, variables: Mapping[str, str], environ: Mapping[str, st
     path, why = context_file(environ), None
     told = {name: value for name, value in variables.items() if name.startswith(_OURS)}
     try:
-        _write(path, msgspec.json.encode(LocalContext(command, os.getpid(), told)))
+        _write(path, json.dumps(asdict(LocalContext(command, os.getpid(), told))))
     except OSError as error:
         why = f"Other terminals can't find it by themselves: {error}"
     try:
@@ -83,19 +82,21 @@ def to_try(key: str, cell_id: str, *, event: str = "") -> list[str]:
     return ["From any other terminal:", *(f"  {command} {do}   # {what}" for do, what in tries.items())]
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_suffix(f".{os.getpid()}")
     new.unlink(missing_ok=True)
     new.touch(mode=0o600)
-    new.write_bytes(content)
+    new.write_text(content)
     new.replace(path)
 
 
 def _read(path: Path) -> LocalContext | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=LocalContext)
-    except (OSError, ValueError):
+        found = json.loads(path.read_text("utf-8"))
+        variables = {str(name): str(value) for name, value in found["variables"].items()}
+        return LocalContext(str(found["command"]), int(found["pid"]), variables)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -6,9 +6,6 @@ import os
 from typing import Annotated
 
 import typer
-import uvloop
-
-from router.cli.texts import Screen
 
 HIGHEST_FIRST_PORT = 65_535 - 3  # of four in a row
 
@@ -27,7 +24,10 @@ def dev(
     A controller, a router, a Valkey as Redis and MiniStack as AWS run beside it, as long as this command does. What the
     workers log and what the controller does is shown. CELLROUTER_* and CELL_* variables count, those of AWS don't.
     """
-    from router.adapters.clock import SystemClock  # noqa: PLC0415 - --help stays quick
-    from router.demo.dev import DevOptions, run_dev  # noqa: PLC0415 - --help stays quick
+    import uvloop  # noqa: PLC0415 - --help stays quick
+
+    from router.adapters.clock import SystemClock  # noqa: PLC0415 - as above
+    from router.cli.texts import Screen  # noqa: PLC0415 - as above
+    from router.demo.dev import DevOptions, run_dev  # noqa: PLC0415 - as above
 
     raise typer.Exit(uvloop.run(run_dev(DevOptions(handler, cells, port), os.environ, Screen(), SystemClock())))

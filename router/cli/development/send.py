@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-import uvloop
 
-from router.core.errors import CellRouterError, MalformedMessageError
-from router.core.messages.parser import Extraction, Parser
-from router.core.models import Draft, Event, Message
-from router.settings import Settings, load
+if TYPE_CHECKING:
+    from router.core.models import Draft
+    from router.settings import Settings
 
 STDIN: Final = Path("-")
-_ITS_MESSAGE: Final = "its message"
-"""Stands for the id that SQS is going to give a message."""
-
-
-class NotSentError(CellRouterError):
-    """An event can't be sent, or SQS has not taken it; the text says which and why."""
 
 
 def send(
@@ -39,38 +30,25 @@ def send(
     """Send events to the source queue. What no router could understand is said, and nothing is sent then."""
     if (body is None) == (file is None):
         raise typer.BadParameter("give an event, or --file with many", param_hint="EVENT")
+    import uvloop  # noqa: PLC0415 - --help stays quick
+
+    from router.cli.development.drafts import ITS_MESSAGE, drafts_of  # noqa: PLC0415 - as above
+    from router.settings import load  # noqa: PLC0415 - as above
+
     settings = load(os.environ)
     texts = [body] if body is not None else _lines(file or STDIN)
     drafts, events = drafts_of(texts, key, settings)
     uvloop.run(_send(drafts, settings))
     if len(events) == 1:
-        named = "" if _ITS_MESSAGE in events[0].event_id else f", id {events[0].event_id}"
+        named = "" if ITS_MESSAGE in events[0].event_id else f", id {events[0].event_id}"
         typer.echo(f"Sent: key {events[0].partition_key}{named}")
     else:
         typer.echo(f"Sent {len(events)} events of {len({event.partition_key for event in events})} keys")
 
 
-def drafts_of(texts: list[str], key: str | None, settings: Settings) -> tuple[list[Draft], list[Event]]:
-    """Make a message of each text, and the events that a router will find in them. Raises NotSentError."""
-    parser = Parser(Extraction(settings.source.partition_key, settings.source.event_id))
-    given = {} if key is None else {"partition_key": key}
-    drafts, events = list[Draft](), list[Event]()
-    for number, text in enumerate(texts, start=1):
-        try:
-            found = parser.parse(Message(_ITS_MESSAGE, "", text, 0, 1, given))
-        except MalformedMessageError as error:
-            which = f"event {number}: " if len(texts) > 1 else ""
-            raise NotSentError(f"{which}{error}; nothing was sent") from error
-        drafts.append(Draft(text, given))
-        if settings.source.queue.endswith(".fifo") and found:
-            group = found[0].partition_key
-            drafts[-1] = Draft(text, given, group_id=group, dedup_id=uuid.uuid4().hex)
-        events += found
-    return drafts, events
-
-
 async def _send(drafts: list[Draft], settings: Settings) -> None:
     from router.bootstrap.queues import queues_of  # noqa: PLC0415 - --help stays quick
+    from router.cli.development.drafts import NotSentError  # noqa: PLC0415 - as above
 
     async with AsyncExitStack() as stack:
         source, _ = await queues_of(stack, settings)

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from router.cli.development.drafts import NotSentError, drafts_of
 from router.cli.development.new import contents
-from router.cli.development.send import NotSentError, drafts_of
-from router.cli.development.tail import Sinks, hours
+from router.cli.development.sinks import Sinks, hours
 from router.cli.main import app
 from router.settings import Settings, check
+from tests.support.fake_clock import FakeClock
 from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
 from tests.support.runtime_world import in_loop
@@ -68,10 +69,11 @@ class FakeS3:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], tuple[datetime, bytes]] = {}
+        self.read: list[str] = []  # the last letter of each key that was got
 
     def put(self, bucket: str, name: str, body: bytes, second: int) -> None:
-        key = f"{datetime.now(UTC):%Y/%m/%d/%H}/{name}"  # noqa: TID251 - tail looks at the present hour
-        self.objects[bucket, key] = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second), body)
+        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+        self.objects[bucket, hours(FakeClock().time_ms())[-1] + name] = (at, body)
 
     def get_paginator(self, name: str) -> FakeS3:
         assert name == "list_objects_v2"
@@ -82,6 +84,7 @@ class FakeS3:
         yield {"Contents": [{"Key": key, "LastModified": at} for key, at in found if key.startswith(Prefix)]}
 
     async def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 - as S3's
+        self.read.append(Key[-1])
         return {"Body": _Body(self.objects[Bucket, Key][1])}
 
 
@@ -103,7 +106,7 @@ class _Body:
 async def test_records_are_shown_once_the_oldest_first() -> None:
     """Of all cells together, each with the cell that it is of; an object may hold several."""
     s3 = FakeS3()
-    sinks = Sinks(s3, {"cell-0000": "b0", "cell-0001": "b1"})
+    sinks = Sinks(s3, {"cell-0000": "b0", "cell-0001": "b1"}, FakeClock())
     assert await sinks.new() == []
     s3.put("b0", "z", b'{"n":3}\n', 3)
     s3.put("b1", "a", b'{"n":1}\n{"n":2}\n', 1)
@@ -111,6 +114,20 @@ async def test_records_are_shown_once_the_oldest_first() -> None:
     s3.put("b0", "a", b'{"n":4}\n', 4)
     assert await sinks.new() == [("cell-0000", '{"n":4}')]
     assert await sinks.new() == []
+
+
+@in_loop
+async def test_of_the_newest_records_no_more_is_read_than_is_shown() -> None:
+    """An hour of a busy cell is many objects. What is left out at first is not shown later."""
+    s3 = FakeS3()
+    for second, name in enumerate("abcd"):
+        s3.put("b0", name, f'{{"n":{second}}}\n{{"m":{second}}}\n'.encode(), second)
+    sinks = Sinks(s3, {"cell-0000": "b0"}, FakeClock())
+    assert [line for _, line in await sinks.new(3)] == ['{"m":2}', '{"n":3}', '{"m":3}']
+    assert s3.read == ["d", "c"]
+    assert await sinks.new() == []
+    s3.put("b0", "e", b'{"n":5}\n', 5)
+    assert await sinks.new(0) == []
 
 
 def test_a_new_package_has_its_own_name_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

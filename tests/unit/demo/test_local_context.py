@@ -54,7 +54,7 @@ def test_the_newest_system_is_found_and_the_older_one_takes_nothing_away(tmp_pat
     """At its end a system removes only what it has written itself."""
     place = {"XDG_STATE_HOME": str(tmp_path)}
     with written("cellrouter dev a:a", VARIABLES, place):
-        text = context_file(place).read_text().replace(f'"pid":{os.getpid()}', f'"pid":{os.getppid()}')
+        text = context_file(place).read_text().replace(f'"pid": {os.getpid()}', f'"pid": {os.getppid()}')
         context_file(place).write_text(text.replace("a:a", "b:b"))
     assert "`cellrouter dev b:b`" in (adopt(dict(place)) or "")
 
