@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -116,6 +116,8 @@ async def _system(
     console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
     own = await stack.enter_async_context(Stack("demo", _variables(options, environ), ports, clock))
     os.environ.update({k: v for k, v in own.environ.items() if k.startswith("AWS_")})  # for the demo's own clients
+    if options.keep and (why_lonely := stack.enter_context(written("cellrouter demo --keep", own.environ, environ))):
+        console.print(why_lonely, soft_wrap=True)
     return load(own.environ), (own.router_url, own.controller_url), own
 
 
@@ -216,14 +218,11 @@ class _Demo:
             console.print(
                 f"Still running: the {role}'s dashboard at {url}/, for machines {url}/metrics", soft_wrap=True
             )
-        with ExitStack() as stack:
-            if self._own is not None:
-                why_lonely = stack.enter_context(written("cellrouter demo --keep", self._own.environ, os.environ))
-                key, cell = next(iter(self._evidence.sent.values())), next(iter(self._hit), "cell-0000")
-                for line in [why_lonely] if why_lonely else to_try(key, cell):
-                    console.print(line, highlight=False, soft_wrap=True)
-            console.print("Ctrl-C ends it.")
-            await asyncio.Event().wait()
+        if self._own is not None:
+            for line in to_try(next(iter(self._evidence.sent.values())), next(iter(self._hit), "cell-0000")):
+                console.print(line, highlight=False, soft_wrap=True)
+        console.print("Ctrl-C ends it.")
+        await asyncio.Event().wait()
 
     async def _all_serving(self) -> list[dict[str, Any]]:
         """Wait until the router can reach every cell, and return its lanes. Raises DemoError after STALL_S seconds."""
