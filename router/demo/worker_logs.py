@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Final
 
 _NOT_SHOWN: Final = frozenset({"event", "level", "timestamp", "cell", "generation", "exception"})
 _WORTH_A_WORD: Final = frozenset({"warning", "error", "critical"})
+
+_WORKER: Final = f"{os.sep}cell_worker{os.sep}"
+_HANDLERS: Final = f"{_WORKER}handlers{os.sep}"
 
 
 class WorkerLogs:
@@ -42,5 +46,18 @@ def shown(instance: str, line: str) -> str:
         return f"{instance} | {line}"
     level = f"{entry['level']}: " if entry.get("level") in _WORTH_A_WORD else ""
     more = "".join(f" {name}={value}" for name, value in entry.items() if name not in _NOT_SHOWN)
-    traceback = f"\n{entry['exception']}" if entry.get("exception") else ""
+    traceback = f"\n{_of_handler(str(entry['exception']))}" if entry.get("exception") else ""
     return f"{instance} | {level}{entry['event']}{more}{traceback}"
+
+
+def _of_handler(traceback: str) -> str:
+    """Leave the worker's own frames out of a traceback: whoever writes a handler looks for their own."""
+    kept, left_out = [], False
+    for line in traceback.splitlines():
+        if line.startswith('  File "'):
+            left_out = _WORKER in line and _HANDLERS not in line
+        elif not line.startswith("    "):
+            left_out = False
+        if not left_out:
+            kept.append(line)
+    return "\n".join(kept)

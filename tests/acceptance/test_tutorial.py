@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from router.adapters.clock import SystemClock
 from router.demo.local_ports import LocalPorts
 from tests.support.aio import run, until
 from tests.support.paths import REPOSITORY
@@ -123,8 +124,11 @@ def terminals(folder: Path) -> Iterator[Terminals]:
         opened.close()
 
 
-def test_every_command_of_the_tutorial_does_what_the_page_says(tmp_path: Path) -> None:
+def test_every_command_of_the_tutorial_does_what_the_page_says(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """From an empty folder to a handler that is killed, replaced and changed. Only the installation is left out."""
+    began = SystemClock().monotonic()
     blocks = BLOCK.findall(PAGE.read_text())
     assert [kind for kind, _ in blocks].count("console") >= 6
     with terminals(tmp_path) as person:
@@ -136,3 +140,4 @@ def test_every_command_of_the_tutorial_does_what_the_page_says(tmp_path: Path) -
                     person.type(command, shown)
         assert person.interrupt() == 128 + signal.SIGINT
     assert not list((tmp_path / "state").rglob("*.json"))
+    record_property("seconds", round(SystemClock().monotonic() - began))

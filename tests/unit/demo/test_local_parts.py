@@ -7,6 +7,7 @@ import socket
 import sys
 from dataclasses import astuple
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -65,6 +66,46 @@ def test_an_entry_is_shown_in_words_with_its_traceback() -> None:
     assert shown("i", '{"event": "started", "level": "info"}') == "i | started"
     for line in ("[1]", '{"a": 1}', "{"):
         assert shown("i", line) == f"i | {line}"
+
+
+TRACEBACK: Final = """\
+Traceback (most recent call last):
+  File "/lib/cell_worker/runtime.py", line 355, in _handle
+    detail = await self._handler(event, cell)
+             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  File "/home/me/shop/orders.py", line 18, in handle
+    tax = order["total"] * TAX
+          ~~~~~^^^^^^^^^
+KeyError: 'total'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/lib/cell_worker/runtime.py", line 343, in _process_once
+    lines, detail = await self._handle(event, work)
+  File "/lib/cell_worker/handlers/security/handler.py", line 7, in handle
+    raise ValueError("no order")
+ValueError: no order"""
+
+
+def test_the_workers_own_frames_are_left_out() -> None:
+    """What is left is the handler's, also that of a shipped one, and each exception."""
+    said = shown("i", json.dumps({"event": "the handler failed", "exception": TRACEBACK}))
+    assert "runtime.py" not in said
+    assert "_process_once" not in said
+    assert [line for line in said.splitlines() if not line.startswith("   ")] == [
+        "i | the handler failed",
+        "Traceback (most recent call last):",
+        '  File "/home/me/shop/orders.py", line 18, in handle',
+        "KeyError: 'total'",
+        "",
+        "During handling of the above exception, another exception occurred:",
+        "",
+        "Traceback (most recent call last):",
+        '  File "/lib/cell_worker/handlers/security/handler.py", line 7, in handle',
+        "ValueError: no order",
+    ]
+    assert '    tax = order["total"] * TAX\n          ~~~~~^^^^^^^^^' in said
 
 
 def test_a_change_is_seen_once_and_only_when_it_has_ended(tmp_path: Path) -> None:
