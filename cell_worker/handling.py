@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from traceback import extract_tb
+from typing import Any, Final
 
 import msgspec
 
 from cell_worker.api import Cell, Component, Event
 from cell_worker.components.sink import MAX_LINE_BYTES
 from cell_worker.contract.protocol import MAX_REASON_CHARS, Reason, WireEvent
+
+_NOT_THEIRS: Final = (__file__, importlib.__file__, "<frozen importlib")
+"""How the names of the files begin through which a handler is imported."""
 
 
 class HandlerError(Exception):
@@ -22,15 +28,29 @@ def load_handler(name: str) -> Any:
     """Import the handler `package.module:name`; of a class, make an object. Raises HandlerError."""
     module_name, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
-        handler = found() if inspect.isclass(found) else found
+        return usable(getattr(importlib.import_module(module_name), attribute))
+    except HandlerError as error:
+        raise HandlerError(f"CELL_HANDLER={name}: {error}") from error
     except Exception as error:
-        raise HandlerError(f"CELL_HANDLER={name}: {said_by(error, f'{type(error).__name__}: ')}") from error
+        raise HandlerError(
+            f"CELL_HANDLER={name}: {said_by(error, f'{type(error).__name__}: ')}{_place(error)}"
+        ) from error
+
+
+def usable(found: Any) -> Any:
+    """Make an object of a handler's class, and leave any other handler as it is. Raises HandlerError for no handler."""
+    handler = found() if inspect.isclass(found) else found
     if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)):
-        raise HandlerError(f"CELL_HANDLER={name}: neither a coroutine function nor a class with an async __call__")
+        raise HandlerError("neither a coroutine function nor a class with an async __call__")
     if not inspect.iscoroutinefunction(getattr(handler, "canary", start_handler)):
-        raise HandlerError(f"CELL_HANDLER={name}: its canary is no coroutine method")
+        raise HandlerError("its canary is no coroutine method")
     return handler
+
+
+def _place(error: Exception) -> str:
+    """Where in the handler's code an exception was raised; empty when it was not raised in any."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THEIRS)]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 async def start_handler(handler: Any, cell: Cell) -> Sequence[Component]:
@@ -79,3 +99,20 @@ def said_by(error: BaseException, prefix: str = "") -> Reason:
         text = f"{prefix}(its text can't be shown)"
     text = text[:MAX_REASON_CHARS].encode(errors="replace").decode()  # JSON has no lone surrogates
     return text or type(error).__name__
+
+
+def main() -> None:
+    """Import the handler that the first argument names, and exit with 1 and a line that says why it can't be used."""
+    why = ""
+    try:
+        load_handler(sys.argv[1])
+    except HandlerError as error:
+        why = str(error)
+    except BaseException as error:  # noqa: BLE001 - whatever an import raises, no worker could start
+        why = f"CELL_HANDLER={sys.argv[1]}: {error!r}"
+    print(" ".join(why.split()), file=sys.stderr, flush=True)  # noqa: T201 - who asked reads the last line
+    os._exit(1 if why else 0)  # threads that the import has started keep nobody waiting
+
+
+if __name__ == "__main__":
+    main()

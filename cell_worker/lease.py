@@ -200,6 +200,15 @@ class Heartbeat:
         except _REDIS_ERRORS:
             return  # the lease expires by itself
 
+    async def give_up(self) -> None:
+        """Say that the instance has ended before it had a lease; the note says why. Another's lease stays as it is."""
+        try:
+            async with asyncio.timeout(_CALL_TIMEOUT_S):
+                if not await value_of(self._redis, self._leases, self._field, protocol.LEASE.max_bytes):
+                    await self._write(0, ended=True)
+        except _REDIS_ERRORS:
+            return  # its log says why, too
+
     async def _write(self, ends_ms: int, *, ended: bool = False) -> None:
         self._beats += 1
         note = (self._why_unwell() or "")[: protocol.MAX_NOTE_CHARS].encode(errors="replace").decode()

@@ -1,14 +1,24 @@
-"""Where a worker listens, and the address at which others reach it."""
+"""Where a worker listens, and what it says of itself in Redis: where others reach it, or why it could not start."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import uuid
 from ipaddress import ip_address
 
+from cell_worker import clock
+from cell_worker.contract import protocol
 from cell_worker.contract.addresses import bare_host, host_and_port
 from cell_worker.contract.http_server import listen_on
+from cell_worker.contract.place import Place, place_of, region_in
+from cell_worker.contract.redis_client import connect
+from cell_worker.lease import Heartbeat
 from cell_worker.settings import EVERYWHERE, WorkerSettings
+
+_NO_PORT = 1
+"""Stands for the port of an instance that nobody can call any more."""
 
 
 class ListenError(Exception):
@@ -37,6 +47,39 @@ async def resolved(host: str) -> str:
                 "this machine gives one"
             )
     return next((each for each in found if ":" not in each), f"[{found[0]}]")
+
+
+async def record_of(settings: WorkerSettings, generation: int, port: int, place: Place) -> protocol.InstanceRecord:
+    """Make the record of an instance that is reached at this port. Raises ListenError for a name that is none."""
+    return protocol.InstanceRecord(
+        environment=settings.environment,
+        cell_id=settings.id,
+        generation=generation,
+        instance_id=uuid.uuid4().hex,
+        address=f"{await resolved(settings.advertise or place.address or settings.host)}:{port}",
+        concurrency=settings.concurrency,
+        started_at_ms=clock.time_ms(),
+        zone=settings.zone or place.zone,
+        region=settings.region or region_in(os.environ),
+    )
+
+
+async def leave_word(settings: WorkerSettings, why: protocol.Reason) -> None:
+    """Say in a lease that has ended why this instance could not start, for a controller that can't read its log.
+
+    Only the controller that has numbered it knows of it. A Redis that can't be reached is no error.
+    """
+    if settings.generation is None:
+        return
+    try:
+        record = await record_of(settings, settings.generation, _NO_PORT, await place_of(os.environ))
+    except ListenError:
+        return
+    redis = connect(settings.redis_url, settings.login())
+    try:
+        await Heartbeat(redis, record, settings.keys().lease, settings.lease_ttl_s, why_unwell=lambda: why).give_up()
+    finally:
+        await redis.aclose()
 
 
 def _is_local(address: str) -> bool:

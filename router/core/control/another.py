@@ -55,7 +55,7 @@ def why_launch_failed(desired: Desired, observed: Observed, record: CellRecord) 
         return f"{release.image} is rolled back"
     instance = observed.instance(record.cell_id, record.launching)
     if instance is not None and not instance.running:
-        return f"exited before it was ready: {instance.detail}"
+        return f"exited before it was ready: {_last_word(observed, record, instance.detail)}"
     if instance is not None and instance.ending:
         return f"will end before it is ready: {instance.ending}"
     if record.candidate_failures >= MAX_FAILURES:
@@ -86,6 +86,13 @@ def highest_seen(observed: Observed, record: CellRecord) -> int:
     """Return the highest generation that any sign of the cell's instances names."""
     started, leased = observed.instances_of(record.cell_id), observed.leases_of(record.cell_id)
     return max([record.generation, *(i.generation for i in started), *(lease.generation for lease in leased)])
+
+
+def _last_word(observed: Observed, record: CellRecord, detail: str) -> str:
+    """Say how the instance being launched has ended, with what it says itself where its log can't be read."""
+    lease = observed.lease(record.cell_id, record.launching)
+    said = lease.note if lease is not None and lease.released else None
+    return f"{detail}: {said}" if said and said not in detail else detail
 
 
 def _why_gone(observed: Observed, record: CellRecord) -> Reason | None:

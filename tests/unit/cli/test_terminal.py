@@ -94,12 +94,15 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("chaos", "crash"): (HOSTILE,),
     ("check-config",): (),
     ("demo",): ("--data", HOSTILE),
+    ("dev",): (HOSTILE,),
+    ("new",): (HOSTILE,),
+    ("send",): ("--file", HOSTILE),
 }
 NAMING_NONE: Final = {  # they show only words of ours
-    *(("scale",), ("cell-secret",), ("secrets",), ("deploy", "platform")),
+    *(("scale",), ("cell-secret",), ("secrets",), ("deploy", "platform"), ("new",)),
     *(("plan", "fifo-head"), ("apply", "fifo-head")),
 }
-PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",))
+PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("tail",))
 """They print their log, what AWS says, and why they can't start."""
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),

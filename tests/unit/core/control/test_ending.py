@@ -85,3 +85,22 @@ def test_a_frozen_cell_is_left_alone() -> None:
     """A person has it in hand."""
     frozen = replace(seen(RECORD, instance(3, ENDING)), policy=Policy(frozen=frozenset({CELL})))
     assert decided(frozen) == []
+
+
+def test_the_last_word_of_a_candidate_is_told_where_its_log_can_not_be_read() -> None:
+    """ECS gives an exit code alone. What the log has said already is not told twice; a note of the living is none."""
+    why = "CELL_HANDLER=orders:handle: ModuleNotFoundError: No module named 'orders'"
+    launching = replace(RECORD, launching=4, launched=4, launched_at_ms=999_000)
+    word = replace(lease(4, ready=False), live=False, released=True, note=why)
+    for detail, note, said in (
+        ("exit code 1", word, f"exit code 1: {why}"),
+        (
+            f"exit code 1; its last words:\ncell-worker: {why}",
+            word,
+            f"exit code 1; its last words:\ncell-worker: {why}",
+        ),
+        ("exit code 1", replace(word, released=False), "exit code 1"),
+    ):
+        ended = InstanceView(CELL, 4, running=False, detail=detail)
+        actions = decided(seen(launching, instance(3), ended, leases=(lease(3), note)))
+        assert actions == [GiveUpLaunch(CELL, 4, f"exited before it was ready: {said}")]
