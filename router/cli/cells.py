@@ -15,15 +15,13 @@ import uvloop
 from router.cli.options import CellId, RequiredWhy
 from router.cli.policy import put_in_force
 from router.cli.policy_edits import PolicyEdit
-from router.cli.registry import follow, look
+from router.cli.registry import follow, look, record_of
 from router.core.models import Reason
 from router.core.policy import Policy
 
 if TYPE_CHECKING:
     from router.core.models import CellRecord
     from router.core.registry import Snapshot
-
-MOST_NAMES: Final = 12  # of cells that an error lists
 
 Wait = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="Follow it for so long at most; 0: only give the order.")
@@ -92,16 +90,6 @@ def replace(cell_id: CellId, *, why: RequiredWhy, wait: Wait = 120) -> None:
 
 
 COMMANDS: Final = (freeze, unfreeze, eject, readmit, evict, replace)
-
-
-def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
-    """Return the cell's record. Raises typer.BadParameter, which lists the cells, when there is no such cell."""
-    record = snapshot.cells.get(cell_id)
-    if record is not None and not record.retired:
-        return record
-    names = sorted(name for name, found in snapshot.cells.items() if not found.retired)
-    some = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 2], "…", names[-1]]
-    raise typer.BadParameter(f"there is no cell {cell_id}; there are: {', '.join(some) or 'none'}", param_hint="CELL")
 
 
 def readmitted(policy: Policy, record: CellRecord) -> Policy:

@@ -10,9 +10,8 @@ import typer
 import uvloop
 
 from cell_worker.contract.protocol import Fault, FaultKind
-from router.cli.cells import record_of
 from router.cli.options import CellId
-from router.cli.registry import look
+from router.cli.registry import look, record_of
 from router.core.errors import CellUnavailableError
 from router.settings import load
 

@@ -14,10 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cell_worker.contract.texts import printable
-from router.cli.cells import record_of
 from router.cli.options import AsJson, CellId
 from router.cli.policy import by_hand
-from router.cli.registry import ask
+from router.cli.registry import ask, record_of
 from router.cli.texts import Screen, time_text
 from router.core.control.reconcile import state_of
 from router.core.detection import thresholds

@@ -13,6 +13,7 @@ import uvloop
 from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream, is_text
 from router.cli import blast_radius, cells, chaos, deploy, destroy, dlq, explain, policy, secrets, where
+from router.cli.change import scale, undo
 from router.cli.texts import Screen
 from router.core.errors import CellRouterError, ConfigError
 from router.settings import FILE_VARIABLE, Settings, check, load
@@ -29,8 +30,8 @@ app = typer.Typer(
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(policy.plan, name="plan")
 app.add_typer(policy.apply, name="apply")
-app.command()(policy.undo)
-app.command()(policy.scale)
+app.command()(undo.undo)
+app.command()(scale.scale)
 app.command()(where.where)
 app.command()(explain.explain)
 for _order in cells.COMMANDS:

@@ -38,7 +38,7 @@ class PolicyEdit:
     why: str  # the person's own words; empty where none were given
     make: Callable[[Policy, int], Policy]  # the new policy, from the one in force and the time in ms
     why_unchanged: Reason | None = None  # an error when the edit changes nothing; None: that is no error
-    cell_id: str = ""  # the cell that the audit names, if any
+    cell_id: str = ""  # the cell that it is about, which there must be; the audit names it
 
 
 def limit(
@@ -118,7 +118,9 @@ def fifo_head(
 
 def pin(key: Key, cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     """Put a key in a cell of your choice, whatever its slot says."""
-    return PolicyEdit("pin", f"{key}: pinned to {cell_id}", why, lambda policy, _: policy.with_pin(key, cell_id))
+    return PolicyEdit(
+        "pin", f"{key}: pinned to {cell_id}", why, lambda policy, _: policy.with_pin(key, cell_id), cell_id=cell_id
+    )
 
 
 def unpin(key: Key, *, why: Why = "") -> PolicyEdit:
@@ -137,18 +139,19 @@ def weight(
     if not MIN_WEIGHT <= share <= MAX_WEIGHT:  # NaN is never so
         raise typer.BadParameter(f"must be {MIN_WEIGHT:g} to {MAX_WEIGHT:g}; to empty a cell: cellrouter apply drain")
     text = f"{cell_id}: weight {share:g}"
-    return PolicyEdit("weight", text, why, lambda policy, _: policy.with_weight(cell_id, share))
+    return PolicyEdit("weight", text, why, lambda policy, _: policy.with_weight(cell_id, share), cell_id=cell_id)
 
 
 def cordon(cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     """Give a cell no more slots; it keeps what it has."""
-    return PolicyEdit("cordon", f"{cell_id}: cordoned", why, lambda policy, _: policy.with_cordon(cell_id))
+    text = f"{cell_id}: cordoned"
+    return PolicyEdit("cordon", text, why, lambda policy, _: policy.with_cordon(cell_id), cell_id=cell_id)
 
 
 def drain(cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     """Move all that a cell has to the others; it goes on running, with nothing."""
     text = f"{cell_id}: draining"
-    return PolicyEdit("drain", text, why, lambda policy, _: policy.with_cordon(cell_id, drain=True))
+    return PolicyEdit("drain", text, why, lambda policy, _: policy.with_cordon(cell_id, drain=True), cell_id=cell_id)
 
 
 def uncordon(cell_id: CellId, *, why: Why = "") -> PolicyEdit:

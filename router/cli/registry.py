@@ -16,12 +16,14 @@ from router.settings import load
 
 if TYPE_CHECKING:
     from router.adapters.redis.registry import RedisRegistry
+    from router.core.models import CellRecord
     from router.core.registry import Snapshot
     from router.core.slot_map.slots import SlotMap
 
 T = TypeVar("T")
 
 FOLLOW_S: Final = 0.25  # between two looks at the registry
+MOST_NAMES: Final = 12  # of cells that an error lists
 
 
 def ask(question: Callable[[RedisRegistry], Awaitable[T]]) -> T:
@@ -48,6 +50,16 @@ def slot_map_of(snapshot: Snapshot) -> SlotMap:
     return snapshot.slot_map
 
 
+def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
+    """Return the cell's record. Raises typer.BadParameter, which lists the cells, when there is no such cell."""
+    record = snapshot.cells.get(cell_id)
+    if record is not None and not record.retired:
+        return record
+    names = sorted(name for name, found in snapshot.cells.items() if not found.retired)
+    some = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 2], "…", names[-1]]
+    raise typer.BadParameter(f"there is no cell {cell_id}; there are: {', '.join(some) or 'none'}", param_hint="CELL")
+
+
 def change_policy(action: str, why: str, make: Callable[[Policy, int], Policy], cell_id: str = "") -> Policy:
     """Have the leader change the policy; return the new one, which still has the version that it was made from.
 
@@ -58,6 +70,13 @@ def change_policy(action: str, why: str, make: Callable[[Policy, int], Policy], 
 
     audit = entry_by_hand(action, why, cell_id)
     return ask(lambda registry: change(registry, lambda policy: make(policy, audit.at_ms), audit))
+
+
+def followed(seen: Callable[[Snapshot], tuple[str, int]]) -> int:
+    """Run `follow` to its result. Ctrl-C raises KeyboardInterrupt."""
+    import uvloop  # noqa: PLC0415 - --help stays quick
+
+    return uvloop.run(follow(seen))
 
 
 async def follow(seen: Callable[[Snapshot], tuple[str, int]]) -> int:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import typer
 
-from router.cli.cells import progress, readmitted, record_of
+from router.cli.cells import progress, readmitted
+from router.cli.change.undo import what_stays
 from router.cli.explain import doubts, evidence, explanation, ladder, summary, verdict
-from router.cli.policy import by_hand, what_stays
+from router.cli.policy import by_hand
+from router.cli.registry import record_of
 from router.core.detection import thresholds
 from router.core.detection.announcements import Announced, Occasion
 from router.core.detection.assessment import Assessment, Verdict
