@@ -136,7 +136,8 @@ def demo(
 ) -> None:
     """Run the main job on this machine: S3 → SQS → router → cells → findings. One cell is killed, one gets slow.
 
-    Exits 0 only when nothing was lost and the findings are the expected ones (with --rules: whatever they are).
+    Exits 0 only when nothing was lost, both cells were replaced and the findings are the expected ones (with --rules:
+    whatever they are).
     """
     if attach is not None and rules is not None:
         raise typer.BadParameter(

@@ -23,7 +23,7 @@ class AuditEntry:
     action: str
     cell_id: str  # empty where it is about no single cell
     why: str
-    undoes: tuple[Whole, ...] = ()  # versions of the policy whose changes this took back
+    back_to: Whole | None = None  # of an undo: what people changed since this version of the policy it took back
 
 
 class RouterAction(StrEnum):

@@ -35,21 +35,22 @@ class Undone:
 
 def taken_back(versions: Sequence[PolicyVersion]) -> frozenset[int]:
     """Return the versions whose changes are taken back; `versions` are the history, oldest first."""
+    made = {version.policy.version for version in _of_people(versions)}
     gone: set[int] = set()
     for version in reversed(versions):
-        number = version.policy.version
-        if number not in gone:
-            gone.update(each for each in version.audit.undoes if each < number)
+        number, back_to = version.policy.version, version.audit.back_to
+        if back_to is not None and number not in gone:
+            gone |= {each for each in made if back_to < each < number}
     return frozenset(gone)
 
 
 def to_undo(versions: Sequence[PolicyVersion], to: int | None = None) -> list[PolicyVersion]:
     """Return what the next undo takes back, newest first: the last change that stands, or all since version `to`."""
-    made = [version for version in reversed(versions) if version.audit.action not in AUTOMATIC]
+    made = _of_people(versions)[::-1]
     if to is not None:
         return [version for version in made if version.policy.version > to]
     gone = taken_back(versions)
-    standing = [v for v in made if not v.audit.undoes and v.policy.version not in gone]
+    standing = [v for v in made if v.audit.back_to is None and v.policy.version not in gone]
     return standing[:1]
 
 
@@ -70,6 +71,10 @@ def undone(now: Policy, versions: Sequence[PolicyVersion], chosen: Sequence[Poli
     for version in chosen:
         policy = _without(policy, known[version.policy.version - 1], version.policy, kept)
     return Undone(policy, tuple(kept))
+
+
+def _of_people(versions: Sequence[PolicyVersion]) -> list[PolicyVersion]:
+    return [version for version in versions if version.audit.action not in AUTOMATIC]
 
 
 def _without(now: Policy, before: Policy, after: Policy, kept: list[Reason]) -> Policy:

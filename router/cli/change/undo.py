@@ -45,7 +45,7 @@ def undo(
                 raise typer.Exit(1)
             found = undone(now, versions, chosen)
             numbers = tuple(version.policy.version for version in chosen)
-            entry = entry_by_hand("undo", audit_text(_named(numbers), why), undoes=numbers)
+            entry = entry_by_hand("undo", audit_text(_named(numbers), why), back_to=numbers[-1] - 1)
             if await registry.change_policy(found.policy, entry):
                 rest = [version for version in versions if version.policy.version not in numbers]
                 return now, chosen, found, next(iter(to_undo(rest)), None)

@@ -378,7 +378,7 @@ def test_nothing_that_the_demo_shows_steers_the_terminal(monkeypatch: pytest.Mon
     with view:
         view.show(1, DemoState(lanes=[{"cell_id": HOSTILE, "state": HOSTILE, **numbers}]))
         view.news(1, HOSTILE)
-    view.ledger(Ledger(1, 1, 0, 0, 0, 0, None, None, None, {"a": 1}), {"a": HOSTILE})
+    view.ledger(Ledger(1, 1, 0, 0, 0, 0, None, None, [HOSTILE], None, {"a": 1}), {"a": HOSTILE})
     shown = terminal.getvalue()
     live = re.compile(r"\x1b\[(\?25[lh]|1A|2K)|\r")  # by which rich draws the live view anew
     assert obeyed(live.sub("", shown)) == []
