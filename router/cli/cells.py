@@ -10,12 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-import uvloop
 
 from router.cli.options import CellId, RequiredWhy
 from router.cli.policy import put_in_force
 from router.cli.policy_edits import PolicyEdit
-from router.cli.registry import follow, look, record_of
+from router.cli.registry import follow, look, record_of, run
 from router.core.models import Reason
 from router.core.policy import Policy
 
@@ -143,7 +142,7 @@ def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
     if not wait:
         return
     try:
-        generation = uvloop.run(_taken_over(cell_id, ordered, wait))
+        generation = run(_taken_over(cell_id, ordered, wait))
     except KeyboardInterrupt:
         typer.echo(f"It goes on without you; cellrouter explain {cell_id} tells how far it is")
         return

@@ -13,22 +13,24 @@ from datetime import UTC, datetime
 from functools import wraps
 from inspect import Signature, signature
 from json import dumps
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
-import uvloop
 from rich.table import Table
 
 from cell_worker.contract.texts import printable
 from router.cli.options import DryRun
+from router.cli.registry import configured, run
 from router.cli.texts import Screen
 from router.core.errors import CellRouterError
 from router.core.messages.dead_letter import Entry, Filter, parse_duration
 from router.core.models import Reason
 from router.services.dead_letters import DeadLetters, EntryReport, Report, Tally
 from router.services.queue_scan import HIDDEN_S
-from router.settings import Settings, load
+
+if TYPE_CHECKING:
+    from router.settings import Settings
 
 app = typer.Typer(
     help="Look at dead letters, send them back (redrive), delete them (drop).",
@@ -184,7 +186,7 @@ def _confirm(where: Filter) -> None:
         raise typer.BadParameter(
             "there is no terminal to ask on: give --yes, or --dry-run to see what would be deleted"
         )
-    queue = load(os.environ).source.dead_letter_queue
+    queue = configured().source.dead_letter_queue
     typer.confirm(
         f"Delete for good from {queue}: {printable(str(where))}? (--dry-run shows them)", abort=True, err=True
     )
@@ -227,9 +229,9 @@ def _run(
     work: Callable[[DeadLetters], Awaitable[None]], tally: Tally, close: Callable[[], None] = lambda: None
 ) -> None:
     """Do some work on the queue; then, even after an error, call `close` and warn of what the work leaves behind."""
-    settings = load(os.environ)
+    settings = configured()
     try:
-        uvloop.run(_interruptible(settings, work))
+        run(_interruptible(settings, work))
     except CellRouterError:
         _say("ended early by an error; up to then:")
         raise
