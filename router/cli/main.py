@@ -13,7 +13,7 @@ from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream, is_text
 from router.cli import cells, chaos, deploy, destroy, dlq, explain, policy, secrets
 from router.cli.change import scale, undo
-from router.cli.look import blast_radius, where
+from router.cli.look import audit, blast_radius, status, where
 from router.cli.panels import Panel, PanelGroup
 from router.cli.registry import configured, run
 from router.core.config_text import FILE_VARIABLE
@@ -32,8 +32,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # its messages hold what others have sent, and would be read as markup
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
+app.command(rich_help_panel=Panel.LOOK)(status.cells)
+app.command(rich_help_panel=Panel.LOOK)(status.watch)
 app.command(rich_help_panel=Panel.LOOK)(explain.explain)
 app.command(rich_help_panel=Panel.LOOK)(where.where)
+app.command(rich_help_panel=Panel.LOOK)(audit.audit)
 app.add_typer(policy.policy, name="policy", rich_help_panel=Panel.LOOK)
 app.command("blast-radius", rich_help_panel=Panel.LOOK)(blast_radius.blast_radius)
 app.command(rich_help_panel=Panel.LOOK)(secrets.secrets)

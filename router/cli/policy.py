@@ -18,6 +18,7 @@ from router.core.models import cell_ids
 from router.core.policy import Policy, Quarantine
 from router.core.slot_map.forecast import Forecast, forecast
 from router.core.slot_map.slots import SLOTS
+from router.core.undo import taken_back
 
 if TYPE_CHECKING:
     from router.core.registry import PolicyVersion, Snapshot
@@ -104,12 +105,19 @@ def show(*, as_json: AsJson = False) -> None:
 
 
 @policy.command()
-def history() -> None:
-    """Show what was decided, by whom and why."""
+def history(*, as_json: AsJson = False) -> None:
+    """Show what was decided, by whom and why, and what of it was taken back."""
+    versions = _history()
+    gone = taken_back(versions)
+    if as_json:
+        said = [{"taken_back": each.policy.version in gone, **msgspec.to_builtins(each)} for each in versions]
+        typer.echo(json.dumps(said))
+        return
     table = Table("version", "when", "who", "what")
-    for version in _history():
-        entry = version.audit
-        table.add_row(str(version.policy.version), time_text(entry.at_ms), entry.who, f"{entry.action} {entry.why}")
+    for version in versions:
+        entry, number = version.audit, version.policy.version
+        what = f"{entry.action} {entry.why}{' (taken back)' if number in gone else ''}"
+        table.add_row(str(number), time_text(entry.at_ms), entry.who, what)
     Screen().print(table if table.row_count else "Nothing was ever decided.")
 
 

@@ -27,7 +27,8 @@ class Operated(MemoryRegistry):
         super().__init__(SystemClock())
         has, names = self.contents, [f"cell-{i:04d}" for i in range(cells)]
         has.leader = ("controller-0", 1, 1e12)
-        has.slot_map = SlotMap(1, tuple(names[slot * cells // SLOTS] for slot in range(SLOTS)) if cells else ())
+        if cells:
+            has.slot_map = SlotMap(1, tuple(names[slot * cells // SLOTS] for slot in range(SLOTS)))
         for name in names:
             has.cells[name] = CellRecord(name, generation=1, launched=1, verified=1)
             has.leases[name, 1] = (LeaseView(name, 1, f"{name}/1", "10.0.0.1:80", 8, ready=True, live=True), 1e12)

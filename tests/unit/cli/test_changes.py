@@ -61,6 +61,8 @@ def test_undo_goes_further_back_each_time_and_says_what_it_takes_back(cli: Comma
     assert "The next undo" not in said
     cli("undo", code=1)
     assert cli.contents.policy.pins == {}
+    history = cli("policy", "history")
+    assert [line.split()[1] for line in history.splitlines() if "(taken back)" in line] == ["1", "2", "3"]
     assert "Taken back: undo version 1" in cli("undo", "--to", "3")
     assert cli.contents.policy.pins == {"k": "cell-0000"}
 

@@ -71,6 +71,8 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("cell-secret",): (HOSTILE,),
     ("secrets",): (),
     ("explain",): (HOSTILE,),
+    ("cells",): (),
+    ("audit",): (),
     ("freeze",): (HOSTILE, *WHY),
     ("unfreeze",): (HOSTILE, *WHY),
     ("eject",): (HOSTILE, *WHY),
@@ -99,13 +101,16 @@ NAMING_NONE: Final = {  # they show only words of ours
     *(("scale",), ("cell-secret",), ("secrets",), ("deploy", "platform")),
     *(("plan", "fifo-head"), ("apply", "fifo-head")),
 }
-PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",))
+PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("watch",))
 """They print their log, what AWS says, and why they can't start."""
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),
     ("explain", HOSTILE),
     ("blast-radius",),
+    ("cells",),
+    ("audit",),
     ("policy", "show"),
+    ("policy", "history"),
     ("dlq", "list"),
     ("dlq", "show", HOSTILE),
 )
