@@ -16,6 +16,7 @@ from router.cli.change import scale, undo
 from router.cli.look import audit, blast_radius, status, where
 from router.cli.panels import Panel, PanelGroup
 from router.cli.registry import configured, run
+from router.cli.setup import doctor, version
 from router.core.config_text import FILE_VARIABLE
 from router.core.errors import CellRouterError, ConfigError
 
@@ -48,6 +49,8 @@ app.add_typer(deploy.app, name="deploy", rich_help_panel=Panel.CHANGE)
 for _order in cells.COMMANDS:
     app.command(rich_help_panel=Panel.REPAIR)(_order)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=Panel.REPAIR)
+app.command(rich_help_panel=Panel.REPAIR)(doctor.doctor)
+app.command(rich_help_panel=Panel.SET_UP)(version.version)
 app.add_typer(chaos.app, name="chaos", rich_help_panel=Panel.SET_UP)
 app.command("cell-secret", rich_help_panel=Panel.SET_UP)(secrets.cell_secret)
 app.command(rich_help_panel=Panel.SET_UP)(destroy.destroy)

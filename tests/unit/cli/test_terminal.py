@@ -70,6 +70,7 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("where",): (HOSTILE,),
     ("cell-secret",): (HOSTILE,),
     ("secrets",): (),
+    ("version",): (),
     ("explain",): (HOSTILE,),
     ("cells",): (),
     ("audit",): (),
@@ -98,10 +99,10 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("demo",): ("--data", HOSTILE),
 }
 NAMING_NONE: Final = {  # they show only words of ours
-    *(("scale",), ("cell-secret",), ("secrets",), ("deploy", "platform")),
+    *(("scale",), ("cell-secret",), ("secrets",), ("version",), ("deploy", "platform")),
     *(("plan", "fifo-head"), ("apply", "fifo-head")),
 }
-PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("watch",))
+PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("watch",), ("doctor",))
 """They print their log, what AWS says, and why they can't start."""
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),
