@@ -28,7 +28,6 @@ app = typer.Typer(
     cls=PanelGroup,
     help="Routes events to isolated cells, so that one bad tenant never hurts the others.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its messages hold what others have sent, and would be read as markup
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},

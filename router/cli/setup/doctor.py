@@ -41,7 +41,7 @@ _STYLES: Final = {OK: "green", WRONG: "bold red", NOTE: "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """What was found of one thing: an entry of `doctor --json`."""
 
     what: str
@@ -65,19 +65,21 @@ def doctor(*, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def of_registry(snapshot: Snapshot, here_ms: int) -> Iterator[Finding]:
+def of_registry(snapshot: Snapshot, here_ms: int) -> Iterator[Diagnosis]:
     """Judge what the registry says: the clock, who leads, which routers report, and how the cells are."""
     apart_ms = here_ms - snapshot.now_ms
     told = f"{abs(apart_ms) / 1000:.1f} s {'ahead of' if apart_ms > 0 else 'behind'} Redis' clock"
     late = abs(apart_ms) > MAX_APART_MS
-    yield Finding("clock", WRONG if late else OK, told, "have both machines keep time by NTP" if late else "")
+    yield Diagnosis("clock", WRONG if late else OK, told, "have both machines keep time by NTP" if late else "")
     if snapshot.leader:
-        yield Finding("leader", OK, snapshot.leader)
+        yield Diagnosis("leader", OK, snapshot.leader)
     else:
-        yield Finding("leader", WRONG, "no controller leads", "start one: cellrouter controller; see what its log says")
+        yield Diagnosis(
+            "leader", WRONG, "no controller leads", "start one: cellrouter controller; see what its log says"
+        )
     routers = [view.report.router_id for view in snapshot.routers if view.live]
-    none = Finding("routers", WRONG, "no router reports", "start one: cellrouter router; see what its log says")
-    yield Finding("routers", OK, f"{len(routers)}: {', '.join(routers)}") if routers else none
+    none = Diagnosis("routers", WRONG, "no router reports", "start one: cellrouter router; see what its log says")
+    yield Diagnosis("routers", OK, f"{len(routers)}: {', '.join(routers)}") if routers else none
     there = [record for record in snapshot.cells.values() if not record.retired]
     serving = [
         record.cell_id
@@ -85,10 +87,10 @@ def of_registry(snapshot: Snapshot, here_ms: int) -> Iterator[Finding]:
         if (lease := snapshot.lease(record.cell_id, record.generation)) is not None and lease.live and lease.ready
     ]
     bad = len(serving) < len(there) or not there
-    yield Finding("cells", WRONG if bad else OK, f"{len(serving)} of {len(there)} serve", "cellrouter cells" * bad)
+    yield Diagnosis("cells", WRONG if bad else OK, f"{len(serving)} of {len(there)} serve", "cellrouter cells" * bad)
 
 
-async def _examined(*, as_json: bool) -> list[Finding]:
+async def _examined(*, as_json: bool) -> list[Diagnosis]:
     findings = []
     async for finding in _checks():
         findings.append(finding)
@@ -97,17 +99,17 @@ async def _examined(*, as_json: bool) -> list[Finding]:
     return findings
 
 
-async def _checks() -> AsyncIterator[Finding]:
+async def _checks() -> AsyncIterator[Diagnosis]:
     good = (3, 11) <= sys.version_info[:2] <= (3, 13)
     said = f"cellrouter {VERSION}, Python {platform.python_version()}"
-    yield Finding("versions", OK if good else WRONG, said, "" if good else "use Python 3.11 to 3.13")
+    yield Diagnosis("versions", OK if good else WRONG, said, "" if good else "use Python 3.11 to 3.13")
     settings, faults = await _configuration()
     for fault in faults:
-        yield Finding("configuration", WRONG, fault, "docs/configuration.md lists every key")
+        yield Diagnosis("configuration", WRONG, fault, "docs/configuration.md lists every key")
     if settings is None:
         return
     if not faults:
-        yield Finding("configuration", OK, f"environment {settings.environment}")
+        yield Diagnosis("configuration", OK, f"environment {settings.environment}")
     yield _port(settings)
     async for finding in _redis(settings):
         yield finding
@@ -125,7 +127,7 @@ async def _configuration() -> tuple[Settings | None, list[Reason]]:
     return settings, [without_passwords(fault) for fault in faults]
 
 
-def _port(settings: Settings) -> Finding:
+def _port(settings: Settings) -> Diagnosis:
     from cell_worker.contract.http_server import listen_on  # noqa: PLC0415 - as above
 
     host, port = settings.api.host, settings.api.port
@@ -133,11 +135,11 @@ def _port(settings: Settings) -> Finding:
         listen_on(host, port).close()
     except OSError as error:
         mend = "well if a router or a controller of yours runs here; else set CELLROUTER_API_PORT"
-        return Finding("port", NOTE, f"{host}:{port} can't be listened on: {error.strerror}", mend)
-    return Finding("port", OK, f"{host}:{port} is free")
+        return Diagnosis("port", NOTE, f"{host}:{port} can't be listened on: {error.strerror}", mend)
+    return Diagnosis("port", OK, f"{host}:{port} is free")
 
 
-async def _redis(settings: Settings) -> AsyncIterator[Finding]:
+async def _redis(settings: Settings) -> AsyncIterator[Diagnosis]:
     from router.adapters.clock import SystemClock  # noqa: PLC0415 - as above
     from router.bootstrap.registry import open_registry  # noqa: PLC0415 - as above
 
@@ -147,14 +149,14 @@ async def _redis(settings: Settings) -> AsyncIterator[Finding]:
             snapshot = await registry.snapshot()
     except (RegistryUnavailableError, ConfigError) as error:
         mend = "see that Redis runs there and takes this login: docs/how-to/redis.md"
-        yield Finding("Redis", WRONG, without_passwords(f"{url}: {error}"), mend)
+        yield Diagnosis("Redis", WRONG, without_passwords(f"{url}: {error}"), mend)
         return
-    yield Finding("Redis", OK, url)
+    yield Diagnosis("Redis", OK, url)
     for finding in of_registry(snapshot, SystemClock().time_ms()):
         yield finding
 
 
-async def _aws(settings: Settings) -> AsyncIterator[Finding]:
+async def _aws(settings: Settings) -> AsyncIterator[Diagnosis]:
     from router.adapters.aws.session import open_client  # noqa: PLC0415 - as above
     from router.bootstrap.queues import aws_of, names_of, queues_of  # noqa: PLC0415 - as above
 
@@ -163,9 +165,9 @@ async def _aws(settings: Settings) -> AsyncIterator[Finding]:
         identity, why = await _called(sts.get_caller_identity)
         where = settings.aws.endpoint_url or settings.aws.region
         if why:
-            yield Finding("credentials", WRONG, f"{where} does not know who this is: {why}", CREDENTIALS)
+            yield Diagnosis("credentials", WRONG, f"{where} does not know who this is: {why}", CREDENTIALS)
             return  # nothing else would be answered
-        yield Finding("credentials", OK, f"{identity.get('Arn', 'somebody')} at {where}")
+        yield Diagnosis("credentials", OK, f"{identity.get('Arn', 'somebody')} at {where}")
         names = names_of(settings)
         _, opened = await queues_of(stack, settings)
         for role, name in {
@@ -176,33 +178,35 @@ async def _aws(settings: Settings) -> AsyncIterator[Finding]:
             yield await _queue(f"queue of {role}", name, opened(name).depth)
         yield await _redrive(sqs, names.source_queue, names.dead_letter_queue)
         hidden = f"routers hide what they receive for {settings.source.visibility_s} s, and renew that at half"
-        yield Finding("visibility", OK, hidden)
+        yield Diagnosis("visibility", OK, hidden)
 
 
-async def _queue(what: str, name: str, depth: Callable[[], Any]) -> Finding:
+async def _queue(what: str, name: str, depth: Callable[[], Any]) -> Diagnosis:
     try:
-        return Finding(what, OK, f"{name}: about {await depth()} messages")
+        return Diagnosis(what, OK, f"{name}: about {await depth()} messages")
     except SourceMissingError:
-        return Finding(what, WRONG, f"{name}: there is no such queue", "cellrouter init makes what is missing")
+        return Diagnosis(what, WRONG, f"{name}: there is no such queue", "cellrouter init makes what is missing")
     except SourceDeniedError as error:
-        return Finding(what, WRONG, str(error), "give the role what docs/reference/iam.md lists")
+        return Diagnosis(what, WRONG, str(error), "give the role what docs/reference/iam.md lists")
     except NoSourceError as error:
-        return Finding(what, WRONG, str(error), "see aws.endpoint_url, the region and the network")
+        return Diagnosis(what, WRONG, str(error), "see aws.endpoint_url, the region and the network")
 
 
-async def _redrive(sqs: Any, source: str, dead_letters: str) -> Finding:
+async def _redrive(sqs: Any, source: str, dead_letters: str) -> Diagnosis:
     if source != source.rpartition(":")[2] or "/" in source:
-        return Finding("redrive", NOTE, f"{source} is named by URL or ARN: whoever owns it says what SQS does with it")
+        return Diagnosis(
+            "redrive", NOTE, f"{source} is named by URL or ARN: whoever owns it says what SQS does with it"
+        )
     answer, why = await _called(partial(sqs.get_queue_url, QueueName=source))
     if not why:
         attributes = partial(sqs.get_queue_attributes, QueueUrl=answer["QueueUrl"], AttributeNames=["RedrivePolicy"])
         answer, why = await _called(attributes)
     if why:
-        return Finding("redrive", WRONG, f"{source}: {why}", "cellrouter init makes what is missing")
+        return Diagnosis("redrive", WRONG, f"{source}: {why}", "cellrouter init makes what is missing")
     policy = str(answer.get("Attributes", {}).get("RedrivePolicy", ""))
     if (bad := why_bad_redrive(policy, dead_letters)) is None:
-        return Finding("redrive", OK, f"SQS itself dead-letters to {dead_letters} what no router can settle")
-    return Finding(
+        return Diagnosis("redrive", OK, f"SQS itself dead-letters to {dead_letters} what no router can settle")
+    return Diagnosis(
         "redrive", NOTE, f"{source}: {bad}", "set its RedrivePolicy, as cellrouter init does for a new queue"
     )
 
@@ -220,7 +224,7 @@ async def _called(call: Callable[[], Any]) -> tuple[dict[str, Any], Reason]:
         return {}, error_words(error)
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: Diagnosis) -> None:
     line = Text(f"{finding.state:<6}", style=_STYLES[finding.state])
     line.append(f"{finding.what}: {finding.said}", style="")
     if finding.mend:

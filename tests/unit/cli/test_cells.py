@@ -178,6 +178,8 @@ def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
     nothing = dict(evidence(Assessment(CELL)))
     assert nothing["D: shift from the others' S"] == "too few tenants to say"
     assert nothing["its instance says of itself"] == "nothing"
+    assert nothing["latency, mean"] == "no event was answered well of late"
+    assert dict(evidence(replace(SLOW, shift=0.0)))["latency, mean"] == "300.0 ms, no more than usual"
     assert nothing["canary"] == nothing["heaviest tenant"] == "-"
 
 

@@ -74,7 +74,7 @@ def test_what_is_no_terminal_gets_every_column_in_one_line_a_row(
         screen.print(table(found, screen.width))
     (line,) = [line for line in captured.get().splitlines() if "cell-0001" in line]
     assert "10.0.0.1:80" in line
-    assert SICK.why in line
+    assert str(SICK.why) in line
 
 
 def test_no_cells_and_no_leader_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from router.demo.system_client import SystemClient
 from router.demo.view import LiveView
 from tests.support.aio import run
 
-FILES = [LogFile(f"f{i}", b"", f"account-{i}", None) for i in range(3)]
+FILES = [LogFile(f"account-{i}", f"f{i}", b"", None) for i in range(3)]
 
 
 class _System:
