@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Final, TextIO, cast
 
 import typer
 
@@ -22,6 +23,8 @@ from router.core.errors import CellRouterError, ConfigError
 
 if TYPE_CHECKING:
     from router.settings import Settings
+
+INTERRUPTED: Final = 130  # exit code, as shells have it for SIGINT
 
 app = typer.Typer(
     name="cellrouter",
@@ -186,8 +189,12 @@ def main() -> None:
     if no_texts := [word for word in sys.argv[1:] if not is_text(word)]:
         typer.echo(f"cellrouter: every argument must be UTF-8, and this is not: {', '.join(no_texts)}", err=True)
         sys.exit(2)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, commands end in order
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ConfigError as error:
         typer.echo(
             f"{without_passwords(str(error))}\ncellrouter: the configuration has faults (see cellrouter check-config)",

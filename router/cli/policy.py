@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 policy = typer.Typer(help="Show what is decided about keys and cells, and what was.", no_args_is_help=True)
 
 
-def _plan(edit: PolicyEdit) -> None:
+def _plan(edit: PolicyEdit, *, as_json: bool) -> None:
     snapshot = look()
     _check_cell(edit, snapshot)
     wanted = edit.make(snapshot.policy, snapshot.now_ms)
-    if wanted == snapshot.policy:
+    if wanted == snapshot.policy and not as_json:
         _unchanged(edit)
     else:
-        tell_forecast(snapshot, wanted, edit.text)
+        tell_forecast(snapshot, wanted, edit.text, as_json=as_json)
 
 
 def _check_cell(edit: PolicyEdit, snapshot: Snapshot) -> None:
@@ -73,7 +73,7 @@ def put_in_force(edit: PolicyEdit) -> bool:
     return changed
 
 
-plan = commands(_plan, "Show what a change would move, before it is made.")
+plan = commands(_plan, "Show what a change would move, before it is made.", as_json=True)
 apply = commands(put_in_force, "Change what is decided about keys and cells. The leader does it; `undo` takes it back.")
 
 
@@ -142,12 +142,20 @@ def _forecast(snapshot: Snapshot, wanted: Policy) -> Forecast:
     return forecast(slot_map, snapshot.policy, wanted, now, cell_ids(wanted.cells) if wanted.cells else now)
 
 
-def tell_forecast(snapshot: Snapshot, wanted: Policy, text: str) -> None:
+def tell_forecast(snapshot: Snapshot, wanted: Policy, text: str, *, as_json: bool = False) -> None:
     """Show what a policy would move. Raises typer.Exit with code 1 when it would be refused."""
     found = _forecast(snapshot, wanted)
-    if found.faults:
+    if as_json:
+        typer.echo(json.dumps(_as_object(found)))
+    elif found.faults:
         typer.echo("\n".join(("It would be refused:", *found.faults)), err=True)
+    else:
+        _show_forecast(found, text)
+    if found.faults:
         raise typer.Exit(1)
+
+
+def _show_forecast(found: Forecast, text: str) -> None:
     screen = Screen()
     screen.print(f"{text}: {size_of(found)}")
     for key, (before, after) in found.keys.items():
@@ -160,6 +168,22 @@ def tell_forecast(snapshot: Snapshot, wanted: Policy, text: str) -> None:
             numbers = (found.before[cell_id], found.gained[cell_id], found.lost[cell_id], found.after[cell_id])
             table.add_row(cell_id, *map(str, numbers))
     screen.print(table)
+
+
+def _as_object(found: Forecast) -> dict[str, Any]:
+    """A forecast as `plan --json` prints it."""
+    cells = [
+        {"cell": cell_id, "slots_now": found.before[cell_id], "slots_then": found.after[cell_id]}
+        for cell_id in sorted({*found.before, *found.after})
+    ]
+    return {
+        "refused": list(found.faults),
+        "slots": found.slots,
+        "share": found.share,
+        "moves": found.moves,
+        "keys": {key: {"from": before, "to": after} for key, (before, after) in found.keys.items()},
+        "cells": cells,
+    }
 
 
 def size_of(found: Forecast) -> str:

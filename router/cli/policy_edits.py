@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
+from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, Final
 
 import typer
 
-from router.cli.options import CellId, Key, Why
+from router.cli.options import AsJson, CellId, Key, OptionalKey, Why
 from router.core.models import Reason
 from router.core.policy import (
     MAX_BURST,
@@ -26,8 +27,6 @@ from router.core.policy import (
 
 MAX_QUARANTINE_S: Final = 100 * 365 * 86400.0  # a century; who wants a longer one wants one without an end
 
-KeyOrDefault = Annotated[str | None, typer.Argument(help="The partition key; left out with --default.")]
-
 
 @dataclass(frozen=True, slots=True)
 class PolicyEdit:
@@ -42,7 +41,7 @@ class PolicyEdit:
 
 
 def limit(
-    key: KeyOrDefault = None,
+    key: OptionalKey = None,
     *,
     default: Annotated[bool, typer.Option("--default", help="For every key without a limit of its own.")] = False,
     rate: Annotated[float, typer.Option(min=0, help="Events a second in the long run, per router; 0: no limit.")] = 0,
@@ -64,7 +63,7 @@ def limit(
 
 
 def unlimit(
-    key: KeyOrDefault = None,
+    key: OptionalKey = None,
     *,
     default: Annotated[bool, typer.Option("--default", help="The limit of all other keys.")] = False,
     why: Why = "",
@@ -160,22 +159,28 @@ def uncordon(cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     return PolicyEdit("uncordon", text, why, lambda policy, _: policy.without_cordon(cell_id), why_unchanged)
 
 
+AS_JSON: Final = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
 EDITS: Final = (pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, quarantine, release, fifo_head)
 
 
-def commands(do: Callable[[PolicyEdit], object], about: str) -> typer.Typer:
-    """Make a group of commands, one for each edit, that each call `do` with the edit."""
+def commands(do: Callable[..., object], about: str, *, as_json: bool = False) -> typer.Typer:
+    """Make a group of commands, one for each edit, that each call `do` with the edit, and with `as_json` if it may."""
     app = typer.Typer(help=about, no_args_is_help=True)
     for make in EDITS:
-        app.command(make.__name__.replace("_", "-"))(_command(make, do))
+        app.command(make.__name__.replace("_", "-"))(_command(make, do, [AS_JSON] * as_json))
     return app
 
 
-def _command(make: Callable[..., PolicyEdit], do: Callable[[PolicyEdit], object]) -> Callable[..., None]:
+def _command(
+    make: Callable[..., PolicyEdit], do: Callable[..., object], more: Sequence[Parameter]
+) -> Callable[..., None]:
     @wraps(make)
     def run(*args: Any, **options: Any) -> None:
-        do(make(*args, **options))
+        own = {each.name: options.pop(each.name) for each in more}
+        do(make(*args, **options), **own)
 
+    parameters = [*signature(make, eval_str=True).parameters.values(), *more]
+    vars(run)["__signature__"] = Signature(parameters)  # what typer reads
     return run
 
 

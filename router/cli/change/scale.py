@@ -26,6 +26,7 @@ def scale(
     *,
     cells: Annotated[int, typer.Option(min=1, max=MAX_CELLS, help="How many there shall be.")],
     dry_run: DryRun = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, as JSON.")] = False,
     why: Why = "",
 ) -> None:
     """Add cells or take some away, and follow it: launched, verified by a canary, then slots a few at a time.
@@ -33,11 +34,13 @@ def scale(
     Ctrl-C ends the following, not the scaling. When an added cell is no good, there are as many cells as before, and
     the exit code is 1. While it goes on, the same command follows it again.
     """
+    if as_json and not dry_run:
+        raise typer.BadParameter("it is about --dry-run", param_hint="--json")
     snapshot = look()
     now, version = len(wanted_cells(snapshot)), snapshot.policy.version
     text = f"{now} → {cells} cells"
     if dry_run:
-        tell_forecast(snapshot, snapshot.policy.with_cells(cells, now), text)
+        tell_forecast(snapshot, snapshot.policy.with_cells(cells, now), text, as_json=as_json)
         return
     if cells != now:
         version = change_policy("scale", audit_text(text, why), lambda policy, _: policy.with_cells(cells, now)).version

@@ -39,6 +39,10 @@ def undo(
 
         while True:  # until no other change comes first
             now, versions = await registry.policy(), await registry.history()
+            if to is not None and to > now.version:
+                raise typer.BadParameter(
+                    f"there is no version {to} yet; the newest is {now.version}", param_hint="--to"
+                )
             chosen = to_undo(versions, to)
             if (against := why_not_undone(versions, chosen)) is not None:
                 typer.echo(against, err=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cell_worker.contract.texts import printable
-from router.cli.registry import ask, configured
+from router.cli.registry import ask, configured, record_of
 from router.cli.registry import run as run_work
 from router.cli.texts import Screen, time_text
 from router.core.errors import RegistryUnavailableError
@@ -71,8 +71,11 @@ def unseen(entries: Sequence[AuditEntry], seen: Sequence[AuditEntry]) -> list[Au
 
 
 async def _read(registry: RedisRegistry, limit: int, cell: str, since_s: float | None) -> list[AuditEntry]:
-    every = await registry.audit(READ if cell or since_s is not None else limit)
-    return chosen(every, (await registry.snapshot()).now_ms, cell, since_s, limit)
+    every, snapshot = await registry.audit(READ if cell or since_s is not None else limit), await registry.snapshot()
+    found = chosen(every, snapshot.now_ms, cell, since_s, limit)
+    if cell and not found:
+        record_of(cell, snapshot)
+    return found
 
 
 async def _followed(cell: str, shown: Sequence[AuditEntry], *, as_json: bool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -38,6 +39,7 @@ COLUMNS: Final = (  # with the order in which those that there is no room for ar
     Column("slots", 1, right=True),
     Column("gen", 2, right=True),
     Column("instance", 0),
+    Column("held", 6, right=True),
     Column("what is done", 6, wraps=True),
 )
 _STYLES: Final = {"serving": "green", "down": "bold red", "starting": "yellow", "ejected": "bold yellow"}
@@ -59,6 +61,7 @@ class CellStatus:
     slots: int
     generation: int
     address: str  # of the instance; empty while none serves
+    held: int | None = None  # events in its hold queue, roughly; None: SQS was not asked, or did not say
 
     @property
     def is_well(self) -> bool:
@@ -88,14 +91,21 @@ def headline(found: Sequence[CellStatus], snapshot: Snapshot) -> str:
     return "; ".join(filter(None, (well, f"{routers} router{'s' * (routers != 1)}", leader, first)))
 
 
-def cells(*, as_json: AsJson = False) -> None:
+def cells(
+    *,
+    held: Annotated[bool, typer.Option("--held", help="Ask SQS too how many events wait in each hold queue.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show how all cells are: state, verdict, load, instance, slots, and what is done about them."""
     snapshot, found = ask(_read)
+    if held:
+        found = run_work(_with_held(found))
     if as_json:
         typer.echo(json.dumps([asdict(status) for status in found]))
     else:
         screen = Screen()
-        screen.print(table(found, screen.width))
+        if found:
+            screen.print(table(found, screen.width))
         screen.print(headline(found, snapshot))
 
 
@@ -109,7 +119,27 @@ def watch(*, every: Every = 1) -> None:
 
 def table(found: Sequence[CellStatus], width: int) -> RenderableType:
     """Lay the cells out in as many columns as there is room for."""
-    return fitted(COLUMNS, [_row(status) for status in found], width)
+    asked = any(status.held is not None for status in found)
+    shown = [at for at, column in enumerate(COLUMNS) if asked or column.title != "held"]
+    rows = [_row(status) for status in found]
+    return fitted([COLUMNS[at] for at in shown], [[row[at] for at in shown] for row in rows], width)
+
+
+async def _with_held(found: Sequence[CellStatus]) -> list[CellStatus]:
+    """Add how many events each cell's hold queue holds, as far as SQS says."""
+    import asyncio  # noqa: PLC0415 - --help stays quick
+
+    from router.bootstrap.queues import names_of, queues_of  # noqa: PLC0415 - as above
+
+    settings = configured()
+    async with AsyncExitStack() as stack:
+        _, opened = await queues_of(stack, settings)
+        queues = [opened(names_of(settings).hold_queue(status.cell)) for status in found]
+        counts = await asyncio.gather(*(queue.depth() for queue in queues), return_exceptions=True)
+    return [
+        replace(status, held=count if isinstance(count, int) else None)
+        for status, count in zip(found, counts, strict=True)
+    ]
 
 
 async def _watched(every: float) -> None:
@@ -200,5 +230,6 @@ def _row(status: CellStatus) -> list[str | Text]:
         str(status.slots),
         str(status.generation or "-"),
         status.address or "-",
+        "-" if status.held is None else str(status.held),
         status.done or "-",
     ]

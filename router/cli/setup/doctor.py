@@ -53,7 +53,8 @@ class Diagnosis:
 def doctor(*, as_json: AsJson = False) -> None:
     """Look at versions, configuration, ports, Redis, clock, leader, credentials, queues and redrive, from here.
 
-    Each line says ok or what is wrong, and how to mend it. Exits 1 when anything is wrong. It changes nothing.
+    Each line says ok or what is wrong, and how to mend it. Exits 1 when anything is wrong, 2 when the
+    configuration is. It changes nothing.
     """
     findings = run(_examined(as_json=as_json))
     if as_json:
@@ -62,7 +63,8 @@ def doctor(*, as_json: AsJson = False) -> None:
     if not as_json:
         typer.echo(f"{wrong} of {len(findings)} checks found something wrong" if wrong else "All is well from here")
     if wrong:
-        raise typer.Exit(1)
+        misconfigured = any(found.what == "configuration" and found.state == WRONG for found in findings)
+        raise typer.Exit(2 if misconfigured else 1)
 
 
 def of_registry(snapshot: Snapshot, here_ms: int) -> Iterator[Diagnosis]:

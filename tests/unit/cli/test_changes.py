@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,11 @@ def test_a_plan_counts_what_would_move_in_words(cli: CommandLine) -> None:
     )
     assert "would move nothing" in cli("plan", "limit", "k", "--rate=1")
     assert "cell-0000 is not cordoned" in cli("plan", "uncordon", "cell-0000", code=1)
+    assert "no event has an empty key" in cli("plan", "pin", "", other, code=2)
+    found = json.loads(cli("plan", "drain", "cell-0001", "--json"))
+    assert (found["slots"], found["refused"], found["keys"]) == (8192, [], {})
+    assert found["cells"][1] == {"cell": "cell-0001", "slots_now": 8192, "slots_then": 0}
+    assert json.loads(cli("scale", "--cells=3", "--dry-run", "--json"))["slots"] == 5461
     cli("apply", "cordon", "cell-0000")
     assert "Nothing to change" in cli("plan", "cordon", "cell-0000")
 
@@ -51,6 +57,7 @@ def test_a_cell_that_there_is_not_is_answered_with_those_there_are(
 def test_undo_goes_further_back_each_time_and_says_what_it_takes_back(cli: CommandLine) -> None:
     """And what the next one would; at the end there is nothing left, which is an error."""
     assert "No change of a person is left" in cli("undo", code=1)
+    assert "there is no version 9 yet" in cli("undo", "--to", "9", code=2)
     cli("apply", "pin", "k", "cell-0000", "--why", "a test")
     cli("apply", "cordon", "cell-0001")
     said = cli("undo")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from rich.live import Live
 
 from router.cli.look.audit import chosen, unseen
-from router.cli.look.status import headline, statuses, table
+from router.cli.look.status import _look, headline, statuses, table
 from router.cli.texts import Screen
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.samples import CellSample, RouterSample
+from router.core.errors import RegistryUnavailableError
 from router.core.models import Rung, Treatment
-from router.core.registry import AuditEntry, Condition
+from router.core.registry import AuditEntry, Condition, Snapshot
 from tests.support.aio import run
 from tests.support.command_line import CommandLine, Operated
+
+if TYPE_CHECKING:
+    from router.adapters.redis.registry import RedisRegistry
 
 SICK = Treatment(Rung.REPLACING, 1, 1, "slow", "its canary takes 400 ms where 20 ms are usual")
 
@@ -106,3 +113,50 @@ def test_the_audit_is_chosen_by_cell_and_by_age(cli: CommandLine) -> None:
     assert [line.split()[3] for line in text.splitlines()] == ["act5", "act7", "act9"]
     cli("audit", "--since", "soon", code=2)
     assert json.loads(cli("audit", "--json", "-n", "1"))[0]["action"] == "act9"
+
+
+def test_watch_in_a_pipe_says_what_changes_and_when_it_knows_nothing_new(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same line is not said twice, and what is old is said to be."""
+
+    async def lost() -> Snapshot:
+        raise RegistryUnavailableError("Redis is away")
+
+    async def story() -> None:
+        registry, screen, said = cast("RedisRegistry", cli.registry), Screen(), ""
+        live = Live(console=screen, auto_refresh=False)
+        said = await _look(registry, screen, live, said)
+        said = await _look(registry, screen, live, said)
+        monkeypatch.setattr(cli.registry, "snapshot", lost)
+        await _look(registry, screen, live, said)
+
+    run(story())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:24] for line in lines] == ["1 of 3 cells are well; 0", "What is above is old: Re"]
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR", "UNUSED"])
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_colours_are_for_terminals_that_want_them(
+    monkeypatch: pytest.MonkeyPatch, cli: CommandLine, variable: str, *, is_terminal: bool
+) -> None:
+    """Neither a file nor NO_COLOR gets any."""
+    found = statuses(run(cli.registry.snapshot()), cli.contents.conditions, {})
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(variable, "1")
+    Screen().print(table(found, 200))
+    assert ("\x1b[32m" in stream.getvalue()) == (is_terminal and variable == "UNUSED")
+
+
+def test_what_is_held_is_shown_where_sqs_says_it(cli: CommandLine) -> None:
+    """Without `--held` the column is left out."""
+    found = statuses(run(cli.registry.snapshot()), {}, {})
+    for held, is_shown in ((None, False), (7, True)):
+        screen = Screen()
+        with screen.capture() as captured:
+            screen.print(table([replace(status, held=held) for status in found], 200))
+        assert ("held" in captured.get()) == is_shown

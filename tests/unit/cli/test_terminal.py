@@ -96,13 +96,14 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("chaos", "component"): (HOSTILE, HOSTILE),
     ("chaos", "crash"): (HOSTILE,),
     ("check-config",): (),
+    ("doctor",): (),
     ("demo",): ("--data", HOSTILE),
 }
 NAMING_NONE: Final = {  # they show only words of ours
     *(("scale",), ("cell-secret",), ("secrets",), ("version",), ("deploy", "platform")),
     *(("plan", "fifo-head"), ("apply", "fifo-head")),
 }
-PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("watch",), ("doctor",))
+PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("watch",))
 """They print their log, what AWS says, and why they can't start."""
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),
@@ -257,7 +258,7 @@ def test_no_text_in_a_commands_output_steers_the_terminal(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, *, tty: bool
 ) -> None:
     """Keys, cells, reasons, actors, notes, zones, ids and errors are shown, with escapes for what would be obeyed."""
-    if command == ("check-config",):
+    if command in (("check-config",), ("doctor",)):
         monkeypatch.setenv("CELLROUTER_CELLS_HANDLER", HOSTILE)
         monkeypatch.setenv(f"CELLROUTER_X{MARK}[red]{STEERING[1]}", HOSTILE)  # no value is shown
     text = printed(monkeypatch, *command, *COMMANDS[command], tty=tty)

@@ -1,12 +1,14 @@
-"""`cellrouter doctor` on real servers, and what a pipe that is closed early does to a command."""
+"""The command line as a process: `doctor` on real servers, pipes that are closed early, and Ctrl-C at any moment."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
+from typing import Final
 
 import pytest
 
@@ -67,3 +69,28 @@ def test_a_pipe_that_is_closed_early_gets_no_traceback(redis_url: str, command: 
     finally:
         os.close(writer)
     assert done.stderr == b""
+
+
+INTERRUPTED: Final = """
+import importlib.abc, os, signal, sys
+module = sys.argv.pop()
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from router.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["router.cli.main", "router.cli.dlq", "router.settings", "redis"])
+def test_ctrl_c_ends_a_command_without_a_traceback(module: str) -> None:
+    """Also while it only starts, and imports this module, when nothing is there yet that could say so."""
+    variables = environ("redis://127.0.0.1:1", "http://127.0.0.1:1")
+    command = [sys.executable, "-c", INTERRUPTED, "watch", module]
+    done = subprocess.run(command, env=variables, capture_output=True, timeout=60, check=False)
+    assert b"Traceback" not in done.stderr, done.stderr
+    assert done.returncode in (0, 130, -signal.SIGINT)
