@@ -5,7 +5,6 @@ Each order is a change of the policy, as `cellrouter apply` makes them, that dep
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -167,6 +166,8 @@ async def _taken_over(cell_id: str, ordered: int, wait: float) -> int:
         if record is None:  # the registry is being restored
             return "", 0
         return ("", record.generation) if record.generation > ordered else (progress(record, ordered, snapshot), 0)
+
+    import asyncio  # noqa: PLC0415 - --help stays quick
 
     async with asyncio.timeout(wait):
         return await follow(seen)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
@@ -23,8 +23,6 @@ from router.core.errors import CellRouterError, ConfigError
 
 if TYPE_CHECKING:
     from router.settings import Settings
-
-INTERRUPTED: Final = 130  # exit code, as shells have it for SIGINT
 
 app = typer.Typer(
     name="cellrouter",
@@ -194,7 +192,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(dlq.INTERRUPTED)
     except ConfigError as error:
         typer.echo(
             f"{without_passwords(str(error))}\ncellrouter: the configuration has faults (see cellrouter check-config)",

@@ -94,3 +94,15 @@ def test_ctrl_c_ends_a_command_without_a_traceback(module: str) -> None:
     done = subprocess.run(command, env=variables, capture_output=True, timeout=60, check=False)
     assert b"Traceback" not in done.stderr, done.stderr
     assert done.returncode in (0, 130, -signal.SIGINT)
+
+
+HEAVY: Final = ("aiobotocore", "aiohttp", "botocore", "fastapi", "pydantic", "redis", "structlog", "uvloop")
+
+
+def test_the_help_imports_nothing_that_takes_long() -> None:
+    """A command imports what it needs itself. With these imported by all of them, each began half a second later."""
+    code = "import sys, router.cli.main; print([name for name in sys.argv[1:] if name in sys.modules])"
+    command = [sys.executable, "-c", code, *HEAVY]
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
