@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SHIPPED_RULES
 from cell_worker.handlers.security.sigma import load_rules
-from docs import cloudformation, costs
+from docs import cloudformation, commands, costs
 from router.settings import Settings
 
 DOCS: Final = Path(__file__).parent
@@ -33,7 +33,7 @@ def sections() -> dict[str, type[BaseModel]]:
 def settings_tables() -> str:
     """Describe every setting in Markdown: a heading and a table for each section."""
     top = {name: field for name, field in Settings.model_fields.items() if name not in sections()}
-    tables = [_settings_table("Top", "Keys at the top of the file, in no section.", top)]
+    tables = [_settings_table("No section", "Keys at the top of the file, above every section.", top)]
     tables += [_settings_table(f"[{name}]", kind.__doc__ or "", kind.model_fields) for name, kind in sections().items()]
     return "\n".join(tables)
 
@@ -82,6 +82,7 @@ PAGES: Final[Mapping[Path, Callable[[], str]]] = {
     DOCS / "security-monitoring.md": rules_table,
     DOCS / "reference" / "iam.md": rights,
     DOCS / "reference" / "costs.md": costs.page,
+    DOCS / "reference" / "cli.md": commands.page,
 }
 """Each page that has a generated part, and what makes it."""
 

@@ -19,7 +19,7 @@ from cell_worker.contract.texts import is_text
 from cell_worker.contract.tls import TlsError, of_caller
 from router import settings_ecs
 from router.adapters.secret_source import SecretSource
-from router.core.config_text import natural
+from router.core.config_text import FILE_VARIABLE, natural
 from router.core.errors import ConfigError
 from router.core.queue_names import why_out_of_reach
 from router.settings_ecs import EcsSection
@@ -38,7 +38,6 @@ from router.settings_sections import (
 from router.settings_values import Name
 
 PREFIX: Final = "CELLROUTER_"
-FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
 QUEUE_KEYS: Final = ("queue", "dead_letter_queue", "quarantine_queue")
 """The keys of the section `source` that name queues."""
 LIVE: Final = "live"  # the production environment: no chaos there unless the settings allow it

@@ -20,7 +20,6 @@ import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -34,7 +33,7 @@ from prometheus_client.registry import Collector
 
 from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.place import METADATA_VARIABLE
-from cell_worker.contract.texts import NeutralStream, neutral, printable, raw_of
+from cell_worker.contract.texts import NeutralStream, neutral, printable, raw_of, version_of
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 """So much of a log waits for its reader; what comes after that is dropped."""
@@ -298,18 +297,10 @@ class _DroppedLines(Collector):
         return [CounterMetricFamily(self._name, "Log lines that could not be written.", value=lines)]
 
 
-def own_version() -> str:
-    """Return the version of this code; `unknown` where it runs from a folder that was never installed."""
-    try:
-        return version("cellrouter")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def register_figures(prefix: str, registry: CollectorRegistry) -> None:
     """Show what the process is and stands on: its versions, dropped log lines, file descriptors, memory and CPU."""
     built = Info(f"{prefix}_build", "The versions of the code and of Python.", registry=registry)
-    built.info({"version": own_version(), "python": platform.python_version()})
+    built.info({"version": version_of("cellrouter") or "unknown", "python": platform.python_version()})
     registry.register(_DroppedLines(f"{prefix}_log_lines_dropped"))
     ProcessCollector(registry=registry)
 

@@ -60,3 +60,13 @@ def raw_of(stream: Any) -> TextIO:
     """Return the stream that escapes get through, for those who have made their text neutral themselves."""
     raw: TextIO = getattr(stream, "raw", stream)
     return raw
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of a package; None where it is not installed, as of code that runs from its own folder."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - few need it, and it takes its time
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -60,7 +60,7 @@ async def open_registry(settings: Settings) -> AsyncIterator[RedisRegistry]:
         yield registry_of(stack, settings, keyring_of(settings))
 
 
-def entry_by_hand(action: str, why: str, cell_id: str = "") -> AuditEntry:
+def entry_by_hand(action: str, why: str, cell_id: str = "", back_to: int | None = None) -> AuditEntry:
     """An audit entry for what the user of this process does now, named as `user@host`."""
     who = f"{getpass.getuser()}@{socket.gethostname()}".encode(errors="backslashreplace").decode()
-    return AuditEntry(_CLOCK.time_ms(), who, action, cell_id, why)
+    return AuditEntry(_CLOCK.time_ms(), who, action, cell_id, why, back_to)

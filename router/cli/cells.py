@@ -5,25 +5,21 @@ Each order is a change of the policy, as `cellrouter apply` makes them, that dep
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-import uvloop
 
 from router.cli.options import CellId, RequiredWhy
 from router.cli.policy import put_in_force
 from router.cli.policy_edits import PolicyEdit
-from router.cli.registry import follow, look
+from router.cli.registry import follow, look, record_of, run
 from router.core.models import Reason
 from router.core.policy import Policy
 
 if TYPE_CHECKING:
     from router.core.models import CellRecord
     from router.core.registry import Snapshot
-
-MOST_NAMES: Final = 12  # of cells that an error lists
 
 Wait = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="Follow it for so long at most; 0: only give the order.")
@@ -94,16 +90,6 @@ def replace(cell_id: CellId, *, why: RequiredWhy, wait: Wait = 120) -> None:
 COMMANDS: Final = (freeze, unfreeze, eject, readmit, evict, replace)
 
 
-def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
-    """Return the cell's record. Raises typer.BadParameter, which lists the cells, when there is no such cell."""
-    record = snapshot.cells.get(cell_id)
-    if record is not None and not record.retired:
-        return record
-    names = sorted(name for name, found in snapshot.cells.items() if not found.retired)
-    some = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 2], "…", names[-1]]
-    raise typer.BadParameter(f"there is no cell {cell_id}; there are: {', '.join(some) or 'none'}", param_hint="CELL")
-
-
 def readmitted(policy: Policy, record: CellRecord) -> Policy:
     """Return the policy by which the cell gets its events again: frozen, if automation would eject it otherwise."""
     after = policy.with_ejected(record.cell_id, ejected=False)
@@ -155,7 +141,7 @@ def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
     if not wait:
         return
     try:
-        generation = uvloop.run(_taken_over(cell_id, ordered, wait))
+        generation = run(_taken_over(cell_id, ordered, wait))
     except KeyboardInterrupt:
         typer.echo(f"It goes on without you; cellrouter explain {cell_id} tells how far it is")
         return
@@ -180,6 +166,8 @@ async def _taken_over(cell_id: str, ordered: int, wait: float) -> int:
         if record is None:  # the registry is being restored
             return "", 0
         return ("", record.generation) if record.generation > ordered else (progress(record, ordered, snapshot), 0)
+
+    import asyncio  # noqa: PLC0415 - --help stays quick
 
     async with asyncio.timeout(wait):
         return await follow(seen)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-import uvloop
 
 from cell_worker.contract.protocol import Fault, FaultKind
-from router.cli.cells import record_of
 from router.cli.options import CellId
-from router.cli.registry import look
+from router.cli.registry import configured, look, record_of, run
 from router.core.errors import CellUnavailableError
-from router.settings import load
 
 if TYPE_CHECKING:
     from router.core.models import LeaseView
@@ -92,7 +88,7 @@ def _inject(cell_id: str, fault: Fault, text: str) -> None:
     from router.bootstrap.workers import inject_fault  # noqa: PLC0415 - --help stays quick
 
     lease = _admitted(cell_id, look())
-    uvloop.run(inject_fault(load(os.environ), lease.target(), fault))
+    run(inject_fault(configured(), lease.target(), fault))
     instance = f"{cell_id}, generation {lease.generation} at {lease.address}"
     typer.echo(f"{instance}: {text}{_end(fault)}" if fault.seconds else f"{instance}: {fault.kind.value} is over")
 

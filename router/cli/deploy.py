@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-import uvloop
 from rich.table import Table
 
 from router.cli.options import Why
 from router.cli.policy import audit_text, wanted_cells
-from router.cli.registry import change_policy, follow, look
+from router.cli.registry import change_policy, configured, followed, look, run
 from router.cli.texts import Screen
-from router.core.control.observed import Observed
-from router.core.control.release_evidence import LAUNCHES, MAX_EVENTS_RATIO
-from router.core.control.releases import members
 from router.core.models import Reason, age_ms
 from router.core.release import (
     MAX_AT_ONCE,
@@ -28,7 +23,6 @@ from router.core.release import (
     why_bad_release,
     why_not_now,
 )
-from router.settings import load
 
 if TYPE_CHECKING:
     from router.core.registry import Snapshot
@@ -94,6 +88,9 @@ def parsed(waves: str) -> tuple[Wave, ...]:
 
 def plan_of(snapshot: Snapshot, release: Release) -> list[tuple[str, list[str]]]:
     """List each wave, and the cells that it would change if nothing changed meanwhile."""
+    from router.core.control.observed import Observed  # noqa: PLC0415 - --help stays quick
+    from router.core.control.releases import members  # noqa: PLC0415 - as above
+
     records = [snapshot.cells[cell_id] for cell_id in wanted_cells(snapshot) if cell_id in snapshot.cells]
     seen = Observed(
         snapshot.now_ms,
@@ -137,6 +134,8 @@ def _show(snapshot: Snapshot, wanted: Release) -> None:
 
 def notes(snapshot: Snapshot, wanted: Release) -> Iterator[Reason]:
     """Say what has to be known of a release before it begins, a sentence each."""
+    from router.core.control.release_evidence import LAUNCHES, MAX_EVENTS_RATIO  # noqa: PLC0415 - --help stays quick
+
     if "@sha256:" not in wanted.image and not wanted.image.startswith("sha256:"):
         yield f"{wanted.image} is no digest: whoever moves the tag changes what cells get that are replaced later."
     left_out = sorted(snapshot.policy.frozen | snapshot.policy.ejected)
@@ -174,7 +173,7 @@ def _follow(number: int, *, stop: bool) -> None:
         return progress(release, release.since_ms + age // TOLD_MS * TOLD_MS), int(not release.runs)
 
     try:
-        uvloop.run(follow(seen))
+        followed(seen)
     except KeyboardInterrupt:
         typer.echo("It goes on without you; cellrouter explain CELL and GET /cells tell how far it is")
         return
@@ -193,11 +192,11 @@ def platform(
 
     Shows what CloudFormation would change; --yes does it and follows until it is done.
     """
-    settings = load(os.environ)
+    settings = configured()
     if stack is None and (how := _by_other_means(settings.cells.provisioner, image)):
         typer.echo(how, err=True)
         raise typer.Exit(1)
-    uvloop.run(_platform(settings, image, stack, yes=yes))
+    run(_platform(settings, image, stack, yes=yes))
 
 
 async def _platform(settings: Settings, image: str, stack: str | None, *, yes: bool) -> None:

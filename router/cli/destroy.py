@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-import uvloop
 
 from router.cli.deploy import Stack, Yes
+from router.cli.registry import configured, run
 from router.core.errors import ProvisionError
 from router.core.leftovers import Leftovers, why_not_destroyed
-from router.settings import load
 
 if TYPE_CHECKING:
     from router.bootstrap.rollout import Environment
@@ -33,13 +31,13 @@ def destroy(
 
     Stays: whatever has no tag of this environment, buckets with objects, the cells' volumes, Redis, keys that encrypt.
     """
-    uvloop.run(_destroyed(yes=yes, dead_letters=with_dead_letters, outboxes=with_outboxes, stack=stack))
+    run(_destroyed(yes=yes, dead_letters=with_dead_letters, outboxes=with_outboxes, stack=stack))
 
 
 async def _destroyed(*, yes: bool, dead_letters: bool, outboxes: bool, stack: str | None) -> None:
     from router.bootstrap.rollout import open_environment, platform_stack  # noqa: PLC0415 - --help stays quick
 
-    settings = load(os.environ)
+    settings = configured()
     async with open_environment(settings, stack or platform_stack(settings)) as environment:
         stacks = await environment.stacks.stacks()
         left = await environment.look()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -13,22 +12,23 @@ from datetime import UTC, datetime
 from functools import wraps
 from inspect import Signature, signature
 from json import dumps
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
-import uvloop
 from rich.table import Table
 
 from cell_worker.contract.texts import printable
 from router.cli.options import DryRun
+from router.cli.registry import configured, run
 from router.cli.texts import Screen
 from router.core.errors import CellRouterError
 from router.core.messages.dead_letter import Entry, Filter, parse_duration
 from router.core.models import Reason
-from router.services.dead_letters import DeadLetters, EntryReport, Report, Tally
-from router.services.queue_scan import HIDDEN_S
-from router.settings import Settings, load
+
+if TYPE_CHECKING:
+    from router.services.dead_letters import DeadLetters, EntryReport, Report, Tally
+    from router.settings import Settings
 
 app = typer.Typer(
     help="Look at dead letters, send them back (redrive), delete them (drop).",
@@ -103,7 +103,7 @@ def _with_filter(command: Callable[..., None]) -> Callable[..., None]:
 def list_(*, where: Filter, json: Json = False) -> None:
     """List entries, a line each, without their bodies."""
     printer = EntryPrinter(json=json)
-    tally = Tally()
+    tally = _tally()
     _run(lambda letters: letters.look(where, tally, printer.show), tally, printer.close)
     nothing = "No entry is visible: the queue is empty, or another run looks at it"
     _say(f"{tally.done} of {tally.done + tally.other} entries seen match" if tally.left else nothing)
@@ -120,7 +120,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show all of an entry, its body too. An event that died twice has two."""
-    tally = Tally()
+    tally = _tally()
 
     def print_one(entry: Entry) -> None:
         typer.echo(_json(entry, body=True) if json else "\n".join(_all_of(entry)) + "\n")
@@ -163,6 +163,12 @@ def drop(
     _change(lambda letters, tally, to: letters.drop(where, tally, to, dry_run=dry_run), "dropped", dry_run)
 
 
+def _tally() -> Tally:
+    from router.services.dead_letters import Tally  # noqa: PLC0415 - --help stays quick
+
+    return Tally()
+
+
 def _seconds(option: str, text: str | None) -> int | None:
     try:
         return None if text is None else parse_duration(text)
@@ -184,14 +190,14 @@ def _confirm(where: Filter) -> None:
         raise typer.BadParameter(
             "there is no terminal to ask on: give --yes, or --dry-run to see what would be deleted"
         )
-    queue = load(os.environ).source.dead_letter_queue
+    queue = configured().source.dead_letter_queue
     typer.confirm(
         f"Delete for good from {queue}: {printable(str(where))}? (--dry-run shows them)", abort=True, err=True
     )
 
 
 def _change(act: Callable[[DeadLetters, Tally, Report], Awaitable[None]], verb: str, dry: bool) -> None:
-    tally = Tally()
+    tally = _tally()
     done = f"would be {verb}" if dry else verb
 
     def report(step: EntryReport) -> None:
@@ -227,9 +233,11 @@ def _run(
     work: Callable[[DeadLetters], Awaitable[None]], tally: Tally, close: Callable[[], None] = lambda: None
 ) -> None:
     """Do some work on the queue; then, even after an error, call `close` and warn of what the work leaves behind."""
-    settings = load(os.environ)
+    import asyncio  # noqa: PLC0415 - --help stays quick
+
+    settings = configured()
     try:
-        uvloop.run(_interruptible(settings, work))
+        run(_interruptible(settings, work))
     except CellRouterError:
         _say("ended early by an error; up to then:")
         raise
@@ -244,7 +252,9 @@ def _run(
 
 async def _interruptible(settings: Settings, work: Callable[[DeadLetters], Awaitable[None]]) -> None:
     """Do some work that the first Ctrl-C or SIGTERM ends in good order, and the second at once."""
-    from router.bootstrap.queues import open_dead_letters  # noqa: PLC0415 - --help stays quick
+    import asyncio  # noqa: PLC0415 - --help stays quick
+
+    from router.bootstrap.queues import open_dead_letters  # noqa: PLC0415 - as above
 
     task = asyncio.current_task()
     assert task is not None
@@ -262,6 +272,8 @@ async def _interruptible(settings: Settings, work: Callable[[DeadLetters], Await
 
 
 def _warn(tally: Tally) -> None:
+    from router.services.queue_scan import HIDDEN_S  # noqa: PLC0415 - --help stays quick
+
     if tally.unreleased:
         _say(f"{tally.unreleased} entries could not be made visible again; they are by themselves in {HIDDEN_S} s")
     if tally.full:

@@ -14,10 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cell_worker.contract.texts import printable
-from router.cli.cells import record_of
 from router.cli.options import AsJson, CellId
 from router.cli.policy import by_hand
-from router.cli.registry import ask
+from router.cli.registry import ask, record_of
 from router.cli.texts import Screen, time_text
 from router.core.control.reconcile import state_of
 from router.core.detection import thresholds
@@ -211,10 +210,17 @@ def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
         ("D: shift from the others' S", shift),
         (f"S of the last {thresholds.CONFIRM_S:g} s", _log(found.recent_deviation, found.recent_standard_error)),
         ("spread of one tenant's events", f"{found.spread:.2f}"),
-        ("latency, mean", f"{_ms(found.latency_s or None)}, {_ms(max(0.0, found.excess_s))} of it too much"),
+        ("latency, mean", _latency(found)),
         *([("routers that find it slow", f"{found.slow_routers} of {found.routers}")] if found.routers else []),
         ("over a limit a second ago", "yes" if found.was_over_limit else "no"),
     ]
+
+
+def _latency(found: Assessment) -> str:
+    if not found.latency_s:
+        return "no event was answered well of late"
+    excess = f"{_ms(found.excess_s)} of it too much" if found.excess_s > 0 else "no more than usual"
+    return f"{_ms(found.latency_s)}, {excess}"
 
 
 def _of_canaries(found: Assessment) -> list[tuple[str, str]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from router.bootstrap.queues import open_intake
-from router.core.intake.plan import IntakePlan
-from router.settings import Settings
+
+if TYPE_CHECKING:
+    from router.core.intake.plan import IntakePlan
+    from router.settings import Settings
 
 REFUSED: Final = 1
 WOULD_CHANGE: Final = 3  # 2 is a wrong command or configuration

@@ -3,54 +3,68 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Final, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Final, TextIO, cast
 
 import typer
-import uvloop
 
 from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream, is_text
-from router.cli import blast_radius, cells, chaos, deploy, destroy, dlq, explain, policy, secrets, where
+from router.cli import cells, chaos, deploy, destroy, dlq, explain, policy, secrets
+from router.cli.change import scale, undo
 from router.cli.development.dev import HIGHEST_FIRST_PORT, dev
 from router.cli.development.new import new
 from router.cli.development.send import send
 from router.cli.development.tail import tail
-from router.cli.texts import Screen
+from router.cli.look import audit, blast_radius, status, where
+from router.cli.panels import Panel, PanelGroup
+from router.cli.registry import configured, run
+from router.cli.setup import doctor, version
+from router.core.config_text import FILE_VARIABLE
 from router.core.errors import CellRouterError, ConfigError
 from router.demo import local_context
-from router.settings import FILE_VARIABLE, Settings, check, load
+
+if TYPE_CHECKING:
+    from router.settings import Settings
 
 app = typer.Typer(
     name="cellrouter",
+    cls=PanelGroup,
     help="Routes events to isolated cells, so that one bad tenant never hurts the others.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its messages hold what others have sent, and would be read as markup
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(policy.plan, name="plan")
-app.add_typer(policy.apply, name="apply")
-app.command()(policy.undo)
-app.command()(policy.scale)
-app.command()(where.where)
-app.command()(explain.explain)
+app.command(rich_help_panel=Panel.LOOK)(status.cells)
+app.command(rich_help_panel=Panel.LOOK)(status.watch)
+app.command(rich_help_panel=Panel.LOOK)(explain.explain)
+app.command(rich_help_panel=Panel.LOOK)(where.where)
+app.command(rich_help_panel=Panel.LOOK)(audit.audit)
+app.add_typer(policy.policy, name="policy", rich_help_panel=Panel.LOOK)
+app.command("blast-radius", rich_help_panel=Panel.LOOK)(blast_radius.blast_radius)
+app.command(rich_help_panel=Panel.LOOK)(secrets.secrets)
+app.add_typer(policy.plan, name="plan", rich_help_panel=Panel.CHANGE)
+app.add_typer(policy.apply, name="apply", rich_help_panel=Panel.CHANGE)
+app.command(rich_help_panel=Panel.CHANGE)(undo.undo)
+app.command(rich_help_panel=Panel.CHANGE)(scale.scale)
+app.add_typer(deploy.app, name="deploy", rich_help_panel=Panel.CHANGE)
 for _order in cells.COMMANDS:
-    app.command()(_order)
-app.command()(destroy.destroy)
-for _local in (dev, new, send, tail):
-    app.command()(_local)
-app.command("blast-radius")(blast_radius.blast_radius)
-app.add_typer(policy.policy, name="policy")
-app.add_typer(deploy.app, name="deploy")
-app.add_typer(chaos.app, name="chaos")
-app.command("cell-secret")(secrets.cell_secret)
-app.command()(secrets.secrets)
+    app.command(rich_help_panel=Panel.REPAIR)(_order)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=Panel.REPAIR)
+app.command(rich_help_panel=Panel.REPAIR)(doctor.doctor)
+app.command(rich_help_panel=Panel.SET_UP)(version.version)
+app.add_typer(chaos.app, name="chaos", rich_help_panel=Panel.SET_UP)
+app.command("cell-secret", rich_help_panel=Panel.SET_UP)(secrets.cell_secret)
+app.command(rich_help_panel=Panel.SET_UP)(destroy.destroy)
+for _run in (dev, send):
+    app.command(rich_help_panel=Panel.RUN)(_run)
+app.command(rich_help_panel=Panel.LOOK)(tail)
+app.command(rich_help_panel=Panel.SET_UP)(new)
 
-OWN_SYSTEM: Final = frozenset({"router", "controller", "init", "check-config", "demo", "dev", "new"})
+OWN_SYSTEM: Final = frozenset({"router", "controller", "init", "check-config", "demo", "dev", "new", "version"})
 """The commands that say themselves which system they are about: they never ask the one that runs here."""
 
 
@@ -72,23 +86,23 @@ def _common(
         os.environ.update(without_local_proxies(os.environ, os.environ.get("CELLROUTER_AWS_ENDPOINT_URL")))
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.RUN)
 def router() -> None:
     """Run a router: the data plane."""
     from router.bootstrap.processes import run_router  # noqa: PLC0415 - check-config and --help stay quick
 
-    uvloop.run(run_router(_ready()))
+    run(run_router(_ready()))
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.RUN)
 def controller() -> None:
     """Run a controller: it launches, admits and replaces cells. Several may run; one leads."""
     from router.bootstrap.processes import run_controller  # noqa: PLC0415 - check-config and --help stay quick
 
-    uvloop.run(run_controller(_ready()))
+    run(run_controller(_ready()))
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.SET_UP)
 def init(
     *,
     dry_run: Annotated[
@@ -102,20 +116,21 @@ def init(
     """
     from router.cli.init import run_init  # noqa: PLC0415 - check-config and --help stay quick
 
-    raise typer.Exit(uvloop.run(run_init(_ready(), dry_run=dry_run)))
+    raise typer.Exit(run(run_init(_ready(), dry_run=dry_run)))
 
 
-@app.command("check-config")
+@app.command("check-config", rich_help_panel=Panel.SET_UP)
 def check_config() -> None:
     """Name every fault of the configuration, with its key and line, all at once."""
     from router.bootstrap.handler_check import handler_faults  # noqa: PLC0415 - --help stays quick
     from router.bootstrap.queues import why_no_start  # noqa: PLC0415 - --help stays quick
+    from router.settings import check  # noqa: PLC0415 - as above
 
     settings, faults = check(os.environ)
     warnings = list(settings.secrets.warnings()) if settings is not None else []
     if settings is not None:
-        of_handler, doubts = uvloop.run(handler_faults(settings.cells, os.environ))
-        faults += uvloop.run(why_no_start(settings)) + of_handler
+        of_handler, doubts = run(handler_faults(settings.cells, os.environ))
+        faults += run(why_no_start(settings)) + of_handler
         warnings += doubts
     for fault in faults:
         typer.echo(without_passwords(fault), err=True)
@@ -127,7 +142,7 @@ def check_config() -> None:
     typer.echo("The configuration is good.")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.RUN)
 def demo(
     files: Annotated[int, typer.Option(min=1, help="How many log files to send.")] = 400,
     accounts: Annotated[int, typer.Option(min=1, max=100_000, help="Over how many accounts: the partition keys.")] = 40,
@@ -156,7 +171,8 @@ def demo(
 ) -> None:
     """Run the main job on this machine: S3 → SQS → router → cells → findings. One cell is killed, one gets slow.
 
-    Exits 0 only when nothing was lost and the findings are the expected ones (with --rules: whatever they are).
+    Exits 0 only when nothing was lost, both cells were replaced and the findings are the expected ones (with --rules:
+    whatever they are).
     """
     if attach is not None and rules is not None:
         raise typer.BadParameter(
@@ -165,10 +181,11 @@ def demo(
     if skip_bad and rules is None:
         raise typer.BadParameter("it is about the folder of --rules, and there is none", param_hint="--skip-bad")
     from router.adapters.clock import SystemClock  # noqa: PLC0415 - check-config and --help stay quick
-    from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - check-config and --help stay quick
+    from router.cli.texts import Screen  # noqa: PLC0415 - as above
+    from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - as above
 
     options = DemoOptions(files, accounts, cells, seconds, data, rules, skip_bad, keep, port, json_file, attach)
-    raise typer.Exit(uvloop.run(run_demo(options, os.environ, Screen(), SystemClock())))
+    raise typer.Exit(run(run_demo(options, os.environ, Screen(), SystemClock())))
 
 
 def _ready() -> Settings:
@@ -178,7 +195,7 @@ def _ready() -> Settings:
 
     process.guard_streams(as_json=process.in_json(os.environ, "CELLROUTER_LOG_FORMAT"))
     process.raise_descriptor_limit()
-    settings = load(os.environ)
+    settings = configured()
     os.environ.update(without_local_proxies(os.environ, settings.aws.endpoint_url))
     process.configure_logs(settings.log.format, settings.log.level)
     return settings
@@ -193,8 +210,12 @@ def main() -> None:
     if no_texts := [word for word in sys.argv[1:] if not is_text(word)]:
         typer.echo(f"cellrouter: every argument must be UTF-8, and this is not: {', '.join(no_texts)}", err=True)
         sys.exit(2)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, commands end in order
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(dlq.INTERRUPTED)
     except ConfigError as error:
         typer.echo(
             f"{without_passwords(str(error))}\ncellrouter: the configuration has faults (see cellrouter check-config)",

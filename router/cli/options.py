@@ -13,7 +13,16 @@ def _given(why: str) -> str:
     return why
 
 
-Key = Annotated[str, typer.Argument(help="The partition key.")]
+def _a_key(key: str | None) -> str | None:
+    if key == "":
+        raise typer.BadParameter("no event has an empty key")
+    return key
+
+
+Key = Annotated[str, typer.Argument(help="The partition key.", callback=_a_key)]
+OptionalKey = Annotated[
+    str | None, typer.Argument(metavar="[KEY]", help="The partition key; left out with --default.", callback=_a_key)
+]
 CellId = Annotated[str, typer.Argument(metavar="CELL", help="The cell, as cell-0003.")]
 Why = Annotated[str, typer.Option(help="For the audit.")]
 RequiredWhy = Annotated[str, typer.Option(help="For the audit.", callback=_given)]

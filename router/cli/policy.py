@@ -1,41 +1,53 @@
-"""`cellrouter plan`, `apply`, `undo`, `scale` and `policy`: what people decide about keys and cells."""
+"""`cellrouter plan`, `apply` and `policy`: what people decide about keys and cells."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
-import uvloop
 from rich.table import Table
 
-from router.cli.options import AsJson, DryRun, Why
+from router.cli.options import AsJson
 from router.cli.policy_edits import PolicyEdit, commands
-from router.cli.registry import ask, change_policy, follow, look, slot_map_of
+from router.cli.registry import ask, change_policy, look, record_of, slot_map_of
 from router.cli.texts import Screen, time_text
-from router.core.models import CellRecord, cell_ids
-from router.core.policy import MAX_CELLS, Policy, Quarantine
-from router.core.release import ReleaseAction
+from router.core.models import cell_ids
+from router.core.policy import Policy, Quarantine
 from router.core.slot_map.forecast import Forecast, forecast
 from router.core.slot_map.slots import SLOTS
+from router.core.undo import taken_back
 
 if TYPE_CHECKING:
     from router.core.registry import PolicyVersion, Snapshot
 
-LEADERS_OWN: Final = frozenset({"end scaling", *ReleaseAction})
-"""What the leader does with the policy by itself, so that `undo` passes over it."""
-
 policy = typer.Typer(help="Show what is decided about keys and cells, and what was.", no_args_is_help=True)
 
 
-def _plan(edit: PolicyEdit) -> None:
+def _plan(edit: PolicyEdit, *, as_json: bool) -> None:
     snapshot = look()
+    _check_cell(edit, snapshot)
     wanted = edit.make(snapshot.policy, snapshot.now_ms)
-    _tell(_forecast(snapshot, wanted), edit.text)
+    if wanted == snapshot.policy and not as_json:
+        _unchanged(edit)
+    else:
+        tell_forecast(snapshot, wanted, edit.text, as_json=as_json)
+
+
+def _check_cell(edit: PolicyEdit, snapshot: Snapshot) -> None:
+    """Raise typer.BadParameter when the change is about a cell that there is not."""
+    if edit.cell_id:
+        record_of(edit.cell_id, snapshot)
+
+
+def _unchanged(edit: PolicyEdit) -> None:
+    """Say that a change changes nothing. Raises typer.Exit with code 1 when that is an error."""
+    if edit.why_unchanged is not None:
+        typer.echo(edit.why_unchanged, err=True)
+        raise typer.Exit(1)
+    typer.echo(f"Nothing to change: {edit.text} is in force already")
 
 
 def put_in_force(edit: PolicyEdit) -> bool:
@@ -43,6 +55,8 @@ def put_in_force(edit: PolicyEdit) -> bool:
 
     Raises typer.Exit with code 1 when it changes nothing and the edit says that this is an error.
     """
+    if edit.cell_id:
+        _check_cell(edit, look())
     changed = False
 
     def make(policy: Policy, now_ms: int) -> Policy:
@@ -54,70 +68,13 @@ def put_in_force(edit: PolicyEdit) -> bool:
     change_policy(edit.action, audit_text(edit.text, edit.why), make, edit.cell_id)
     if changed:
         typer.echo(f"In force within a second: {edit.text}")
-    elif edit.why_unchanged is not None:
-        typer.echo(edit.why_unchanged, err=True)
-        raise typer.Exit(1)
     else:
-        typer.echo(f"Nothing to change: {edit.text} is in force already")
+        _unchanged(edit)
     return changed
 
 
-plan = commands(_plan, "Show what a change would move, before it is made.")
+plan = commands(_plan, "Show what a change would move, before it is made.", as_json=True)
 apply = commands(put_in_force, "Change what is decided about keys and cells. The leader does it; `undo` takes it back.")
-
-
-def undo(
-    *,
-    to: Annotated[
-        int | None, typer.Option(min=0, help="The version to go back to; left out: the one before the last change.")
-    ] = None,
-    why: Why = "",
-) -> None:
-    """Take the last change of the policy back. Run twice, it takes the first undo back."""
-    versions = _history()
-    target = _before_last_change(versions) if to is None else to
-    found = {version.policy.version: version.policy for version in versions} | {0: Policy()}
-    if target not in found:
-        typer.echo("There is no such version to go back to; cellrouter policy history lists them", err=True)
-        raise typer.Exit(1)
-    text = f"back to version {target}"
-    undone = [version.audit for version in versions if version.policy.version > target]
-    change_policy("undo", audit_text(text, why), lambda now, _: replace(found[target], version=now.version))
-    for entry in reversed(undone):
-        typer.echo(f"Taken back: {entry.action} {entry.why} (by {entry.who}, {time_text(entry.at_ms)})")
-    for line in what_stays(versions[-1].policy, found[target], look().cells):
-        typer.echo(line)
-
-
-def scale(
-    *,
-    cells: Annotated[int, typer.Option(min=1, max=MAX_CELLS, help="How many there shall be.")],
-    dry_run: DryRun = False,
-    why: Why = "",
-) -> None:
-    """Add cells or take some away, and follow it: launched, verified by a canary, then slots a few at a time.
-
-    Ctrl-C ends the following, not the scaling. When an added cell is no good, there are as many cells as before.
-    """
-    snapshot = look()
-    now = len(wanted_cells(snapshot))
-    text = f"{now} → {cells} cells"
-    wanted = snapshot.policy.with_cells(cells, now)
-    if dry_run:
-        _tell(_forecast(snapshot, wanted), text)
-        return
-    if cells == now:
-        typer.echo(f"There are {now} cells already")
-        return
-    changed = change_policy("scale", audit_text(text, why), lambda policy, _: policy.with_cells(cells, now))
-    try:
-        reached = uvloop.run(follow(lambda snapshot: _scaled(snapshot, changed.version + 1)))
-    except KeyboardInterrupt:
-        typer.echo("It goes on without you; cellrouter policy show and the controller's dashboard tell how far it is")
-        return
-    typer.echo(f"There are {reached} cells")
-    if reached != cells:
-        raise typer.Exit(1)
 
 
 @policy.command()
@@ -148,12 +105,19 @@ def show(*, as_json: AsJson = False) -> None:
 
 
 @policy.command()
-def history() -> None:
-    """Show what was decided, by whom and why."""
+def history(*, as_json: AsJson = False) -> None:
+    """Show what was decided, by whom and why, and what of it was taken back."""
+    versions = _history()
+    gone = taken_back(versions)
+    if as_json:
+        said = [{"taken_back": each.policy.version in gone, **msgspec.to_builtins(each)} for each in versions]
+        typer.echo(json.dumps(said))
+        return
     table = Table("version", "when", "who", "what")
-    for version in _history():
-        entry = version.audit
-        table.add_row(str(version.policy.version), time_text(entry.at_ms), entry.who, f"{entry.action} {entry.why}")
+    for version in versions:
+        entry, number = version.audit, version.policy.version
+        what = f"{entry.action} {entry.why}{' (taken back)' if number in gone else ''}"
+        table.add_row(str(number), time_text(entry.at_ms), entry.who, what)
     Screen().print(table if table.row_count else "Nothing was ever decided.")
 
 
@@ -164,47 +128,6 @@ def audit_text(text: str, why: str) -> str:
 
 def _history() -> list[PolicyVersion]:
     return ask(lambda registry: registry.history())
-
-
-def what_stays(before: Policy, after: Policy, cells: Mapping[str, CellRecord]) -> Iterator[str]:
-    """Say, a line for each cell, what stays done of the orders that `before` holds and `after` takes back."""
-    for cell_id in sorted({*before.to_evict, *before.to_replace}):
-        ordered, record = before.ordered_up_to(cell_id), cells.get(cell_id)
-        if record is None or ordered <= after.ordered_up_to(cell_id):
-            continue
-        if record.generation > ordered:
-            yield f"{cell_id}: generation {ordered} is gone already, and generation {record.generation} stays"
-        elif record.launching:
-            yield f"{cell_id}: generation {record.launching} is launched already, and takes over when it is ready"
-
-
-def _before_last_change(versions: list[PolicyVersion]) -> int:
-    """The version before the last change that a person or a router made; -1 when none was made."""
-    made = [version.policy.version for version in versions if version.audit.action not in LEADERS_OWN]
-    return made[-1] - 1 if made else -1
-
-
-def _scaled(snapshot: Snapshot, version: int) -> tuple[str, int]:
-    """How far the scaling is that made this version of the policy, and its number of cells once it is done (else 0)."""
-    wanted = snapshot.policy.cells
-    if snapshot.policy.version < version:
-        return "", 0
-    return _progress(snapshot, wanted), wanted if _settled(snapshot, wanted) else 0
-
-
-def _progress(snapshot: Snapshot, wanted: int) -> str:
-    cells = cell_ids(wanted)
-    verified = sum(0 < r.generation == r.verified for cell_id, r in snapshot.cells.items() if cell_id in cells)
-    counts = snapshot.slot_map.counts() if snapshot.slot_map else Counter()
-    least, outside = min(counts[cell_id] for cell_id in cells), SLOTS - sum(counts[cell_id] for cell_id in cells)
-    return f"{verified} of {wanted} cells verified; the smallest has {least} slots; {outside} are still in others"
-
-
-def _settled(snapshot: Snapshot, wanted: int) -> bool:
-    if snapshot.slot_map is None or snapshot.slot_map.move.slots or snapshot.policy.scaling_from:
-        return False
-    there = {cell_id for cell_id, record in snapshot.cells.items() if not record.retired}
-    return there == set(cell_ids(wanted)) and snapshot.slot_map.cells() <= there
 
 
 def wanted_cells(snapshot: Snapshot) -> tuple[str, ...]:
@@ -219,13 +142,22 @@ def _forecast(snapshot: Snapshot, wanted: Policy) -> Forecast:
     return forecast(slot_map, snapshot.policy, wanted, now, cell_ids(wanted.cells) if wanted.cells else now)
 
 
-def _tell(found: Forecast, text: str) -> None:
-    if found.faults:
+def tell_forecast(snapshot: Snapshot, wanted: Policy, text: str, *, as_json: bool = False) -> None:
+    """Show what a policy would move. Raises typer.Exit with code 1 when it would be refused."""
+    found = _forecast(snapshot, wanted)
+    if as_json:
+        typer.echo(json.dumps(_as_object(found)))
+    elif found.faults:
         typer.echo("\n".join(("It would be refused:", *found.faults)), err=True)
+    else:
+        _show_forecast(found, text)
+    if found.faults:
         raise typer.Exit(1)
+
+
+def _show_forecast(found: Forecast, text: str) -> None:
     screen = Screen()
-    size = f"{found.slots} of {SLOTS} slots ({found.share:.1%} of the keys)"
-    screen.print(f"{text}: would move {size} in {found.moves} moves")
+    screen.print(f"{text}: {size_of(found)}")
     for key, (before, after) in found.keys.items():
         screen.print(f"key {key}: {before} → {after}")
     if not found.slots:
@@ -236,6 +168,31 @@ def _tell(found: Forecast, text: str) -> None:
             numbers = (found.before[cell_id], found.gained[cell_id], found.lost[cell_id], found.after[cell_id])
             table.add_row(cell_id, *map(str, numbers))
     screen.print(table)
+
+
+def _as_object(found: Forecast) -> dict[str, Any]:
+    """A forecast as `plan --json` prints it."""
+    cells = [
+        {"cell": cell_id, "slots_now": found.before[cell_id], "slots_then": found.after[cell_id]}
+        for cell_id in sorted({*found.before, *found.after})
+    ]
+    return {
+        "refused": list(found.faults),
+        "slots": found.slots,
+        "share": found.share,
+        "moves": found.moves,
+        "keys": {key: {"from": before, "to": after} for key, (before, after) in found.keys.items()},
+        "cells": cells,
+    }
+
+
+def size_of(found: Forecast) -> str:
+    """Say how much would move, and in how many moves."""
+    if not found.moves:
+        return "would move nothing"
+    parts = [f"{found.slots} of {SLOTS} slots ({found.share:.1%} of the keys)"] * bool(found.slots)
+    parts += [f"{len(found.keys)} key{'s' * (len(found.keys) > 1)}"] * bool(found.keys)
+    return f"would move {' and '.join(parts)} in {found.moves} move{'s' * (found.moves > 1)}"
 
 
 def _quarantined(found: Mapping[str, Quarantine]) -> Table:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
+from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, Final
 
 import typer
 
-from router.cli.options import CellId, Key, Why
+from router.cli.options import AsJson, CellId, Key, OptionalKey, Why
 from router.core.models import Reason
 from router.core.policy import (
     MAX_BURST,
@@ -26,8 +27,6 @@ from router.core.policy import (
 
 MAX_QUARANTINE_S: Final = 100 * 365 * 86400.0  # a century; who wants a longer one wants one without an end
 
-KeyOrDefault = Annotated[str | None, typer.Argument(help="The partition key; left out with --default.")]
-
 
 @dataclass(frozen=True, slots=True)
 class PolicyEdit:
@@ -38,11 +37,11 @@ class PolicyEdit:
     why: str  # the person's own words; empty where none were given
     make: Callable[[Policy, int], Policy]  # the new policy, from the one in force and the time in ms
     why_unchanged: Reason | None = None  # an error when the edit changes nothing; None: that is no error
-    cell_id: str = ""  # the cell that the audit names, if any
+    cell_id: str = ""  # the cell that it is about, which there must be; the audit names it
 
 
 def limit(
-    key: KeyOrDefault = None,
+    key: OptionalKey = None,
     *,
     default: Annotated[bool, typer.Option("--default", help="For every key without a limit of its own.")] = False,
     rate: Annotated[float, typer.Option(min=0, help="Events a second in the long run, per router; 0: no limit.")] = 0,
@@ -64,7 +63,7 @@ def limit(
 
 
 def unlimit(
-    key: KeyOrDefault = None,
+    key: OptionalKey = None,
     *,
     default: Annotated[bool, typer.Option("--default", help="The limit of all other keys.")] = False,
     why: Why = "",
@@ -118,7 +117,9 @@ def fifo_head(
 
 def pin(key: Key, cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     """Put a key in a cell of your choice, whatever its slot says."""
-    return PolicyEdit("pin", f"{key}: pinned to {cell_id}", why, lambda policy, _: policy.with_pin(key, cell_id))
+    return PolicyEdit(
+        "pin", f"{key}: pinned to {cell_id}", why, lambda policy, _: policy.with_pin(key, cell_id), cell_id=cell_id
+    )
 
 
 def unpin(key: Key, *, why: Why = "") -> PolicyEdit:
@@ -137,18 +138,19 @@ def weight(
     if not MIN_WEIGHT <= share <= MAX_WEIGHT:  # NaN is never so
         raise typer.BadParameter(f"must be {MIN_WEIGHT:g} to {MAX_WEIGHT:g}; to empty a cell: cellrouter apply drain")
     text = f"{cell_id}: weight {share:g}"
-    return PolicyEdit("weight", text, why, lambda policy, _: policy.with_weight(cell_id, share))
+    return PolicyEdit("weight", text, why, lambda policy, _: policy.with_weight(cell_id, share), cell_id=cell_id)
 
 
 def cordon(cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     """Give a cell no more slots; it keeps what it has."""
-    return PolicyEdit("cordon", f"{cell_id}: cordoned", why, lambda policy, _: policy.with_cordon(cell_id))
+    text = f"{cell_id}: cordoned"
+    return PolicyEdit("cordon", text, why, lambda policy, _: policy.with_cordon(cell_id), cell_id=cell_id)
 
 
 def drain(cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     """Move all that a cell has to the others; it goes on running, with nothing."""
     text = f"{cell_id}: draining"
-    return PolicyEdit("drain", text, why, lambda policy, _: policy.with_cordon(cell_id, drain=True))
+    return PolicyEdit("drain", text, why, lambda policy, _: policy.with_cordon(cell_id, drain=True), cell_id=cell_id)
 
 
 def uncordon(cell_id: CellId, *, why: Why = "") -> PolicyEdit:
@@ -157,22 +159,28 @@ def uncordon(cell_id: CellId, *, why: Why = "") -> PolicyEdit:
     return PolicyEdit("uncordon", text, why, lambda policy, _: policy.without_cordon(cell_id), why_unchanged)
 
 
+AS_JSON: Final = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
 EDITS: Final = (pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, quarantine, release, fifo_head)
 
 
-def commands(do: Callable[[PolicyEdit], object], about: str) -> typer.Typer:
-    """Make a group of commands, one for each edit, that each call `do` with the edit."""
+def commands(do: Callable[..., object], about: str, *, as_json: bool = False) -> typer.Typer:
+    """Make a group of commands, one for each edit, that each call `do` with the edit, and with `as_json` if it may."""
     app = typer.Typer(help=about, no_args_is_help=True)
     for make in EDITS:
-        app.command(make.__name__.replace("_", "-"))(_command(make, do))
+        app.command(make.__name__.replace("_", "-"))(_command(make, do, [AS_JSON] * as_json))
     return app
 
 
-def _command(make: Callable[..., PolicyEdit], do: Callable[[PolicyEdit], object]) -> Callable[..., None]:
+def _command(
+    make: Callable[..., PolicyEdit], do: Callable[..., object], more: Sequence[Parameter]
+) -> Callable[..., None]:
     @wraps(make)
     def run(*args: Any, **options: Any) -> None:
-        do(make(*args, **options))
+        own = {each.name: options.pop(each.name) for each in more}
+        do(make(*args, **options), **own)
 
+    parameters = [*signature(make, eval_str=True).parameters.values(), *more]
+    vars(run)["__signature__"] = Signature(parameters)  # what typer reads
     return run
 
 

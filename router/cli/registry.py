@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
-import uvloop
 
 from router.core.errors import RegistryUnavailableError
-from router.core.policy import Policy
-from router.settings import load
 
 if TYPE_CHECKING:
     from router.adapters.redis.registry import RedisRegistry
+    from router.core.models import CellRecord
+    from router.core.policy import Policy
     from router.core.registry import Snapshot
     from router.core.slot_map.slots import SlotMap
+    from router.settings import Settings
 
 T = TypeVar("T")
 
 FOLLOW_S: Final = 0.25  # between two looks at the registry
+MOST_NAMES: Final = 12  # of cells that an error lists
+
+
+def configured() -> Settings:
+    """Return the settings of this process. Raises ConfigError, which names every fault of them."""
+    from router.settings import load  # noqa: PLC0415 - --help stays quick
+
+    return load(os.environ)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work to its end."""
+    import uvloop  # noqa: PLC0415 - --help stays quick
+
+    return uvloop.run(work)
 
 
 def ask(question: Callable[[RedisRegistry], Awaitable[T]]) -> T:
@@ -30,10 +44,10 @@ def ask(question: Callable[[RedisRegistry], Awaitable[T]]) -> T:
     async def asked() -> T:
         from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
-        async with open_registry(load(os.environ)) as registry:
+        async with open_registry(configured()) as registry:
             return await question(registry)
 
-    return uvloop.run(asked())
+    return run(asked())
 
 
 def look() -> Snapshot:
@@ -48,6 +62,16 @@ def slot_map_of(snapshot: Snapshot) -> SlotMap:
     return snapshot.slot_map
 
 
+def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
+    """Return the cell's record. Raises typer.BadParameter, which lists the cells, when there is no such cell."""
+    record = snapshot.cells.get(cell_id)
+    if record is not None and not record.retired:
+        return record
+    names = sorted(name for name, found in snapshot.cells.items() if not found.retired)
+    some = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 2], "…", names[-1]]
+    raise typer.BadParameter(f"there is no cell {cell_id}; there are: {', '.join(some) or 'none'}", param_hint="CELL")
+
+
 def change_policy(action: str, why: str, make: Callable[[Policy, int], Policy], cell_id: str = "") -> Policy:
     """Have the leader change the policy; return the new one, which still has the version that it was made from.
 
@@ -60,16 +84,23 @@ def change_policy(action: str, why: str, make: Callable[[Policy, int], Policy], 
     return ask(lambda registry: change(registry, lambda policy: make(policy, audit.at_ms), audit))
 
 
+def followed(seen: Callable[[Snapshot], tuple[str, int]]) -> int:
+    """Run `follow` to its result. Ctrl-C raises KeyboardInterrupt."""
+    return run(follow(seen))
+
+
 async def follow(seen: Callable[[Snapshot], tuple[str, int]]) -> int:
     """Print what is going on, each time that it changes, until it has a result, and return that.
 
     `seen` makes of a snapshot what to print ("" for nothing new) and the result (0 for none yet). The registry may be
     unreachable for a while.
     """
+    import asyncio  # noqa: PLC0415 - --help stays quick
+
     from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
     said, result = "", 0
-    async with open_registry(load(os.environ)) as registry:
+    async with open_registry(configured()) as registry:
         while not result:
             await asyncio.sleep(FOLLOW_S)  # noqa: TID251 - a person watches
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -13,10 +12,8 @@ import typer
 from rich.table import Table
 
 from router.cli.options import AsJson
-from router.cli.registry import look
+from router.cli.registry import configured, look
 from router.cli.texts import Screen
-from router.settings import load
-from router.settings_values import NAME, NAME_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,10 +37,11 @@ def cell_secret(cell_id: Annotated[str, typer.Argument(metavar="CELL", help="The
     Whoever has it can act as this cell, and as nothing else.
     """
     from router.bootstrap.registry import keyring_of  # noqa: PLC0415 - --help stays quick
+    from router.settings_values import NAME, NAME_WORDS  # noqa: PLC0415 - --help stays quick
 
     if re.fullmatch(NAME, cell_id) is None:
         raise typer.BadParameter(NAME_WORDS, param_hint="CELL")
-    typer.echo(keyring_of(load(os.environ)).cell_secret(cell_id))
+    typer.echo(keyring_of(configured()).cell_secret(cell_id))
 
 
 def secrets(*, as_json: AsJson = False) -> None:
@@ -53,7 +51,7 @@ def secrets(*, as_json: AsJson = False) -> None:
     """
     from router.bootstrap.registry import keyring_of  # noqa: PLC0415 - --help stays quick
 
-    found = uses_of(keyring_of(load(os.environ)).ids, look())
+    found = uses_of(keyring_of(configured()).ids, look())
     if as_json:
         typer.echo(json.dumps([asdict(use) for use in found]))
         return

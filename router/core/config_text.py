@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Final
+
+FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
+"""The variable that names the configuration file."""
 
 
 def line_of(text: str, key: tuple[str, ...]) -> int | None:

@@ -276,16 +276,23 @@ def why_invalid(policy: Policy, cells: Collection[str]) -> Iterator[Reason]:
             yield f"key {key!r} is pinned to {cell_id}, which is not one of the cells: unpin it first"
         elif cell_id in policy.draining:
             yield f"key {key!r} is pinned to {cell_id}, which is draining: unpin it, or pin it elsewhere, first"
-    named = {*policy.weights, *policy.cordoned}
-    for cell_id in sorted(named - set(cells)):
-        yield f"{cell_id} has a weight or a cordon and is not one of the cells: take that back first"
-    for cell_id in sorted((policy.frozen | policy.ejected) - set(cells)):
-        yield f"{cell_id} is frozen or ejected and is not one of the cells: take that back first"
+    for said, named, back in _named_cells(policy):
+        for cell_id in sorted(set(named) - set(cells)):
+            yield f"{cell_id} {said} and is not one of the cells: cellrouter {back.format(cell_id)} first"
     for cell_id in sorted(policy.draining - policy.cordoned):
         yield f"{cell_id} is draining and not cordoned: cordon it too"
     if not set(cells) - policy.cordoned:
         yield "every cell is cordoned: none is left that could take slots"
     yield from _why_out_of_bounds(policy)
+
+
+def _named_cells(policy: Policy) -> Iterator[tuple[str, Collection[str], str]]:
+    """What the policy says of cells by their names, of which, and what takes it back."""
+    yield "has a weight", policy.weights, "apply weight {} 1"
+    yield "is draining", policy.draining, "apply uncordon {}"
+    yield "is cordoned", policy.cordoned - policy.draining, "apply uncordon {}"
+    yield "is frozen", policy.frozen, "unfreeze {}"
+    yield "is ejected", policy.ejected, "readmit {}"
 
 
 def _why_out_of_bounds(policy: Policy) -> Iterator[Reason]:

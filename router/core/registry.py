@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
@@ -22,6 +23,14 @@ class AuditEntry:
     action: str
     cell_id: str  # empty where it is about no single cell
     why: str
+    back_to: Whole | None = None  # of an undo: what people changed since this version of the policy it took back
+
+
+class RouterAction(StrEnum):
+    """What routers do with the policy by themselves, as the audit stream calls it."""
+
+    QUARANTINE = "quarantine key"
+    ASIDE = "aside"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ letter names its object. A file that was sent and has neither is lost.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Ledger:
     keys_moved: int  # partition keys that more than one cell has processed
     replaced_in_s: float | None  # from the kill to the replacement serving; None: nothing was killed
     slow_replaced_in_s: float | None  # from the fault to the replacement serving; None: no cell was slowed down
+    never_replaced: Sequence[str]  # cells that were made to fail, and for which nothing came in time
     first_event_s: float | None  # from the demo's start to the first processed event; None: no event was processed
     findings: Mapping[str, int]  # by rule id
 
@@ -100,6 +101,7 @@ class Evidence:
         *,
         replaced_in_s: float | None = None,
         slow_replaced_in_s: float | None = None,
+        never_replaced: Sequence[str] = (),
         first_event_s: float | None = None,
     ) -> Ledger:
         """Add up what is known so far. The times are the caller's, in seconds."""
@@ -112,6 +114,7 @@ class Evidence:
             keys_moved=sum(len(cells) > 1 for cells in self._cells_by_key().values()),
             replaced_in_s=replaced_in_s,
             slow_replaced_in_s=slow_replaced_in_s,
+            never_replaced=never_replaced,
             first_event_s=first_event_s,
             findings=dict(sorted(Counter(self._findings.values()).items())),
         )

@@ -22,7 +22,7 @@ from router.bootstrap.queues import aws_of, names_of
 from router.bootstrap.registry import keyring_of
 from router.bootstrap.workers import ends_of
 from router.core.errors import CellRouterError
-from router.core.models import cell_ids
+from router.core.models import Reason, cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
 from router.demo.interrupts import cancel_on_signal
 from router.demo.ledger import Evidence, Ledger, differences, total
@@ -68,11 +68,13 @@ class DemoError(CellRouterError):
 async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Console, clock: Clock) -> int:
     """Run the demo and return its exit code.
 
-    0 when all is well, 1 when an event was lost or the findings are not the expected ones, 128 and its number after a
-    signal. Raises DemoError and StackError.
+    0 when all is well, 1 when an event was lost, a cell was not replaced or the findings are not the expected ones, 128
+    and its number after a signal. Raises DemoError and StackError.
     """
     started = clock.monotonic()
     log_files = _log_files(options)
+    if options.json_file is not None and (why := _why_not_written(options.json_file)) is not None:
+        raise DemoError(f"--json {options.json_file}: {why}")
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     interrupted = cancel_on_signal(task)
@@ -90,8 +92,17 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
     except asyncio.CancelledError:
         if not interrupted:
             raise
-        console.print("Interrupted; every process that was started has ended.")
+        left = "every process that was started has ended" if options.attach is None else "the system goes on"
+        console.print(f"Interrupted; {left}.")
         return 128 + interrupted[0]
+
+
+def _why_not_written(file: Path) -> Reason | None:
+    """Say why a file can't be written; None when it can, as far as one can tell in advance."""
+    folder = file.parent
+    if file.is_dir() or not folder.is_dir():
+        return "is a folder" if file.is_dir() else f"there is no folder {folder}"
+    return None if os.access(file if file.exists() else folder, os.W_OK) else "may not be written"
 
 
 def _log_files(options: DemoOptions) -> list[LogFile]:
@@ -188,7 +199,10 @@ class _Demo:
                 await asyncio.gather(watcher, return_exceptions=True)
         replaced_in_s, slow_replaced_in_s = [*self._hit.values(), None, None][:2]
         ledger = self._evidence.ledger(
-            replaced_in_s=replaced_in_s, slow_replaced_in_s=slow_replaced_in_s, first_event_s=self._first_event_s
+            replaced_in_s=replaced_in_s,
+            slow_replaced_in_s=slow_replaced_in_s,
+            never_replaced=[cell_id for cell_id, seconds in self._hit.items() if seconds is None],
+            first_event_s=self._first_event_s,
         )
         return await self._close(ledger, log_files, console)
 
@@ -211,7 +225,7 @@ class _Demo:
             self._options.json_file.write_text(json.dumps(ledger.to_json(), indent=2) + "\n")
         if self._options.keep:
             await self._keep(console)
-        return 1 if ledger.lost or wrong else 0
+        return 1 if ledger.lost or ledger.never_replaced or wrong else 0
 
     async def _keep(self, console: Console) -> None:
         for role, url in (("router", self._system.router_url), ("controller", self._system.controller_url)):
@@ -253,17 +267,24 @@ class _Demo:
         """Send the files evenly over the time; once a third of them is sent, make one cell fail, and then another."""
         begin, pause = self._clock.monotonic(), self._options.seconds / max(1, len(log_files))
         hitting: asyncio.Task[None] | None = None
-        for number, log_file in enumerate(log_files):
-            await self._clock.sleep(max(0.0, begin + number * pause - self._clock.monotonic()))
-            if number == len(log_files) // 3:
-                hitting = asyncio.create_task(self._hit_cells())
-            key = f"{self._run_id}/{log_file.key}"
-            location = await self._ends.put(key, log_file.body)
-            self._evidence.sent[location] = log_file.account
-            if log_file.path is not None:
-                self._evidence.files[location] = log_file.path
-        if hitting is not None:
-            await hitting
+        try:
+            for number, log_file in enumerate(log_files):
+                await self._clock.sleep(max(0.0, begin + number * pause - self._clock.monotonic()))
+                if number == len(log_files) // 3:
+                    hitting = asyncio.create_task(self._hit_cells())
+                await self._send(log_file)
+            if hitting is not None:
+                await hitting
+        finally:
+            if hitting is not None:  # interrupted: it must not go on when all that it needs is closed
+                hitting.cancel()
+                await asyncio.gather(hitting, return_exceptions=True)
+
+    async def _send(self, log_file: LogFile) -> None:
+        location = await self._ends.put(f"{self._run_id}/{log_file.key}", log_file.body)
+        self._evidence.sent[location] = log_file.account
+        if log_file.path is not None:
+            self._evidence.files[location] = log_file.path
 
     async def _hit_cells(self) -> None:
         """Kill one cell by SIGKILL, and slow another one down, of which only the latency then tells that it is sick."""

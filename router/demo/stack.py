@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.util import find_spec
@@ -108,6 +108,7 @@ class Stack:
 
     async def _start(self) -> None:
         directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="cellrouter-demo-")))
+        self._undertaker = self._cleanup.enter_context(_Undertaker(directory))
         redis, aws = self._ports.redis, self._ports.aws
         self.worker_logs = directory / "data" / "run"
         self.environ = self._environ(directory)
@@ -153,6 +154,7 @@ class Stack:
                 start_new_session=True,
             )
         self._children.append(_Child(name, process, log))
+        self._undertaker.watch(process.pid)
 
     async def _run_to_end(self, arguments: list[str], directory: Path) -> None:
         self._spawn("init", arguments, directory, {})
@@ -209,6 +211,44 @@ def check_packages(*modules: str) -> None:
 
 def _api_on(port: int) -> dict[str, str]:
     return {"CELLROUTER_API_PORT": str(port)}
+
+
+_WATCH: Final = """
+import os, shutil, signal, sys
+groups = [int(line) for line in sys.stdin]  # until all is well, or whoever wrote them is gone
+if 0 not in groups:
+    for group in groups:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except OSError:
+            pass
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+
+
+class _Undertaker:
+    """A process that kills the children, and their own, once this process has died without ending them: by SIGKILL.
+
+    It reads a pipe, which ends with this process on every system.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        command = [sys.executable, "-I", "-S", "-c", _WATCH, str(directory)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 - ours
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.watch(0)  # every child has ended in order
+        self._process.communicate()
+
+    def watch(self, group: int) -> None:
+        """Have a child and its group killed if this process dies; 0 for none of them any more."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(b"%d\n" % group)
+            self._process.stdin.flush()
 
 
 def _kill_group(pid: int) -> None:

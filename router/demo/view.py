@@ -142,6 +142,8 @@ def _ledger_table(ledger: Ledger) -> Table:
     ):
         bad = number and name not in {"sent", "processed", "dead-lettered"}
         table.add_row(name, Text(str(number), style="bold red" if bad else ""))
+    if ledger.never_replaced:
+        table.add_row("failed and never replaced", Text(", ".join(ledger.never_replaced), style="bold red"))
     for name, value in seconds.items():
         table.add_row(name, "-" if value is None else f"{value:.2f} s")
     return table

@@ -24,6 +24,7 @@ HIDDEN_S: Final = 300  # how long a run hides entries, renewed at half; a killed
 MAX_HIDDEN: Final = 115_000  # SQS hides 120 000 messages of a queue at most, and then seems empty
 WAIT_S: Final = 1.0  # of one receive: long enough for SQS to ask all its servers
 EMPTY_POINTS: Final = 10  # an empty receive is a strong sign that nothing is left
+COUNTED_POINTS: Final = 20  # that SQS counts no visible message beside it leaves no doubt
 NEWER_POINTS: Final = 1  # a receive with nothing new but what came since the start is a weak sign
 DRY_POINTS: Final = 30  # so many points in a row mean that nothing is left
 RECEIVE_TRIES: Final = 5
@@ -79,7 +80,7 @@ class Scan:
             fresh, received = await to_end(self._receive())
             if fresh:
                 return fresh
-            dry += NEWER_POINTS if received else EMPTY_POINTS
+            dry += NEWER_POINTS if received else EMPTY_POINTS + await self._counted()
         return []
 
     async def delete(self, messages: Sequence[Message]) -> list[Message]:
@@ -111,6 +112,13 @@ class Scan:
         fresh = [message for message in new if self._until_ms is None or message.sent_at_ms <= self._until_ms]
         self.newer += len(new) - len(fresh)
         return fresh, bool(messages)
+
+    async def _counted(self) -> int:
+        """The points for the queue's own count, after an empty receive; none where it can't be asked."""
+        try:
+            return 0 if await self._queue.waiting() else COUNTED_POINTS
+        except SourceUnavailableError:
+            return 0
 
     async def _try_receive(self) -> list[Message]:
         turn = 0

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from router.cli.registry import run
+
 HIGHEST_FIRST_PORT = 65_535 - 3  # of four in a row
 
 
@@ -24,10 +26,8 @@ def dev(
     A controller, a router, a Valkey as Redis and MiniStack as AWS run beside it, as long as this command does. What the
     workers log and what the controller does is shown. CELLROUTER_* and CELL_* variables count, those of AWS don't.
     """
-    import uvloop  # noqa: PLC0415 - --help stays quick
-
     from router.adapters.clock import SystemClock  # noqa: PLC0415 - as above
     from router.cli.texts import Screen  # noqa: PLC0415 - as above
     from router.demo.dev import DevOptions, run_dev  # noqa: PLC0415 - as above
 
-    raise typer.Exit(uvloop.run(run_dev(DevOptions(handler, cells, port), os.environ, Screen(), SystemClock())))
+    raise typer.Exit(run(run_dev(DevOptions(handler, cells, port), os.environ, Screen(), SystemClock())))

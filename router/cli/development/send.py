@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+from router.cli.registry import configured, run
 
 if TYPE_CHECKING:
     from router.core.models import Draft
@@ -30,15 +31,12 @@ def send(
     """Send events to the source queue. What no router could understand is said, and nothing is sent then."""
     if (body is None) == (file is None):
         raise typer.BadParameter("give an event, or --file with many", param_hint="EVENT")
-    import uvloop  # noqa: PLC0415 - --help stays quick
+    from router.cli.development.drafts import ITS_MESSAGE, drafts_of  # noqa: PLC0415 - --help stays quick
 
-    from router.cli.development.drafts import ITS_MESSAGE, drafts_of  # noqa: PLC0415 - as above
-    from router.settings import load  # noqa: PLC0415 - as above
-
-    settings = load(os.environ)
+    settings = configured()
     texts = [body] if body is not None else _lines(file or STDIN)
     drafts, events = drafts_of(texts, key, settings)
-    uvloop.run(_send(drafts, settings))
+    run(_send(drafts, settings))
     if len(events) == 1:
         named = "" if ITS_MESSAGE in events[0].event_id else f", id {events[0].event_id}"
         typer.echo(f"Sent: key {events[0].partition_key}{named}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from router.cli.policy import wanted_cells
-from router.cli.registry import look
+from router.cli.registry import configured, look, run
 
 if TYPE_CHECKING:
     from router.settings import Settings
@@ -27,13 +26,9 @@ def tail(
 
     On this machine they are there at once; in AWS Firehose delivers them after a minute.
     """
-    import uvloop  # noqa: PLC0415 - --help stays quick
-
-    from router.settings import load  # noqa: PLC0415 - as above
-
     cells = wanted_cells(look())
     try:
-        uvloop.run(_tail(load(os.environ), cells, lines, follow=follow))
+        run(_tail(configured(), cells, lines, follow=follow))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

@@ -44,7 +44,7 @@ class Transition:
 def created(cell_id: str, retired: CellRecord | None) -> Transition:
     """Make the record of a new cell, or take a retired cell back with all that is known of its instances."""
     record = replace(retired, retired=False) if retired is not None else CellRecord(cell_id)
-    return Transition(record, "create", "desired and not there")
+    return Transition(record, "create", "there shall be this cell, and there was none")
 
 
 def retired(record: CellRecord) -> Transition:

@@ -37,7 +37,7 @@ class Forecast:
     @property
     def moves(self) -> int:
         """How many moves, one after the other, the change takes."""
-        return max(ceil(self.slots / MOVE_SLOTS), bool(self.keys))
+        return max(ceil(self.slots / MOVE_SLOTS), int(bool(self.keys)))
 
 
 def forecast(

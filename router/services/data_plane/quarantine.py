@@ -19,7 +19,7 @@ from router.core.lanes.poison import quarantine_s
 from router.core.messages.batches import BATCH
 from router.core.models import Event, HoldCause
 from router.core.policy import MAX_KEYS, Policy, Quarantine
-from router.core.registry import AuditEntry
+from router.core.registry import AuditEntry, RouterAction
 from router.core.telemetry import EventHeld, KeyQuarantined, PolicyApplied
 from router.ports import Clock, Observer, PolicyStore
 from router.services.data_plane.hold_queue import HoldQueue
@@ -177,7 +177,8 @@ class QuarantineQueue:
             policy = policy.with_quarantine(key, own.quarantine, now_ms)
         why = "; ".join(f"key {key!r}: {own.quarantine.why}" for key, own in unwritten.items())
         cells = {own.cell_id for own in unwritten.values()}
-        audit = AuditEntry(now_ms, self._config.who, "quarantine", cells.pop() if len(cells) == 1 else "", why)
+        cell_id = cells.pop() if len(cells) == 1 else ""
+        audit = AuditEntry(now_ms, self._config.who, RouterAction.QUARANTINE, cell_id, why)
         if await self._store.change_policy(policy, audit):
             for own in unwritten.values():
                 own.version = version

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import typer
 
-from router.cli.cells import progress, readmitted, record_of
+from router.cli.cells import progress, readmitted
+from router.cli.change.undo import what_stays
 from router.cli.explain import doubts, evidence, explanation, ladder, summary, verdict
-from router.cli.policy import by_hand, what_stays
+from router.cli.policy import by_hand
+from router.cli.registry import record_of
 from router.core.detection import thresholds
 from router.core.detection.announcements import Announced, Occasion
 from router.core.detection.assessment import Assessment, Verdict
@@ -176,6 +178,8 @@ def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
     nothing = dict(evidence(Assessment(CELL)))
     assert nothing["D: shift from the others' S"] == "too few tenants to say"
     assert nothing["its instance says of itself"] == "nothing"
+    assert nothing["latency, mean"] == "no event was answered well of late"
+    assert dict(evidence(replace(SLOW, shift=0.0)))["latency, mean"] == "300.0 ms, no more than usual"
     assert nothing["canary"] == nothing["heaviest tenant"] == "-"
 
 

@@ -70,7 +70,10 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("where",): (HOSTILE,),
     ("cell-secret",): (HOSTILE,),
     ("secrets",): (),
+    ("version",): (),
     ("explain",): (HOSTILE,),
+    ("cells",): (),
+    ("audit",): (),
     ("freeze",): (HOSTILE, *WHY),
     ("unfreeze",): (HOSTILE, *WHY),
     ("eject",): (HOSTILE, *WHY),
@@ -93,22 +96,26 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("chaos", "component"): (HOSTILE, HOSTILE),
     ("chaos", "crash"): (HOSTILE,),
     ("check-config",): (),
+    ("doctor",): (),
     ("demo",): ("--data", HOSTILE),
     ("dev",): (HOSTILE,),
     ("new",): (HOSTILE,),
     ("send",): ("--file", HOSTILE),
 }
 NAMING_NONE: Final = {  # they show only words of ours
-    *(("scale",), ("cell-secret",), ("secrets",), ("deploy", "platform"), ("new",)),
+    *(("scale",), ("cell-secret",), ("secrets",), ("version",), ("deploy", "platform"), ("new",)),
     *(("plan", "fifo-head"), ("apply", "fifo-head")),
 }
-PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("tail",))
+PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("tail",), ("watch",))
 """They print their log, what AWS says, and why they can't start."""
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),
     ("explain", HOSTILE),
     ("blast-radius",),
+    ("cells",),
+    ("audit",),
     ("policy", "show"),
+    ("policy", "history"),
     ("dlq", "list"),
     ("dlq", "show", HOSTILE),
 )
@@ -254,7 +261,7 @@ def test_no_text_in_a_commands_output_steers_the_terminal(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, *, tty: bool
 ) -> None:
     """Keys, cells, reasons, actors, notes, zones, ids and errors are shown, with escapes for what would be obeyed."""
-    if command == ("check-config",):
+    if command in (("check-config",), ("doctor",)):
         monkeypatch.setenv("CELLROUTER_CELLS_HANDLER", HOSTILE)
         monkeypatch.setenv(f"CELLROUTER_X{MARK}[red]{STEERING[1]}", HOSTILE)  # no value is shown
     text = printed(monkeypatch, *command, *COMMANDS[command], tty=tty)
@@ -381,7 +388,7 @@ def test_nothing_that_the_demo_shows_steers_the_terminal(monkeypatch: pytest.Mon
     with view:
         view.show(1, DemoState(lanes=[{"cell_id": HOSTILE, "state": HOSTILE, **numbers}]))
         view.news(1, HOSTILE)
-    view.ledger(Ledger(1, 1, 0, 0, 0, 0, None, None, None, {"a": 1}), {"a": HOSTILE})
+    view.ledger(Ledger(1, 1, 0, 0, 0, 0, None, None, [HOSTILE], None, {"a": 1}), {"a": HOSTILE})
     shown = terminal.getvalue()
     live = re.compile(r"\x1b\[(\?25[lh]|1A|2K)|\r")  # by which rich draws the live view anew
     assert obeyed(live.sub("", shown)) == []

@@ -29,7 +29,7 @@ from router.core.messages.parser import can_be_held, held_draft
 from router.core.messages.proofs import AttributeKeys
 from router.core.models import Message
 from router.core.policy import Policy
-from router.core.registry import AuditEntry
+from router.core.registry import AuditEntry, RouterAction
 from router.core.slot_map.slots import SlotMap, slot_of
 from router.core.telemetry import BadInput, QueueDepth
 from router.ports import Clock, EventSource, Observer, PolicyStore
@@ -222,7 +222,7 @@ class AsideQueue:
             await self._change(lambda found: replace(found, aside=found.aside - slot_map.aside), why)
 
     async def _change(self, edit: Callable[[Policy], Policy], why: str) -> None:
-        audit = AuditEntry(self._clock.time_ms(), self._config.who, "aside", "", why)
+        audit = AuditEntry(self._clock.time_ms(), self._config.who, RouterAction.ASIDE, "", why)
         try:
             await policy.change(self._store, edit, audit)
         except (RegistryUnavailableError, PolicyRefusedError):

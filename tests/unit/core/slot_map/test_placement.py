@@ -133,7 +133,7 @@ def test_a_moving_key_is_known_by_its_slot_or_its_name() -> None:
     [
         (Policy().with_pin("k", "cell-0009"), "'k' is pinned to cell-0009, which is not one of the cells"),
         (Policy().with_pin("k", "cell-0001").with_cordon("cell-0001", drain=True), "which is draining"),
-        (Policy().with_cordon("cell-0009"), "cell-0009 has a weight or a cordon"),
+        (Policy().with_cordon("cell-0009"), "cell-0009 is cordoned and is not one of the cells"),
         (Policy().with_weight("cell-0001", 0), "a weight is 0.001 to 100, not 0"),
         (Policy(cordoned=frozenset(CELLS)), "every cell is cordoned"),
         (Policy(cells=1001), "there are 1 to 1000 cells"),

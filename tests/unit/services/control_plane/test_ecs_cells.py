@@ -61,7 +61,7 @@ def test_cells_are_made_from_nothing_and_serve() -> None:
             ]
             told = [each.why for each in world.notes.records if isinstance(each, ActionTaken) and each.cell_id == CELL]
             assert told[:2] == [f"the stack {NAME} is being made", f"the stack {NAME} is CREATE_IN_PROGRESS"]
-            assert told[2] == "desired and not there"
+            assert told[2] == "there shall be this cell, and there was none"
 
     on_ecs(story, cells=3)
 

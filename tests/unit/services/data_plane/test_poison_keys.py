@@ -41,7 +41,7 @@ def test_a_key_that_kills_two_instances_is_quarantined_and_no_other() -> None:
     assert world.cells.effects() == Counter(dict.fromkeys(world.sent - poisoned, 1))
     assert len(world.dead) == 0
     (entry,) = world.registry.audit
-    assert (entry.action, entry.cell_id) == ("quarantine", victim)
+    assert (entry.action, entry.cell_id) == ("quarantine key", victim)
     assert keys[3] in entry.why
 
 
