@@ -18,7 +18,6 @@ from rich.text import Text
 from cell_worker.contract.addresses import without_passwords
 from router.cli.options import AsJson
 from router.cli.registry import run
-from router.cli.setup.version import version_of
 from router.cli.texts import Screen
 from router.core.errors import ConfigError, RegistryUnavailableError, SourceDeniedError, SourceMissingError
 from router.core.errors import SourceUnavailableError as NoSourceError
@@ -103,7 +102,7 @@ async def _examined(*, as_json: bool) -> list[Diagnosis]:
 
 async def _checks() -> AsyncIterator[Diagnosis]:
     good = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    said = f"cellrouter {version_of()}, Python {platform.python_version()}"
+    said = f"cellrouter {version_of("cellrouter") or "not installed"}, Python {platform.python_version()}"
     yield Diagnosis("versions", OK if good else WRONG, said, "" if good else "use Python 3.11 to 3.13")
     settings, faults = await _configuration()
     for fault in faults:
