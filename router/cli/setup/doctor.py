@@ -16,6 +16,7 @@ import typer
 from rich.text import Text
 
 from cell_worker.contract.addresses import without_passwords
+from cell_worker.contract.texts import version_of
 from router.cli.options import AsJson
 from router.cli.registry import run
 from router.cli.texts import Screen
@@ -102,7 +103,8 @@ async def _examined(*, as_json: bool) -> list[Diagnosis]:
 
 async def _checks() -> AsyncIterator[Diagnosis]:
     good = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    said = f"cellrouter {version_of("cellrouter") or "not installed"}, Python {platform.python_version()}"
+    installed = version_of("cellrouter") or "not installed"
+    said = f"cellrouter {installed}, Python {platform.python_version()}"
     yield Diagnosis("versions", OK if good else WRONG, said, "" if good else "use Python 3.11 to 3.13")
     settings, faults = await _configuration()
     for fault in faults:
