@@ -17,6 +17,7 @@ from router.adapters.http_session import http_session
 from router.bootstrap.handler_check import why_no_handler
 from router.bootstrap.registry import entry_by_hand, keyring_of, open_registry
 from router.bootstrap.workers import ends_of
+from router.core.config_text import FILE_VARIABLE
 from router.core.errors import CellRouterError
 from router.core.policy import Policy
 from router.core.registry import Snapshot
@@ -30,7 +31,7 @@ from router.demo.system_client import SystemClient
 from router.demo.worker_logs import WorkerLogs
 from router.ports import Clock
 from router.services.policy import change
-from router.settings import FILE_VARIABLE, Settings, load
+from router.settings import Settings, load
 
 POLL_S: Final = 0.25
 START_S: Final = 60.0  # for the cells to serve

@@ -116,7 +116,7 @@ class Scan:
     async def _counted(self) -> int:
         """The points for the queue's own count, after an empty receive; none where it can't be asked."""
         try:
-            return 0 if await self._queue.waiting() else COUNTED_POINTS
+            return 0 if (await self._queue.depth()).waiting else COUNTED_POINTS
         except SourceUnavailableError:
             return 0
 
