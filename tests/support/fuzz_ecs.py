@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from router.adapters.provisioners.ecs_tasks import EcsConfig, read_task
+from router.core.intake.checkup import why_bad_redrive
 from router.core.intake.queue_policy import LeftAlone, policy_text, read_policy, statement, with_ours, without_ours
 from router.settings_ecs import read_template
 
@@ -39,7 +40,8 @@ def cell_template(raw: bytes) -> object:
 
 
 def policy_of_a_queue(raw: bytes) -> object:
-    """Read a queue's policy, and put our statement into it and out again."""
+    """Read a queue's policy, and put our statement into it and out again; judge it as a redrive policy too."""
+    assert why_bad_redrive(raw.decode("utf-8", "replace"), "dead") is not None
     found = read_policy(raw.decode("utf-8", "replace"))
     if isinstance(found, LeftAlone):
         return found

@@ -385,6 +385,7 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "router/adapters/provisioners/docker_containers.py": ("container",),
     "router/adapters/provisioners/ecs_tasks.py": ("task of ECS",),
     "router/adapters/aws/sqs.py": ("answer to a queue",),
+    "router/core/intake/checkup.py": ("policy of a queue",),
     "router/core/intake/queue_policy.py": ("policy of a queue",),
     "router/core/messages/dead_letter.py": ("dead letter",),
     "router/core/messages/origin.py": ("what came beside a held event", "packed message"),

@@ -42,6 +42,7 @@ COLUMNS: Final = (  # with the order in which those that there is no room for ar
     Column("held", 6, right=True),
     Column("what is done", 6, wraps=True),
 )
+FRAME: Final = 7  # lines of a table without its rows, and of what is said below it
 _STYLES: Final = {"serving": "green", "down": "bold red", "starting": "yellow", "ejected": "bold yellow"}
 Every = Annotated[float, typer.Option("--every", min=0.2, max=3600, metavar="SECONDS", help="Between two looks.")]
 
@@ -125,6 +126,11 @@ def table(found: Sequence[CellStatus], width: int) -> RenderableType:
     return fitted([COLUMNS[at] for at in shown], [[row[at] for at in shown] for row in rows], width)
 
 
+def first_of(found: Sequence[CellStatus], room: int) -> list[CellStatus]:
+    """Return as many cells as there is room for; where that is not all, those that are not well come first."""
+    return list(found) if len(found) <= room else sorted(found, key=lambda status: status.is_well)[: max(1, room)]
+
+
 async def _with_held(found: Sequence[CellStatus]) -> list[CellStatus]:
     """Add how many events each cell's hold queue holds, as far as SQS says."""
     import asyncio  # noqa: PLC0415 - --help stays quick
@@ -162,7 +168,10 @@ async def _look(registry: RedisRegistry, screen: Screen, live: Live, said: str) 
     shown: RenderableType = ""
     try:
         snapshot, found = await _read(registry)
-        line, shown = headline(found, snapshot), table(found, screen.width)
+        room = screen.height - FRAME if screen.is_terminal else len(found)
+        line, seen = headline(found, snapshot), first_of(found, room)
+        line += f"; {len(found) - len(seen)} cells more than there is room for" * (len(seen) < len(found))
+        shown = table(seen, screen.width)
     except RegistryUnavailableError as error:
         line = f"What is above is old: {error}"
     if screen.is_terminal:

@@ -16,7 +16,7 @@ def why_bad_redrive(policy: str, dead_letters: str) -> Reason | None:
     try:
         found = json.loads(policy or "{}")
         target, receives = str(found.get("deadLetterTargetArn", "")), int(found.get("maxReceiveCount", 0))
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         return f"its redrive policy can't be read: {policy:.200}"
     if not target:
         return (

@@ -11,7 +11,7 @@ import pytest
 from rich.live import Live
 
 from router.cli.look.audit import chosen, unseen
-from router.cli.look.status import _look, headline, statuses, table
+from router.cli.look.status import _look, first_of, headline, statuses, table
 from router.cli.texts import Screen
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.samples import CellSample, RouterSample
@@ -160,3 +160,10 @@ def test_what_is_held_is_shown_where_sqs_says_it(cli: CommandLine) -> None:
         with screen.capture() as captured:
             screen.print(table([replace(status, held=held) for status in found], 200))
         assert ("held" in captured.get()) == is_shown
+
+
+def test_where_not_all_cells_have_room_the_sick_ones_come_first(cli: CommandLine) -> None:
+    """They are what one watches for."""
+    found = statuses(run(cli.registry.snapshot()), cli.contents.conditions, {})
+    assert [status.cell for status in first_of(found, 2)] == ["cell-0001", "cell-0002"]
+    assert first_of(found, 3) == found

@@ -87,6 +87,7 @@ def test_one_can_go_back_to_a_version_and_take_that_back_too() -> None:
     story.undo()
     assert story.undo(to=2) == ([3], ())
     assert story.now.pins == {"a": CELL, "b": CELL}
+    assert [version.policy.version for version in to_undo(story.versions)] == [2]  # it stands again
     assert story.undo(to=0) == ([4, 3, 2, 1], ())
     assert contents(story.now) == NO_POLICY
     assert to_undo(story.versions) == []
