@@ -51,11 +51,8 @@ class Shelf:
 
     def register_script(self, text: str) -> Callable[..., Awaitable[Any]]:
         """Return what stands for one of the registry's scripts."""
-        return {scripts.NOTE: self._note, scripts.SAMPLES: self._samples}.get(text, self._note_conditions)
-
-    async def hget(self, *_: Any) -> None:
-        """Tell of no conditions: no other controller has led."""
-        return
+        known = {scripts.NOTE: self._note, scripts.SAMPLES: self._samples, scripts.LISTED: self._listed}
+        return known.get(text, self._note_conditions)
 
     async def _note(self, keys: Sequence[str], args: Sequence[Any]) -> None:
         self._now += 1
@@ -64,8 +61,11 @@ class Shelf:
     async def _samples(self, keys: Sequence[str], args: Sequence[Any]) -> list[bytes]:
         return [part for pair in self.said.items() for part in pair]
 
+    async def _listed(self, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+        return [b"0", []]  # no conditions: no other controller has led
+
     async def _note_conditions(self, keys: Sequence[str], args: Sequence[Any]) -> None:
-        self.condition_bytes = len(args[1])
+        self.condition_bytes = sum(len(str(each)) for each in args)
 
 
 class Stepped:

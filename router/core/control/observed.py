@@ -104,6 +104,11 @@ class Observed:
         return are_many(sum(map(self.silent, run)), len(cells))
 
     @cached_property
+    def many_look_slow(self) -> bool:
+        """Tell whether so many cells look slow at once that it is something that they share."""
+        return are_many(sum(each.assessment.looks_slow is not None for each in self.health.values()), len(self.health))
+
+    @cached_property
     def why_suspended(self) -> Reason | None:
         """Say why nothing may be done about any sick cell; None when automation is not suspended."""
         return self.why_blind or why_shared({cell_id: health.assessment for cell_id, health in self.health.items()})

@@ -72,6 +72,15 @@ class CanaryWindow:
             latencies.append(waiting_s)
         return median(latencies) if latencies else None
 
+    def last_s(self, now: float, since: float) -> float | None:
+        """Return what the last canary took, in seconds, if it was answered after `since`; None when none was.
+
+        The one under way counts instead, with the time that it has waited, once that is longer.
+        """
+        at, latency_s = self.recent[-1] if self.recent else (-inf, 0.0)
+        last_s = max(latency_s if at > since else 0.0, self.waiting_s(now))
+        return last_s or None
+
     def forget_before(self, then: float) -> None:
         """Drop what came at `then` or earlier.
 

@@ -26,7 +26,7 @@ from router.core.detection.canaries import LEADER
 from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.evidence import evidence_of, with_workload
 from router.core.detection.history import InstanceHistory
-from router.core.detection.rules import confirmed, judge
+from router.core.detection.rules import confirmed, judge, why_looks_slow
 from router.core.detection.samples import RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, MIN_PEERS, SETTLED_S, WINDOW_S
 from router.core.models import Vitals
@@ -170,6 +170,7 @@ class Detector:
             or history.assessment is None
             or history.stirred
             or history.verdict is not Verdict.HEALTHY
+            or history.assessment.looks_slow is not None
         }
 
     def _are_few(self, peers: int, now: float) -> bool:
@@ -202,6 +203,9 @@ def _assess(
     normal = verdict is Verdict.HEALTHY or lasted_s > MAX_PAUSE_S
     history.learn(evidence, now, step_s, normal=normal and not on_trial)
     history.remember_share(evidence, lasted_s)
+    glimpsed = history.glimpsed(why_looks_slow(evidence) if verdict is Verdict.HEALTHY else None, now)
+    if (looks_slow := rule if history.over_limit else glimpsed) is not None:
+        evidence = replace(evidence, looks_slow=looks_slow)
     if verdict is not Verdict.HEALTHY:
         verdict = confirmed(verdict, history.compared_s(lasted_s, now))
         evidence = replace(evidence, verdict=verdict, rule=rule, lasted_s=lasted_s)

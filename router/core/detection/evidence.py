@@ -12,7 +12,7 @@ from statistics import median_low
 from router.core.detection.assessment import Assessment
 from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.history import InstanceHistory
-from router.core.detection.paths import routers_of, slow_paths, views_of
+from router.core.detection.paths import glance_at, routers_of, slow_paths, views_of
 from router.core.detection.statistics import agreed
 from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, MIN_POINTS
 from router.core.detection.window import SampleWindow
@@ -29,8 +29,10 @@ def evidence_of(
     views, answers = views_of(canaries, own, others, now), canaries.answers(now)
     routers = routers_of(window, views, peers_deviation or 0.0, others.spread) if _is_over(shift) else []
     (failures, failing_tenants), (answered, answered_badly) = window.failures(now), window.answered()
+    points, slow_points = glance_at(canaries, views, now)
     return Assessment(
         cell_id=cell_id,
+        glance=replace(window.glance(now), points=points, slow_points=slow_points),
         shift=shift,
         standard_error=_finite(others.spread * hypot(own.relative_error, peers_error)),
         spread=others.spread,
