@@ -37,6 +37,12 @@ class Health:
     well_ms: int  # for how long nothing has been wrong with it
     watched_ms: int = 0  # for how long this leader has watched it
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing speaks against the instance."""
+        found = self.assessment
+        return found.verdict is Verdict.HEALTHY and found.looks_slow is None and not found.canary_failures
+
 
 class Suspension(StrEnum):
     """What suspends automation: while one of these lasts, nothing is done about any sick cell."""

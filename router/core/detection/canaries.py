@@ -112,6 +112,11 @@ class InstanceCanaries:
         """Return the window of one vantage point."""
         return self.points.setdefault(vantage, CanaryWindow())
 
+    def waited_s(self, vantage: str, now: float) -> float:
+        """Return for how many seconds one vantage point's canary has waited for its answer; 0 without one under way."""
+        window = self.points.get(vantage)
+        return window.waiting_s(now) if window is not None else 0.0
+
     def forget_before(self, then: float) -> None:
         """Drop what came at `then` or earlier, and the vantage points that nothing is left of."""
         for window in self.points.values():

@@ -149,25 +149,24 @@ class SampleWindow:
         known = [tenant for tenant in self._tenants.values() if tenant.events]
         return sorted((tenant.deviation / tenant.events, min(tenant.events, MAX_COUNTED_EVENTS)) for tenant in known)
 
-    def glance(self, now: float) -> Glance:
+    def glance(self, now: float, points: int = 0, slow_points: int = 0) -> Glance:
         """Return what the last reports say of the events: those of one second or those of two, whichever is surer."""
-        spans = (self._glance(now - GLANCE_S), self._glance(now - LONG_GLANCE_S))
-        return max(spans, key=lambda each: each.deviation * sqrt(each.events))
-
-    def _glance(self, since: float) -> Glance:
-        events, deviation, log_s, reports, routers = 0, 0.0, 0.0, 0, set()
-        for at, router_id, sample in reversed(self._samples):
-            if at <= since:
+        events, deviation, log_s, seconds = 0, 0.0, 0.0, 1
+        short = events, deviation, log_s, seconds
+        for at, _, sample in reversed(self._samples):
+            if seconds == 1 and now - at >= GLANCE_S:
+                short, seconds = (events, deviation, log_s, seconds), 2
+            if now - at >= LONG_GLANCE_S:
                 break
-            reports += 1
-            routers.add(router_id)
             if sample.deviation is not None:
                 events += sample.ok
                 deviation += sample.ok * sample.deviation
                 log_s += sample.log_s
+        if short[0] and short[1] / sqrt(short[0]) > deviation / sqrt(events):
+            events, deviation, log_s, seconds = short
         if not events:
-            return NO_GLANCE
-        return Glance(deviation / events, events, events * len(routers) / reports, exp(log_s / events))
+            return Glance(points=points, slow_points=slow_points)
+        return Glance(deviation / events, events, events / seconds, exp(log_s / events), points, slow_points)
 
     def latency_s(self) -> float:
         """Return the geometric mean latency, in seconds, of the events answered well; 0 when there are none."""

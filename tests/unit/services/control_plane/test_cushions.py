@@ -23,8 +23,8 @@ def test_a_slow_cell_is_cushioned_within_three_seconds_and_no_longer_than_it_is_
     took: list[float] = []
 
     async def story(world: SickWorld) -> None:
-        async with world.under_load(36):
-            for episode in range(3):
+        async with world.under_load(24):
+            for episode in range(2):
                 begun = world.fall_ill(VICTIM, sickness)
                 await world.until(lambda: PLACES not in windows(world), "cushioned", 20)
                 took.append(world.clock.now - begun)
