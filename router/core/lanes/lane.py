@@ -27,6 +27,7 @@ from router.core.models import Target
 T = TypeVar("T")
 
 FIRST_RETRY_S: Final = 0.2  # how long the first failure shuts the path: a restarted instance is back this soon
+MIN_INTERVALS: Final = 10  # that tell what is usual: a router that has just started cushions no cell
 USUAL_INTERVALS: Final = 60  # over which the usual number of items in flight forgets; one is a second
 LAST_RETRY_S: Final = 5.0  # how long a failure shuts the path at most
 
@@ -75,7 +76,9 @@ class Lane(Generic[T]):
         size, least = 1 if self.probing else self._window.size, max(1, self.target.concurrency // SLOW_START)
         if self._tried:
             return min(size, least)
-        return min(size, max(least, ceil(self._usual + sqrt(self._usual)))) if self._cushioned else size
+        if not self._cushioned or self._intervals < MIN_INTERVALS:
+            return size
+        return min(size, max(least, ceil(self._usual + sqrt(self._usual))))
 
     @property
     def probing(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.core.lanes.lane import Lane, LaneLimits
+from router.core.lanes.lane import MIN_INTERVALS, Lane, LaneLimits
 from router.core.models import Target
 
 
@@ -172,6 +172,15 @@ def test_a_lane_on_trial_sends_an_eighth_of_its_places_at_once(*, cushioned: boo
     assert take(lane) == [0, 1]
     lane.cushion(cushioned=False, tried=False)
     assert len(take(lane)) == 14
+
+
+def test_a_lane_that_has_just_begun_is_not_cushioned() -> None:
+    """It does not know yet what is usual."""
+    lane = lane_of(40, concurrency=16)
+    for _ in range(MIN_INTERVALS - 1):
+        lane.had(0.0)
+    lane.cushion(cushioned=True, tried=False)
+    assert len(take(lane)) == 16
 
 
 @pytest.mark.parametrize(("usual", "window"), [(0.0, 2), (0.5, 2), (4.0, 6), (9.0, 12), (16.0, 16)])
