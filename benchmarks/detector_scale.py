@@ -10,7 +10,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from math import log
+from math import ceil, log
 from random import Random  # noqa: TID251 - seeded: the same events in every run
 from statistics import median
 from time import process_time
@@ -22,9 +22,10 @@ from router.adapters.redis import scripts
 from router.adapters.redis.registry import RedisRegistry
 from router.core.control.observed import Desired, Observed
 from router.core.control.treatment import conditions
-from router.core.detection.samples import MAX_TENANTS, CellSampler, RouterSample, tenants_told
+from router.core.detection.samples import MAX_TENANTS, CanarySample, CellSampler, RouterSample, tenants_told
 from router.core.models import CellRecord, LeaseView, Reason
 from router.core.registry import Snapshot
+from router.services.canary import MAX_RATE
 from router.services.control_plane.controller import TICK_S
 from router.services.control_plane.health import HealthMonitor
 from router.services.loop_lag import LoopLag
@@ -37,7 +38,8 @@ WARM_UP_S: Final = 25  # until the tenants are known and the window is full
 MEASURED_S: Final = 10
 NOTES: Final = f"""
 {ROUTERS} routers; {TENANTS} tenants of each cell send one event a second through each of them. CPU is of one second.
-longest hold: what the leader's event loop does at once, while nothing else can run. Without the calls of canaries.
+longest hold: what the leader's event loop does at once, while nothing else can run. Without the calls of canaries,
+of which each vantage point sends {MAX_RATE:g} a second at most.
 goals for 1000 cells: a report of 100 kB or less, and 100 ms or less of the leader's CPU to take in and to assess"""
 
 
@@ -51,11 +53,8 @@ class Shelf:
 
     def register_script(self, text: str) -> Callable[..., Awaitable[Any]]:
         """Return what stands for one of the registry's scripts."""
-        return {scripts.NOTE: self._note, scripts.SAMPLES: self._samples}.get(text, self._note_conditions)
-
-    async def hget(self, *_: Any) -> None:
-        """Tell of no conditions: no other controller has led."""
-        return
+        known = {scripts.NOTE: self._note, scripts.SAMPLES: self._samples, scripts.LISTED: self._listed}
+        return known.get(text, self._note_conditions)
 
     async def _note(self, keys: Sequence[str], args: Sequence[Any]) -> None:
         self._now += 1
@@ -64,8 +63,11 @@ class Shelf:
     async def _samples(self, keys: Sequence[str], args: Sequence[Any]) -> list[bytes]:
         return [part for pair in self.said.items() for part in pair]
 
+    async def _listed(self, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+        return [b"0", []]  # no conditions: no other controller has led
+
     async def _note_conditions(self, keys: Sequence[str], args: Sequence[Any]) -> None:
-        self.condition_bytes = len(args[1])
+        self.condition_bytes = sum(len(str(each)) for each in args)
 
 
 class Stepped:
@@ -107,7 +109,10 @@ class Router:
         for place, (each, sampler) in enumerate(samplers.items()):
             told = tenants_told(place, len(samplers), number)
             found[each] = sampler.sample(1, now, tenants=MAX_TENANTS // len(samplers), told=told)
-        return RouterSample(number, 0.0, found)
+        turns = ceil(len(samplers) / MAX_RATE)
+        tried = [each for place, each in enumerate(samplers) if (place + number) % turns == 0]
+        canaries = {each: (CanarySample(1, self._draw.lognormvariate(log(0.005), 0.1)),) for each in tried}
+        return RouterSample(number, 0.0, found, canaries)
 
 
 class Holds:
@@ -129,12 +134,13 @@ class Leader:
     def __init__(self, cells: Sequence[str], registry: RedisRegistry, clock: Stepped) -> None:
         self._registry = registry
         self._clock = clock
-        self._monitor = HealthMonitor(registry, _well, LoopLag(clock), clock, 60.0)
+        self._monitor = HealthMonitor(registry, self._well, LoopLag(clock), clock, 60.0)
         records = {each: CellRecord(each, generation=1) for each in cells}
         leases = tuple(LeaseView(each, 1, "i", "a:1", 16, ready=True, live=True) for each in cells)
         self._snapshot = Snapshot(1, None, records, leases, "leader")
         self._desired = Desired(tuple(cells), can_launch=True)
         self.told_s = 0.0  # CPU of telling people
+        self.canaries = 0
 
     async def second(self) -> None:
         """Look at the cells as often as a controller does, and say how they are."""
@@ -146,6 +152,10 @@ class Leader:
                 await self._registry.note_conditions(1, conditions(self._desired, self._observed()))
                 self.told_s += process_time() - began
             self._clock.now += TICK_S
+
+    async def _well(self, record: CellRecord, snapshot: Snapshot, within_s: float) -> Reason | None:
+        self.canaries += 1
+        return None
 
     def _observed(self) -> Observed:
         shown = self._snapshot
@@ -174,7 +184,7 @@ async def _measured(cells: Sequence[str], seed: int) -> dict[str, float]:
     told: list[float] = []
     for number, shelf.said in enumerate(reports):
         if number == WARM_UP_S:
-            holds.longest_s = 0.0
+            holds.longest_s, leader.canaries = 0.0, 0
         began, leader.told_s = process_time(), 0.0
         await leader.second()
         looked.append(process_time() - began - leader.told_s)
@@ -189,7 +199,8 @@ async def _measured(cells: Sequence[str], seed: int) -> dict[str, float]:
         "  the quickest second": min(looked[WARM_UP_S:]) * 1000,
         "leader's CPU: tell people, ms": median(told[WARM_UP_S:]) * 1000,
         "leader's longest hold, ms": holds.longest_s * 1000,
-        "conditions, kB": shelf.condition_bytes / 1000,
+        "conditions, kB a second": shelf.condition_bytes / 1000,
+        "leader's canaries a second": leader.canaries / MEASURED_S,
     }
 
 
@@ -207,7 +218,3 @@ async def _reports(
             router_s += (process_time() - began) * (number >= WARM_UP_S)
         found.append(dict(shelf.said))
     return found, router_s / MEASURED_S
-
-
-async def _well(record: CellRecord, snapshot: Snapshot, within_s: float) -> Reason | None:
-    return None

@@ -122,6 +122,7 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, newest: Conditi
         rung=cell.treatment.rung,
         why=cell.treatment.why,
         why_untreated=condition.why_untreated if condition is not None else None,
+        cushion=condition.cushion if condition is not None else None,
         ejected=policy.ejects(cell),
         frozen=cell.cell_id in policy.frozen,
         order=policy.order_for(cell),

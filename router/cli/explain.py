@@ -23,6 +23,7 @@ from router.core.detection import thresholds
 from router.core.detection.announcements import texts
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.detection.vitals import used, why_busy
+from router.core.detection.window import Glance
 from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS
 from router.core.release import Release, progress
@@ -65,6 +66,7 @@ class Explanation:
     assessment: Assessment | None  # None: the leader has never assessed the cell
     why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick
     trial: Reason | None  # what its trial beside its twin shows by now
+    cushion: Reason | None  # why it gets no more at once than usual
     treatment: Treatment
     by_hand: str
     peers: tuple[Peer, ...]
@@ -96,6 +98,7 @@ def explanation(
         assessment=condition.assessment if condition is not None else None,
         why_untreated=condition.why_untreated if condition is not None else None,
         trial=condition.trial if condition is not None else None,
+        cushion=condition.cushion if condition is not None else None,
         treatment=record.treatment,
         by_hand=by_hand(snapshot, cell_id),
         peers=tuple(Peer(name, found.deviation, found.canary_s, found.verdict) for name, found in others),
@@ -150,6 +153,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("image", image(found)),
         ("the instance says", found.note or "nothing"),
         ("verdict", verdict(found.assessment)),
+        ("cushion", cushion(found)),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
         ("beside its twin", found.trial or "it stands no trial"),
         ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),
@@ -179,6 +183,13 @@ def verdict(assessment: Assessment | None) -> str:
         return f"{assessment.verdict}: {NOTHING_WRONG}"
     limit = "" if assessment.verdict in SICK else ", and nothing is done about that"
     return f"{assessment.verdict}, for {assessment.lasted_s:.0f} s: {assessment.rule}{limit}"
+
+
+def cushion(found: Explanation) -> str:
+    """Say whether routers send the cell less at once than it can take, and why."""
+    if found.cushion is None:
+        return "none: routers send it as much at once as it can take"
+    return f"it gets no more at once than usual, and more is held: it looks slow, {found.cushion}"
 
 
 def ladder(treatment: Treatment, now_ms: int) -> str:
@@ -213,6 +224,8 @@ def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
         ("latency, mean", _latency(found)),
         *([("routers that find it slow", f"{found.slow_routers} of {found.routers}")] if found.routers else []),
         ("over a limit a second ago", "yes" if found.was_over_limit else "no"),
+        ("looks slow", found.looks_slow or "no"),
+        ("at a glance", _glance(found.glance)),
     ]
 
 
@@ -221,6 +234,13 @@ def _latency(found: Assessment) -> str:
         return "no event was answered well of late"
     excess = f"{_ms(found.excess_s)} of it too much" if found.excess_s > 0 else "no more than usual"
     return f"{_ms(found.latency_s)}, {excess}"
+
+
+def _glance(found: Glance) -> str:
+    """The last second or two."""
+    events = f"{exp(found.deviation):.2f} times as long as usual, of {found.events} events"
+    canaries = f"{found.slow_points} of {found.points} find the last canary slow"
+    return "; ".join([events] * bool(found.events) + [canaries] * bool(found.points)) or "nothing was answered"
 
 
 def _of_canaries(found: Assessment) -> list[tuple[str, str]]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from math import ceil
 from typing import Final
 
-from router.core.detection.assessment import Assessment
+from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, LeaseView, Reason, RouterView, Whole
 from router.core.policy import NO_POLICY, Policy, Ruling
 from router.core.slot_map.slots import SlotMap
@@ -44,6 +45,7 @@ class Snapshot:
     leader: str  # the controller that leads; empty for none
     policy: Policy = NO_POLICY
     routers: tuple[RouterView, ...] = ()
+    cushioned: frozenset[str] = frozenset()  # cells that shall get no more at once than usual, as the leader has it
 
     def lease(self, cell_id: str, generation: int) -> LeaseView | None:
         """Return the lease of one instance; None where it has none."""
@@ -104,3 +106,30 @@ class Condition:
     assessment: Assessment
     why_untreated: Reason | None = None  # why nothing is done about it though it is sick, or would be if it were
     trial: Reason | None = None  # what its instance's trial beside its twin shows by now; None: there is no trial
+    cushion: Reason | None = None  # why routers shall send it no more at once than usual; None: they need not
+
+    @property
+    def well(self) -> bool:
+        """Whether there is nothing to tell of the cell but its figures."""
+        return self.assessment.verdict is Verdict.HEALTHY and self.cushion is None and self.trial is None
+
+    def tells_as(self, other: Condition) -> bool:
+        """Tell whether another condition, also of a cell that is well, differs in nothing but figures."""
+        same = self.assessment.slow_paths == other.assessment.slow_paths and self.generation == other.generation
+        return same and self.well and other.well and (self.why_untreated is None) == (other.why_untreated is None)
+
+
+FIGURES_EACH_TIME: Final = 50
+"""Cells that are well of which the leader tells figures at once. Of more, they take turns: each says 1.4 kB."""
+
+
+def worth_telling(
+    told: Mapping[str, Condition], conditions: Mapping[str, Condition], turn: int
+) -> Mapping[str, Condition]:
+    """Return which conditions to write after those that were told: all that is new, and some cells' figures in turn."""
+    turns = max(1, ceil(len(conditions) / FIGURES_EACH_TIME))
+    return {
+        cell_id: condition
+        for place, (cell_id, condition) in enumerate(conditions.items())
+        if (place + turn) % turns == 0 or (before := told.get(cell_id)) is None or not condition.tells_as(before)
+    }

@@ -31,8 +31,8 @@ class LaneView:
 class CellView:
     """One cell at one moment, as controllers see it: an entry of their GET /cells.
 
-    `verdict`, `rule`, `verdict_for_s`, `shift`, `canary_s`, `slow_paths` and `why_untreated` are the leader's word.
-    They are empty when that is of another instance, or too old to say anything about now.
+    `verdict`, `rule`, `verdict_for_s`, `shift`, `canary_s`, `slow_paths`, `why_untreated` and `cushion` are the
+    leader's word. They are empty when that is of another instance, or too old to say anything about now.
     """
 
     cell_id: str
@@ -51,6 +51,7 @@ class CellView:
     rung: Rung
     why: Reason | None  # it is on that rung
     why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick
+    cushion: Reason | None  # why it gets no more at once than usual: it looks slow
     ejected: bool  # its events wait in its hold queue, by a person's order or by the ladder
     frozen: bool  # by a person
     order: str | None  # a person's order that is not carried out yet: evict, replace

@@ -28,6 +28,8 @@ QUICK_S: Final = 1.0
 """How long the controller waits for the canary that decides whether an instance gets traffic."""
 EVERY_S: Final = 1.0
 """Between two canaries of one vantage point through one instance."""
+MAX_RATE: Final = 50.0
+"""Canaries a second of one vantage point: through more instances it sends them less often."""
 PAIR_EVERY_S: Final = 0.5
 """Between two pairs of canaries of one vantage point through an instance on trial and its twin."""
 PATIENCE_S: Final = 60.0

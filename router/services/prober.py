@@ -18,9 +18,8 @@ from router.core.detection.samples import MAX_CANARIES, Canaries, CanarySample
 from router.core.models import CellRecord, Target
 from router.core.registry import Snapshot
 from router.ports import Clock
-from router.services.canary import EVERY_S, PAIR_EVERY_S, CanaryTimer
+from router.services.canary import EVERY_S, MAX_RATE, PAIR_EVERY_S, CanaryTimer
 
-MAX_RATE: Final = 50.0  # canaries a second of one router: more cells get theirs less often
 ENOUGH: Final = 4  # canaries a second of all routers together through one cell: more routers send theirs less often
 Instance = tuple[str, int]  # cell id, generation
 

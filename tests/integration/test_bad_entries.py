@@ -202,7 +202,8 @@ def test_what_people_ask_for_is_read_without_what_is_bad(redis_url: str, value: 
         await world.redis.xadd(world.key("audit"), {"entry": value})
         await world.redis.xadd(world.key("audit"), {"other": value})
         await world.put("history", "2", value)
-        await world.put("conditions", "cells", value)
+        await world.put("conditions", CELL, value)
+        await world.put("conditions", "at", value)
         assert await world.registry.audit(10) == [entry]
         assert [each.policy.version for each in await world.registry.history()] == [1]
         assert await world.registry.conditions() == {}

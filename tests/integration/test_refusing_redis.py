@@ -110,8 +110,7 @@ class Story:
     async def leader_wrote(self, since_ms: int) -> bool:
         """Tell whether the leader has said how cells are since then."""
         key = protocol.redis_key(self.system.name, "conditions")
-        raw = await self.redis.master.hget(key, "cells")
-        return any(condition["at_ms"] > since_ms for condition in json.loads(raw or "{}").values())
+        return int(await self.redis.master.hget(key, "at") or 0) > since_ms
 
     async def refuse(self, mode: str, usual: float) -> Measured:
         """Have Redis refuse in this way for a while, and measure; `usual` is the events done in a second before."""

@@ -16,6 +16,7 @@ from router.ports import Provisioner
 from router.services import policy
 from router.services.canary import canary_through
 from router.services.control_plane.controller import Controller, ControllerConfig
+from router.services.data_plane.event_router import EventRouter
 from router.services.unforeseen import Unforeseen
 from tests.support.fake_cells import WELL, FakeCell, Instances, Sickness
 from tests.support.memory_registry import MemoryRegistry, Wire
@@ -106,6 +107,7 @@ class ControlWorld(World):
         self.warm_up_s = 60.0
         self.control = MemoryRegistry(self.clock)
         self.controllers: list[Controller] = []
+        self.routers: list[EventRouter] = []
         self.machines = Machines(self)
         self.instances = Instances()
         self.strangers: list[str] = []  # events that had their effect in a cell that their key did not belong to then
@@ -143,7 +145,8 @@ class ControlWorld(World):
     def routing_process(self, name: str) -> Process:
         """Start a router under this name."""
         wire, stop = Wire(self.control), asyncio.Event()
-        return Process(asyncio.create_task(self.router(name, wire).run(stop)), wire, stop)
+        self.routers.append(self.router(name, wire))
+        return Process(asyncio.create_task(self.routers[-1].run(stop)), wire, stop)
 
     @asynccontextmanager
     async def running(

@@ -75,7 +75,7 @@ def registry(answer: Any) -> RedisRegistry:
 def snapshot(**parts: Any) -> object:
     """Read a snapshot of which some parts are given, and check what must hold for whatever was read."""
     whole: dict[str, Any] = {"now": NOW, "epoch": b"", "blob": b"", "leader": b"", "cells": [], "leases": []}
-    whole |= {"version": b"", "policy": b"", "routers": []} | parts
+    whole |= {"version": b"", "policy": b"", "routers": [], "cushioned": b""} | parts
     found = asyncio.run(registry([*whole.values()]).snapshot())
     assert all(cell_id == record.cell_id for cell_id, record in found.cells.items())
     assert all(0 <= record.generation <= MAX_WHOLE for record in found.cells.values())
@@ -290,7 +290,7 @@ def _tidied(raw: bytes) -> object:
 
 def _named_by(raw: bytes) -> object:
     good = b'{"cell_id":"%s","generation":1}' % CELL.encode()
-    return snapshot(cells=[raw, good], leases=[raw, b"{}"], routers=[raw, raw], leader=raw)
+    return snapshot(cells=[raw, good], leases=[raw, b"{}"], routers=[raw, raw], leader=raw, cushioned=raw)
 
 
 @_refused(CellRouterError)
@@ -323,7 +323,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "bytes of a packed sample": lambda raw: asyncio.run(registry([b"router", said(raw)]).samples()),
     "traffic": lambda raw: asyncio.run(registry([NOW, [b"router", raw]]).traffic()),
     "router report": lambda raw: snapshot(routers=[b"router", raw]),
-    "conditions": lambda raw: asyncio.run(registry(raw).conditions()),
+    "condition": lambda raw: asyncio.run(registry([NOW, [CELL.encode(), raw, b"at", raw]]).conditions()),
     "audit entry": lambda raw: asyncio.run(registry([(b"1-0", {b"entry": raw}), (raw, {})]).audit(2)),
     "saved routing": _saved_routing,
     "process id file": _process_id_file,

@@ -72,6 +72,7 @@ class StaticRegistry:
         self.offers: list[tuple[SlotMap, Policy]] = []
         self.down = False
         self.refusing = False  # it answers and takes no writes
+        self.cushioned: frozenset[str] = frozenset()
         self._beats: dict[str, int] = {}  # when each lease was renewed, in ms
 
     def _lease_state(self, cell_id: str) -> tuple[bool, int, int, str, str, int]:
@@ -134,7 +135,8 @@ class StaticRegistry:
             )
             for c in self.cells.values()
         )
-        return Snapshot(self._clock.time_ms(), self.slot_map, dict(self.cells), leases, "", self.decided)
+        now_ms, cells = self._clock.time_ms(), dict(self.cells)
+        return Snapshot(now_ms, self.slot_map, cells, leases, "", self.decided, cushioned=self.cushioned)
 
 
 class Memory:

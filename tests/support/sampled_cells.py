@@ -49,7 +49,7 @@ class Fleet:
         ok = sum(tenant.events for tenant in tenants.values())
         log_s = ok * (log(LATENCY_S) + factor)
         generation = self.generations[cell_id]
-        return CellSample(generation, ok, ok, log_s, work_s=ok * LATENCY_S, tenants=tenants)
+        return CellSample(generation, ok, ok, log_s, work_s=ok * LATENCY_S, deviation=factor, tenants=tenants)
 
     def seconds(self, count: float, **special: CellSample) -> Assessment:
         """Run so many seconds; return the victim's assessment after the last. `special` has some cells' samples."""

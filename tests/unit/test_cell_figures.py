@@ -26,6 +26,7 @@ SLOW = Condition(
     3,
     Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5, slow_paths=(PATH,)),
     "frozen by hand",
+    cushion="it looks slow",
 )
 
 
@@ -44,7 +45,8 @@ def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
     """One view answers everything that an operator asks first about a cell."""
     assert view(SLOW) == CellView(
         CELL, CellState.SERVING, 3, 0, "a:1", "eu-west-1b", 0, "slow", "a rule", 4.0, 0.7, 0.5, (PATH,),
-        Rung.GIVEN_UP, "why", "frozen by hand", ejected=False, frozen=True, order="replace", image="", release="",
+        Rung.GIVEN_UP, "why", "frozen by hand", "it looks slow", ejected=False, frozen=True,
+        order="replace", image="", release="",
     )  # fmt: skip
 
 
@@ -53,6 +55,7 @@ def test_a_verdict_that_is_old_or_of_another_instance_is_not_shown() -> None:
     for condition in (replace(SLOW, at_ms=4_999), replace(SLOW, generation=2)):
         shown = view(condition)
         assert (shown.verdict, shown.why_untreated, shown.shift, shown.canary_s) == ("", None, None, None)
+        assert shown.cushion is None
         assert (shown.rung, shown.frozen) == ("given up", True)
 
 
@@ -68,6 +71,7 @@ def test_only_the_leader_has_figures_of_cells() -> None:
         'cellrouter_cell_shift_log{cell="cell-0000"} 0.7',
         'cellrouter_cell_canary_seconds{cell="cell-0000"} 0.5',
         'cellrouter_cell_slow_paths{cell="cell-0000"} 1.0',
+        'cellrouter_cell_cushioned{cell="cell-0000"} 1.0',
         'cellrouter_cell_ejected{cell="cell-0000"} 0.0',
         'cellrouter_cell_frozen{cell="cell-0000"} 1.0',
         'cellrouter_automation_suspended{reason="blind"} 0.0',

@@ -80,7 +80,7 @@ SAMPLE: Final = StrictReader[RouterSample]("sample", RouterSample, MEDIUM)
 PACKED_SAMPLE: Final = StrictReader[WireSample]("packed sample", WireSample, MEDIUM)
 TRAFFIC: Final = StrictReader[WireTraffic]("traffic", WireTraffic, LARGE)
 ROUTER: Final = StrictReader[WireRouter]("router report", WireRouter, SMALL)
-CONDITIONS: Final = StrictReader[dict[str, Condition]]("conditions", dict[str, Condition], LARGE)
+CONDITION: Final = StrictReader[Condition]("condition", Condition, SMALL)
 AUDIT: Final = StrictReader[AuditEntry]("audit entry", AuditEntry, SMALL)
 
 
@@ -105,6 +105,18 @@ def map_at(now_ms: int) -> Callable[[str, WireMap], SlotMap]:
         if (why := why_epoch_impossible(slot_map.epoch, now_ms)) is not None:
             raise ValueError(why)
         return slot_map
+
+    return make
+
+
+def said_at(raw: bytes) -> Callable[[str, Condition], Condition]:
+    """Take a cell's condition that lies under its name, and that the leader has stood by until this time in ms."""
+    at_ms = int(raw) if raw[:20].isdigit() and len(raw) <= 16 else 0  # noqa: PLR2004 - digits of MAX_WHOLE
+
+    def make(name: str, condition: Condition) -> Condition:
+        if condition.assessment.cell_id != name:
+            raise ValueError(f"it is of {condition.assessment.cell_id!r}")
+        return replace(condition, at_ms=max(condition.at_ms, at_ms))
 
     return make
 

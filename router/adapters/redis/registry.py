@@ -29,7 +29,7 @@ from router.core.detection.samples import RouterSample
 from router.core.errors import NoLeaderError, NotLeaderError, PolicyRefusedError, RegistryUnavailableError
 from router.core.models import RouterReport, RouterView, Traffic
 from router.core.policy import Policy, Ruling, to_blob
-from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
+from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot, worth_telling
 from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import BadInput, LeaseRefused, RegistryFaulty, RegistryWell
 from router.ports import Clock
@@ -100,6 +100,8 @@ class RedisRegistry:
         self._stood_in_for: tuple[bytes, bytes] | None = None  # the unreadable policy, in whose place an old one stands
         self._entries = EntryReader(tell)
         self._samples: Mapping[str, tuple[records.WireSample, RouterSample]] = {}  # as last read, by router
+        self._told: tuple[int, Mapping[str, Condition]] = 0, {}  # how the cells were as said last, in which epoch
+        self._turn = 0  # counts how often that was said
         self._leases = LeaseReader(environment, keyring, networks, tell)
         self._lifetimes = Lifetimes()  # of routers' reports
         self._notifications = Notifications(redis, self._key["changes"])
@@ -154,13 +156,22 @@ class RedisRegistry:
         return known if known is not None and known[0] == wire else (wire, records.unpacked(wire))
 
     async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
-        """Say how every cell is, in place of what was said before."""
-        await self._run("note_conditions", ("leader", "conditions"), epoch, msgspec.json.encode(conditions))
+        """Say how every cell is, in place of what was said before; what has hardly changed is written in turns."""
+        told = self._told[1] if self._told[0] == epoch else {}
+        self._turn += 1
+        news = {cell_id: msgspec.json.encode(c) for cell_id, c in worth_telling(told, conditions, self._turn).items()}
+        news |= dict.fromkeys(told.keys() - conditions.keys(), b"")
+        cushioned = " ".join(cell_id for cell_id, condition in conditions.items() if condition.cushion is not None)
+        flat = [part for pair in news.items() for part in pair]
+        await self._run("note_conditions", ("leader", "conditions"), epoch, cushioned, int(not told), *flat)
+        self._told = epoch, conditions
 
     async def conditions(self) -> Mapping[str, Condition]:
         """Read what the leader last said of every cell; empty when none has said anything."""
-        found = await self._call(self._redis.hget(self._key["conditions"], "cells"))
-        return self._entries.read_one(records.CONDITIONS, "cells", found, as_read) or {}
+        _, found = await self._run("listed", ("conditions",))
+        entries = dict(records.pairs(found))
+        at = entries.pop(b"at", b"")
+        return self._entries.read(records.CONDITION, entries.items(), records.said_at(at))
 
     async def traffic(self) -> list[Mapping[str, Traffic]]:
         """Read each router's traffic by cell, of routers that said something in the last ten minutes."""
@@ -244,6 +255,7 @@ class RedisRegistry:
         version: bytes,
         policy: bytes,
         routers: list[bytes],
+        cushioned: bytes,
     ) -> Snapshot:
         now_ms = int(now)
         if not epoch:
@@ -266,6 +278,7 @@ class RedisRegistry:
             leader=name_of(leader),
             policy=self._policy,
             routers=tuple(RouterView(wire.report, live=left[name] > 0) for name, wire in reports.items()),
+            cushioned=frozenset(map(name_of, cushioned.split())) & read.keys(),
         )
 
     async def _take_policy(self, version: bytes, blob: bytes, now_ms: int) -> None:

@@ -144,7 +144,10 @@ if live and owner ~= ARGV[1] then
   if whole(expires) > latest then redis.call('HSET', KEYS[1], 'expires_at_ms', string.format('%.0f', latest)) end
   return {'', tidied}
 end
-if not live or epoch == 0 or epoch < hint then epoch = math.max(epoch + 1, now, hint + 1) end
+if not live or epoch == 0 or epoch < hint then
+  epoch = math.max(epoch + 1, now, hint + 1)
+  redis.call('HDEL', KEYS[1], 'cushioned')
+end
 local text = string.format('%.0f', epoch)
 local ends = string.format('%.0f', now + ARGV[2])
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', text, 'ttl_ms', ARGV[2], 'expires_at_ms', ends)
@@ -215,9 +218,10 @@ return generation
 )
 
 # KEYS: leader, map, cells, leases, policy, routers. ARGV: the map's epoch and the policy's version that the caller has.
-# Returns map and policy only where they differ from those, and no more than one byte over 16 MiB of each. Of cells with
-# too many entries it returns those that a cell's name tells of, whatever lies beside them, and nil for leases with too
-# many: the caller asks for those that it knows the names of.
+# Returns map and policy only where they differ from those, and no more than one byte over 16 MiB of each; and which
+# cells shall be cushioned, as long as one leads. Of cells with too many entries it returns those that a cell's name
+# tells of, whatever lies beside them, and nil for leases with too many: the caller asks for those that it knows the
+# names of.
 SNAPSHOT: Final = (
     _NOW
     + _READ
@@ -233,7 +237,7 @@ end
 local function cut(text) return text and string.sub(text, 1, 16777217) or '' end
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 local blob = epoch and epoch ~= ARGV[1] and redis.call('HGET', KEYS[2], 'blob')
-local owner, expires = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms'))
+local owner, expires, cushioned = unpack(redis.call('HMGET', KEYS[1], 'owner', 'expires_at_ms', 'cushioned'))
 local leader = owner and whole(expires) > now and string.sub(owner, 1, 200) or ''
 local cells = cells_of()
 local leases = not overfull(KEYS[4]) and entries(KEYS[4])
@@ -241,7 +245,7 @@ local version = redis.call('HGET', KEYS[5], 'version')
 local policy = version and version ~= ARGV[2] and redis.call('HGET', KEYS[5], 'blob')
 local time, routers = string.format('%.0f', now), entries(KEYS[6])
 return {time, string.sub(epoch or '', 1, 20), cut(blob), leader, cells, leases,
-  string.sub(version or '', 1, 20), cut(policy), routers}
+  string.sub(version or '', 1, 20), cut(policy), routers, leader ~= '' and cut(cushioned) or ''}
 """
 )
 
@@ -326,5 +330,18 @@ return found
 """
 )
 
-# KEYS: leader, conditions. ARGV: epoch, the conditions of all cells as JSON.
-NOTE_CONDITIONS: Final = _FENCE + "redis.call('HSET', KEYS[2], 'cells', ARGV[2])"
+# KEYS: leader, conditions. ARGV: epoch, the cells to be cushioned, whether all that was said before goes (1 or 0), then
+# cells and their conditions as JSON, one after the other; an empty one takes away what was said of a cell.
+NOTE_CONDITIONS: Final = (
+    _FENCE
+    + _NOW
+    + """
+redis.call('HSET', KEYS[1], 'cushioned', ARGV[2])
+if ARGV[3] == '1' then redis.call('DEL', KEYS[2]) end
+redis.call('HSET', KEYS[2], 'at', string.format('%.0f', now))
+for i = 4, #ARGV, 2 do
+  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[2], ARGV[i])
+  else redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+end
+"""
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from math import exp, log
+from math import log
 from statistics import median_low
 from typing import Final
 
@@ -11,6 +11,7 @@ from router.core.control.records import ON_THE_LADDER
 from router.core.control.twins import NOT_THE_INSTANCE, tried_lately
 from router.core.detection.announcements import was_renewed
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.statistics import excess_s
 from router.core.detection.thresholds import MIN_CANARY_EXCESS_S, MIN_EXCESS_S
 from router.core.models import CellRecord, Reason, age_ms
 
@@ -73,7 +74,7 @@ def _is_slower(assessment: Assessment) -> bool:
         return True
     if deviation is None or deviation <= log(FLEET_RATIO):
         return False
-    return assessment.latency_s * (1 - exp(-deviation)) >= MIN_EXCESS_S
+    return excess_s(assessment.latency_s, deviation) >= MIN_EXCESS_S
 
 
 def why_guarded(
@@ -81,7 +82,7 @@ def why_guarded(
 ) -> Reason | None:
     """Say why this sick cell is not treated yet, though the other cells are well; None when it may be treated."""
     others = list(others)
-    if assessment.verdict is Verdict.SLOW and (why := _why_not_for_slowness(record, others, now_ms, warm_up_s)):
+    if assessment.verdict is Verdict.SLOW and (why := why_not_for_slowness(record, others, now_ms, warm_up_s)):
         return why
     if assessment.verdict is Verdict.HUNG and others and assessment.lasted_s < PEERS_S:
         return f"other cells have {PEERS_S:g} s to show the same: then it is a dependency that they share"
@@ -94,9 +95,10 @@ def why_guarded(
     return None
 
 
-def _why_not_for_slowness(
+def why_not_for_slowness(
     record: CellRecord, others: Collection[CellRecord], now_ms: int, warm_up_s: float
 ) -> Reason | None:
+    """Say why slowness of this cell is nothing against its instance; None when it may be."""
     if not others:
         return "the only cell: there is nothing to compare it with"
     if age_ms(record.admitted_at_ms, now_ms) < 1000 * warm_up_s:

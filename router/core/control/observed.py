@@ -37,6 +37,12 @@ class Health:
     well_ms: int  # for how long nothing has been wrong with it
     watched_ms: int = 0  # for how long this leader has watched it
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing speaks against the instance."""
+        found = self.assessment
+        return found.verdict is Verdict.HEALTHY and found.looks_slow is None and not found.canary_failures
+
 
 class Suspension(StrEnum):
     """What suspends automation: while one of these lasts, nothing is done about any sick cell."""
@@ -102,6 +108,11 @@ class Observed:
         cells = [cell for cell in self.cells.values() if cell.generation and not cell.retired]
         run = [cell for cell in cells if (i := self.instance(cell.cell_id, cell.generation)) and i.running]
         return are_many(sum(map(self.silent, run)), len(cells))
+
+    @cached_property
+    def many_look_slow(self) -> bool:
+        """Tell whether so many cells look slow at once that it is something that they share."""
+        return are_many(sum(each.assessment.looks_slow is not None for each in self.health.values()), len(self.health))
 
     @cached_property
     def why_suspended(self) -> Reason | None:

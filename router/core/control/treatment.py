@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from router.core.control.actions import Treat
-from router.core.control.guards import why_guarded, why_renewed
+from router.core.control.guards import why_guarded, why_not_for_slowness, why_renewed
 from router.core.control.ladder import Circumstances, next_treatment
 from router.core.control.observed import Desired, Observed
 from router.core.control.records import ON_THE_LADDER
 from router.core.control.releases import why_in_release
 from router.core.detection.assessment import SICK, Assessment, Verdict
-from router.core.models import CellRecord, Reason
+from router.core.models import CellRecord, Reason, Rung
 from router.core.registry import Condition
 
 WATCHED: Final = SICK | {Verdict.WATCHED}
@@ -41,6 +41,7 @@ def conditions(desired: Desired, observed: Observed) -> dict[str, Condition]:
             health.assessment,
             why_untreated(desired, observed, record),
             f"generation {trial.twin}: {trial.result}" if (trial := observed.trials.get(cell_id)) else None,
+            why_cushioned(desired, observed, record),
         )
         for cell_id, health in observed.health.items()
         if (record := observed.cells.get(cell_id)) is not None
@@ -55,6 +56,22 @@ def why_untreated(desired: Desired, observed: Observed, record: CellRecord) -> R
     if health is None or health.assessment.verdict not in WATCHED:
         return None
     return _why_guarded(desired, observed, record, _cells(desired, observed), health.assessment)
+
+
+def why_cushioned(desired: Desired, observed: Observed, record: CellRecord) -> Reason | None:
+    """Say why the cell shall get no more at once than usual: it looks slow; None where it shall get all it can take.
+
+    Not where its instance is not to blame or has to warm up, nor where many cells look slow at once.
+    """
+    health = observed.health.get(record.cell_id)
+    if health is None or health.assessment.looks_slow is None or observed.many_look_slow:
+        return None
+    if record.treatment.rung is Rung.GIVEN_UP or observed.why_suspended or why_left_to_people(observed, record):
+        return None
+    others = [other for other in _cells(desired, observed) if other is not record]
+    if why_not_for_slowness(record, others, observed.now_ms, desired.warm_up_s) is not None:
+        return None
+    return health.assessment.looks_slow
 
 
 def why_left_to_people(observed: Observed, record: CellRecord) -> Reason | None:

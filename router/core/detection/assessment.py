@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import exp
 from typing import Final
 
 from router.core.detection.announcements import Announced
 from router.core.detection.baseline import NO_BASELINE, Baseline
+from router.core.detection.statistics import excess_s
 from router.core.detection.thresholds import MIN_EVENT_SPREAD
-from router.core.detection.window import NO_LOAD, TenantLoad
+from router.core.detection.window import NO_GLANCE, NO_LOAD, Glance, TenantLoad
 from router.core.models import Reason, Vitals
 
 
@@ -40,6 +40,8 @@ class Assessment:
     verdict: Verdict = Verdict.HEALTHY
     rule: Reason | None = None  # what the rule that gave the verdict found; None: no rule found anything
     lasted_s: float = 0.0  # for how long that rule has found it
+    looks_slow: Reason | None = None  # why it may be slow, by a rule or by a glance; None: nothing says so
+    glance: Glance = NO_GLANCE  # the last second or two
 
     # Its tenants
     shift: float | None = None  # D: the cell's deviation minus the other cells'; None: one of them is not known
@@ -92,4 +94,4 @@ class Assessment:
     @property
     def excess_s(self) -> float:
         """The seconds that an event takes longer than it should, by the shift; 0 where that is not known."""
-        return self.latency_s * (1 - exp(-self.shift)) if self.shift is not None else 0.0
+        return excess_s(self.latency_s, self.shift) if self.shift is not None else 0.0

@@ -7,7 +7,7 @@ Roberts, Control Chart Tests Based on Geometric Moving Averages, Technometrics 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from router.core.detection.thresholds import CANARY_MEMORY_S, MEMORY_S, MIN_LEARNED_S
@@ -67,7 +67,7 @@ class Baseline:
             span_s = MEMORY_S if lasting or canary_s < known_s else CANARY_MEMORY_S
         if known_s is not None and span_s:
             canary_s = known_s + (canary_s - known_s) * step_s / span_s
-        return replace(self, canary_s=canary_s, canary_learned_s=learned_s)
+        return Baseline(canary_s, learned_s, self.rate, self.work, self.bad_rate, self.learned_s)
 
     def with_work(self, done: WorkDone) -> Baseline:
         """Return the baseline after the work in `done`: a mean for the first MEMORY_S, then an EWMA over them."""
@@ -75,7 +75,7 @@ class Baseline:
         rate = self.rate + (done.ok - self.rate * done.seconds) / learned_s
         work = self.work + (done.work_s - self.work * done.seconds) / learned_s
         bad_rate = self.bad_rate + (done.bad - self.bad_rate * done.seconds) / learned_s
-        return replace(self, rate=rate, work=work, bad_rate=bad_rate, learned_s=learned_s)
+        return Baseline(self.canary_s, self.canary_learned_s, rate, work, bad_rate, learned_s)
 
 
 NO_BASELINE: Final = Baseline()

@@ -72,6 +72,15 @@ class CanaryWindow:
             latencies.append(waiting_s)
         return median(latencies) if latencies else None
 
+    def last_s(self, now: float, since: float) -> float | None:
+        """Return what the last canary took, in seconds, if it was answered after `since`; None when none was.
+
+        The one under way counts instead, with the time that it has waited, once that is longer.
+        """
+        at, latency_s = self.recent[-1] if self.recent else (-inf, 0.0)
+        last_s = max(latency_s if at > since else 0.0, self.waiting_s(now))
+        return last_s or None
+
     def forget_before(self, then: float) -> None:
         """Drop what came at `then` or earlier.
 
@@ -102,6 +111,11 @@ class InstanceCanaries:
     def of(self, vantage: str) -> CanaryWindow:
         """Return the window of one vantage point."""
         return self.points.setdefault(vantage, CanaryWindow())
+
+    def waited_s(self, vantage: str, now: float) -> float:
+        """Return for how many seconds one vantage point's canary has waited for its answer; 0 without one under way."""
+        window = self.points.get(vantage)
+        return window.waiting_s(now) if window is not None else 0.0
 
     def forget_before(self, then: float) -> None:
         """Drop what came at `then` or earlier, and the vantage points that nothing is left of."""

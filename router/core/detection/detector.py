@@ -25,15 +25,15 @@ from router.core.detection.baseline import NO_BASELINE, Baseline
 from router.core.detection.canaries import LEADER
 from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.evidence import evidence_of, with_workload
-from router.core.detection.history import InstanceHistory
-from router.core.detection.rules import confirmed, judge
-from router.core.detection.samples import RouterSample
+from router.core.detection.history import PATIENCE_S, InstanceHistory
+from router.core.detection.rules import confirmed, judge, why_looks_slow
+from router.core.detection.samples import CanarySample, RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, MIN_PEERS, SETTLED_S, WINDOW_S
 from router.core.models import Vitals
 
 AT_ONCE: Final = 100  # cells that are assessed before others may run: about 5 ms
-EACH_TIME: Final = 350  # cells in each assessment; of more, those that nothing speaks against take turns
-MAX_TURNS: Final = 3  # assessments until a cell is looked at again
+EACH_TIME: Final = 200  # cells in each assessment; of more, those that nothing speaks against take turns
+MAX_TURNS: Final = 5  # assessments until a cell is looked at again
 
 
 class Detector:
@@ -78,12 +78,13 @@ class Detector:
             return
         self._numbers[router_id] = sample.number
         for cell_id, cell in sample.cells.items():
-            if (history := self._history(cell_id, cell.generation)) is not None:
+            history = self._cells.get(cell_id)
+            if history is not None and history.generation == cell.generation:
                 history.add(router_id, cell, now)
         for cell_id, canaries in sample.canaries.items():
             for canary in canaries:
                 if (history := self._history(cell_id, canary.generation)) is not None:
-                    history.canaries.of(router_id).told(canary, now)
+                    history.told_of_canary(router_id, canary, now)
 
     def forget_routers(self, alive: Collection[str]) -> None:
         """Forget the intervals' numbers of all routers but these: one that comes again counts from its beginning."""
@@ -106,12 +107,12 @@ class Detector:
     def canary_answered(self, cell_id: str, generation: int, latency_s: float, now: float) -> None:
         """Note that a canary was answered well after `latency_s` seconds."""
         if (history := self._history(cell_id, generation)) is not None:
-            history.canaries.of(LEADER).answered(latency_s, now)
+            history.told_of_canary(LEADER, CanarySample(generation, latency_s), now)
 
     def canary_failed(self, cell_id: str, generation: int, now: float) -> None:
         """Note that a canary was refused, cut off, or answered with a failure or garbage."""
         if (history := self._history(cell_id, generation)) is not None:
-            history.canaries.of(LEADER).failed(now)
+            history.told_of_canary(LEADER, CanarySample(generation), now)
 
     def canary_lost(self, cell_id: str, generation: int) -> None:
         """Note that a canary could not be measured, by the controller's own fault: it counts for nothing."""
@@ -130,7 +131,7 @@ class Detector:
 
     def assessing(self, now: float, on_trial: Collection[str] = ()) -> Iterator[Mapping[str, Assessment]]:
         """Assess all cells, as `assess` does, a part at a time; yields what is ready. Others may run in between."""
-        due = self._due()
+        due = self._due(now)
         for count, history in enumerate(due.values(), 1):
             history.forget_before(now - WINDOW_S)
             canaries, usual_s = history.canaries.medians_s(now), history.baseline.usual_canary_s
@@ -148,9 +149,8 @@ class Detector:
             for cell_id, history in islice(due.items(), begin, begin + AT_ONCE):
                 if few:
                     history.alone_at = now
-                evidence = evidence_of(cell_id, history, estimates[cell_id], others, now)
-                said, vitals = announced.get(cell_id, ()), history.vitals_of_late(now)
-                evidence = replace(evidence, announced=said, vitals=vitals)
+                said = announced.get(cell_id, ())
+                evidence = evidence_of(cell_id, history, estimates[cell_id], others, said, now)
                 found[cell_id] = _assess(evidence, history, estimates[cell_id], now, on_trial=cell_id in on_trial)
             yield found
         yield {
@@ -159,7 +159,7 @@ class Detector:
             if history.assessment is not None and cell_id not in due
         }
 
-    def _due(self) -> Mapping[str, InstanceHistory]:
+    def _due(self, now: float) -> Mapping[str, InstanceHistory]:
         """Return the cells to look at now: all, or, of very many, those that something speaks against and some more."""
         turns = max(1, min(MAX_TURNS, ceil(len(self._cells) / EACH_TIME)))
         self._turn += 1
@@ -169,7 +169,9 @@ class Detector:
             if (place + self._turn) % turns == 0
             or history.assessment is None
             or history.stirred
+            or history.canaries.waited_s(LEADER, now) > PATIENCE_S
             or history.verdict is not Verdict.HEALTHY
+            or history.assessment.looks_slow is not None
         }
 
     def _are_few(self, peers: int, now: float) -> bool:
@@ -202,6 +204,9 @@ def _assess(
     normal = verdict is Verdict.HEALTHY or lasted_s > MAX_PAUSE_S
     history.learn(evidence, now, step_s, normal=normal and not on_trial)
     history.remember_share(evidence, lasted_s)
+    glimpsed = history.glimpsed(why_looks_slow(evidence) if verdict is Verdict.HEALTHY else None, now)
+    if (looks_slow := rule if history.over_limit else glimpsed) is not None:
+        evidence = replace(evidence, looks_slow=looks_slow)
     if verdict is not Verdict.HEALTHY:
         verdict = confirmed(verdict, history.compared_s(lasted_s, now))
         evidence = replace(evidence, verdict=verdict, rule=rule, lasted_s=lasted_s)

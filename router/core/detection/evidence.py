@@ -8,18 +8,25 @@ from __future__ import annotations
 from dataclasses import replace
 from math import hypot, isfinite, log
 from statistics import median_low
+from typing import Any
 
+from router.core.detection.announcements import Announced
 from router.core.detection.assessment import Assessment
 from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.history import InstanceHistory
-from router.core.detection.paths import routers_of, slow_paths, views_of
+from router.core.detection.paths import glance_at, routers_of, slow_paths, views_of
 from router.core.detection.statistics import agreed
 from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, MIN_POINTS
 from router.core.detection.window import SampleWindow
 
 
 def evidence_of(
-    cell_id: str, history: InstanceHistory, own: CellEstimate, others: PeerEstimates, now: float
+    cell_id: str,
+    history: InstanceHistory,
+    own: CellEstimate,
+    others: PeerEstimates,
+    announced: tuple[Announced, ...],
+    now: float,
 ) -> Assessment:
     """Return all figures that the rules use, without a verdict yet, and without what `with_workload` adds."""
     window, canaries = history.window, history.canaries
@@ -28,9 +35,10 @@ def evidence_of(
     recent = _recent(window, now) if _is_over(shift) else None
     views, answers = views_of(canaries, own, others, now), canaries.answers(now)
     routers = routers_of(window, views, peers_deviation or 0.0, others.spread) if _is_over(shift) else []
-    (failures, failing_tenants), (answered, answered_badly) = window.failures(now), window.answered()
+    points, slow_points = glance_at(canaries, views, now)
     return Assessment(
         cell_id=cell_id,
+        glance=window.glance(now, points, slow_points),
         shift=shift,
         standard_error=_finite(others.spread * hypot(own.relative_error, peers_error)),
         spread=others.spread,
@@ -54,18 +62,28 @@ def evidence_of(
         routers=len(routers),
         slow_routers=sum(view.slow for view in routers),
         slow_paths=slow_paths(cell_id, canaries if answers.well else None, views, routers, now),
-        answered=answered,
-        answered_badly=answered_badly,
-        failures=failures,
-        failing_tenants=failing_tenants,
-        since_success_s=window.since_success_s(now),
-        oldest_s=window.oldest_s(now),
-        silent_s=window.silent_s(now),
-        slowest_s=window.slowest_s(),
-        waiting_tenants=window.waiting_tenants(now),
+        **_of_failures(window, now),
         baseline=history.baseline,
         rate_ratio=window.rate_ratio(history.baseline),
+        announced=announced,
+        vitals=history.vitals_of_late(now),
     )
+
+
+def _of_failures(window: SampleWindow, now: float) -> dict[str, Any]:
+    """Return what tells of failure and of silence, by the assessment's names."""
+    (failures, failing_tenants), (answered, answered_badly) = window.failures(now), window.answered()
+    return {
+        "answered": answered,
+        "answered_badly": answered_badly,
+        "failures": failures,
+        "failing_tenants": failing_tenants,
+        "since_success_s": window.since_success_s(now),
+        "oldest_s": window.oldest_s(now),
+        "silent_s": window.silent_s(now),
+        "slowest_s": window.slowest_s(),
+        "waiting_tenants": window.waiting_tenants(now),
+    }
 
 
 def with_workload(evidence: Assessment, history: InstanceHistory, own: CellEstimate) -> Assessment:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, log
+from typing import Final
 
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline, WorkDone
 from router.core.detection.canaries import InstanceCanaries
 from router.core.detection.estimates import CellEstimate
-from router.core.detection.samples import CellSample
-from router.core.detection.thresholds import CONFIRM_S, MIN_LEARNED_S, WINDOW_S
+from router.core.detection.samples import CanarySample, CellSample
+from router.core.detection.thresholds import CONFIRM_S, MIN_LEARNED_S, MIN_OWN_RATIO, WINDOW_S
 from router.core.detection.window import SampleWindow, work_without_slowness_s
-from router.core.models import Vitals
+from router.core.models import Reason, Vitals
+
+_STIRS: Final = log(MIN_OWN_RATIO)  # deviation of a second's events, from which on a closer look is worth it
+PATIENCE_S: Final = 1.0  # without an answer to an event or a canary, after which it is too
 
 
 @dataclass(slots=True)
@@ -28,7 +32,7 @@ class InstanceHistory:
     assessed_at: float | None = None  # when it, or its cell's last instance, was assessed last
     estimate: CellEstimate | None = None  # as last assessed
     assessment: Assessment | None = None  # the last one
-    stirred: bool = False  # whether a router has told of failures since then
+    stirred: bool = False  # whether something was told since then that speaks against it
     alone_at: float = -inf  # when it was last assessed while too few of the other cells served
     vitals: Vitals | None = None  # as its last heartbeat told them
     vitals_at: float = -inf
@@ -36,6 +40,7 @@ class InstanceHistory:
     verdict: Verdict = Verdict.HEALTHY  # by the rules alone, without the time that it must last
     _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
     _first_at: float = inf  # when it was assessed for the first time
+    _glimpsed_at: float = inf  # since when it has looked slow at a glance, and no rule has found anything
     _ok: int = 0  # events answered well since the last assessment
     _bad: int = 0  # events answered since then, and not well
     _work_s: float = 0.0  # the sum of their baseline latencies
@@ -50,11 +55,20 @@ class InstanceHistory:
     def add(self, router_id: str, sample: CellSample, now: float) -> None:
         """Add the sample of one router's interval, which arrived at `now`."""
         self.window.add(router_id, sample, now)
-        self.stirred = self.stirred or bool(sample.failures)
+        if sample.failures or sample.silent_s > PATIENCE_S or (sample.deviation or 0.0) > _STIRS:
+            self.stirred = True
         self._ok += sample.ok
         self._bad += sample.events - sample.ok
         self._work_s += sample.work_s
         self._new_s += sample.new_s
+
+    def told_of_canary(self, vantage: str, sample: CanarySample, now: float) -> None:
+        """Note what a vantage point tells of a canary."""
+        self.canaries.of(vantage).told(sample, now)
+        if sample.latency_s is None:
+            self.stirred = self.stirred or not 0 < sample.waiting_s <= PATIENCE_S
+        elif (usual_s := self.baseline.canary_s) is not None and sample.latency_s > MIN_OWN_RATIO * usual_s:
+            self.stirred = True
 
     def told(self, vitals: Vitals | None, beat: int, now: float) -> None:
         """Note what the instance said of itself in a heartbeat, unless that is noted already."""
@@ -77,6 +91,14 @@ class InstanceHistory:
         if verdict is not before and not (was_over_limit and self.over_limit):
             self._since = now
         return now - self._since
+
+    def glimpsed(self, why: Reason | None, now: float) -> Reason | None:
+        """Note why the cell looks slow at a glance, and return it for the time of one window.
+
+        By then the rules have seen as much: what they don't find is no slowness of the cell.
+        """
+        self._glimpsed_at = min(self._glimpsed_at, now) if why is not None else inf
+        return why if now - self._glimpsed_at < WINDOW_S else None
 
     def compared_s(self, lasted_s: float, now: float) -> float:
         """Return for how long a verdict that has `lasted_s` stands on a full window, and beside enough other cells.

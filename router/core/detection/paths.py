@@ -16,6 +16,7 @@ from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.thresholds import (
     CONFIRM_S,
     HANG_S,
+    LONG_GLANCE_S,
     MAX_FAILURES,
     MAX_RATIO,
     MIN_CANARY_EXCESS_S,
@@ -37,7 +38,11 @@ class PathView(NamedTuple):
     @property
     def slow(self) -> bool:
         """Whether this vantage point finds the canary slow."""
-        return self.ratio > MAX_RATIO and self.canary_s - self.reference_s >= MIN_CANARY_EXCESS_S
+        return self.finds_slow(self.canary_s)
+
+    def finds_slow(self, canary_s: float) -> bool:
+        """Tell whether a canary that takes so long is slow, by what it should take here."""
+        return canary_s > MAX_RATIO * self.reference_s and canary_s - self.reference_s >= MIN_CANARY_EXCESS_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,14 @@ def views_of(canaries: InstanceCanaries, own: CellEstimate, others: PeerEstimate
             seen_s = min(canary_s, canaries.of(vantage).median_s(now, now - CONFIRM_S) or canary_s)
         found.append(PathView(vantage, seen_s, reference_s, seen_s / reference_s))
     return found
+
+
+def glance_at(canaries: InstanceCanaries, views: Sequence[PathView], now: float) -> tuple[int, int]:
+    """Return how many vantage points had a canary answered in the last seconds, and how many of them found it slow."""
+    since = now - LONG_GLANCE_S
+    last = [(view, canaries.of(view.vantage).last_s(now, since)) for view in views]
+    seen = [(view, last_s) for view, last_s in last if last_s is not None]
+    return len(seen), sum(view.finds_slow(last_s) for view, last_s in seen)
 
 
 def are_enough(slow: int, points: int) -> bool:

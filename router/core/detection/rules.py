@@ -6,12 +6,13 @@ So whoever reads an assessment, `cellrouter explain` for one, can check every ve
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import exp, log
+from math import exp, log, sqrt
 from typing import Final
 
 from router.core.detection.announcements import texts
 from router.core.detection.assessment import Assessment, Verdict
-from router.core.detection.paths import are_most
+from router.core.detection.paths import are_enough, are_most
+from router.core.detection.statistics import excess_s
 from router.core.detection.thresholds import (
     CONFIRM_S,
     HANG_S,
@@ -103,6 +104,24 @@ def why_slow_for_tenants(evidence: Assessment) -> Reason | None:
         f"its tenants' latencies are {exp(shift):.1f} times {against} "
         f"({evidence.excess_s * 1000:.0f} ms more, of {evidence.tenants} tenants)"
     )
+
+
+def why_looks_slow(evidence: Assessment) -> Reason | None:
+    """Return why the cell looks slow at a glance, by its last canaries or events; None when it does not.
+
+    This is no verdict: the cell is sent less at once, which costs nothing when it is wrong.
+    """
+    glance, peers_deviation = evidence.glance, max(0.0, evidence.peers_deviation or 0.0)
+    if are_enough(glance.slow_points, glance.points):
+        return f"its last canaries take too long, for {glance.slow_points} of {glance.points} vantage points"
+    shift = glance.deviation - peers_deviation
+    if not glance.events or shift <= max(log(MAX_RATIO), MIN_SIGMA * evidence.spread / sqrt(glance.events)):
+        return None
+    if excess_s(glance.latency_s, shift) < MIN_EXCESS_S:
+        return None
+    if evidence.baseline.known and glance.rate >= MAX_RATE_RATIO * evidence.baseline.rate:
+        return None  # it has more to do
+    return f"its last {glance.events} events took {exp(shift):.1f} times as long as usual"
 
 
 def why_workload(evidence: Assessment) -> Reason | None:

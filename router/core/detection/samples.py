@@ -59,6 +59,7 @@ class CellSample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     work_s: Seconds = 0.0  # sum of the baseline latencies of those events whose tenants have one
     new_s: Seconds = 0.0  # sum of the latencies of all others
     busy_s: Seconds = 0.0  # sum of the latencies of all that were answered well
+    deviation: Logarithm | None = None  # their mean log latency minus their tenants' baselines; None: most have none
     tenants: Mapping[str, TenantSample] = msgspec.field(default_factory=dict)  # not in every interval, nor all of them
     slowest_s: Seconds = 0.0  # the longest latency of late
     oldest_s: Seconds = 0.0  # age of the oldest event in flight
@@ -233,6 +234,7 @@ class CellSampler:
             work_s=sum(seen[key][0] * baseline.mean_s for key, baseline in known.items()),
             new_s=busy_s - sum(seen[key][2] for key in known),
             busy_s=busy_s,
+            deviation=_deviation(seen, known, ok),
             tenants={told_key(key): self._tenant(key, untold[key], now) for key in _reported(untold, told)},
             failures=self._failures,
             failing_tenants=len(self._failing_tenants) if self._failures else 0,
@@ -321,6 +323,14 @@ def _added(untold: dict[str, list[float]], seen: dict[str, list[float]]) -> dict
         else:
             untold[key] = [one + other for one, other in zip(sums_before, sums, strict=True)]
     return untold
+
+
+def _deviation(seen: Mapping[str, Sequence[float]], known: Mapping[str, _TenantBaseline], ok: float) -> float | None:
+    """Return the mean deviation of the events whose tenants have a baseline; None where most events' have none."""
+    events = sum(seen[key][0] for key in known)
+    if not events or 2 * events < ok:
+        return None
+    return sum(seen[key][1] - seen[key][0] * baseline.log_s for key, baseline in known.items()) / events
 
 
 def _reported(seen: Mapping[str, list[float]], most: int) -> set[str]:

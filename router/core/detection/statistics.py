@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
+from math import exp
 from typing import Final
 
 MAD_TO_SIGMA: Final = 1.4826
@@ -47,6 +48,11 @@ def capped_weights(weights: Sequence[float], most: float) -> list[float]:
             break
         cap, below, left = weight, below + weight, left - 1
     return [min(weight, cap) for weight in weights]
+
+
+def excess_s(latency_s: float, shift: float) -> float:
+    """Return how many seconds of a latency are too many, where it is exp(shift) times what it should be."""
+    return latency_s * (1 - exp(-shift))
 
 
 def interquartile_mean(values: Sequence[float], weights: Sequence[float]) -> float:

@@ -31,6 +31,10 @@ SAMPLE_FRESH_S: Final = 2.5
 """Seconds for which a router's latest sample tells the present state: two intervals, and the way to the leader."""
 SUCCESS_FRESH_S: Final = 1.5
 """Seconds for which a success is of just now: one interval, and the way to the leader."""
+GLANCE_S: Final = 0.9
+"""Seconds that are enough to send a cell less at once that looks slow in them: the last report of every router."""
+LONG_GLANCE_S: Final = 1.9
+"""Seconds that are looked at too, where there are few events; and for which a canary counts in a glance."""
 
 # Slow by what its tenants see
 MAX_RATIO: Final = 2.0

@@ -14,6 +14,8 @@ import msgspec
 from router.core.detection.baseline import Baseline
 from router.core.detection.samples import INTERVAL_S, CellSample, TenantSample
 from router.core.detection.thresholds import (
+    GLANCE_S,
+    LONG_GLANCE_S,
     MAX_COUNTED_EVENTS,
     MAX_DEVIATION,
     MIN_BUSY_PLACES,
@@ -42,6 +44,21 @@ class TenantLoad:
 
 
 NO_LOAD: Final = TenantLoad()
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What the last second or two show of a cell: too little for a verdict, and enough to send it less at once."""
+
+    deviation: float = 0.0  # mean log latency of its events, minus their tenants' baselines
+    events: int = 0  # that it is of
+    rate: float = 0.0  # of those, a second
+    latency_s: float = 0.0  # their geometric mean
+    points: int = 0  # vantage points that know what its canary should take, and had an answer in this time
+    slow_points: int = 0  # of these, how many find it slow
+
+
+NO_GLANCE: Final = Glance()
 
 
 class _TenantSums(msgspec.Struct, gc=False):
@@ -131,6 +148,25 @@ class SampleWindow:
         """Return the mean deviation of each tenant that has a baseline, and how many events count for it; sorted."""
         known = [tenant for tenant in self._tenants.values() if tenant.events]
         return sorted((tenant.deviation / tenant.events, min(tenant.events, MAX_COUNTED_EVENTS)) for tenant in known)
+
+    def glance(self, now: float, points: int = 0, slow_points: int = 0) -> Glance:
+        """Return what the last reports say of the events: those of one second or those of two, whichever is surer."""
+        events, deviation, log_s, seconds = 0, 0.0, 0.0, 1
+        short = events, deviation, log_s, seconds
+        for at, _, sample in reversed(self._samples):
+            if seconds == 1 and now - at >= GLANCE_S:
+                short, seconds = (events, deviation, log_s, seconds), 2
+            if now - at >= LONG_GLANCE_S:
+                break
+            if sample.deviation is not None:
+                events += sample.ok
+                deviation += sample.ok * sample.deviation
+                log_s += sample.log_s
+        if short[0] and short[1] / sqrt(short[0]) > deviation / sqrt(events):
+            events, deviation, log_s, seconds = short
+        if not events:
+            return Glance(points=points, slow_points=slow_points)
+        return Glance(deviation / events, events, events / seconds, exp(log_s / events), points, slow_points)
 
     def latency_s(self) -> float:
         """Return the geometric mean latency, in seconds, of the events answered well; 0 when there are none."""

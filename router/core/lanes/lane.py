@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import ceil, sqrt
 from typing import Final, Generic, TypeVar
 
 from router.core.lanes.backoff import backoff
@@ -26,6 +27,8 @@ from router.core.models import Target
 T = TypeVar("T")
 
 FIRST_RETRY_S: Final = 0.2  # how long the first failure shuts the path: a restarted instance is back this soon
+MIN_INTERVALS: Final = 10  # that tell what is usual: a router that has just started cushions no cell
+USUAL_INTERVALS: Final = 60  # over which the usual number of items in flight forgets; one is a second
 LAST_RETRY_S: Final = 5.0  # how long a failure shuts the path at most
 
 
@@ -46,7 +49,9 @@ class Lane(Generic[T]):
         self.limits = limits
         self.target: Target | None = None
         self.ejected = False  # nothing is sent, whatever the circuit says
-        self._cushioned = False  # little is sent at once
+        self._cushioned = self._tried = False  # no more than usual is sent at once; little is
+        self._usual = 0.0  # mean number of items in flight, while the instance did not look slow
+        self._intervals = 0  # that this is the mean of, USUAL_INTERVALS at most
         self.in_flight = 0  # at all instances; the window looks only at the present instance
         self.bytes = 0  # of what waits and what is in flight
         self._in_flight_at: Counter[int] = Counter()  # by generation: an instance that was away may come back
@@ -68,8 +73,12 @@ class Lane(Generic[T]):
         """How many items may be in flight at the present instance; 0 without one."""
         if self.target is None:
             return 0
-        size = 1 if self.probing else self._window.size
-        return min(size, max(1, self.target.concurrency // SLOW_START)) if self._cushioned else size
+        size, least = 1 if self.probing else self._window.size, max(1, self.target.concurrency // SLOW_START)
+        if self._tried:
+            return min(size, least)
+        if not self._cushioned or self._intervals < MIN_INTERVALS:
+            return size
+        return min(size, max(least, ceil(self._usual + sqrt(self._usual))))
 
     @property
     def probing(self) -> bool:
@@ -116,9 +125,20 @@ class Lane(Generic[T]):
             self._begin(self.target, slow_start=True)
         self.ejected = ejected
 
-    def cushion(self, *, cushioned: bool) -> None:
-        """Send no more at once than at a slow start (`cushioned`): the instance is measured with little to do."""
-        self._cushioned = cushioned
+    def cushion(self, *, cushioned: bool, tried: bool) -> None:
+        """Send less at once from now on, or as much as the window allows.
+
+        `cushioned`: the instance looks slow, and gets what it needs for its usual load if it is well. That is the mean
+        number in flight and its square root (square-root staffing: S. Halfin, W. Whitt, Operations Research 29, 1981).
+        `tried`: it is measured with little to do, as at a slow start.
+        """
+        self._cushioned, self._tried = cushioned, tried
+
+    def had(self, in_flight: float) -> None:
+        """Note how many items were in flight during one more interval, on average."""
+        if not (self._cushioned or self._tried):
+            self._intervals = min(self._intervals + 1, USUAL_INTERVALS)
+            self._usual += (in_flight - self._usual) / self._intervals
 
     def offer(
         self, key: str, item: T, size: int, *, from_hold: bool, now: float, cap: int = 0, suspect: bool = False

@@ -20,7 +20,8 @@ class Routing:
     cells: frozenset[str] = frozenset()  # all that ever were: something may lie in the hold queue of each
     ejected: frozenset[str] = frozenset()  # cells that get no events
     abandoned: frozenset[str] = frozenset()  # those of the ejected cells whose answers are not waited for either
-    cushioned: frozenset[str] = frozenset()  # cells that get few events at once, since their instances stand trial
+    cushioned: frozenset[str] = frozenset()  # cells that get no more events at once than usual, since they look slow
+    tried: frozenset[str] = frozenset()  # cells that get few events at once, since their instances stand trial
     unwell: frozenset[str] = frozenset()  # cells on the ladder: what they do now is not their baseline
 
 

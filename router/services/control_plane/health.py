@@ -22,7 +22,7 @@ from router.core.detection.detector import Detector
 from router.core.models import CellRecord, Reason
 from router.core.registry import Snapshot
 from router.ports import CellRegistry, Clock
-from router.services.canary import EVERY_S, Canary, CanaryTimer
+from router.services.canary import EVERY_S, MAX_RATE, Canary, CanaryTimer
 from router.services.control_plane.trials import Trials
 from router.services.loop_lag import TOO_LATE_S, LoopLag
 
@@ -40,6 +40,7 @@ class _Watched:
     well_since: float
     canary: asyncio.Task[None] | None = None
     canary_at: float = 0.0  # when the next one is due
+    sent_at: float = 0.0  # when the last one was sent
 
 
 class HealthMonitor:
@@ -53,6 +54,7 @@ class HealthMonitor:
         self._clock = clock
         self._detector = Detector()
         self._watched: dict[str, _Watched] = {}
+        self._suspicious: Collection[str] = ()  # cells that something speaks against
         self._late: dict[str, float] = {}  # router → when its loop was last late
         self._read_at = self._assessed_at = 0.0
         self._followed: tuple[Mapping[str, int], int] = ({}, 0)  # the admitted instances, and how many cells there are
@@ -90,16 +92,26 @@ class HealthMonitor:
         if now >= self._read_at:
             self._read_at = now + READ_EVERY_S
             await self._read(now)
-        for cell_id, watched in self._watched.items():
-            if now >= watched.canary_at and (watched.canary is None or watched.canary.done()):
-                watched.canary_at = now + EVERY_S
-                watched.canary = asyncio.create_task(self._probe(snapshot.cells[cell_id], snapshot))
+        self._send_canaries(snapshot, now)
         if now < self._assessed_at:
             return False
         self._assessed_at = now + ASSESS_EVERY_S
         self._hear(snapshot, now)
         await self._assess(now, on_trial(snapshot))
         return True
+
+    def _send_canaries(self, snapshot: Snapshot, now: float) -> None:
+        """Send those that are due: one a second through each instance, or MAX_RATE a second in turns.
+
+        An instance that something speaks against gets one every second all the same, unless there are many such.
+        """
+        pause_s = max(EVERY_S, len(self._watched) / MAX_RATE)
+        for cell_id, watched in self._watched.items():
+            closely = cell_id in self._suspicious and now >= watched.sent_at + EVERY_S
+            due = now >= watched.canary_at or (closely and len(self._suspicious) <= MAX_RATE)
+            if due and (watched.canary is None or watched.canary.done()):
+                watched.canary_at, watched.sent_at = now + pause_s, now
+                watched.canary = asyncio.create_task(self._probe(snapshot.cells[cell_id], snapshot))
 
     def _follow(self, snapshot: Snapshot, doubted: Doubt, now: float) -> None:
         """Watch the instances that have the traffic, but those that are known to be gone since their lease ended."""
@@ -119,8 +131,9 @@ class HealthMonitor:
             if admitted.get(cell_id) != watched.generation:
                 _cancel(self._watched.pop(cell_id))
         self.health = {cell_id: health for cell_id, health in self.health.items() if cell_id in self._watched}
-        for cell_id, generation in admitted.items():
-            self._watched.setdefault(cell_id, _Watched(generation, now, now))
+        new = [cell_id for cell_id in admitted if cell_id not in self._watched]
+        for place, cell_id in enumerate(new):
+            self._watched[cell_id] = _Watched(admitted[cell_id], now, now, canary_at=now + place // MAX_RATE)
         self._detector.admitted(admitted, cells)
 
     def _hear(self, snapshot: Snapshot, now: float) -> None:
@@ -156,6 +169,7 @@ class HealthMonitor:
                 health[cell_id] = Health(assessment, round(well_s * 1000), round(watched_s * 1000))
             await self._clock.sleep(0)
         self.health = health
+        self._suspicious = {cell_id for cell_id, each in health.items() if not each.calm}
 
     async def _probe(self, record: CellRecord, snapshot: Snapshot) -> None:
         who = record.cell_id, record.generation

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from router.core.detection.samples import CellSample, CellSampler
+from router.core.detection.samples import INTERVAL_S, CellSample, CellSampler
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
@@ -137,7 +137,7 @@ class LaneRunner:
         pending = [delivery for delivery in self._pending() if delivery.generation == generation]
         oldest_s = max((now - delivery.sent_at for delivery in pending), default=0.0)
         waiting = len({delivery.event.partition_key for delivery in pending})
-        return self._sampler.sample(
+        sample = self._sampler.sample(
             generation,
             now,
             oldest_s=oldest_s,
@@ -146,10 +146,12 @@ class LaneRunner:
             tenants=tenants,
             told=told,
         )
+        self._lane.had(sample.busy_s / INTERVAL_S)  # Little's law
+        return sample
 
-    def cushion(self, *, cushioned: bool) -> None:
-        """Send little at once from now on (`cushioned`), or as much as the window allows again."""
-        self._lane.cushion(cushioned=cushioned)
+    def cushion(self, *, cushioned: bool, tried: bool) -> None:
+        """Send less at once from now on (`cushioned`, or `tried`: little), or as much as the window allows again."""
+        self._lane.cushion(cushioned=cushioned, tried=tried)
         self._wake.set()
 
     def eject(self, *, ejected: bool, abandon: bool = False) -> list[Delivery]:

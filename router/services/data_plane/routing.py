@@ -66,7 +66,8 @@ def routing_of(snapshot: Snapshot, last: Routing | None, doubted: Doubt = NO_DOU
         cells=frozenset(snapshot.cells),
         ejected=frozenset(cell_id for cell_id, record in cells.items() if policy.ejects(record)),
         abandoned=frozenset(cell_id for cell_id, record in cells.items() if policy.ejected_by_ladder(record)),
-        cushioned=frozenset(cell_id for cell_id, record in cells.items() if twin_of(record, snapshot)),
+        cushioned=snapshot.cushioned,
+        tried=frozenset(cell_id for cell_id, record in cells.items() if twin_of(record, snapshot)),
         unwell=frozenset(cell_id for cell_id, record in cells.items() if record.treatment.rung is not Rung.WELL),
     )
 

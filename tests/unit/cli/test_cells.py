@@ -19,7 +19,7 @@ from router.core.detection import thresholds
 from router.core.detection.announcements import Announced, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import Baseline
-from router.core.detection.window import TenantLoad
+from router.core.detection.window import Glance, TenantLoad
 from router.core.models import NO_TREATMENT, CellRecord, LeaseView, Rung, Treatment, Vitals
 from router.core.policy import NO_POLICY
 from router.core.registry import AuditEntry, Condition, Snapshot
@@ -118,7 +118,12 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     record = replace(RECORD, treatment=treatment, launching=4)
     conditions = {
         CELL: Condition(
-            1_099_000, 3, SLOW, "one at a time: cell-0000 first", trial="generation 4: 300 ms, its twin 9 ms"
+            1_099_000,
+            3,
+            SLOW,
+            "one at a time: cell-0000 first",
+            "generation 4: 300 ms, its twin 9 ms",
+            "its canary takes 400 ms",
         ),
         "cell-0000": Condition(1_099_000, 1, Assessment("cell-0000", deviation=0.1, canary_s=0.01)),
     }
@@ -131,6 +136,7 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
         "image": "the one that the controllers launch by themselves",
         "the instance says": "nothing",
         "verdict": "slow, for 14 s: its canary takes 400 ms",
+        "cushion": "it gets no more at once than usual, and more is held: it looks slow, its canary takes 400 ms",
         "on the ladder": "replacing, since 1970-01-01 00:18:16Z (4 s ago): its canary takes 400 ms",
         "beside its twin": "generation 4: 300 ms, its twin 9 ms",
         "kept from treatment by": "one at a time: cell-0000 first",
@@ -203,7 +209,8 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
         "slow_paths": ("router-1 → cell-0: dead",), "failures": 5, "answered": 8, "answered_badly": 2,
         "since_success_s": 6.0, "oldest_s": 7.0, "silent_s": 8.0, "slowest_s": 9.0, "waiting_tenants": 10,
         "baseline": Baseline(canary_s=0.06), "load": TenantLoad(new_share=0.4), "rate_ratio": 1.7, "work_ratio": 1.3,
-        "vitals": VITALS, "announced": (Announced(Occasion.RELEASED, 20.0),),
+        "vitals": VITALS, "announced": (Announced(Occasion.RELEASED, 20.0),), "looks_slow": "for a second",
+        "glance": Glance(0.7, 12, 6.0, 0.1, 3, 2),
     }  # fmt: skip
     together: dict[str, dict[str, Any]] = {
         "recent_standard_error": {"recent_deviation": 0.8},

@@ -17,10 +17,10 @@ from router.core.errors import CellUnavailableError, NoDescriptorError
 from router.core.models import CellRecord, LeaseView, Outcome, RouterReport, RouterView
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap, assign
-from router.services.canary import CanaryTimer, canary_through
+from router.services.canary import MAX_RATE, CanaryTimer, canary_through
 from router.services.data_plane.routing import routing_of
 from router.services.loop_lag import LoopLag
-from router.services.prober import MAX_RATE, Prober, SeenCells
+from router.services.prober import Prober, SeenCells
 from router.services.unforeseen import Unforeseen
 from tests.support.fake_cells import FakeCells, Sickness
 from tests.support.fake_clock import FakeClock, play

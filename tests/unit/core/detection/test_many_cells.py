@@ -41,7 +41,7 @@ def test_a_lost_report_loses_nothing_for_longer_than_the_window(lost: set[tuple[
 
 def test_cells_are_assessed_a_part_at_a_time() -> None:
     """With the same result as all at once: a thousand cells must not hold the leader's event loop."""
-    many = Fleet(cells=2 * AT_ONCE + 1)
+    many = Fleet(cells=AT_ONCE + 1)
     many.log_factor[VICTIM] = log(3)
     many.seconds(2)
     parts = list(many.detector.assessing(many.now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.core.lanes.lane import Lane, LaneLimits
+from router.core.lanes.lane import MIN_INTERVALS, Lane, LaneLimits
 from router.core.models import Target
 
 
@@ -163,10 +163,35 @@ def test_new_events_leave_room_for_what_comes_from_the_hold_queue(size: int) -> 
     assert taken == (10 if size == 1 else 0)
 
 
-def test_a_cushioned_lane_sends_an_eighth_of_its_places_at_once() -> None:
-    """Its instance stands trial, and is measured with little to do; afterwards the window is as it was."""
+@pytest.mark.parametrize("cushioned", [True, False])
+def test_a_lane_on_trial_sends_an_eighth_of_its_places_at_once(*, cushioned: bool) -> None:
+    """Its instance is measured with little to do; afterwards the window is as it was."""
     lane = lane_of(40, concurrency=16)
-    lane.cushion(cushioned=True)
+    lane.had(9.0)
+    lane.cushion(cushioned=cushioned, tried=True)
     assert take(lane) == [0, 1]
-    lane.cushion(cushioned=False)
+    lane.cushion(cushioned=False, tried=False)
     assert len(take(lane)) == 14
+
+
+def test_a_lane_that_has_just_begun_is_not_cushioned() -> None:
+    """It does not know yet what is usual."""
+    lane = lane_of(40, concurrency=16)
+    for _ in range(MIN_INTERVALS - 1):
+        lane.had(0.0)
+    lane.cushion(cushioned=True, tried=False)
+    assert len(take(lane)) == 16
+
+
+@pytest.mark.parametrize(("usual", "window"), [(0.0, 2), (0.5, 2), (4.0, 6), (9.0, 12), (16.0, 16)])
+def test_a_cushioned_lane_sends_what_its_instance_needs_if_it_is_well(usual: float, window: int) -> None:
+    """The mean number in flight and its root, an eighth of its places at least, and no more than it declares."""
+    lane = lane_of(40, concurrency=16)
+    for _ in range(100):
+        lane.had(usual)
+    lane.cushion(cushioned=True, tried=False)
+    for _ in range(100):
+        lane.had(100.0)  # what a slow instance has in flight is not usual
+    assert len(take(lane)) == window
+    lane.cushion(cushioned=False, tried=False)
+    assert len(take(lane)) == 16 - window

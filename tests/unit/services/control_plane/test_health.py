@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from router.core.detection.assessment import Assessment
 from router.core.detection.baseline import Baseline
 from router.core.errors import NoDescriptorError
-from router.core.models import CellRecord, LeaseView, Reason, Vitals
+from router.core.models import CellRecord, LeaseView, Reason, Vitals, cell_ids
 from router.core.registry import Condition, Snapshot
+from router.services.canary import MAX_RATE
 from router.services.control_plane.health import HealthMonitor
 from router.services.loop_lag import LoopLag
 from tests.support.fake_clock import FakeClock, play
@@ -109,3 +111,28 @@ def test_what_an_instance_says_in_its_lease_is_evidence_while_it_says_it() -> No
         assert monitor.health[CELL].assessment.vitals is None
 
     play(clock, story())
+
+
+def test_the_leader_sends_fifty_canaries_a_second_however_many_cells_there_are() -> None:
+    """In turns, so that each gets its own; one that fails gets one every second."""
+    clock, sent = FakeClock(), list[str]()
+    ids = cell_ids(10 * round(MAX_RATE))
+
+    async def canary(record: CellRecord, snapshot: Snapshot, within_s: float) -> Reason | None:
+        sent.append(record.cell_id)
+        return "refused" if record.cell_id == CELL and clock.now > 1020 else None
+
+    async def story() -> None:
+        monitor = HealthMonitor(MemoryRegistry(clock), canary, LoopLag(clock), clock, 60.0)
+        leases = tuple(replace(LEASES[0], cell_id=cell_id) for cell_id in ids)
+        snapshot = Snapshot(1, None, {cell_id: CellRecord(cell_id, generation=1) for cell_id in ids}, leases, "c")
+        for _ in range(240):
+            await monitor.look(snapshot)
+            await clock.sleep(0.25)
+            assert clock.now > 1005 or len(sent) <= (clock.now - 999) * MAX_RATE
+
+    play(clock, story())
+    counts = Counter(sent)
+    assert len(sent) <= 62 * MAX_RATE + counts[CELL]
+    assert {counts[cell_id] for cell_id in ids[1:]} == {6}
+    assert counts[CELL] > 20

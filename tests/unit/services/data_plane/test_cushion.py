@@ -1,7 +1,8 @@
-"""Routers send little at once to an instance that stands trial beside its twin."""
+"""Routers send less at once to an instance that looks slow, and little to one that stands trial beside its twin."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,11 @@ import pytest
 from router.core.models import CellRecord, LeaseView
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap, assign
+from router.services.data_plane.event_router import EventRouter
 from router.services.data_plane.routing import routing_of
+from tests.support.fake_cells import Sickness
+from tests.support.fake_clock import play
+from tests.support.router_world import World
 
 CELL = "cell-0000"
 SLOT_MAP = SlotMap(1, assign(None, {CELL: 1}))
@@ -18,7 +23,7 @@ LEASES = tuple(LeaseView(CELL, generation, "i", "a:1", 8, ready=True, live=True)
 
 
 @pytest.mark.parametrize(
-    ("record", "leases", "cushioned"),
+    ("record", "leases", "tried"),
     [
         (RECORD, LEASES, True),
         (RECORD, LEASES[:1], False),
@@ -29,10 +34,75 @@ LEASES = tuple(LeaseView(CELL, generation, "i", "a:1", 8, ready=True, live=True)
     ],
     ids=["both ready", "no twin yet", "twin not ready", "instance gone", "no trial", "dismissed"],
 )
-def test_a_cell_is_cushioned_only_while_both_instances_are_ready(
-    record: CellRecord, leases: tuple[LeaseView, ...], *, cushioned: bool
+def test_a_cell_is_on_trial_only_while_both_instances_are_ready(
+    record: CellRecord, leases: tuple[LeaseView, ...], *, tried: bool
 ) -> None:
     """As long as the trial goes on, and no longer."""
     routing = routing_of(Snapshot(1, SLOT_MAP, {CELL: record}, leases, ""), None)
     assert routing is not None
-    assert routing.cushioned == ({CELL} if cushioned else set())
+    assert routing.tried == ({CELL} if tried else set())
+
+
+OTHER = "cell-0001"
+BASE_S, RATE = 0.2, 30.0  # six events are in flight on average
+
+
+def window_and_rate(world: World, router: EventRouter, since: float) -> tuple[int, float]:
+    """Return the window of the cell's lane, and how many events a second have had their effect since then."""
+    window = router.dispatcher.paths[CELL].lane.window
+    done = [at for at in world.cells.cells[CELL].done_at.values() if at > since]
+    return window, len(done) / (world.clock.now - since)
+
+
+@pytest.mark.parametrize("rate", [RATE, 3 * RATE], ids=["six of 16 places", "more than it can take"])
+def test_a_healthy_cell_that_is_cushioned_does_as_much_as_before(rate: float) -> None:
+    """For ten seconds; nothing is lost, and nothing waits in the hold queue for long."""
+
+    async def story(world: World) -> None:
+        keys = world.keys_of(CELL, 30)
+        async with world.routing() as router:
+            loading = asyncio.create_task(world.send_steadily(dict.fromkeys(keys, rate / len(keys)), 40))
+            await world.clock.sleep(20)
+            window, before = window_and_rate(world, router, world.clock.now - 10)
+            assert window == 16
+            world.registry.cushioned = frozenset([CELL])
+            await world.clock.sleep(10)
+            window, cushioned = window_and_rate(world, router, world.clock.now - 10)
+            assert window == (16 if rate > RATE else 9)
+            assert cushioned > 0.95 * before
+            assert router.dispatcher.paths[OTHER].lane.window == 16
+            world.registry.cushioned = frozenset()
+            await world.clock.sleep(1)
+            assert router.dispatcher.paths[CELL].lane.window == 16
+            await loading
+            await world.settled()
+        assert world.cells.effects() == dict.fromkeys(world.sent, 1)
+
+    world = World(2)
+    world.cells.cells[CELL].seconds = BASE_S
+    play(world.clock, story(world))
+
+
+def test_a_slow_cell_that_is_cushioned_has_fewer_events_in_hand() -> None:
+    """Three times as slow, it would have 16 in flight; the rest waits, and is done once it is well again."""
+
+    async def story(world: World) -> None:
+        keys, cell = world.keys_of(CELL, 30), world.cells.cells[CELL]
+        async with world.routing() as router:
+            loading = asyncio.create_task(world.send_steadily(dict.fromkeys(keys, 1.0), 35))
+            await world.clock.sleep(20)
+            cell.sick[1] = Sickness(factor=3)
+            world.registry.cushioned = frozenset([CELL])
+            for _ in range(50):
+                await world.clock.sleep(0.2)
+                assert router.dispatcher.paths[CELL].lane.in_flight <= 16
+            assert router.dispatcher.paths[CELL].lane.in_flight == 9
+            cell.sick.clear()
+            world.registry.cushioned = frozenset()
+            await loading
+            await world.settled()
+        assert world.cells.effects() == dict.fromkeys(world.sent, 1)
+
+    world = World(2)
+    world.cells.cells[CELL].seconds = BASE_S
+    play(world.clock, story(world))
