@@ -105,7 +105,7 @@ class Chaos:
         return _FaultyComponent(component, self)
 
     async def call(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call the handler, or its canary, under what is injected. Raises RetryEvent or InjectedError."""
+        """Call the handler, its canary or its rehearsal, under what is injected. Raises RetryEvent or InjectedError."""
         if not self._running:
             return await call()
         if broken := self._broken_component():
@@ -141,6 +141,8 @@ class _FaultyHandler:
         self._handler = handler
         self._canary: Callable[[Cell], Awaitable[None]] = getattr(handler, "canary", _no_canary)
         self._chaos = chaos
+        if (rehearse := getattr(handler, "rehearse", None)) is not None:
+            self.rehearse = lambda event, cell: chaos.call(lambda: rehearse(event, cell))
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any] | None:
         return await self._chaos.call(lambda: self._handler(event, cell))

@@ -28,8 +28,9 @@ def load_handler(name: str) -> Any:
         raise HandlerError(f"CELL_HANDLER={name}: {said_by(error, f'{type(error).__name__}: ')}") from error
     if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)):
         raise HandlerError(f"CELL_HANDLER={name}: neither a coroutine function nor a class with an async __call__")
-    if not inspect.iscoroutinefunction(getattr(handler, "canary", start_handler)):
-        raise HandlerError(f"CELL_HANDLER={name}: its canary is no coroutine method")
+    for probe in ("canary", "rehearse"):
+        if not inspect.iscoroutinefunction(getattr(handler, probe, start_handler)):
+            raise HandlerError(f"CELL_HANDLER={name}: its {probe} is no coroutine method")
     return handler
 
 

@@ -221,6 +221,7 @@ class Worker:
             started_at_ms=clock.time_ms(),
             zone=settings.zone or place.zone,
             region=settings.region or region_in(os.environ),
+            rehearses=runtime.probes.rehearses,
         )
         self._log.info("started", address=record.address, zone=record.zone, task=place.task)
         health, why_unwell, vitals = self._redis_health, partial(self._why_unwell, runtime), lambda: self._vitals.said

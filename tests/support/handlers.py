@@ -77,6 +77,16 @@ class Unspeakable(Exception):
         raise ValueError
 
 
+class PlainRehearsal:
+    """A handler whose rehearsal is no coroutine, so it can't be used."""
+
+    async def __call__(self, event: Event, cell: Cell) -> None:
+        return
+
+    def rehearse(self, event: Event, cell: Cell) -> None:
+        """Return at once: this method is no coroutine."""
+
+
 class PlainCanary:
     """A handler whose canary is no coroutine, so it can't be used."""
 
