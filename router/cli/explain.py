@@ -214,7 +214,15 @@ def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
         ("latency, mean", f"{_ms(found.latency_s or None)}, {_ms(max(0.0, found.excess_s))} of it too much"),
         *([("routers that find it slow", f"{found.slow_routers} of {found.routers}")] if found.routers else []),
         ("over a limit a second ago", "yes" if found.was_over_limit else "no"),
+        ("copies of its events in a trial", _copies(found)),
     ]
+
+
+def _copies(found: Assessment) -> str:
+    if not found.rehearses:
+        return "none: its handler has no rehearse, so that only canaries tell it from its twin"
+    times = f"{exp(thresholds.MIN_PART_TENANT):.0f} times as long or more"
+    return f"its handler rehearses; {found.slower_tenants} of {found.tenants} tenants take {times}"
 
 
 def _of_canaries(found: Assessment) -> list[tuple[str, str]]:

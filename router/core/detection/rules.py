@@ -24,6 +24,9 @@ from router.core.detection.thresholds import (
     MIN_EXCESS_S,
     MIN_FAILING_TENANTS,
     MIN_OWN_RATIO,
+    MIN_PART_EXCESS_S,
+    MIN_PART_RATIO,
+    MIN_PART_TENANT,
     MIN_PEERS,
     MIN_POINTS,
     MIN_SIGMA,
@@ -105,6 +108,23 @@ def why_slow_for_tenants(evidence: Assessment) -> Reason | None:
     )
 
 
+def why_partly_slow(evidence: Assessment) -> Reason | None:
+    """Return why a part of what the cell does is slow, though canaries are quick; None when none is.
+
+    It takes little to say so, and is said only where copies of events can be rehearsed: that shows whether it is so.
+    """
+    shift, deviation, limit = evidence.shift, evidence.deviation, log(MIN_PART_RATIO)
+    if not evidence.rehearses or shift is None or deviation is None or min(shift, deviation) <= limit:
+        return None
+    if evidence.excess_s < MIN_PART_EXCESS_S or not is_certain(evidence) or has_recovered(evidence):
+        return None
+    few = 0 < 2 * evidence.slower_tenants <= evidence.tenants
+    part = "part of every tenant's events"
+    if few:
+        part = f"{evidence.slower_tenants} of {evidence.tenants} tenants ({exp(MIN_PART_TENANT):.0f} times or more)"
+    return f"its tenants' latencies are {exp(shift):.1f} times the other cells', its canaries' are not: slow for {part}"
+
+
 def why_workload(evidence: Assessment) -> Reason | None:
     """Return what the cell has to do that may make it slow, so that another would be as slow; None for nothing."""
     load = evidence.load
@@ -146,6 +166,8 @@ def _verdicts(evidence: Assessment) -> Iterator[tuple[Verdict, Reason]]:
         yield (Verdict.WATCHED, why) if alone else _slow(evidence, why)
     if why := why_slow_for_tenants(evidence):
         yield _slow(evidence, why) if is_certain(evidence) else (Verdict.WATCHED, why)
+    if why := why_partly_slow(evidence):
+        yield _slow(evidence, why)
     if evidence.answers_canaries and (why := _why_silent(evidence) or _why_events_fail(evidence)):
         yield Verdict.WORKLOAD, f"{why}, while its canaries are answered well: it is the events, and not the cell"
 
