@@ -111,13 +111,16 @@ def why_slow_for_tenants(evidence: Assessment) -> Reason | None:
 def why_partly_slow(evidence: Assessment) -> Reason | None:
     """Return why a part of what the cell does is slow, though canaries are quick; None when none is.
 
-    It takes little to say so, and is said only where copies of events can be rehearsed: that shows whether it is so.
+    It takes little to say so, and is said only where copies of events can be rehearsed: that shows whether it is so, or
+    whether some tenants' events cost more in every instance.
     """
     shift, deviation, limit = evidence.shift, evidence.deviation, log(MIN_PART_RATIO)
     if not evidence.rehearses or shift is None or deviation is None or min(shift, deviation) <= limit:
         return None
     if evidence.excess_s < MIN_PART_EXCESS_S or not is_certain(evidence) or has_recovered(evidence):
         return None
+    if why_crowded(evidence):
+        return None  # a trial would take places from them
     few = 0 < 2 * evidence.slower_tenants <= evidence.tenants
     part = "part of every tenant's events"
     if few:
@@ -127,16 +130,23 @@ def why_partly_slow(evidence: Assessment) -> Reason | None:
 
 def why_workload(evidence: Assessment) -> Reason | None:
     """Return what the cell has to do that may make it slow, so that another would be as slow; None for nothing."""
+    if why := why_crowded(evidence):
+        return why
+    if evidence.load.new_share >= WORKLOAD_SHARE:
+        return f"new tenants take {evidence.load.new_share:.0%} of the cell's time"
+    if evidence.work_ratio >= MAX_WORK_RATIO:
+        return f"it has {evidence.work_ratio:.1f} times as much to do as usual"
+    return None
+
+
+def why_crowded(evidence: Assessment) -> Reason | None:
+    """Return that one tenant takes the time of all, or that there are far more events; None for neither."""
     load = evidence.load
     if load.taken_share >= WORKLOAD_SHARE:
         share = f"{load.share:.0%} of the cell's time, {load.taken_share:.0%} of what the others had"
         return f"tenant {load.heaviest!r} takes {share}"
-    if load.new_share >= WORKLOAD_SHARE:
-        return f"new tenants take {load.new_share:.0%} of the cell's time"
     if evidence.rate_ratio >= MAX_RATE_RATIO:
         return f"it gets {evidence.rate_ratio:.1f} times as many events as usual"
-    if evidence.work_ratio >= MAX_WORK_RATIO:
-        return f"it has {evidence.work_ratio:.1f} times as much to do as usual"
     return None
 
 
@@ -164,10 +174,10 @@ def _verdicts(evidence: Assessment) -> Iterator[tuple[Verdict, Reason]]:
     if why := why_slow_for_canaries(evidence):
         alone = evidence.canary_points < MIN_POINTS  # it may be the path of this vantage point
         yield (Verdict.WATCHED, why) if alone else _slow(evidence, why)
+    if why := why_partly_slow(evidence):
+        yield Verdict.SLOW, why
     if why := why_slow_for_tenants(evidence):
         yield _slow(evidence, why) if is_certain(evidence) else (Verdict.WATCHED, why)
-    if why := why_partly_slow(evidence):
-        yield _slow(evidence, why)
     if evidence.answers_canaries and (why := _why_silent(evidence) or _why_events_fail(evidence)):
         yield Verdict.WORKLOAD, f"{why}, while its canaries are answered well: it is the events, and not the cell"
 

@@ -31,11 +31,13 @@ class Greedy:
         self.error = error
         self.handled: list[str] = []
         self.rehearsed: list[tuple[Event, Cell]] = []
-        self.open = asyncio.Event()
+        self.open, self.may_end = asyncio.Event(), asyncio.Event()  # of rehearsals, and of events
         self.open.set()
+        self.may_end.set()
 
     async def __call__(self, event: Event, cell: Cell) -> dict[str, object]:
         self.handled.append(event.event_id)
+        await self.may_end.wait()
         cell.emit({"id": event.event_id})
         return {"detail": 1}
 
@@ -78,6 +80,21 @@ async def test_an_event_is_still_done_after_its_rehearsal_and_beside_it() -> Non
     assert len(store.volume.lines) == 1
     assert not (await one_result(runtime, copies("a"))).duplicate, "it is rehearsed though it is done"
     assert len(handler.rehearsed) == 2
+    assert len(store.volume.lines) == 1
+
+
+@in_loop
+async def test_a_rehearsal_does_not_wait_for_its_event() -> None:
+    """Else the instance that does the event would seem slow, or its copy would be done in no time."""
+    handler = Greedy()
+    handler.may_end.clear()
+    runtime, store = await make(handler)
+    event = asyncio.create_task(one_result(runtime))
+    await turns()
+    assert (await one_result(runtime, copies("a"))).outcome is Outcome.OK
+    assert (len(handler.rehearsed), event.done()) == (1, False)
+    handler.may_end.set()
+    assert not (await event).duplicate
     assert len(store.volume.lines) == 1
 
 
