@@ -26,6 +26,7 @@ from router.core.detection.thresholds import (
     MIN_OWN_RATIO,
     MIN_PART_EXCESS_S,
     MIN_PART_RATIO,
+    MIN_PART_SIGMA,
     MIN_PART_TENANT,
     MIN_PEERS,
     MIN_POINTS,
@@ -117,7 +118,7 @@ def why_partly_slow(evidence: Assessment) -> Reason | None:
     shift, deviation, limit = evidence.shift, evidence.deviation, log(MIN_PART_RATIO)
     if not evidence.rehearses or shift is None or deviation is None or min(shift, deviation) <= limit:
         return None
-    if evidence.excess_s < MIN_PART_EXCESS_S or not is_certain(evidence) or has_recovered(evidence):
+    if evidence.excess_s < MIN_PART_EXCESS_S or not _is_worth(evidence, MIN_PART_SIGMA) or has_recovered(evidence):
         return None
     if why_crowded(evidence):
         return None  # a trial would take places from them
@@ -152,9 +153,14 @@ def why_crowded(evidence: Assessment) -> Reason | None:
 
 def is_certain(evidence: Assessment) -> bool:
     """Whether the shift is no chance: it is many standard errors, or the canary says the same."""
+    return _is_worth(evidence, 0.0 if evidence.canary_ratio > MAX_RATIO else MIN_SIGMA)
+
+
+def _is_worth(evidence: Assessment, sigma: float) -> bool:
+    """Whether the shift is so many standard errors, of enough tenants."""
     if evidence.tenants < MIN_TENANTS or evidence.shift is None or evidence.standard_error is None:
         return False
-    return evidence.shift >= MIN_SIGMA * evidence.standard_error or evidence.canary_ratio > MAX_RATIO
+    return evidence.shift >= sigma * evidence.standard_error
 
 
 def has_recovered(evidence: Assessment) -> bool:

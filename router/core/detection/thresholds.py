@@ -62,6 +62,8 @@ MIN_PART_RATIO: Final = 1.4
 tenants, twice."""
 MIN_PART_EXCESS_S: Final = 0.01
 """Seconds that an event must take longer, by the mean of the logarithms: what is felt is far more, of a few."""
+MIN_PART_SIGMA: Final = 4.0
+"""Standard errors that a shift must be worth then: a trial in vain costs little, and replaces nobody."""
 MIN_PART_TENANT: Final = log(3.0)
 """Natural logarithm, by which a tenant must deviate more than other cells do, to be one of those that are slow."""
 
