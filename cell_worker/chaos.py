@@ -40,9 +40,9 @@ class _RunningFault:
 
     def text(self) -> str:
         """Describe the fault, and how many seconds of it are left."""
-        fault = self.fault
+        fault, rate = self.fault, f", rate {self.fault.rate:g}"
         details = {
-            FaultKind.SLOW: f" (+{fault.delay_s:g} s, x{fault.factor:g})",
+            FaultKind.SLOW: f" (+{fault.delay_s:g} s, x{fault.factor:g}{rate if fault.rate < 1 else ''})",
             FaultKind.ERRORS: f" (rate {fault.rate:g})",
             FaultKind.COMPONENT: f" ({fault.component})",
         }
@@ -111,6 +111,8 @@ class Chaos:
         if broken := self._broken_component():
             raise RetryEvent(f"injected: the component {broken} fails")
         slow, errors = self._running.get(FaultKind.SLOW), self._running.get(FaultKind.ERRORS)
+        if slow is not None and clock.jitter() >= slow.fault.rate:
+            slow = None  # it hits others
         if slow is not None:
             await asyncio.wait([slow.over], timeout=slow.fault.delay_s)
         if errors is not None and clock.jitter() < errors.fault.rate:

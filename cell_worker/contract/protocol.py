@@ -115,7 +115,7 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
 class FaultKind(StrEnum):
     """The kinds of fault that can be injected into an instance."""
 
-    SLOW = "slow"  # every event and canary takes delay_s longer, and its handler `factor` times as long
+    SLOW = "slow"  # events and canaries, at this rate, take delay_s longer, and their handler `factor` times as long
     HANG = "hang"  # no event and no canary gets an answer; lease, health checks and commands go on
     ERRORS = "errors"  # the handler raises at this rate: events are `failed`, canaries `retry`
     GARBAGE = "garbage"  # events are processed, but the reply to a batch has no valid result line
