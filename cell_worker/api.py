@@ -23,6 +23,12 @@ A class may also have a coroutine method `canary(cell)`. It does what an event w
 of its own and without effects. The worker calls it about once a second, beside the events and without taking one of
 their places, to learn how well this instance is. It should be cheap, and slow whenever events would be slow. Whatever
 it raises is reported as the reason why the instance is not well.
+
+A class whose events have no effect but what they emit may have a coroutine method `rehearse(event, cell)`. By it the
+class declares that it can do what an event would do without any effect: `rehearse = __call__`, where even that is true.
+When the instance seems slow, copies of events that it has just done are rehearsed on it and on a new one beside it, and
+the times are compared. The worker drops what is emitted and returned, commits nothing, and sets `side_effects` to
+False. Write nothing, send nothing, call nobody who would. RejectEvent says that this event can't be rehearsed.
 """
 
 from __future__ import annotations

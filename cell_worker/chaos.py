@@ -40,9 +40,9 @@ class _RunningFault:
 
     def text(self) -> str:
         """Describe the fault, and how many seconds of it are left."""
-        fault = self.fault
+        fault, rate = self.fault, f", rate {self.fault.rate:g}"
         details = {
-            FaultKind.SLOW: f" (+{fault.delay_s:g} s, x{fault.factor:g})",
+            FaultKind.SLOW: f" (+{fault.delay_s:g} s, x{fault.factor:g}{rate if fault.rate < 1 else ''})",
             FaultKind.ERRORS: f" (rate {fault.rate:g})",
             FaultKind.COMPONENT: f" ({fault.component})",
         }
@@ -105,12 +105,14 @@ class Chaos:
         return _FaultyComponent(component, self)
 
     async def call(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call the handler, or its canary, under what is injected. Raises RetryEvent or InjectedError."""
+        """Call the handler, its canary or its rehearsal, under what is injected. Raises RetryEvent or InjectedError."""
         if not self._running:
             return await call()
         if broken := self._broken_component():
             raise RetryEvent(f"injected: the component {broken} fails")
         slow, errors = self._running.get(FaultKind.SLOW), self._running.get(FaultKind.ERRORS)
+        if slow is not None and clock.jitter() >= slow.fault.rate:
+            slow = None  # it hits others
         if slow is not None:
             await asyncio.wait([slow.over], timeout=slow.fault.delay_s)
         if errors is not None and clock.jitter() < errors.fault.rate:
@@ -141,6 +143,8 @@ class _FaultyHandler:
         self._handler = handler
         self._canary: Callable[[Cell], Awaitable[None]] = getattr(handler, "canary", _no_canary)
         self._chaos = chaos
+        if (rehearse := getattr(handler, "rehearse", None)) is not None:
+            self.rehearse = lambda event, cell: chaos.call(lambda: rehearse(event, cell))
 
     async def __call__(self, event: Event, cell: Cell) -> Mapping[str, Any] | None:
         return await self._chaos.call(lambda: self._handler(event, cell))

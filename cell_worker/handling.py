@@ -42,8 +42,9 @@ def usable(found: Any) -> Any:
     handler = found() if inspect.isclass(found) else found
     if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)):
         raise HandlerError("neither a coroutine function nor a class with an async __call__")
-    if not inspect.iscoroutinefunction(getattr(handler, "canary", start_handler)):
-        raise HandlerError("its canary is no coroutine method")
+    for probe in ("canary", "rehearse"):
+        if not inspect.iscoroutinefunction(getattr(handler, probe, start_handler)):
+            raise HandlerError(f"its {probe} is no coroutine method")
     return handler
 
 

@@ -49,7 +49,9 @@ async def resolved(host: str) -> str:
     return next((each for each in found if ":" not in each), f"[{found[0]}]")
 
 
-async def record_of(settings: WorkerSettings, generation: int, port: int, place: Place) -> protocol.InstanceRecord:
+async def record_of(
+    settings: WorkerSettings, generation: int, port: int, place: Place, *, rehearses: bool = False
+) -> protocol.InstanceRecord:
     """Make the record of an instance that is reached at this port. Raises ListenError for a name that is none."""
     return protocol.InstanceRecord(
         environment=settings.environment,
@@ -61,6 +63,7 @@ async def record_of(settings: WorkerSettings, generation: int, port: int, place:
         started_at_ms=clock.time_ms(),
         zone=settings.zone or place.zone,
         region=settings.region or region_in(os.environ),
+        rehearses=rehearses,
     )
 
 

@@ -45,6 +45,7 @@ from cell_worker.fence import Fence
 from cell_worker.handling import event_of, lines_of, said_by
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.store.store import FencedError, Store, StoreError
+from cell_worker.vitals.probes import Probes
 
 CHECK_TIMEOUT_S: Final = 5.0
 """A component that takes longer to check is unhealthy."""
@@ -73,15 +74,15 @@ class Identity:
 
 @dataclass(slots=True, eq=False)
 class _Work(Run):
-    """One event or canary being worked on, and the requests that wait for its result."""
+    """One event or probe being worked on, and the requests that wait for its result."""
 
-    key: object = None  # the event's name; the work itself for a canary, which no other request may join
+    key: object = None  # the event's name; the work itself for a probe, which no other request may join
     digest: bytes = b""  # of the event's body
     epoch: int = 0  # of the batch that began it
     timeout_s: float = 0.0
     waiting: list[Callable[[EventResult], None]] = field(default_factory=list)
     waiters: int = 0
-    started: bool = False  # the handler has begun: a client that goes away cancels it no more. Never set for a canary
+    started: bool = False  # the handler has begun: a client that goes away cancels it no more. Never set for a probe
     has_place: bool = False
     suspect: bool = False  # an instance may have died of it
     waited_s: float = 0.0  # until it got a place
@@ -128,12 +129,12 @@ class Runtime:
         self.taken = asyncio.Event()
         self._taking = asyncio.Lock()
         self._handler = handler
-        self._handler_canary: Callable[[Cell], Awaitable[None]] | None = getattr(handler, "canary", None)
         self._store = store
         self._metrics = metrics
+        self.probes = Probes(handler, store, self._cell, metrics.strain)
         self._places = asyncio.Semaphore(concurrency)
         self._timeout_s = event_timeout_s
-        self._work: dict[object, _Work] = {}  # by event; a canary, which no other request may join, by itself
+        self._work: dict[object, _Work] = {}  # by event; a probe, which no other request may join, by itself
         self._idle = asyncio.Event()
         self._idle.set()
         self._log = structlog.get_logger("worker")
@@ -197,8 +198,8 @@ class Runtime:
 
     def _join(self, index: int, event: WireEvent, batch: EventBatch, done: asyncio.Queue[_Answered | None]) -> _Work:
         """Begin the event, unless another request has begun it already, and put its result in `done` once there is."""
-        digest = b"" if event.canary else hashlib.blake2b(event.body, digest_size=DIGEST_BYTES).digest()
-        begun = None if event.canary else self._work.get(EventName(event.partition_key, event.event_id))
+        digest = b"" if event.is_probe else hashlib.blake2b(event.body, digest_size=DIGEST_BYTES).digest()
+        begun = None if event.is_probe else self._work.get(EventName(event.partition_key, event.event_id))
         work = begun or self._begin(event, batch, digest)
         join = _Join.OWN if begun is None else _Join.SAME if begun.digest == digest else _Join.OTHER_BODY
         work.waiters += 1
@@ -212,8 +213,9 @@ class Runtime:
 
     def _begin(self, event: WireEvent, batch: EventBatch, digest: bytes) -> _Work:
         work = _Work(digest=digest, epoch=batch.epoch, timeout_s=min(batch.deadline_s, self._timeout_s))
-        work.key = work if event.canary else EventName(event.partition_key, event.event_id)
-        work.task = asyncio.create_task(self._process_canary(work) if event.canary else self._process(event, work))
+        work.key = work if event.is_probe else EventName(event.partition_key, event.event_id)
+        process = self._process_probe if event.is_probe else self._process
+        work.task = asyncio.create_task(process(event, work))
         work.task.add_done_callback(partial(self._ended, work))
         self._work[work.key] = work
         self.fence.begin(batch.epoch)
@@ -252,7 +254,7 @@ class Runtime:
 
     def _count_abandoned(self, work: _Work, why: Reason) -> None:
         self._metrics.abandoned.inc()
-        key, event_id = work.key if isinstance(work.key, EventName) else ("", "a canary")
+        key, event_id = work.key if isinstance(work.key, EventName) else ("", "a canary or a rehearsal")
         said = "a handler is abandoned: what it still does is not committed; it should heed its cancellation"
         self._log.warning(said, key=key, event_id=event_id, why=why)
         self.abandoned.add(work.key, work)
@@ -310,17 +312,16 @@ class Runtime:
             self._log.warning("the handler failed", **_named(event), attempt=event.attempt, exc_info=error)
             return EventResult(0, Outcome.FAILED, said_by(error, f"{type(error).__name__}: "))
 
-    async def _process_canary(self, work: _Work) -> EventResult:
-        """Check the store and call the handler's canary. It takes no place: it shows how well the instance is."""
+    async def _process_probe(self, wire: WireEvent, work: _Work) -> EventResult:
+        """Have the instance tried. It takes no place: it shows how well the instance is."""
         if self.draining or self.fenced.is_set():
             return EventResult(0, Outcome.RETRY, ENDING)
         current_run.set(work)
         work.began_at = clock.monotonic()
+        what = "the rehearsal" if wire.rehearse else "the canary"
         try:
-            with TimeLimit(work.timeout_s, "the canary", partial(self._abandon, work, Outcome.RETRY)):
-                await self._metrics.strain.timed(self._store.check())
-                if self._handler_canary is not None:
-                    await self._handler_canary(replace(self._cell, side_effects=False, emitted=[]))
+            with TimeLimit(work.timeout_s, what, partial(self._abandon, work, Outcome.RETRY)):
+                await (self.probes.rehearse(event_of(wire), work) if wire.rehearse else self.probes.canary())
             leave_if_child()
         except BaseException as error:  # as a handler, its canary may raise anything
             leave_if_child()
@@ -329,7 +330,8 @@ class Runtime:
             if isinstance(error, FencedError):
                 self.fenced.set()
             expected = isinstance(error, (RetryEvent, RejectEvent, StoreError))
-            return EventResult(0, Outcome.RETRY, said_by(error, "" if expected else f"{type(error).__name__}: "))
+            reason = said_by(error, "" if expected else f"{type(error).__name__}: ")
+            return EventResult(0, Outcome.RETRY, reason, begun=not (wire.rehearse and isinstance(error, RejectEvent)))
         return EventResult(0, Outcome.OK, duration_s=clock.monotonic() - work.began_at)
 
     async def _process_once(self, event: Event, work: _Work) -> EventResult:

@@ -213,7 +213,7 @@ class Worker:
 
     async def _heartbeat(self, identity: Identity, runtime: Runtime, listener: socket.socket) -> Heartbeat:
         settings, port, place = self._settings, listener.getsockname()[1], await place_of(os.environ)
-        record = await record_of(settings, identity.generation, port, place)
+        record = await record_of(settings, identity.generation, port, place, rehearses=runtime.probes.rehearses)
         self._log.info("started", address=record.address, zone=record.zone, task=place.task)
         health, why_unwell, vitals = self._redis_health, partial(self._why_unwell, runtime), lambda: self._vitals.said
         key, ttl_s = self._keys.lease, settings.lease_ttl_s

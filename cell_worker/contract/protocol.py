@@ -74,12 +74,18 @@ class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int  # how often the event has been tried, this time included: 1 at first
     body: msgspec.Raw
     canary: bool = False  # no event but a probe: the store takes a write, the handler's canary runs
+    rehearse: bool = False  # no event but a copy of one that is done, to see how long it takes: nothing of it lasts
     suspect: bool = False  # an instance may have died of it: a cell tries one such event at a time
     sent_at_ms: Whole = 0  # when the source queue took its message; 0: not known
     trace_header: str = ""  # its message's AWSTraceHeader
     attributes: dict[str, str] = {}  # its message's, whose type is a String or a Number
     binaries: dict[str, bytes] = {}  # those whose type is Binary; in base64
     types: dict[str, str] = {}  # of the attributes whose type isn't `String`
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is no event to be done, but tries the instance."""
+        return self.canary or self.rehearse
 
 
 class EventBatch(msgspec.Struct, frozen=True):
@@ -102,14 +108,14 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     other_body: bool = False  # a duplicate by its name, and yet with another body than the one that was processed
     duration_s: float = 0.0  # from the start of the handler to the end of the commit
     waited_s: float = 0.0  # before that, until a place in the worker was free
-    begun: bool = True  # False: the cell has not begun it, since it tries another suspect; it may come later
+    begun: bool = True  # False: not begun, since another suspect is tried, or since it is not rehearsed; reason says it
     denied: bool = False  # of a retry: AWS, or whoever else grants rights, denies the cell what the event needs
 
 
 class FaultKind(StrEnum):
     """The kinds of fault that can be injected into an instance."""
 
-    SLOW = "slow"  # every event and canary takes delay_s longer, and its handler `factor` times as long
+    SLOW = "slow"  # events and canaries, at this rate, take delay_s longer, and their handler `factor` times as long
     HANG = "hang"  # no event and no canary gets an answer; lease, health checks and commands go on
     ERRORS = "errors"  # the handler raises at this rate: events are `failed`, canaries `retry`
     GARBAGE = "garbage"  # events are processed, but the reply to a batch has no valid result line
@@ -148,6 +154,7 @@ class InstanceRecord(msgspec.Struct, frozen=True):
     started_at_ms: int
     zone: str = ""  # what fails together: an availability zone or a rack
     region: str = ""
+    rehearses: bool = False  # its handler can do an event without any effect; else no event with `rehearse` may come
 
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]

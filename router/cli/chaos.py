@@ -35,12 +35,14 @@ def slow(
     seconds: Seconds = 60,
     ms: Annotated[float, typer.Option(min=0, max=MAX_S * 1000, help="Added to every event and canary.")] = 0,
     factor: Annotated[float, typer.Option(min=1, max=1000, help="Times what the handler takes.")] = 1,
+    rate: Annotated[float, typer.Option(min=0, max=1, help="The share of events and canaries that are slow.")] = 1,
 ) -> None:
     """Let a cell's instance answer, but late."""
     if seconds and not ms and factor == 1:
         raise typer.BadParameter("give --ms, --factor or both")
     text = " and ".join([f"{ms:g} ms more for every event"] * bool(ms) + [f"handlers take x{factor:g}"] * (factor > 1))
-    _inject(cell_id, Fault(FaultKind.SLOW, seconds, delay_s=ms / 1000, factor=factor), f"slow: {text}")
+    text += f", for {rate:.0%} of them" * (rate < 1)
+    _inject(cell_id, Fault(FaultKind.SLOW, seconds, delay_s=ms / 1000, factor=factor, rate=rate), f"slow: {text}")
 
 
 @app.command()

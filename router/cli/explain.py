@@ -226,6 +226,7 @@ def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
         ("over a limit a second ago", "yes" if found.was_over_limit else "no"),
         ("looks slow", found.looks_slow or "no"),
         ("at a glance", _glance(found.glance)),
+        ("copies of its events in a trial", _copies(found)),
     ]
 
 
@@ -241,6 +242,13 @@ def _glance(found: Glance) -> str:
     events = f"{exp(found.deviation):.2f} times as long as usual, of {found.events} events"
     canaries = f"{found.slow_points} of {found.points} find the last canary slow"
     return "; ".join([events] * bool(found.events) + [canaries] * bool(found.points)) or "nothing was answered"
+
+
+def _copies(found: Assessment) -> str:
+    if not found.rehearses:
+        return "none: its handler has no rehearse, so that only canaries tell it from its twin"
+    times = f"{exp(thresholds.MIN_PART_TENANT):.0f} times as long or more"
+    return f"its handler rehearses; {found.slower_tenants} of {found.tenants} tenants take {times}"
 
 
 def _of_canaries(found: Assessment) -> list[tuple[str, str]]:

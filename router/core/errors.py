@@ -52,6 +52,10 @@ class NoDescriptorError(CellUnavailableError):
         super().__init__(text, reached=False)
 
 
+class NotBegunError(CellUnavailableError):
+    """The cell has begun nothing of what it was given, which says nothing of how well it is."""
+
+
 class CellRefusedError(CellRouterError):
     """The cell answered and took no event: wrong generation (409), draining (503), no trust (401)."""
 

@@ -152,6 +152,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     pointer: str = ""  # the S3 pointer that `body` was fetched by; empty: the message contained the body
     canary: bool = False  # of no tenant: tries the path that events take, and the worker answers it itself
     suspect: bool = False  # it goes to its cell as one: an instance may have died of it
+    rehearse: bool = False  # a copy of one that is done, to see how long it takes: nothing of it lasts
     origin: Origin | None = None  # what came beside the body; None for an event that came in no message
     death: Death | None = None  # given when no handler may run for it any more
 
@@ -249,6 +250,7 @@ class LeaseView:
     released: bool = False  # the instance has said that it ends; not live then, and no doubt about it
     missing: bool = False  # gone from the registry, or false there, since it was read last: that says nothing
     vitals: Vitals | None = None  # that it measured of itself; None: nothing yet
+    rehearses: bool = False  # its handler can do a copy of an event without any effect
 
     def target(self, epoch: int = 0) -> Target:
         """Return where calls to this instance go that go by the slot map of this epoch."""
@@ -293,6 +295,8 @@ class CellRecord:
     launched_at_ms: Whole = 0  # when that launch began, by the registry's clock
     twin: Whole = 0  # the generation last launched beside a slow instance, which gets the traffic only if it is faster
     tried_at_ms: Whole = 0  # when a twin of the admitted instance was last found no faster
+    trials: Whole = 0  # of the admitted instance, that found so, each less than twins.AGAIN_MS after the one before
+    recovered_at_ms: Whole = 0  # when the cell was last well again, after a treatment or a trial
     launch_failures: Whole = 0  # in a row; they set the back-off
     canary_failures: Whole = 0  # in a row, of the admitted instance
     candidate_failures: Whole = 0  # in a row, of the instance being launched

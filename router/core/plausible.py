@@ -46,7 +46,9 @@ def without_future(record: CellRecord, now_ms: int) -> CellRecord:
     latest = now_ms + MAX_TIME_AHEAD_MS
     if max(_times(record)) <= latest:
         return record
-    launched, admitted, replaced, reprovisioned, tried, since = (0 if at > latest else at for at in _times(record))
+    launched, admitted, replaced, reprovisioned, tried, recovered, since = (
+        0 if at > latest else at for at in _times(record)
+    )
     return replace(
         record,
         launched_at_ms=launched,
@@ -54,10 +56,12 @@ def without_future(record: CellRecord, now_ms: int) -> CellRecord:
         replaced_at_ms=replaced,
         reprovisioned_at_ms=reprovisioned,
         tried_at_ms=tried,
+        recovered_at_ms=recovered,
         treatment=replace(record.treatment, since_ms=since),
     )
 
 
-def _times(record: CellRecord) -> tuple[int, int, int, int, int, int]:
+def _times(record: CellRecord) -> tuple[int, int, int, int, int, int, int]:
     launched, admitted, replaced = record.launched_at_ms, record.admitted_at_ms, record.replaced_at_ms
-    return launched, admitted, replaced, record.reprovisioned_at_ms, record.tried_at_ms, record.treatment.since_ms
+    reprovisioned, tried, recovered = record.reprovisioned_at_ms, record.tried_at_ms, record.recovered_at_ms
+    return launched, admitted, replaced, reprovisioned, tried, recovered, record.treatment.since_ms

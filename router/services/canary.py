@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from router.core.detection.samples import CanarySample
-from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
-from router.core.models import CellRecord, Event, Outcome, Reason
+from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError, NotBegunError
+from router.core.models import CellRecord, Contact, Event, Outcome, Reason
 from router.core.registry import Snapshot
 from router.ports import CellClient, Clock
 from router.services.loop_lag import TOO_LATE_S, LoopLag
@@ -21,8 +21,19 @@ Canary = Callable[[CellRecord, Snapshot, float], Awaitable[Reason | None]]
 """Sends a canary through the instance of the record's generation and waits for the answer, at most so many seconds.
 
 Returns what is wrong; None when the canary was answered well. Raises NoDescriptorError when this process could not send
-it, which says nothing of the cell.
+it, and NotBegunError when the cell has begun nothing: both say nothing of the cell.
 """
+
+
+class Probe(Protocol):
+    """Sends an event that tries an instance: a canary, or a copy that is rehearsed. Else it is as a Canary is."""
+
+    def __call__(
+        self, cell: CellRecord, snapshot: Snapshot, within_s: float, event: Event = ...
+    ) -> Awaitable[Reason | None]:
+        """Send the event, and return what is wrong; None when it was answered well."""
+        ...
+
 
 QUICK_S: Final = 1.0
 """How long the controller waits for the canary that decides whether an instance gets traffic."""
@@ -38,19 +49,21 @@ late."""
 _CANARY: Final = Event("canary", "", b"null", canary=True)
 
 
-def canary_through(client: CellClient, unforeseen: Unforeseen) -> Canary:
+def canary_through(client: CellClient, unforeseen: Unforeseen) -> Probe:
     """Make the function that sends canaries by this client; an error that nobody foresaw fails that canary alone."""
 
-    async def send(cell: CellRecord, snapshot: Snapshot, within_s: float) -> Reason | None:
+    async def send(cell: CellRecord, snapshot: Snapshot, within_s: float, event: Event = _CANARY) -> Reason | None:
         lease = snapshot.lease(cell.cell_id, cell.generation)
         if lease is None:
             return "it has no lease"
         epoch = max(cell.fence, snapshot.slot_map.epoch if snapshot.slot_map else 0)
         try:
             async with asyncio.timeout(within_s):
-                async for result in client.process(lease.target(epoch), [_CANARY]):
+                async for result in client.process(lease.target(epoch), [event]):
+                    if result.contact is Contact.NOT_REACHED:
+                        raise NotBegunError(result.reason or "not begun")  # noqa: TRY301 - as the client's own
                     return None if result.outcome is Outcome.OK else f"{result.outcome.value}: {result.reason or ''}"
-        except NoDescriptorError:
+        except (NoDescriptorError, NotBegunError):
             raise
         except (CellUnavailableError, CellRefusedError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
@@ -79,7 +92,7 @@ class CanaryTimer:
         sent = self._clock.monotonic()
         try:
             why_not = await self._canary(record, snapshot, within_s)
-        except NoDescriptorError:
+        except (NoDescriptorError, NotBegunError):
             return None
         if self._lag.worst_s(sent) > TOO_LATE_S:
             return None

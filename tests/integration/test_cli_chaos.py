@@ -55,11 +55,12 @@ def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     ("arguments", "said", "shown"),
     [
         (["slow", "--ms", "300", "--factor", "2"], "slow: 300 ms more for every event and handlers take x2", "slow"),
+        (["slow", "--factor", "9", "--rate", "0.3"], "slow: handlers take x9, for 30% of them", "x9, rate 0.3)"),
         (["hang"], "hangs: no event and no canary gets an answer", "hang"),
         (["errors", "--rate", "0.5"], "50% of its events fail", "errors (rate 0.5)"),
         (["garbage"], "answers garbage", "garbage"),
     ],
-    ids=["slow", "hang", "errors", "garbage"],
+    ids=["slow", "slow in part", "hang", "errors", "garbage"],
 )
 def test_the_command_says_what_it_did_and_when_the_fault_ends(
     worker: WorkerProcess, arguments: list[str], said: str, shown: str

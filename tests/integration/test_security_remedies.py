@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cell_worker.api import RejectEvent, RetryEvent
+from cell_worker.api import Event, RejectEvent, RetryEvent
+from cell_worker.handlers.security.handler import SMALL_BYTES
 from cell_worker.handlers.security.permits import MAX_AN_OBJECT
 from router.demo.attacks import RULE_IDS
-from tests.support.security_world import ACCOUNT, World, aws_environment, notification, record, run
+from tests.support.security_world import ACCOUNT, World, a_cell, aws_environment, notification, record, run
 from tests.support.servers import free_port
 from tests.support.shared_servers import Servers
 
@@ -353,3 +354,37 @@ def test_remedies_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None
         assert "CELL_SECURITY_REMEDIES_PER_ACCOUNT" in second[-1]["remedy"]["reason"]
 
     run(scenario)
+
+
+def test_a_rehearsal_never_acts() -> None:
+    """Whatever cell it is given, a copy of a log that a remedy acts on changes nothing, and nothing is reported."""
+
+    async def story(world: World) -> tuple[set[tuple[int, str]], set[tuple[int, str]], list[str], int]:
+        async with world.client("ec2") as ec2, world.client("s3") as s3:
+            group = await a_group(ec2)
+            before = await ingress(ec2, group)
+            key = f"AWSLogs/{ACCOUNT}/CloudTrail/us-east-1/{uuid.uuid4().hex}.json"
+            await world.put(key, json.dumps({"Records": [opened(group)]}).encode())
+            cell = a_cell(side_effects=True)
+            event = Event("event", ACCOUNT, 1, json.dumps(notification(world.bucket, key)).encode())
+            await world.monitor.rehearse(event, cell)
+            listed = await s3.list_objects_v2(Bucket=world.bucket)
+            return before, await ingress(ec2, group), [each["Key"] for each in listed["Contents"]], len(cell.emitted)
+
+    before, after, keys, emitted = run(story)
+    assert after == before
+    assert (len(keys), emitted) == (1, 0)
+
+
+def test_a_large_log_is_not_rehearsed() -> None:
+    """It would wait for the places that the instance's events have, and its twin's are free: that proves nothing."""
+
+    async def story(world: World) -> None:
+        key = f"AWSLogs/{ACCOUNT}/CloudTrail/us-east-1/large.json"
+        await world.put(key, json.dumps({"Records": ["x" * SMALL_BYTES]}).encode())
+        for size in (SMALL_BYTES + 1, 1):
+            event = Event("event", ACCOUNT, 1, json.dumps(notification(world.bucket, key, size=size)).encode())
+            with pytest.raises(RejectEvent):
+                await world.monitor.rehearse(event, a_cell())
+
+    run(story)

@@ -141,3 +141,20 @@ def test_an_older_instance_without_events_ends_when_its_store_is_taken(tmp_path:
         assert outcomes(post(f"{new}{EVENTS}", body("b", generation=2))[1]) == {0: "ok"}
         assert older.process.wait(20) == 0, older.said()
         assert "generation 2 has the cell's store; this is 1" in older.said()
+
+
+def test_both_rehearse_an_event_and_nothing_is_left_of_it(redis_url: str, tmp_path: Path) -> None:
+    """Neither a line nor an id, and the twin stays in standby; the event itself is still done once."""
+    handler = "tests.support.handlers:Rehearsing"
+    with two(redis_url, tmp_path, handler=handler) as (older, newer, old_url, new_url):
+        assert newer.ready().rehearses
+        lines = older.lines()
+        for url, generation in ((old_url, 1), (new_url, 2)):
+            for name in ("before", "a"):
+                assert outcomes(post(f"{url}{EVENTS}", body(name, generation=generation, rehearse=True))[1]) == {
+                    0: "ok"
+                }
+        assert newer.components(new_url)["store"] == (True, "SQLite takes writes; in standby")
+        assert (older.lines(), older.events()) == (lines, {"before"})
+        assert "duplicate" not in post(f"{old_url}{EVENTS}", body("a"))[1]
+        assert (older.lines(), older.events()) == (lines + 1, {"before", "a"})

@@ -54,6 +54,7 @@ class Machines:
         self.running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self.ended: set[tuple[str, int]] = set()
         self.broken: set[str] = set()  # cells whose instances end as soon as they start
+        self.rehearses = False  # what all handlers say
         self.launches: list[tuple[str, int]] = []
         self.vitals: dict[str, Vitals] = {}  # what instances say of themselves, by cell
 
@@ -86,7 +87,9 @@ class Machines:
 
     async def _beat(self, cell_id: str, generation: int, address: str) -> None:
         clock, fence = self._world.clock, self._world.cells.cells[cell_id].fence
-        lease = LeaseView(cell_id, generation, f"i{generation}", address, 16, ready=True, live=True)
+        lease = LeaseView(
+            *(cell_id, generation, f"i{generation}", address, 16), ready=True, live=True, rehearses=self.rehearses
+        )
         await clock.sleep(START_S)
         while True:
             if not (self._world.control.down or self._world.control.refusing or self._world.control.cells_refused):

@@ -30,6 +30,7 @@ ASSESS_S: Final = 0.5  # after the second in which the events ended
 WARM_UP_S: Final = 60.0  # how long a guard keeps a new instance from treatment for slowness
 LEARN_STEP_S: Final = 5  # the step of time before the watch begins, to save time
 QUIET_S: Final = 40  # how long all detectors watch before the trouble begins
+REHEARSING: Final = "where handlers rehearse"
 BARE_EVERY: Final = 3  # one of this number of runs has the cheap canary too, to save time
 
 Done = Mapping[str, Sequence[Completion]]  # cell → the events that ended
@@ -64,6 +65,7 @@ class RealDetector:
 
     draw: Random
     canary: Canary
+    rehearses: bool = False  # what the cells' handlers say
     _detector: Detector = field(default_factory=Detector)
     _leader: int = 1
     _samplers: dict[tuple[str, int], CellSampler] = field(default_factory=dict)
@@ -96,6 +98,8 @@ class RealDetector:
         for cell in world.cells:
             if not cell.down:
                 self._probe(cell, now + REPORT_S)
+                who = cell.cell_id, cell.generation
+                self._detector.told(*who, None, self._number, now, rehearses=self.rehearses)
 
     def _samples(self, router: int, now: float, cells: Sequence[SimulatedCell], done: Done) -> dict[str, CellSample]:
         found = {}
@@ -181,7 +185,8 @@ def all_detectors(number: int, draw: Random) -> dict[str, Contestant]:
     found: dict[str, Contestant] = {"cellrouter": RealDetector(Random(draw.random()), CANARY)}
     if number % BARE_EVERY == 0:
         found["with a bare 3 ms canary"] = RealDetector(Random(draw.random()), CHEAP_CANARY)
-    return found | {title: Rival(rule()) for title, rule in RULES.items()}
+    found |= {title: Rival(rule()) for title, rule in RULES.items()}
+    return found | {REHEARSING: RealDetector(Random(draw.random()), CANARY, rehearses=True)}
 
 
 def simulate(
@@ -203,7 +208,9 @@ def simulate(
         done = {cell.cell_id: cell.until(now, LEARN_STEP_S) for cell in world.cells}
         for each in contestants.values():
             each.learn(now, world, done)
-    outcomes = {title: Outcome(Trials(CANARY, Random(others.random()))) for title in contestants}
+    outcomes = {
+        title: Outcome(Trials(CANARY, Random(others.random()), rehearses=title == REHEARSING)) for title in contestants
+    }
     trouble = scenario.trouble(world)
     for now in range(1, QUIET_S + scenario.seconds + 1):
         if now > QUIET_S:

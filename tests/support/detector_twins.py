@@ -1,20 +1,24 @@
 """The trial that a cell called slow has in the simulation: beside it stands a twin, and both get the same canaries.
 
 What a detector calls slow is not replaced yet. A twin is launched; then canaries go to both at the same moments, from
-the leader and from every router, and routers send the cell little at once. Only what is slower than its twin, by the
-rule of the real trial, is replaced. One trial runs at a time.
+the leader and from every router, and routers send the cell little at once. Where handlers rehearse, routers have both
+do copies of the cell's events. Only what is slower than its twin, by the rule of the real trial, is replaced. One trial
+runs at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random  # noqa: TID251 - seeded by whoever draws
 from typing import Final
 
-from router.core.control.twins import AGAIN_MS
+from router.core.control.ladder import RECOVERED_MS
+from router.core.control.records import twin_dismissed
+from router.core.control.twins import comes_and_goes, why_no_trial
 from router.core.detection.assessment import Verdict
-from router.core.detection.trial import CanaryPair, Finding, judge_trial
+from router.core.detection.trial import CanaryPair, CopyPair, Finding, Terms, judge_trial
+from router.core.models import CellRecord
 from tests.support.detector_world import LEADER, Canary, SimulatedCell, World
 
 LAUNCH_S: Final = 4  # until the twin takes canaries
@@ -26,7 +30,9 @@ WARM_UP_S: Final = 60.0  # for which a twin that is slower than usual may be col
 class _Trial:
     generation: int
     begins_at: float
+    comes_and_goes: bool
     pairs: list[CanaryPair] = field(default_factory=list)
+    copies: list[CopyPair] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -35,8 +41,10 @@ class Trials:
 
     canary: Canary
     draw: Random
+    rehearses: bool = False
     _running: dict[str, _Trial] = field(default_factory=dict)
-    _not_before: dict[str, float] = field(default_factory=dict)  # cell → when it may have the next trial
+    _records: dict[str, CellRecord] = field(default_factory=dict)
+    _called_at: dict[str, float] = field(default_factory=dict)  # cell → when it was last called sick
 
     def second(self, now: float, world: World, called: Mapping[str, Verdict]) -> list[str]:
         """Return the cells that are treated now: at once if they fail or hang, else if they lost their trial."""
@@ -47,26 +55,43 @@ class Trials:
             if cell.down or cell.generation != trial.generation:
                 del self._running[cell_id]
             elif now >= trial.begins_at:
-                trial.pairs += self._pairs(cell, world.routers, now)
-                lasted_s = now - trial.begins_at
-                found = judge_trial(trial.pairs, lasted_s, now, self.canary.cost_s, WARM_UP_S).finding
+                self._send(trial, cell, world.routers, now)
+                terms = Terms(self.canary.cost_s, WARM_UP_S, self.rehearses, trial.comes_and_goes)
+                found = judge_trial(trial.pairs, trial.copies, now - trial.begins_at, now, terms).finding
                 if found is not Finding.OPEN:
                     treated += [cell_id] if found is Finding.SLOWER else []
-                    self._not_before[cell_id] = now + AGAIN_MS / 1000
+                    self._records[cell_id] = twin_dismissed(self._record(cell_id), 0, _ms(now), "").record
                     del self._running[cell_id]
         for cell_id, verdict in called.items():
-            if verdict is Verdict.SLOW and not self._running and now >= self._not_before.get(cell_id, now):
-                self._running[cell_id] = _Trial(cells[cell_id].generation, now + LAUNCH_S)
+            if verdict is Verdict.SLOW:
+                self._begin(cell_id, cells[cell_id].generation, now)
         return treated
 
-    def _pairs(self, cell: SimulatedCell, routers: int, now: float) -> list[CanaryPair]:
-        return [
-            CanaryPair(
-                str(vantage),
-                now - step / PAIRS_A_SECOND,
-                cell.cushioned_canary_s(self.canary, vantage, self.draw),
-                cell.twin_canary_s(self.canary, vantage, self.draw),
-            )
-            for step in reversed(range(PAIRS_A_SECOND))
-            for vantage in range(LEADER, routers)
-        ]
+    def _begin(self, cell_id: str, generation: int, now: float) -> None:
+        record, called_at = self._record(cell_id), self._called_at.get(cell_id, now)
+        self._called_at[cell_id] = now
+        if now - called_at > RECOVERED_MS / 1000:
+            record = self._records[cell_id] = replace(record, recovered_at_ms=_ms(now))
+        if not self._running and why_no_trial(record, _ms(now)) is None:
+            self._running[cell_id] = _Trial(generation, now + LAUNCH_S, comes_and_goes(record, _ms(now)))
+
+    def _record(self, cell_id: str) -> CellRecord:
+        return self._records.setdefault(cell_id, CellRecord(cell_id))
+
+    def _send(self, trial: _Trial, cell: SimulatedCell, routers: int, now: float) -> None:
+        for step in reversed(range(PAIRS_A_SECOND)):
+            at = now - step / PAIRS_A_SECOND
+            trial.pairs += [self._pair(cell, vantage, at) for vantage in range(LEADER, routers)]
+            if not self.rehearses or not cell.tenants:
+                continue
+            for router in range(routers):
+                own_s, twin_s, dear = cell.rehearsed_s(self.draw)
+                trial.copies.append(CopyPair(str(router), at, own_s, twin_s, self._pair(cell, router, at), 1 + dear))
+
+    def _pair(self, cell: SimulatedCell, vantage: int, at: float) -> CanaryPair:
+        own_s = cell.cushioned_canary_s(self.canary, vantage, self.draw)
+        return CanaryPair(str(vantage), at, own_s, cell.twin_canary_s(self.canary, vantage, self.draw))
+
+
+def _ms(now: float) -> int:
+    return round(1000 * (now + 10_000))  # a run begins before 0, and no record's time is negative

@@ -180,13 +180,18 @@ class SimulatedCell:
 
     def cushioned_canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
         """Return how many seconds it would take while each router sends the cell an eighth of its places at once."""
-        places = self.routers * max(1, self.places // SLOW_START)
-        crowd = max(1.0, min(self._working, places) * PLACES_TO_CPU / self.places)
-        return self._canary_s(canary, vantage, draw, (self.outside, self.instance), crowd)
+        return self._canary_s(canary, vantage, draw, (self.outside, self.instance), self._cushioned_crowd())
 
     def twin_canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
         """Return how many seconds it would take in a new instance of this cell, that has no events to work on."""
         return self._canary_s(canary, vantage, draw, (self.outside,), 1.0)
+
+    def rehearsed_s(self, draw: Random) -> tuple[float, float, bool]:
+        """Return what a copy of one of its events takes here and in a new instance, and whether it is a dear event."""
+        tenant = draw.choices(self.tenants, [each.rate for each in self.tenants])[0]
+        cost_s = tenant.cost_s(draw)
+        own_s, twin_s = (self._rehearsal_s(tenant, cost_s, draw, causes) for causes in self._causes())
+        return own_s, twin_s, tenant.is_dear(cost_s)
 
     def until(self, now: float, span_s: float = 1.0) -> list[Completion]:
         """Run the `span_s` seconds that end at `now`; return the events that ended in them, in their order."""
@@ -208,6 +213,20 @@ class SimulatedCell:
         sent = [(end - latency_s, key) for end, by, key, latency_s, _, _ in self._in_flight if by == router]
         sent += [(at, key) for key, turn in self._waiting.items() for _, by, at, _ in turn if by == router]
         return (now - min(sent)[0], len({key for _, key in sent})) if sent else (0.0, 0)
+
+    def _causes(self) -> tuple[Sequence[Slowness], Sequence[Slowness]]:
+        return (self.outside, self.instance), (self.outside,)
+
+    def _rehearsal_s(self, tenant: Tenant, cost_s: float, draw: Random, causes: Sequence[Slowness]) -> float:
+        crowd, late_s = (self._cushioned_crowd() if len(causes) > 1 else 1.0), 0.0
+        for cause in causes:
+            factor, later_s = cause.of_events(draw, tenant, cost_s)
+            cost_s, late_s = cost_s * factor, late_s + later_s
+        return cost_s * _stretch(causes, crowd) + late_s
+
+    def _cushioned_crowd(self) -> float:
+        places = self.routers * max(1, self.places // SLOW_START)
+        return max(1.0, min(self._working, places) * PLACES_TO_CPU / self.places)
 
     def _canary_s(self, canary: Canary, vantage: int, draw: Random, causes: Sequence[Slowness], crowd: float) -> float:
         factor, late_s = 1.0, self.paths.get(vantage, USUAL_PATH).late_s(draw)

@@ -24,9 +24,17 @@ class Sickness:
     extra_s: float = 0.0  # seconds more for every event and canary
     event_extra_s: float = 0.0  # seconds more for every event: the canary does not show it
     canary_extra_s: float = 0.0  # seconds more for every canary: events do not show it
+    part: Callable[[Event], bool] = lambda _: False  # which events and their copies are slow by part_s
+    part_s: float = 0.0  # seconds more
     hangs: bool = False  # answers nothing
     outcome: Outcome | None = None  # what every event and canary gets; None: what the cell's behaviour says
     fails_every: int = 0  # so many events, one fails; 0: none does
+
+    def more_s(self, event: Event) -> float:
+        """Return how many seconds longer than usual this event, copy or canary takes."""
+        if event.canary:
+            return self.extra_s + self.canary_extra_s
+        return self.extra_s + self.event_extra_s + (self.part_s if self.part(event) else 0.0)
 
 
 WELL = Sickness()
@@ -57,6 +65,7 @@ class FakeCell:
     fence: Fence = field(default_factory=Fence)
     sick: dict[int, Sickness] = field(default_factory=dict)  # generation → its sickness
     canary_s: float = 0.01
+    rehearsed: dict[int, list[Event]] = field(default_factory=dict)  # generation → the copies that it did
     trying: set[int] = field(default_factory=set)  # generations that work on a suspect
     finishes: bool = False  # goes on with what it has begun when its router has gone, as a real cell does
 
@@ -93,9 +102,9 @@ class FakeCells:
                 await self._clock.sleep(0)
                 yield Result(index, Outcome.OK)
             return
-        if not batch[0].canary:
+        if not (batch[0].canary or batch[0].rehearse):
             self.batches.append(len(batch))
-        cell.begun += Counter(event.partition_key for event in batch)
+        cell.begun += Counter(event.partition_key for event in batch if not event.rehearse)
         finished: asyncio.Queue[Result | None] = asyncio.Queue()
         working = [
             asyncio.create_task(self._fenced(cell, target.epoch, self._one(target, i, event, finished)))
@@ -145,14 +154,14 @@ class FakeCells:
             finished.put_nowait(None)
             return
         time_s = cell.canary_s if event.canary and cell.time_of_event is None else cell.time_of(event)
-        extra_s = sickness.extra_s + (sickness.canary_extra_s if event.canary else sickness.event_extra_s)
-        await self._clock.sleep(sickness.factor * time_s + extra_s)
+        await self._clock.sleep(sickness.factor * time_s + sickness.more_s(event))
         while cell.sick.get(target.generation, WELL).hangs and target.generation not in cell.ended:
             await self._clock.sleep(0.5)
         if cell.down or (cell.blocks and target.generation in cell.ended) or cell.dies_after == 0:
             finished.put_nowait(None)
             return
-        if event.canary:
+        if event.canary or event.rehearse:
+            cell.rehearsed.setdefault(target.generation, []).extend([event] if event.rehearse else ())
             finished.put_nowait(Result(index, sickness.outcome or Outcome.OK))
             return
         cell.deliveries[event.event_id] += 1

@@ -77,6 +77,25 @@ class Unspeakable(Exception):
         raise ValueError
 
 
+class Rehearsing:
+    """A handler that emits a line for each event, and for each rehearsal too."""
+
+    async def __call__(self, event: Event, cell: Cell) -> None:
+        cell.emit({"id": event.event_id})
+
+    rehearse = __call__
+
+
+class PlainRehearsal:
+    """A handler whose rehearsal is no coroutine, so it can't be used."""
+
+    async def __call__(self, event: Event, cell: Cell) -> None:
+        return
+
+    def rehearse(self, event: Event, cell: Cell) -> None:
+        """Return at once: this method is no coroutine."""
+
+
 class PlainCanary:
     """A handler whose canary is no coroutine, so it can't be used."""
 

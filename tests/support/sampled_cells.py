@@ -33,6 +33,7 @@ class Fleet:
     path_s: dict[tuple[str, str], float] = field(default_factory=dict)  # vantage point, cell → seconds more
     path_log: dict[tuple[str, str], float] = field(default_factory=dict)  # router, cell → logarithm of a factor
     canaries_fail: set[str] = field(default_factory=set)  # cells
+    rehearses: bool = False  # what every instance says of its handler
     own: Callable[[str, int], TenantSample | None] = lambda cell_id, tenant: None
     found: dict[str, Assessment] = field(default_factory=dict)
 
@@ -61,7 +62,8 @@ class Fleet:
                 sample = RouterSample(int(self.now), 0, cells, self._canaries(router))
                 self.detector.sampled(router, sample, self.now)
             for cell_id, generation in self.generations.items():
-                self.detector.told(cell_id, generation, self.vitals.get(cell_id), int(self.now), self.now)
+                vitals, how = self.vitals.get(cell_id), {"rehearses": self.rehearses}
+                self.detector.told(cell_id, generation, vitals, int(self.now), self.now, **how)
                 canary_s = self.canary_of(cell_id, LEADER)
                 if cell_id in self.canaries_fail:
                     self.detector.canary_failed(cell_id, generation, self.now)

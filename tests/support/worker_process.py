@@ -152,9 +152,8 @@ class WorkerProcess:
         return {row[0] for row in rows}
 
 
-def body(*ids: str, generation: int = 1, cell_id: str = "cell-0000", canary: bool = False) -> bytes:
-    """A batch as JSON, with an event, or a canary, for each id."""
-    more = {"canary": True} if canary else {}
+def body(*ids: str, generation: int = 1, cell_id: str = "cell-0000", **more: bool) -> bytes:
+    """A batch as JSON, with an event for each id, or with `canary` or `rehearse` such a probe."""
     events = [{"event_id": i, "partition_key": "k", "attempt": 1, "body": {"n": 1}, **more} for i in ids]
     batch = {"cell_id": cell_id, "generation": generation, "epoch": 1, "deadline_s": 30, "events": events}
     return json.dumps(batch).encode()

@@ -99,6 +99,18 @@ class SecurityMonitor:
         # Not in a thread: logs may keep all threads busy, and a canary measures how well the instance is, not how busy.
         analyse([canary.LOG], source, self._settings.max_log_bytes, self._rules.rules)
 
+    async def rehearse(self, event: Event, cell: Cell) -> None:  # noqa: ARG002 - a handler's signature
+        """Read a small log and hold it against the rules, and neither act nor report. Raises RejectEvent or RetryEvent.
+
+        A larger one waits for its turn and takes CPU from its key's others, so it is not rehearsed.
+        """
+        source = log_object(event.json(), self._settings.bucket_names)
+        small = min(SMALL_BYTES, self._settings.max_log_bytes)
+        if source.is_digest or source.size > small:
+            raise RejectEvent(f"{source} is not rehearsed: only logs of {small} bytes at most are")
+        stored = await self._fetch_small(source)
+        await asyncio.to_thread(analyse, [stored], source, small, self._rules.rules)
+
     async def stop(self) -> None:
         """Close the S3 client with its connections, and end the processes that evaluate logs."""
         await asyncio.gather(self._s3.close(), self._evaluators.close())

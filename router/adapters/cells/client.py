@@ -47,6 +47,7 @@ class HttpCellClient:
                 *(event.event_id, event.partition_key, event.attempt, msgspec.Raw(event.body)),
                 canary=event.canary,
                 suspect=event.suspect,
+                rehearse=event.rehearse,
                 **(_beside(event.origin) if event.origin else {}),
             )
             for event in batch

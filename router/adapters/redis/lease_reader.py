@@ -70,6 +70,7 @@ class _TrustedLease:
             released=lease.ended,
             missing=missing and not lease.ended,
             vitals=None if lease.vitals is None else Vitals(**msgspec.structs.asdict(lease.vitals)),
+            rehearses=record.rehearses,
         )
 
 

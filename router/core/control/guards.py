@@ -8,7 +8,7 @@ from statistics import median_low
 from typing import Final
 
 from router.core.control.records import ON_THE_LADDER
-from router.core.control.twins import NOT_THE_INSTANCE, tried_lately
+from router.core.control.twins import why_no_trial
 from router.core.detection.announcements import was_renewed
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.statistics import excess_s
@@ -103,7 +103,7 @@ def why_not_for_slowness(
         return "the only cell: there is nothing to compare it with"
     if age_ms(record.admitted_at_ms, now_ms) < 1000 * warm_up_s:
         return f"its instance is new: {warm_up_s:g} s to warm up"
-    return NOT_THE_INSTANCE if tried_lately(record, now_ms) else None
+    return why_no_trial(record, now_ms)
 
 
 def _was_replaced_lately(record: CellRecord, now_ms: int) -> bool:

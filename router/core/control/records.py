@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from router.core.control.twins import AGAIN_MS
 from router.core.detection.assessment import Verdict
-from router.core.models import NO_TREATMENT, CellRecord, Reason, Rung, Treatment
+from router.core.models import NO_TREATMENT, CellRecord, Reason, Rung, Treatment, age_ms
 
 ON_THE_LADDER: Final = frozenset({Rung.MENDING, Rung.RESTARTING, Rung.REPLACING, Rung.REPROVISIONING})
 """The rungs on which something is being done to a cell, so that another instance is a replacement of a sick one."""
@@ -112,6 +113,7 @@ def admitted(record: CellRecord, generation: int, address: str, now_ms: int, sho
         replaced_at_ms=now_ms if replaced else record.replaced_at_ms,
         twin=0,
         tried_at_ms=0,
+        trials=0,
         treatment=NO_TREATMENT,
     )
     if shown is not None:
@@ -123,8 +125,16 @@ def twin_dismissed(record: CellRecord, generation: int, now_ms: int, shown: Reas
     """Keep the instance whose twin was no faster: no failure is counted, and no replacement."""
     why = f"it is not the instance: {shown}"
     treatment = replace(record.treatment, rung=Rung.GUARDED, since_ms=now_ms, why=why, ejected=False)
+    again = record.tried_at_ms and age_ms(record.tried_at_ms, now_ms) < AGAIN_MS
     after = replace(
-        record, launching=0, twin=0, candidate_failures=0, launch_failures=0, tried_at_ms=now_ms, treatment=treatment
+        record,
+        launching=0,
+        twin=0,
+        candidate_failures=0,
+        launch_failures=0,
+        tried_at_ms=now_ms,
+        trials=record.trials + 1 if again else 1,
+        treatment=treatment,
     )
     return Transition(after, "keep instance", f"generation {record.generation} stays, {generation} goes: {why}")
 
@@ -147,11 +157,13 @@ def fenced(record: CellRecord, epoch: int) -> Transition:
     )
 
 
-def put_on_rung(record: CellRecord, treatment: Treatment) -> Transition:
+def put_on_rung(record: CellRecord, treatment: Treatment, now_ms: int) -> Transition:
     """Write down the rung that a cell gets onto, before the rung's work is done: the next leader goes on there."""
     ejected = "ejected: " if treatment.ejected and not record.treatment.ejected else ""
     why = f"{ejected}{treatment.why or ''}" or "nothing is wrong with it any more"
-    return Transition(replace(record, treatment=treatment), RUNG_ACTIONS[treatment.rung], why)
+    recovered_at_ms = now_ms if treatment.rung is Rung.WELL else record.recovered_at_ms
+    after = replace(record, treatment=treatment, recovered_at_ms=recovered_at_ms)
+    return Transition(after, RUNG_ACTIONS[treatment.rung], why)
 
 
 def made_anew(missing: Sequence[str]) -> str:

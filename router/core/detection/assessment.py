@@ -54,6 +54,8 @@ class Assessment:
     latency_s: float = 0.0  # geometric mean
     recent_deviation: float | None = None  # S of the last CONFIRM_S; only where the shift is over the limit
     recent_standard_error: float | None = None  # of that S
+    slower_tenants: int = 0  # that take MIN_PART_TENANT times as long as usual, beside the others; where it rehearses
+    rehearses: bool = False  # its handler does copies of events without any effect, so that a trial can tell more
     was_over_limit: bool = False  # whether it was slow, or over a limit of slowness, one assessment ago
 
     # Its canaries, as vantage points find them: routers, and the leader. Of latencies, the median over these points

@@ -94,10 +94,13 @@ class Detector:
         """Note what was done to these cells at `at`, by who knows it; it is evidence until `until`."""
         self._announcements.note(cell_ids, occasion, at, until)
 
-    def told(self, cell_id: str, generation: int, vitals: Vitals | None, beat: int, now: float) -> None:
+    def told(
+        self, cell_id: str, generation: int, vitals: Vitals | None, beat: int, now: float, *, rehearses: bool = False
+    ) -> None:
         """Take in what an instance says of itself in the heartbeat of this number."""
         if (history := self._history(cell_id, generation)) is not None:
             history.told(vitals, beat, now)
+            history.rehearses = rehearses
 
     def canary_sent(self, cell_id: str, generation: int, now: float) -> None:
         """Note that a canary was sent, and is waited for from now on."""

@@ -16,7 +16,7 @@ from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.history import InstanceHistory
 from router.core.detection.paths import glance_at, routers_of, slow_paths, views_of
 from router.core.detection.statistics import agreed
-from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, MIN_POINTS
+from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, MIN_PART_TENANT, MIN_POINTS
 from router.core.detection.window import SampleWindow
 
 
@@ -49,6 +49,8 @@ def evidence_of(
         latency_s=window.latency_s(),
         recent_deviation=recent.deviation if recent is not None else None,
         recent_standard_error=others.spread * recent.relative_error if recent is not None else None,
+        slower_tenants=_slower_tenants(window, peers_deviation) if history.rehearses else 0,
+        rehearses=history.rehearses,
         was_over_limit=history.over_limit,
         canary_s=own.canary_s,
         recent_canary_s=canaries.recent_s(now, now - CONFIRM_S),
@@ -98,6 +100,11 @@ def _recent(window: SampleWindow, now: float) -> CellEstimate | None:
     """Estimate from the last CONFIRM_S alone. It goes through these samples anew, so only few cells need it at once."""
     recent = CellEstimate.of(window.since(now - CONFIRM_S), {}, None)
     return recent if recent.deviation is not None else None
+
+
+def _slower_tenants(window: SampleWindow, peers_deviation: float | None) -> int:
+    limit = (peers_deviation or 0.0) + MIN_PART_TENANT
+    return sum(deviation > limit for deviation, _ in window.deviations())
 
 
 def _is_over(shift: float | None) -> bool:

@@ -37,6 +37,7 @@ class InstanceHistory:
     vitals: Vitals | None = None  # as its last heartbeat told them
     vitals_at: float = -inf
     beat: int = 0  # the number of that heartbeat
+    rehearses: bool = False  # its handler does copies of events without any effect, as it says
     verdict: Verdict = Verdict.HEALTHY  # by the rules alone, without the time that it must last
     _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
     _first_at: float = inf  # when it was assessed for the first time

@@ -25,6 +25,10 @@ from router.core.detection.thresholds import (
     MIN_EXCESS_S,
     MIN_FAILING_TENANTS,
     MIN_OWN_RATIO,
+    MIN_PART_EXCESS_S,
+    MIN_PART_RATIO,
+    MIN_PART_SIGMA,
+    MIN_PART_TENANT,
     MIN_PEERS,
     MIN_POINTS,
     MIN_SIGMA,
@@ -124,26 +128,58 @@ def why_looks_slow(evidence: Assessment) -> Reason | None:
     return f"its last {glance.events} events took {exp(shift):.1f} times as long as usual"
 
 
+def why_partly_slow(evidence: Assessment) -> Reason | None:
+    """Return why a part of what the cell does is slow, though canaries are quick; None when none is.
+
+    It takes little to say so, and is said only where copies of events can be rehearsed: that shows whether it is so, or
+    whether some tenants' events cost more in every instance.
+    """
+    shift, deviation, limit = evidence.shift, evidence.deviation, log(MIN_PART_RATIO)
+    if not evidence.rehearses or shift is None or deviation is None or min(shift, deviation) <= limit:
+        return None
+    if evidence.excess_s < MIN_PART_EXCESS_S or not _is_worth(evidence, MIN_PART_SIGMA) or has_recovered(evidence):
+        return None
+    if why_crowded(evidence):
+        return None  # a trial would take places from them
+    few = 0 < 2 * evidence.slower_tenants <= evidence.tenants
+    part = "part of every tenant's events"
+    if few:
+        part = f"{evidence.slower_tenants} of {evidence.tenants} tenants ({exp(MIN_PART_TENANT):.0f} times or more)"
+    return f"its tenants' latencies are {exp(shift):.1f} times the other cells', its canaries' are not: slow for {part}"
+
+
 def why_workload(evidence: Assessment) -> Reason | None:
     """Return what the cell has to do that may make it slow, so that another would be as slow; None for nothing."""
-    load = evidence.load
-    if load.taken_share >= WORKLOAD_SHARE:
-        share = f"{load.share:.0%} of the cell's time, {load.taken_share:.0%} of what the others had"
-        return f"tenant {load.heaviest!r} takes {share}"
-    if load.new_share >= WORKLOAD_SHARE:
-        return f"new tenants take {load.new_share:.0%} of the cell's time"
-    if evidence.rate_ratio >= MAX_RATE_RATIO:
-        return f"it gets {evidence.rate_ratio:.1f} times as many events as usual"
+    if why := why_crowded(evidence):
+        return why
+    if evidence.load.new_share >= WORKLOAD_SHARE:
+        return f"new tenants take {evidence.load.new_share:.0%} of the cell's time"
     if evidence.work_ratio >= MAX_WORK_RATIO:
         return f"it has {evidence.work_ratio:.1f} times as much to do as usual"
     return None
 
 
+def why_crowded(evidence: Assessment) -> Reason | None:
+    """Return that one tenant takes the time of all, or that there are far more events; None for neither."""
+    load = evidence.load
+    if load.taken_share >= WORKLOAD_SHARE:
+        share = f"{load.share:.0%} of the cell's time, {load.taken_share:.0%} of what the others had"
+        return f"tenant {load.heaviest!r} takes {share}"
+    if evidence.rate_ratio >= MAX_RATE_RATIO:
+        return f"it gets {evidence.rate_ratio:.1f} times as many events as usual"
+    return None
+
+
 def is_certain(evidence: Assessment) -> bool:
     """Whether the shift is no chance: it is many standard errors, or the canary says the same."""
+    return _is_worth(evidence, 0.0 if evidence.canary_ratio > MAX_RATIO else MIN_SIGMA)
+
+
+def _is_worth(evidence: Assessment, sigma: float) -> bool:
+    """Whether the shift is so many standard errors, of enough tenants."""
     if evidence.tenants < MIN_TENANTS or evidence.shift is None or evidence.standard_error is None:
         return False
-    return evidence.shift >= MIN_SIGMA * evidence.standard_error or evidence.canary_ratio > MAX_RATIO
+    return evidence.shift >= sigma * evidence.standard_error
 
 
 def has_recovered(evidence: Assessment) -> bool:
@@ -163,6 +199,8 @@ def _verdicts(evidence: Assessment) -> Iterator[tuple[Verdict, Reason]]:
     if why := why_slow_for_canaries(evidence):
         alone = evidence.canary_points < MIN_POINTS  # it may be the path of this vantage point
         yield (Verdict.WATCHED, why) if alone else _slow(evidence, why)
+    if why := why_partly_slow(evidence):
+        yield Verdict.SLOW, why
     if why := why_slow_for_tenants(evidence):
         yield _slow(evidence, why) if is_certain(evidence) else (Verdict.WATCHED, why)
     if evidence.answers_canaries and (why := _why_silent(evidence) or _why_events_fail(evidence)):

@@ -84,7 +84,23 @@ class CanarySample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pair: Whole = 0  # the same number as of the other instance's canary that was sent at the same moment; 0: none was
 
 
+class RehearsedPair(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A copy of an event that an instance and its twin rehearsed at the same moment, each with a canary beside it.
+
+    Latencies are in seconds; None where no good answer came.
+    """
+
+    generation: Whole  # of the instance
+    twin: Whole  # of its twin
+    own_s: Positive | None
+    twin_s: Positive | None
+    own_canary_s: Positive | None
+    twin_canary_s: Positive | None
+    size: Whole = 0  # bytes of the event
+
+
 Canaries = Annotated[tuple[CanarySample, ...], msgspec.Meta(max_length=MAX_CANARIES)]
+RehearsedPairs = Annotated[tuple[RehearsedPair, ...], msgspec.Meta(max_length=MAX_CANARIES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +111,7 @@ class RouterSample:
     lag_s: Seconds  # the longest that its own event loop was late
     cells: Mapping[str, CellSample]  # by cell id; idle ones are left out
     canaries: Mapping[str, Canaries] = field(default_factory=dict)  # by cell id: that ended, or are under way
+    rehearsed: Mapping[str, RehearsedPairs] = field(default_factory=dict)  # by cell id, of cells on trial
 
 
 def why_impossible(sample: RouterSample) -> Reason | None:

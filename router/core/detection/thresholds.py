@@ -60,6 +60,17 @@ RECOVERED_SIGMA: Final = 2.0
 MIN_LATENCY_S: Final = 0.0005
 """Seconds. A shorter latency counts as this one: its logarithm would be noise."""
 
+# Slow for a part of what it does, where its handler rehearses: another instance shows in a trial whether it is so
+MIN_PART_RATIO: Final = 1.4
+"""Times the baseline and the other cells. A fifth of the events at ten times their latency is 1.6; two fifths of the
+tenants, twice."""
+MIN_PART_EXCESS_S: Final = 0.01
+"""Seconds that an event must take longer, by the mean of the logarithms: what is felt is far more, of a few."""
+MIN_PART_SIGMA: Final = 4.0
+"""Standard errors that a shift must be worth then: a trial in vain costs little, and replaces nobody."""
+MIN_PART_TENANT: Final = log(3.0)
+"""Natural logarithm, by which a tenant must deviate more than other cells do, to be one of those that are slow."""
+
 # Slow by its canaries
 MIN_CANARIES: Final = 3
 """Canaries of one vantage point that are kept for longer than WINDOW_S, where it sends few."""

@@ -1,20 +1,25 @@
-"""Judges the trial of a slow instance beside its twin: the same canaries, at the same moments, through both.
+"""Judges the trial of a slow instance beside its twin: the same canaries and copies, at the same moments, through both.
 
 What makes both slow is not the instance: its tenants, its work, a dependency, the path to its machine. So a slow
 instance is replaced only when its twin has shown that another one is faster. Each vantage point is judged by itself,
 by a sign test of its pairs (W. J. Dixon, A. M. Mood, The Statistical Sign Test, JASA 41, 1946), and more than half of
-them must say the same. Pure.
+them must say the same.
+
+An instance may be slow for a part of its events alone, and quick for canaries. Where the handler rehearses, both do
+copies of the same events, each with a canary beside it, and their pairs are judged in the same way; those count that
+tell the two apart. Where a canary was late as well, it is not that event: the instance has work, and its twin none.
+Pure.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import comb, isinf
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 SETTLE_S: Final = 1.5
 """Seconds after the twin was ready in which no pair counts: the slow instance is given less to do first, so that both
@@ -36,6 +41,22 @@ RECENT_S: Final = 10.0
 """Seconds whose pairs count: what a cold twin showed before has passed by then."""
 FRESH_S: Final = 5.0
 """Seconds after its last pair in which a vantage point has a say: a router that has died has none."""
+PART_RATIO: Final = 3.0
+"""Times its twin's time, which a rehearsed event must take to count: the twin does nothing else."""
+PART_EXCESS_S: Final = 0.05
+"""Seconds that it must take longer, whatever the ratio."""
+PART_CHANCE: Final = 1 / 128
+"""The chance of a finding by rehearsed events, of each vantage point: seven of seven that tell the two apart."""
+ALONE_PART_CHANCE: Final = 1 / 1024
+"""The same, where nobody else looks: ten of ten."""
+MIN_PART: Final = 0.1
+"""Share of the rehearsed events that must be slower: fewer are hardly felt."""
+MAX_REHEARSED_S: Final = 30.0
+"""Seconds for which a trial waits for rehearsed events to show something, and for which their pairs count."""
+ENOUGH_REHEARSED: Final = 30
+"""Pairs of a vantage point, after which they have a say; where none is slower, one in ten would have shown by then."""
+STAND_BY_S: Final = 75.0
+"""Seconds for which a twin stands by where the cell is well again when it stands trial, a second time."""
 
 
 class Finding(StrEnum):
@@ -63,6 +84,54 @@ class CanaryPair:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyPair:
+    """A copy of an event that both rehearsed at the same moment. Latencies are in seconds, infinite without an answer.
+
+    `canaries` are those that were sent beside it.
+    """
+
+    vantage_point: str
+    at: float  # when both had ended, in monotonic seconds
+    own_s: float
+    twin_s: float
+    canaries: CanaryPair
+    size: int = 0  # bytes of the event
+
+    @property
+    def slower(self) -> bool:
+        """Whether the instance took longer for this event by the margin, and for the canary beside it did not."""
+        return _is_part(self.own_s, self.twin_s) and not self.canaries.slower
+
+    @property
+    def quicker(self) -> bool:
+        """Whether the twin took longer by the same margin."""
+        return _is_part(self.twin_s, self.own_s)
+
+
+@dataclass(frozen=True, slots=True)
+class SlowPart:
+    """The rehearsed events for which the instance is slower. Latencies are their medians, in seconds."""
+
+    slower: int = 0
+    of: int = 0  # that were rehearsed
+    own_s: float = 0.0
+    twin_s: float = 0.0
+    larger_than: int = 0  # bytes: all of them are larger, and hardly any other is; 0: size has nothing to do with it
+
+    def __str__(self) -> str:
+        """Put it into words: `12 of 40 events that both rehearsed, the larger ones: 503 ms, its twin 45 ms`."""
+        if not self.slower:
+            return f"none of {self.of} events that both rehearsed took longer"
+        larger = f", the larger ones (over {self.larger_than / 1000:.1f} kB)" if self.larger_than else ""
+        seen = f"{self.slower} of {self.of} events that both rehearsed{larger}"
+        return f"{seen}: {_ms(self.own_s)}, its twin {_ms(self.twin_s)}"
+
+
+NO_PART: Final = SlowPart()
+_P = TypeVar("_P", "CanaryPair", "CopyPair")
+
+
+@dataclass(frozen=True, slots=True)
 class TrialResult:
     """What a trial has shown by now, and the figures that show it. Latencies are medians, in seconds."""
 
@@ -71,6 +140,7 @@ class TrialResult:
     twin_s: float = 0.0
     pairs: int = 0
     vantage_points: int = 0
+    part: SlowPart = NO_PART
 
     def __str__(self) -> str:
         """Put both into words: `503 ms, its twin 3 ms (medians of 12 pairs of canaries, from 2 vantage points)`."""
@@ -78,34 +148,69 @@ class TrialResult:
             return "no canary was answered by both"
         seen = f"medians of {self.pairs} pairs of canaries"
         sides = f", from {self.vantage_points} vantage points" if self.vantage_points > 1 else ""
-        return f"{_ms(self.own_s)}, its twin {_ms(self.twin_s)} ({seen}{sides})"
+        canaries = f"{_ms(self.own_s)}, its twin {_ms(self.twin_s)} ({seen}{sides})"
+        return f"{self.part}; its canaries {canaries}" if self.part.of else canaries
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a trial is held by: what is usual, and how long what has not been seen yet is waited for."""
+
+    usual_s: float | None  # what a canary of the cell usually takes, in seconds; None: not known
+    warm_up_s: float  # for so long a twin that takes longer may be cold: that it is no faster says nothing then
+    rehearses: bool = False  # copies of events are rehearsed
+    comes_and_goes: bool = False  # it was well again since another trial: this one waits until it is slow
 
 
 def judge_trial(
-    pairs: Sequence[CanaryPair], lasted_s: float, now: float, usual_s: float | None, warm_up_s: float
+    pairs: Sequence[CanaryPair], copies: Sequence[CopyPair], lasted_s: float, now: float, terms: Terms
 ) -> TrialResult:
-    """Return what the pairs of the last RECENT_S show of a trial that has lasted for `lasted_s` seconds.
+    """Return what the pairs show of a trial that has lasted for `lasted_s` seconds. `now` is in monotonic seconds.
 
-    `now` is in monotonic seconds. `usual_s` is what a canary of the cell usually takes, in seconds; None: not known. A
-    twin that takes longer may still be cold: for `warm_up_s`, that it is no faster says nothing.
+    Of the canaries those of the last RECENT_S count.
     """
+    found = _by_canaries(pairs, lasted_s, now, terms)
+    if not terms.rehearses or found.finding in (Finding.SLOWER, Finding.TWIN_FAILS):
+        return found
+    counted = [copy for copy in copies if copy.at >= now - min(MAX_REHEARSED_S, lasted_s - SETTLE_S)]
+    by_side = _by_side(counted)
+    sides = [side for side in by_side if now - side[-1].at <= 2 * FRESH_S]
+    chance = PART_CHANCE if len(sides) > 1 else ALONE_PART_CHANCE
+    part_finding = _agreed([_part_finding(side, chance, time_is_up=lasted_s >= MAX_REHEARSED_S) for side in sides])
+    found = replace(found, part=_part(counted))
+    if part_finding is Finding.SLOWER:
+        return replace(found, finding=Finding.SLOWER)
+    waits = part_finding is Finding.OPEN and lasted_s < MAX_REHEARSED_S
+    return replace(found, finding=Finding.OPEN) if waits else found
+
+
+def _by_canaries(pairs: Sequence[CanaryPair], lasted_s: float, now: float, terms: Terms) -> TrialResult:
     counted = [pair for pair in pairs if pair.at >= now - min(RECENT_S, lasted_s - SETTLE_S)]
-    by_side: defaultdict[str, list[CanaryPair]] = defaultdict(list)
-    for pair in counted:
-        by_side[pair.vantage_point].append(pair)
-    found = _majority([side for side in by_side.values() if now - side[-1].at <= FRESH_S])
+    by_side = _by_side(counted)
+    found = _majority([side for side in by_side if now - side[-1].at <= FRESH_S])
     if not counted:
         return TrialResult(Finding.TWIN_FAILS if lasted_s >= MAX_TRIAL_S else Finding.OPEN)
     own_s, twin_s = median(pair.own_s for pair in counted), median(pair.twin_s for pair in counted)
+    usual_s = terms.usual_s
     warm = usual_s is not None and _is_warm([pair.twin_s for pair in counted], usual_s)
     if found is not Finding.SLOWER:
         if isinf(twin_s):
             found = Finding.TWIN_FAILS if lasted_s >= MAX_TRIAL_S else Finding.OPEN
-        elif lasted_s >= max(MAX_TRIAL_S, 0.0 if warm else warm_up_s):
+        elif terms.comes_and_goes and warm and lasted_s < STAND_BY_S:
+            found = Finding.OPEN
+        elif lasted_s >= max(MAX_TRIAL_S, 0.0 if warm else terms.warm_up_s):
             found = Finding.NO_SLOWER
         elif not warm:
             found = Finding.OPEN
     return TrialResult(found, own_s, twin_s, len(counted), len(by_side))
+
+
+def _by_side(pairs: Sequence[_P]) -> Sequence[Sequence[_P]]:
+    """Return the pairs of each vantage point."""
+    by_side: defaultdict[str, list[_P]] = defaultdict(list)
+    for pair in pairs:
+        by_side[pair.vantage_point].append(pair)
+    return list(by_side.values())
 
 
 def _is_warm(twin_s: Sequence[float], usual_s: float) -> bool:
@@ -116,9 +221,42 @@ def _is_warm(twin_s: Sequence[float], usual_s: float) -> bool:
 
 def _majority(sides: Sequence[Sequence[CanaryPair]]) -> Finding:
     """Return what more than half of the vantage points have found."""
-    found = [_finding(side, CHANCE if len(sides) > 1 else ALONE_CHANCE) for side in sides]
+    return _agreed([_finding(side, CHANCE if len(sides) > 1 else ALONE_CHANCE) for side in sides])
+
+
+def _agreed(found: Sequence[Finding]) -> Finding:
     agreed = (each for each in (Finding.SLOWER, Finding.NO_SLOWER) if 2 * found.count(each) > len(found))
     return next(agreed, Finding.OPEN)
+
+
+def _part_finding(copies: Sequence[CopyPair], chance: float, *, time_is_up: bool) -> Finding:
+    """Return what one vantage point's copies show, once there are enough: who looks too often sees things.
+
+    Those that take both as long say nothing of which is slower.
+    """
+    if len(copies) < ENOUGH_REHEARSED and not time_is_up:
+        return Finding.OPEN
+    slower, quicker = sum(copy.slower for copy in copies), sum(copy.quicker for copy in copies)
+    if slower >= MIN_PART * len(copies) and _tail(slower, slower + quicker) <= chance:
+        return Finding.SLOWER
+    return Finding.OPEN if slower else Finding.NO_SLOWER
+
+
+def _part(copies: Sequence[CopyPair]) -> SlowPart:
+    """Describe the copies for which the instance was slower, and whether it is their size."""
+    slower = [copy for copy in copies if copy.slower]
+    if not slower:
+        return SlowPart(0, len(copies))
+    own_s, twin_s = median(copy.own_s for copy in slower), median(copy.twin_s for copy in slower)
+    least = min(copy.size for copy in slower)
+    others = [copy.size for copy in copies if not copy.slower]
+    by_size = bool(others) and sum(size >= least for size in others) <= MAX_COLD * len(slower)
+    larger_than = max((size for size in others if size < least), default=0) if by_size else 0
+    return SlowPart(len(slower), len(copies), own_s, twin_s, larger_than)
+
+
+def _is_part(one_s: float, other_s: float) -> bool:
+    return one_s > max(PART_RATIO * other_s, other_s + PART_EXCESS_S)
 
 
 def _finding(pairs: Sequence[CanaryPair], chance: float) -> Finding:

@@ -202,7 +202,7 @@ class Executor:
         """Put the cell on a rung and do its work; a rung that is no use is followed by the next one at once."""
         following: Treatment | None = treatment
         while following is not None:
-            await self._record(tick, records.put_on_rung(tick.records[cell_id], following))
+            await self._record(tick, records.put_on_rung(tick.records[cell_id], following, tick.snapshot.now_ms))
             result = await self._treater.treat(tick.records[cell_id], tick.snapshot)
             if result.written is not None:
                 await self._record(tick, result.written)

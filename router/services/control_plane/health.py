@@ -139,7 +139,8 @@ class HealthMonitor:
     def _hear(self, snapshot: Snapshot, now: float) -> None:
         """Take in what the instances say of themselves, and what was done to the cells lately."""
         for lease in snapshot.leases:
-            self._detector.told(lease.cell_id, lease.generation, lease.vitals, lease.beat, now)
+            who = lease.cell_id, lease.generation
+            self._detector.told(*who, lease.vitals, lease.beat, now, rehearses=lease.rehearses)
         for cell_id, occasion, age in occasions(snapshot):
             at = now - age / 1000
             self._detector.announce([cell_id], occasion, at, at + LASTS_MS / 1000)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final
 
-from router.core.control.twins import Trial, twin_of
+from router.core.control.twins import Trial, both_rehearse, comes_and_goes, twin_of
 from router.core.detection.canaries import LEADER
-from router.core.detection.samples import CanarySample, RouterSample
-from router.core.detection.trial import CanaryPair, TrialResult, judge_trial
+from router.core.detection.samples import CanarySample, RehearsedPair, RouterSample
+from router.core.detection.trial import CanaryPair, CopyPair, Terms, TrialResult, judge_trial
 from router.core.models import CellRecord
 from router.core.registry import Snapshot
 from router.ports import Clock
@@ -32,6 +32,9 @@ class _Running:
     twin: int
     began: float
     due: float  # when the next pair is sent, in monotonic seconds
+    rehearses: bool  # both do copies of events, which routers send
+    comes_and_goes: bool
+    copies: list[CopyPair] = field(default_factory=list)
     pairs: list[CanaryPair] = field(default_factory=list)
     sent: int = 0
     read: dict[str, int] = field(default_factory=dict)  # router → the number of its last sample that was taken in
@@ -64,7 +67,10 @@ class Trials:
                 _end(self._running.pop(cell_id))
         for cell_id, twin in tried.items():
             record = snapshot.cells[cell_id]
-            trial = self._running.setdefault(cell_id, _Running(record.generation, twin, now, now))
+            if cell_id not in self._running:
+                how = both_rehearse(record, snapshot), comes_and_goes(record, snapshot.now_ms)
+                self._running[cell_id] = _Running(record.generation, twin, now, now, *how)
+            trial = self._running[cell_id]
             if now >= trial.due:
                 trial.due = now + PAIR_EVERY_S
                 trial.sent += 1
@@ -85,6 +91,11 @@ class Trials:
                 for own in ended
                 if own.generation == trial.generation and own.pair in twins
             ]
+            trial.copies += [
+                _copy_pair(router_id, now, each)
+                for each in sample.rehearsed.get(cell_id, ())
+                if (each.generation, each.twin) == (trial.generation, trial.twin)
+            ]
 
     def close(self) -> None:
         """End all trials, since another controller may lead now."""
@@ -93,7 +104,8 @@ class Trials:
         self._running.clear()
 
     def _judged(self, trial: _Running, usual_s: float | None, now: float) -> TrialResult:
-        return judge_trial(trial.pairs, now - trial.began, now, usual_s, self._warm_up_s)
+        terms = Terms(usual_s, self._warm_up_s, trial.rehearses, trial.comes_and_goes)
+        return judge_trial(trial.pairs, trial.copies, now - trial.began, now, terms)
 
     async def _pair(self, record: CellRecord, trial: _Running, snapshot: Snapshot) -> None:
         own_first = trial.sent % 2 == 0
@@ -105,6 +117,12 @@ class Trials:
         if first is not None and second is not None:
             own, twin = (first, second) if own_first else (second, first)
             trial.pairs.append(CanaryPair(LEADER, self._clock.monotonic(), _latency_s(own), _latency_s(twin)))
+
+
+def _copy_pair(router_id: str, now: float, told: RehearsedPair) -> CopyPair:
+    times = told.own_s, told.twin_s, told.own_canary_s, told.twin_canary_s
+    own_s, twin_s, *canaries = (inf if each is None else each for each in times)
+    return CopyPair(router_id, now, own_s, twin_s, CanaryPair(router_id, now, *canaries), told.size)
 
 
 def _latency_s(sample: CanarySample) -> float:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from router.core.lanes.copies import RecentCopies
 from router.core.lanes.standing import LOOK_AHEAD
 from router.core.messages.parser import Parser
 from router.core.messages.proofs import AttributeKeys
@@ -33,6 +35,7 @@ from router.services.data_plane.routing import RoutingMemory, RoutingWatcher
 from router.services.data_plane.watched_queue import WatchedQueue
 from router.services.loop_lag import LoopLag
 from router.services.prober import Prober
+from router.services.rehearsals import Rehearsals
 from router.services.supervisor import run_until
 from router.services.unforeseen import Unforeseen
 
@@ -104,11 +107,15 @@ def assemble(
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
     mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
     watcher = RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s)
-    prober = Prober(lambda: watcher.seen, CanaryTimer(canary_through(client, unforeseen), lag, clock), clock)
+    probe, told = canary_through(client, unforeseen), dispatcher.samples
+    prober = Prober(lambda: watcher.seen, CanaryTimer(probe, lag, clock), clock)
+    rehearsals = Rehearsals(lambda: watcher.seen, partial(_keep_copies, dispatcher), probe, lag, clock)
+    tries = prober.canaries, rehearsals.pairs
     return EventRouter(
         lag=lag,
         prober=prober,
-        reporter=Reporter(mine.router_id, registry, dispatcher.samples, prober.canaries, lag, clock, unforeseen),
+        rehearsals=rehearsals,
+        reporter=Reporter(mine.router_id, registry, told, *tries, lag, clock, unforeseen),
         inbox=inbox,
         access=access,
         depths=depths,
@@ -119,6 +126,11 @@ def assemble(
         observer=observer,
         drain_timeout_s=config.drain_timeout_s,
     )
+
+
+def _keep_copies(dispatcher: Dispatcher, cell_id: str, copies: RecentCopies | None) -> None:
+    if (path := dispatcher.paths.get(cell_id)) is not None:
+        path.lane.copies = copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,7 @@ class EventRouter:
 
     lag: LoopLag
     prober: Prober
+    rehearsals: Rehearsals
     reporter: Reporter
     inbox: Inbox
     access: AccessWatch
@@ -177,6 +190,7 @@ class EventRouter:
             "routing": self.watcher.run(),
             "lag": self.lag.run(),
             "prober": self.prober.run(),
+            "rehearsals": self.rehearsals.run(),
             "reporter": self.reporter.run(),
             "consumer": self._consume(stop, ended),
         }

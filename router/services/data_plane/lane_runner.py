@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from router.core.detection.samples import INTERVAL_S, CellSample, CellSampler
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
+from router.core.lanes.copies import RecentCopies
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
 from router.core.lanes.neighbours import Neighbours
@@ -50,6 +51,7 @@ class LaneRunner:
         self.answered = 0  # events with outcome ok since the start
         self.tenants: set[int] = set()  # the hashes of those events' keys, MAX_TENANTS at most
         self.latency = RecentLatency()
+        self.copies: RecentCopies | None = None  # of the events done from now on; None: none are kept
         self._sampler = CellSampler()
         self._neighbours = Neighbours()
         self._lane: Lane[Delivery] = Lane(LaneLimits())
@@ -278,6 +280,8 @@ class LaneRunner:
             if len(self.tenants) < MAX_TENANTS:
                 self.tenants.add(hash(key))
             self.latency.add(latency)
+            if self.copies is not None and not result.duplicate and not delivery.suspect:
+                self.copies.add(delivery.event)
         self._wake.set()
         self._on_result(self, delivery, result)
 

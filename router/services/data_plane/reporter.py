@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from router.core.detection.samples import INTERVAL_S, Canaries, CellSample, RouterSample
+from router.core.detection.samples import INTERVAL_S, Canaries, CellSample, RehearsedPairs, RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.ports import Clock, RouterRegistry
 from router.services.loop_lag import LoopLag
@@ -23,6 +23,7 @@ class Reporter:
         registry: RouterRegistry,
         samples: Callable[[int], Iterable[tuple[str, CellSample | None]]],
         canaries: Callable[[], Mapping[str, Canaries]],
+        rehearsed: Callable[[], Mapping[str, RehearsedPairs]],
         lag: LoopLag,
         clock: Clock,
         unforeseen: Unforeseen,
@@ -31,6 +32,7 @@ class Reporter:
         self._registry = registry
         self._samples = samples
         self._canaries = canaries
+        self._rehearsed = rehearsed
         self._lag = lag
         self._clock = clock
         self._unforeseen = unforeseen
@@ -56,5 +58,5 @@ class Reporter:
                 cells[cell_id] = sample
             if count % AT_ONCE == 0:
                 await self._clock.sleep(0)
-        seen = RouterSample(self._number, self._lag.worst_s(since), cells, self._canaries())
+        seen = RouterSample(self._number, self._lag.worst_s(since), cells, self._canaries(), self._rehearsed())
         await self._registry.note_sample(self._router_id, seen)

@@ -209,14 +209,15 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
         "slow_paths": ("router-1 → cell-0: dead",), "failures": 5, "answered": 8, "answered_badly": 2,
         "since_success_s": 6.0, "oldest_s": 7.0, "silent_s": 8.0, "slowest_s": 9.0, "waiting_tenants": 10,
         "baseline": Baseline(canary_s=0.06), "load": TenantLoad(new_share=0.4), "rate_ratio": 1.7, "work_ratio": 1.3,
-        "vitals": VITALS, "announced": (Announced(Occasion.RELEASED, 20.0),), "looks_slow": "for a second",
-        "glance": Glance(0.7, 12, 6.0, 0.1, 3, 2),
+        "rehearses": True, "vitals": VITALS, "announced": (Announced(Occasion.RELEASED, 20.0),),
+        "looks_slow": "for a second", "glance": Glance(0.7, 12, 6.0, 0.1, 3, 2),
     }  # fmt: skip
     together: dict[str, dict[str, Any]] = {
         "recent_standard_error": {"recent_deviation": 0.8},
         "failing_tenants": {"failures": 5},
         "slow_points": {"canary_points": 4},
         "slow_routers": {"routers": 4},
+        "slower_tenants": {"rehearses": True},
     }
     said = {"cell_id", "verdict", "rule", "lasted_s"}
     assert said | other.keys() | together.keys() == {figure.name for figure in fields(Assessment)}

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -57,6 +58,19 @@ async def test_slow_adds_to_every_event_and_canary() -> None:
 
     await until(over, "it has ended by itself")
     assert all(took < 0.09 for took in await times(runtime))
+
+
+@in_loop
+async def test_slow_hits_a_share_of_events_where_it_has_a_rate() -> None:
+    """As one bad thread of several does: of 40, some are delayed and some are not."""
+    _, chaos, _ = await make_with_faults()
+    chaos.inject(Fault(FaultKind.SLOW, delay_s=300, rate=0.5))
+    assert str(chaos.why_failing()).startswith("slow (+300 s, x1, rate 0.5)")
+    calls = [asyncio.create_task(chaos.call(partial(turns, 0))) for _ in range(40)]
+    await turns()
+    assert 0 < sum(call.done() for call in calls) < 40
+    chaos.end_all()
+    await asyncio.gather(*calls)
 
 
 @in_loop

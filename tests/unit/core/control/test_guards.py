@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.control.guards import BUDGET, BUDGET_MS, PEERS_S, why_blind, why_guarded, why_shared
+from router.core.control.records import admitted, put_on_rung, twin_dismissed
+from router.core.control.twins import AGAIN_MS, COMES_AND_GOES, NOT_THE_INSTANCE, comes_and_goes, why_no_trial
 from router.core.detection.assessment import Assessment, Verdict
-from router.core.models import CellRecord, Rung
+from router.core.models import NO_TREATMENT, CellRecord, Rung
 from tests.support import detector_simulation
 from tests.support.detector_healthy import warm_up
 from tests.support.detector_scenarios import MADE_FOR, Scenario
@@ -160,3 +162,29 @@ def test_a_cell_that_hangs_waits_for_what_the_others_show() -> None:
     found = Assessment("cell-0", verdict=Verdict.HUNG, lasted_s=1.0)
     assert "a dependency that they share" in (why_guarded(found, RECORD, [OTHER], BUDGET_MS, 60.0) or "")
     assert why_guarded(found, RECORD, [], BUDGET_MS, 60.0) is None
+
+
+NOW_MS = 10 * AGAIN_MS
+TRIED = replace(RECORD, launching=2, launched=2, twin=2)
+
+
+def test_a_cell_that_was_well_since_its_trial_gets_a_second_one_and_no_third() -> None:
+    """It comes and goes: in the first one it may have been well. Then it waits as long as any other."""
+    first = twin_dismissed(TRIED, 2, NOW_MS, "3 ms, its twin 3 ms").record
+    assert why_no_trial(first, NOW_MS + 60_000) == NOT_THE_INSTANCE
+    well = put_on_rung(first, NO_TREATMENT, NOW_MS + 30_000).record
+    assert comes_and_goes(well, NOW_MS + 60_000)
+    assert why_no_trial(well, NOW_MS + 60_000) is None
+    second = twin_dismissed(well, 3, NOW_MS + 120_000, "3 ms, its twin 3 ms").record
+    for again in (second, put_on_rung(second, NO_TREATMENT, NOW_MS + 150_000).record):
+        assert why_no_trial(again, NOW_MS + 180_000) == COMES_AND_GOES
+        assert why_no_trial(again, NOW_MS + 120_000 + AGAIN_MS) is None
+        assert not comes_and_goes(again, NOW_MS + 120_000 + AGAIN_MS), "its next trial is a first one"
+
+
+def test_a_trial_long_after_the_last_is_a_first_one() -> None:
+    """What was tried hours ago counts for nothing, and neither does what another instance was tried for."""
+    once = twin_dismissed(TRIED, 2, NOW_MS, "").record
+    assert twin_dismissed(once, 3, NOW_MS + AGAIN_MS, "").record.trials == 1
+    after = admitted(once, 2, "", NOW_MS).record
+    assert (after.trials, after.tried_at_ms) == (0, 0)

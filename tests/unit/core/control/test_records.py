@@ -57,7 +57,7 @@ def test_generations_and_fences_only_grow(before: CellRecord, more: int) -> None
         records.verified(before, ADDRESS, "no answer"),
         records.verified(before, ADDRESS, None),
         records.fenced(before, before.fence + more),
-        records.put_on_rung(before, NO_TREATMENT),
+        records.put_on_rung(before, NO_TREATMENT, 1),
     ):
         if transition is None:
             continue
@@ -138,8 +138,9 @@ def test_a_raised_fence_changes_nothing_else(before: CellRecord) -> None:
 def test_a_rung_is_written_down_with_its_evidence(before: CellRecord, rung: Rung, ejected: bool) -> None:
     """That the cell is ejected is said once, when it begins to be."""
     treatment = Treatment(rung, NOW_MS, before.generation, "failing", "5 failures in a row", ejected=ejected)
-    found = records.put_on_rung(before, treatment)
-    assert found.record == replace(before, treatment=treatment)
+    found = records.put_on_rung(before, treatment, 1)
+    recovered_at_ms = 1 if rung is Rung.WELL else before.recovered_at_ms
+    assert found.record == replace(before, treatment=treatment, recovered_at_ms=recovered_at_ms)
     assert found.action == RUNG_ACTIONS[rung]
     news = ejected and not before.treatment.ejected
     assert found.why == ("ejected: 5 failures in a row" if news else "5 failures in a row")
@@ -147,7 +148,7 @@ def test_a_rung_is_written_down_with_its_evidence(before: CellRecord, rung: Rung
 
 def test_a_cell_that_leaves_the_ladder_has_recovered() -> None:
     """The audit says that nothing is wrong with it any more."""
-    found = records.put_on_rung(CellRecord(CELL, treatment=Treatment(Rung.MENDING, why="slow")), NO_TREATMENT)
+    found = records.put_on_rung(CellRecord(CELL, treatment=Treatment(Rung.MENDING, why="slow")), NO_TREATMENT, 1)
     assert (found.action, found.why) == ("recovered", "nothing is wrong with it any more")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.rules import confirmed, has_recovered, judge
-from router.core.detection.samples import CellSample
+from router.core.detection.samples import CellSample, TenantSample
 from router.core.detection.thresholds import CONFIRM_S, MAX_RATIO, RECOVERED_SIGMA
 from tests.support.sampled_cells import VICTIM, Fleet
 
@@ -101,3 +101,36 @@ def test_a_cell_has_recovered_when_its_last_seconds_are_surely_below_the_limit()
     assert not has_recovered(replace(recent, recent_deviation=limit - 0.1 * RECOVERED_SIGMA + 0.01))
     assert not has_recovered(replace(recent, recent_deviation=None))
     assert not has_recovered(replace(recent, peers_deviation=None))
+
+
+@pytest.mark.parametrize("rehearses", [True, False], ids=["rehearsed", "not rehearsed"])
+def test_a_part_that_is_slow_is_named_only_where_a_trial_can_tell(rehearses: bool) -> None:
+    """Every tenant at 1.8 times its latency and quick canaries: a part of its events, if it is the instance at all."""
+    fleet = Fleet(tenants=60, rehearses=rehearses)
+    fleet.seconds(90)
+    fleet.log_factor[VICTIM] = log(1.8)
+    found = fleet.seconds(25)
+    assert found.verdict is (Verdict.SLOW if rehearses else Verdict.HEALTHY)
+    assert found.rule is None or found.rule.startswith(
+        "its tenants' latencies are 1.8 times the other cells', its canaries' are not: slow for part of every tenant's"
+    )
+
+
+def test_some_tenants_that_are_slow_are_counted() -> None:
+    """Two in five use the component that is slow."""
+    fleet = Fleet(tenants=60, rehearses=True)
+    fleet.seconds(90)
+    slower, usual = (TenantSample(1, 0.1 * factor, 1 / 60, log(factor)) for factor in (10, 1))
+    fleet.own = lambda cell_id, tenant: slower if cell_id == VICTIM and tenant < 24 else usual
+    found = fleet.seconds(25)
+    assert (found.verdict, found.slower_tenants) == (Verdict.SLOW, 24)
+    assert "slow for 24 of 60 tenants (3 times or more)" in str(found.rule)
+
+
+def test_a_part_is_no_excuse_for_what_is_asked_of_the_cell() -> None:
+    """Three times as many events make it a little slow, and a trial would only take places from them."""
+    fleet = Fleet(tenants=60, rehearses=True)
+    fleet.seconds(90)
+    fleet.log_factor[VICTIM] = log(1.8)
+    found = fleet.seconds(25, cell_0=fleet.sample(VICTIM, events=3))
+    assert found.verdict is Verdict.HEALTHY

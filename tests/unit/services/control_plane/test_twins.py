@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from zlib import crc32
+
+import pytest
+
 from router.core.control.twins import AGAIN_MS, NOT_THE_INSTANCE
-from router.core.models import Rung
+from router.core.models import Event, Rung
 from tests.support.fake_cells import Sickness
 from tests.support.sick_world import VICTIM, SickWorld, in_sick_world
 
@@ -116,5 +121,56 @@ def test_another_leader_holds_the_trial_anew() -> None:
             control[0].kill()
             await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 40)
             assert len([launch for launch in world.machines.launches if launch[0] == VICTIM]) == 2
+
+    in_sick_world(story)
+
+
+def a_part(event: Event) -> bool:
+    """Choose two of five events, whoever sends them."""
+    return crc32(event.event_id.encode()) % 5 < 2
+
+
+@pytest.mark.parametrize("rehearses", [True, False], ids=["rehearsed", "not rehearsed"])
+def test_an_instance_that_is_slow_for_a_part_of_its_events_is_replaced_where_they_are_rehearsed(
+    rehearses: bool,
+) -> None:
+    """Canaries are as quick as ever; the audit says how many events are not. Without rehearsals nobody knows."""
+
+    async def story(world: SickWorld) -> None:
+        world.machines.rehearses = rehearses
+        async with world.under_load(75):
+            world.fall_ill(VICTIM, Sickness(part=a_part, part_s=0.6))
+            if not rehearses:
+                await world.clock.sleep(45)
+                assert not any(world.cells.cells[VICTIM].rehearsed.values())
+                assert world.record(VICTIM).generation == 1
+                return
+            await world.until(lambda: world.record(VICTIM).generation == 2, "replaced", 70)
+            why = whys(world, "admit")[-1]
+            assert " events that both rehearsed: 650 ms, its twin 50 ms; its canaries 50 ms, its twin 50 ms" in why
+        assert set(world.cells.cells[VICTIM].rehearsed) == {1, 2}
+        assert all(not cell.rehearsed.get(1) for name, cell in world.cells.cells.items() if name != VICTIM)
+
+    in_sick_world(story)
+
+
+def test_a_flapping_instance_is_replaced_in_its_second_trial() -> None:
+    """It is well in its first one; in the second one its twin stands by until it is slow again."""
+
+    async def story(world: SickWorld) -> None:
+        async def flap() -> None:
+            while True:
+                world.cells.cells[VICTIM].sick[1] = Sickness(factor=4)
+                await world.clock.sleep(11)
+                del world.cells.cells[VICTIM].sick[1]
+                await world.clock.sleep(19)
+
+        async with world.under_load(180):
+            flapping = asyncio.create_task(flap())
+            await world.until(lambda: world.record(VICTIM).generation > 1, "replaced", 180)
+            flapping.cancel()
+            assert len(whys(world, "keep instance")) == 1
+            assert whys(world, "admit")[-1].startswith("generation 1 is slower: 200 ms, its twin 50 ms")
+        assert {name for name, generation in world.generations().items() if generation > 1} == {VICTIM}
 
     in_sick_world(story)

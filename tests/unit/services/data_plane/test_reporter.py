@@ -41,7 +41,7 @@ def test_events_go_on_while_the_cells_are_sampled() -> None:
             yield f"cell-{cell:04}", CellSample(1, events=1) if cell % 2 else None
 
     async def story() -> RouterSample:
-        reporter = Reporter("router", registry, samples, dict, LoopLag(clock), clock, Unforeseen(Notes(), clock))
+        reporter = Reporter("router", registry, samples, dict, dict, LoopLag(clock), clock, Unforeseen(Notes(), clock))
         running = asyncio.create_task(reporter.run())
         await clock.sleep(2.5)
         running.cancel()
