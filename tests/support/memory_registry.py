@@ -60,7 +60,7 @@ class MemoryRegistry:
         )
         routers = tuple(RouterView(report, live=end > now) for report, end in has.routers.values())
         leader = owner if until > now else ""
-        return Snapshot(round(now * 1000), has.slot_map, dict(has.cells), leases, leader, has.policy, routers)
+        return Snapshot(self._clock.time_ms(), has.slot_map, dict(has.cells), leases, leader, has.policy, routers)
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:
         now = self._taken()
