@@ -26,6 +26,7 @@ from router.core.errors import CellRouterError
 from router.core.models import cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
 from router.demo.ledger import Evidence, Ledger, differences, total
+from router.demo.news import told
 from router.demo.source_and_sinks import SourceAndSinks
 from router.demo.stack import Stack
 from router.demo.system_client import SystemClient
@@ -38,7 +39,6 @@ POLL_S: Final = 0.25
 RATE_OVER_S: Final = 1.0  # a rate is the mean over so long at least
 REPLACED_POLL_S: Final = 0.1  # the most that a measured time is too long; polling more often would cost the cells CPU
 SLOW: Final = Fault(FaultKind.SLOW, seconds=300, delay_s=0.5)
-LAST_WORDS: Final = "; its last words:"  # begins an instance's log in the audit, which is too long to show
 STALL_S: Final = 45.0  # after so long without progress the rest is lost: longer than a message can stay hidden
 
 
@@ -321,10 +321,8 @@ class _Demo:
             key = tuple(entry.values())
             if entry["at_ms"] >= self._begun_ms and key not in self._told_of:
                 self._told_of.add(key)
-                self._tell(
-                    " ".join(f"{entry['action']} {entry['cell_id']}".split())
-                    + f": {entry['why'].partition(LAST_WORDS)[0]}"
-                )
+                if text := told(entry["action"], entry["cell_id"], entry["why"]):
+                    self._tell(text)
 
     def _tell(self, text: str) -> None:
         self._view.news(self._clock.monotonic() - self._started, text)
