@@ -53,7 +53,7 @@ def evidence_of(
         answers_canaries=answers.well,
         routers=len(routers),
         slow_routers=sum(view.slow for view in routers),
-        slow_paths=slow_paths(cell_id, canaries if answers.well else None, views, routers, now),
+        slow_paths=slow_paths(cell_id, canaries, views, routers, now, well=answers.well),
         answered=answered,
         answered_badly=answered_badly,
         failures=failures,
