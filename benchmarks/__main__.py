@@ -66,7 +66,7 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
     parser.add_argument("--seconds", type=float, default=10, help="length of a measured interval (%(default)s)")
     parser.add_argument("--rate", type=float, default=0, help="router: events a second, open loop (0: all at once)")
     parser.add_argument("--seed", type=int, default=1, help="detector: seed of its random numbers (%(default)s)")
-    parser.add_argument("--only", action="append", default=[], help="detector: scenarios with this in their name")
+    parser.add_argument("--only", action="append", default=[], help="detector, promises: what has this in its name")
     parser.add_argument("--roc", action="store_true", help="detector: the main rule with other limits, found and wrong")
     parser.add_argument("--scale", action="store_true", help="detector: its costs for 4 to 1000 cells instead")
     parser.add_argument("--profile", type=Path, help="run the router under cProfile and write its statistics here")

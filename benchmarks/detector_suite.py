@@ -113,7 +113,7 @@ def _total(healthy: Sequence[Score], sick: Sequence[Score]) -> dict[str, float]:
 
 async def _scored(options: Options) -> AsyncIterator[tuple[str, Scores]]:
     """Run the scenarios that the options name, in chunks on all CPUs; yield each with what the detectors did."""
-    names = [name for name in SCENARIOS if not options.only or any(part in name for part in options.only)]
+    names = [name for name in SCENARIOS if options.wants(name)]
     if not names:
         raise BenchError(f"no scenario has {' or '.join(options.only)} in its name: {', '.join(SCENARIOS)}")
     with ProcessPoolExecutor(cpu_count()) as pool:

@@ -2,7 +2,7 @@
 
 Real processes run on MiniStack and Valkey under a steady load, with two routers. Traffic is safe from when on no router
 has sent the sick instance anything or waited for it. The cell is served again once its next instance has done an event.
-Latency is from the send to the end of the handler.
+Latency is from the send to the end of the handler. After these come the troubles that are no plain fault.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks.figures import medians, p99, table
+from benchmarks import troubles
+from benchmarks.figures import medians, table
 from benchmarks.processes import BenchError
+from benchmarks.troubles import POLLERS, p99_of_others
 from benchmarks.world import Options, pause
 from cell_worker.contract.protocol import Fault, FaultKind
 from tests.support.servers import ministack, valkey
@@ -35,7 +37,6 @@ SAFE_GOAL_S: Final[Mapping[str, float]] = {
     "garbage": 10,
 }
 SERVING_GOAL_S: Final = 30.0
-POLLERS: Final = 10  # loops of a router: MiniStack looks for messages for a long poll only every 100 ms
 STAND_IN: Final = """Both of them hold what MiniStack takes: a long poll of it notices new messages up to 100 ms late.
 The ratio says less for it; script/bench isolation has the others' latency on a quick queue."""
 
@@ -70,21 +71,43 @@ SYSTEMS: Final[tuple[Mapping[str, Strike], ...]] = (  # each fault on another ce
 
 
 async def run(options: Options) -> dict[str, Any]:
-    """Measure several runs, each on new systems; print the median of each figure and the goals, return all."""
+    """Measure faults and troubles in several runs, each on new systems; print figures and goals, and return all."""
     os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true"}
+    return {**await _faults(options), "troubles": await _troubles(options)}
+
+
+async def _faults(options: Options) -> dict[str, Any]:
     runs: list[dict[str, dict[str, float]]] = []
-    for number in range(options.runs):
+    wanted = [name for name in SAFE_GOAL_S if options.wants(name)]
+    for number in range(options.runs if wanted else 0):
         found: dict[str, dict[str, float]] = {}
         for strikes in SYSTEMS:
+            some = {name: strike for name, strike in strikes.items() if name in wanted}
             with tempfile.TemporaryDirectory(prefix="cellrouter-promises-") as folder:
-                found |= await _on_system(strikes, Path(folder), options)
-        runs.append({name: found[name] for name in SAFE_GOAL_S})
+                found |= await _on_system(some, Path(folder), options) if some else {}
+        runs.append({name: found[name] for name in wanted})
         seconds = (f"{name} {figures['safe_s']:.1f}/{figures['serving_s']:.1f}" for name, figures in runs[-1].items())
         print(f"run {number + 1}, seconds to safe/serving: {', '.join(seconds)}", flush=True)
-    rows = {name: medians([each[name] for each in runs]) for name in SAFE_GOAL_S}
-    overall = median(each[name]["p99_ratio"] for each in runs for name in SAFE_GOAL_S)
+    if not runs:
+        return {}
+    rows = {name: medians([each[name] for each in runs]) for name in wanted}
+    overall = median(each[name]["p99_ratio"] for each in runs for name in wanted)
     print(f"\n{table(rows)}\n\n{_goals(rows, overall)}")
     return {**rows, "p99_ratio": overall, "runs": runs}
+
+
+async def _troubles(options: Options) -> list[dict[str, Any]]:
+    runs = []
+    wanted = [[trouble for trouble in some if options.wants(trouble.name)] for some in troubles.SYSTEMS]
+    for number in range(options.runs if any(wanted) else 0):
+        print(f"\nrun {number + 1}, troubles:", flush=True)
+        found: dict[str, Any] = {}
+        for some in filter(None, wanted):
+            with tempfile.TemporaryDirectory(prefix="cellrouter-promises-") as folder:
+                found |= await troubles.in_trouble(some, Path(folder), options.cells, options.seconds)
+        print(f"\n{troubles.figures_of(found)}", flush=True)
+        runs.append(found)
+    return runs
 
 
 async def _on_system(strikes: Mapping[str, Strike], folder: Path, options: Options) -> dict[str, dict[str, float]]:
@@ -109,8 +132,8 @@ async def _measured(world: SickSystem, victim: str, strike: Strike, seconds: flo
     await pause(max(0.0, seconds - (episode.ended_ms - episode.began_ms) / 1000))
     ended_ms, sent = now_ms(), world.system.sent[sent_before:]
     await world.accounted()
-    baseline = _p99_of_others(world, victim, before_ms, episode.began_ms)
-    during = _p99_of_others(world, victim, episode.began_ms, ended_ms)
+    baseline = p99_of_others(world, victim, before_ms, episode.began_ms)
+    during = p99_of_others(world, victim, episode.began_ms, ended_ms)
     return {
         "safe_s": episode.safe_s,
         "serving_s": episode.serving_s,
@@ -121,14 +144,6 @@ async def _measured(world: SickSystem, victim: str, strike: Strike, seconds: flo
         "others_p99_ms": during,
         "p99_ratio": during / baseline,
     }
-
-
-def _p99_of_others(world: SickSystem, victim: str, since_ms: int, until_ms: int) -> float:
-    """The p99 latency in milliseconds of the events that were sent to other cells in this time."""
-    world.look()
-    sent_at_ms = world.system.sent_at_ms
-    done = {deed["event"]: deed["at_ms"] for deed in reversed(world.deeds) if deed["cell"] != victim}
-    return p99([at_ms - sent_at_ms[name] for name, at_ms in done.items() if since_ms <= sent_at_ms[name] < until_ms])
 
 
 def _goals(rows: Mapping[str, Mapping[str, float]], p99_ratio: float) -> str:

@@ -238,18 +238,11 @@ async def _not_done(world: SickSystem, names: list[str]) -> tuple[int, set[str]]
     Each death of an instance doubles the quarantine of a key that had events there, up to hours. A person who knows
     that it is not the keys' fault releases them, and so does this.
     """
-    missing = await _until_done(world, names, SETTLE_S)
+    missing = await world.not_committed(names, SETTLE_S)
     keys = sorted((await world.snapshot()).policy.quarantined) if missing else []
     for key in keys:
         await world.cli("apply", "release", key)
-    return len(keys), await _until_done(world, names, RELEASED_S) if keys else missing
-
-
-async def _until_done(world: SickSystem, names: list[str], seconds: float) -> set[str]:
-    deadline_ms = now_ms() + 1000 * seconds
-    while (missing := set(names) - world.committed().keys()) and now_ms() < deadline_ms:
-        await pause(1)
-    return missing
+    return len(keys), await world.not_committed(names, RELEASED_S) if keys else missing
 
 
 def _p99_of_others(world: SickSystem, spans: list[tuple[int, int]]) -> float:

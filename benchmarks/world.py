@@ -50,10 +50,14 @@ class Options:
     seconds: float  # length of each measured interval
     rate: float = 0  # events a second, open loop; 0: all at once
     seed: int = 1  # of simulated runs
-    only: Sequence[str] = ()  # parts of the names of the simulated scenarios to run; none: all
+    only: Sequence[str] = ()  # parts of the names of the scenarios or faults to run; none: all
     roc: bool = False  # simulate the main rule with other limits too
     scale: bool = False  # detector: what it costs by the number of cells, instead of what it finds
     profile: Path | None = None  # run the router under cProfile, and write its statistics here
+
+    def wants(self, name: str) -> bool:
+        """Tell whether `only` allows what has this name."""
+        return not self.only or any(part in name for part in self.only)
 
 
 class Stub:

@@ -87,9 +87,21 @@ PAGES: Final[Mapping[Path, Callable[[], str]]] = {
 """Each page that has a generated part, and what makes it."""
 
 
+def endings() -> str:
+    """Play six stories of sick cells, and show what `cellrouter explain` prints at the end of each."""
+    from tests.support import endings as stories  # noqa: PLC0415 - the others need no simulation
+
+    return stories.page()
+
+
+SIMULATED: Final[Mapping[Path, Callable[[], str]]] = {DOCS / "explanation" / "endings.md": endings}
+"""The same, for pages that take seconds to make."""
+
+
 def rendered(page: Path) -> str:
     """Return a page's text with its generated part made anew. Raises ValueError when the page lacks the marks."""
-    part = f"{BEGIN}\n{PAGES[page]()}\n{END}"
+    make = PAGES.get(page) or SIMULATED[page]
+    part = f"{BEGIN}\n{make()}\n{END}"
     text, count = re.subn(f"{BEGIN}.*?{END}", lambda _: part, page.read_text("utf-8"), flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"{page} must contain the marks of its generated part once: {BEGIN}{END}")
@@ -111,5 +123,5 @@ def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    for written in PAGES:
+    for written in (*PAGES, *SIMULATED):
         written.write_text(rendered(written), "utf-8")

@@ -154,6 +154,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("the instance says", found.note or "nothing"),
         ("verdict", verdict(found.assessment)),
         ("cushion", cushion(found)),
+        *(("slow path", path) for path in (found.assessment.slow_paths if found.assessment is not None else ())),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
         ("beside its twin", found.trial or "it stands no trial"),
         ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),
@@ -263,7 +264,6 @@ def _of_canaries(found: Assessment) -> list[tuple[str, str]]:
         ("canary under way, waiting", _seconds(found.canary_waiting_s)),
         ("canary failures in a row", str(found.canary_failures)),
         ("canaries are answered well", "yes" if found.answers_canaries else "no"),
-        *(("slow path", path) for path in found.slow_paths),
     ]
 
 

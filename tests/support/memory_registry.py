@@ -62,7 +62,7 @@ class MemoryRegistry:
         leader = owner if until > now else ""
         cushioned = frozenset(cell_id for cell_id, each in has.conditions.items() if leader and each.cushion)
         return Snapshot(
-            round(now * 1000), has.slot_map, dict(has.cells), leases, leader, has.policy, routers, cushioned
+            self._clock.time_ms(), has.slot_map, dict(has.cells), leases, leader, has.policy, routers, cushioned
         )
 
     async def lead(self, owner: str, ttl_s: float, hint: int) -> int | None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from itertools import count
@@ -18,7 +18,7 @@ from router.adapters.redis.registry import RedisRegistry
 from router.bootstrap.registry import open_registry
 from router.bootstrap.workers import inject_fault
 from router.core.models import LeaseView, Rung
-from router.core.registry import AuditEntry, Snapshot
+from router.core.registry import AuditEntry, Condition, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.settings import load
 from tests.support.aio import until
@@ -112,6 +112,10 @@ class SickSystem:
         entries = await self._registry.audit(1000)
         return [entry for entry in entries if entry.at_ms >= since_ms and cell_id in ("", entry.cell_id)]
 
+    async def conditions(self) -> Mapping[str, Condition]:
+        """Return what the leader says of each cell."""
+        return await self._registry.conditions()
+
     async def cli(self, *arguments: str) -> str:
         """Run a command beside the load, and return what it prints."""
         done = await asyncio.to_thread(self.system.cli, *arguments)
@@ -140,7 +144,7 @@ class SickSystem:
             await striking
         except TimeoutError as error:
             audit, treatment = await self.audit(began_ms), (await self.snapshot()).cells[cell_id].treatment
-            found = (await self._registry.conditions()).get(cell_id)
+            found = (await self.conditions()).get(cell_id)
             raise AssertionError(f"not replaced within {limit_s:g} s: {treatment}\n{found}\n{audit}") from error
         first: list[int] = []
 
@@ -172,6 +176,13 @@ class SickSystem:
         assert max(committed.values()) == 1, [name for name, times in committed.items() if times > 1]
         for queue in ("dead", "quarantine"):
             assert await self.system.size(f"{self.system.name}-{queue}") == 0
+
+    async def not_committed(self, names: Iterable[str], limit_s: float) -> set[str]:
+        """Wait until these events are committed, and return those that are not after so long."""
+        deadline_ms = now_ms() + 1000 * limit_s
+        while (missing := set(names) - self.committed().keys()) and now_ms() < deadline_ms:
+            await pause(1)
+        return missing
 
     def committed(self) -> Counter[str]:
         """Count for each event the cells whose stores have it; within one store it can't be twice."""

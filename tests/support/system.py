@@ -24,7 +24,7 @@ from router.bootstrap.queues import open_intake
 from router.core.messages.dead_letter import DeadLetter, from_body
 from router.core.models import Draft
 from router.settings import load
-from tests.support import deeds
+from tests.support import deeds, detoured
 from tests.support.aio import until
 from tests.support.keys import SECRET
 from tests.support.paths import REPOSITORY
@@ -87,6 +87,11 @@ class System:
     async def router(self) -> Role:
         """Start one more router, and wait until it answers."""
         return await self._start("router")
+
+    async def detoured_router(self, port: int, proxy: int) -> Role:
+        """Start one more router, whose connections to an instance's port go to a proxy's instead."""
+        environ = {detoured.DETOUR: f"{port}:{proxy}"}
+        return await self._start("router", detoured.__name__, environ)
 
     async def controller(self) -> Role:
         """Start one more controller, and wait until it answers."""
@@ -157,6 +162,11 @@ class System:
         """Return the name of a cell's hold queue."""
         return f"cellrouter-{self.name}-{cell_id}-hold"
 
+    def pid(self, cell_id: str) -> int:
+        """Return the process of the cell's newest instance."""
+        newest = max((self.directory / "data" / "run").glob(f"{cell_id}.*.pid"))
+        return int(json.loads(newest.read_bytes())["pid"])
+
     def hang(self, cell_id: str) -> None:
         """Hang the cell's newest instance with SIGSTOP."""
         self._signal(cell_id, signal.SIGSTOP)
@@ -184,8 +194,8 @@ class System:
             finally:
                 await asyncio.to_thread(self._end)
 
-    async def _start(self, name: str) -> Role:
-        role = Role(name, self.environ, self.directory)
+    async def _start(self, name: str, module: str = "router", environ: Mapping[str, str] | None = None) -> Role:
+        role = Role(name, {**self.environ, **(environ or {})}, self.directory, module)
         self._processes.append(role.process)
         await until(role.answers, f"the {name} answers")
         return role
@@ -201,8 +211,7 @@ class System:
         return Draft(text)
 
     def _signal(self, cell_id: str, number: signal.Signals) -> None:
-        newest = max((self.directory / "data" / "run").glob(f"{cell_id}.*.pid"))
-        os.kill(json.loads(newest.read_bytes())["pid"], number)
+        os.kill(self.pid(cell_id), number)
 
     def _end(self) -> None:
         for process in reversed(self._processes):  # the controller last: it ends its cells
@@ -220,13 +229,13 @@ class System:
 class Role:
     """A process that is a router or a controller."""
 
-    def __init__(self, name: str, environ: Mapping[str, str], directory: Path) -> None:
+    def __init__(self, name: str, environ: Mapping[str, str], directory: Path, module: str = "router") -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / f"{name}-{port}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "router", name],
+                [sys.executable, "-m", module, name],
                 env={**environ, "CELLROUTER_API_PORT": str(port)},
                 stdout=log,
                 stderr=log,

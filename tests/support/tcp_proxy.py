@@ -1,4 +1,4 @@
-"""A proxy for tests in front of a server: it cuts connections, or keeps them and lets nothing through."""
+"""A proxy for tests in front of a server: it cuts connections, keeps them and lets nothing through, or delays all."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class TcpProxy:
         self.url = f"redis://{host_and_port(host, self.port)}"  # the URL to use when the server is Redis
         self._host = host
         self.kept = 0  # chunks that a hung proxy has taken and not passed on
+        self.delay_s = 0.0  # seconds that every chunk is kept, each way
         self._target_port = target_port
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -99,6 +100,8 @@ class TcpProxy:
                 self.kept += 1
                 await self._flowing.wait()
                 self.kept -= 1
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)  # noqa: TID251 - a slow path, between real processes
             writer.write(data)
             await writer.drain()
         await self._flowing.wait()

@@ -63,7 +63,7 @@ def evidence_of(
         answers_canaries=answers.well,
         routers=len(routers),
         slow_routers=sum(view.slow for view in routers),
-        slow_paths=slow_paths(cell_id, canaries if answers.well else None, views, routers, now),
+        slow_paths=slow_paths(cell_id, canaries, views, routers, now, well=answers.well),
         **_of_failures(window, now),
         baseline=history.baseline,
         rate_ratio=window.rate_ratio(history.baseline),

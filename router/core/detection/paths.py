@@ -11,7 +11,7 @@ from math import exp, log
 from statistics import median_low
 from typing import NamedTuple
 
-from router.core.detection.canaries import InstanceCanaries
+from router.core.detection.canaries import CanaryWindow, InstanceCanaries
 from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.thresholds import (
     CONFIRM_S,
@@ -106,28 +106,43 @@ def routers_of(
 
 
 def slow_paths(
-    cell_id: str, well: InstanceCanaries | None, views: Sequence[PathView], routers: Sequence[TenantsView], now: float
+    cell_id: str,
+    canaries: InstanceCanaries,
+    views: Sequence[PathView],
+    routers: Sequence[TenantsView],
+    now: float,
+    *,
+    well: bool,
 ) -> tuple[str, ...]:
     """Describe the paths that few vantage points find slow, or dead, while the others find nothing.
 
-    `well` are the cell's canaries, where most vantage points have them answered well.
+    `well` tells whether most vantage points have the cell's canaries answered well.
     """
-    dead = _dead(cell_id, well, now) if well is not None else ()
-    return (*_by_canary(cell_id, views), *_by_tenants(cell_id, routers), *dead)
+    dead = _dead(cell_id, canaries, now) if well else ()
+    return (*_by_canary(cell_id, canaries, views, now), *_by_tenants(cell_id, routers), *dead)
 
 
-def _by_canary(cell_id: str, views: Sequence[PathView]) -> Iterator[str]:
+def _by_canary(cell_id: str, canaries: InstanceCanaries, views: Sequence[PathView], now: float) -> Iterator[str]:
     slow = [view for view in views if view.slow]
-    if not slow:
+    rest = [view for view in views if not view.slow]
+    if not slow or not rest:
         return
-    rest = [view.canary_s for view in views if not view.slow]
-    if not rest or are_enough(len(slow), len(views)):
+    # Where a cell gets slow or recovers, vantage points find it one after the other: that is no path.
+    turning = sum(_turns(canaries.of(view.vantage), view, now) for view in rest)
+    if are_enough(len(slow) + turning, len(views)):
         return
+    others_s = median_low(view.canary_s for view in rest)
     for view in slow:
         yield (
-            f"{view.vantage} → {cell_id}: {view.canary_s * 1000:.0f} ms, others {median_low(rest) * 1000:.0f} ms: "
+            f"{view.vantage} → {cell_id}: {view.canary_s * 1000:.0f} ms, others {others_s * 1000:.0f} ms: "
             "a path, not the cell"
         )
+
+
+def _turns(window: CanaryWindow, view: PathView, now: float) -> bool:
+    """Tell whether a vantage point that finds nothing will soon, or just did: its last canaries or most are slow."""
+    medians_s = (window.median_s(now, now - CONFIRM_S), window.median_s(now))
+    return any(view.finds_slow(median_s) for median_s in medians_s if median_s is not None)
 
 
 def _by_tenants(cell_id: str, routers: Sequence[TenantsView]) -> Iterator[str]:

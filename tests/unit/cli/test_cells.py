@@ -151,6 +151,15 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     assert json.loads(json.dumps(asdict(found)))["assessment"]["verdict"] == "slow"
 
 
+def test_slow_paths_are_shown_beside_the_verdict() -> None:
+    """The cell is healthy, and yet something is wrong that a person can mend."""
+    paths = ("router-1 → cell-0001: dead", "router-2 → cell-0001: dead")
+    conditions = {CELL: Condition(1_099_000, 3, Assessment(CELL, slow_paths=paths))}
+    assert [text for name, text in summary(explanation(CELL, snapshot(), conditions, [])) if name == "slow path"] == [
+        *paths
+    ]
+
+
 def test_what_an_instance_says_of_itself_is_shown() -> None:
     """Such as the code of its handler that blocks its event loop. Only the admitted instance counts."""
     note = "handler blocks the loop: 4 s in `orders.handle`, 12 s ago"
@@ -206,7 +215,7 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
         "peers": 2, "latency_s": 0.7, "recent_deviation": 0.8, "was_over_limit": True, "canary_s": 0.3,
         "recent_canary_s": 0.2, "usual_canary_s": 0.1, "canary_ratio": 3.3, "canary_points": 5,
         "canary_waiting_s": 3.0, "canary_failures": 4, "answers_canaries": True, "routers": 3,
-        "slow_paths": ("router-1 → cell-0: dead",), "failures": 5, "answered": 8, "answered_badly": 2,
+        "failures": 5, "answered": 8, "answered_badly": 2,
         "since_success_s": 6.0, "oldest_s": 7.0, "silent_s": 8.0, "slowest_s": 9.0, "waiting_tenants": 10,
         "baseline": Baseline(canary_s=0.06), "load": TenantLoad(new_share=0.4), "rate_ratio": 1.7, "work_ratio": 1.3,
         "rehearses": True, "vitals": VITALS, "announced": (Announced(Occasion.RELEASED, 20.0),),
@@ -219,7 +228,7 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
         "slow_routers": {"routers": 4},
         "slower_tenants": {"rehearses": True},
     }
-    said = {"cell_id", "verdict", "rule", "lasted_s"}
+    said = {"cell_id", "verdict", "rule", "lasted_s", "slow_paths"}
     assert said | other.keys() | together.keys() == {figure.name for figure in fields(Assessment)}
     for figure in fields(Vitals):
         changed = replace(VITALS, **{figure.name: 0.25})

@@ -43,6 +43,20 @@ def test_a_cell_that_most_vantage_points_find_slow_is_slow(routers: int) -> None
     assert found.canary_ratio == pytest.approx(3)
 
 
+@pytest.mark.parametrize("factor", [3, 10])
+@pytest.mark.parametrize("lasts_s", [4, 7, 8, 10, 20])
+def test_a_cell_that_gets_slow_and_recovers_is_no_slow_path_meanwhile(factor: float, lasts_s: int) -> None:
+    """Vantage points find it one after the other: the routers one, two and three seconds after the leader."""
+    fleet = Fleet(routers=3)
+    fleet.seconds(90)
+    for second in range(lasts_s + 30):
+        fleet.canary_s[VICTIM] = takes_s = factor * CANARY_S if second < lasts_s else CANARY_S
+        for late in (1, 2, 3):
+            finds_s = factor * CANARY_S if late <= second < lasts_s + late else CANARY_S
+            fleet.path_s[f"router-{late - 1}", VICTIM] = finds_s - takes_s
+        assert fleet.seconds(1).slow_paths == (), second
+
+
 def test_a_path_without_answers_is_named_too() -> None:
     """Most vantage points have theirs."""
     fleet = Fleet(routers=3)
