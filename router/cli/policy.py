@@ -15,8 +15,10 @@ from rich.table import Table
 
 from router.cli.options import AsJson, DryRun, Why
 from router.cli.policy_edits import PolicyEdit, commands
-from router.cli.registry import ask, change_policy, follow, look, slot_map_of
-from router.cli.texts import Screen, time_text
+from router.cli.registry import ask, change_policy, follow, look
+from router.cli.texts import Screen
+from router.core.fleet.explained import by_hand, time_text
+from router.core.fleet.routes import slot_map_of
 from router.core.models import CellRecord, cell_ids
 from router.core.policy import MAX_CELLS, Policy, Quarantine
 from router.core.release import ReleaseAction
@@ -268,15 +270,6 @@ def _shares(found: Policy) -> Table:
         state = "draining" if cell_id in found.draining else "cordoned" if cell_id in found.cordoned else ""
         table.add_row(cell_id, f"{found.weights.get(cell_id, 1.0):g}", state)
     return table
-
-
-def by_hand(snapshot: Snapshot, cell_id: str) -> str:
-    """What people have decided about the cell's instances, in words; empty when they have decided nothing."""
-    found, record = snapshot.policy, snapshot.cells.get(cell_id)
-    said = ["frozen"] * (cell_id in found.frozen) + ["ejected"] * (cell_id in found.ejected)
-    if record is not None and (order := found.order_for(record)):
-        said.append(f"{order} generation {record.generation}")
-    return ", ".join(said)
 
 
 def _by_hand(snapshot: Snapshot) -> list[tuple[str, str]]:

@@ -17,7 +17,6 @@ from router.settings import load
 if TYPE_CHECKING:
     from router.adapters.redis.registry import RedisRegistry
     from router.core.registry import Snapshot
-    from router.core.slot_map.slots import SlotMap
 
 T = TypeVar("T")
 
@@ -39,13 +38,6 @@ def ask(question: Callable[[RedisRegistry], Awaitable[T]]) -> T:
 def look() -> Snapshot:
     """Read the whole registry as it is now."""
     return ask(lambda registry: registry.snapshot())
-
-
-def slot_map_of(snapshot: Snapshot) -> SlotMap:
-    """Return the snapshot's slot map. Raises RegistryUnavailableError when no controller has made one yet."""
-    if snapshot.slot_map is None:
-        raise RegistryUnavailableError("there is no slot map yet: see whether a controller leads")
-    return snapshot.slot_map
 
 
 def change_policy(action: str, why: str, make: Callable[[Policy, int], Policy], cell_id: str = "") -> Policy:

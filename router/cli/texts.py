@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
 from cell_worker.contract.texts import neutral, raw_of
-
-_LATEST_MS: Final = 253_402_300_799_000  # the end of the year 9999, the last that a datetime can be in
-
-
-def time_text(ms: int) -> str:
-    """Write a time in milliseconds since 1970 as a date and a time of day in UTC; one after 9999 as the end of 9999."""
-    return datetime.fromtimestamp(min(ms, _LATEST_MS) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 class Screen(Console):
