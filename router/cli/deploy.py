@@ -12,12 +12,13 @@ import uvloop
 from rich.table import Table
 
 from router.cli.options import Why
-from router.cli.policy import audit_text, wanted_cells
+from router.cli.policy import audit_text
 from router.cli.registry import change_policy, follow, look
 from router.cli.texts import Screen
 from router.core.control.observed import Observed
 from router.core.control.release_evidence import LAUNCHES, MAX_EVENTS_RATIO
 from router.core.control.releases import members
+from router.core.fleet.routes import wanted_cells
 from router.core.models import Reason, age_ms
 from router.core.release import (
     MAX_AT_ONCE,

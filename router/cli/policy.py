@@ -18,7 +18,7 @@ from router.cli.policy_edits import PolicyEdit, commands
 from router.cli.registry import ask, change_policy, follow, look
 from router.cli.texts import Screen
 from router.core.fleet.explained import by_hand, time_text
-from router.core.fleet.routes import slot_map_of
+from router.core.fleet.routes import slot_map_of, wanted_cells
 from router.core.models import CellRecord, cell_ids
 from router.core.policy import MAX_CELLS, Policy, Quarantine
 from router.core.release import ReleaseAction
@@ -207,13 +207,6 @@ def _settled(snapshot: Snapshot, wanted: int) -> bool:
         return False
     there = {cell_id for cell_id, record in snapshot.cells.items() if not record.retired}
     return there == set(cell_ids(wanted)) and snapshot.slot_map.cells() <= there
-
-
-def wanted_cells(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the cells that there shall be: the policy says how many, or else the controllers' own configuration."""
-    if snapshot.policy.cells:
-        return cell_ids(snapshot.policy.cells)
-    return tuple(sorted(cell_id for cell_id, record in snapshot.cells.items() if not record.retired))
 
 
 def _forecast(snapshot: Snapshot, wanted: Policy) -> Forecast:

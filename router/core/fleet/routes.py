@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from router.core.control.reconcile import state_of
 from router.core.errors import RegistryUnavailableError
 from router.core.fleet.explained import by_hand
+from router.core.models import cell_ids
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap, slot_of
 
@@ -67,6 +68,13 @@ def slot_map_of(snapshot: Snapshot) -> SlotMap:
     if snapshot.slot_map is None:
         raise RegistryUnavailableError("there is no slot map yet: see whether a controller leads")
     return snapshot.slot_map
+
+
+def wanted_cells(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the cells that there shall be: the policy says how many, or else the controllers' own configuration."""
+    if snapshot.policy.cells:
+        return cell_ids(snapshot.policy.cells)
+    return tuple(sorted(cell_id for cell_id, record in snapshot.cells.items() if not record.retired))
 
 
 def route_rows(route: KeyRoute) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from router.services.canary import CanaryTimer, canary_through
 from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
+from router.services.data_plane.depths import QueueDepths
 from router.services.data_plane.dispatcher import Dispatcher, DispatcherConfig, SideQueues
 from router.services.data_plane.fifo.aside import AsideConfig, AsideQueue
 from router.services.data_plane.fifo.look_ahead import LookAheadWatch
@@ -96,8 +97,12 @@ def assemble(
     inbox, access = make.inbox_of(make.watched(queues.source)), make.access
     lag, unforeseen = LoopLag(clock), Unforeseen(observer, clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
+    told = {"source": queues.source, "dead letters": queues.dead_letters, "quarantine": queues.quarantine}
+    depths = QueueDepths({what: make.watched(queue) for what, queue in told.items()}, clock)
     mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
-    watcher = RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s)
+    watcher = RoutingWatcher(
+        mine, registry, memory, dispatcher, depths, clock, unforeseen, observer, config.lease_ttl_s
+    )
     prober = Prober(lambda: watcher.seen, CanaryTimer(canary_through(client, unforeseen), lag, clock), clock)
     return EventRouter(
         lag=lag,
@@ -109,6 +114,7 @@ def assemble(
         consumer=Consumer(config.consumer, inbox, dispatcher.accept, dispatcher.relieve, access.at_standstill, clock),
         dispatcher=dispatcher,
         watcher=watcher,
+        depths=depths,
         clock=clock,
         observer=observer,
         drain_timeout_s=config.drain_timeout_s,
@@ -156,6 +162,7 @@ class EventRouter:
     consumer: Consumer
     dispatcher: Dispatcher
     watcher: RoutingWatcher
+    depths: QueueDepths
     clock: Clock
     observer: Observer
     drain_timeout_s: float
@@ -169,6 +176,7 @@ class EventRouter:
             "look-ahead": self.look_ahead.run(),
             "dispatcher": self.dispatcher.run(),
             "routing": self.watcher.run(),
+            "depths": self.depths.run(),
             "lag": self.lag.run(),
             "prober": self.prober.run(),
             "reporter": self.reporter.run(),
