@@ -42,6 +42,7 @@ class CellPage:
     doubts: tuple[Reason, ...]
     summary: list[Row]
     evidence: list[Row]
+    components: list[Row]
     peers: tuple[Peer, ...]  # and the cell itself among them
     audit: tuple[AuditEntry, ...]
     past: Past | None
@@ -118,12 +119,13 @@ async def _cell_page(feed: FleetFeed, cell_id: str) -> CellPage:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "there is no such cell")
     conditions, audit = await feed.registry.conditions(), await feed.registry.audit(AUDIT_READ)
     found, past = explanation(cell_id, snapshot, conditions, audit), feed.history
-    seen = found.assessment
+    seen, lease = found.assessment, snapshot.lease(cell_id, found.generation)
     own = [Peer(cell_id, seen.deviation, seen.canary_s, seen.verdict)] if seen is not None else []
     return CellPage(
         doubts=found.doubts,
         summary=summary(found),
         evidence=evidence(seen) if seen is not None else [],
+        components=await feed.components.rows(lease.target()) if lease is not None and lease.live else [],
         peers=tuple(sorted((*own, *found.peers), key=lambda peer: peer.cell_id)),
         audit=found.audit,
         past=past.cell(cell_id),

@@ -10,13 +10,14 @@ from typing import Final
 
 import msgspec
 
+from router.api.components import Components
 from router.api.views import cell_views
 from router.core.errors import RegistryUnavailableError
 from router.core.fleet.history import History
 from router.core.fleet.overview import About, FleetStatus, Known, Overview, overview, without_registry
 from router.core.models import Reason
 from router.core.registry import Snapshot
-from router.ports import Clock, FleetReader
+from router.ports import Clock, FleetReader, InstanceControl
 from router.services.unforeseen import Unforeseen
 
 LIVE_S: Final = 1.0  # between two looks while somebody watches: the leader and routers say something new once a second
@@ -37,6 +38,7 @@ class FleetFeed:
         self,
         about: About,
         registry: FleetReader,
+        instances: InstanceControl,
         troubles: Callable[[], Sequence[Reason]],
         clock: Clock,
         unforeseen: Unforeseen,
@@ -44,6 +46,7 @@ class FleetFeed:
     ) -> None:
         self.registry = registry
         self.history = History()
+        self.components = Components(instances, clock)
         self._troubles = troubles
         self._clock = clock
         self._unforeseen = unforeseen
@@ -57,7 +60,7 @@ class FleetFeed:
         self.shown = self._known  # as it was last, with what is amiss since
         self._read_at = clock.monotonic()  # when the registry was last read
         self._polled_at = -POLLED_S
-        self._streams = 0
+        self.streams = 0  # pages that are told of news
         self._published = asyncio.Event()
         self._closed = False
 
@@ -70,7 +73,7 @@ class FleetFeed:
     @property
     def full(self) -> bool:
         """Whether as many pages are told of news as may be."""
-        return self._streams >= MAX_STREAMS or self._closed
+        return self.streams >= MAX_STREAMS or self._closed
 
     def close(self) -> None:
         """End all streams, so that the server need not wait for them."""
@@ -79,14 +82,14 @@ class FleetFeed:
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Yield the newest overview, and every one that comes after it, until the feed is closed."""
-        self._streams += 1
+        self.streams += 1
         try:
             while not self._closed:
                 published = self._published
                 yield b"data: " + self._encoded() + b"\n\n"
                 await published.wait()
         finally:
-            self._streams -= 1
+            self.streams -= 1
 
     async def run(self) -> None:
         """Look at the fleet again and again, until cancelled: often while somebody watches."""
@@ -101,7 +104,7 @@ class FleetFeed:
                 await self._clock.sleep(LIVE_S)
 
     def _watched(self, now: float) -> bool:
-        return self._streams > 0 or now - self._polled_at < POLLED_S
+        return self.streams > 0 or now - self._polled_at < POLLED_S
 
     async def _look(self) -> float:
         """Read and publish; returns how many seconds it took to put the page together."""

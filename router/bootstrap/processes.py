@@ -109,7 +109,8 @@ async def run_router(settings: Settings) -> None:
 
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
         about = About("router", config.quarantine.who, settings.environment, version("cellrouter"))
-        feed = FleetFeed(about, registry, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
+        instances = HttpCellControl(calls)
+        feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
         await _run(settings, stop, listener, app, feed, router.run(stop), lanes.run(), secrets, observer)
 
 
@@ -158,7 +159,7 @@ async def run_controller(settings: Settings) -> None:
             await leave(provisioner, was_last=controller.was_last)
 
         about = About("controller", config.owner, settings.environment, version("cellrouter"))
-        feed = FleetFeed(about, registry, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
+        feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
         await _run(settings, stop, listener, app, feed, work(), fleet.run(), secrets, observer)
 
 

@@ -23,9 +23,10 @@ from tests.support.keys import SECRET
 class Rig:
     """Where the dashboard is, and what it shows."""
 
-    def __init__(self, world: FleetWorld, url: str) -> None:
+    def __init__(self, world: FleetWorld, url: str, serving: asyncio.Task[None]) -> None:
         self.world = world
         self.url = url
+        self._serving = serving
         self._feeding: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -38,23 +39,31 @@ class Rig:
             self._feeding.cancel()
             await asyncio.gather(self._feeding, return_exceptions=True)
 
+    def end(self) -> None:
+        """End the server, as a process does that has been told to stop."""
+        self._serving.cancel()
+
+    async def ended(self) -> None:
+        """Wait until the server has ended."""
+        await asyncio.gather(self._serving, return_exceptions=True)
+
 
 @asynccontextmanager
-async def dashboard() -> AsyncIterator[Rig]:
-    """Serve the dashboard on a port of its own."""
-    world = FleetWorld(WallClock())
+async def dashboard(cells: int = 24) -> AsyncIterator[Rig]:
+    """Serve the dashboard of so many cells on a port of its own."""
+    world = FleetWorld(WallClock(), cells)
     app = create_app("router", CollectorRegistry(), list, list, _nothing, partial(_audit, world))
     add_dashboard(app, world.feed)
     with listen_on("127.0.0.1", 0) as listener:
         serving = asyncio.create_task(serve_api(app, world.feed, listener, load({"CELLROUTER_SECRET": SECRET})))
-        rig = Rig(world, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        rig = Rig(world, f"http://127.0.0.1:{listener.getsockname()[1]}/", serving)
         rig.start()
         try:
             yield rig
         finally:
             await rig.stop()
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+            rig.end()
+            await rig.ended()
 
 
 async def _audit(world: FleetWorld, limit: int) -> Sequence[AuditEntry]:

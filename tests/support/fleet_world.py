@@ -13,11 +13,21 @@ from router.api.feed import FleetFeed
 from router.api.views import cell_views
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.samples import CellSample, RouterSample
+from router.core.errors import CellUnavailableError
 from router.core.fleet.cell_health import CellHealth
 from router.core.fleet.cells import FleetCell, Load
 from router.core.fleet.history import STEP_MS, STEPS, History
 from router.core.fleet.overview import About
-from router.core.models import CellRecord, LeaseView, RouterReport, Rung, Treatment, cell_ids
+from router.core.models import (
+    CellRecord,
+    ComponentView,
+    LeaseView,
+    RouterReport,
+    Rung,
+    Target,
+    Treatment,
+    cell_ids,
+)
 from router.core.policy import Quarantine, TenantLimit
 from router.core.registry import AuditEntry, Condition, Snapshot
 from router.core.slot_map.slots import SLOTS, Move, SlotMap
@@ -58,14 +68,27 @@ class FleetWorld:
         self.names = cell_ids(cells)
         self.registry = MemoryRegistry(clock)
         self.told: list[Any] = []
+        self.asked: list[str] = []
         self.troubles: list[str] = []
         about = About("router", "ip-10-0-1-4/17/5be2", "production", "0.1.0")
-        self.feed = FleetFeed(about, self.registry, lambda: self.troubles, clock, Unforeseen(self, clock))
+        self.feed = FleetFeed(about, self.registry, self, lambda: self.troubles, clock, Unforeseen(self, clock))
         self.now_ms = round(clock.monotonic() * 1000)
         self._found()
 
     def observe(self, record: Any) -> None:
         self.told.append(record)
+
+    async def components(self, target: Target, within_s: float) -> list[ComponentView]:
+        self.asked.append(target.cell_id)
+        if target.cell_id != SICK:
+            raise CellUnavailableError("no answer")
+        return [
+            ComponentView("worker", healthy=True),
+            ComponentView("sink", healthy=False, detail="Firehose: throttled"),
+        ]
+
+    async def restart(self, target: Target, component: str, within_s: float) -> None:
+        raise AssertionError("a page that is only looked at restarts nothing")
 
     def _found(self) -> None:
         has, now = self.registry.contents, self.now_ms

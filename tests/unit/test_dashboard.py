@@ -213,6 +213,7 @@ def test_a_cell_and_a_key_have_the_rows_of_the_commands() -> None:
         found = await world.json("/fleet/cell", f"cell={SICK}")
         assert dict(found["summary"])["verdict"] == "healthy: no rule says that anything is wrong"
         assert dict(found["evidence"])["canary"] == "11.0 ms"
+        assert found["components"] == [["worker", "well"], ["sink", "not well: Firehose: throttled"]]
         assert [peer["cell_id"] for peer in found["peers"]] == list(world.names)
         assert [entry["action"] for entry in found["audit"]] == ["launch", "admit"]
         assert found["past"]["health"][-1] == "well"
@@ -224,6 +225,22 @@ def test_a_cell_and_a_key_have_the_rows_of_the_commands() -> None:
         assert (await world.get("/fleet/cell", f"cell={SICK}"))[0] == 503
         assert b"Redis is out of reach" in (await world.get("/fleet/key", "key=a"))[2]
         feeding.cancel()
+
+    play(world.fake, story())
+
+
+def test_an_instance_is_asked_seldom_however_many_pages_are_open() -> None:
+    """And one that does not answer costs the page nothing but that row."""
+    world = World()
+
+    async def story() -> None:
+        for _ in range(20):
+            await asyncio.gather(*(world.json("/fleet/cell", f"cell={SICK}") for _ in range(5)))
+            await world.fake.sleep(0.5)
+        assert world.asked == [SICK, SICK]
+        found = await world.json("/fleet/cell", "cell=cell-0001")
+        assert found["components"] == [["its instance", "does not tell: no answer"]]
+        assert found["summary"]
 
     play(world.fake, story())
 

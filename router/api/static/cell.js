@@ -20,6 +20,8 @@ export class CellView {
     this.rate = new Hour("Throughput, and health", "rate");
     this.summary = h("dl", { class: "facts" });
     this.evidence = h("dl", { class: "facts" });
+    this.components = h("dl", { class: "facts" });
+    this.parts = h("section", { class: "card", hidden: true }, h("h2", { text: "Components" }), this.components);
     this.peers = table("This cell beside its peers", ["Cell", ["S: deviation of its tenants", "number"], ["Canary", "number"], "Verdict"]);
     this.audit = table("What was done to this cell lately", ["When", "Who", "What", "Why"]);
     this.fewer = h("p", { class: "note" });
@@ -29,7 +31,7 @@ export class CellView {
       h("p", {}, h("a", { class: "more", href: "#/", text: "← the fleet" })), this.hero, this.trouble, this.doubts,
       h("div", { class: "columns even" },
         h("section", { class: "card" }, h("h2", { text: "The last hour" }), this.latency.element, this.rate.element),
-        h("section", { class: "card" }, h("h2", { text: "How it is" }), this.summary)),
+        h("div", { class: "stack" }, h("section", { class: "card" }, h("h2", { text: "How it is" }), this.summary), this.parts)),
       h("section", { class: "card" }, h("h2", { text: "Beside its peers" }), this.peers.whole, this.fewer),
       h("section", { class: "card" }, h("h2", { text: "What was done lately" }), this.audit.whole),
       h("section", { class: "card" }, h("h2", { text: "Evidence" }), h("p", { class: "note", text: "What the rules of the detector use: the same rows as cellrouter explain." }), this.evidence),
@@ -67,6 +69,8 @@ export class CellView {
       this.rate.show(found.past.rate, found.past.health, (value) => `${rate(value)}/s`);
     }
     rowsInto(this.summary, found.summary);
+    rowsInto(this.components, found.components);
+    update(this.parts, { hidden: !found.components.length });
     rowsInto(this.evidence, found.evidence);
     const farthest = [...found.peers].sort((a, b) => this.place(b) - this.place(a));
     const others = found.peers.length - MOST_PEERS;

@@ -2,7 +2,7 @@
 import { h, keyed, s, update } from "./dom.js";
 import { HEALTH, kindOf, millis, plural, rate, symbolOf } from "./words.js";
 
-const SIZES = [[24, 56], [60, 36], [160, 25], [400, 17], [Infinity, 11]]; // up to so many cells: the radius
+const SIZES = [[6, 84], [24, 56], [60, 36], [160, 25], [400, 17], [Infinity, 11]]; // up to so many cells: the radius
 
 const hexagon = (r) => {
   const points = [...Array(6).keys()].map((i) => {
