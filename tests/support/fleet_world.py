@@ -111,6 +111,7 @@ class FleetWorld:
         """Add an entry to the audit stream."""
         at_ms = round(self.clock.monotonic() * 1000 - ago_s * 1000)
         self.registry.contents.audit.append(AuditEntry(at_ms, who, action, cell_id, why))
+        self.registry.contents.audit.sort(key=lambda entry: entry.at_ms)
 
     def tell(self, verdicts: dict[str, tuple[Verdict, str]], why_untreated: str | None = None) -> None:
         """Say anew what the leader finds of every cell, and what the routers see of it."""

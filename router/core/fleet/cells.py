@@ -8,7 +8,7 @@ from math import exp
 
 from router.core.detection.samples import CellSample, RouterSample
 from router.core.fleet.cell_health import BAD, CellHealth, judged
-from router.core.models import CellState, Reason
+from router.core.models import CellRecord, CellState, Reason
 from router.core.registry import Snapshot
 from router.core.views import CellView
 
@@ -49,7 +49,7 @@ def fleet_cells(
         health, says = judged(view, record)
         seen = [sample.cells[view.cell_id] for sample in samples.values() if view.cell_id in sample.cells]
         draining = view.cell_id in snapshot.policy.draining
-        since_ms = _since(view, health, record.treatment.since_ms, record.admitted_at_ms, snapshot.now_ms)
+        since_ms = _since(view, health, record, snapshot.now_ms)
         found.append(FleetCell(view, health, says, since_ms, load_of(seen), draining))
     return tuple(found)
 
@@ -69,10 +69,12 @@ def load_of(samples: Sequence[CellSample]) -> Load:
     )
 
 
-def _since(view: CellView, health: CellHealth, rung_ms: int, admitted_ms: int, now_ms: int) -> int:
-    """Since when a cell is as it is: on its rung, or with its verdict, or since its instance was admitted."""
-    if health in BAD and rung_ms:
-        return rung_ms
+def _since(view: CellView, health: CellHealth, record: CellRecord, now_ms: int) -> int:
+    """Since when a cell is as it is; 0: that is not known."""
+    if health in BAD and record.treatment.since_ms:
+        return record.treatment.since_ms
     if view.verdict_for_s:
         return now_ms - round(view.verdict_for_s * 1000)
-    return admitted_ms if health is CellHealth.WELL else 0
+    if view.launching:
+        return record.launched_at_ms
+    return record.admitted_at_ms if health is CellHealth.WELL else 0
