@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from router.api.feed import MAX_STREAMS
 from tests.support.aio import run
 from tests.support.chromium import BINARY, Tab, chromium
 from tests.support.dashboard_rig import Rig, dashboard
@@ -62,6 +63,7 @@ async def in_one_session(rig: Rig, tab: Tab) -> None:
     await says_when_it_is_not_up_to_date(rig, tab)
     await makes_nothing_of_hostile_texts(rig, tab)
     assert tab.console == []
+    await asks_where_it_is_not_told(rig, tab)
     assert {url.split("/")[2] for url in tab.asked if not url.startswith("data:")} == {rig.url.split("/")[2]}
 
 
@@ -145,6 +147,16 @@ async def makes_nothing_of_hostile_texts(rig: Rig, tab: Tab) -> None:
     await tab.until(f'{TEXT}.includes("{shown}")')
     assert await tab.run("document.querySelectorAll('main img, main script, [onerror]').length") == 0
     assert "cellrouter" in await tab.run("document.title")
+
+
+async def asks_where_it_is_not_told(rig: Rig, tab: Tab) -> None:
+    """Where as many pages have a stream as may have one, the next asks, and is as fresh."""
+    rig.world.feed.streams += MAX_STREAMS
+    await tab.run("location.hash = '#/'")
+    await tab.call("Page.reload")
+    await tab.until(f"{TEXT}.includes('live ·') && !!{HEX}")
+    rig.world.troubles.append("the registry is read-only")
+    await tab.until(f"{TEXT}.includes('the registry is read-only')")
 
 
 def test_the_dashboard_in_a_browser(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Tab:
         assert "exceptionDetails" not in said, (script, said)
         return said["result"].get("value")
 
-    async def until(self, script: str, limit_s: float = 20) -> Any:
+    async def until(self, script: str, limit_s: float = 40) -> Any:
         """Wait until an expression is true in the page, and return its value."""
         value: Any = None
 
