@@ -14,7 +14,7 @@ from router.api.components import Components
 from router.api.views import cell_views
 from router.core.errors import RegistryUnavailableError
 from router.core.fleet.history import History
-from router.core.fleet.overview import About, FleetStatus, Known, Overview, overview, without_registry
+from router.core.fleet.overview import About, FleetStatus, Known, Overview, not_made, overview, without_registry
 from router.core.models import Reason
 from router.core.registry import Snapshot
 from router.ports import Clock, FleetReader, InstanceControl
@@ -58,7 +58,8 @@ class FleetFeed:
             empty, status=FleetStatus.UNKNOWN, headline="Nothing is known yet", needs=(), watched_ms=now, since_ms=now
         )
         self.shown = self._known  # as it was last, with what is amiss since
-        self._read_at = clock.monotonic()  # when the registry was last read
+        self._began_at = clock.monotonic()
+        self._read_at: float | None = None  # when the registry was last read
         self._polled_at = -POLLED_S
         self.streams = 0  # pages that are told of news
         self._published = asyncio.Event()
@@ -117,23 +118,20 @@ class FleetFeed:
             views = cell_views(snapshot, conditions)
             found = overview(self._about, Known(snapshot, views, samples, audit, self._troubles()))
             self.history.note(self._clock.time_ms(), found.load, found.cells)
-            self._known, self._read_at = self._dated(found), read_at
-            self.shown = self._known
+            self.shown = self._known = self._dated(found)
+            self._read_at = read_at
             took_s = self._spent() - began
         except RegistryUnavailableError as error:
-            self._lost(str(error))
+            self.shown = self._dated(without_registry(self._known, str(error)))
         except Exception as error:  # noqa: BLE001 - what is shown must not end what routes
-            self._lost(self._unforeseen.note("dashboard", error))
+            self.shown = self._dated(not_made(self._known, self._unforeseen.note("dashboard", error)))
         published, self._published = self._published, asyncio.Event()
         published.set()
         return took_s
 
-    def _lost(self, why: Reason) -> None:
-        self.shown = self._dated(without_registry(self._known, why))
-
     def _dated(self, found: Overview) -> Overview:
         """Say since when the fleet is as it is, and how much has moved, as far back as this process has watched."""
-        same = found.status is self.shown.status
+        same = found.status is self.shown.status or self._read_at is None
         since_ms = self.shown.since_ms if same else self._clock.time_ms()
         moving, before = found.moving, self.shown.moving
         if moving is not None and before is not None:
@@ -141,7 +139,8 @@ class FleetFeed:
         return replace(found, since_ms=since_ms, watched_ms=self.shown.watched_ms, moving=moving)
 
     def _encoded(self) -> bytes:
-        age_s = round(self._clock.monotonic() - self._read_at, 1)
+        read_at = self._began_at if self._read_at is None else self._read_at
+        age_s = round(self._clock.monotonic() - read_at, 1)
         return msgspec.json.encode(replace(self.shown, age_s=age_s))
 
 

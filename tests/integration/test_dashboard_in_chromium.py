@@ -124,12 +124,12 @@ async def goes_by_keyboard_and_on_a_phone(tab: Tab) -> None:
 
 async def says_when_it_is_not_up_to_date(rig: Rig, tab: Tab) -> None:
     """A process that has nothing new, and Redis lost: both grey the page and say since when."""
-    await tab.until("document.querySelector('[role=alert]').innerText.includes('nothing new')")
+    await tab.until("document.querySelector('[role=alert]').innerText.includes('Nothing new can be read.')")
     rig.start()
     await tab.until("document.querySelector('[role=alert]').hidden")
     rig.world.registry.down = True
     await tab.until(f"{TEXT}.includes('Redis is lost') && {TEXT}.includes('stale')")
-    assert await tab.run("document.querySelector('[role=alert]').innerText.includes(\"Redis can't be read.\")")
+    assert await tab.run("document.querySelector('[role=alert]').innerText.includes('Nothing new can be read.')")
     assert await tab.run("getComputedStyle(document.querySelector('main')).filter") == "grayscale(0.9)"
     assert await tab.run("[...document.querySelectorAll('a.hex')].length") == 24, "what was known stays"
     rig.world.registry.down = False

@@ -108,6 +108,7 @@ def test_a_page_is_told_of_a_change_within_a_second() -> None:
         assert (await told(frames))["headline"] == "Nothing is known yet"
         while (first := await told(frames))["status"] != "well":
             pass
+        assert first["since_ms"] == first["watched_ms"], "who has just come says that it has just come"
         await world.fake.sleep(30)
         world.falls_ill()
         began, at_ms = world.fake.monotonic(), world.fake.time_ms()
@@ -156,6 +157,7 @@ def test_what_nobody_foresaw_is_noted_and_ends_nothing() -> None:
         world.page()
         await world.fake.sleep(2)
         assert world.page()["status"] == "unknown"
+        assert world.page()["needs"][0]["what"].startswith("The dashboard has an error: ValueError")
         assert not feeding.done()
         assert len(world.told) >= 1
         feeding.cancel()

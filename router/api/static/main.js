@@ -57,7 +57,7 @@ const freshness = () => {
   update(byId("fresh"), { "data-level": level });
   update(byId("fresh-text"), { text: age === null ? "connecting" : `${level === "live" ? "live" : "stale"} · ${span(age)} ago` });
   update(document.body, { "data-stale": level === "stale" });
-  const what = quiet ? "This process says nothing." : lost ? "Redis can't be read." : "This process has read nothing new.";
+  const what = quiet ? "This process says nothing." : "Nothing new can be read.";
   const text = level === "stale" ? `${what} What is shown is of ${clock(state.overview.now_ms)}, ${span(age)} ago.` : "";
   update(byId("stale"), { hidden: level !== "stale" });
   update(byId("stale"), { text });
@@ -75,7 +75,7 @@ const heard = (overview) => {
 };
 
 const remember = async () => {
-  try {
+  if (!document.hidden) try {
     const [history, audit] = await Promise.all([get("fleet/history"), get("audit?limit=100")]);
     state.history = history;
     if (audit.length) state.audit = audit; // without Redis there is none

@@ -147,13 +147,18 @@ def without_registry(last: Overview, why: Reason) -> Overview:
     """Return the page as it was last, with the word that the registry is out of reach since."""
     what = f"The registry is out of reach: {why}"
     todo = "Routers go on with the map that they know; nothing is done about sick cells until Redis answers again."
-    lost = Matter(what, todo, runbook="registry-faulty")
-    return replace(
-        last,
-        status=FleetStatus.UNKNOWN,
-        headline="Redis is lost, so what follows is of before",
-        needs=(lost, *last.needs),
-    )
+    return _outdated(last, "Redis is lost", Matter(what, todo, runbook="registry-faulty"))
+
+
+def not_made(last: Overview, why: Reason) -> Overview:
+    """Return the page as it was last, with the word that no newer one could be made."""
+    todo = "What routes and treats cells goes on without it. The log has the error: report it."
+    return _outdated(last, "This page can't be made", Matter(f"The dashboard has an error: {why}", todo))
+
+
+def _outdated(last: Overview, headline: str, why: Matter) -> Overview:
+    headline = f"{headline}, so what follows is of before"
+    return replace(last, status=FleetStatus.UNKNOWN, headline=headline, needs=(why, *last.needs))
 
 
 def headline(status: FleetStatus, wanted: Sequence[Matter], done: Sequence[Matter]) -> str:
