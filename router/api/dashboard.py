@@ -10,8 +10,8 @@ from pkgutil import get_data
 from typing import Any, Final
 
 import msgspec
-from fastapi import FastAPI, HTTPException, Response, status
-from fastapi.responses import StreamingResponse
+from fastapi import FastAPI, HTTPException, Request, Response, status
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from router.api.feed import FleetFeed
 from router.core.errors import RegistryUnavailableError
@@ -20,7 +20,7 @@ from router.core.fleet.history import STEP_MS, Past
 from router.core.fleet.routes import route_of, route_rows
 from router.core.models import Reason
 from router.core.policy import MAX_KEY_CHARS
-from router.core.registry import AuditEntry, Snapshot
+from router.core.registry import AuditEntry
 
 LIVE_PATH: Final = "/fleet/live"
 """Where the page is told of news; such an answer goes on until the page is closed."""
@@ -74,6 +74,7 @@ INDEX: Final = file("index.html").replace(b"{version}", VERSION.encode())
 
 def add_dashboard(app: FastAPI, feed: FleetFeed) -> None:
     """Serve the page, its files, and what it shows."""
+    app.add_exception_handler(RegistryUnavailableError, _out_of_reach)
 
     @app.get("/", summary="Shows the dashboard.")
     async def page() -> Response:
@@ -103,7 +104,7 @@ def add_dashboard(app: FastAPI, feed: FleetFeed) -> None:
 
     @app.get("/fleet/key", summary="Shows where a key's events go: the rows of cellrouter where.")
     async def key(key: str) -> Response:
-        return _json(msgspec.json.encode(route_rows(route_of(key[:MAX_KEY_CHARS], await _snapshot(feed)))))
+        return _json(msgspec.json.encode(route_rows(route_of(key[:MAX_KEY_CHARS], await feed.registry.snapshot()))))
 
 
 def _answering(name: str, content: bytes) -> Callable[[], Awaitable[Response]]:
@@ -114,7 +115,7 @@ def _answering(name: str, content: bytes) -> Callable[[], Awaitable[Response]]:
 
 
 async def _cell_page(feed: FleetFeed, cell_id: str) -> CellPage:
-    snapshot = await _snapshot(feed)
+    snapshot = await feed.registry.snapshot()
     if cell_id not in snapshot.cells:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "there is no such cell")
     conditions, audit = await feed.registry.conditions(), await feed.registry.audit(AUDIT_READ)
@@ -134,11 +135,8 @@ async def _cell_page(feed: FleetFeed, cell_id: str) -> CellPage:
     )
 
 
-async def _snapshot(feed: FleetFeed) -> Snapshot:
-    try:
-        return await feed.registry.snapshot()
-    except RegistryUnavailableError as error:
-        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, f"Redis is out of reach: {error}") from error
+async def _out_of_reach(_: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": f"the registry: {error}"}, status.HTTP_503_SERVICE_UNAVAILABLE)
 
 
 def _json(content: Any) -> Response:

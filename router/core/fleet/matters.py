@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Final
 
 from router.core.fleet.cell_health import CellHealth
@@ -77,7 +78,7 @@ def _of_cells(cells: Sequence[FleetCell], health: CellHealth, how: str, runbook:
     for cell in found[:MOST]:
         cell_id = cell.view.cell_id
         what = f"{cell_id} {how}: {cell.says}"
-        yield Matter(what, f"cellrouter explain {cell_id}", cell_id, cell.since_ms, runbook=runbook)
+        yield Matter(what, _command("cellrouter explain", cell_id), cell_id, cell.since_ms, runbook=runbook)
     if len(found) > MOST:
         yield Matter(f"{len(found) - MOST} other cells: each {how}", runbook=runbook)
 
@@ -91,9 +92,14 @@ def _of_keys(snapshot: Snapshot) -> Iterator[Matter]:
     ]
     for key, entry in found[:MOST]:
         what = f"Key {key} is in quarantine until a person releases it: {entry.why}"
-        yield Matter(what, f"cellrouter apply release {key}", since_ms=entry.since_ms)
+        yield Matter(what, _command("cellrouter apply release", key), since_ms=entry.since_ms)
     if len(found) > MOST:
         yield Matter(f"{len(found) - MOST} other keys are in quarantine as well", "cellrouter policy show")
+
+
+def _command(command: str, about: str) -> str:
+    """A command that can be pasted into a shell, whatever it is about: who chose the key must not choose more."""
+    return f"{command} {quote(about)}" if about.isprintable() else f"{command} …"
 
 
 def why_suspended(cells: Sequence[FleetCell]) -> Reason | None:

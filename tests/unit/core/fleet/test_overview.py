@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import exp, log
+from shlex import split
 from typing import Any, Final
 
 import pytest
@@ -185,6 +186,18 @@ def test_many_of_a_kind_are_counted() -> None:
     assert len(found.needs) == 7
     assert found.needs[-1].what == "4 other keys are in quarantine as well"
     assert found.in_quarantine == 10
+
+
+def test_a_command_about_a_key_does_that_and_no_more() -> None:
+    """Somebody pastes it at 3 am; who chose the key must not choose what the shell does."""
+    world = FleetWorld(FakeClock())
+    keys = ("acme", "$(reboot); x", "a\nreboot\n", "it's")
+    world.registry.contents.policy = replace(NO_POLICY, quarantined={key: Quarantine("kills", 1) for key in keys})
+    commands = {matter.todo for matter in shown(world).needs}
+    assert {tuple(split(command)) for command in commands} == {
+        ("cellrouter", "apply", "release", key) for key in ("acme", "$(reboot); x", "it's", "…")
+    }
+    assert not any("\n" in command for command in commands)
 
 
 def test_a_release_that_was_rolled_back_needs_a_person_for_a_day() -> None:
