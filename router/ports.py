@@ -138,6 +138,18 @@ class RegistryReader(Protocol):
         ...
 
 
+class FleetReader(RegistryReader, Protocol):
+    """Reads what people are shown beside that: what routers see, and what was done."""
+
+    async def samples(self) -> Mapping[str, RouterSample]:
+        """Read the newest sample of every router that said something within seconds, by router id."""
+        ...
+
+    async def audit(self, limit: int) -> list[AuditEntry]:
+        """Read the newest `limit` entries, oldest first."""
+        ...
+
+
 class RouterRegistry(RegistryReader, PolicyStore, Protocol):
     """The part of the registry that routers use."""
 
@@ -162,7 +174,7 @@ class RouterRegistry(RegistryReader, PolicyStore, Protocol):
         ...
 
 
-class CellRegistry(RegistryReader, Protocol):
+class CellRegistry(FleetReader, Protocol):
     """The part of the registry that controllers use; only the one that leads may write.
 
     Calls that take an `epoch` raise NotLeaderError, and change nothing, when another controller has led since.
@@ -186,10 +198,6 @@ class CellRegistry(RegistryReader, Protocol):
         """Give out a generation that no instance of the cell ever had, higher than all of them and than `above`."""
         ...
 
-    async def samples(self) -> Mapping[str, RouterSample]:
-        """Read the newest sample of every router that said something within seconds, by router id."""
-        ...
-
     async def note_conditions(self, epoch: int, conditions: Mapping[str, Condition]) -> None:
         """Say how every cell is, by cell id; replaces all that was said before."""
         ...
@@ -200,10 +208,6 @@ class CellRegistry(RegistryReader, Protocol):
 
     async def write(self, epoch: int, change: Change) -> None:
         """Write all of a change or nothing, and wake those who wait in `changed`."""
-        ...
-
-    async def audit(self, limit: int) -> list[AuditEntry]:
-        """Read the newest `limit` entries, oldest first."""
         ...
 
 

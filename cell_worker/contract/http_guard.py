@@ -6,8 +6,6 @@ of its own that leads here (DNS rebinding). So only names that nobody else can o
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from http import HTTPStatus
@@ -38,8 +36,9 @@ _HEADERS: Final = (
 """What every answer says to a browser, beside its content security policy."""
 SAFEGUARDS: Final = (*_HEADERS, (b"content-security-policy", NOTHING_LOADS.encode()))
 """What an answer that is no page for people says to a browser."""
+OWN_FILES: Final = f"{NOTHING_LOADS}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'"
+"""The content security policy of a page for people: it loads files of this process, and has no inline script."""
 _MAX_NAME: Final = 80  # characters of a name that is shown
-_INLINE: Final = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 class GuardedApp:
@@ -64,8 +63,10 @@ class GuardedApp:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = [*_HEADERS, (b"content-security-policy", policy)]
-                message = {**message, "headers": [*message.get("headers", ()), *own]}
+                given = [*message.get("headers", ())]
+                named = {name for name, _ in given}  # a file that never changes may be kept
+                own = [(name, value) for name, value in _HEADERS if name not in named]
+                message = {**message, "headers": [*given, *own, (b"content-security-policy", policy)]}
             await send(message)
 
         async def receive_bounded() -> Message:
@@ -104,16 +105,6 @@ def why_not_served(host: str, hosts: Collection[str]) -> Reason | None:
         return None
     shown = ascii(name[:_MAX_NAME])
     return f"this process does not answer under the name {shown}"
-
-
-def page_policy(page: bytes) -> str:
-    """Return the content security policy of a page whose scripts and styles stand in it: these and nothing else."""
-    hashes: dict[bytes, list[str]] = {b"script": [], b"style": []}
-    for kind, text in _INLINE.findall(page):
-        digest = base64.b64encode(hashlib.sha256(text).digest()).decode()
-        hashes[kind].append(f"'sha256-{digest}'")
-    scripts, styles = (" ".join(hashes[kind]) or "'none'" for kind in (b"script", b"style"))
-    return f"{NOTHING_LOADS}; script-src {scripts}; style-src {styles}; connect-src 'self'; img-src data:"
 
 
 async def _refuse(send: Send, why: Reason) -> None:

@@ -39,7 +39,8 @@ _BUSY: Final[list[Message]] = [
 class OpenPages:
     """An ASGI application that gives the answers of another one, whose pages have these paths.
 
-    `now` and `sleep` are a clock's, in seconds; `spent` says how much of the process' time the loop has taken.
+    `now` and `sleep` are a clock's, in seconds; `spent` says how much of the process' time the loop has taken. The
+    answers of `streams` go on and on: to begin one takes its share as any other answer does, and the rest is theirs.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class OpenPages:
         now: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         spent: Callable[[], float] = time.thread_time,
+        streams: Collection[str] = (),
     ) -> None:
         self._app = app
+        self._streams = streams
         self._now = now
         self._spent = spent
         self._pages = {path: _Page(now, sleep) for path in paths}
@@ -62,6 +65,9 @@ class OpenPages:
         if not page.answering.begin() and not await _unless_gone(page.answering.wait(), receive):
             return
         page.answering.spend(ANSWER_S)
+        if scope["path"] in self._streams:
+            await self._app(scope, receive, send)
+            return
         asked = (scope["method"], scope["path"], scope["query_string"], dict(scope["headers"]).get(b"host"))
         answer = page.answer(asked, self._now(), partial(self._made, page, scope))
         for message in _BUSY if answer is None else (await asyncio.shield(answer)).messages:

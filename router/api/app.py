@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from pkgutil import get_data
 from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException, Response, status
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from router.core.errors import RegistryUnavailableError
 from router.core.models import Reason
+from router.core.registry import AuditEntry
 
-DASHBOARD: Final = get_data(__name__, "dashboard.html") or b""
-"""The page for people, with its scripts and styles in it."""
+MAX_AUDIT: Final = 2000
+"""How many of the newest entries are searched, or listed, at most."""
 
 
 def create_app(
@@ -23,21 +23,18 @@ def create_app(
     missing: Callable[[], Sequence[Reason]],
     degraded: Callable[[], Sequence[Reason]],
     cells: Callable[[], Awaitable[Sequence[Any]]],
-    audit: Callable[[int], Awaitable[Sequence[Any]]],
+    audit: Callable[[int], Awaitable[Sequence[AuditEntry]]],
     targets: Callable[[], Awaitable[Sequence[Any]]] | None = None,
 ) -> FastAPI:
     """Make the application of one process; `role` is router or controller.
 
     Each function is called once a request. `missing` says what the process still lacks to do its work; it is ready when
-    that is nothing. `degraded` says what it does without meanwhile. `audit` gets the number of entries wanted.
+    that is nothing. `degraded` says what it does without meanwhile. `audit` gets the number of entries wanted, and
+    returns them oldest first.
     `targets` lists what Prometheus shall scrape; without it there is no such path.
     """
     # FastAPI's own pages load scripts from other hosts; the dashboard needs nothing but this process.
     app = FastAPI(title=f"cellrouter {role}", openapi_url=None)
-
-    @app.get("/", response_class=HTMLResponse, summary="Shows the dashboard.")
-    async def dashboard() -> HTMLResponse:
-        return HTMLResponse(DASHBOARD)
 
     @app.get("/metrics", response_class=PlainTextResponse, summary="Shows the metrics, for Prometheus.")
     async def metrics_text() -> Response:
@@ -48,13 +45,25 @@ def create_app(
         return await cells()
 
     @app.get("/audit", summary="Lists what the controllers did lately and why, oldest first.")
-    async def audit_now(limit: int = 100) -> Sequence[Any]:
-        return await audit(min(max(limit, 1), 1000))
+    async def audit_now(limit: int = 100, find: str = "", skip: int = 0) -> Sequence[Any]:
+        limit, skip = min(max(limit, 1), MAX_AUDIT), min(max(skip, 0), MAX_AUDIT)
+        if not find:
+            entries = await audit(min(limit + skip, MAX_AUDIT))
+        else:
+            entries = [entry for entry in await audit(MAX_AUDIT) if _says(entry, find)]
+        newest = len(entries) - skip
+        return entries[max(0, newest - limit) : max(0, newest)]
 
     _add_health(app, role, missing, degraded)
     if targets is not None:
         _add_targets(app, targets)
     return app
+
+
+def _says(entry: AuditEntry, words: str) -> bool:
+    """Whether each of the words is somewhere in the entry, whatever its case."""
+    text = f"{entry.who} {entry.action} {entry.cell_id} {entry.why}".casefold()
+    return all(word in text for word in words.casefold().split())
 
 
 def _add_health(

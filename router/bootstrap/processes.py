@@ -19,11 +19,12 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from cell_worker.contract.addresses import bare_host, host_and_port
-from cell_worker.contract.http_guard import GuardedApp, page_policy
+from cell_worker.contract.http_guard import OWN_FILES, GuardedApp
 from cell_worker.contract.http_server import PLACES, HttpServer, listen_on
 from cell_worker.contract.open_pages import OpenPages
 from cell_worker.contract.place import Place, place_of
 from cell_worker.contract.process import watch_descriptors
+from cell_worker.contract.texts import version_of
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
@@ -36,7 +37,9 @@ from router.adapters.metrics.controller import ControllerMetrics
 from router.adapters.metrics.router import RouterMetrics
 from router.adapters.saved_routing import SavedRouting
 from router.adapters.secret_source import SecretWatch
-from router.api.app import DASHBOARD, create_app
+from router.api.app import create_app
+from router.api.dashboard import LIVE_PATH, add_dashboard
+from router.api.feed import FleetFeed
 from router.api.published import Published
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_target, scrape_targets
@@ -46,6 +49,7 @@ from router.bootstrap.registry import keyring_of, registry_of
 from router.bootstrap.workers import ends_of, leave
 from router.core.addresses import host_of
 from router.core.errors import ConfigError, RegistryUnavailableError
+from router.core.fleet.overview import About
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
 from router.core.models import Reason
@@ -106,7 +110,10 @@ async def run_router(settings: Settings) -> None:
             return lanes.newest
 
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
-        await _run(settings, stop, listener, app, router.run(stop), lanes.run(), secrets, observer)
+        about = About("router", config.quarantine.who, settings.environment, version_of("cellrouter") or "unknown")
+        instances = HttpCellControl(calls)
+        feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
+        await _run(settings, stop, listener, app, feed, router.run(stop), lanes.run(), secrets, observer)
 
 
 async def run_controller(settings: Settings) -> None:
@@ -154,7 +161,9 @@ async def run_controller(settings: Settings) -> None:
             await run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
             await leave(provisioner, was_last=controller.was_last)
 
-        await _run(settings, stop, listener, app, work(), fleet.run(), secrets, observer)
+        about = About("controller", config.owner, settings.environment, version_of("cellrouter") or "unknown")
+        feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
+        await _run(settings, stop, listener, app, feed, work(), fleet.run(), secrets, observer)
 
 
 def _upkeep(
@@ -171,6 +180,7 @@ async def _run(
     stop: asyncio.Event,
     listener: socket.socket,
     app: FastAPI,
+    feed: FleetFeed,
     work: Coroutine[Any, Any, None],
     publishing: Coroutine[Any, Any, None],
     secrets: SecretWatch,
@@ -187,8 +197,9 @@ async def _run(
     gc.collect()
     gc.freeze()  # what exists now stays: a collection that walks all of it would stop every event for 100 ms
     structlog.get_logger("cellrouter").info("started", role=app.title, port=listener.getsockname()[1])
-    api = _serve(app, listener, settings)
-    tasks = {"work": until_drained(), "api": api, "views": publishing, "secrets": secrets.run()}
+    add_dashboard(app, feed)
+    api = serve_api(app, feed, listener, settings)
+    tasks = {"work": until_drained(), "api": api, "views": publishing, "feed": feed.run(), "secrets": secrets.run()}
     await run_until(ended, tasks | {"descriptors": watch_descriptors(_CLOCK.sleep)}, observer)
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
 
@@ -203,19 +214,22 @@ def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
 
 
 def guarded_api(app: FastAPI, settings: Settings) -> GuardedApp:
-    """Put what guards browsers and hosts before an API; its dashboard runs its own scripts alone."""
+    """Put what guards browsers and hosts before an API; its dashboard loads its own files alone."""
     hosts = {settings.api.host, *re.split(r",\s*", settings.api.allowed_hosts)}
-    return GuardedApp(app, hosts, "api.allowed_hosts", {"/": page_policy(DASHBOARD)})
+    return GuardedApp(app, hosts, "api.allowed_hosts", {"/": OWN_FILES})
 
 
-async def _serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
+async def serve_api(app: FastAPI, feed: FleetFeed, listener: socket.socket, settings: Settings) -> None:
+    """Serve an API until cancelled; then end the streams, and wait a moment for requests in progress."""
     paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
-    pages = OpenPages(guarded_api(app, settings), paths, _CLOCK.monotonic, _CLOCK.sleep)
+    guarded, now, sleep = guarded_api(app, settings), _CLOCK.monotonic, _CLOCK.sleep
+    pages = OpenPages(guarded, paths, now, sleep, streams=[LIVE_PATH])
     server = HttpServer(pages, places=PLACES, goodbye_s=2)
     serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
+        feed.close()
         server.should_exit = True  # requests in progress still get their answers
         await serving
         raise

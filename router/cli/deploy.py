@@ -10,9 +10,10 @@ import typer
 from rich.table import Table
 
 from router.cli.options import Why
-from router.cli.policy import audit_text, wanted_cells
+from router.cli.policy import audit_text
 from router.cli.registry import change_policy, configured, followed, look, run
 from router.cli.texts import Screen
+from router.core.fleet.routes import wanted_cells
 from router.core.models import Reason, age_ms
 from router.core.release import (
     MAX_AT_ONCE,

@@ -12,8 +12,10 @@ from rich.table import Table
 
 from router.cli.options import AsJson
 from router.cli.policy_edits import PolicyEdit, commands
-from router.cli.registry import ask, change_policy, look, record_of, slot_map_of
-from router.cli.texts import Screen, time_text
+from router.cli.registry import ask, change_policy, look, record_of
+from router.cli.texts import Screen
+from router.core.fleet.explained import by_hand, time_text
+from router.core.fleet.routes import slot_map_of, wanted_cells
 from router.core.models import cell_ids
 from router.core.policy import Policy, Quarantine
 from router.core.slot_map.forecast import Forecast, forecast
@@ -130,13 +132,6 @@ def _history() -> list[PolicyVersion]:
     return ask(lambda registry: registry.history())
 
 
-def wanted_cells(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the cells that there shall be: the policy says how many, or else the controllers' own configuration."""
-    if snapshot.policy.cells:
-        return cell_ids(snapshot.policy.cells)
-    return tuple(sorted(cell_id for cell_id, record in snapshot.cells.items() if not record.retired))
-
-
 def _forecast(snapshot: Snapshot, wanted: Policy) -> Forecast:
     slot_map, now = slot_map_of(snapshot), wanted_cells(snapshot)
     return forecast(slot_map, snapshot.policy, wanted, now, cell_ids(wanted.cells) if wanted.cells else now)
@@ -225,15 +220,6 @@ def _shares(found: Policy) -> Table:
         state = "draining" if cell_id in found.draining else "cordoned" if cell_id in found.cordoned else ""
         table.add_row(cell_id, f"{found.weights.get(cell_id, 1.0):g}", state)
     return table
-
-
-def by_hand(snapshot: Snapshot, cell_id: str) -> str:
-    """What people have decided about the cell's instances, in words; empty when they have decided nothing."""
-    found, record = snapshot.policy, snapshot.cells.get(cell_id)
-    said = ["frozen"] * (cell_id in found.frozen) + ["ejected"] * (cell_id in found.ejected)
-    if record is not None and (order := found.order_for(record)):
-        said.append(f"{order} generation {record.generation}")
-    return ", ".join(said)
 
 
 def _by_hand(snapshot: Snapshot) -> list[tuple[str, str]]:

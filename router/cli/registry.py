@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from router.core.models import CellRecord
     from router.core.policy import Policy
     from router.core.registry import Snapshot
-    from router.core.slot_map.slots import SlotMap
     from router.settings import Settings
 
 T = TypeVar("T")
@@ -53,13 +52,6 @@ def ask(question: Callable[[RedisRegistry], Awaitable[T]]) -> T:
 def look() -> Snapshot:
     """Read the whole registry as it is now."""
     return ask(lambda registry: registry.snapshot())
-
-
-def slot_map_of(snapshot: Snapshot) -> SlotMap:
-    """Return the snapshot's slot map. Raises RegistryUnavailableError when no controller has made one yet."""
-    if snapshot.slot_map is None:
-        raise RegistryUnavailableError("there is no slot map yet: see whether a controller leads")
-    return snapshot.slot_map
 
 
 def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:

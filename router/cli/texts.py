@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.cells import cell_len
@@ -16,9 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from cell_worker.contract.texts import neutral, raw_of
-
-_LATEST_MS: Final = 253_402_300_799_000  # the end of the year 9999, the last that a datetime can be in
-
 
 UNWRAPPED: Final = 10_000  # characters: the width of what is no terminal
 LEAST_WRAPPED: Final = 24  # characters of a column whose text goes on in the next line
@@ -52,11 +48,6 @@ def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], widt
 def _needed(column: Column, texts: Sequence[str | Text]) -> int:
     longest = max(cell_len(neutral(str(text))) for text in (column.title, *texts))
     return min(longest, LEAST_WRAPPED) if column.wraps else longest
-
-
-def time_text(ms: int) -> str:
-    """Write a time in milliseconds since 1970 as a date and a time of day in UTC; one after 9999 as the end of 9999."""
-    return datetime.fromtimestamp(min(ms, _LATEST_MS) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 class Screen(Console):

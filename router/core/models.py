@@ -6,7 +6,7 @@ Those that are made for each event are structs of msgspec, which cost a twentiet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import Annotated, Final, NamedTuple
 
@@ -322,6 +322,8 @@ class RouterReport:
     quiet: bool  # none of the slots and keys that the map moves has an event on its way to a cell
     address: Annotated[str, msgspec.Meta(max_length=60)] = ""  # ip:port of its API, for Prometheus; empty: not reached
     zone: Annotated[str, msgspec.Meta(max_length=60)] = ""  # its availability zone, as ECS says
+    queues: Annotated[Mapping[Id, Whole], msgspec.Meta(max_length=8)] = field(default_factory=dict)
+    """Messages by the queue's purpose, as SQS said within a minute. A queue that could not be asked is missing."""
 
 
 @dataclass(frozen=True, slots=True)

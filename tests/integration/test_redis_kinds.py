@@ -27,10 +27,12 @@ from cell_worker.settings import WorkerSettings
 from router.adapters.clock import SystemClock
 from router.adapters.redis import scripts
 from router.adapters.redis.registry import RedisRegistry
+from router.core.detection.assessment import Assessment
+from router.core.detection.samples import RouterSample
 from router.core.errors import RegistryUnavailableError
 from router.core.models import CellRecord, RouterReport
 from router.core.policy import Ruling, TenantLimit
-from router.core.registry import AuditEntry, Change, PolicyVersion
+from router.core.registry import AuditEntry, Change, Condition, PolicyVersion
 from router.core.slot_map.slots import SlotMap, assign
 from router.settings import check
 from tests.support import redis_kinds as kinds
@@ -117,6 +119,7 @@ async def life(world: World) -> None:
         assert [(view.live, view.report.epoch) for view in snapshot.routers] == [(True, epoch)]
         assert (snapshot.slot_map, snapshot.cells[CELL].generation, snapshot.leader) == (slot_map, generation, "a")
         await policy_change(world, epoch)
+        await dashboard(world, epoch)
         await world.router.offer(SlotMap(epoch + 1, slot_map.owners), await world.router.policy())
         offered = (await world.controller.petitions()).slot_map
         assert offered is not None
@@ -130,6 +133,17 @@ async def life(world: World) -> None:
     await world.controller.resign("a")
     assert (await world.operator.snapshot()).leader == ""
     assert (await world.operator.audit(1))[-1].action == "limit"
+
+
+async def dashboard(world: World, epoch: int) -> None:
+    """A router and a controller read what their dashboards show."""
+    condition = Condition(1, 1, Assessment(CELL))
+    await world.controller.note_conditions(epoch, {CELL: condition})
+    await world.router.note_sample("r", RouterSample(1, 0.0, {}))
+    for reader in (world.router, world.controller):
+        assert await reader.conditions() == {CELL: condition}
+        assert set(await reader.samples()) == {"r"}
+        assert await reader.audit(1)
 
 
 @asynccontextmanager

@@ -11,7 +11,14 @@ import pytest
 
 from tests.support.paths import REPOSITORY
 
-SAMPLE: Final = ("script/setup", ".ci/run", "Dockerfile", ".env", "deploy/redis/users.acl", "router/api/dashboard.html")
+SAMPLE: Final = (
+    "script/setup",
+    ".ci/run",
+    "Dockerfile",
+    ".env",
+    "deploy/redis/users.acl",
+    "router/api/static/index.html",
+)
 """Files that break with CRLF, some of a name that tells Git nothing."""
 
 

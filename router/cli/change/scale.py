@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from router.cli.options import DryRun, Why
-from router.cli.policy import audit_text, tell_forecast, wanted_cells
+from router.cli.policy import audit_text, tell_forecast
 from router.cli.registry import change_policy, followed, look
+from router.core.fleet.routes import wanted_cells
 from router.core.models import CellRecord, Reason, Rung, cell_ids
 from router.core.policy import MAX_CELLS
 from router.core.slot_map.slots import NO_MOVE, SLOTS

@@ -10,7 +10,7 @@ import typer
 from router.cli.options import Why
 from router.cli.policy import audit_text
 from router.cli.registry import ask, look
-from router.cli.texts import time_text
+from router.core.fleet.explained import time_text
 from router.core.undo import Undone, to_undo, undone, why_not_undone
 
 if TYPE_CHECKING:

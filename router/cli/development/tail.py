@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from router.cli.policy import wanted_cells
 from router.cli.registry import configured, look, run
+from router.core.fleet.routes import wanted_cells
 
 if TYPE_CHECKING:
     from router.settings import Settings

@@ -13,8 +13,9 @@ import typer
 from cell_worker.contract.texts import printable
 from router.cli.registry import ask, configured, record_of
 from router.cli.registry import run as run_work
-from router.cli.texts import Screen, time_text
+from router.cli.texts import Screen
 from router.core.errors import RegistryUnavailableError
+from router.core.fleet.explained import time_text
 from router.core.messages.dead_letter import parse_duration
 
 if TYPE_CHECKING:

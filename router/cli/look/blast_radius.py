@@ -13,8 +13,9 @@ import typer
 from rich.table import Table
 
 from router.cli.options import AsJson
-from router.cli.registry import ask, slot_map_of
+from router.cli.registry import ask
 from router.cli.texts import Screen
+from router.core.fleet.routes import slot_map_of
 from router.core.slot_map.blast_radius import BlastRadius, blast_radii, combined_traffic, moved_traffic
 from router.core.slot_map.placement import wanted_owners
 from router.core.slot_map.slots import SlotMap

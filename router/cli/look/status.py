@@ -13,12 +13,12 @@ from rich.console import Group
 from rich.text import Text
 
 from router.cli.options import AsJson
-from router.cli.policy import by_hand
 from router.cli.registry import ask, configured
 from router.cli.registry import run as run_work
 from router.cli.texts import Column, Screen, fitted
 from router.core.control.reconcile import state_of
 from router.core.errors import RegistryUnavailableError
+from router.core.fleet.explained import by_hand
 from router.core.models import CellRecord, CellState, Reason, Rung
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
 

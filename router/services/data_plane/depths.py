@@ -7,7 +7,7 @@ group is delivered, and SQS says nothing of it: receives come back empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from router.core.errors import SourceUnavailableError
@@ -20,27 +20,51 @@ PAUSE_S: Final = 0.5  # between two queues at least: with more than 120 a round 
 
 
 class DepthWatch:
-    """Asks the source and the router's other queues, in turns, how many messages each has."""
+    """Asks the queues of a router, in turns, how many messages each has.
+
+    `named` are the queues that there always are, by what they are for; the first is the source. `others` returns the
+    rest of them, as they are at the time.
+    """
 
     def __init__(
-        self, source: EventSource, others: Callable[[], Iterable[EventSource]], clock: Clock, observer: Observer
+        self,
+        named: Mapping[str, EventSource],
+        others: Callable[[], Iterable[EventSource]],
+        clock: Clock,
+        observer: Observer,
     ) -> None:
-        self._source = source
+        self._named = named
         self._others = others
         self._clock = clock
         self._observer = observer
         self._told: set[str] = set()  # queues that say nothing
-        self.source: Depth | None = None  # as SQS said last; None when it said nothing
+        self._depths: dict[str, Depth] = {}  # of the named ones, by what they are for
+
+    @property
+    def newest(self) -> dict[str, int]:
+        """The messages of each named queue, by what it is for; without those that said nothing when last asked."""
+        return {purpose: depth.messages for purpose, depth in self._depths.items()}
+
+    @property
+    def source(self) -> Depth | None:
+        """The depth of the source, as SQS said last; None when it said nothing."""
+        return self._depths.get(next(iter(self._named)))
 
     async def run(self) -> None:
-        """Ask again and again, until cancelled."""
+        """Ask again and again, until cancelled; at first without long pauses."""
+        pause_s = PAUSE_S
         while True:
-            queues = [self._source, *self._others()]
-            for queue in queues:
-                found = await self._ask(queue)
-                if queue is self._source:
-                    self.source = found
-                await self._clock.sleep(max(PAUSE_S, ASK_EVERY_S / len(queues)))
+            for purpose, queue in self._named.items():
+                if (depth := await self._ask(queue)) is not None:
+                    self._depths[purpose] = depth
+                else:
+                    self._depths.pop(purpose, None)
+                await self._clock.sleep(pause_s)
+            others = list(self._others())
+            for queue in others:
+                await self._ask(queue)
+                await self._clock.sleep(pause_s)
+            pause_s = max(PAUSE_S, ASK_EVERY_S / (len(self._named) + len(others)))
 
     async def _ask(self, queue: EventSource) -> Depth | None:
         try:

@@ -89,12 +89,11 @@ def assemble(
         config.quarantine, make.side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
     )
 
-    def others() -> Iterator[EventSource]:
-        yield queues.dead_letters
-        yield queues.quarantine
+    def hold_queues() -> Iterator[EventSource]:
         yield from (path.hold.queue for path in dispatcher.paths.values())
 
-    depths = DepthWatch(queues.source, others, clock, observer)
+    named = {"source": queues.source, "dead letters": queues.dead_letters, "quarantine": queues.quarantine}
+    depths = DepthWatch(named, hold_queues, clock, observer)
     dead = Forwarder(make.watched(queues.dead_letters), clock)
     side_queues = SideQueues(
         dead_letters=DeadLetterQueue(dead, config.source_name, clock, observer),
@@ -106,7 +105,8 @@ def assemble(
     lag, unforeseen = LoopLag(clock), Unforeseen(observer, clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
     mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
-    watcher = RoutingWatcher(mine, registry, memory, dispatcher, clock, unforeseen, observer, config.lease_ttl_s)
+    ttl_s = config.lease_ttl_s
+    watcher = RoutingWatcher(mine, registry, memory, dispatcher, depths, clock, unforeseen, observer, ttl_s)
     probe, told = canary_through(client, unforeseen), dispatcher.samples
     prober = Prober(lambda: watcher.seen, CanaryTimer(probe, lag, clock), clock)
     rehearsals = Rehearsals(lambda: watcher.seen, partial(_keep_copies, dispatcher), probe, lag, clock)

@@ -19,6 +19,7 @@ from router.core.models import CellRecord, RouterReport, Rung, Target
 from router.core.registry import Snapshot
 from router.core.slot_map.routing import KnownRouting, Routing
 from router.ports import Clock, Observer, RouterRegistry
+from router.services.data_plane.depths import DepthWatch
 from router.services.data_plane.dispatcher import Dispatcher
 from router.services.leases import Leases
 from router.services.prober import SeenCells
@@ -87,6 +88,7 @@ class RoutingWatcher:
         registry: RouterRegistry,
         memory: RoutingMemory,
         dispatcher: Dispatcher,
+        depths: DepthWatch,
         clock: Clock,
         unforeseen: Unforeseen,
         observer: Observer,
@@ -96,6 +98,7 @@ class RoutingWatcher:
         self._registry = registry
         self._memory = memory
         self._dispatcher = dispatcher
+        self._depths = depths
         self._clock = clock
         self._unforeseen = unforeseen
         self._leases = Leases(lease_ttl_s, observer)
@@ -165,7 +168,8 @@ class RoutingWatcher:
 
     async def _report(self) -> None:
         epoch = self._last.routing.slot_map.epoch if self._last else 0
-        report, now = replace(self._mine, epoch=epoch, quiet=self._dispatcher.quiet()), self._clock.monotonic()
+        quiet, now = self._dispatcher.quiet(), self._clock.monotonic()
+        report = replace(self._mine, epoch=epoch, quiet=quiet, queues=self._depths.newest)
         if self._reported is None or self._reported[1] != report or now - self._reported[0] >= REPORT_EVERY_S:
             await self._registry.report(report, ROUTER_TTL_S)
             self._reported = (now, report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
@@ -27,13 +28,17 @@ class World:
         self.taken_s = 0.0
         self.refused = 0
         sleep, now = self.clock.sleep, self.clock.monotonic
-        self.pages = OpenPages(self.app, ["/slow", "/quick"], now, sleep, lambda: self.taken_s)
+        self.pages = OpenPages(self.app, ["/slow", "/quick"], now, sleep, lambda: self.taken_s, ["/live"])
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"]
         self.made[path] += 1
         self.taken_s += COST_S if path == "/slow" else 0.0
         await self.clock.sleep(0.01)  # it waits for something, and others go on
+        if path == "/live":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"first", "more_body": True})
+            await self.clock.sleep(1000)
         if path == "/fails":
             raise ValueError("as the test wants it")
         text = f"{path} {self.made[path]}".encode()
@@ -170,5 +175,37 @@ def test_an_error_is_told_to_all_who_asked() -> None:
         with pytest.raises(ValueError, match="as the test"):
             await world.get("/fails")
         assert world.made["/fails"] == 2
+
+    play(world.clock, story())
+
+
+def test_a_stream_is_sent_as_it_comes_and_begins_no_oftener_than_a_page() -> None:
+    """Nobody waits for its end; who opens and drops one again and again takes no more than who asks for a page."""
+    world = World()
+
+    async def story() -> None:
+        begun = 0
+
+        async def drop(message: Message) -> None:
+            nonlocal begun
+            if message.get("body") == b"first":
+                begun += 1
+                raise ConnectionError("the client has gone")
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError("it stays")
+
+        async def ask() -> None:
+            scope = {"type": "http", "method": "GET", "path": "/live", "query_string": b"", "headers": []}
+            while True:
+                with suppress(ConnectionError):
+                    await world.pages(scope, receive, drop)
+
+        asking = [asyncio.create_task(ask()) for _ in range(50)]
+        await world.clock.sleep(SECONDS)
+        for task in asking:
+            task.cancel()
+        assert 0 < begun * ANSWER_S <= (BURST_S + SECONDS * SHARE) * 1.1
 
     play(world.clock, story())

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from router.cli.explain import explanation, summary
 from router.core.control.ladder import TreatmentResult
+from router.core.fleet.explained import explanation, summary
 from router.core.models import CellRecord, Rung, Treatment
 from router.core.registry import AuditEntry
 from router.core.telemetry import ActionTaken
