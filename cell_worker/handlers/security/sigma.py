@@ -202,9 +202,8 @@ class _Loader:
         known = {compiled.rule.rule_id for compiled in rules}
         aggregations = [(rule, each) for rule, each in self.aggregations if rule.rule_id in known]
         countable = known - {rule.rule_id for rule, _ in aggregations}
-        correlations = [
-            pair for path, rule in self.parsed if (pair := self._compile_correlation(path, rule, countable))
-        ]
+        pairs = [self._compile_correlation(path, rule, countable) for path, rule in self.parsed]
+        correlations = [pair for pair in pairs if pair is not None]
         correlations = sorted(correlations + aggregations, key=lambda pair: pair[0].path)
         silenced = frozenset[str]().union(*(each.rule_ids for _, each in correlations if each.replaces))
         rules = [replace(rule, output=rule.rule.rule_id not in silenced) for rule in rules]
@@ -334,9 +333,9 @@ class _Loader:
         except FAULTY as error:
             self.bad.append((path, f"correlation: {_one_line(error)}"))
             return None
-        if not correlation.rule_ids <= known:
-            named = ", ".join(each.reference for each in rule.referenced_rules if str(each.rule.id) not in known)
-            self.skipped.append((path, f"correlation.rules: {named} is not supported, or counts itself: take it out"))
+        unused = ", ".join(each.reference for each in rule.referenced_rules if str(each.rule.id) not in known)
+        if unused:
+            self.skipped.append((path, f"correlation.rules: {unused} is not supported, or counts itself: take it out"))
             return None
         return described, correlation
 
