@@ -216,13 +216,6 @@ def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
     ]
 
 
-def _latency(found: Assessment) -> str:
-    if not found.latency_s:
-        return "no event was answered well of late"
-    excess = f"{_ms(found.excess_s)} of it too much" if found.excess_s > 0 else "no more than usual"
-    return f"{_ms(found.latency_s)}, {excess}"
-
-
 def _of_canaries(found: Assessment) -> list[tuple[str, str]]:
     points = f"{found.slow_points} of {found.canary_points} find the canary slow"
     return [
@@ -285,6 +278,13 @@ def _of_announced(found: Assessment) -> list[tuple[str, str]]:
 
 def _share(share: float | None) -> str:
     return "not known" if share is None else f"{share:.1%} of the time"
+
+
+def _latency(found: Assessment) -> str:
+    if not found.latency_s:
+        return "no event was answered well of late"
+    excess = f"{_ms(found.excess_s)} of it too much" if found.excess_s > 0 else "no more than usual"
+    return f"{_ms(found.latency_s)}, {excess}"
 
 
 def _log(value: float | None, error: float | None = None) -> str:
