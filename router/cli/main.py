@@ -129,7 +129,7 @@ def check_config() -> None:
     settings, faults = check(os.environ)
     warnings = list(settings.secrets.warnings()) if settings is not None else []
     if settings is not None:
-        of_handler, doubts = run(handler_faults(settings.cells, os.environ))
+        of_handler, doubts = run(handler_faults(settings.cells, dict(os.environ)))
         faults += run(why_no_start(settings)) + of_handler
         warnings += doubts
     for fault in faults:

@@ -31,9 +31,14 @@ def configured() -> Settings:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work to its end."""
-    import uvloop  # noqa: PLC0415 - --help stays quick
+    """Run a command's work to its end. What is logged meanwhile goes to standard error: the answer stays alone."""
+    import structlog  # noqa: PLC0415 - --help stays quick
+    import uvloop  # noqa: PLC0415 - as above
 
+    from cell_worker.contract.process import configure_logs  # noqa: PLC0415 - as above
+
+    if not structlog.is_configured():
+        configure_logs("console", "warning")
     return uvloop.run(work)
 
 

@@ -106,3 +106,15 @@ def test_the_help_imports_nothing_that_takes_long() -> None:
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_what_is_logged_is_no_part_of_the_answer() -> None:
+    """Without credentials for AWS the log says so, and what is printed is JSON nevertheless."""
+    variables = environ("redis://127.0.0.1:1", "http://127.0.0.1:1") | {"AWS_EC2_METADATA_DISABLED": "true"}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        variables.pop(name, None)
+    command = [*COMMAND, "doctor", "--json"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    found = {finding["what"]: finding["state"] for finding in json.loads(done.stdout)}
+    assert (found["Redis"], found["credentials"]) == ("WRONG", "WRONG")
+    assert "AWS credentials can't be had" in done.stderr

@@ -113,6 +113,8 @@ async def _checks() -> AsyncIterator[Diagnosis]:
         return
     if not faults:
         yield Diagnosis("configuration", OK, f"environment {settings.environment}")
+    async for found in _handler(settings):
+        yield found
     yield _port(settings)
     async for finding in _redis(settings):
         yield finding
@@ -128,6 +130,18 @@ async def _configuration() -> tuple[Settings | None, list[Reason]]:
     if settings is not None:
         faults += await why_no_start(settings)
     return settings, [without_passwords(fault) for fault in faults]
+
+
+async def _handler(settings: Settings) -> AsyncIterator[Diagnosis]:
+    from router.bootstrap.handler_check import handler_faults  # noqa: PLC0415 - as above
+
+    faults, doubts = await handler_faults(settings.cells, dict(os.environ))
+    mend = "install what it needs where workers start, or name another: CELLROUTER_CELLS_HANDLER"
+    for state, whys in ((WRONG, faults), (NOTE, doubts)):
+        for why in whys:
+            yield Diagnosis("handler", state, why, mend)
+    if not faults and not doubts:
+        yield Diagnosis("handler", OK, f"{settings.cells.handler} can be imported")
 
 
 def _port(settings: Settings) -> Diagnosis:

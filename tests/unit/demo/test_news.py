@@ -26,9 +26,9 @@ def test_a_trial_ends_with_both_latencies() -> None:
 
 def test_a_treatment_is_told_once() -> None:
     """Its next rung has the same reason."""
-    first = put_on_rung(RECORD, TREATMENT)
+    first = put_on_rung(RECORD, TREATMENT, 9_000)
     assert told(first.action, CELL, first.why) == f"{CELL} is sick: its canary takes 503 ms"
-    second = put_on_rung(RECORD, replace(TREATMENT, rung=Rung.REPLACING))
+    second = put_on_rung(RECORD, replace(TREATMENT, rung=Rung.REPLACING), 9_000)
     assert told(second.action, CELL, second.why) is None
 
 
