@@ -72,7 +72,7 @@ class FleetWorld:
         self.troubles: list[str] = []
         about = About("router", "ip-10-0-1-4/17/5be2", "production", "0.1.0")
         self.feed = FleetFeed(about, self.registry, self, lambda: self.troubles, clock, Unforeseen(self, clock))
-        self.now_ms = round(clock.monotonic() * 1000)
+        self.now_ms = clock.time_ms()
         self._found()
 
     def observe(self, record: Any) -> None:
@@ -109,13 +109,13 @@ class FleetWorld:
 
     def audit(self, action: str, cell_id: str, why: str, who: str = LEADER, ago_s: float = 0) -> None:
         """Add an entry to the audit stream."""
-        at_ms = round(self.clock.monotonic() * 1000 - ago_s * 1000)
+        at_ms = self.clock.time_ms() - round(ago_s * 1000)
         self.registry.contents.audit.append(AuditEntry(at_ms, who, action, cell_id, why))
         self.registry.contents.audit.sort(key=lambda entry: entry.at_ms)
 
     def tell(self, verdicts: dict[str, tuple[Verdict, str]], why_untreated: str | None = None) -> None:
         """Say anew what the leader finds of every cell, and what the routers see of it."""
-        now, has = round(self.clock.monotonic() * 1000), self.registry.contents
+        now, has = self.clock.time_ms(), self.registry.contents
         for place, cell_id in enumerate(self.names):
             verdict, rule = verdicts.get(cell_id, (Verdict.HEALTHY, None))
             slow = verdict is Verdict.SLOW
@@ -189,7 +189,7 @@ class FleetWorld:
         self.troubles.append(HOSTILE)
 
     def _treat(self, rung: Rung, why: str) -> None:
-        now = round(self.clock.monotonic() * 1000)
+        now = self.clock.time_ms()
         self._change(SICK, treatment=Treatment(rung, now, 3, "slow", why))
 
     def _change(self, cell_id: str, **fields: Any) -> None:

@@ -7,7 +7,7 @@ other one is visible in its queue again. Nothing is lost, and nothing that was c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -85,22 +85,8 @@ def assemble(
 ) -> EventRouter:
     """Put the parts of one router's data plane together."""
     make = _Maker(config, payloads, AccessWatch(clock, observer), keys, clock, observer)
-    quarantine = QuarantineQueue(
-        config.quarantine, make.side_queue(queues.quarantine, SWEEP_WAIT_S), registry, clock, observer
-    )
-
-    def hold_queues() -> Iterator[EventSource]:
-        yield from (path.hold.queue for path in dispatcher.paths.values())
-
-    named = {"source": queues.source, "dead letters": queues.dead_letters, "quarantine": queues.quarantine}
-    depths = DepthWatch(named, hold_queues, clock, observer)
-    dead = Forwarder(make.watched(queues.dead_letters), clock)
-    side_queues = SideQueues(
-        dead_letters=DeadLetterQueue(dead, config.source_name, clock, observer),
-        hold_of=lambda cell_id: make.side_queue(queues.hold_of(cell_id), config.consumer.wait_s),
-        quarantine=quarantine,
-        aside=make.aside(queues.aside, depths, registry) if queues.aside is not None else None,
-    )
+    depths = make.depths(queues, lambda: dispatcher)
+    side_queues = make.side_queues(queues, depths, registry)
     inbox, access = make.inbox_of(make.watched(queues.source)), make.access
     lag, unforeseen = LoopLag(clock), Unforeseen(observer, clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
@@ -143,6 +129,22 @@ class _Maker:
     keys: AttributeKeys
     clock: Clock
     observer: Observer
+
+    def side_queues(self, queues: Queues, depths: DepthWatch, store: PolicyStore) -> SideQueues:
+        sweep = self.side_queue(queues.quarantine, SWEEP_WAIT_S)
+        dead = Forwarder(self.watched(queues.dead_letters), self.clock)
+        return SideQueues(
+            dead_letters=DeadLetterQueue(dead, self.config.source_name, self.clock, self.observer),
+            hold_of=lambda cell_id: self.side_queue(queues.hold_of(cell_id), self.config.consumer.wait_s),
+            quarantine=QuarantineQueue(self.config.quarantine, sweep, store, self.clock, self.observer),
+            aside=self.aside(queues.aside, depths, store) if queues.aside is not None else None,
+        )
+
+    def depths(self, queues: Queues, dispatcher: Callable[[], Dispatcher]) -> DepthWatch:
+        named = {"source": queues.source, "dead letters": queues.dead_letters, "quarantine": queues.quarantine}
+        return DepthWatch(
+            named, lambda: (path.hold.queue for path in dispatcher().paths.values()), self.clock, self.observer
+        )
 
     def watched(self, queue: EventSource) -> EventSource:
         return WatchedQueue(queue, self.clock, self.observer)

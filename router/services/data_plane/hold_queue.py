@@ -43,7 +43,7 @@ class HoldQueue:
 
     @property
     def queue(self) -> EventSource:
-        """The queue itself."""
+        """The queue that holds the messages."""
         return self._inbox.queue
 
     @property

@@ -83,7 +83,7 @@ class Inbox:
 
     @property
     def queue(self) -> EventSource:
-        """The queue itself."""
+        """The queue that holds the messages."""
         return self._source
 
     @property
