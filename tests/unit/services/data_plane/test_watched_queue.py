@@ -89,7 +89,7 @@ def test_every_call_is_watched(call: str) -> None:
     assert rig.notes.records == [QueueFaulty("q.fifo", missing=True, why=str(GONE))]
 
 
-@pytest.mark.parametrize("call", ["waiting", "max_bytes"])
+@pytest.mark.parametrize("call", ["depth", "max_bytes"])
 def test_a_question_reports_no_fault_and_raises_what_is_expected_of_it(call: str) -> None:
     """Whoever asks can do without the answer, and an error that nobody foresaw must not end it."""
     rig = Rig()
