@@ -175,8 +175,11 @@ def judge_trial(
     counted = [copy for copy in copies if copy.at >= now - min(MAX_REHEARSED_S, lasted_s - SETTLE_S)]
     by_side = _by_side(counted)
     sides = [side for side in by_side if now - side[-1].at <= 2 * FRESH_S]
+    time_is_up = lasted_s >= MAX_REHEARSED_S
+    if time_is_up:  # a router that few of the cell's events came to neither convicts nor acquits
+        sides = [side for side in sides if len(side) >= ENOUGH_REHEARSED] or sides
     chance = PART_CHANCE if len(sides) > 1 else ALONE_PART_CHANCE
-    part_finding = _agreed([_part_finding(side, chance, time_is_up=lasted_s >= MAX_REHEARSED_S) for side in sides])
+    part_finding = _agreed([_part_finding(side, chance, time_is_up=time_is_up) for side in sides])
     found = replace(found, part=_part(counted))
     if part_finding is Finding.SLOWER:
         return replace(found, finding=Finding.SLOWER)

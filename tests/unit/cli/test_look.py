@@ -30,6 +30,7 @@ SICK = Treatment(Rung.REPLACING, 1, 1, "slow", "its canary takes 400 ms where 20
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """The command line, on three cells of which the second is sick."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # parallel runs of pytest set it
     found = CommandLine(monkeypatch, Operated(3))
     has = found.contents
     has.cells["cell-0001"] = replace(has.cells["cell-0001"], launching=2, treatment=SICK)

@@ -31,6 +31,7 @@ DECODERS: Final = frozenset(
 OF_LIBRARIES: Final = frozenset({"model_validate_json", "read_bytes", "read_text"})  # and whole files, of any size
 OWN_PROGRAMS: Final = (
     "router/demo/",  # reads what its own user wrote
+    "router/cli/development/",  # as above
     "router/adapters/aws/templates.py",  # reads what comes with the package
     "cell_worker/handlers/security/evaluation/child.py",  # reads what its own worker wrote
 )

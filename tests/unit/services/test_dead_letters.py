@@ -11,7 +11,7 @@ import pytest
 from router.adapters.memory import MemorySource
 from router.core.errors import SourceUnavailableError
 from router.core.messages.dead_letter import Entry, Filter
-from router.core.models import Message
+from router.core.models import Depth, Message
 from router.services import queue_scan
 from router.services.dead_letters import DeadLetters
 from router.services.queue_scan import HIDDEN_S
@@ -44,11 +44,11 @@ def test_an_empty_queue_is_soon_known_to_be_empty(
 ) -> None:
     """After one receive, if SQS counts nothing either; where it may not be asked, after some more."""
 
-    async def denied() -> int:
+    async def denied() -> Depth:
         raise SourceUnavailableError("access denied")
 
     if not countable:
-        monkeypatch.setattr(world.dead, "waiting", denied)
+        monkeypatch.setattr(world.dead, "depth", denied)
     world.play(world.look())
     assert (world.dead.receives, world.shown) == (receives, [])
 

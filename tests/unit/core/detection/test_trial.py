@@ -236,6 +236,18 @@ def test_one_of_two_routers_alone_convicts_nobody_by_rehearsals() -> None:
     assert judge_trial(pairs, copies, 30.0, 30.0, terms).finding is Finding.NO_SLOWER
 
 
+@pytest.mark.parametrize(("few", "finding"), [(9, Finding.SLOWER), (40, Finding.NO_SLOWER)], ids=["few", "as many"])
+def test_a_router_that_few_events_came_to_neither_convicts_nor_acquits(few: int, finding: Finding) -> None:
+    """What the other one saw decides in the end; with as many of its own that are quick, they don't agree."""
+    copies = [
+        CopyPair(side, at / 2, own_s, 0.05, CanaryPair(side, at / 2, USUAL_S, USUAL_S))
+        for side, number, slow_s in (("a", 40, 0.5), ("b", few, 0.05))
+        for at, own_s in ((60 - each, slow_s if each % 2 else 0.05) for each in reversed(range(number)))
+    ]
+    pairs = [copy.canaries for copy in copies]
+    assert judge_trial(pairs, copies, 30.0, 30.0, Terms(USUAL_S, WARM_UP_S, rehearses=True)).finding is finding
+
+
 def test_without_any_event_the_canaries_decide_in_the_end() -> None:
     """The cell has none to rehearse."""
     pairs = [CanaryPair("leader", at / 2, USUAL_S, USUAL_S) for at in range(1, 70)]
