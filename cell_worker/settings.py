@@ -30,35 +30,55 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    id: Name
-    generation: int | None = Field(default=None, ge=1)  # None: the worker claims the next one in Redis
-    environment: Name = "live"
-    secret_file: Path | None = None  # holds the secret, which need be no variable then
-    secret: SecretStr = Field(default=SecretStr(""), validate_default=True)  # this cell's: `cellrouter cell-secret`
-    handler: str = Field(pattern=r"^[\w.]+:\w+$")  # package.module:name
-    host: str = "127.0.0.1"  # where to listen; `::` at every address, of IPv4 and IPv6
-    port: int = Field(default=0, ge=0, le=65535)  # 0: any free port
-    advertise: str = Field(default="", validate_default=True)  # where routers reach it; empty: at `host`
-    zone: str = ""  # what fails together, for `cellrouter blast-radius`; empty: as ECS says
-    region: str = ""  # empty: AWS_REGION
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    redis_password_from: str = Field(default="", validate_default=True, repr=False)  # a file, a secret's ARN, iam:CACHE
-    store: Literal["sqlite", "dynamodb"] = "sqlite"  # where the cell remembers what is done
-    store_table: str = Field(default="", max_length=255, pattern=r"^[a-zA-Z0-9_.-]*$")  # empty: PREFIX-ENVIRONMENT-CELL
-    data_dir: Path = Path("cell-data")  # the cell's volume, where its store lies with sqlite
-    concurrency: int = Field(default=16, ge=1, le=1000)  # events that it works on at once
-    event_timeout_s: Seconds = 60.0
-    lease_ttl_s: float = Field(default=2.0, ge=0.5, allow_inf_nan=False)
-    drain_timeout_s: Seconds = 15.0
-    notice_s: float = Field(default=0.0, ge=0, le=100)  # how long to go on after a SIGTERM, for a successor to come up
-    resource_prefix: Name = "cellrouter"
-    sink: Literal["firehose", "none"] = "firehose"
-    side_effects: bool = False  # whether handlers may change anything outside the cell
-    chaos: bool = False  # whether faults may be injected
-    log_format: Literal["json", "console"] = "json"
-    tls_cert: Path | None = None  # with it, the worker is reached by TLS and no other way
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None  # with it, who calls the worker must present a certificate of these authorities
+    id: Name = Field(description="the cell, as cell-0003")
+    generation: int | None = Field(default=None, ge=1, description="not set: the worker claims the next one in Redis")
+    environment: Name = Field(default="live", description="the environment that the cell belongs to")
+    secret_file: Path | None = Field(default=None, description="holds the secret, which need be no variable then")
+    secret: SecretStr = Field(
+        default=SecretStr(""),
+        validate_default=True,
+        description="this cell's own, as `cellrouter cell-secret` prints it; required, unless CELL_SECRET_FILE is set",
+    )
+    handler: str = Field(pattern=r"^[\w.]+:\w+$", description="what processes events: package.module:name")
+    host: str = Field(default="127.0.0.1", description="where to listen; `::` at every address, of IPv4 and IPv6")
+    port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
+    advertise: str = Field(default="", validate_default=True, description="where routers reach it; empty: at the host")
+    zone: str = Field(default="", description="what fails together, for `cellrouter blast-radius`; empty: as ECS says")
+    region: str = Field(default="", description="empty: as AWS_REGION says")
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0", repr=False, description="the Redis or Valkey that holds the registry"
+    )
+    redis_password_from: str = Field(
+        default="",
+        validate_default=True,
+        repr=False,
+        description="where the password is, if not in the URL: a file, a secret's ARN, iam:CACHE, iam-serverless:CACHE",
+    )
+    store: Literal["sqlite", "dynamodb"] = Field(default="sqlite", description="where the cell remembers what is done")
+    store_table: str = Field(
+        default="",
+        max_length=255,
+        pattern=r"^[a-zA-Z0-9_.-]*$",
+        description="the table of a cell on DynamoDB; empty: PREFIX-ENVIRONMENT-CELL",
+    )
+    data_dir: Path = Field(default=Path("cell-data"), description="the cell's volume, where its store lies with sqlite")
+    concurrency: int = Field(default=16, ge=1, le=1000, description="events that it works on at once")
+    event_timeout_s: Seconds = Field(default=60.0, description="how long a handler may take for an event")
+    lease_ttl_s: float = Field(default=2.0, ge=0.5, allow_inf_nan=False, description="how long its lease lasts")
+    drain_timeout_s: Seconds = Field(default=15.0, description="how long a stop waits for events that have begun")
+    notice_s: float = Field(
+        default=0.0, ge=0, le=100, description="how long to go on after a SIGTERM, for a successor to come up"
+    )
+    resource_prefix: Name = Field(default="cellrouter", description="the names of its bucket and stream begin with it")
+    sink: Literal["firehose", "none"] = Field(default="firehose", description="where what it emits goes")
+    side_effects: bool = Field(default=False, description="whether handlers may change anything outside the cell")
+    chaos: bool = Field(default=False, description="whether faults may be injected")
+    log_format: Literal["json", "console"] = Field(default="json", description="lines for machines, or for people")
+    tls_cert: Path | None = Field(default=None, description="with it, the worker is reached by TLS and no other way")
+    tls_key: Path | None = Field(default=None, description="the key of that certificate")
+    tls_client_ca: Path | None = Field(
+        default=None, description="with it, who calls the worker must present a certificate of these authorities"
+    )
 
     @field_validator("advertise")
     @classmethod

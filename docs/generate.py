@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SHIPPED_RULES
 from cell_worker.handlers.security.sigma import load_rules
+from cell_worker.settings import PREFIX, WorkerSettings
 from docs import cloudformation, commands, costs
 from router.settings import Settings
 
@@ -36,6 +37,13 @@ def settings_tables() -> str:
     tables = [_settings_table("No section", "Keys at the top of the file, above every section.", top)]
     tables += [_settings_table(f"[{name}]", kind.__doc__ or "", kind.model_fields) for name, kind in sections().items()]
     return "\n".join(tables)
+
+
+def worker_variables() -> str:
+    """List the variables of a worker in a Markdown table."""
+    fields = WorkerSettings.model_fields.items()
+    rows = ((f"`{PREFIX}{name.upper()}`", _default(field), field.description or "") for name, field in fields)
+    return _table(("variable", "default", "what"), rows)
 
 
 def rules_table() -> str:
@@ -80,6 +88,7 @@ ABOUT_ROLES: Final = {
 PAGES: Final[Mapping[Path, Callable[[], str]]] = {
     DOCS / "configuration.md": settings_tables,
     DOCS / "security-monitoring.md": rules_table,
+    DOCS / "reference" / "worker.md": worker_variables,
     DOCS / "reference" / "iam.md": rights,
     DOCS / "reference" / "costs.md": costs.page,
     DOCS / "reference" / "cli.md": commands.page,
@@ -114,7 +123,8 @@ def _settings_table(title: str, about: str, fields: Mapping[str, FieldInfo]) -> 
 
 
 def _default(field: FieldInfo) -> str:
-    return "" if field.default is PydanticUndefined or field.default in ("", None) else f"`{field.default}`"
+    is_none = field.default is PydanticUndefined or field.default is None or not str(field.default)
+    return "" if is_none else f"`{field.default}`"
 
 
 def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
