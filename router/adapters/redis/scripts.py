@@ -146,7 +146,7 @@ if live and owner ~= ARGV[1] then
 end
 if not live or epoch == 0 or epoch < hint then
   epoch = math.max(epoch + 1, now, hint + 1)
-  redis.call('HDEL', KEYS[1], 'cushioned')
+  redis.call('HSET', KEYS[1], 'cushioned', '')
 end
 local text = string.format('%.0f', epoch)
 local ends = string.format('%.0f', now + ARGV[2])
@@ -337,7 +337,7 @@ NOTE_CONDITIONS: Final = (
     + _NOW
     + """
 redis.call('HSET', KEYS[1], 'cushioned', ARGV[2])
-if ARGV[3] == '1' then redis.call('DEL', KEYS[2]) end
+if ARGV[3] == '1' then redis.call('UNLINK', KEYS[2]) end
 redis.call('HSET', KEYS[2], 'at', string.format('%.0f', now))
 for i = 4, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[2], ARGV[i])
