@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from tests.support.aio import run, until
@@ -25,6 +26,10 @@ async def _uses(system: System) -> dict[bool, int]:
     """Count the live instances that use the first secret (True), and those that use another."""
     done = await asyncio.to_thread(system.cli, "secrets", "--json")
     return {use["signs"]: use["instances"] for use in json.loads(done.stdout)}
+
+
+async def _sees_only_new(leader: Role) -> bool:
+    return leader.metric("cellrouter_instances_on_older_secret") == 0
 
 
 def test_the_secret_is_replaced_under_load(redis_url: str, aws_endpoint: str, tmp_path: Path) -> None:
@@ -65,9 +70,6 @@ def test_the_secret_is_replaced_under_load(redis_url: str, aws_endpoint: str, tm
             async def flows() -> bool:
                 return len(system.sent) > before + 20
 
-            async def told_so() -> bool:  # of what the leader has seen last
-                return system.leader.metric("cellrouter_instances_on_older_secret") == 0
-
             await until(flows, "events are sent under the new secret alone")
             stop.set()
             await loading
@@ -75,7 +77,7 @@ def test_the_secret_is_replaced_under_load(redis_url: str, aws_endpoint: str, tm
             for role in roles:
                 assert role.metric("cellrouter_calls_distrusted_total") == 0, system.logs()
                 assert role.metric("cellrouter_leases_refused_total") == 0, system.logs()
-            await until(told_so, "the leader's metric says so too")
+            await until(partial(_sees_only_new, system.leader), "the leader has seen that too")
             assert await system.dead_letters() == []
             assert set(Counter(deed["event"] for deed in system.deeds()).values()) == {1}
 
