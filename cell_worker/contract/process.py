@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 
 from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.place import METADATA_VARIABLE
-from cell_worker.contract.texts import NeutralStream, neutral, printable, raw_of, version_of
+from cell_worker.contract.texts import NeutralStream, neutral, own_version, printable, raw_of
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 """So much of a log waits for its reader; what comes after that is dropped."""
@@ -300,7 +300,7 @@ class _DroppedLines(Collector):
 def register_figures(prefix: str, registry: CollectorRegistry) -> None:
     """Show what the process is and stands on: its versions, dropped log lines, file descriptors, memory and CPU."""
     built = Info(f"{prefix}_build", "The versions of the code and of Python.", registry=registry)
-    built.info({"version": version_of("cellrouter") or "unknown", "python": platform.python_version()})
+    built.info({"version": own_version(), "python": platform.python_version()})
     registry.register(_DroppedLines(f"{prefix}_log_lines_dropped"))
     ProcessCollector(registry=registry)
 

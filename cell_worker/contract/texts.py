@@ -70,3 +70,8 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def own_version() -> str:
+    """Return the version of this code; `unknown` where it is not installed."""
+    return version_of("cellrouter") or "unknown"

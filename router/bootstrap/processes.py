@@ -24,7 +24,7 @@ from cell_worker.contract.http_server import PLACES, HttpServer, listen_on
 from cell_worker.contract.open_pages import OpenPages
 from cell_worker.contract.place import Place, place_of
 from cell_worker.contract.process import watch_descriptors
-from cell_worker.contract.texts import version_of
+from cell_worker.contract.texts import own_version
 from router.adapters.aws.s3_payloads import S3PayloadStore, open_payload_client
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
@@ -110,7 +110,7 @@ async def run_router(settings: Settings) -> None:
             return lanes.newest
 
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
-        about = About("router", config.quarantine.who, settings.environment, version_of("cellrouter") or "unknown")
+        about = About("router", config.quarantine.who, settings.environment, own_version())
         instances = HttpCellControl(calls)
         feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
         await _run(settings, stop, listener, app, feed, router.run(stop), lanes.run(), secrets, observer)
@@ -161,7 +161,7 @@ async def run_controller(settings: Settings) -> None:
             await run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
             await leave(provisioner, was_last=controller.was_last)
 
-        about = About("controller", config.owner, settings.environment, version_of("cellrouter") or "unknown")
+        about = About("controller", config.owner, settings.environment, own_version())
         feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
         await _run(settings, stop, listener, app, feed, work(), fleet.run(), secrets, observer)
 

@@ -12,11 +12,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from router.adapters.cells.calls import CellCalls
-from router.adapters.http_session import http_session
 from router.bootstrap.handler_check import why_no_handler
-from router.bootstrap.registry import entry_by_hand, keyring_of, open_registry
-from router.bootstrap.workers import ends_of
+from router.bootstrap.registry import entry_by_hand, open_registry
 from router.core.config_text import FILE_VARIABLE
 from router.core.errors import CellRouterError
 from router.core.policy import Policy
@@ -27,7 +24,7 @@ from router.demo.local_context import to_try, written
 from router.demo.local_ports import LocalPorts
 from router.demo.news import News
 from router.demo.stack import Stack, check_packages
-from router.demo.system_client import SystemClient
+from router.demo.system_client import SystemClient, open_system
 from router.demo.worker_logs import WorkerLogs
 from router.ports import Clock
 from router.services.policy import change
@@ -58,9 +55,7 @@ async def run_dev(options: DevOptions, environ: Mapping[str, str], console: Cons
     if (why := await why_no_handler(options.handler, variables)) is not None:
         places = f"{folders[0]}, PYTHONPATH, and where Python itself looks"
         raise DevError(f"{options.handler} can't be used: {why}\nModules are looked for in {places}")
-    task = asyncio.current_task()
-    assert task is not None, "a coroutine runs in a task"
-    interrupted = cancel_on_signal(task)
+    interrupted = cancel_on_signal()
     try:
         async with AsyncExitStack() as stack:
             ports = LocalPorts.from_first(options.port)
@@ -68,9 +63,7 @@ async def run_dev(options: DevOptions, environ: Mapping[str, str], console: Cons
             console.print(starting, highlight=False)
             local = await stack.enter_async_context(Stack("dev", variables, ports, clock))
             settings = load(local.environ)
-            session = await stack.enter_async_context(http_session())
-            calls = CellCalls(session, keyring_of(settings), clock, ends=ends_of(stack, settings, clock))
-            system = SystemClient(session, local.router_url, local.controller_url, calls)
+            system = await open_system(stack, settings, local.router_url, local.controller_url, clock)
             code = code_of(options.handler, folders)
             await _Dev(options, local, system, settings, code, console, clock).run(environ)
     except asyncio.CancelledError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Any
 
 
-def cancel_on_signal(task: asyncio.Task[Any]) -> list[int]:
-    """Let Ctrl-C, SIGTERM and SIGHUP cancel a task; return a list that will then hold the signal's number."""
-    received: list[int] = []
+def cancel_on_signal() -> list[int]:
+    """Let Ctrl-C, SIGTERM and SIGHUP cancel the running task; return a list that then holds the signal's number."""
+    task, received = asyncio.current_task(), list[int]()
+    assert task is not None, "a coroutine runs in a task"
 
     def on_signal(number: int) -> None:
         if not received:

@@ -16,11 +16,7 @@ from rich.console import Console
 from cell_worker.contract.protocol import Fault, FaultKind
 from router.adapters.aws.session import open_client
 from router.adapters.aws_errors import AWS_ERRORS
-from router.adapters.cells.calls import CellCalls
-from router.adapters.http_session import http_session
 from router.bootstrap.queues import aws_of, names_of
-from router.bootstrap.registry import keyring_of
-from router.bootstrap.workers import ends_of
 from router.core.errors import CellRouterError
 from router.core.models import Reason, cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
@@ -31,7 +27,7 @@ from router.demo.local_ports import FIRST_PORT, LocalPorts
 from router.demo.news import News
 from router.demo.source_and_sinks import SourceAndSinks
 from router.demo.stack import Stack, check_packages
-from router.demo.system_client import SystemClient
+from router.demo.system_client import SystemClient, open_system
 from router.demo.view import DemoState, LiveView
 from router.ports import Clock
 from router.settings import Settings, load
@@ -75,15 +71,11 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
     log_files = _log_files(options)
     if options.json_file is not None and (why := _why_not_written(options.json_file)) is not None:
         raise DemoError(f"--json {options.json_file}: {why}")
-    task = asyncio.current_task()
-    assert task is not None, "a coroutine runs in a task"
-    interrupted = cancel_on_signal(task)
+    interrupted = cancel_on_signal()
     try:
         async with AsyncExitStack() as stack:
             settings, urls, own = await _system(stack, options, environ, console, clock)
-            session = await stack.enter_async_context(http_session())
-            calls = CellCalls(session, keyring_of(settings), clock, ends=ends_of(stack, settings, clock))
-            system = SystemClient(session, *urls, calls)
+            system = await open_system(stack, settings, *urls, clock)
             ends = await _source_and_sinks(stack, settings)
             demo = _Demo(options, system, own, ends, LiveView(console), clock, started)
             return await demo.run(log_files, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,12 @@ from cell_worker.contract import protocol
 from cell_worker.contract.protocol import Fault
 from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.chaos import inject
+from router.adapters.http_session import http_session
+from router.bootstrap.registry import keyring_of
+from router.bootstrap.workers import ends_of
 from router.core.models import Target
+from router.ports import Clock
+from router.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +58,12 @@ class SystemClient:
         except (aiohttp.ClientError, TimeoutError):
             return []
         return found
+
+
+async def open_system(
+    stack: AsyncExitStack, settings: Settings, router_url: str, controller_url: str, clock: Clock
+) -> SystemClient:
+    """Make a client of the system at these URLs, which asks its workers as these settings say; the stack closes it."""
+    session = await stack.enter_async_context(http_session())
+    calls = CellCalls(session, keyring_of(settings), clock, ends=ends_of(stack, settings, clock))
+    return SystemClient(session, router_url, controller_url, calls)

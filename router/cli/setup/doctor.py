@@ -16,9 +16,9 @@ import typer
 from rich.text import Text
 
 from cell_worker.contract.addresses import without_passwords
-from cell_worker.contract.texts import version_of
 from router.cli.options import AsJson
 from router.cli.registry import run
+from router.cli.setup.version import version_in_words
 from router.cli.texts import Screen
 from router.core.errors import ConfigError, RegistryUnavailableError, SourceDeniedError, SourceMissingError
 from router.core.errors import SourceUnavailableError as NoSourceError
@@ -103,8 +103,7 @@ async def _examined(*, as_json: bool) -> list[Diagnosis]:
 
 async def _checks() -> AsyncIterator[Diagnosis]:
     good = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    installed = version_of("cellrouter") or "not installed"
-    said = f"cellrouter {installed}, Python {platform.python_version()}"
+    said = f"cellrouter {version_in_words('cellrouter')}, Python {platform.python_version()}"
     yield Diagnosis("versions", OK if good else WRONG, said, "" if good else "use Python 3.11 to 3.13")
     settings, faults = await _configuration()
     for fault in faults:

@@ -17,7 +17,8 @@ PACKAGES: Final = ("redis", "aiobotocore", "msgspec", "uvloop")  # of which a ve
 def version(*, as_json: AsJson = False) -> None:
     """Show which version this is, with those of Python and of the packages that matter."""
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    found = {"cellrouter": _version_of("cellrouter"), "python": python} | {name: _version_of(name) for name in PACKAGES}
+    found = {"cellrouter": version_in_words("cellrouter"), "python": python}
+    found |= {name: version_in_words(name) for name in PACKAGES}
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -25,5 +26,6 @@ def version(*, as_json: AsJson = False) -> None:
         typer.echo(f"{name} {text}")
 
 
-def _version_of(package: str) -> str:
+def version_in_words(package: str) -> str:
+    """Return the version of an installed package, in words where it is none."""
     return version_of(package) or "not installed"

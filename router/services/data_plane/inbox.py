@@ -107,7 +107,8 @@ class Inbox:
         messages = await self._source.receive(max_messages, wait_s, self._visibility_s)
         now = self._clock.monotonic()
         new = [received for message in messages if (received := self._take_in(message, now))]
-        ages_s = [self._age_s(message) for message in messages]
+        now_ms = self._clock.time_ms()
+        ages_s = [_age_s(message, now_ms) for message in messages]
         first_s = [age_s for age_s, message in zip(ages_s, messages, strict=True) if message.receive_count == 1]
         duplicates = len(messages) - len(new)
         told = MessagesReceived(self._source.name, len(messages), duplicates, first_s, max(ages_s, default=0.0))
@@ -149,10 +150,6 @@ class Inbox:
         """Wait until everything settled so far is deleted, and everything let go so far visible."""
         await self._deletes.drained()
         await self._releases.drained()
-
-    def _age_s(self, message: Message) -> float:
-        """Return how long ago the message was sent; its queue's clock is another one."""
-        return max(0, self._clock.time_ms() - message.sent_at_ms) / 1000
 
     def _take_in(self, message: Message, now: float) -> Received | None:
         known = self._received.get(message.message_id)
@@ -211,7 +208,7 @@ class Inbox:
             most, least_s = DENIED_RETRIES, DENIED_S
         count, before = self._unfetched.pop(message_id, (0, fetched))
         count += fetched > before
-        if count >= most and self._age_s(received.message) >= least_s:
+        if count >= most and _age_s(received.message, self._clock.time_ms()) >= least_s:
             received.fault = f"its S3 pointer could not be followed {count} times, while others could: {error}"
             return 0
         if len(self._unfetched) >= MAX_REMEMBERED:
@@ -277,6 +274,11 @@ def read(received: Received, parser: Parser) -> tuple[list[Event], MalformedMess
 
 def _nothing(_: object) -> None:
     """Do nothing: a message that couldn't be released becomes visible by itself when its visibility timeout ends."""
+
+
+def _age_s(message: Message, now_ms: int) -> float:
+    """How long ago the message was sent; its queue's clock is another one."""
+    return max(0, now_ms - message.sent_at_ms) / 1000
 
 
 def _beside(message: Message) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -54,55 +55,56 @@ def window_and_rate(world: World, router: EventRouter, since: float) -> tuple[in
     return window, len(done) / (world.clock.now - since)
 
 
-@pytest.mark.parametrize("rate", [RATE, 3 * RATE], ids=["six of 16 places", "more than it can take"])
-def test_a_healthy_cell_that_is_cushioned_does_as_much_as_before(rate: float) -> None:
-    """For ten seconds; nothing is lost, and nothing waits in the hold queue for long."""
+def under_load(rate: float, seconds: float, story: Callable[[World, EventRouter], Awaitable[None]]) -> None:
+    """Play a story that begins when the cell has had its usual load for 20 s; every event has its effect, once."""
 
-    async def story(world: World) -> None:
+    async def whole(world: World) -> None:
         keys = world.keys_of(CELL, 30)
         async with world.routing() as router:
-            loading = asyncio.create_task(world.send_steadily(dict.fromkeys(keys, rate / len(keys)), 40))
+            loading = asyncio.create_task(world.send_steadily(dict.fromkeys(keys, rate / len(keys)), seconds))
             await world.clock.sleep(20)
-            window, before = window_and_rate(world, router, world.clock.now - 10)
-            assert window == 16
-            world.registry.cushioned = frozenset([CELL])
-            await world.clock.sleep(10)
-            window, cushioned = window_and_rate(world, router, world.clock.now - 10)
-            assert window == (16 if rate > RATE else 9)
-            assert cushioned > 0.95 * before
-            assert router.dispatcher.paths[OTHER].lane.window == 16
-            world.registry.cushioned = frozenset()
-            await world.clock.sleep(1)
-            assert router.dispatcher.paths[CELL].lane.window == 16
+            await story(world, router)
             await loading
             await world.settled()
         assert world.cells.effects() == dict.fromkeys(world.sent, 1)
 
     world = World(2)
     world.cells.cells[CELL].seconds = BASE_S
-    play(world.clock, story(world))
+    play(world.clock, whole(world))
+
+
+@pytest.mark.parametrize("rate", [RATE, 3 * RATE], ids=["six of 16 places", "more than it can take"])
+def test_a_healthy_cell_that_is_cushioned_does_as_much_as_before(rate: float) -> None:
+    """For ten seconds; nothing is lost, and nothing waits in the hold queue for long."""
+
+    async def story(world: World, router: EventRouter) -> None:
+        window, before = window_and_rate(world, router, world.clock.now - 10)
+        assert window == 16
+        world.registry.cushioned = frozenset([CELL])
+        await world.clock.sleep(10)
+        window, cushioned = window_and_rate(world, router, world.clock.now - 10)
+        assert window == (16 if rate > RATE else 9)
+        assert cushioned > 0.95 * before
+        assert router.dispatcher.paths[OTHER].lane.window == 16
+        world.registry.cushioned = frozenset()
+        await world.clock.sleep(1)
+        assert router.dispatcher.paths[CELL].lane.window == 16
+
+    under_load(rate, 40, story)
 
 
 def test_a_slow_cell_that_is_cushioned_has_fewer_events_in_hand() -> None:
     """Three times as slow, it would have 16 in flight; the rest waits, and is done once it is well again."""
 
-    async def story(world: World) -> None:
-        keys, cell = world.keys_of(CELL, 30), world.cells.cells[CELL]
-        async with world.routing() as router:
-            loading = asyncio.create_task(world.send_steadily(dict.fromkeys(keys, 1.0), 35))
-            await world.clock.sleep(20)
-            cell.sick[1] = Sickness(factor=3)
-            world.registry.cushioned = frozenset([CELL])
-            for _ in range(50):
-                await world.clock.sleep(0.2)
-                assert router.dispatcher.paths[CELL].lane.in_flight <= 16
-            assert router.dispatcher.paths[CELL].lane.in_flight == 9
-            cell.sick.clear()
-            world.registry.cushioned = frozenset()
-            await loading
-            await world.settled()
-        assert world.cells.effects() == dict.fromkeys(world.sent, 1)
+    async def story(world: World, router: EventRouter) -> None:
+        cell = world.cells.cells[CELL]
+        cell.sick[1] = Sickness(factor=3)
+        world.registry.cushioned = frozenset([CELL])
+        for _ in range(50):
+            await world.clock.sleep(0.2)
+            assert router.dispatcher.paths[CELL].lane.in_flight <= 16
+        assert router.dispatcher.paths[CELL].lane.in_flight == 9
+        cell.sick.clear()
+        world.registry.cushioned = frozenset()
 
-    world = World(2)
-    world.cells.cells[CELL].seconds = BASE_S
-    play(world.clock, story(world))
+    under_load(RATE, 35, story)
