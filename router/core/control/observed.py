@@ -12,6 +12,7 @@ from typing import TypeVar
 from router.core.control.guards import are_many, why_shared
 from router.core.control.twins import Trial
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums
 from router.core.models import CellRecord, InstanceView, LeaseView, Reason, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slot_map.slots import SlotMap
@@ -36,6 +37,7 @@ class Health:
     assessment: Assessment
     well_ms: int  # for how long nothing has been wrong with it
     watched_ms: int = 0  # for how long this leader has watched it
+    answers: AnsweredSums = NOTHING_ANSWERED  # since the last step of a release that runs, and since it was warm
 
     @property
     def calm(self) -> bool:

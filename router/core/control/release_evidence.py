@@ -7,24 +7,25 @@ often, than in the cells on the image before and than in the same cell before it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 from statistics import median, median_low
-from typing import Final
+from typing import Final, TypeAlias
 
 from router.core.control.another import why_dead
 from router.core.control.guards import FLEET_RATIO
-from router.core.control.observed import Desired, Observed
+from router.core.control.observed import Desired, Health, Observed
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.detection.thresholds import CONFIRM_S, MIN_CANARY_EXCESS_S, MIN_EXCESS_S, WINDOW_S
+from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums
 from router.core.models import CellRecord, Reason, Rung, age_ms
 from router.core.release import Release
 
 PEERS_S: Final = 3.0
 """Seconds. What is wrong with all cells shows in each of them within a second or two of the others."""
 LAUNCHES: Final = 2  # that have failed in a row, until it is the image's fault
-MIN_ANSWERED: Final = 20  # events within WINDOW_S: with fewer, the canaries alone judge
+MIN_ANSWERED: Final = 20  # events: with fewer, the canaries alone judge
 MAX_EVENTS_RATIO: Final = 4.0
 """Times the slowest of the other cells, and times what the same cell's events took before. Other tenants' events cost
 something else, so less may be their doing."""
@@ -32,11 +33,25 @@ MIN_BAD: Final = 3  # events answered badly beyond what is usual: fewer may be c
 BAD_SIGMA: Final = 4.0  # standard deviations beyond what is usual: every cell is judged once a second
 
 
+Span: TypeAlias = Callable[[Health], AnsweredSums]
+"""A time, as what a cell has answered in it. The same time is looked at in all cells."""
+
+
+def of_late(found: Health) -> AnsweredSums:
+    """What a cell has answered within the last WINDOW_S: there a fault of many events shows soonest."""
+    return found.assessment.answers
+
+
+def since_the_step(found: Health) -> AnsweredSums:
+    """What a cell has answered since the last step of the release: there one shows that has few events."""
+    return found.answers
+
+
 @dataclass(frozen=True, slots=True)
 class Rest:
     """The cells on the image before, and what is measured of them: what those with the new one are compared with."""
 
-    assessments: Sequence[Assessment]
+    found: Sequence[Health]
 
     @property
     def canary_s(self) -> float | None:
@@ -44,19 +59,18 @@ class Rest:
 
         Of the last seconds where that is more: what slows all cells down shows there first.
         """
-        found = [max(a.canary_s, a.recent_canary_s or 0.0) for a in self.assessments if a.canary_s is not None]
+        assessments = [each.assessment for each in self.found]
+        found = [max(a.canary_s, a.recent_canary_s or 0.0) for a in assessments if a.canary_s is not None]
         return median(found) if found else None
 
-    @property
-    def latency_s(self) -> float | None:
+    def latency_s(self, span: Span) -> float | None:
         """How long events take in the slowest of them, in seconds; None where too few were answered."""
-        return max((a.latency_s for a in self.assessments if a.answered >= MIN_ANSWERED), default=None)
+        answers = map(span, self.found)
+        return max((each.latency_s for each in answers if each.count >= MIN_ANSWERED), default=None)
 
-    @property
-    def bad_share(self) -> float:
+    def bad_share(self, span: Span) -> float:
         """The share of their events that are not answered well, 0 to 1."""
-        answered = sum(a.answered for a in self.assessments)
-        return sum(a.answered_badly for a in self.assessments) / answered if answered else 0.0
+        return _all(self.found, span).bad_share
 
 
 def changed(release: Release, records: Iterable[CellRecord]) -> list[CellRecord]:
@@ -74,7 +88,7 @@ def why_not_judged(observed: Observed, release: Release, records: Sequence[CellR
     if not observed.leases_trusted:
         return "which instances live is not known: no lease was renewed for a while"
     others = _on_the_image_before(release, records)
-    rest = _rest(observed, release, records).assessments
+    rest = [each.assessment for each in _rest(observed, release, records).found]
     if not others:
         return observed.why_suspended
     unwell = {a.cell_id for a in rest if a.verdict in SICK}
@@ -102,19 +116,22 @@ def why_bad(desired: Desired, observed: Observed, release: Release, records: Seq
 
 def evidence(observed: Observed, release: Release, records: Sequence[CellRecord]) -> str:
     """Put what the cells with the new image were judged by into words."""
-    new, rest = _assessed(observed, changed(release, records)), _rest(observed, release, records)
-    answered, bad = sum(a.answered for a in new), sum(a.answered_badly for a in new)
-    canaries = [a.canary_s for a in new if a.canary_s is not None]
+    new, rest = _measured(observed, changed(release, records)), _rest(observed, release, records)
+    span = max((of_late, since_the_step), key=lambda span: _all(new, span).count)
+    answers = _all(new, span)
+    canaries = [each.assessment.canary_s for each in new if each.assessment.canary_s is not None]
     said = []
     if canaries:
         beside = f", {1000 * rest.canary_s:.0f} ms in the others" if rest.canary_s is not None else ""
         said.append(f"canary {1000 * median(canaries):.0f} ms{beside}")
-    if answered >= MIN_ANSWERED:
-        beside = f", {1000 * rest.latency_s:.0f} ms in the slowest of the others" if rest.latency_s is not None else ""
-        said.append(f"events take {1000 * max(a.latency_s for a in new):.0f} ms{beside}")
-        said.append(f"{bad / answered:.1%} of {answered} events failed, {rest.bad_share:.1%} in the others")
+    if answers.count >= MIN_ANSWERED:
+        rest_s, slowest_s = rest.latency_s(span), max(span(each).latency_s for each in new)
+        beside = f", {1000 * rest_s:.0f} ms in the slowest of the others" if rest_s is not None else ""
+        said.append(f"events take {1000 * slowest_s:.0f} ms{beside}")
+        beside = f"{rest.bad_share(span):.1%} in the others"
+        said.append(f"{answers.bad_share:.1%} of {answers.count} events failed, {beside}")
     else:
-        said.append(f"judged by canaries alone: {answered} events in {WINDOW_S:g} s are too few")
+        said.append(f"judged by canaries alone: {answers.count} events are too few")
     return ", ".join(said)
 
 
@@ -130,12 +147,12 @@ def _why_bad(desired: Desired, observed: Observed, release: Release, records: Se
         warm = age_ms(record.admitted_at_ms, observed.now_ms) >= 1000 * desired.warm_up_s
         yield from _why_sick(health.assessment, warm=warm)
         if health.watched_ms >= 1000 * WINDOW_S:  # before that, its window is not as long as the others'
-            measured.append(health.assessment)
-            yield from _why_worse(health.assessment, release, rest, warm=warm)
-    answered, bad = sum(a.answered for a in measured), sum(a.answered_badly for a in measured)
-    usual = max([rest.bad_share, *(a.baseline.bad_share for a in measured)])
-    if why := why_failing_more(answered, bad, usual, release.errors):
-        yield f"all cells with the new image together: {why}"
+            measured.append(health)
+            yield from _why_worse(health, release, rest, warm=warm)
+    for span in (of_late, since_the_step):
+        usual = max([rest.bad_share(span), *(each.assessment.baseline.bad_share for each in measured)])
+        if why := why_failing_more(_all(measured, span), usual, release.errors):
+            yield f"all cells with the new image together: {why}"
 
 
 def _why_sick(found: Assessment, *, warm: bool) -> Iterator[Reason]:
@@ -145,12 +162,16 @@ def _why_sick(found: Assessment, *, warm: bool) -> Iterator[Reason]:
         yield f"{found.cell_id} is {found.verdict}: {found.rule}"
 
 
-def _why_worse(found: Assessment, release: Release, rest: Rest, *, warm: bool) -> Iterator[Reason]:
-    if warm and (why := why_slower(found, rest.canary_s, release.slower) or why_events_slower(found, rest.latency_s)):
-        yield f"{found.cell_id}: {why}"
-    usual = max(rest.bad_share, found.baseline.bad_share)
-    if why := why_failing_more(found.answered, found.answered_badly, usual, release.errors):
-        yield f"{found.cell_id}: {why}"
+def _why_worse(found: Health, release: Release, rest: Rest, *, warm: bool) -> Iterator[Reason]:
+    before = found.assessment.baseline
+    if warm and (why := why_slower(found.assessment, rest.canary_s, release.slower)):
+        yield f"{found.assessment.cell_id}: {why}"
+    for span in (of_late, since_the_step):
+        if warm and (why := why_events_slower(span(found), rest.latency_s(span), before.latency_s)):
+            yield f"{found.assessment.cell_id}: {why}"
+        usual = max(rest.bad_share(span), before.bad_share)
+        if why := why_failing_more(span(found), usual, release.errors):
+            yield f"{found.assessment.cell_id}: {why}"
 
 
 def why_slower(found: Assessment, rest_s: float | None, ratio: float) -> Reason | None:
@@ -164,13 +185,13 @@ def why_slower(found: Assessment, rest_s: float | None, ratio: float) -> Reason 
     return f"its canary takes {1000 * own_s:.0f} ms, {own_s / usual_s:.1f} times as long as before and in the others"
 
 
-def why_events_slower(found: Assessment, rest_s: float | None) -> Reason | None:
+def why_events_slower(found: AnsweredSums, rest_s: float | None, before_s: float | None) -> Reason | None:
     """Say that events take much longer than in any other cell and than before; None when they don't.
 
     A canary shows the instance, and events show the handler too, which may have no canary of its own.
     """
-    usual = [each for each in (rest_s, found.baseline.latency_s) if each is not None]
-    if found.answered < MIN_ANSWERED or not usual:
+    usual = [each for each in (rest_s, before_s) if each is not None]
+    if found.count < MIN_ANSWERED or not usual:
         return None
     usual_s = max(usual)
     if found.latency_s <= MAX_EVENTS_RATIO * usual_s or found.latency_s - usual_s < MIN_EXCESS_S:
@@ -181,17 +202,17 @@ def why_events_slower(found: Assessment, rest_s: float | None) -> Reason | None:
     )
 
 
-def why_failing_more(answered: int, bad: int, usual: float, margin: float) -> Reason | None:
+def why_failing_more(found: AnsweredSums, usual: float, margin: float) -> Reason | None:
     """Say that more events fail than usually, by more than a share of `margin` and by more than chance; else None."""
-    expected = usual * answered
-    excess = bad - expected
-    if bad <= (usual + margin) * answered or excess < MIN_BAD or excess < BAD_SIGMA * sqrt(expected):
+    expected = usual * found.count
+    excess = found.bad - expected
+    if found.bad <= (usual + margin) * found.count or excess < MIN_BAD or excess < BAD_SIGMA * sqrt(expected):
         return None
-    return f"{bad / answered:.1%} of {answered} events fail, usually {usual:.1%}"
+    return f"{found.bad_share:.1%} of {found.count} events fail, usually {usual:.1%}"
 
 
 def _rest(observed: Observed, release: Release, records: Iterable[CellRecord]) -> Rest:
-    return Rest(_assessed(observed, _on_the_image_before(release, records)))
+    return Rest(_measured(observed, _on_the_image_before(release, records)))
 
 
 def _on_the_image_before(release: Release, records: Iterable[CellRecord]) -> list[CellRecord]:
@@ -199,5 +220,9 @@ def _on_the_image_before(release: Release, records: Iterable[CellRecord]) -> lis
     return [r for r in records if r.image != release.image and r.generation and r.treatment.rung is not Rung.GIVEN_UP]
 
 
-def _assessed(observed: Observed, records: Iterable[CellRecord]) -> list[Assessment]:
-    return [health.assessment for record in records if (health := observed.health.get(record.cell_id)) is not None]
+def _measured(observed: Observed, records: Iterable[CellRecord]) -> list[Health]:
+    return [health for record in records if (health := observed.health.get(record.cell_id)) is not None]
+
+
+def _all(found: Iterable[Health], span: Span) -> AnsweredSums:
+    return sum(map(span, found), NOTHING_ANSWERED)

@@ -10,7 +10,7 @@ from router.core.detection.announcements import Announced
 from router.core.detection.baseline import NO_BASELINE, Baseline
 from router.core.detection.statistics import excess_s
 from router.core.detection.thresholds import MIN_EVENT_SPREAD
-from router.core.detection.window import NO_GLANCE, NO_LOAD, Glance, TenantLoad
+from router.core.detection.window import NO_GLANCE, NO_LOAD, AnsweredSums, Glance, TenantLoad
 from router.core.models import Reason, Vitals
 
 
@@ -97,3 +97,8 @@ class Assessment:
     def excess_s(self) -> float:
         """The seconds that an event takes longer than it should, by the shift; 0 where that is not known."""
         return excess_s(self.latency_s, self.shift) if self.shift is not None else 0.0
+
+    @property
+    def answers(self) -> AnsweredSums:
+        """The events of the last WINDOW_S that were answered."""
+        return AnsweredSums.of(self.answered, self.answered_badly, self.latency_s)

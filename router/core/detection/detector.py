@@ -29,6 +29,7 @@ from router.core.detection.history import PATIENCE_S, InstanceHistory
 from router.core.detection.rules import confirmed, judge, why_looks_slow
 from router.core.detection.samples import CanarySample, RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, MIN_PEERS, SETTLED_S, WINDOW_S
+from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums
 from router.core.models import Vitals
 
 AT_ONCE: Final = 100  # cells that are assessed before others may run: about 5 ms
@@ -121,6 +122,11 @@ class Detector:
         """Note that a canary could not be measured, by the controller's own fault: it counts for nothing."""
         if (history := self._history(cell_id, generation)) is not None:
             history.canaries.of(LEADER).waiting_since = None
+
+    def answers(self, cell_id: str) -> AnsweredSums:
+        """Return all that the cell's admitted instance was seen to answer."""
+        history = self._cells.get(cell_id)
+        return history.answers if history is not None else NOTHING_ANSWERED
 
     def assess(self, now: float, on_trial: Collection[str] = ()) -> dict[str, Assessment]:
         """Return every cell's verdict and evidence, by cell id, and learn what is normal.

@@ -13,7 +13,7 @@ from router.core.detection.canaries import InstanceCanaries
 from router.core.detection.estimates import CellEstimate
 from router.core.detection.samples import CanarySample, CellSample
 from router.core.detection.thresholds import CONFIRM_S, MIN_LEARNED_S, MIN_OWN_RATIO, WINDOW_S
-from router.core.detection.window import SampleWindow, work_without_slowness_s
+from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums, SampleWindow, work_without_slowness_s
 from router.core.models import Reason, Vitals
 
 _STIRS: Final = log(MIN_OWN_RATIO)  # deviation of a second's events, from which on a closer look is worth it
@@ -37,6 +37,7 @@ class InstanceHistory:
     vitals: Vitals | None = None  # as its last heartbeat told them
     vitals_at: float = -inf
     beat: int = 0  # the number of that heartbeat
+    answers: AnsweredSums = NOTHING_ANSWERED  # of all events that it was seen to answer
     rehearses: bool = False  # its handler does copies of events without any effect, as it says
     verdict: Verdict = Verdict.HEALTHY  # by the rules alone, without the time that it must last
     _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
@@ -58,6 +59,7 @@ class InstanceHistory:
         self.window.add(router_id, sample, now)
         if sample.failures or sample.silent_s > PATIENCE_S or (sample.deviation or 0.0) > _STIRS:
             self.stirred = True
+        self.answers += AnsweredSums(sample.ok, sample.events - sample.ok, sample.log_s if sample.ok else 0.0)
         self._ok += sample.ok
         self._bad += sample.events - sample.ok
         self._work_s += sample.work_s

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from math import copysign, exp, inf, isfinite, sqrt
+from math import copysign, exp, inf, isfinite, log, sqrt
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -59,6 +59,47 @@ class Glance:
 
 
 NO_GLANCE: Final = Glance()
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredSums:
+    """What an instance has answered within some time: sums, so that those of an earlier moment can be taken off."""
+
+    ok: int = 0  # events answered well
+    bad: int = 0  # events answered, and not well
+    log_s: float = 0.0  # sum of the natural logarithms of the latencies, in seconds, of those answered well
+
+    @classmethod
+    def of(cls, answered: int, bad: int, latency_s: float) -> AnsweredSums:
+        """Return the sums of so many events, whose geometric mean latency is `latency_s`."""
+        ok = answered - bad
+        return cls(ok, bad, ok * log(latency_s) if ok and latency_s > 0 else 0.0)
+
+    @property
+    def count(self) -> int:
+        """How many events were answered, well or not."""
+        return self.ok + self.bad
+
+    @property
+    def bad_share(self) -> float:
+        """The share of the events that were not answered well, 0 to 1; 0 when none was answered."""
+        return self.bad / self.count if self.count else 0.0
+
+    @property
+    def latency_s(self) -> float:
+        """The geometric mean latency, in seconds, of the events answered well; 0 when there are none."""
+        return exp(self.log_s / self.ok) if self.ok else 0.0
+
+    def __add__(self, other: AnsweredSums) -> AnsweredSums:
+        """Return both together."""
+        return AnsweredSums(self.ok + other.ok, self.bad + other.bad, self.log_s + other.log_s)
+
+    def since(self, earlier: AnsweredSums) -> AnsweredSums:
+        """Return what was answered after the moment of which `earlier` are the sums."""
+        return AnsweredSums(self.ok - earlier.ok, self.bad - earlier.bad, self.log_s - earlier.log_s)
+
+
+NOTHING_ANSWERED: Final = AnsweredSums()
 
 
 class _TenantSums(msgspec.Struct, gc=False):

@@ -19,6 +19,7 @@ from router.core.control.releases import on_trial
 from router.core.control.twins import Trial
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
+from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums
 from router.core.models import CellRecord, Reason
 from router.core.registry import Snapshot
 from router.ports import CellRegistry, Clock
@@ -41,6 +42,7 @@ class _Watched:
     canary: asyncio.Task[None] | None = None
     canary_at: float = 0.0  # when the next one is due
     sent_at: float = 0.0  # when the last one was sent
+    before: AnsweredSums | None = None  # all that it had answered when the release's last step began, and it was warm
 
 
 class HealthMonitor:
@@ -52,12 +54,14 @@ class HealthMonitor:
         self._trials = Trials(self._timer, clock, warm_up_s)
         self._lag = lag
         self._clock = clock
+        self._warm_up_s = warm_up_s
         self._detector = Detector()
         self._watched: dict[str, _Watched] = {}
         self._suspicious: Collection[str] = ()  # cells that something speaks against
         self._late: dict[str, float] = {}  # router → when its loop was last late
         self._read_at = self._assessed_at = 0.0
         self._followed: tuple[Mapping[str, int], int] = ({}, 0)  # the admitted instances, and how many cells there are
+        self._step_ms: int | None = None  # when the last step of the release that runs began; None: none runs
         self._recalled = False  # whether the baselines that the last leader knew are taken over
         self.health: Mapping[str, Health] = {}
         self.why_blind: Reason | None = None
@@ -97,6 +101,7 @@ class HealthMonitor:
             return False
         self._assessed_at = now + ASSESS_EVERY_S
         self._hear(snapshot, now)
+        self._follow_release(snapshot)
         await self._assess(now, on_trial(snapshot))
         return True
 
@@ -145,6 +150,24 @@ class HealthMonitor:
             at = now - age / 1000
             self._detector.announce([cell_id], occasion, at, at + LASTS_MS / 1000)
 
+    def _follow_release(self, snapshot: Snapshot) -> None:
+        """Count all cells' answers anew from each step of a release on, so that they can be compared."""
+        release = snapshot.policy.release
+        step_ms = release.since_ms if release is not None and release.runs else None
+        if step_ms != self._step_ms:
+            self._step_ms = step_ms
+            for watched in self._watched.values():
+                watched.before = None
+
+    def _answers(self, cell_id: str, watched: _Watched, now: float) -> AnsweredSums:
+        """Return what a cell has answered since the release's last step, or since it was warm if that is later."""
+        if self._step_ms is None or now - watched.since < self._warm_up_s:
+            return NOTHING_ANSWERED
+        answers = self._detector.answers(cell_id)
+        if watched.before is None:
+            watched.before = answers
+        return answers.since(watched.before)
+
     async def _read(self, now: float) -> None:
         samples = await self._registry.samples()
         self._detector.forget_routers(samples.keys())
@@ -167,7 +190,8 @@ class HealthMonitor:
                 if assessment.verdict is not Verdict.HEALTHY:
                     watched.well_since = now
                 well_s, watched_s = now - watched.well_since, now - watched.since
-                health[cell_id] = Health(assessment, round(well_s * 1000), round(watched_s * 1000))
+                answers = self._answers(cell_id, watched, now)
+                health[cell_id] = Health(assessment, round(well_s * 1000), round(watched_s * 1000), answers)
             await self._clock.sleep(0)
         self.health = health
         self._suspicious = {cell_id for cell_id, each in health.items() if not each.calm}

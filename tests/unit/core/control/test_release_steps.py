@@ -13,6 +13,7 @@ from router.core.control.release_evidence import why_events_slower, why_failing_
 from router.core.control.releases import members, release_steps
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import Baseline
+from router.core.detection.window import AnsweredSums
 from router.core.models import CellRecord, InstanceView, LeaseView, Rung, Treatment, cell_ids
 from router.core.policy import NO_POLICY, Policy
 from router.core.release import Phase, Release, Wave, progress
@@ -200,7 +201,7 @@ def test_a_share_of_failures_is_bad_beyond_margin_and_chance(
     answered: int, bad: int, usual: float, is_bad: bool
 ) -> None:
     """Three events at least, and four standard deviations above what is usual."""
-    assert (why_failing_more(answered, bad, usual, 0.02) is not None) is is_bad
+    assert (why_failing_more(AnsweredSums.of(answered, bad, 0.1), usual, 0.02) is not None) is is_bad
 
 
 @pytest.mark.parametrize(
@@ -226,9 +227,7 @@ def test_events_are_slower_only_beside_all_the_rest_and_beside_their_own_past(
     latency_s: float, rest_s: float | None, before_s: float | None, answered: int, is_bad: bool
 ) -> None:
     """Four times, by 50 ms at least, and only where enough were answered."""
-    baseline = Baseline(rate=10.0, work=10.0 * before_s, learned_s=60.0) if before_s else Baseline()
-    found = Assessment(CELLS[0], latency_s=latency_s, answered=answered, baseline=baseline)
-    assert (why_events_slower(found, rest_s) is not None) is is_bad
+    assert (why_events_slower(AnsweredSums.of(answered, 0, latency_s), rest_s, before_s) is not None) is is_bad
 
 
 def test_progress_is_told_in_words() -> None:

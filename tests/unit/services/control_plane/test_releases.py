@@ -127,6 +127,27 @@ def test_a_bad_image_is_taken_back_in_its_first_wave(fault: str) -> None:
     play(story)
 
 
+@pytest.mark.parametrize(
+    ("sickness", "why"),
+    [(Sickness(event_extra_s=0.6), r"its events take \d+ ms"), (Sickness(fails_every=8), r"of \d+ events fail")],
+    ids=["slow handler", "fails an eighth"],
+)
+def test_a_bad_image_is_taken_back_by_few_events(sickness: Sickness, why: str) -> None:
+    """The cell that had it answers one in two seconds, too few within the detector's window to say anything."""
+
+    async def story(world: SickWorld) -> None:
+        world.machines.faulty[NEW] = sickness
+        rates = {tenant: rate / 20 for tenant, rate in RATES.items()}
+        async with world.under_load(180, 1, rates):
+            await world.decide(released(bake_s=90.0))
+            await world.until(in_phase(world, Phase.ROLLED_BACK), "rolled back", 150)
+            assert len(touched(world)) == 1
+        [entry] = [e for e in world.control.contents.audit if e.action == ReleaseAction.ROLL_BACK]
+        assert re.search(why, entry.why), entry.why
+
+    play(story)
+
+
 @pytest.mark.parametrize("wipe", [False, True], ids=["leader dies", "leader dies and Redis is emptied"])
 def test_a_release_survives_its_leader_at_every_step(wipe: bool) -> None:
     """Whoever leads next goes on from where it was; what Redis has lost, controllers and routers remember."""
