@@ -2,7 +2,7 @@
 
 Real processes run on MiniStack and Valkey: routers, two controllers, and two routers whose log nobody reads. The faults
 are aimed at one cell, at Redis, at the run directory and at the leader. What counts is the others: nothing lost or done
-twice, no key moved, no process ended that was not attacked, and their latency beside that of the quiet time before.
+twice, no key moved, no process ended that was not attacked, and their latency beside that of the quiet times between.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from tests.support.sick_system import SickSystem, now_ms
 from tests.support.system import System
 
 VICTIM: Final = "cell-0000"
-QUIET_S: Final = 60.0  # before the first fault, to compare with
+QUIET: Final = "quiet"
+QUIET_S: Final = 40.0  # before each round of faults, to compare with: what the machine does changes within minutes
 FAULT_S: Final = 8.0  # how long a fault lasts that has a length
 PAUSE_S: Final = 4.0  # between two faults
 GARBAGE: Final = (b"{", b"\xff", b'{"x":' + b"[" * 7000 + b"]" * 7000 + b"}", b'{"generation":9223372036854775807}')
@@ -113,6 +114,13 @@ class Soak:
         system.leader.process.kill()
         system.leader = await system.controller()
 
+    async def during(self, spans: dict[str, list[tuple[int, int]]], name: str, *steps: Awaitable[None]) -> None:
+        """Take the steps, one after the other, and note in `spans` from when to when that was."""
+        since_ms = now_ms()
+        for step in steps:
+            await step
+        spans.setdefault(name, []).append((since_ms, now_ms()))
+
     async def _inject(self, fault: Fault) -> None:
         with suppress(CellUnavailableError, AssertionError):  # the victim is down just now
             await self.world.inject(VICTIM, fault)
@@ -169,18 +177,15 @@ async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
     spare, owners = await world.system.controller(), (await world.map()).owners
     with _unheard(world.system.environ) as unheard:
         spans: dict[str, list[tuple[int, int]]] = {}
-        quiet_ms = now_ms()
-        await pause(QUIET_S)
         began_ms, before = now_ms(), await world.generations()
         for fault in cycle(FAULTS):
             if now_ms() - began_ms >= 1000 * seconds:
                 break
+            if soak.number % len(FAULTS) == 0:
+                await soak.during(spans, QUIET, pause(QUIET_S))
             soak.number += 1
             print(f"{(now_ms() - began_ms) / 1000:6.1f} s  {fault.__name__}", flush=True)
-            since_ms = now_ms()
-            await fault(soak)
-            await pause(PAUSE_S)
-            spans.setdefault(fault.__name__, []).append((since_ms, now_ms()))
+            await soak.during(spans, fault.__name__, fault(soak), pause(PAUSE_S))
         ended_ms, after = now_ms(), await world.generations()
         released, lost = await _not_done(world, list(world.system.sent))
         settled_ms = now_ms()
@@ -188,8 +193,8 @@ async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
         roles["controller"] = world.system.leader
         processes = {name: role.process for name, role in roles.items()} | unheard
         ended = [name for name, process in processes.items() if process.poll() is not None]
-    quiet = _p99_of_others(world, [(quiet_ms, began_ms)])
-    hurt = _p99_of_others(world, [(began_ms, ended_ms)])
+    quiet = _p99_of_others(world, spans.pop(QUIET))
+    hurt = _p99_of_others(world, [span for found in spans.values() for span in found])
     return {
         "faults": soak.number,
         "events": len(world.system.sent),
