@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from redis.asyncio import Redis
 
@@ -29,6 +29,9 @@ from router.core.models import Draft
 from tests.support.servers import free_port, ministack, valkey
 from tests.support.sick_system import SickSystem, now_ms
 from tests.support.system import System
+
+Spans: TypeAlias = dict[str, list[tuple[int, int]]]
+"""From when to when something was done, in milliseconds, by its name."""
 
 VICTIM: Final = "cell-0000"
 QUIET: Final = "quiet"
@@ -114,13 +117,6 @@ class Soak:
         system.leader.process.kill()
         system.leader = await system.controller()
 
-    async def during(self, spans: dict[str, list[tuple[int, int]]], name: str, *steps: Awaitable[None]) -> None:
-        """Take the steps, one after the other, and note in `spans` from when to when that was."""
-        since_ms = now_ms()
-        for step in steps:
-            await step
-        spans.setdefault(name, []).append((since_ms, now_ms()))
-
     async def _inject(self, fault: Fault) -> None:
         with suppress(CellUnavailableError, AssertionError):  # the victim is down just now
             await self.world.inject(VICTIM, fault)
@@ -176,16 +172,19 @@ async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
     world = soak.world
     spare, owners = await world.system.controller(), (await world.map()).owners
     with _unheard(world.system.environ) as unheard:
-        spans: dict[str, list[tuple[int, int]]] = {}
+        spans: Spans = {}
         began_ms, before = now_ms(), await world.generations()
         for fault in cycle(FAULTS):
             if now_ms() - began_ms >= 1000 * seconds:
                 break
             if soak.number % len(FAULTS) == 0:
-                await soak.during(spans, QUIET, pause(QUIET_S))
+                with _noted(spans, QUIET):
+                    await pause(QUIET_S)
             soak.number += 1
             print(f"{(now_ms() - began_ms) / 1000:6.1f} s  {fault.__name__}", flush=True)
-            await soak.during(spans, fault.__name__, fault(soak), pause(PAUSE_S))
+            with _noted(spans, fault.__name__):
+                await fault(soak)
+                await pause(PAUSE_S)
         ended_ms, after = now_ms(), await world.generations()
         released, lost = await _not_done(world, list(world.system.sent))
         settled_ms = now_ms()
@@ -213,6 +212,14 @@ async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
         f"ratio (goal {P99_GOAL:g})": round(hurt / quiet, 3),
         **{f"during {name}, ms": _p99_of_others(world, found) for name, found in spans.items()},
     }
+
+
+@contextmanager
+def _noted(spans: Spans, name: str) -> Iterator[None]:
+    """Note from when to when the block ran."""
+    since_ms = now_ms()
+    yield
+    spans.setdefault(name, []).append((since_ms, now_ms()))
 
 
 @contextmanager

@@ -167,10 +167,11 @@ def _why_worse(found: Health, release: Release, rest: Rest, *, warm: bool) -> It
     if warm and (why := why_slower(found.assessment, rest.canary_s, release.slower)):
         yield f"{found.assessment.cell_id}: {why}"
     for span in (of_late, since_the_step):
-        if warm and (why := why_events_slower(span(found), rest.latency_s(span), before.latency_s)):
+        answers = span(found)
+        if warm and (why := why_events_slower(answers, rest.latency_s(span), before.latency_s)):
             yield f"{found.assessment.cell_id}: {why}"
         usual = max(rest.bad_share(span), before.bad_share)
-        if why := why_failing_more(span(found), usual, release.errors):
+        if why := why_failing_more(answers, usual, release.errors):
             yield f"{found.assessment.cell_id}: {why}"
 
 

@@ -43,10 +43,9 @@ class InstanceHistory:
     _since: float = 0.0  # when that verdict began; going from watched to slow and back begins nothing new
     _first_at: float = inf  # when it was assessed for the first time
     _glimpsed_at: float = inf  # since when it has looked slow at a glance, and no rule has found anything
-    _ok: int = 0  # events answered well since the last assessment
-    _bad: int = 0  # events answered since then, and not well
-    _work_s: float = 0.0  # the sum of their baseline latencies
-    _new_s: float = 0.0  # the sum of the latencies of those whose tenants have no baseline
+    _counted: AnsweredSums = NOTHING_ANSWERED  # of these, all until the last assessment
+    _work_s: float = 0.0  # the sum of the baseline latencies of those since then
+    _new_s: float = 0.0  # the sum of the latencies of those since then whose tenants have no baseline
     _done: deque[WorkDone] = field(default_factory=deque)  # between assessments, within the window
 
     @property
@@ -59,9 +58,7 @@ class InstanceHistory:
         self.window.add(router_id, sample, now)
         if sample.failures or sample.silent_s > PATIENCE_S or (sample.deviation or 0.0) > _STIRS:
             self.stirred = True
-        self.answers += AnsweredSums(sample.ok, sample.events - sample.ok, sample.log_s if sample.ok else 0.0)
-        self._ok += sample.ok
-        self._bad += sample.events - sample.ok
+        self.answers += AnsweredSums(sample.ok, sample.events - sample.ok, sample.log_s)
         self._work_s += sample.work_s
         self._new_s += sample.new_s
 
@@ -138,5 +135,6 @@ class InstanceHistory:
         """Put aside what was done since the last assessment, with the slowness of the cell taken out."""
         if step_s > 0:
             work_s = work_without_slowness_s(self._work_s, self._new_s, deviation, peers_deviation)
-            self._done.append(WorkDone(now, step_s, self._ok, work_s, self._bad))
-        self._ok, self._bad, self._work_s, self._new_s = 0, 0, 0.0, 0.0
+            done = self.answers.since(self._counted)
+            self._done.append(WorkDone(now, step_s, done.ok, work_s, done.bad))
+        self._counted, self._work_s, self._new_s = self.answers, 0.0, 0.0
