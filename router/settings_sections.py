@@ -169,7 +169,10 @@ class CellsSection(Section):
     )
     launch_timeout_s: Seconds = Field(default=30.0, description="how long a launched instance may take to be ready")
     warm_up_s: float = Field(
-        default=60.0, ge=0, le=3600, description="how long a new instance may be slow before it counts as sick"
+        default=60.0,
+        ge=0,
+        le=3600,
+        description="how long a new instance may be slow before it counts as sick, unless a younger one is not",
     )
     drain_timeout_s: Seconds = Field(
         default=15.0, description="how long routers and workers may take to finish after a SIGTERM"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.support.detector_troubles import busiest, dearer, joins, one_busy, passing, slower, spread_out
-from tests.support.detector_world import LEADER, Path, SimulatedCell, World
+from tests.support.detector_troubles import Trouble, busiest, dearer, joins, one_busy, passing, slower, spread_out
+from tests.support.detector_world import LEADER, ColdStart, Path, SimulatedCell, World
 
 
 def lossy_network(world: World) -> Iterator[None]:
@@ -156,15 +156,40 @@ def nightly_jobs(world: World) -> Iterator[None]:
             yield from passing(seconds)
 
 
-def healthy_newcomer(world: World) -> Iterator[None]:
-    """Add a cell, which takes over a fair share of the tenants; its caches are cold for half a minute."""
-    tenants = joins(world).tenants
-    for tenant in tenants:
-        dearer(tenant, 3)
-    for _ in range(30):
-        yield
+def healthy_newcomer(times: float, seconds: int) -> Trouble:
+    """Return a trouble: a cell is added, for whose tenants the caches are cold; events are dearer for so long."""
+
+    def trouble(world: World) -> Iterator[None]:
+        tenants = joins(world).tenants
         for tenant in tenants:
-            dearer(tenant, 3 ** (-1 / 30))
+            dearer(tenant, times)
+        for _ in range(seconds):
+            yield
+            for tenant in tenants:
+                dearer(tenant, times ** (-1 / seconds))
+
+    return trouble
+
+
+def cold_newcomer(cold: ColdStart) -> Trouble:
+    """Return a trouble: a cell is added, whose instances start cold."""
+
+    def trouble(world: World) -> Iterator[None]:
+        joins(world).starts(cold)
+        yield
+
+    return trouble
+
+
+def cold_replacement(cold: ColdStart) -> Trouble:
+    """Return a trouble: one instance is replaced by another, and starts cold as any would."""
+
+    def trouble(world: World) -> Iterator[None]:
+        world.cells[0].replace()
+        world.cells[0].starts(cold)
+        yield
+
+    return trouble
 
 
 def new_leaders(world: World) -> Iterator[None]:

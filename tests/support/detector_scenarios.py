@@ -16,7 +16,7 @@ from tests.support import detector_healthy_days as days
 from tests.support import detector_sick as sick
 from tests.support.detector_costs import COSTS, CostModel
 from tests.support.detector_troubles import Trouble
-from tests.support.detector_world import Shape, World
+from tests.support.detector_world import ColdStart, Shape, World
 
 _SHAPES: Final = (
     *(Shape(5, 10), Shape(10, 5), Shape(3, 30), Shape(5, 30), Shape(2, 10), Shape(30, 2), Shape(5, 2), Shape(10, 20))
@@ -100,7 +100,12 @@ BEYOND: Final[Mapping[str, Scenario]] = {
     "lone tenant x5": Scenario(days.lone_tenant, prepare=days.lone),
     "tenants move": Scenario(days.moving_tenants),
     "nightly jobs": Scenario(days.nightly_jobs, seconds=180),
-    "a new cell": Scenario(days.healthy_newcomer, seconds=120),
+    "a new cell": Scenario(days.healthy_newcomer(3, 30), seconds=120),
+    "a new cell, cold caches": Scenario(days.healthy_newcomer(8, 60), seconds=120),
+    "a new cell, cold": Scenario(days.cold_newcomer(ColdStart(4, 20, 55, sudden=True)), seconds=120),
+    "a new cell warms slowly": Scenario(days.cold_newcomer(ColdStart(8, 40, 60)), seconds=120),
+    "a new cell loads late": Scenario(days.cold_newcomer(ColdStart(4, 30, 40, 6, sudden=True)), seconds=120),
+    "replacement, cold": Scenario(days.cold_replacement(ColdStart(4, 20, 55, sudden=True)), seconds=120),
     "new leaders": Scenario(days.new_leaders, seconds=100),
     "release, new leaders": Scenario(days.new_leader_in_trouble),
     "cold morning": Scenario(days.cold_morning, seconds=150),
@@ -112,6 +117,7 @@ BEYOND: Final[Mapping[str, Scenario]] = {
     # One is
     "a new cell x3": Scenario(sick.newcomer(3), slow=1, seconds=150),
     "a new cell x10": Scenario(sick.newcomer(10), slow=1, seconds=150),
+    "a new cell x3, cold 3 s": Scenario(sick.newcomer(3, ColdStart(4, 2, 4)), slow=1, seconds=150),
     "replacement x3": Scenario(sick.bad_replacement, slow=1, seconds=120),
     "creep x5 in 20 min": Scenario(sick.creep(5, 1200), slow=1, shapes=SMALL, seconds=900),
     "creep x10 in 60 min": Scenario(sick.creep(10, 3600), slow=1, shapes=SMALL, seconds=1500),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from tests.support.detector_troubles import Trouble, joins, passing, slower
-from tests.support.detector_world import LEADER, Path, World
+from tests.support.detector_world import LEADER, WARM, ColdStart, Path, World
 
 
 def slow(times: float, cells: int = 1) -> Trouble:
@@ -31,11 +31,13 @@ def creep(times: float, seconds: int) -> Trouble:
     return trouble
 
 
-def newcomer(times: float) -> Trouble:
-    """Return a trouble: a cell is added whose instance is so slow from its first event on."""
+def newcomer(times: float, cold: ColdStart = WARM) -> Trouble:
+    """Return a trouble: a cell is added whose instance is so slow from its first event on, and starts cold as well."""
 
     def trouble(world: World) -> Iterator[None]:
-        joins(world).instance.everything = times
+        cell = joins(world)
+        cell.instance.everything = times
+        cell.starts(cold)
         yield
 
     return trouble

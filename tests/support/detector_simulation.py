@@ -177,7 +177,8 @@ class RealDetector:
             for cell_id, (generation, since) in self._admitted.items()
         }
         record = records.pop(assessment.cell_id)
-        return why_guarded(assessment, record, records.values(), round(1000 * now), WARM_UP_S) is not None
+        why = why_guarded(assessment, record, records.values(), round(1000 * now), WARM_UP_S, can_launch=True)
+        return why is not None
 
 
 def all_detectors(number: int, draw: Random) -> dict[str, Contestant]:

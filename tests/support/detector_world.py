@@ -135,6 +135,31 @@ class Path:
 
 
 USUAL_PATH: Final = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """How slow any new instance of a cell is until it is warm: its caches, its connections, its code."""
+
+    times: float = 1.0  # as long as usual that everything takes, when it is coldest
+    least_s: float = 0.0  # for which it is cold; each instance has its own time between these two
+    most_s: float = 0.0
+    after_s: float = 0.0  # before it gets cold: what it loads in the background begins so late
+    sudden: bool = False  # it is as cold to the end, and then warm; else it warms little by little
+
+    def drawn_s(self, draw: Random) -> float:
+        """Draw for how many seconds an instance is cold; without a draw where none is."""
+        return draw.uniform(self.least_s, self.most_s) if self.times != 1 else 0.0
+
+    def times_at(self, age_s: float, cold_s: float) -> float:
+        """Return how many times as long everything takes in an instance of this age, which is cold for `cold_s`."""
+        passed_s = age_s - self.after_s
+        if not 0 <= passed_s < cold_s:
+            return 1.0
+        return self.times if self.sudden else self.times ** (1 - passed_s / cold_s)
+
+
+WARM: Final = ColdStart()
 Waiting = tuple[float, int, float, Tenant]  # cost, router, when it was sent
 Completion = tuple[float, int, str, float, bool]  # when, router, key, latency as the router sees it, answered well
 Flight = tuple[float, int, str, float, bool, float]  # a completion to come, and the share of its time that is work
@@ -154,7 +179,11 @@ class SimulatedCell:
     demand: float = 1.0  # times as many events as usual
     instance: Slowness = field(default_factory=Slowness)  # what is wrong with the instance: a twin has none of it
     outside: Slowness = field(default_factory=Slowness)  # what any instance of the cell suffers from
+    cold: ColdStart = WARM  # what each new instance of the cell is like
     paths: dict[int, Path] = field(default_factory=dict)  # by vantage point, where they are not as usual
+    _cold_s: float = 0.0  # for how long this instance is cold
+    _age_s: float = 0.0
+    _coldness: float = 1.0  # how many times as long everything takes, since it is cold
     _in_flight: list[Flight] = field(default_factory=list)  # a heap
     _working: float = 0.0  # of these, those that work at a moment, and don't wait for something outside
     _waiting: dict[str, deque[Waiting]] = field(default_factory=dict)  # key → its waiting events; keys take turns
@@ -168,6 +197,11 @@ class SimulatedCell:
         """Put another instance in the place of this one: what was wrong with the instance is gone."""
         self.generation += 1
         self.instance, self.down = Slowness(), False
+        self.starts(self.cold)
+
+    def starts(self, cold: ColdStart) -> None:
+        """Say what each new instance of the cell is like; the present one has just started."""
+        self.cold, self._age_s, self._cold_s = cold, 0.0, cold.drawn_s(self.random)
 
     def stop(self) -> None:
         """End the instance, and whatever it had in hand."""
@@ -176,21 +210,22 @@ class SimulatedCell:
 
     def canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
         """Return how many seconds a canary takes that is sent now from this vantage point."""
-        return self._canary_s(canary, vantage, draw, (self.outside, self.instance), self._crowd())
+        return self._canary_s(canary, vantage, draw, self._causes(), self._crowd())
 
     def cushioned_canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
         """Return how many seconds it would take while each router sends the cell an eighth of its places at once."""
-        return self._canary_s(canary, vantage, draw, (self.outside, self.instance), self._cushioned_crowd())
+        return self._canary_s(canary, vantage, draw, self._causes(), self._cushioned_crowd())
 
-    def twin_canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
+    def twin_canary_s(self, canary: Canary, vantage: int, draw: Random, coldness: float = 1.0) -> float:
         """Return how many seconds it would take in a new instance of this cell, that has no events to work on."""
-        return self._canary_s(canary, vantage, draw, (self.outside,), 1.0)
+        return self._canary_s(canary, vantage, draw, self._causes_of_twin(coldness), 1.0)
 
-    def rehearsed_s(self, draw: Random) -> tuple[float, float, bool]:
+    def rehearsed_s(self, draw: Random, coldness: float = 1.0) -> tuple[float, float, bool]:
         """Return what a copy of one of its events takes here and in a new instance, and whether it is a dear event."""
         tenant = draw.choices(self.tenants, [each.rate for each in self.tenants])[0]
         cost_s = tenant.cost_s(draw)
-        own_s, twin_s = (self._rehearsal_s(tenant, cost_s, draw, causes) for causes in self._causes())
+        own_s = self._rehearsal_s(tenant, cost_s, draw, self._causes(), self._cushioned_crowd())
+        twin_s = self._rehearsal_s(tenant, cost_s, draw, self._causes_of_twin(coldness), 1.0)
         return own_s, twin_s, tenant.is_dear(cost_s)
 
     def until(self, now: float, span_s: float = 1.0) -> list[Completion]:
@@ -198,6 +233,8 @@ class SimulatedCell:
         done: list[Completion] = []
         if self.down:
             return done
+        self._age_s += span_s
+        self._coldness = self.cold.times_at(self._age_s, self._cold_s)
         for at, tenant, cost_s, router in self._arrivals(now - span_s, span_s):
             self._finish(at, done)
             if len(self._in_flight) < self.places:
@@ -214,11 +251,16 @@ class SimulatedCell:
         sent += [(at, key) for key, turn in self._waiting.items() for _, by, at, _ in turn if by == router]
         return (now - min(sent)[0], len({key for _, key in sent})) if sent else (0.0, 0)
 
-    def _causes(self) -> tuple[Sequence[Slowness], Sequence[Slowness]]:
-        return (self.outside, self.instance), (self.outside,)
+    def _causes(self) -> Sequence[Slowness]:
+        return self.outside, self.instance, Slowness(everything=self._coldness)
 
-    def _rehearsal_s(self, tenant: Tenant, cost_s: float, draw: Random, causes: Sequence[Slowness]) -> float:
-        crowd, late_s = (self._cushioned_crowd() if len(causes) > 1 else 1.0), 0.0
+    def _causes_of_twin(self, coldness: float) -> Sequence[Slowness]:
+        return self.outside, Slowness(everything=coldness)
+
+    def _rehearsal_s(
+        self, tenant: Tenant, cost_s: float, draw: Random, causes: Sequence[Slowness], crowd: float
+    ) -> float:
+        late_s = 0.0
         for cause in causes:
             factor, later_s = cause.of_events(draw, tenant, cost_s)
             cost_s, late_s = cost_s * factor, late_s + later_s
@@ -254,6 +296,7 @@ class SimulatedCell:
     def _begin(self, at: float, tenant: Tenant, cost_s: float, router: int) -> None:
         draw, crowd = self.random, self._crowd()
         factor, late_s = self.instance.of_events(draw, tenant, cost_s)
+        factor *= self._coldness
         work_s = cost_s * factor * _stretch((self.instance,), crowd) + late_s
         more, later_s = self.outside.of_events(draw, tenant, cost_s)
         latency_s = cost_s * factor * more * _stretch((self.instance, self.outside), crowd) + late_s + later_s

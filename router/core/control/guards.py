@@ -11,6 +11,7 @@ from router.core.control.records import ON_THE_LADDER
 from router.core.control.twins import why_no_trial
 from router.core.detection.announcements import was_renewed
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.paths import are_enough
 from router.core.detection.statistics import excess_s
 from router.core.detection.thresholds import MIN_CANARY_EXCESS_S, MIN_EXCESS_S
 from router.core.models import CellRecord, Reason, age_ms
@@ -18,6 +19,7 @@ from router.core.models import CellRecord, Reason, age_ms
 SHARED_FRACTION: Final = 0.4  # when more of the cells than this (and at least two) are sick, they share the cause
 FLEET_RATIO: Final = 1.5  # of the cells' median latency to their baseline: above it, all of them share the cause
 PEERS_S: Final = 1.5  # cells that hang together show it within a second of each other: each has one canary a second
+BORN_SLOW_S: Final = 5.0  # an instance that was slow so soon, and ever since, was so from its first moment on
 BUDGET: Final = 3  # replacements of sick instances within BUDGET_MS, in all cells together
 BUDGET_MS: Final = 10 * 60_000
 
@@ -78,12 +80,20 @@ def _is_slower(assessment: Assessment) -> bool:
 
 
 def why_guarded(
-    assessment: Assessment, record: CellRecord, others: Iterable[CellRecord], now_ms: int, warm_up_s: float
+    assessment: Assessment,
+    record: CellRecord,
+    others: Iterable[CellRecord],
+    now_ms: int,
+    warm_up_s: float,
+    *,
+    can_launch: bool,
 ) -> Reason | None:
     """Say why this sick cell is not treated yet, though the other cells are well; None when it may be treated."""
     others = list(others)
-    if assessment.verdict is Verdict.SLOW and (why := why_not_for_slowness(record, others, now_ms, warm_up_s)):
-        return why
+    if assessment.verdict is Verdict.SLOW:
+        grace_s = 0.0 if can_launch and was_born_slow(assessment, record, now_ms) else warm_up_s
+        if why := why_not_for_slowness(record, others, now_ms, grace_s):
+            return why
     if assessment.verdict is Verdict.HUNG and others and assessment.lasted_s < PEERS_S:
         return f"other cells have {PEERS_S:g} s to show the same: then it is a dependency that they share"
     treated = sorted(other.cell_id for other in others if other.treatment.rung in ON_THE_LADDER)
@@ -93,6 +103,16 @@ def why_guarded(
     if lately >= BUDGET:
         return f"{lately} replacements within {BUDGET_MS // 60_000} min are enough"
     return None
+
+
+def was_born_slow(assessment: Assessment, record: CellRecord, now_ms: int) -> bool:
+    """Tell whether an instance was slow from its first moment on by its canaries, so that a trial is worth it.
+
+    A twin is younger still. If it is warm where this one was slow, this one is not just cold. One trial shows that.
+    """
+    if record.tried_at_ms or not are_enough(assessment.slow_points, assessment.canary_points):
+        return False
+    return age_ms(record.admitted_at_ms, now_ms) <= 1000 * (assessment.lasted_s + BORN_SLOW_S)
 
 
 def why_not_for_slowness(

@@ -118,5 +118,5 @@ def _why_guarded(
     return (
         why_in_release(observed.policy, record)
         or why_renewed(assessment, assessments)
-        or why_guarded(assessment, record, others, observed.now_ms, desired.warm_up_s)
+        or why_guarded(assessment, record, others, observed.now_ms, desired.warm_up_s, can_launch=desired.can_launch)
     )

@@ -8,6 +8,9 @@ them must say the same.
 An instance may be slow for a part of its events alone, and quick for canaries. Where the handler rehearses, both do
 copies of the same events, each with a canary beside it, and their pairs are judged in the same way; those count that
 tell the two apart. Where a canary was late as well, it is not that event: the instance has work, and its twin none.
+
+An instance that is slow from its first moment may be cold: its caches, its connections. So would its twin be, which is
+younger. Until the instance had its time to warm up, only a twin that was warm from the beginning can convict it.
 Pure.
 """
 
@@ -17,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import comb, isinf
+from math import comb, inf, isinf
 from statistics import median
 from typing import Final, TypeVar
 
@@ -57,6 +60,12 @@ ENOUGH_REHEARSED: Final = 30
 """Pairs of a vantage point, after which they have a say; where none is slower, one in ten would have shown by then."""
 STAND_BY_S: Final = 75.0
 """Seconds for which a twin stands by where the cell is well again when it stands trial, a second time."""
+MIN_WARM: Final = 7
+"""Canaries that show an instance to be warm by itself."""
+YOUNG_TRIAL_S: Final = 10.0
+"""Seconds for which the twin of an instance that may be cold is watched: it must be warm where that one was slow."""
+MAX_YOUNG_TRIAL_S: Final = 60.0
+"""Seconds after which such a trial ends, since the instance gets little to do meanwhile: its twin is cold too."""
 
 
 class Finding(StrEnum):
@@ -160,6 +169,7 @@ class Terms:
     warm_up_s: float  # for so long a twin that takes longer may be cold: that it is no faster says nothing then
     rehearses: bool = False  # copies of events are rehearsed
     comes_and_goes: bool = False  # it was well again since another trial: this one waits until it is slow
+    age_s: float = inf  # for how many seconds the instance has had its traffic: less than `warm_up_s`, it may be cold
 
 
 def judge_trial(
@@ -170,6 +180,8 @@ def judge_trial(
     Of the canaries those of the last RECENT_S count.
     """
     found = _by_canaries(pairs, lasted_s, now, terms)
+    if terms.age_s < terms.warm_up_s + RECENT_S:  # of an older one, no pair counts that it might be cold in
+        return _of_young(found, pairs, lasted_s, now, terms.usual_s)
     if not terms.rehearses or found.finding in (Finding.SLOWER, Finding.TWIN_FAILS):
         return found
     counted = [copy for copy in copies if copy.at >= now - min(MAX_REHEARSED_S, lasted_s - SETTLE_S)]
@@ -194,8 +206,7 @@ def _by_canaries(pairs: Sequence[CanaryPair], lasted_s: float, now: float, terms
     if not counted:
         return TrialResult(Finding.TWIN_FAILS if lasted_s >= MAX_TRIAL_S else Finding.OPEN)
     own_s, twin_s = median(pair.own_s for pair in counted), median(pair.twin_s for pair in counted)
-    usual_s = terms.usual_s
-    warm = usual_s is not None and _is_warm([pair.twin_s for pair in counted], usual_s)
+    warm = _is_warm([pair.twin_s for pair in counted], terms.usual_s)
     if found is not Finding.SLOWER:
         if isinf(twin_s):
             found = Finding.TWIN_FAILS if lasted_s >= MAX_TRIAL_S else Finding.OPEN
@@ -208,6 +219,26 @@ def _by_canaries(pairs: Sequence[CanaryPair], lasted_s: float, now: float, terms
     return TrialResult(found, own_s, twin_s, len(counted), len(by_side))
 
 
+def _of_young(
+    found: TrialResult, pairs: Sequence[CanaryPair], lasted_s: float, now: float, usual_s: float | None
+) -> TrialResult:
+    """Return what is left of a trial's finding where the instance may be cold.
+
+    It was slow when it was as young as its twin is. So it is convicted where its twin was warm since its own beginning,
+    and acquitted once it is warm itself.
+    """
+    if found.finding in (Finding.TWIN_FAILS, Finding.NO_SLOWER):
+        return found
+    counted = [pair for pair in pairs if pair.at >= now - (lasted_s - SETTLE_S)]
+    twin_is_warm = lasted_s >= YOUNG_TRIAL_S and _is_warm([pair.twin_s for pair in counted], usual_s)
+    if found.finding is Finding.SLOWER and twin_is_warm:
+        return found
+    own_s = [pair.own_s for pair in counted if pair.at >= now - FRESH_S]
+    is_warm = len(own_s) >= MIN_WARM and _is_warm(own_s, usual_s)
+    ends = is_warm or lasted_s >= MAX_YOUNG_TRIAL_S
+    return replace(found, finding=Finding.NO_SLOWER if ends else Finding.OPEN)
+
+
 def _by_side(pairs: Sequence[_P]) -> Sequence[Sequence[_P]]:
     """Return the pairs of each vantage point."""
     by_side: defaultdict[str, list[_P]] = defaultdict(list)
@@ -216,10 +247,12 @@ def _by_side(pairs: Sequence[_P]) -> Sequence[Sequence[_P]]:
     return list(by_side.values())
 
 
-def _is_warm(twin_s: Sequence[float], usual_s: float) -> bool:
-    """Whether hardly any of the twin's latencies is over what is usual: one that warms up just now has some."""
-    cold = sum(each > TRIAL_RATIO * usual_s + TRIAL_EXCESS_S for each in twin_s)
-    return cold <= MAX_COLD * len(twin_s)
+def _is_warm(latencies_s: Sequence[float], usual_s: float | None) -> bool:
+    """Whether hardly any of an instance's latencies is over what is usual: one that warms up just now has some."""
+    if usual_s is None:
+        return False
+    cold = sum(each > TRIAL_RATIO * usual_s + TRIAL_EXCESS_S for each in latencies_s)
+    return cold <= MAX_COLD * len(latencies_s)
 
 
 def _majority(sides: Sequence[Sequence[CanaryPair]]) -> Finding:

@@ -16,7 +16,7 @@ from router.core.control.twins import Trial, both_rehearse, comes_and_goes, twin
 from router.core.detection.canaries import LEADER
 from router.core.detection.samples import CanarySample, RehearsedPair, RouterSample
 from router.core.detection.trial import CanaryPair, CopyPair, Terms, TrialResult, judge_trial
-from router.core.models import CellRecord
+from router.core.models import CellRecord, age_ms
 from router.core.registry import Snapshot
 from router.ports import Clock
 from router.services.canary import PAIR_EVERY_S, CanaryTimer
@@ -31,6 +31,7 @@ class _Running:
     generation: int
     twin: int
     began: float
+    admitted_at: float  # when the instance got its traffic, in monotonic seconds
     due: float  # when the next pair is sent, in monotonic seconds
     rehearses: bool  # both do copies of events, which routers send
     comes_and_goes: bool
@@ -69,7 +70,8 @@ class Trials:
             record = snapshot.cells[cell_id]
             if cell_id not in self._running:
                 how = both_rehearse(record, snapshot), comes_and_goes(record, snapshot.now_ms)
-                self._running[cell_id] = _Running(record.generation, twin, now, now, *how)
+                admitted_at = now - age_ms(record.admitted_at_ms, snapshot.now_ms) / 1000
+                self._running[cell_id] = _Running(record.generation, twin, now, admitted_at, now, *how)
             trial = self._running[cell_id]
             if now >= trial.due:
                 trial.due = now + PAIR_EVERY_S
@@ -104,7 +106,8 @@ class Trials:
         self._running.clear()
 
     def _judged(self, trial: _Running, usual_s: float | None, now: float) -> TrialResult:
-        terms = Terms(usual_s, self._warm_up_s, trial.rehearses, trial.comes_and_goes)
+        age_s = now - trial.admitted_at
+        terms = Terms(usual_s, self._warm_up_s, trial.rehearses, trial.comes_and_goes, age_s)
         return judge_trial(trial.pairs, trial.copies, now - trial.began, now, terms)
 
     async def _pair(self, record: CellRecord, trial: _Running, snapshot: Snapshot) -> None:

@@ -16,28 +16,35 @@ from router.core.control.twins import AGAIN_MS, COMES_AND_GOES, NOT_THE_INSTANCE
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import NO_TREATMENT, CellRecord, Rung
 from tests.support import detector_simulation
-from tests.support.detector_healthy import warm_up
+from tests.support.detector_healthy_days import cold_replacement
 from tests.support.detector_scenarios import MADE_FOR, Scenario
 from tests.support.detector_simulation import simulate
 from tests.support.detector_troubles import Trouble
-from tests.support.detector_world import Shape, World
+from tests.support.detector_world import ColdStart, Shape, World
 
 SHAPES = (Shape(4, 20, 1), Shape(5, 5), Shape(3, 10))
 RUNS = 2
+LEFT_TO_A_TRIAL = "deploy warm-up"  # it is slow from its first moment on: a trial shows that any would be
 
 
-def evicted(scenario: Scenario, runs: int = RUNS) -> list[tuple[set[str], dict[str, float]]]:
-    """For each run: the cells that are slow, and those that cellrouter evicts, with the seconds that it took."""
+def evicted(
+    scenario: Scenario, runs: int = RUNS, *, after_trial: bool = False
+) -> list[tuple[set[str], dict[str, float]]]:
+    """For each run: the cells that are slow, and those that cellrouter calls so, with the seconds that it took.
+
+    With `after_trial`, those that have lost their trial too.
+    """
     shapes = tuple(shape for shape in SHAPES if shape.cells > 2 * scenario.slow)
     small = replace(scenario, shapes=shapes, seconds=min(scenario.seconds, 75))
     found = []
     for number in range(runs):
         slow, outcomes = simulate(small, number, f"test {number}")
-        found.append((slow, dict(reversed(outcomes["cellrouter"].called))))
+        outcome = outcomes["cellrouter"]
+        found.append((slow, dict(reversed(outcome.treated if after_trial else outcome.called))))
     return found
 
 
-def no_reason(*_: Any) -> None:
+def no_reason(*_: Any, **__: Any) -> None:
     """A guard that lets every cell be treated."""
 
 
@@ -59,14 +66,15 @@ def assessments(verdicts: Sequence[Verdict], deviation: float | None = None) -> 
 def test_the_slow_cell_is_found_and_no_other_evicted(name: str) -> None:
     """A few small worlds of each scenario of the simulator; script/bench detector runs hundreds."""
     limit_s = 70.5 if "creep" in name else 20.5
-    for slow, found in evicted(MADE_FOR[name], runs=1 + bool(MADE_FOR[name].slow)):
+    runs = 1 + bool(MADE_FOR[name].slow)
+    for slow, found in evicted(MADE_FOR[name], runs, after_trial=name == LEFT_TO_A_TRIAL):
         assert found.keys() == slow
         assert all(0 < seconds <= limit_s for seconds in found.values())
 
 
 @pytest.mark.parametrize(
     ("guard", "trouble"),
-    [("why_shared", half_slower), ("why_guarded", warm_up)],
+    [("why_shared", half_slower), ("why_guarded", cold_replacement(ColdStart(3, 30, 45, 8, sudden=True)))],
 )
 def test_without_a_guard_cells_are_evicted_that_should_not_be(
     monkeypatch: pytest.MonkeyPatch, guard: str, trouble: Trouble
@@ -152,16 +160,36 @@ def test_a_cell_waits_for_its_turn_its_warm_up_and_the_budget(
         others,
         BUDGET_MS + 30_000,
         60.0,
+        can_launch=True,
     )
     assert (found is None) == (why is None)
     assert (found or "").startswith(why or "")
 
 
+@pytest.mark.parametrize(
+    ("lasted_s", "slow_points", "can_launch", "guarded"),
+    [(16.0, 2, True, False), (14.0, 2, True, True), (16.0, 1, True, True), (16.0, 2, False, True)],
+    ids=["from its first moment", "since later", "one sees it", "no twin can be launched"],
+)
+def test_an_instance_that_is_slow_from_its_first_moment_stands_trial_before_it_had_time_to_warm_up(
+    lasted_s: float, slow_points: int, *, can_launch: bool, guarded: bool
+) -> None:
+    """It is 20 s old; its twin will show whether it is cold. What its tenants see of it shows nothing."""
+    found = Assessment(
+        "cell-0", verdict=Verdict.SLOW, lasted_s=lasted_s, slow_points=slow_points, canary_points=3, shift=1.0
+    )
+    why = why_guarded(found, RECORD, [OTHER], RECORD.admitted_at_ms + 20_000, 60.0, can_launch=can_launch)
+    assert (why is not None) is guarded
+    assert why is None or why.startswith("its instance is new")
+
+
 def test_a_cell_that_hangs_waits_for_what_the_others_show() -> None:
     """A cell without others has none to wait for."""
     found = Assessment("cell-0", verdict=Verdict.HUNG, lasted_s=1.0)
-    assert "a dependency that they share" in (why_guarded(found, RECORD, [OTHER], BUDGET_MS, 60.0) or "")
-    assert why_guarded(found, RECORD, [], BUDGET_MS, 60.0) is None
+    assert "a dependency that they share" in (
+        why_guarded(found, RECORD, [OTHER], BUDGET_MS, 60.0, can_launch=True) or ""
+    )
+    assert why_guarded(found, RECORD, [], BUDGET_MS, 60.0, can_launch=True) is None
 
 
 NOW_MS = 10 * AGAIN_MS

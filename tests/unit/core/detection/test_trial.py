@@ -7,12 +7,17 @@ from math import inf
 from random import Random  # noqa: TID251 - seeded: the same pairs in every run
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.core.detection.trial import (
     MAX_REHEARSED_S,
     MAX_TRIAL_S,
+    MAX_YOUNG_TRIAL_S,
+    RECENT_S,
     SETTLE_S,
     STAND_BY_S,
+    YOUNG_TRIAL_S,
     CanaryPair,
     CopyPair,
     Finding,
@@ -33,14 +38,18 @@ def judged(
     twin: Latency,
     sides: Sequence[str] = ("leader",),
     usual_s: float | None = USUAL_S,
+    age_s: float = inf,
 ) -> tuple[float, TrialResult]:
-    """Hold a trial with a pair each half second from each vantage point; return when it ended, and with what."""
+    """Hold a trial with a pair each half second from each vantage point; return when it ended, and with what.
+
+    The instance is `age_s` old when it begins.
+    """
     pairs: list[CanaryPair] = []
     at, result = 0.0, TrialResult()
     while at < 90:
         at += 0.5
         pairs += [CanaryPair(side, at, own(at), twin(at)) for side in sides]
-        result = judge_trial(pairs, [], at, at, Terms(usual_s, WARM_UP_S))
+        result = judge_trial(pairs, [], at, at, Terms(usual_s, WARM_UP_S, age_s=age_s + at))
         if result.finding is not Finding.OPEN:
             break
     return at, result
@@ -72,6 +81,49 @@ def test_a_cold_twin_is_waited_for() -> None:
     at, result = judged(always(0.09), lambda at: 0.09 if at < 30 else USUAL_S)
     assert result.finding is Finding.SLOWER
     assert 30 < at < 45
+
+
+@pytest.mark.parametrize(
+    ("cold_s", "ends_at"),
+    [(0.0, YOUNG_TRIAL_S), (3.0, 10.0), (6.0, 24.0), (30.0, 50.0)],
+    ids=["never", "a moment", "a while", "long"],
+)
+def test_a_young_instance_is_convicted_by_a_twin_that_is_warm_from_the_beginning(cold_s: float, ends_at: float) -> None:
+    """The longer the twin was cold, the longer it takes; after its time to warm up the instance is as any other."""
+    at, result = judged(always(0.09), lambda at: 0.09 if at < cold_s else USUAL_S, age_s=20.0)
+    assert result.finding is Finding.SLOWER
+    assert at == pytest.approx(ends_at, abs=1.5)
+
+
+@given(st.lists(st.floats(1.0, 8.0), min_size=50, max_size=50), st.floats(15.0, 40.0))
+def test_what_any_new_instance_goes_through_convicts_no_young_one(times: list[float], age_s: float) -> None:
+    """Whatever an instance is like at each age, if it was slow from its first moment on: its twin will be so, too."""
+    slow_from_birth = [max(each, 2.0) if number < 7 else each for number, each in enumerate(times)]
+
+    def takes(age_s: float) -> float:
+        return USUAL_S * slow_from_birth[min(int(age_s / 2), len(times) - 1)]
+
+    at, result = judged(lambda at: takes(age_s + at), takes, age_s=age_s)
+    assert result.finding is not Finding.SLOWER or age_s + at >= WARM_UP_S + RECENT_S
+
+
+def test_a_young_instance_that_is_warm_now_is_acquitted_at_once() -> None:
+    """Its twin is cold still, and waits for nothing."""
+    at, result = judged(lambda at: 0.09 if at < 15 else USUAL_S, lambda at: 0.09 if at < 40 else USUAL_S, age_s=20.0)
+    assert result.finding is Finding.NO_SLOWER
+    assert at <= 20 + 0.5
+
+
+def test_the_trial_of_a_young_instance_ends_though_both_stay_cold() -> None:
+    """Handlers may take an hour to warm up, and the instance gets little to do while it stands trial."""
+    assert judged(always(0.09), always(0.09), age_s=-3600.0)[1].finding is Finding.NO_SLOWER
+    assert judged(always(0.09), always(0.09), age_s=-3600.0)[0] == MAX_YOUNG_TRIAL_S
+
+
+def test_without_a_usual_latency_a_young_instance_is_not_convicted() -> None:
+    """Nobody knows whether its twin is warm."""
+    at, result = judged(always(0.09), always(USUAL_S), usual_s=None, age_s=20.0)
+    assert (at, result.finding) == (WARM_UP_S + RECENT_S - 20.0, Finding.SLOWER)
 
 
 def test_without_a_usual_latency_a_twin_is_waited_for() -> None:
