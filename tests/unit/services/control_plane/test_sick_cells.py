@@ -339,5 +339,5 @@ class TestGuards:
                 assert (world.generations() == {"cell-0000": 1}) is guarded
 
         if not guarded:
-            monkeypatch.setattr("router.core.control.treatment.why_guarded", lambda *_: None)
+            monkeypatch.setattr("router.core.control.treatment.why_guarded", lambda *_, **__: None)
         in_sick_world(story, cells=1)
