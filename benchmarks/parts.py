@@ -39,6 +39,7 @@ from router.core.registry import AuditEntry, Condition, Snapshot
 from router.core.slot_map.routing import KnownRouting
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import Record
+from router.ports import EventTracer
 from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, Queues, assemble
@@ -157,8 +158,12 @@ def _message(number: int) -> Message:
     return Message(f"m{number}", "r", body, 0, 1)
 
 
-async def whole(count: int) -> float:
-    """Measure the CPU seconds that an event takes from its receipt to its delete, over `count` events."""
+async def whole(count: int, share: float | None = None) -> float:
+    """Measure the CPU seconds that an event takes from when it is received to its delete, over `count` events.
+
+    `share` of them is traced; None: there is no tracer.
+    """
+    tracer = None if share is None else _tracer(share)
     source, idle = Notifications(count), Notifications(0)
     config = DataPlaneConfig(
         "bench",
@@ -169,7 +174,8 @@ async def whole(count: int) -> float:
     queues = Queues(source, idle, idle, lambda _: idle)
     parser, payloads = Parser(Extraction()), Payloads(PayloadConfig(), S3PayloadStore(None))
     registry, memory, observer = SteadyRegistry(), NoMemory(), SilentObserver()
-    router = assemble(config, queues, registry, memory, InstantCells(), parser, payloads, KEYS, SystemClock(), observer)
+    reads = parser, payloads, KEYS, SystemClock(), observer, tracer
+    router = assemble(config, queues, registry, memory, InstantCells(), *reads)
     begun = time.process_time()
     running = asyncio.create_task(router.run(asyncio.Event()))
     await source.settled.wait()
@@ -177,6 +183,20 @@ async def whole(count: int) -> float:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     return used / count
+
+
+def _tracer(share: float) -> EventTracer:
+    """Make a tracer whose spans are exported to nowhere."""
+    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult  # noqa: PLC0415 - an extra
+
+    from cell_worker.contract.tracing.variables import Sampling  # noqa: PLC0415 - as above
+    from router.adapters.tracing.spans import OtelTracer  # noqa: PLC0415 - as above
+
+    class Nowhere(SpanExporter):
+        def export(self, spans: Sequence[object]) -> SpanExportResult:
+            return SpanExportResult.SUCCESS
+
+    return OtelTracer(Sampling(by_parent=True, share=share), "bench", "bench", Nowhere())
 
 
 def repeated(count: int, call: Callable[[], object]) -> float:
@@ -193,6 +213,8 @@ async def run(options: Options) -> dict[str, Any]:
     total = await asyncio.to_thread(uvloop.run, whole(options.events))
     parts = {
         "receive to delete": total,
+        "1 % traced": await asyncio.to_thread(uvloop.run, whole(options.events, 0.01)),
+        "all traced": await asyncio.to_thread(uvloop.run, whole(options.events // 5, 1.0)),
         "of it: parse": repeated(options.events, lambda: parser.parse(message)),
         "of it: slot look-up": repeated(options.events, lambda: SLOT_MAP.cell_of("123456789012")),
     }

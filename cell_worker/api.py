@@ -80,6 +80,8 @@ class Event:
     """The types of those attributes whose type isn't `String`, such as `Number` or `Binary.png`."""
     trace_header: str = ""
     """The message's AWSTraceHeader, by which X-Ray knows the trace; empty where it had none."""
+    trace: str = ""
+    """The span of this try, as a W3C traceparent; empty unless its router traces it. Send it on to whom you call."""
 
     @property
     def traceparent(self) -> str:

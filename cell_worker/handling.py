@@ -81,6 +81,7 @@ def event_of(wire: WireEvent) -> Event:
         attributes=attributes,
         types=wire.types,
         trace_header=wire.trace_header,
+        trace=wire.trace,
     )
 
 

@@ -18,6 +18,7 @@ from cell_worker.contract.secret_file import read_secrets
 from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.contract.texts import is_text
 from cell_worker.contract.tls import Tls, TlsError, TlsFiles, of_cell
+from cell_worker.contract.tracing.variables import why_no_export
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -73,6 +74,9 @@ class WorkerSettings(BaseSettings):
     sink: Literal["firehose", "none"] = Field(default="firehose", description="where what it emits goes")
     side_effects: bool = Field(default=False, description="whether handlers may change anything outside the cell")
     chaos: bool = Field(default=False, description="whether faults may be injected")
+    tracing: bool = Field(
+        default=False, description="whether handlers have spans of OpenTelemetry; needs the extra `tracing`"
+    )
     log_format: Literal["json", "console"] = Field(default="json", description="lines for machines, or for people")
     tls_cert: Path | None = Field(default=None, description="with it, the worker is reached by TLS and no other way")
     tls_key: Path | None = Field(default=None, description="the key of that certificate")
@@ -165,6 +169,8 @@ def load() -> WorkerSettings:
         settings.tls()
         if (why := why_no_client(settings.redis_url)) is not None:
             raise SettingsError(f"CELL_REDIS_URL: {why}")
+        if settings.tracing and (why := why_no_export(os.environ)) is not None:
+            raise SettingsError(f"CELL_TRACING: {why}")
     except TlsError as error:
         raise SettingsError(f"CELL_TLS_CERT, CELL_TLS_KEY, CELL_TLS_CLIENT_CA: {error}") from error
     except ValidationError as error:

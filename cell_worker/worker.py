@@ -46,6 +46,7 @@ from cell_worker.contract.place import place_of
 from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
+from cell_worker.contract.tracing.counts import register_spans
 from cell_worker.handling import HandlerError, load_handler, start_handler, stop_handler
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.listening import ListenError, leave_word, listen, record_of
@@ -96,6 +97,7 @@ class Worker:
         self._watch = LoopWatch(settings.handler, self._metrics)
         self._vitals = VitalSigns(self._metrics)
         self._threads = HandlerThreads(settings.concurrency)
+        self._traced: Callable[[Any], Any] = lambda handler: handler
         names = (settings.resource_prefix, settings.environment, settings.id)
         self._resources = protocol.resource_name(*names)
         self._store: Store = (
@@ -128,8 +130,9 @@ class Worker:
         if (file := self._settings.secret_file) is not None and (exposed := why_exposed(file)) is not None:
             self._log.warning("the file with the cell's secret is open to others", path=str(file), why=exposed)
         asyncio.get_running_loop().set_default_executor(self._threads)
-        handler = load_handler(self._settings.handler)
         async with AsyncExitStack() as stack:
+            self._trace(stack)  # before the handler is imported, which may ask for the global tracer provider
+            handler = load_handler(self._settings.handler)
             for name, close in self._closers():
                 stack.push_async_callback(self._close, name, close)
             starting, stopping = _task("start", self._start(handler, stack)), _task("stop", self._stop.wait())
@@ -139,6 +142,21 @@ class Worker:
                 await self._serve(*starting.result())
             else:
                 await _cancelled(starting)
+
+    def _trace(self, stack: AsyncExitStack) -> None:
+        """Begin to trace, where the settings say so."""
+        if not self._settings.tracing:
+            return
+        from cell_worker.tracing.spans import TracedHandler, worker_tracing  # noqa: PLC0415 - an extra
+
+        try:
+            tracing = worker_tracing(self._settings.id, self._settings.environment)
+        except ValueError as error:
+            why = f"CELL_TRACING: a variable of OpenTelemetry (OTEL_*) is not as it should be: {error}"
+            raise HandlerError(why) from error
+        stack.push_async_callback(self._close, "the traces", tracing.close)
+        register_spans("cell", self._metrics.registry, tracing.counts)
+        self._traced = partial(TracedHandler, tracing=tracing)
 
     def _notice_s(self) -> float:
         """How long to go on after a signal: until a successor is there, or this instance must begin to drain."""
@@ -193,7 +211,7 @@ class Worker:
     def _runtime(self, identity: Identity, handler: Any) -> Runtime:
         return Runtime(
             identity,
-            self._chaos.around_handler(handler),
+            self._traced(self._chaos.around_handler(handler)),
             self._store,
             self._metrics,
             concurrency=self._settings.concurrency,

@@ -109,6 +109,45 @@ class CellClient(Protocol):
         ...
 
 
+class EventTrace(Protocol):
+    """The trace of one event in this router: which part of its way it is on. No call raises or blocks."""
+
+    def waits(self, cell_id: str) -> None:
+        """Note that it waits in the lane of this cell."""
+        ...
+
+    def sent(self, target: Target) -> str:
+        """Note that it goes to this instance; returns what the call carries: the place in the trace, as W3C says it."""
+        ...
+
+    def answered(self, result: Result) -> None:
+        """Note what its cell said, or what stands for a word of the cell."""
+        ...
+
+    def moves(self, queue: str, why: str) -> None:
+        """Note that it is written to another queue, for this reason."""
+        ...
+
+    def acknowledging(self, queue: str) -> None:
+        """Note that its message is deleted from the queue that it came from."""
+        ...
+
+    def end(self, let_go_s: int | None) -> None:
+        """Note that its message is gone, or was let go for so many seconds."""
+        ...
+
+
+class EventTracer(Protocol):
+    """Begins the traces of events. Where nothing is traced, there is none."""
+
+    def received(self, event: Event, queue: str, message_id: str, age_s: float, *, first: bool) -> EventTrace | None:
+        """Begin the trace of an event that was received `age_s` seconds ago; None when it is not sampled.
+
+        `first` says that no router has had the event before.
+        """
+        ...
+
+
 class PolicyStore(Protocol):
     """Reads and changes the policy. Every call raises RegistryUnavailableError when the registry is out of reach."""
 

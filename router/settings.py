@@ -34,6 +34,7 @@ from router.settings_sections import (
     RetrySection,
     Section,
     SourceSection,
+    TracingSection,
 )
 from router.settings_values import Name
 
@@ -67,6 +68,7 @@ class Settings(Section):
     ecs: EcsSection = EcsSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
+    tracing: TracingSection = TracingSection()
 
     @property
     def secrets(self) -> SecretSource:

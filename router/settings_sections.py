@@ -238,3 +238,9 @@ class LogSection(Section):
         default="info", description="the lowest level that is logged"
     )
     format: Literal["json", "console"] = Field(default="json", description="JSON lines, or text for people")
+
+
+class TracingSection(Section):
+    """OpenTelemetry traces of events. Its own variables, `OTEL_*`, say where they go and how many are taken."""
+
+    on: bool = Field(default=False, description="whether events are traced; needs the extra `tracing`")

@@ -81,6 +81,7 @@ class WireEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: dict[str, str] = {}  # its message's, whose type is a String or a Number
     binaries: dict[str, bytes] = {}  # those whose type is Binary; in base64
     types: dict[str, str] = {}  # of the attributes whose type isn't `String`
+    trace: str = ""  # the span of this call, as a W3C traceparent, while its router traces it
 
     @property
     def is_probe(self) -> bool:

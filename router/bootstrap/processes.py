@@ -46,6 +46,7 @@ from router.api.views import cell_views, fleet_view, lane_views, scrape_target, 
 from router.bootstrap.cells import cell_makers
 from router.bootstrap.queues import aws_of, names_of, queues_of
 from router.bootstrap.registry import keyring_of, registry_of
+from router.bootstrap.tracing import tracer_of
 from router.bootstrap.workers import ends_of, leave
 from router.core.addresses import host_of
 from router.core.errors import ConfigError, RegistryUnavailableError
@@ -95,7 +96,8 @@ async def run_router(settings: Settings) -> None:
         place = await place_of(os.environ)
         config = _data_plane_config(settings, place)
         memory = SavedRouting(settings.cells.data_dir / f"routing-{settings.environment}.json")
-        router = assemble(config, queues, registry, memory, client, parser, payloads, keyring, _CLOCK, observer)
+        tracer = tracer_of(stack, settings, config.quarantine.who, metrics.registry)
+        router = assemble(config, queues, registry, memory, client, parser, payloads, keyring, _CLOCK, observer, tracer)
         dispatcher = router.dispatcher
 
         lanes = Published(lambda: lane_views(dispatcher), _CLOCK)

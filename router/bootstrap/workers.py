@@ -25,6 +25,7 @@ from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, D
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.bootstrap.registry import keyring_of
+from router.bootstrap.tracing import for_workers
 from router.core.errors import ConfigError
 from router.core.models import Target
 from router.core.telemetry import BadInput
@@ -149,9 +150,9 @@ def _tls_folders(settings: Settings) -> TlsFolders | None:
 
 
 def _for_workers() -> dict[str, str]:
-    """Return our own variables but those that no worker may see or be confused by: our settings and any secret."""
-    secrets = ("CELL_SECRET", "CELL_SECRET_FILE")
-    return {k: v for k, v in os.environ.items() if not k.startswith("CELLROUTER_") and k not in secrets}
+    """Return our own variables but those that no worker may see or be confused by: our settings, name and secrets."""
+    ours = ("CELL_SECRET", "CELL_SECRET_FILE", "OTEL_SERVICE_NAME")
+    return {k: v for k, v in os.environ.items() if not k.startswith("CELLROUTER_") and k not in ours}
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
@@ -174,7 +175,8 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "AWS_REGION": aws.region,
         "AWS_DEFAULT_REGION": aws.region,
     }
-    return environment | (_endpoints(aws.endpoint_url) if aws.endpoint_url else {})
+    endpoints = _endpoints(aws.endpoint_url) if aws.endpoint_url else {}
+    return environment | endpoints | for_workers(settings, os.environ)
 
 
 def _endpoints(url: str) -> dict[str, str]:

@@ -155,6 +155,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     rehearse: bool = False  # a copy of one that is done, to see how long it takes: nothing of it lasts
     origin: Origin | None = None  # what came beside the body; None for an event that came in no message
     death: Death | None = None  # given when no handler may run for it any more
+    trace: str = ""  # the span of its way to its cell, as a W3C traceparent; empty unless it is traced
 
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024

@@ -53,6 +53,7 @@ from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter,
 from tests.support.fuzz_redis import NOW, FakeRedis, said
 from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
 from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
+from tests.support.fuzz_traces import trace_context
 from tests.support.keys import cell_keys, field_of, lease_key, ring
 
 Reader = Callable[[bytes], object]
@@ -327,6 +328,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "audit entry": lambda raw: asyncio.run(registry([(b"1-0", {b"entry": raw}), (raw, {})]).audit(2)),
     "saved routing": _saved_routing,
     "process id file": _process_id_file,
+    "trace context": trace_context,
     "batch": _refused(app.RefusedError)(app._decode),
     "fault": _refused(HTTPException)(lambda raw: app._decode_fault(raw, ("store",))),
     "task's metadata": place_in,

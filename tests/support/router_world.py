@@ -25,6 +25,7 @@ from router.core.registry import AuditEntry, Condition, Snapshot
 from router.core.slot_map.routing import KnownRouting
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import EventHeld, Record
+from router.ports import EventTracer
 from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, EventRouter, Queues, assemble
@@ -183,6 +184,7 @@ class World:
         self.max_kills = max_kills
         self.objects = MemoryPayloads()
         self.payloads = Payloads(PayloadConfig("payloads"), self.objects)
+        self.tracer: EventTracer | None = None
         self.sent: set[str] = set()
         self.sent_at: dict[str, float] = {}
         self.keys: dict[str, str] = {}  # event id → key, of events that `send_steadily` sent
@@ -253,6 +255,7 @@ class World:
             KEYS,
             self.clock,
             self.notes,
+            self.tracer,
         )
 
     @asynccontextmanager

@@ -48,6 +48,7 @@ class HttpCellClient:
                 canary=event.canary,
                 suspect=event.suspect,
                 rehearse=event.rehearse,
+                trace=event.trace,
                 **(_beside(event.origin) if event.origin else {}),
             )
             for event in batch

@@ -65,6 +65,8 @@ class DeadLetterQueue:
 
     def _put_event(self, delivery: Delivery, death: Death) -> None:
         event, how = replace(delivery.event, death=death), msgspec.structs.asdict(death)
+        if delivery.trace is not None:
+            delivery.trace.moves(self._forwarder.name, death.reason.value)
         letter = dead_letter.of_event(event, delivery.received.message, source=self._source_name, **how)
         self._put(letter, delivery.inbox, delivery.received, lambda: self._keep(delivery, event))
 

@@ -245,7 +245,10 @@ class Dispatcher:
             self._observer.observe(SetupMessageSeen(inbox.name))
         inbox.opened(received, len(events))
         message_id = received.message.message_id
-        return [Delivery(self._groups.reminded(event, message_id), received, inbox, from_hold) for event in events]
+        found = [Delivery(self._groups.reminded(event, message_id), received, inbox, from_hold) for event in events]
+        if inbox.tracer is not None:
+            inbox.follow(received, found)
+        return found
 
     def _route(self, delivery: Delivery) -> None:
         if self._stopping or self._routing is None:

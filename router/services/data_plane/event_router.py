@@ -17,7 +17,7 @@ from router.core.lanes.standing import LOOK_AHEAD
 from router.core.messages.parser import Parser
 from router.core.messages.proofs import AttributeKeys
 from router.core.models import RouterReport
-from router.ports import CellClient, Clock, EventSource, Observer, PolicyStore, RouterRegistry
+from router.ports import CellClient, Clock, EventSource, EventTracer, Observer, PolicyStore, RouterRegistry
 from router.services.canary import CanaryTimer, canary_through
 from router.services.data_plane.access import AccessWatch
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
@@ -82,9 +82,10 @@ def assemble(
     keys: AttributeKeys,
     clock: Clock,
     observer: Observer,
+    tracer: EventTracer | None = None,
 ) -> EventRouter:
     """Put the parts of one router's data plane together."""
-    make = _Maker(config, payloads, AccessWatch(clock, observer), keys, clock, observer)
+    make = _Maker(config, payloads, AccessWatch(clock, observer), keys, clock, observer, tracer)
     depths = make.depths(queues, lambda: dispatcher)
     side_queues = make.side_queues(queues, depths, registry)
     inbox, access = make.inbox_of(make.watched(queues.source)), make.access
@@ -129,6 +130,7 @@ class _Maker:
     keys: AttributeKeys
     clock: Clock
     observer: Observer
+    tracer: EventTracer | None
 
     def side_queues(self, queues: Queues, depths: DepthWatch, store: PolicyStore) -> SideQueues:
         sweep = self.side_queue(queues.quarantine, SWEEP_WAIT_S)
@@ -151,7 +153,8 @@ class _Maker:
 
     def inbox_of(self, queue: EventSource) -> Inbox:
         visibility_s = self.config.visibility_s
-        return Inbox(queue, self.payloads, self.clock, self.observer, visibility_s, self.keys, self.access)
+        more = self.keys, self.access, self.tracer
+        return Inbox(queue, self.payloads, self.clock, self.observer, visibility_s, *more)
 
     def side_queue(self, queue: EventSource, wait_s: float) -> HoldQueue:
         queue = self.watched(queue)

@@ -51,6 +51,11 @@ class Forwarder:
             self._send, self._give_up, clock, max_tries=SEND_TRIES, parallel=PARALLEL
         )
 
+    @property
+    def name(self) -> str:
+        """The name of the other queue."""
+        return self._queue.name
+
     def put(
         self,
         drafts: Sequence[Draft],

@@ -64,6 +64,8 @@ class HoldQueue:
         if delivery.inbox is self._inbox and event == delivery.event:
             self._inbox.let_go(delivery.received, delay_s)
             return False
+        if delivery.trace is not None:
+            delivery.trace.moves(self._forwarder.name, "waits")
         draft = held_draft(event, min(delay_s, MAX_DELAY_S), self._keys, self.max_bytes)
         self._forwarder.put([draft], delivery.inbox, delivery.received)
         return True

@@ -22,7 +22,7 @@ from router.core.messages.parser import Parser
 from router.core.messages.proofs import AttributeKeys, believed
 from router.core.models import Event, Message, Reason
 from router.core.telemetry import BadInput, MessagesDeleted, MessagesReceived
-from router.ports import Clock, EventSource, Observer
+from router.ports import Clock, EventSource, EventTrace, EventTracer, Observer
 from router.services.data_plane.access import PAYLOADS, AccessWatch
 from router.services.data_plane.batcher import Batcher
 from router.services.data_plane.payloads import Payloads
@@ -51,6 +51,7 @@ class Received(msgspec.Struct, eq=False):
     fault: Reason | None = None  # why its body can't be fetched at all
     # Told of each event that is settled (None), and of the message being let go (its delay in seconds).
     after: Callable[[Received, int | None], None] | None = None
+    traces: list[EventTrace] | None = None  # of its events that are traced
 
 
 class Inbox:
@@ -65,7 +66,9 @@ class Inbox:
         visibility_s: int,
         keys: AttributeKeys,
         access: AccessWatch,
+        tracer: EventTracer | None = None,
     ) -> None:
+        self.tracer = tracer
         self._source = source
         self._payloads = payloads
         self._clock = clock
@@ -124,17 +127,31 @@ class Inbox:
         if not events:
             self._deletes.put(received)
 
+    def follow(self, received: Received, deliveries: Sequence[Delivery]) -> None:
+        """Begin the traces of a message's events, of those that are sampled."""
+        assert self.tracer is not None, "asked only where there is one"
+        message, age_s = received.message, self._clock.monotonic() - received.received_at
+        for delivery in deliveries:
+            first = message.receive_count == 1 and not delivery.from_hold
+            trace = self.tracer.received(delivery.event, self.name, message.message_id, age_s, first=first)
+            if trace is not None:
+                delivery.trace = trace
+                received.traces = [*(received.traces or ()), trace]
+
     def settle(self, received: Received) -> None:
         """Settle one event of the message; the message is deleted with the last of them."""
         received.open_events -= 1
         if received.open_events == 0:
             self._deletes.put(received)
+            if received.traces is not None:
+                for trace in received.traces:
+                    trace.acknowledging(self.name)
         if received.after is not None:
             received.after(received, None)
 
     def let_go(self, received: Received, delay_s: int) -> None:
         """Give the message back: it is visible after `delay_s` seconds and comes again, here or at another router."""
-        if self._forget(received):
+        if self._forget(received, delay_s):
             self._releases.put((received, min(delay_s, MAX_HIDDEN_S)))
             if received.after is not None:
                 received.after(received, delay_s)
@@ -220,11 +237,14 @@ class Inbox:
         self.bytes += size - received.size
         received.size = size
 
-    def _forget(self, received: Received) -> bool:
+    def _forget(self, received: Received, let_go_s: int | None = None) -> bool:
         if self._received.get(received.message.message_id) is not received:
             return False  # it was let go before, and is perhaps here again as another one
         del self._received[received.message.message_id]
         self.bytes -= received.size
+        if received.traces is not None:
+            for trace in received.traces:
+                trace.end(let_go_s)
         self.freed.set()
         return True
 
@@ -297,6 +317,7 @@ class Delivery(msgspec.Struct, eq=False):
     suspect: bool = False  # it is sent alone: an instance may have died of it
     sent_at: float = 0.0  # monotonic seconds, when its batch left
     generation: int = 0  # of the instance that it was sent to
+    trace: EventTrace | None = None  # None: it is not traced
 
     @property
     def size(self) -> int:

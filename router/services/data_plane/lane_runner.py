@@ -121,6 +121,8 @@ class LaneRunner:
         )
         if taken:
             self._wake.set()
+            if delivery.trace is not None:
+                delivery.trace.waits(self.cell_id)
         return taken
 
     def lone(self, key: str) -> bool:
@@ -222,7 +224,7 @@ class LaneRunner:
             delivery.sent_at = sent_at
             delivery.generation = target.generation
         pending = dict(enumerate(batch))
-        events = [replace(each.event, suspect=True) if each.suspect else each.event for each in batch]
+        events = [_sent(each, target) if each.suspect or each.trace is not None else each.event for each in batch]
         error, contact, broke = "the cell's answer ended early", Contact.SILENT, True
         try:
             async with asyncio.timeout(None) as timeout:
@@ -262,6 +264,8 @@ class LaneRunner:
     def _answer(self, delivery: Delivery, result: Result) -> None:
         now, key, outcome = self._clock.monotonic(), delivery.event.partition_key, result.outcome
         latency = now - delivery.sent_at
+        if delivery.trace is not None:
+            delivery.trace.answered(result)
         if result.contact is _ANSWERED:
             self._lane.timed(latency, delivery.generation)
             if not result.duplicate:  # what was done before needs no infrastructure
@@ -313,3 +317,9 @@ class LaneRunner:
         self._stop_waiting()
         if waiting := self._lane.clear():
             self._on_shut(self, waiting)
+
+
+def _sent(delivery: Delivery, target: Target) -> Event:
+    """The event as it is sent: with what its cell should know of this try."""
+    trace = "" if delivery.trace is None else delivery.trace.sent(target)
+    return replace(delivery.event, suspect=delivery.suspect, trace=trace)
