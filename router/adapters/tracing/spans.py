@@ -57,7 +57,8 @@ class OtelTracer:
         `first` says that no router has had it before.
         """
         origin = event.origin
-        parent = context_in(origin.attributes, origin.trace_header) if origin is not None else None
+        said = origin is not None and (origin.attributes or origin.trace_header)  # most have neither
+        parent = context_in(origin.attributes, origin.trace_header) if said and origin is not None else None
         if parent is None and not self._sampling.share:
             return None
         name = f"{len(event.partition_key)}:{event.partition_key}/{event.event_id}".encode(errors="replace")
