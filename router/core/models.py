@@ -325,6 +325,8 @@ class RouterReport:
     zone: Annotated[str, msgspec.Meta(max_length=60)] = ""  # its availability zone, as ECS says
     queues: Annotated[Mapping[Id, Whole], msgspec.Meta(max_length=8)] = field(default_factory=dict)
     """Messages by the queue's purpose, as SQS said within a minute. A queue that could not be asked is missing."""
+    ages: Annotated[Mapping[Id, Whole], msgspec.Meta(max_length=8)] = field(default_factory=dict)
+    """By the queue's purpose, how old its oldest messages were when they were received, in s: a mean over a minute."""
 
 
 @dataclass(frozen=True, slots=True)

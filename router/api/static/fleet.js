@@ -131,11 +131,13 @@ export class FleetView {
 
   figures(overview, history) {
     const { load, queues } = overview, { tiles } = this;
-    const backlog = queues.source, dead = queues["dead letters"];
+    const backlog = queues.source, dead = queues["dead letters"], age = overview.ages.source || 0;
     tiles.rate.show(`${rate(load.rate)}/s`, load.failing ? `${(load.failing * 100).toFixed(1)} % not well` : "events answered", load.failing > 0.02 ? "bad" : "");
     tiles.latency.show(millis(load.latency_s === null ? null : load.latency_s * 1000), `slowest ${millis(load.slowest_s * 1000)}`);
     const lasts = backlog && load.rate > 0.5 ? `${span((backlog / load.rate) * 1000)} at this rate` : "messages in the source";
-    tiles.backlog.show(count(backlog), load.oldest_s >= 1 ? `${lasts}; oldest in flight ${ago(load.oldest_s * 1000)}` : lasts);
+    const waited = age ? `; received after ${span(age * 1000)}` : "";
+    const flight = load.oldest_s >= 1 ? `; oldest in flight ${ago(load.oldest_s * 1000)}` : "";
+    tiles.backlog.show(count(backlog), `${lasts}${waited}${flight}`, overview.needs.some((matter) => matter.runbook === "backlog-old") ? "bad" : "");
     tiles.dead.show(count(dead), dead ? "need a person" : "events given up", dead ? "bad" : "");
     tiles.quarantine.show(count(overview.in_quarantine), `keys; ${count(queues.quarantine)} messages`, overview.in_quarantine ? "fair" : "");
     tiles.limits.show(count(overview.limits), `keys; ${limited(overview.default_limit)}`);

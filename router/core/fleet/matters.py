@@ -15,6 +15,7 @@ from router.core.registry import AuditEntry, Snapshot
 from router.core.release import Phase, progress
 
 MOST: Final = 6  # lines of one kind; more are counted in one
+BACKLOG_OLD_S: Final = 300  # as the alert BacklogOld says
 RELEASE_SHOWN_MS: Final = 24 * 3600 * 1000  # so long a release that was rolled back needs somebody
 _ORDERS: Final[Mapping[str, frozenset[str]]] = {
     "draining": frozenset({"drain"}),
@@ -38,14 +39,22 @@ class Matter:
 
 
 def needs(
-    snapshot: Snapshot, cells: Sequence[FleetCell], queues: Mapping[str, int], troubles: Sequence[Reason]
+    snapshot: Snapshot,
+    cells: Sequence[FleetCell],
+    queues: Mapping[str, int],
+    ages: Mapping[str, int],
+    troubles: Sequence[Reason],
 ) -> tuple[Matter, ...]:
     """List what a person has to look at, the most urgent first."""
-    return tuple(_needs(snapshot, cells, queues, troubles))
+    return tuple(_needs(snapshot, cells, queues, ages, troubles))
 
 
 def _needs(
-    snapshot: Snapshot, cells: Sequence[FleetCell], queues: Mapping[str, int], troubles: Sequence[Reason]
+    snapshot: Snapshot,
+    cells: Sequence[FleetCell],
+    queues: Mapping[str, int],
+    ages: Mapping[str, int],
+    troubles: Sequence[Reason],
 ) -> Iterator[Matter]:
     if not snapshot.leader:
         todo = "Nothing is done about any cell. See whether a controller runs, and what its log says."
@@ -61,6 +70,10 @@ def _needs(
     if suspended is None:
         yield from _of_cells(cells, CellHealth.UNTREATED, "is not treated", "")
     yield from (Matter(why) for why in troubles[:MOST])
+    if (age_s := ages.get("source", 0)) > BACKLOG_OLD_S:
+        what = f"Messages of the source are {age_s // 60} minutes old when they are received"
+        todo = "Events arrive faster than they are processed. See which cells are full or sick, and who sends so many."
+        yield Matter(what, todo, runbook="backlog-old")
     yield from _of_keys(snapshot)
     if dead := queues.get("dead letters", 0):
         what = f"{dead} dead letter{'s' * (dead > 1)}: events that nobody will process again by themselves"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ from router.core.detection.samples import RouterSample
 from router.core.fleet.cells import FleetCell, Load, fleet_cells, load_of
 from router.core.fleet.matters import Matter, doing, done_by_hand, needs
 from router.core.fleet.moving import Moving, moving
-from router.core.models import Reason
+from router.core.models import Reason, RouterReport
 from router.core.policy import TenantLimit
 from router.core.registry import AuditEntry, Snapshot
 from router.core.views import CellView
@@ -87,6 +87,7 @@ class Overview:
     policy_version: int
     load: Load
     queues: Mapping[str, int]  # messages, by what the queue is for
+    ages: Mapping[str, int]  # of the oldest messages received lately, in s, by what the queue is for
     default_limit: TenantLimit
     limits: int  # keys with limits of their own
     pins: int
@@ -104,8 +105,9 @@ def overview(about: About, known: Known) -> Overview:
     policy, slot_map = snapshot.policy, snapshot.slot_map
     cells = fleet_cells(snapshot, known.cells, known.samples)
     move = moving(snapshot)
-    queues = _queues(snapshot)
-    wanted = needs(snapshot, cells, queues, [f"This {about.role}: {why}" for why in known.troubles])
+    queues = _largest(snapshot, lambda report: report.queues)
+    ages = _largest(snapshot, lambda report: report.ages)
+    wanted = needs(snapshot, cells, queues, ages, [f"This {about.role}: {why}" for why in known.troubles])
     done = doing(snapshot, cells, move)
     status = FleetStatus.NEEDS_YOU if wanted else FleetStatus.ACTING if done else FleetStatus.WELL
     lasting = [
@@ -134,6 +136,7 @@ def overview(about: About, known: Known) -> Overview:
         policy_version=policy.version,
         load=load_of([sample for each in known.samples.values() for sample in each.cells.values()]),
         queues=queues,
+        ages=ages,
         default_limit=policy.default,
         limits=len(policy.limits),
         pins=len(policy.pins),
@@ -176,11 +179,11 @@ def headline(status: FleetStatus, wanted: Sequence[Matter], done: Sequence[Matte
             return "All is well"
 
 
-def _queues(snapshot: Snapshot) -> Mapping[str, int]:
-    """The queues' depths; where routers say different things, the largest."""
+def _largest(snapshot: Snapshot, said: Callable[[RouterReport], Mapping[str, int]]) -> Mapping[str, int]:
+    """What routers say of each queue; where they say different things, the largest."""
     found: dict[str, int] = {}
     for router in snapshot.routers:
         if router.live:
-            for what, depth in router.report.queues.items():
-                found[what] = max(depth, found.get(what, 0))
+            for what, figure in said(router.report).items():
+                found[what] = max(figure, found.get(what, 0))
     return found

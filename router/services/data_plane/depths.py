@@ -1,4 +1,4 @@
-"""Tells how many messages the queues of a router have.
+"""Tells how many messages the queues of a router have, and how old those of the source are.
 
 For a FIFO queue that matters most. SQS looks through its first 120 000 messages for one whose group may go on. What
 stands still (a key in quarantine, a cell that is away) stays in front. Once it fills that look-ahead, no event of any
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from router.core.errors import SourceUnavailableError
+from router.core.lanes.latency import MeanAge
 from router.core.models import Depth
 from router.core.telemetry import BadInput, QueueDepth
 from router.ports import Clock, EventSource, Observer
@@ -22,23 +23,26 @@ PAUSE_S: Final = 0.5  # between two queues at least: with more than 120 a round 
 class DepthWatch:
     """Asks the queues of a router, in turns, how many messages each has.
 
-    `named` are the queues that there always are, by what they are for; the first is the source. `others` returns the
-    rest of them, as they are at the time.
+    `named` are the queues that there always are, by what they are for; the first is the source, whose receives note
+    ages in `age`. `others` returns the rest of the queues, as they are at the time.
     """
 
     def __init__(
         self,
         named: Mapping[str, EventSource],
         others: Callable[[], Iterable[EventSource]],
+        age: MeanAge,
         clock: Clock,
         observer: Observer,
     ) -> None:
         self._named = named
         self._others = others
+        self._age = age
         self._clock = clock
         self._observer = observer
         self._told: set[str] = set()  # queues that say nothing
         self._depths: dict[str, Depth] = {}  # of the named ones, by what they are for
+        self.ages: dict[str, int] = {}  # in seconds, by what the queue is for
 
     @property
     def newest(self) -> dict[str, int]:
@@ -60,6 +64,8 @@ class DepthWatch:
                 else:
                     self._depths.pop(purpose, None)
                 await self._clock.sleep(pause_s)
+            if (age_s := self._age.take(self._clock.monotonic())) is not None:
+                self.ages = {next(iter(self._named)): round(age_s)}
             others = list(self._others())
             for queue in others:
                 await self._ask(queue)

@@ -7,7 +7,7 @@ other one is visible in its queue again. Nothing is lost, and nothing that was c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -86,9 +86,9 @@ def assemble(
 ) -> EventRouter:
     """Put the parts of one router's data plane together."""
     make = _Maker(config, payloads, AccessWatch(clock, observer), keys, clock, observer, tracer)
-    depths = make.depths(queues, lambda: dispatcher)
-    side_queues = make.side_queues(queues, depths, registry)
     inbox, access = make.inbox_of(make.watched(queues.source)), make.access
+    depths = make.depths(queues, inbox, lambda: dispatcher)
+    side_queues = make.side_queues(queues, depths, registry)
     lag, unforeseen = LoopLag(clock), Unforeseen(observer, clock)
     dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
     mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
@@ -142,11 +142,13 @@ class _Maker:
             aside=self.aside(queues.aside, depths, store) if queues.aside is not None else None,
         )
 
-    def depths(self, queues: Queues, dispatcher: Callable[[], Dispatcher]) -> DepthWatch:
+    def depths(self, queues: Queues, source: Inbox, dispatcher: Callable[[], Dispatcher]) -> DepthWatch:
         named = {"source": queues.source, "dead letters": queues.dead_letters, "quarantine": queues.quarantine}
-        return DepthWatch(
-            named, lambda: (path.hold.queue for path in dispatcher().paths.values()), self.clock, self.observer
-        )
+
+        def others() -> Iterable[EventSource]:
+            return (path.hold.queue for path in dispatcher().paths.values())
+
+        return DepthWatch(named, others, source.age, self.clock, self.observer)
 
     def watched(self, queue: EventSource) -> EventSource:
         return WatchedQueue(queue, self.clock, self.observer)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from router.core.errors import MalformedMessageError, SourceDeniedError, SourceUnavailableError
 from router.core.lanes.backoff import backoff
+from router.core.lanes.latency import MeanAge
 from router.core.lanes.retry import DENIED_RETRIES, DENIED_S, LONE_RETRIES, LONE_S
 from router.core.messages.batches import chunks
 from router.core.messages.origin import origin_of
@@ -81,6 +82,7 @@ class Inbox:
         self._deletes: Batcher[Received] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
         self._releases: Batcher[tuple[Received, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
         self._unfetched: dict[str, tuple[int, int]] = {}  # message id → lone failures, bodies fetched before the last
+        self.age = MeanAge()
         self.bytes = 0  # of the bodies of all messages that are here
         self.freed = asyncio.Event()  # set whenever a message leaves
 
@@ -113,8 +115,9 @@ class Inbox:
         now_ms = self._clock.time_ms()
         ages_s = [_age_s(message, now_ms) for message in messages]
         first_s = [age_s for age_s, message in zip(ages_s, messages, strict=True) if message.receive_count == 1]
-        duplicates = len(messages) - len(new)
-        told = MessagesReceived(self._source.name, len(messages), duplicates, first_s, max(ages_s, default=0.0))
+        duplicates, oldest_s = len(messages) - len(new), max(ages_s, default=0.0)
+        self.age.note(oldest_s, now)
+        told = MessagesReceived(self._source.name, len(messages), duplicates, first_s, oldest_s)
         self._observer.observe(told)
         if any(received.message.body.startswith("[") for received in new):  # as every S3 pointer does
             await self._resolve(new)

@@ -169,7 +169,7 @@ class RoutingWatcher:
     async def _report(self) -> None:
         epoch = self._last.routing.slot_map.epoch if self._last else 0
         quiet, now = self._dispatcher.quiet(), self._clock.monotonic()
-        report = replace(self._mine, epoch=epoch, quiet=quiet, queues=self._depths.newest)
+        report = replace(self._mine, epoch=epoch, quiet=quiet, queues=self._depths.newest, ages=self._depths.ages)
         if self._reported is None or self._reported[1] != report or now - self._reported[0] >= REPORT_EVERY_S:
             await self._registry.report(report, ROUTER_TTL_S)
             self._reported = (now, report)

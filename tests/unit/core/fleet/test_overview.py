@@ -8,20 +8,23 @@ from shlex import split
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from router.api.views import cell_views
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.samples import CellSample
 from router.core.fleet.cell_health import CellHealth, judged
 from router.core.fleet.cells import load_of
+from router.core.fleet.matters import BACKLOG_OLD_S
 from router.core.fleet.overview import About, FleetStatus, Known, Overview, overview, without_registry
-from router.core.models import CellRecord, LeaseView, Rung, Treatment
+from router.core.models import CellRecord, LeaseView, RouterReport, Rung, Treatment
 from router.core.policy import NO_POLICY, Policy, Quarantine
 from router.core.registry import Condition, Snapshot
 from router.core.release import Phase, Release, Wave
 from tests.support.aio import run
 from tests.support.fake_clock import FakeClock
 from tests.support.fleet_world import LEADER, SICK, FleetWorld, view_of
+from tests.support.paths import REPOSITORY
 
 NOW: Final = 1_000_000
 RECORD: Final = CellRecord("c", 3, launched=3, admitted_at_ms=500_000)
@@ -126,6 +129,23 @@ def test_what_needs_a_person_says_what_to_do() -> None:
         ("cellrouter dlq list", "dead-lettered"),
     ]
     assert found.needs[0].what.startswith(f"{SICK} is given up: failing: 14 events in a row")
+
+
+@pytest.mark.parametrize("age_s", [BACKLOG_OLD_S, BACKLOG_OLD_S + 1])
+def test_a_backlog_that_is_old_needs_a_person_as_the_alert_does(age_s: int) -> None:
+    """The routers say how old messages are; the oldest counts, and a router that is gone says nothing."""
+    world = FleetWorld(FakeClock())
+    routers = world.registry.contents.routers
+    for name, age in zip(list(routers), (age_s, 7), strict=True):
+        report, until = routers[name]
+        routers[name] = (replace(report, ages={"source": age}), until)
+    routers["gone"] = (RouterReport("gone", 41, quiet=True, ages={"source": 9000}), 0.0)
+    found = shown(world)
+    assert found.ages == {"source": age_s}
+    assert [matter.runbook for matter in found.needs] == ["backlog-old"] * (age_s > BACKLOG_OLD_S)
+    rules = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "rules.yml").read_text())
+    [alert] = [rule for group in rules["groups"] for rule in group["rules"] if rule.get("alert") == "BacklogOld"]
+    assert alert["expr"].endswith(f" > {BACKLOG_OLD_S}")
 
 
 def test_a_reason_that_holds_for_all_cells_is_told_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.core.errors import SourceDeniedError
+from router.core.lanes.latency import MeanAge
 from router.core.models import Depth
 from router.core.policy import Policy, Quarantine
 from router.core.telemetry import BadInput, QueueDepth
@@ -70,3 +71,38 @@ def test_a_router_without_the_right_says_once_what_it_needs() -> None:
     play(world.clock, story())
     (told,) = [record for record in world.notes.records if isinstance(record, BadInput)]
     assert told.why == "AccessDenied; a router needs sqs:GetQueueAttributes to tell how many messages a queue has"
+
+
+def test_how_old_the_messages_of_the_source_are_is_told_of_the_last_minute() -> None:
+    """In each router's report: a mean, since one receive may bring only what is new. Nothing waits: 0."""
+    world = World(cells=1, max_messages=20)
+
+    async def story() -> list[int]:
+        found = []
+        async with world.routing():
+            await world.clock.sleep(2 * ASK_EVERY_S)
+            found.append(world.registry.reports[-1].ages["source"])
+            world.cells.cells["cell-0000"].seconds = 5.0
+            await world.send(600)
+            await world.clock.sleep(2 * ASK_EVERY_S)
+            found.append(world.registry.reports[-1].ages["source"])
+            world.cells.cells["cell-0000"].seconds = 0.01
+            await world.clock.sleep(3 * ASK_EVERY_S)
+            found.append(world.registry.reports[-1].ages["source"])
+        return found
+
+    calm, busy, after = play(world.clock, story())
+    assert (calm, after) == (0, 0)
+    assert 60 <= busy <= 120
+
+
+def test_the_mean_age_weighs_each_receive_by_how_long_it_was_the_last() -> None:
+    """And begins anew each time that it is asked for."""
+    age = MeanAge()
+    assert age.take(5.0) is None
+    age.note(10.0, 10.0)
+    age.note(0.0, 13.0)
+    assert age.take(20.0) == 3.0
+    assert age.take(30.0) == 0.0
+    age.note(40.0, 30.0)
+    assert age.take(30.0) == 40.0
