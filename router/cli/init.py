@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import typer
@@ -16,15 +18,15 @@ REFUSED: Final = 1
 WOULD_CHANGE: Final = 3  # 2 is a wrong command or configuration
 
 
-async def run_init(settings: Settings, *, dry_run: bool) -> int:
+async def run_init(settings: Settings, *, dry_run: bool, as_json: bool = False) -> int:
     """Tell what has to be made or changed, and do it unless it is a dry run; returns the exit code."""
     async with open_intake(settings) as intake:
         plan = await intake.plan()
-        for line in _lines(plan, dry_run=dry_run):
+        for line in [json.dumps({"dry_run": dry_run, **asdict(plan)})] if as_json else _lines(plan, dry_run=dry_run):
             typer.echo(line)
         if not dry_run:
             await intake.carry_out(plan)
-    for why in plan.refusals:
+    for why in () if as_json else plan.refusals:
         typer.echo(f"refused: {why}", err=True)
     if plan.refusals:
         return REFUSED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from router.cli.development.new import new
 from router.cli.development.send import send
 from router.cli.development.tail import tail
 from router.cli.look import audit, blast_radius, status, where
+from router.cli.options import AsJson
 from router.cli.panels import Panel, PanelGroup
 from router.cli.registry import configured, run
 from router.cli.setup import doctor, version
@@ -108,6 +110,7 @@ def init(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be made or changed; exits 3 if anything would be.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make what events arrive on, where it is missing: queues, bucket, notification.
 
@@ -116,24 +119,29 @@ def init(
     """
     from router.cli.init import run_init  # noqa: PLC0415 - check-config and --help stay quick
 
-    raise typer.Exit(run(run_init(_ready(), dry_run=dry_run)))
+    raise typer.Exit(run(run_init(_ready(), dry_run=dry_run, as_json=as_json)))
 
 
 @app.command("check-config", rich_help_panel=Panel.SET_UP)
-def check_config() -> None:
-    """Name every fault of the configuration, with its key and line, all at once."""
+def check_config(*, as_json: AsJson = False) -> None:
+    """Name every fault of the configuration, with its key and line, all at once; exits 2 when there is one."""
     from router.bootstrap.handler_check import handler_faults  # noqa: PLC0415 - --help stays quick
     from router.bootstrap.queues import why_no_start  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.tracing import why_no_traces  # noqa: PLC0415 - --help stays quick
     from router.settings import check  # noqa: PLC0415 - as above
 
     settings, faults = check(os.environ)
     warnings = list(settings.secrets.warnings()) if settings is not None else []
     if settings is not None:
         of_handler, doubts = run(handler_faults(settings.cells, dict(os.environ)))
-        faults += run(why_no_start(settings)) + of_handler
+        faults += run(why_no_start(settings)) + of_handler + why_no_traces(settings, os.environ)
         warnings += doubts
+    faults = [without_passwords(fault) for fault in faults]
+    if as_json:
+        typer.echo(json.dumps({"good": not faults, "faults": faults, "warnings": warnings}))
+        raise typer.Exit(2 if faults else 0)
     for fault in faults:
-        typer.echo(without_passwords(fault), err=True)
+        typer.echo(fault, err=True)
     if faults:
         typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}", err=True)
         raise typer.Exit(2)
