@@ -11,7 +11,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from cell_worker import clock
-from cell_worker.contract.process import register_figures
+from cell_worker.contract.metrics.figures import register_figures
 from cell_worker.contract.protocol import EventResult, Outcome, Vitals
 
 T = TypeVar("T")

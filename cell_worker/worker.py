@@ -42,11 +42,11 @@ from cell_worker.containment.loop_watch import LoopWatch
 from cell_worker.contract import protocol
 from cell_worker.contract.http_guard import GuardedApp
 from cell_worker.contract.http_server import PLACES, HttpServer, watch_certificates
+from cell_worker.contract.metrics.spans import register_spans
 from cell_worker.contract.place import place_of
 from cell_worker.contract.process import watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
-from cell_worker.contract.tracing.counts import register_spans
 from cell_worker.handling import HandlerError, load_handler, start_handler, stop_handler
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.listening import ListenError, leave_word, listen, record_of

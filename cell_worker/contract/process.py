@@ -12,13 +12,12 @@ import io
 import json
 import logging
 import os
-import platform
 import resource
 import select
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -26,14 +25,10 @@ from types import TracebackType
 from typing import Any, BinaryIO, Final, TextIO, cast
 
 import structlog
-from prometheus_client import CollectorRegistry, Info
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
 from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.place import METADATA_VARIABLE
-from cell_worker.contract.texts import NeutralStream, neutral, own_version, printable, raw_of
+from cell_worker.contract.texts import NeutralStream, neutral, printable, raw_of
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 """So much of a log waits for its reader; what comes after that is dropped."""
@@ -288,21 +283,9 @@ def _made_neutral(_log: Any, _method: str, entry: MutableMapping[str, Any]) -> M
     return entry
 
 
-class _DroppedLines(Collector):
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def collect(self) -> Iterable[Metric]:
-        lines = sum(queue.dropped for queue in _queues)
-        return [CounterMetricFamily(self._name, "Log lines that could not be written.", value=lines)]
-
-
-def register_figures(prefix: str, registry: CollectorRegistry) -> None:
-    """Show what the process is and stands on: its versions, dropped log lines, file descriptors, memory and CPU."""
-    built = Info(f"{prefix}_build", "The versions of the code and of Python.", registry=registry)
-    built.info({"version": own_version(), "python": platform.python_version()})
-    registry.register(_DroppedLines(f"{prefix}_log_lines_dropped"))
-    ProcessCollector(registry=registry)
+def dropped_lines() -> int:
+    """Count the lines of the log that could not be written so far."""
+    return sum(queue.dropped for queue in _queues)
 
 
 def raise_descriptor_limit() -> None:

@@ -10,8 +10,8 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
+from cell_worker.contract.metrics.spans import register_spans
 from cell_worker.contract.strict_reader import Unreadable
-from cell_worker.contract.tracing.counts import register_spans
 from cell_worker.contract.tracing.variables import sampling_in, why_no_export
 from router.core.errors import ConfigError
 from router.ports import EventTracer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -39,15 +40,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     if not structlog.is_configured():
         configure_logs("console", "warning")
+    gc.enable()  # all that takes long to import is there
     return uvloop.run(work)
 
 
 def ask(question: Callable[[RedisRegistry], Awaitable[T]]) -> T:
     """Open the registry, put a question to it, close it again, and return the answer."""
+    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
     async def asked() -> T:
-        from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
-
         async with open_registry(configured()) as registry:
             return await question(registry)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from cell_worker.contract.process import register_figures
+from cell_worker.contract.metrics.figures import register_figures
 from router.adapters.metrics.instruments import FastCounter
 from router.core import telemetry
 
