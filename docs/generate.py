@@ -16,7 +16,7 @@ from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SHIPPED_RULES
 from cell_worker.handlers.security.sigma import load_rules
 from cell_worker.settings import PREFIX, WorkerSettings
-from docs import cloudformation, commands, costs, logs
+from docs import api, cloudformation, commands, costs, logs
 from router.settings import Settings
 
 DOCS: Final = Path(__file__).parent
@@ -91,6 +91,7 @@ PAGES: Final[Mapping[Path, Callable[[], str]]] = {
     DOCS / "reference" / "worker.md": worker_variables,
     DOCS / "reference" / "iam.md": rights,
     DOCS / "reference" / "costs.md": costs.page,
+    DOCS / "reference" / "api.md": api.page,
     DOCS / "reference" / "cli.md": commands.page,
     DOCS / "reference" / "log.md": logs.page,
 }

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
+from router.core.callers import ApiCaller
 from router.core.detection.samples import RouterSample
+from router.core.edits.decided import EditOutcome
+from router.core.edits.kinds import Edit
+from router.core.edits.undoing import Undoing
 from router.core.models import (
     ComponentView,
     Depth,
@@ -20,7 +24,7 @@ from router.core.models import (
     Traffic,
 )
 from router.core.policy import Policy
-from router.core.registry import AuditEntry, Change, Condition, Petitions, Snapshot
+from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import Record
 
@@ -189,6 +193,38 @@ class FleetReader(RegistryReader, Protocol):
         ...
 
 
+class OperatorReader(FleetReader, Protocol):
+    """Reads what people are shown by the command line and the Admin API."""
+
+    async def history(self) -> Sequence[PolicyVersion]:
+        """Read the versions of the policy that are remembered, oldest first."""
+        ...
+
+    async def traffic(self) -> Sequence[Mapping[str, Traffic]]:
+        """Read what each router has sent to each cell since it started, by cell id."""
+        ...
+
+
+class OperatorRegistry(OperatorReader, PolicyStore, Protocol):
+    """The part of the registry with which people's changes are made."""
+
+
+class Operator(Protocol):
+    """Makes people's changes, in the name of one person.
+
+    Every call raises RegistryUnavailableError, NoLeaderError or PolicyRefusedError; BadEditError for what nobody can
+    want, NoSuchCellError, and NothingToChangeError where that is an error.
+    """
+
+    async def change(self, edit: Edit, why: str) -> EditOutcome:
+        """Have the leader make an edit."""
+        ...
+
+    async def undo(self, to: int | None, why: str) -> Undoing:
+        """Take back the last change of a person, or all since version `to`."""
+        ...
+
+
 class RouterRegistry(RegistryReader, PolicyStore, Protocol):
     """The part of the registry that routers use."""
 
@@ -311,6 +347,19 @@ class Provisioner(Protocol):
 
     async def observe(self) -> list[InstanceView]:
         """Return the instances that it knows, those among them that ended lately."""
+        ...
+
+
+class Believer(Protocol):
+    """Knows the tokens of one kind by which people ask the Admin API. No call raises."""
+
+    @property
+    def is_set(self) -> bool:
+        """Return whether anybody can have such a token."""
+        ...
+
+    async def caller_of(self, token: str) -> ApiCaller | None:
+        """Return whose token it is; None for one that is not believed."""
         ...
 
 

@@ -19,7 +19,7 @@ from cell_worker.contract.texts import is_text
 from cell_worker.contract.tls import TlsError, of_caller
 from router import settings_ecs
 from router.adapters.secret_source import SecretSource
-from router.core.config_text import FILE_VARIABLE, natural
+from router.core.config_text import FILE_VARIABLE, OF_COMMANDS, natural
 from router.core.errors import ConfigError
 from router.core.queue_names import why_out_of_reach
 from router.settings_ecs import EcsSection
@@ -102,7 +102,7 @@ def check(environ: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     text, faults = _read(path)
     document, fault = _parse(path, text)
     inherited = _obey_region(document, environ)
-    variables = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name != FILE_VARIABLE}
+    variables = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in OF_COMMANDS}
     if no_texts := [name for name, value in variables.items() if not is_text(f"{name}={value}")]:
         return None, [f"{name}: {'.'.join(_key_of(name))}: must be UTF-8, and is not" for name in no_texts]
     keys = {name: _key_of(name) for name in variables}
@@ -184,6 +184,10 @@ def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
     ]
     if (found := _tls_at_odds(cells)) is not None:
         faults.append((("cells", found[0]), found[1]))
+    if isinstance(tokens := settings.api.token_source().read(), Unreadable):
+        faults.append((("api", "tokens" if settings.api.tokens else "tokens_file"), tokens.why))
+    if settings.api.oidc_issuer and not settings.api.oidc_audience:
+        faults.append((("api", "oidc_audience"), "is required with api.oidc_issuer: for whom its tokens must be"))
     if cells.provisioner == "ecs":
         faults += settings_ecs.at_odds(settings.ecs, cells.launch_timeout_s)
     return faults

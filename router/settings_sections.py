@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cell_worker.contract.tls import TlsFiles
+from router.adapters.api_tokens import TokenSource
 from router.settings_values import (
     BucketName,
     HandlerName,
     HostNames,
     HttpUrl,
+    IssuerUrl,
     JmesPath,
     Labels,
     Name,
@@ -24,6 +26,8 @@ from router.settings_values import (
     Seconds,
     SourceText,
 )
+
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda path: path or None)]
 
 
 class Section(BaseModel):
@@ -220,7 +224,7 @@ class DockerSection(Section):
 
 
 class ApiSection(Section):
-    """Where a router or controller serves /healthz, /readyz, /metrics, /cells and /audit."""
+    """Where a router or controller serves its dashboard, the Admin API, /healthz, /readyz, /metrics and more."""
 
     host: str = Field(default="127.0.0.1", description="address to listen on; `::` for all, of IPv4 and IPv6")
     port: Port = Field(default=8080, description="port to listen on")
@@ -229,6 +233,38 @@ class ApiSection(Section):
         description="names with a dot that it answers under, separated by commas; it always does under IP addresses, "
         "names without a dot, and `host`",
     )
+    tokens: str = Field(
+        default="",
+        repr=False,
+        description="who may use the Admin API: NAME:ROLE:sha256-HASH with commas between, as `cellrouter token` makes "
+        "them; without any, it answers only on its own machine",
+    )
+    tokens_file: OptionalPath = Field(
+        default=None, description="holds the same, one a line; read again when it changes"
+    )
+    oidc_issuer: IssuerUrl = Field(
+        default="",
+        description="an OpenID Connect provider whose tokens are believed too, as it names itself: https://…",
+    )
+    oidc_audience: str = Field(
+        default="", max_length=300, description="for whom such a token must be; required with it"
+    )
+    oidc_role_claim: str = Field(
+        default="roles", min_length=1, max_length=200, description="the claim that holds roles, as `realm_access.roles`"
+    )
+    oidc_view: str = Field(
+        default="cellrouter-view", min_length=1, max_length=200, description="the role there that may look"
+    )
+    oidc_operate: str = Field(
+        default="cellrouter-operate",
+        min_length=1,
+        max_length=200,
+        description="the role there that may change things too",
+    )
+
+    def token_source(self) -> TokenSource:
+        """Return where the tokens of the Admin API are."""
+        return TokenSource(self.tokens, self.tokens_file)
 
 
 class LogSection(Section):

@@ -62,6 +62,13 @@ QueueText = Annotated[str, AfterValidator(partial(_of_queue, may_be_fifo=False))
 BucketName = Annotated[str, _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name, or empty")]
 SourceText = Annotated[str, AfterValidator(partial(_of_queue, may_be_fifo=True))]
 HttpUrl = Annotated[str, _matching(r"https?://[^@\s]+", "an http:// or https:// address, without a user or password")]
+IssuerUrl = Annotated[
+    str,
+    _matching(
+        r"(https://[^@\s?#]{1,500}|http://(localhost|127\.0\.0\.1)(:\d{1,5})?(/[^@\s?#]{0,200})?)?",
+        "an https:// address, without a user or password",
+    ),
+]
 Region = Annotated[str, _matching(r"[a-z0-9-]{1,40}", "a region's name, as eu-west-1")]
 RedisUrl = Annotated[str, AfterValidator(_of_redis)]
 HostNames = Annotated[str, _matching(r"([\w.-]+(,\s*[\w.-]+)*)?", "names of hosts, separated by commas, without ports")]

@@ -62,7 +62,7 @@ class OpenPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI asks."""
         page = self._pages.get(scope["path"], self._nowhere)
-        if not page.answering.begin() and not await _unless_gone(page.answering.wait(), receive):
+        if not page.answering.begin() and not await unless_gone(page.answering.wait(), receive):
             return
         page.answering.spend(ANSWER_S)
         if scope["path"] in self._streams:
@@ -84,7 +84,7 @@ class OpenPages:
 
         if not page.making.begin():
             await page.making.wait()
-        await _timed(self._app(scope, receive, send).__await__(), self._spent, page.making.spend)
+        await timed(self._app(scope, receive, send).__await__(), self._spent, page.making.spend)
         return _Made(self._now(), sent)
 
 
@@ -95,12 +95,18 @@ class _Made(NamedTuple):
     messages: list[Message]
 
 
-class _Budget:
-    """What something may still take of the process' time; who comes when that is nothing waits for its turn."""
+class Budget:
+    """What something may still take of the process' time; who comes when that is nothing waits for its turn.
 
-    def __init__(self, now: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
+    `share` is the part of that time which it may take in the long run.
+    """
+
+    def __init__(
+        self, now: Callable[[], float], sleep: Callable[[float], Awaitable[None]], share: float = SHARE
+    ) -> None:
         self._now = now
         self._sleep = sleep
+        self._share = share
         self._queue = asyncio.Lock()
         self._left_s = BURST_S
         self._at = now()
@@ -113,7 +119,7 @@ class _Budget:
         """Wait for those who came before, and then until there is time."""
         async with self._queue:
             while (left_s := self._left()) <= 0:
-                await self._sleep(-left_s / SHARE + 0.001)
+                await self._sleep(-left_s / self._share + 0.001)
 
     def spend(self, seconds: float) -> None:
         """Count what was taken."""
@@ -121,7 +127,7 @@ class _Budget:
 
     def _left(self) -> float:
         now = self._now()
-        self._left_s, self._at = min(BURST_S, self._left_s + (now - self._at) * SHARE), now
+        self._left_s, self._at = min(BURST_S, self._left_s + (now - self._at) * self._share), now
         return self._left_s
 
 
@@ -129,8 +135,8 @@ class _Page:
     """One page: its budgets, and its newest answers, which are there or in the making."""
 
     def __init__(self, now: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
-        self.answering = _Budget(now, sleep)
-        self.making = _Budget(now, sleep)
+        self.answering = Budget(now, sleep)
+        self.making = Budget(now, sleep)
         self._answers: dict[object, asyncio.Task[_Made]] = {}
 
     def answer(
@@ -155,7 +161,7 @@ def _is_old(made: asyncio.Task[_Made], now: float) -> bool:
     return made.cancelled() or made.exception() is not None or now - made.result().at >= KEPT_S
 
 
-async def _unless_gone(waiting: Coroutine[Any, Any, None], receive: Receive) -> bool:
+async def unless_gone(waiting: Coroutine[Any, Any, None], receive: Receive) -> bool:
     """Wait for something; False when the client has gone before it comes."""
     turn, gone = asyncio.create_task(waiting), asyncio.create_task(_gone(receive))
     try:
@@ -172,7 +178,7 @@ async def _gone(receive: Receive) -> None:
 
 
 @coroutine
-def _timed(
+def timed(
     work: Generator[Any, Any, None], spent: Callable[[], float], spend: Callable[[float], None]
 ) -> Generator[Any, Any, None]:
     """Run what makes a page, and tell of each of its steps how much of the process' time it has taken."""

@@ -50,7 +50,7 @@ def create_app(
         if not find:
             entries = await audit(min(limit + skip, MAX_AUDIT))
         else:
-            entries = [entry for entry in await audit(MAX_AUDIT) if _says(entry, find)]
+            entries = [entry for entry in await audit(MAX_AUDIT) if says(entry, find)]
         newest = len(entries) - skip
         return entries[max(0, newest - limit) : max(0, newest)]
 
@@ -60,8 +60,8 @@ def create_app(
     return app
 
 
-def _says(entry: AuditEntry, words: str) -> bool:
-    """Whether each of the words is somewhere in the entry, whatever its case."""
+def says(entry: AuditEntry, words: str) -> bool:
+    """Tell whether each of the words is somewhere in the entry, whatever its case."""
     text = f"{entry.who} {entry.action} {entry.cell_id} {entry.why}".casefold()
     return all(word in text for word in words.casefold().split())
 

@@ -11,6 +11,7 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -19,7 +20,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from cell_worker.contract.addresses import bare_host, host_and_port
-from cell_worker.contract.http_guard import OWN_FILES, GuardedApp
+from cell_worker.contract.http_guard import OWN_FILES, AsgiApp, GuardedApp
 from cell_worker.contract.http_server import PLACES, HttpServer, listen_on
 from cell_worker.contract.open_pages import OpenPages
 from cell_worker.contract.place import Place, place_of
@@ -37,14 +38,17 @@ from router.adapters.metrics.controller import ControllerMetrics
 from router.adapters.metrics.router import RouterMetrics
 from router.adapters.saved_routing import SavedRouting
 from router.adapters.secret_source import SecretWatch
+from router.api.admin.app import AdminApi
+from router.api.admin.surface import PREFIX
 from router.api.app import create_app
 from router.api.dashboard import LIVE_PATH, add_dashboard
 from router.api.feed import FleetFeed
 from router.api.published import Published
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_target, scrape_targets
+from router.bootstrap.admin import Parted, open_admin
 from router.bootstrap.cells import cell_makers
-from router.bootstrap.queues import aws_of, names_of, queues_of
+from router.bootstrap.queues import aws_of, names_of, open_dead_letters, queues_of
 from router.bootstrap.registry import keyring_of, registry_of
 from router.bootstrap.tracing import tracer_of
 from router.bootstrap.workers import ends_of, leave
@@ -115,7 +119,8 @@ async def run_router(settings: Settings) -> None:
         about = About("router", config.quarantine.who, settings.environment, own_version())
         instances = HttpCellControl(calls)
         feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
-        await _run(settings, stop, listener, app, feed, router.run(stop), lanes.run(), secrets, observer)
+        admin = await open_admin(stack, settings, registry, feed, partial(open_dead_letters, settings), observer)
+        await _run(settings, stop, listener, app, feed, admin, router.run(stop), lanes.run(), secrets, observer)
 
 
 async def run_controller(settings: Settings) -> None:
@@ -165,7 +170,8 @@ async def run_controller(settings: Settings) -> None:
 
         about = About("controller", config.owner, settings.environment, own_version())
         feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
-        await _run(settings, stop, listener, app, feed, work(), fleet.run(), secrets, observer)
+        admin = await open_admin(stack, settings, registry, feed, None, observer)
+        await _run(settings, stop, listener, app, feed, admin, work(), fleet.run(), secrets, observer)
 
 
 def _upkeep(
@@ -183,6 +189,7 @@ async def _run(
     listener: socket.socket,
     app: FastAPI,
     feed: FleetFeed,
+    admin: AdminApi,
     work: Coroutine[Any, Any, None],
     publishing: Coroutine[Any, Any, None],
     secrets: SecretWatch,
@@ -200,7 +207,7 @@ async def _run(
     gc.freeze()  # what exists now stays: a collection that walks all of it would stop every event for 100 ms
     structlog.get_logger("cellrouter").info("started", role=app.title, port=listener.getsockname()[1])
     add_dashboard(app, feed)
-    api = serve_api(app, feed, listener, settings)
+    api = serve_api(app, feed, listener, settings, admin)
     tasks = {"work": until_drained(), "api": api, "views": publishing, "feed": feed.run(), "secrets": secrets.run()}
     await run_until(ended, tasks | {"descriptors": watch_descriptors(_CLOCK.sleep)}, observer)
     structlog.get_logger("cellrouter").info("stopped", by_signal=stop.is_set())
@@ -215,18 +222,21 @@ def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
         raise ConfigError(f"api.host, api.port: can't listen on {host_and_port(host, port)}: {error}") from error
 
 
-def guarded_api(app: FastAPI, settings: Settings) -> GuardedApp:
+def guarded_api(app: AsgiApp, settings: Settings) -> GuardedApp:
     """Put what guards browsers and hosts before an API; its dashboard loads its own files alone."""
     hosts = {settings.api.host, *re.split(r",\s*", settings.api.allowed_hosts)}
     return GuardedApp(app, hosts, "api.allowed_hosts", {"/": OWN_FILES})
 
 
-async def serve_api(app: FastAPI, feed: FleetFeed, listener: socket.socket, settings: Settings) -> None:
+async def serve_api(
+    app: FastAPI, feed: FleetFeed, listener: socket.socket, settings: Settings, admin: AdminApi | None = None
+) -> None:
     """Serve an API until cancelled; then end the streams, and wait a moment for requests in progress."""
     paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
     guarded, now, sleep = guarded_api(app, settings), _CLOCK.monotonic, _CLOCK.sleep
     pages = OpenPages(guarded, paths, now, sleep, streams=[LIVE_PATH])
-    server = HttpServer(pages, places=PLACES, goodbye_s=2)
+    served = pages if admin is None else Parted(PREFIX, guarded_api(admin, settings), pages)
+    server = HttpServer(served, places=PLACES, goodbye_s=2)
     serving = asyncio.create_task(server.serve([listener]))
     try:
         await asyncio.shield(serving)

@@ -60,7 +60,11 @@ async def open_registry(settings: Settings) -> AsyncIterator[RedisRegistry]:
         yield registry_of(stack, settings, keyring_of(settings))
 
 
+def by_hand() -> str:
+    """Name the user of this process as `user@host`, for the audit."""
+    return f"{getpass.getuser()}@{socket.gethostname()}".encode(errors="backslashreplace").decode()
+
+
 def entry_by_hand(action: str, why: str, cell_id: str = "", back_to: int | None = None) -> AuditEntry:
     """An audit entry for what the user of this process does now, named as `user@host`."""
-    who = f"{getpass.getuser()}@{socket.gethostname()}".encode(errors="backslashreplace").decode()
-    return AuditEntry(_CLOCK.time_ms(), who, action, cell_id, why, back_to)
+    return AuditEntry(_CLOCK.time_ms(), by_hand(), action, cell_id, why, back_to)

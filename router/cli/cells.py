@@ -5,17 +5,14 @@ Each order is a change of the policy, as `cellrouter apply` makes them, that dep
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from router.cli.options import CellId, RequiredWhy
 from router.cli.policy import put_in_force
-from router.cli.policy_edits import PolicyEdit
 from router.cli.registry import follow, look, record_of, run
-from router.core.models import Reason
-from router.core.policy import Policy
+from router.core.edits.orders import EjectEdit, EvictEdit, FreezeEdit, ReadmitEdit, ReplaceEdit, UnfreezeEdit
 
 if TYPE_CHECKING:
     from router.core.models import CellRecord
@@ -33,22 +30,19 @@ def freeze(cell_id: CellId, *, why: RequiredWhy) -> None:
     """
     snapshot = look()
     record = record_of(cell_id, snapshot)
-    if _put(cell_id, "freeze", f"{cell_id}: frozen", why, lambda policy: policy.with_frozen(cell_id, frozen=True)):
+    if put_in_force(FreezeEdit(cell_id), why):
         typer.echo(f"Nothing but a person's order touches its instances until cellrouter unfreeze {cell_id}")
         _warn_if_unserved(record, snapshot)
 
 
 def unfreeze(cell_id: CellId, *, why: RequiredWhy) -> None:
     """Give a frozen cell back to automation."""
-    record_of(cell_id, look())
-    text, why_unchanged = f"{cell_id}: looked after by automation again", f"{cell_id} is not frozen"
-    _put(cell_id, "unfreeze", text, why, lambda policy: policy.with_frozen(cell_id, frozen=False), why_unchanged)
+    put_in_force(UnfreezeEdit(cell_id), why)
 
 
 def eject(cell_id: CellId, *, why: RequiredWhy) -> None:
     """Send a cell no events until it is readmitted: they wait in its hold queue, or with FIFO in the source."""
-    record_of(cell_id, look())
-    if _put(cell_id, "eject", f"{cell_id}: ejected", why, lambda policy: policy.with_ejected(cell_id, ejected=True)):
+    if put_in_force(EjectEdit(cell_id), why):
         typer.echo(f"Its events wait until cellrouter readmit {cell_id}")
 
 
@@ -59,11 +53,7 @@ def readmit(cell_id: CellId, *, why: RequiredWhy) -> None:
     """
     snapshot = look()
     record = record_of(cell_id, snapshot)
-    text = f"{cell_id}: readmitted{', and frozen' if snapshot.policy.ejected_by_ladder(record) else ''}"
-    changed = _put(
-        cell_id, "readmit", text, why, lambda policy: readmitted(policy, record), f"{cell_id} is not ejected"
-    )
-    if changed and snapshot.policy.ejected_by_ladder(record):
+    if put_in_force(ReadmitEdit(cell_id), why) and snapshot.policy.ejected_by_ladder(record):
         typer.echo(
             f"Automation had ejected it ({record.treatment.verdict}: {record.treatment.why}). It is frozen, so that it "
             f"isn't ejected again; cellrouter unfreeze {cell_id} gives it back to automation"
@@ -90,12 +80,6 @@ def replace(cell_id: CellId, *, why: RequiredWhy, wait: Wait = 120) -> None:
 COMMANDS: Final = (freeze, unfreeze, eject, readmit, evict, replace)
 
 
-def readmitted(policy: Policy, record: CellRecord) -> Policy:
-    """Return the policy by which the cell gets its events again: frozen, if automation would eject it otherwise."""
-    after = policy.with_ejected(record.cell_id, ejected=False)
-    return after.with_frozen(record.cell_id, frozen=True) if policy.ejected_by_ladder(record) else after
-
-
 def serves(cell_id: str, generation: int, snapshot: Snapshot) -> bool:
     """Tell whether the cell's instance of this generation has a live lease and is ready."""
     lease = snapshot.lease(cell_id, generation)
@@ -118,26 +102,9 @@ def _warn_if_unserved(record: CellRecord, snapshot: Snapshot) -> None:
         typer.echo(text, err=True)
 
 
-def _put(
-    cell_id: str,
-    action: str,
-    text: str,
-    why: str,
-    make: Callable[[Policy], Policy],
-    why_unchanged: Reason | None = None,
-) -> bool:
-    return put_in_force(PolicyEdit(action, text, why, lambda policy, _: make(policy), why_unchanged, cell_id))
-
-
 def _order(cell_id: str, why: str, wait: float, *, evict: bool) -> None:
-    record = record_of(cell_id, look())
-    ordered, action = record.generation, "evict" if evict else "replace"
-    if not ordered:
-        typer.echo(f"{cell_id} has had no instance yet: there is none to {action}", err=True)
-        raise typer.Exit(1)
-    happens = f"generation {ordered} ends now" if evict else f"generation {ordered} serves until then"
-    text = f"{cell_id}: another instance; {happens}"
-    _put(cell_id, action, text, why, lambda policy: policy.with_order(cell_id, ordered, evict=evict))
+    ordered = record_of(cell_id, look()).generation
+    put_in_force((EvictEdit if evict else ReplaceEdit)(cell_id), why)
     if not wait:
         return
     try:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
 
 from router.cli.options import Why
-from router.cli.policy import audit_text
-from router.cli.registry import change_policy, configured, followed, look, run
+from router.cli.registry import configured, followed, look, mistakes, operate, run
 from router.cli.texts import Screen
+from router.core.edits.orders import DeployEdit, StopDeployEdit
 from router.core.fleet.routes import wanted_cells
 from router.core.models import Reason, age_ms
 from router.core.release import (
     MAX_AT_ONCE,
     Phase,
     Release,
-    Wave,
     progress,
     why_bad_release,
     why_not_now,
@@ -66,25 +64,16 @@ def cells(
     if stop:
         number = _stopped(snapshot, why)
     else:
-        wanted = Release(image, parsed(waves), bake, at_once, slower, errors)
+        edit = DeployEdit(image, waves, bake, at_once, slower, errors)
+        with mistakes("--waves"):
+            wanted = edit.release()
         _show(snapshot, wanted)
         if not yes:
             typer.echo("Nothing is changed yet: --yes begins the release")
             return
-        text = f"{image} in waves of {waves}, each judged for {bake:g} s"
-        changed = change_policy("release", audit_text(text, why), lambda policy, _: replace(policy, release=wanted))
-        number = changed.version + 1
+        number = operate(lambda operator: operator.change(edit, why)).version
     if wait:
         _follow(number, stop=stop)
-
-
-def parsed(waves: str) -> tuple[Wave, ...]:
-    """Read waves as people write them: `1,25%,100%`. Raises typer.BadParameter."""
-    try:
-        return tuple(map(_wave, waves.split(",")))
-    except ValueError:
-        text = f"{waves!r}: waves are numbers of cells or percentages, such as 1,25%,100%"
-        raise typer.BadParameter(text, param_hint="--waves") from None
 
 
 def plan_of(snapshot: Snapshot, release: Release) -> list[tuple[str, list[str]]]:
@@ -109,11 +98,6 @@ def plan_of(snapshot: Snapshot, release: Release) -> list[tuple[str, list[str]]]
         known.update(new)
         found.append((str(wave), new))
     return found
-
-
-def _wave(text: str) -> Wave:
-    text = text.strip()
-    return Wave(percent=float(text[:-1])) if text.endswith("%") else Wave(cells=int(text))
 
 
 def _show(snapshot: Snapshot, wanted: Release) -> None:
@@ -156,7 +140,7 @@ def _stopped(snapshot: Snapshot, why: str) -> int:
         typer.echo("No release runs", err=True)
         raise typer.Exit(1)
     text = f"release of {release.image} at wave {release.wave + 1} of {len(release.waves)}"
-    change_policy("stop release", audit_text(text, why), lambda policy, _: replace(policy, release=None))
+    operate(lambda operator: operator.change(StopDeployEdit(), why))
     typer.echo(f"Taken back: {text}. Its cells get {release.before or 'the image before'} again")
     return release.number
 

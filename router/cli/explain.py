@@ -29,8 +29,8 @@ from router.core.fleet.explained import (
 )
 
 if TYPE_CHECKING:
-    from router.adapters.redis.registry import RedisRegistry
     from router.core.registry import AuditEntry
+    from router.ports import OperatorReader
 
 AUDIT_READ: Final = 2000  # entries, about all cells
 
@@ -78,7 +78,7 @@ def _audit(entries: Sequence[AuditEntry]) -> Table:
     return table
 
 
-async def _read(cell_id: str, registry: RedisRegistry) -> Explanation:
+async def _read(cell_id: str, registry: OperatorReader) -> Explanation:
     snapshot, conditions = await registry.snapshot(), await registry.conditions()
     record_of(cell_id, snapshot)
     return explanation(cell_id, snapshot, conditions, await registry.audit(AUDIT_READ))

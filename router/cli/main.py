@@ -24,7 +24,7 @@ from router.cli.options import AsJson
 from router.cli.panels import Panel, PanelGroup
 from router.cli.registry import configured, run
 from router.cli.setup import doctor, version
-from router.core.config_text import FILE_VARIABLE
+from router.core.config_text import FILE_VARIABLE, SERVER_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 from router.core.errors import CellRouterError, ConfigError
 from router.demo import local_context
 
@@ -60,13 +60,16 @@ app.command(rich_help_panel=Panel.REPAIR)(doctor.doctor)
 app.command(rich_help_panel=Panel.SET_UP)(version.version)
 app.add_typer(chaos.app, name="chaos", rich_help_panel=Panel.SET_UP)
 app.command("cell-secret", rich_help_panel=Panel.SET_UP)(secrets.cell_secret)
+app.command(rich_help_panel=Panel.SET_UP)(secrets.token)
 app.command(rich_help_panel=Panel.SET_UP)(destroy.destroy)
 for _run in (dev, send):
     app.command(rich_help_panel=Panel.RUN)(_run)
 app.command(rich_help_panel=Panel.LOOK)(tail)
 app.command(rich_help_panel=Panel.SET_UP)(new)
 
-OWN_SYSTEM: Final = frozenset({"router", "controller", "init", "check-config", "demo", "dev", "new", "version"})
+OWN_SYSTEM: Final = frozenset(
+    {"router", "controller", "init", "check-config", "demo", "dev", "new", "version", "token"}
+)
 """The commands that say themselves which system they are about: they never ask the one that runs here."""
 
 
@@ -77,9 +80,21 @@ def _common(
         Path | None,
         typer.Option("--config", "-c", envvar=FILE_VARIABLE, help="A TOML file; CELLROUTER_* variables win."),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar=SERVER_VARIABLE,
+            help=f"Work through the Admin API of this router or controller, with the token in {TOKEN_VARIABLE} or in "
+            f"the file that {TOKEN_FILE_VARIABLE} names; Redis need not be reached.",
+        ),
+    ] = None,
 ) -> None:
     if config is not None:
         os.environ[FILE_VARIABLE] = str(config)
+    os.environ.pop(SERVER_VARIABLE, None)
+    if server and context.invoked_subcommand not in OWN_SYSTEM:
+        os.environ[SERVER_VARIABLE] = server
     if context.invoked_subcommand not in OWN_SYSTEM and (said := local_context.adopt(os.environ)) is not None:
         typer.echo(said, err=True)
     if any(name.lower() in ("http_proxy", "https_proxy") for name in os.environ):

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import typer
 from rich.table import Table
 
 from router.cli.options import AsJson
-from router.cli.policy_edits import PolicyEdit, commands
-from router.cli.registry import ask, change_policy, look, record_of
+from router.cli.policy_edits import commands
+from router.cli.registry import ask, look, mistakes, operate
 from router.cli.texts import Screen
+from router.core.edits.kinds import Edit
+from router.core.edits.orders import decided
+from router.core.edits.plan import as_object, forecast_of, size_of
 from router.core.fleet.explained import by_hand, time_text
-from router.core.fleet.routes import slot_map_of, wanted_cells
-from router.core.models import cell_ids
 from router.core.policy import Policy, Quarantine
-from router.core.slot_map.forecast import Forecast, forecast
-from router.core.slot_map.slots import SLOTS
+from router.core.slot_map.forecast import Forecast
 from router.core.undo import taken_back
 
 if TYPE_CHECKING:
@@ -28,51 +28,33 @@ if TYPE_CHECKING:
 policy = typer.Typer(help="Show what is decided about keys and cells, and what was.", no_args_is_help=True)
 
 
-def _plan(edit: PolicyEdit, *, as_json: bool) -> None:
+def _plan(edit: Edit, why: str, *, as_json: bool) -> None:
     snapshot = look()
-    _check_cell(edit, snapshot)
-    wanted = edit.make(snapshot.policy, snapshot.now_ms)
-    if wanted == snapshot.policy and not as_json:
-        _unchanged(edit)
-    else:
-        tell_forecast(snapshot, wanted, edit.text, as_json=as_json)
-
-
-def _check_cell(edit: PolicyEdit, snapshot: Snapshot) -> None:
-    """Raise typer.BadParameter when the change is about a cell that there is not."""
-    if edit.cell_id:
-        record_of(edit.cell_id, snapshot)
-
-
-def _unchanged(edit: PolicyEdit) -> None:
-    """Say that a change changes nothing. Raises typer.Exit with code 1 when that is an error."""
-    if edit.why_unchanged is not None:
-        typer.echo(edit.why_unchanged, err=True)
+    with mistakes():
+        found = decided(edit, snapshot, why)
+    wanted = found.make(snapshot.policy, snapshot.now_ms)
+    if wanted != snapshot.policy or as_json:
+        tell_forecast(snapshot, wanted, found.text, as_json=as_json)
+        return
+    if found.why_unchanged is not None:
+        typer.echo(found.why_unchanged, err=True)
         raise typer.Exit(1)
-    typer.echo(f"Nothing to change: {edit.text} is in force already")
+    typer.echo(_in_force_already(found.text))
 
 
-def put_in_force(edit: PolicyEdit) -> bool:
+def put_in_force(edit: Edit, why: str) -> bool:
     """Have the leader make a change, and say so; return whether it changes anything.
 
     Raises typer.Exit with code 1 when it changes nothing and the edit says that this is an error.
     """
-    if edit.cell_id:
-        _check_cell(edit, look())
-    changed = False
+    outcome = operate(lambda operator: operator.change(edit, why))
+    said = f"In force within a second: {outcome.text}" if outcome.changed else _in_force_already(outcome.text)
+    typer.echo(said)
+    return outcome.changed
 
-    def make(policy: Policy, now_ms: int) -> Policy:
-        nonlocal changed
-        wanted = edit.make(policy, now_ms)
-        changed = wanted != policy
-        return wanted
 
-    change_policy(edit.action, audit_text(edit.text, edit.why), make, edit.cell_id)
-    if changed:
-        typer.echo(f"In force within a second: {edit.text}")
-    else:
-        _unchanged(edit)
-    return changed
+def _in_force_already(text: str) -> str:
+    return f"Nothing to change: {text} is in force already"
 
 
 plan = commands(_plan, "Show what a change would move, before it is made.", as_json=True)
@@ -123,25 +105,15 @@ def history(*, as_json: AsJson = False) -> None:
     Screen().print(table if table.row_count else "Nothing was ever decided.")
 
 
-def audit_text(text: str, why: str) -> str:
-    """Join what a change does with the person's own words about it."""
-    return f"{text}. {why}" if why else text
-
-
 def _history() -> list[PolicyVersion]:
-    return ask(lambda registry: registry.history())
-
-
-def _forecast(snapshot: Snapshot, wanted: Policy) -> Forecast:
-    slot_map, now = slot_map_of(snapshot), wanted_cells(snapshot)
-    return forecast(slot_map, snapshot.policy, wanted, now, cell_ids(wanted.cells) if wanted.cells else now)
+    return list(ask(lambda registry: registry.history()))
 
 
 def tell_forecast(snapshot: Snapshot, wanted: Policy, text: str, *, as_json: bool = False) -> None:
     """Show what a policy would move. Raises typer.Exit with code 1 when it would be refused."""
-    found = _forecast(snapshot, wanted)
+    found = forecast_of(snapshot, wanted)
     if as_json:
-        typer.echo(json.dumps(_as_object(found)))
+        typer.echo(json.dumps(as_object(found)))
     elif found.faults:
         typer.echo("\n".join(("It would be refused:", *found.faults)), err=True)
     else:
@@ -163,31 +135,6 @@ def _show_forecast(found: Forecast, text: str) -> None:
             numbers = (found.before[cell_id], found.gained[cell_id], found.lost[cell_id], found.after[cell_id])
             table.add_row(cell_id, *map(str, numbers))
     screen.print(table)
-
-
-def _as_object(found: Forecast) -> dict[str, Any]:
-    """A forecast as `plan --json` prints it."""
-    cells = [
-        {"cell": cell_id, "slots_now": found.before[cell_id], "slots_then": found.after[cell_id]}
-        for cell_id in sorted({*found.before, *found.after})
-    ]
-    return {
-        "refused": list(found.faults),
-        "slots": found.slots,
-        "share": found.share,
-        "moves": found.moves,
-        "keys": {key: {"from": before, "to": after} for key, (before, after) in found.keys.items()},
-        "cells": cells,
-    }
-
-
-def size_of(found: Forecast) -> str:
-    """Say how much would move, and in how many moves."""
-    if not found.moves:
-        return "would move nothing"
-    parts = [f"{found.slots} of {SLOTS} slots ({found.share:.1%} of the keys)"] * bool(found.slots)
-    parts += [f"{len(found.keys)} key{'s' * (len(found.keys) > 1)}"] * bool(found.keys)
-    return f"would move {' and '.join(parts)} in {found.moves} move{'s' * (found.moves > 1)}"
 
 
 def _quarantined(found: Mapping[str, Quarantine]) -> Table:

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
 
-from router.core.errors import RegistryUnavailableError
+from router.core.config_text import SERVER_VARIABLE
+from router.core.edits.decided import record_in
+from router.core.errors import (
+    BadEditError,
+    ConfigError,
+    NoSuchCellError,
+    NothingToChangeError,
+    RegistryUnavailableError,
+)
 
 if TYPE_CHECKING:
-    from router.adapters.redis.registry import RedisRegistry
     from router.core.models import CellRecord
-    from router.core.policy import Policy
     from router.core.registry import Snapshot
+    from router.ports import Operator, OperatorReader
     from router.settings import Settings
 
 T = TypeVar("T")
 
 FOLLOW_S: Final = 0.25  # between two looks at the registry
-MOST_NAMES: Final = 12  # of cells that an error lists
 
 
 def configured() -> Settings:
-    """Return the settings of this process. Raises ConfigError, which names every fault of them."""
+    """Return the settings of this process. Raises ConfigError, which names every fault, or that --server is set.
+
+    What needs settings works on Redis, AWS or cells themselves.
+    """
+    if os.environ.get(SERVER_VARIABLE):
+        raise ConfigError(
+            f"{SERVER_VARIABLE}: this command does not work through the Admin API: run it without --server, where the "
+            "system's own configuration is"
+        )
     from router.settings import load  # noqa: PLC0415 - --help stays quick
 
     return load(os.environ)
@@ -44,15 +60,68 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(work)
 
 
-def ask(question: Callable[[RedisRegistry], Awaitable[T]]) -> T:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a command works on: what it reads, and who makes its changes."""
+
+    registry: OperatorReader
+    operator: Operator
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Opened]:
+    """Open what commands work on, the registry or the Admin API of --server, and close it afterwards."""
+    if server := os.environ.get(SERVER_VARIABLE):
+        from router.bootstrap.admin_client import open_admin_client  # noqa: PLC0415 - --help stays quick
+
+        async with open_admin_client(server, os.environ, lambda text: typer.echo(text, err=True)) as client:
+            yield Opened(client, client)
+        return
+    from router.adapters.clock import SystemClock  # noqa: PLC0415 - --help stays quick
+    from router.bootstrap.registry import by_hand, open_registry  # noqa: PLC0415 - as above
+    from router.services.operations import Operations  # noqa: PLC0415 - as above
+
+    async with open_registry(configured()) as registry:
+        yield Opened(registry, Operations(registry, SystemClock(), by_hand()))
+
+
+def ask(question: Callable[[OperatorReader], Awaitable[T]]) -> T:
     """Open the registry, put a question to it, close it again, and return the answer."""
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
 
     async def asked() -> T:
-        async with open_registry(configured()) as registry:
-            return await question(registry)
+        async with opened() as found:
+            return await question(found.registry)
 
     return run(asked())
+
+
+def operate(work: Callable[[Operator], Awaitable[T]], hint: str | None = None) -> T:
+    """Have something changed, and return what came of it.
+
+    Raises typer.BadParameter, with a hint at the option, for what nobody can want; typer.Exit with code 1, after saying
+    why, where there is nothing to change.
+    """
+
+    async def worked() -> T:
+        async with opened() as found:
+            return await work(found.operator)
+
+    with mistakes(hint):
+        return run(worked())
+
+
+@contextmanager
+def mistakes(hint: str | None = None) -> Iterator[None]:
+    """Tell a mistake in the command from a refusal: by the words of typer and its exit code."""
+    try:
+        yield
+    except NoSuchCellError as error:
+        raise typer.BadParameter(str(error), param_hint="CELL") from error
+    except BadEditError as error:
+        raise typer.BadParameter(str(error), param_hint=hint) from error
+    except NothingToChangeError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
 
 
 def look() -> Snapshot:
@@ -62,24 +131,8 @@ def look() -> Snapshot:
 
 def record_of(cell_id: str, snapshot: Snapshot) -> CellRecord:
     """Return the cell's record. Raises typer.BadParameter, which lists the cells, when there is no such cell."""
-    record = snapshot.cells.get(cell_id)
-    if record is not None and not record.retired:
-        return record
-    names = sorted(name for name, found in snapshot.cells.items() if not found.retired)
-    some = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 2], "…", names[-1]]
-    raise typer.BadParameter(f"there is no cell {cell_id}; there are: {', '.join(some) or 'none'}", param_hint="CELL")
-
-
-def change_policy(action: str, why: str, make: Callable[[Policy, int], Policy], cell_id: str = "") -> Policy:
-    """Have the leader change the policy; return the new one, which still has the version that it was made from.
-
-    `make` gets the policy in force and the time in milliseconds. The audit names `cell_id`, if there is one.
-    """
-    from router.bootstrap.registry import entry_by_hand  # noqa: PLC0415 - --help stays quick
-    from router.services.policy import change  # noqa: PLC0415 - --help stays quick
-
-    audit = entry_by_hand(action, why, cell_id)
-    return ask(lambda registry: change(registry, lambda policy: make(policy, audit.at_ms), audit))
+    with mistakes():
+        return record_in(snapshot.cells, cell_id)
 
 
 def followed(seen: Callable[[Snapshot], tuple[str, int]]) -> int:
@@ -95,14 +148,12 @@ async def follow(seen: Callable[[Snapshot], tuple[str, int]]) -> int:
     """
     import asyncio  # noqa: PLC0415 - --help stays quick
 
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - --help stays quick
-
     said, result = "", 0
-    async with open_registry(configured()) as registry:
+    async with opened() as found:
         while not result:
             await asyncio.sleep(FOLLOW_S)  # noqa: TID251 - a person watches
             try:
-                now, result = seen(await registry.snapshot())
+                now, result = seen(await found.registry.snapshot())
             except RegistryUnavailableError:
                 continue
             if now and now != said:

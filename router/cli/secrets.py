@@ -1,4 +1,4 @@
-"""`cellrouter cell-secret CELL` and `cellrouter secrets`: what a cell's worker gets, and how far a rotation is."""
+"""`cellrouter cell-secret`, `token` and `secrets`: what a worker and a person get, and how far a rotation is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from router.cli.options import AsJson
 from router.cli.registry import configured, look
 from router.cli.texts import Screen
+from router.core.callers import Role, line_of, tokens_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,29 @@ def cell_secret(cell_id: Annotated[str, typer.Argument(metavar="CELL", help="The
     if re.fullmatch(NAME, cell_id) is None:
         raise typer.BadParameter(NAME_WORDS, param_hint="CELL")
     typer.echo(keyring_of(configured()).cell_secret(cell_id))
+
+
+def token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, as the audit shall name them.")],
+    *,
+    role: Annotated[Role, typer.Option(help="view: may look at everything; operate: and change it.")] = Role.VIEW,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token for the Admin API. It is shown once; the system keeps no more than its hash.
+
+    Who has it may ask once its line is in api.tokens, or in the file of api.tokens_file.
+    """
+    from secrets import token_urlsafe  # noqa: PLC0415 - --help stays quick
+
+    made = f"crt_{token_urlsafe(32)}"
+    line = line_of(name, role, made)
+    if isinstance(tokens_in(line), str):
+        raise typer.BadParameter("lower-case letters, digits and . _ @ -, at most 80", param_hint="NAME")
+    if as_json:
+        typer.echo(json.dumps({"token": made, "line": line}))
+        return
+    typer.echo(made)
+    typer.echo(f"It is believed once this line is in api.tokens, or in the file of api.tokens_file: {line}", err=True)
 
 
 def secrets(*, as_json: AsJson = False) -> None:

@@ -7,6 +7,14 @@ from typing import Final
 
 FILE_VARIABLE: Final = "CELLROUTER_CONFIG"
 """The variable that names the configuration file."""
+SERVER_VARIABLE: Final = "CELLROUTER_SERVER"
+"""The variable that names the Admin API through which commands work, as --server does."""
+TOKEN_VARIABLE: Final = "CELLROUTER_TOKEN"  # noqa: S105 - a name
+"""The variable that holds the token by which commands ask it."""
+TOKEN_FILE_VARIABLE: Final = "CELLROUTER_TOKEN_FILE"  # noqa: S105 - a name
+"""The variable that names a file which holds that token."""
+OF_COMMANDS: Final = frozenset({FILE_VARIABLE, SERVER_VARIABLE, TOKEN_VARIABLE, TOKEN_FILE_VARIABLE})
+"""The variables that are no settings."""
 
 
 def line_of(text: str, key: tuple[str, ...]) -> int | None:

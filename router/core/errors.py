@@ -37,6 +37,18 @@ class PolicyRefusedError(CellRouterError):
     """The leader refused a change of the policy; the text names every reason, one a line."""
 
 
+class BadEditError(CellRouterError):
+    """An edit of the policy asks for what nobody can want; the text says why, and what can be."""
+
+
+class NoSuchCellError(CellRouterError):
+    """An edit or a question is about a cell that there is not; the text lists those that there are."""
+
+
+class NothingToChangeError(CellRouterError):
+    """An edit that is meant to change something changes nothing; the text says why."""
+
+
 class CellUnavailableError(CellRouterError):
     """The cell could not be reached or stopped answering; events without a result have the outcome `retry`."""
 

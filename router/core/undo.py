@@ -15,8 +15,10 @@ from router.core.policy import Policy
 from router.core.registry import PolicyVersion, RouterAction
 from router.core.release import Release, ReleaseAction
 
-AUTOMATIC: Final = frozenset({"end scaling", *RouterAction, *ReleaseAction})
-"""What the leader and routers do with the policy by themselves, so that `undo` passes over it."""
+NOTED: Final = frozenset({"redrive", "drop"})
+"""What people do with no policy, which has a version only so that the audit has it."""
+AUTOMATIC: Final = frozenset({"end scaling", *RouterAction, *ReleaseAction, *NOTED})
+"""What the leader and routers do with the policy by themselves, or what is none of it: `undo` passes over it."""
 _LEADERS: Final = frozenset({"version", "image"})  # fields that are the leader's alone
 _WORDS: Final = {"limits": "the limit of key", "quarantined": "the quarantine of key", "pins": "the pin of key"} | {
     "weights": "the weight of",

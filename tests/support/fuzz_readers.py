@@ -47,6 +47,7 @@ from router.core.models import MAX_WHOLE, Draft, Event, Message, Result
 from router.core.slot_map.slots import SLOTS
 from router.settings import check
 from tests.support.fake_clock import FakeClock
+from tests.support.fuzz_admin import ADMIN
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_ecs import cell_template, described_task, policy_of_a_queue
 from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter, unproven
@@ -370,6 +371,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "task of ECS": described_task,
     "template of a cell": cell_template,
     "policy of a queue": policy_of_a_queue,
+    **ADMIN,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named
 below."""

@@ -136,6 +136,10 @@ class MemoryRegistry:
     async def note_traffic(self, router_id: str, traffic: Mapping[str, Traffic]) -> None:
         return
 
+    async def traffic(self) -> Sequence[Mapping[str, Traffic]]:
+        self._now()
+        return []
+
     async def offer(self, slot_map: SlotMap, policy: Policy) -> None:
         self._taken()
         if self.contents.offered is None or self.contents.offered[0].epoch < slot_map.epoch:

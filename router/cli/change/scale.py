@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from router.cli.options import DryRun, Why
-from router.cli.policy import audit_text, tell_forecast
-from router.cli.registry import change_policy, followed, look
+from router.cli.policy import tell_forecast
+from router.cli.registry import followed, look, operate
+from router.core.edits.orders import ScaleEdit
 from router.core.fleet.routes import wanted_cells
 from router.core.models import CellRecord, Reason, Rung, cell_ids
 from router.core.policy import MAX_CELLS
@@ -44,8 +45,7 @@ def scale(
         tell_forecast(snapshot, snapshot.policy.with_cells(cells, now), text, as_json=as_json)
         return
     if cells != now:
-        version = change_policy("scale", audit_text(text, why), lambda policy, _: policy.with_cells(cells, now)).version
-        version += 1
+        version = operate(lambda operator: operator.change(ScaleEdit(cells), why)).version
     elif is_settled(snapshot, cells):
         typer.echo(f"There are {now} cells already")
         return

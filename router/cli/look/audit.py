@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cell_worker.contract.texts import printable
-from router.cli.registry import ask, configured, record_of
+from router.cli.registry import ask, opened, record_of
 from router.cli.registry import run as run_work
 from router.cli.texts import Screen
 from router.core.errors import RegistryUnavailableError
@@ -19,8 +19,8 @@ from router.core.fleet.explained import time_text
 from router.core.messages.dead_letter import parse_duration
 
 if TYPE_CHECKING:
-    from router.adapters.redis.registry import RedisRegistry
     from router.core.registry import AuditEntry
+    from router.ports import OperatorReader
 
 READ: Final = 10_000  # entries: about as many as are kept
 FOLLOW_S: Final = 0.5  # between two looks
@@ -71,7 +71,7 @@ def unseen(entries: Sequence[AuditEntry], seen: Sequence[AuditEntry]) -> list[Au
     return list(entries)
 
 
-async def _read(registry: RedisRegistry, limit: int, cell: str, since_s: float | None) -> list[AuditEntry]:
+async def _read(registry: OperatorReader, limit: int, cell: str, since_s: float | None) -> list[AuditEntry]:
     every, snapshot = await registry.audit(READ if cell or since_s is not None else limit), await registry.snapshot()
     found = chosen(every, snapshot.now_ms, cell, since_s, limit)
     if cell and not found:
@@ -82,9 +82,8 @@ async def _read(registry: RedisRegistry, limit: int, cell: str, since_s: float |
 async def _followed(cell: str, shown: Sequence[AuditEntry], *, as_json: bool) -> None:
     import asyncio  # noqa: PLC0415 - --help stays quick
 
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - as above
-
-    async with open_registry(configured()) as registry:
+    async with opened() as found:
+        registry = found.registry
         seen: Sequence[AuditEntry] = shown if not cell else await registry.audit(NEWEST)
         while True:
             await asyncio.sleep(FOLLOW_S)  # noqa: TID251 - a person watches

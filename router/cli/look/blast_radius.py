@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,23 +14,16 @@ from rich.table import Table
 from router.cli.options import AsJson
 from router.cli.registry import ask
 from router.cli.texts import Screen
+from router.core.fleet.places import FailureDomain, domains
 from router.core.fleet.routes import slot_map_of
 from router.core.slot_map.blast_radius import BlastRadius, blast_radii, combined_traffic, moved_traffic
 from router.core.slot_map.placement import wanted_owners
 from router.core.slot_map.slots import SlotMap
 
 if TYPE_CHECKING:
-    from router.adapters.redis.registry import RedisRegistry
     from router.core.models import Traffic
     from router.core.registry import Snapshot
-
-
-class FailureDomain(StrEnum):
-    """What may fail as a whole, with all that is in it."""
-
-    CELL = "cell"
-    ZONE = "zone"
-    REGION = "region"
+    from router.ports import OperatorReader
 
 
 def blast_radius(
@@ -57,7 +49,7 @@ def blast_radius(
     slot_map = slot_map_of(snapshot)
     if gone is not None:
         slot_map, traffic = _without(gone, snapshot, slot_map, traffic)
-    found = blast_radii(slot_map.counts(), traffic, _domains(snapshot, by))
+    found = blast_radii(slot_map.counts(), traffic, domains(snapshot, by))
     if as_json:
         typer.echo(json.dumps([asdict(radius) for radius in found]))
     else:
@@ -94,29 +86,19 @@ def _without(
 ) -> tuple[SlotMap, Mapping[str, Traffic]]:
     """The slot map and the traffic once the other cells have the slots of what is gone."""
     kind, name = gone
-    domains = _domains(snapshot, kind)
-    cells = [cell_id for cell_id, domain in domains.items() if domain == name]
+    places = domains(snapshot, kind)
+    cells = [cell_id for cell_id, domain in places.items() if domain == name]
     left = [cell_id for cell_id in slot_map.counts() if cell_id not in cells]
     if not cells:
-        raise typer.BadParameter(f"there is no {kind} {name}; there are {_names(domains)}", param_hint="--what-if")
+        raise typer.BadParameter(f"there is no {kind} {name}; there are {_names(places)}", param_hint="--what-if")
     if not left:
         raise typer.BadParameter(f"nothing is left without {kind} {name}", param_hint="--what-if")
     owners = wanted_owners(slot_map.owners, left, snapshot.policy)
     return SlotMap(slot_map.epoch, owners), moved_traffic(slot_map, owners, traffic)
 
 
-def _domains(snapshot: Snapshot, by: FailureDomain) -> dict[str, str]:
-    """Cell → the cell itself, or the zone or region that its instance is in; empty where a worker names none."""
-    if by is FailureDomain.CELL:
-        return {cell_id: cell_id for cell_id, record in snapshot.cells.items() if not record.retired}
-    admitted = {
-        cell_id: snapshot.lease(record.cell_id, record.generation) for cell_id, record in snapshot.cells.items()
-    }
-    return {cell_id: getattr(lease, by.value) for cell_id, lease in admitted.items() if lease is not None}
-
-
-def _names(domains: Mapping[str, str]) -> str:
-    return ", ".join(sorted(filter(None, Counter(domains.values())))) or "none that are known"
+def _names(places: Mapping[str, str]) -> str:
+    return ", ".join(sorted(filter(None, Counter(places.values())))) or "none that are known"
 
 
 def _table(found: list[BlastRadius], by: FailureDomain) -> Table:
@@ -126,5 +108,5 @@ def _table(found: list[BlastRadius], by: FailureDomain) -> Table:
     return table
 
 
-async def _snapshot_and_traffic(registry: RedisRegistry) -> tuple[Snapshot, Mapping[str, Traffic]]:
+async def _snapshot_and_traffic(registry: OperatorReader) -> tuple[Snapshot, Mapping[str, Traffic]]:
     return await registry.snapshot(), combined_traffic(await registry.traffic())

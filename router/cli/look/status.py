@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from router.cli.options import AsJson
-from router.cli.registry import ask, configured
+from router.cli.registry import ask, configured, opened
 from router.cli.registry import run as run_work
 from router.cli.texts import Column, Screen, fitted
 from router.core.control.reconcile import state_of
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from router.adapters.redis.registry import RedisRegistry
     from router.core.detection.samples import RouterSample
+    from router.ports import OperatorReader
 
 COLUMNS: Final = (  # with the order in which those that there is no room for are left out: the lowest first
     Column("cell", 9),
@@ -153,17 +153,15 @@ async def _watched(every: float) -> None:
 
     from rich.live import Live  # noqa: PLC0415 - as above
 
-    from router.bootstrap.registry import open_registry  # noqa: PLC0415 - as above
-
     screen, said = Screen(), ""
-    async with open_registry(configured()) as registry:
+    async with opened() as found:
         with Live(console=screen, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
             while True:
-                said = await _look(registry, screen, live, said)
+                said = await _look(found.registry, screen, live, said)
                 await asyncio.sleep(every)  # noqa: TID251 - a person watches
 
 
-async def _look(registry: RedisRegistry, screen: Screen, live: Live, said: str) -> str:
+async def _look(registry: OperatorReader, screen: Screen, live: Live, said: str) -> str:
     """Show how it is now; return the line that says so, which is printed only when it differs from `said`."""
     shown: RenderableType = ""
     try:
@@ -181,7 +179,7 @@ async def _look(registry: RedisRegistry, screen: Screen, live: Live, said: str) 
     return line
 
 
-async def _read(registry: RedisRegistry) -> tuple[Snapshot, list[CellStatus]]:
+async def _read(registry: OperatorReader) -> tuple[Snapshot, list[CellStatus]]:
     snapshot = await registry.snapshot()
     return snapshot, statuses(snapshot, await registry.conditions(), await registry.samples())
 

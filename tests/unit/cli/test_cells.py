@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import typer
 
-from router.cli.cells import progress, readmitted
-from router.cli.change.undo import what_stays
+from router.cli.cells import progress
 from router.cli.registry import record_of
 from router.core.detection import thresholds
 from router.core.detection.announcements import Announced, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import Baseline
 from router.core.detection.window import Glance, TenantLoad
+from router.core.edits.orders import readmitted
+from router.core.edits.undoing import what_stays
 from router.core.fleet.explained import by_hand, doubts, evidence, explanation, ladder, summary, verdict
 from router.core.models import NO_TREATMENT, CellRecord, LeaseView, Rung, Treatment, Vitals
 from router.core.policy import NO_POLICY

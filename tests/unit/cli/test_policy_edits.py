@@ -6,8 +6,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from router.cli.policy_edits import PolicyEdit, commands
+from router.cli.policy_edits import commands
+from router.core.edits.decided import PolicyEdit
+from router.core.edits.kinds import Edit
+from router.core.edits.orders import decided
+from router.core.models import CellRecord
 from router.core.policy import MAX_BURST, MAX_CONCURRENCY, MAX_RATE, MIN_RATE, NO_POLICY, FifoHead, Policy, judge
+from router.core.registry import Snapshot
 
 CELLS = ("cell-0000", "cell-0001")
 NOW_MS = 1_700_000_000_000
@@ -16,7 +21,12 @@ NOW_MS = 1_700_000_000_000
 def run(*arguments: str) -> tuple[int, str, list[PolicyEdit]]:
     """The exit code and the output of a command, and the edit that it made of its arguments."""
     edits: list[PolicyEdit] = []
-    app: typer.Typer = commands(edits.append, "Make edits.")
+    snapshot = Snapshot(NOW_MS, None, {cell_id: CellRecord(cell_id) for cell_id in CELLS}, (), "")
+
+    def do(edit: Edit, why: str) -> None:
+        edits.append(decided(edit, snapshot, why))
+
+    app: typer.Typer = commands(do, "Make edits.")
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     return result.exit_code, result.output, edits
 

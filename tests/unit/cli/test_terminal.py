@@ -69,6 +69,7 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("scale",): ("--cells=3", "--dry-run"),
     ("where",): (HOSTILE,),
     ("cell-secret",): (HOSTILE,),
+    ("token",): (HOSTILE,),
     ("secrets",): (),
     ("version",): (),
     ("explain",): (HOSTILE,),
@@ -103,7 +104,7 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("send",): ("--file", HOSTILE),
 }
 NAMING_NONE: Final = {  # they show only words of ours
-    *(("scale",), ("cell-secret",), ("secrets",), ("version",), ("deploy", "platform"), ("new",)),
+    *(("scale",), ("cell-secret",), ("token",), ("secrets",), ("version",), ("deploy", "platform"), ("new",)),
     *(("plan", "fifo-head"), ("apply", "fifo-head")),
 }
 PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("tail",), ("watch",))

@@ -1,0 +1,78 @@
+"""What people change: edits of the policy, undo, and the plan of an edit, for the command line and the Admin API."""
+
+from __future__ import annotations
+
+from router.core.edits.decided import EditOutcome, audit_text
+from router.core.edits.kinds import Edit
+from router.core.edits.orders import decided
+from router.core.edits.plan import Plan, planned
+from router.core.edits.undoing import Undoing, named, told, what_stays
+from router.core.errors import BadEditError, NothingToChangeError
+from router.core.policy import Policy
+from router.core.registry import AuditEntry
+from router.core.undo import to_undo, undone, why_not_undone
+from router.ports import Clock, OperatorRegistry
+from router.services.policy import change
+
+
+class Operations:
+    """Makes the changes of one person, whom the audit names; an Operator."""
+
+    def __init__(self, registry: OperatorRegistry, clock: Clock, who: str) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._who = who
+
+    async def plan(self, edit: Edit) -> Plan:
+        """Say what an edit would do, and do nothing. Raises BadEditError, NoSuchCellError or NothingToChangeError."""
+        snapshot = await self._registry.snapshot()
+        return planned(decided(edit, snapshot, ""), snapshot)
+
+    async def change(self, edit: Edit, why: str) -> EditOutcome:
+        """Have the leader make an edit. Raises BadEditError, NoSuchCellError or NothingToChangeError."""
+        found = decided(edit, await self._registry.snapshot(), why)
+        audit = AuditEntry(self._clock.time_ms(), self._who, found.action, found.cell_id, audit_text(found.text, why))
+        changed = False
+
+        def make(policy: Policy) -> Policy:
+            nonlocal changed
+            wanted = found.make(policy, audit.at_ms)
+            changed = wanted != policy
+            return wanted
+
+        wanted = await change(self._registry, make, audit)
+        if not changed and found.why_unchanged is not None:
+            raise NothingToChangeError(found.why_unchanged)
+        return EditOutcome(found.text, changed, wanted.version + changed)
+
+    async def note(self, action: str, text: str, why: str) -> None:
+        """Have the leader note in the audit what this person is about to do with no policy: it changes nothing."""
+        audit = AuditEntry(self._clock.time_ms(), self._who, action, "", audit_text(text, why))
+        while not await self._registry.change_policy(await self._registry.policy(), audit):
+            continue
+
+    async def undo(self, to: int | None, why: str) -> Undoing:
+        """Take back the last change of a person, or all since version `to`.
+
+        Raises BadEditError for a version that there is not yet, NothingToChangeError when nothing is left.
+        """
+        while True:  # until no other change comes first
+            now, versions = await self._registry.policy(), await self._registry.history()
+            if to is not None and to > now.version:
+                raise BadEditError(f"there is no version {to} yet; the newest is {now.version}")
+            chosen = to_undo(versions, to)
+            if (against := why_not_undone(versions, chosen)) is not None:
+                raise NothingToChangeError(against)
+            found = undone(now, versions, chosen)
+            numbers = tuple(version.policy.version for version in chosen)
+            text = audit_text(named(numbers), why)
+            entry = AuditEntry(self._clock.time_ms(), self._who, "undo", "", text, numbers[-1] - 1)
+            if await self._registry.change_policy(found.policy, entry):
+                rest = [version for version in versions if version.policy.version not in numbers]
+                cells = (await self._registry.snapshot()).cells
+                return Undoing(
+                    tuple(told(version) for version in chosen),
+                    found.kept,
+                    tuple(what_stays(now, found.policy, cells)),
+                    next((told(version) for version in to_undo(rest)), ""),
+                )
