@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 from typer.testing import CliRunner
 
 from cell_worker.contract.http_server import listen_on
@@ -56,6 +57,50 @@ def served(rig: AdminRig) -> Iterator[str]:
     finally:
         stop[0]()  # type: ignore[operator]
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("token", "examples"),
+    [(OPERATOR, 2), (VIEWER, 1), ("", 1)],
+    ids=["operate", "view", "no credentials"],
+)
+def test_a_fuzzer_of_apis_finds_no_answer_that_the_description_does_not_hold(token: str, examples: int) -> None:
+    """Each answer has a status, a type and a shape that the description names, whatever is asked, good or bad.
+
+    What the description can't say, that one value depends on another or on what there is, is refused all the same: so
+    the check that all that it allows is done is left out.
+    """
+    schemathesis = pytest.importorskip("schemathesis", reason="it is no package of the lowest versions")
+    rig, seen = AdminRig(), set[int]()
+    with served(rig) as url:
+        reader = {"Authorization": f"Bearer {VIEWER}"}
+        description = schemathesis.openapi.from_url(f"{url}/v1/openapi.json", headers=reader)
+        for operation in (result.ok() for result in description.get_all_operations()):
+            for mode in schemathesis.GenerationMode:
+                try:
+                    strategy = operation.as_strategy(generation_mode=mode)
+                    _fuzz(strategy, examples, {"Authorization": f"Bearer {token}"} if token else {}, seen)
+                except schemathesis.errors.SchemathesisError:
+                    assert not operation.path_parameters, "nothing can be asked of it in another way"
+    assert rig.told == [], "nothing happened that nobody foresaw"
+    assert seen == {401} if not token else seen >= {200, 422}
+    assert token == OPERATOR or rig.contents.versions == []
+
+
+def _fuzz(strategy: Any, examples: int, headers: dict[str, str], seen: set[int]) -> None:
+    """Ask for what a strategy makes up, and have each answer checked."""
+    import schemathesis  # noqa: PLC0415 - as above
+
+    left_out = [schemathesis.checks.positive_data_acceptance]
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=strategy)
+    def is_answered(case: Any) -> None:
+        answer = case.call(headers=headers)
+        seen.add(answer.status_code)
+        case.validate_response(answer, excluded_checks=left_out)
+
+    is_answered()
 
 
 def through(url: str, *arguments: str, token: str = OPERATOR, code: int = 0) -> str:
