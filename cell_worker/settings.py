@@ -23,6 +23,7 @@ from cell_worker.contract.tracing.variables import why_no_export
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PREFIX: Final = "CELL_"
+LIVE: Final = "live"  # the only environment where handlers may change anything outside their cell
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what these mean is the point
 
 
@@ -33,7 +34,7 @@ class WorkerSettings(BaseSettings):
 
     id: Name = Field(description="the cell, as cell-0003")
     generation: int | None = Field(default=None, ge=1, description="not set: the worker claims the next one in Redis")
-    environment: Name = Field(default="live", description="the environment that the cell belongs to")
+    environment: Name = Field(default=LIVE, description="the environment that the cell belongs to")
     secret_file: Path | None = Field(default=None, description="holds the secret, which need be no variable then")
     secret: SecretStr = Field(
         default=SecretStr(""),
@@ -72,7 +73,10 @@ class WorkerSettings(BaseSettings):
     )
     resource_prefix: Name = Field(default="cellrouter", description="the names of its bucket and stream begin with it")
     sink: Literal["firehose", "none"] = Field(default="firehose", description="where what it emits goes")
-    side_effects: bool = Field(default=False, description="whether handlers may change anything outside the cell")
+    side_effects: bool = Field(
+        default=False,
+        description="whether handlers may change anything outside the cell; only in the environment `live`",
+    )
     chaos: bool = Field(default=False, description="whether faults may be injected")
     tracing: bool = Field(
         default=False, description="whether handlers have spans of OpenTelemetry; needs the extra `tracing`"
@@ -120,6 +124,14 @@ class WorkerSettings(BaseSettings):
     def keys(self) -> CellKeys:
         """Derive the cell's keys from its secret."""
         return CellKeys.of(self.secret.get_secret_value())
+
+    @field_validator("side_effects")
+    @classmethod
+    def _is_live(cls, side_effects: bool, others: ValidationInfo) -> bool:
+        environment = others.data.get("environment", LIVE)
+        if side_effects and environment != LIVE:
+            raise ValueError(f"must be false in the environment {environment}: only `{LIVE}` may have side effects")
+        return side_effects
 
     @field_validator("redis_url")
     @classmethod

@@ -28,6 +28,8 @@ def _described(path: str, command: Any) -> Iterator[str]:
     if rows := [_row(param) for param in command.params if not getattr(param, "hidden", False)]:
         yield "| | what | default |\n|---|---|---|\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows) + "\n"
     for name, part in getattr(command, "commands", {}).items():
+        if part.hidden:
+            continue
         yield from _described(f"{path} {name}", part)
 
 

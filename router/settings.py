@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
 from cell_worker.contract.addresses import why_no_login
 from cell_worker.contract.place import REGION_VARIABLES
@@ -20,6 +20,7 @@ from cell_worker.contract.tls import TlsError, of_caller
 from router import settings_ecs
 from router.adapters.secret_source import SecretSource
 from router.core.config_text import FILE_VARIABLE, OF_COMMANDS, natural
+from router.core.environments import LIVE, QUEUES, why_no_side_effects, with_own_names
 from router.core.errors import ConfigError
 from router.core.queue_names import why_out_of_reach
 from router.settings_ecs import EcsSection
@@ -39,9 +40,8 @@ from router.settings_sections import (
 from router.settings_values import Name
 
 PREFIX: Final = "CELLROUTER_"
-QUEUE_KEYS: Final = ("queue", "dead_letter_queue", "quarantine_queue")
+QUEUE_KEYS: Final = tuple(QUEUES)
 """The keys of the section `source` that name queues."""
-LIVE: Final = "live"  # the production environment: no chaos there unless the settings allow it
 MIN_DRAIN_S: Final = 2.0  # left for draining after a long poll has ended
 
 
@@ -69,6 +69,11 @@ class Settings(Section):
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
     tracing: TracingSection = TracingSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_own_names(cls, document: Any) -> Any:
+        return with_own_names(document) if isinstance(document, Mapping) else document
 
     @property
     def secrets(self) -> SecretSource:
@@ -182,6 +187,8 @@ def _at_odds(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
         for key in QUEUE_KEYS
         if (no_reach := why_out_of_reach(getattr(settings.source, key), region)) is not None
     ]
+    if (why_none := why_no_side_effects(settings.environment, wanted=cells.side_effects)) is not None:
+        faults.append((("cells", "side_effects"), why_none))
     if (found := _tls_at_odds(cells)) is not None:
         faults.append((("cells", found[0]), found[1]))
     if isinstance(tokens := settings.api.token_source().read(), Unreadable):

@@ -70,14 +70,18 @@ class SourceSection(Section):
 
     queue: SourceText = Field(
         default="cellrouter-events",
-        description="the source queue, by its name, URL or ARN; FIFO when that ends with .fifo",
+        description="the source queue, by its name, URL or ARN; FIFO when that ends with .fifo; in an environment "
+        "other than `live` PREFIX-ENVIRONMENT-events",
     )
     dead_letter_queue: QueueText = Field(
-        default="cellrouter-dead-letters", description="the dead-letter queue, by its name, URL or ARN"
+        default="cellrouter-dead-letters",
+        description="the dead-letter queue, by its name, URL or ARN; elsewhere than in `live` "
+        "PREFIX-ENVIRONMENT-dead-letters",
     )
     quarantine_queue: QueueText = Field(
         default="cellrouter-quarantine",
-        description="where the events of quarantined keys wait, by its name, URL or ARN",
+        description="where the events of quarantined keys wait, by its name, URL or ARN; elsewhere than in `live` "
+        "PREFIX-ENVIRONMENT-quarantine",
     )
     visibility_s: int = Field(
         default=30, ge=5, le=43200, description="how long a received message stays hidden at a time"
@@ -147,7 +151,8 @@ class CellsSection(Section):
     )
     data_dir: Path = Field(
         default=Path("cellrouter-data"),
-        description="holds the cells' volumes, logs and process ids, and the last routing of a router",
+        description="holds the cells' volumes, logs and process ids, and the last routing of a router; elsewhere than "
+        "in `live` cellrouter-data-ENVIRONMENT",
     )
     redis_url: RedisUrl | None = Field(
         default=None,
@@ -156,7 +161,9 @@ class CellsSection(Section):
     )
     redis_password_from: str = Field(default="", repr=False, description="as `redis.password_from`, for `redis_url`")
     concurrency: int = Field(default=16, ge=1, le=1000, description="how many events a worker works on at once")
-    side_effects: bool = Field(default=False, description="whether handlers may change things outside the cell")
+    side_effects: bool = Field(
+        default=False, description="whether handlers may change things outside the cell; only in the environment `live`"
+    )
     chaos: bool | None = Field(
         default=None,
         description="allows fault injection by `cellrouter chaos`; not set: everywhere but in the environment `live`",

@@ -44,6 +44,7 @@ from router.api.app import create_app
 from router.api.dashboard import LIVE_PATH, add_dashboard
 from router.api.feed import FleetFeed
 from router.api.published import Published
+from router.api.stress import StressObserver, add_stress
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_target, scrape_targets
 from router.bootstrap.admin import Parted, open_admin
@@ -53,6 +54,7 @@ from router.bootstrap.registry import keyring_of, registry_of
 from router.bootstrap.tracing import tracer_of
 from router.bootstrap.workers import ends_of, leave
 from router.core.addresses import host_of
+from router.core.environments import LIVE
 from router.core.errors import ConfigError, RegistryUnavailableError
 from router.core.fleet.overview import About
 from router.core.lanes.retry import RetryPolicy
@@ -81,7 +83,8 @@ async def run_router(settings: Settings) -> None:
         stop, listener = _stop_on_signal(), _listen(stack, settings)
         metrics = RouterMetrics()
         troubles = Troubles()
-        observer = Observers(metrics, LogObserver(), troubles)
+        stress = StressObserver() if settings.environment != LIVE else None  # any producer can set a mark
+        observer = Observers(metrics, LogObserver(), troubles, *([stress] if stress else []))
         keyring, secrets = _secrets_of(settings)
         registry = registry_of(stack, settings, keyring, observer.observe)
         source, queue = await queues_of(stack, settings, observer.observe)
@@ -116,6 +119,8 @@ async def run_router(settings: Settings) -> None:
             return lanes.newest
 
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
+        if stress is not None:
+            add_stress(app, stress.tallies)
         about = About("router", config.quarantine.who, settings.environment, own_version())
         instances = HttpCellControl(calls)
         feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))

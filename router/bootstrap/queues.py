@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 from cell_worker.contract.redis_client import why_no_client
 from router.adapters.aws.intake import Intake
-from router.adapters.aws.resources import ResourceNames
+from router.adapters.aws.resources import ResourceNames, why_of_another
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.sqs import SqsSource
 from router.adapters.aws.sqs_client import SqsClient, open_sqs_client
 from router.adapters.clock import SystemClock
 from router.bootstrap.registry import keyring_of
 from router.core.errors import ConfigError, ProvisionError, SourceUnavailableError
+from router.core.intake.plan import OWNER
 from router.core.models import Reason
 from router.core.queue_names import QueueName, queue_name
 from router.core.telemetry import BadInput
@@ -139,4 +140,9 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
     keys = keyring_of(settings)
     async with AsyncExitStack() as stack:
         source, queue = await queues_of(stack, settings)
-        yield DeadLetters(queue(names.dead_letter_queue), source.name, is_ours, queue, keys, _CLOCK)
+        sqs = await open_client(stack, aws_of(settings), "sqs")
+
+        async def why_not(name: str) -> Reason | None:
+            return await why_of_another(sqs, name, names.tags[OWNER])
+
+        yield DeadLetters(queue(names.dead_letter_queue), source.name, is_ours, queue, keys, _CLOCK, why_not)

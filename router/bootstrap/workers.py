@@ -21,6 +21,7 @@ from router.adapters.cells.ends import PLAIN, CellEnds
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
 from router.adapters.keyring import Keyring
+from router.adapters.provisioners.claims import why_not_claimed
 from router.adapters.provisioners.docker_containers import DEFAULT_ENGINE_URL, DockerConfig
 from router.adapters.provisioners.external import ExternalProvisioner
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
@@ -107,6 +108,8 @@ def _subprocess_provisioner(
     settings: Settings, keyring: Keyring, clock: Clock, tell: Callable[[BadInput], None]
 ) -> Provisioner:
     try:
+        if (why := why_not_claimed(settings.cells.data_dir.absolute(), settings.environment)) is not None:
+            raise ConfigError(f"cells.data_dir: {why}")
         return SubprocessProvisioner(_subprocess_config(settings, keyring), clock, tell)
     except OSError as error:
         raise ConfigError(f"cells.data_dir: it can't hold the cells' process ids and logs: {error}") from error

@@ -25,16 +25,34 @@ def destroy(
     with_outboxes: Annotated[
         bool, typer.Option(help="Give up what may wait in outboxes whose cell can't be asked, or does not deliver it.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether events are left; routers may still run. Exits 1 if so.")
+    ] = False,
     stack: Stack = None,
 ) -> None:
     """Delete the environment in AWS: queues, streams, empty buckets, and on ECS its stacks. Refuses while events wait.
 
     Stays: whatever has no tag of this environment, buckets with objects, the cells' volumes, Redis, keys that encrypt.
     """
-    run(_destroyed(yes=yes, dead_letters=with_dead_letters, outboxes=with_outboxes, stack=stack))
+    if check:
+        run(checked(dead_letters=with_dead_letters, outboxes=with_outboxes))
+    else:
+        run(destroyed(yes=yes, dead_letters=with_dead_letters, outboxes=with_outboxes, stack=stack))
 
 
-async def _destroyed(*, yes: bool, dead_letters: bool, outboxes: bool, stack: str | None) -> None:
+async def checked(*, dead_letters: bool, outboxes: bool) -> None:
+    """Exit 1, saying what is left, unless no event waits in any queue or outbox, however often one looks."""
+    from router.bootstrap.rollout import open_environment, platform_stack  # noqa: PLC0415 - --help stays quick
+
+    settings = configured()
+    async with open_environment(settings, platform_stack(settings)) as environment:
+        _refuse(await environment.look(), dead_letters=dead_letters, outboxes=outboxes, processes=False)
+        await _surely_empty(environment, dead_letters=dead_letters)
+    typer.echo("No event is left")
+
+
+async def destroyed(*, yes: bool, dead_letters: bool, outboxes: bool, stack: str | None) -> None:
+    """Tell what would be deleted, refuse while events wait, and with `yes` delete it."""
     from router.bootstrap.rollout import open_environment, platform_stack  # noqa: PLC0415 - --help stays quick
 
     settings = configured()

@@ -18,12 +18,14 @@ from router.cli.change import scale, undo
 from router.cli.development.dev import HIGHEST_FIRST_PORT, dev
 from router.cli.development.new import new
 from router.cli.development.send import send
+from router.cli.development.stress import stress
 from router.cli.development.tail import tail
 from router.cli.look import audit, blast_radius, status, where
 from router.cli.options import AsJson
 from router.cli.panels import Panel, PanelGroup
 from router.cli.registry import configured, run
 from router.cli.setup import doctor, version
+from router.cli.setup import env as env_commands
 from router.core.config_text import FILE_VARIABLE, SERVER_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 from router.core.errors import CellRouterError, ConfigError
 from router.demo import local_context
@@ -58,17 +60,18 @@ for _order in cells.COMMANDS:
 app.add_typer(dlq.app, name="dlq", rich_help_panel=Panel.REPAIR)
 app.command(rich_help_panel=Panel.REPAIR)(doctor.doctor)
 app.command(rich_help_panel=Panel.SET_UP)(version.version)
+app.add_typer(env_commands.app, name="env", rich_help_panel=Panel.SET_UP)
 app.add_typer(chaos.app, name="chaos", rich_help_panel=Panel.SET_UP)
 app.command("cell-secret", rich_help_panel=Panel.SET_UP)(secrets.cell_secret)
 app.command(rich_help_panel=Panel.SET_UP)(secrets.token)
 app.command(rich_help_panel=Panel.SET_UP)(destroy.destroy)
-for _run in (dev, send):
+for _run in (dev, send, stress):
     app.command(rich_help_panel=Panel.RUN)(_run)
 app.command(rich_help_panel=Panel.LOOK)(tail)
 app.command(rich_help_panel=Panel.SET_UP)(new)
 
 OWN_SYSTEM: Final = frozenset(
-    {"router", "controller", "init", "check-config", "demo", "dev", "new", "version", "token"}
+    {"router", "controller", "init", "check-config", "demo", "dev", "env", "new", "stress", "version", "token"}
 )
 """The commands that say themselves which system they are about: they never ask the one that runs here."""
 
@@ -89,13 +92,20 @@ def _common(
             f"the file that {TOKEN_FILE_VARIABLE} names; Redis need not be reached.",
         ),
     ] = None,
+    env: Annotated[
+        str | None, typer.Option("--env", metavar="NAME", help="The environment that is meant; nothing else is asked.")
+    ] = None,
 ) -> None:
     if config is not None:
         os.environ[FILE_VARIABLE] = str(config)
     os.environ.pop(SERVER_VARIABLE, None)
     if server and context.invoked_subcommand not in OWN_SYSTEM:
         os.environ[SERVER_VARIABLE] = server
-    if context.invoked_subcommand not in OWN_SYSTEM and (said := local_context.adopt(os.environ)) is not None:
+    if env is not None:
+        if server:
+            raise typer.BadParameter("it means an environment that runs here, and --server one elsewhere", param_hint="--env")
+        env_commands.ask_only(env)
+    elif context.invoked_subcommand not in OWN_SYSTEM and (said := local_context.adopt(os.environ)) is not None:
         typer.echo(said, err=True)
     if any(name.lower() in ("http_proxy", "https_proxy") for name in os.environ):
         from cell_worker.contract.place import without_local_proxies  # noqa: PLC0415 - --help stays quick

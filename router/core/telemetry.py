@@ -67,6 +67,17 @@ class EventAnswered(msgspec.Struct, frozen=True, gc=False):
     age_s: float | None  # seconds since it was first sent, where it is done and that is known
 
 
+class EventTimed(msgspec.Struct, frozen=True, gc=False):
+    """An event with the mark of a stress run was answered by its cell; beside EventAnswered."""
+
+    cell_id: str
+    key: str
+    mark: str  # as it came, from anybody
+    at_ms: int
+    outcome: Outcome
+    duplicate: bool
+
+
 @dataclass(frozen=True, slots=True)
 class BodyDiffers:
     """An event was dropped as a duplicate though its body is another one. Told from time to time, not of each."""
@@ -272,6 +283,7 @@ Record = (
     | QueueWell
     | QueueDepth
     | EventAnswered
+    | EventTimed
     | BodyDiffers
     | BatchSent
     | EventHeld

@@ -17,6 +17,7 @@ from cell_worker.contract.protocol import Fault, FaultKind
 from router.adapters.aws.session import open_client
 from router.adapters.aws_errors import AWS_ERRORS
 from router.bootstrap.queues import aws_of, names_of
+from router.core.environments import LIVE
 from router.core.errors import CellRouterError
 from router.core.models import Reason, cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
@@ -117,7 +118,7 @@ async def _system(
     first = FIRST_PORT if options.port is None and options.keep else options.port
     ports = LocalPorts.free() if first is None else LocalPorts.from_first(first)
     console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
-    own = await stack.enter_async_context(Stack("demo", _variables(options, environ), ports, clock))
+    own = await stack.enter_async_context(Stack(LIVE, _variables(options, environ), ports, clock))
     os.environ.update({k: v for k, v in own.environ.items() if k.startswith("AWS_")})  # for the demo's own clients
     if options.keep and (why_lonely := stack.enter_context(written("cellrouter demo --keep", own.environ, environ))):
         console.print(why_lonely, soft_wrap=True)
@@ -135,7 +136,7 @@ def _variables(options: DemoOptions, environ: Mapping[str, str]) -> dict[str, st
         **{name: value for name, value in environ.items() if not name.startswith(("CELLROUTER_", "CELL_"))},
         **(own_rules if rules else {}),
         "CELLROUTER_CELLS_COUNT": str(options.cells),
-        "CELL_SECURITY_BUCKETS": "cellrouter-demo-source",
+        "CELL_SECURITY_BUCKETS": "cellrouter-live-source",
         "CELL_SECURITY_REMEDY_ROLE": "cellrouter-remedy",  # remedies assume this role in the account of the finding
         "CELL_SECURITY_REMEDY_MAX_AGE_S": "315360000",  # ten years: made-up logs are of one day, whatever day it is
     }

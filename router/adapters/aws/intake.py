@@ -7,13 +7,18 @@ after it, so that what somebody else writes at the same time is not overwritten 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
+
+import structlog
 
 from router.adapters.aws.resources import MISSING, ResourceNames, create_bucket, create_queue, made
 from router.adapters.aws_errors import AWS_ERRORS, error_code
+from router.core.environments import why_foreign
 from router.core.errors import ProvisionError
 from router.core.intake.plan import (
     FIFO,
+    OWNER,
     FoundIntake,
     FoundQueue,
     IntakePlan,
@@ -66,7 +71,10 @@ class Intake:
 
     async def plan_farewell(self) -> IntakePlan:
         """Say what is taken back of what `carry_out` has put into the source queue's policy and the bucket's rules."""
-        return plan_farewell(self._names.source_queue, self._bucket, await self._look())
+        found = await self._look()
+        ours = self._names.tags[OWNER]
+        queues = {name: queue for name, queue in found.queues.items() if why_foreign(queue.owner, ours) is None}
+        return plan_farewell(self._names.source_queue, self._bucket, replace(found, queues=queues))
 
     async def carry_out(self, plan: IntakePlan) -> None:
         """Do what a plan says, step by step; ends at the first step that fails, or that somebody else got ahead of."""
@@ -93,7 +101,7 @@ class Intake:
         wanted = (names.dead_letter_queue, names.quarantine_queue, names.aside_queue, names.source_queue)
         for name in filter(None, wanted):
             if found := await self._attributes(name, "QueueArn", "Policy"):
-                queues[name] = FoundQueue(found["QueueArn"], found.get("Policy", ""))
+                queues[name] = FoundQueue(found["QueueArn"], found.get("Policy", ""), await self._owner(name))
         bucket = self._bucket
         return FoundIntake(queues, await self._notification(bucket) if bucket and await self._there(bucket) else None)
 
@@ -115,6 +123,16 @@ class Intake:
             return {}
         answer = await _asked(self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))) or {}
         return dict(answer.get("Attributes", {}))
+
+    async def _owner(self, queue: str) -> str:
+        """Return which environment has made a queue; empty where no tag says so, or nobody may ask."""
+        url = (await _asked(self._sqs.get_queue_url(QueueName=queue)) or {}).get("QueueUrl")
+        try:
+            answer = await self._sqs.list_queue_tags(QueueUrl=url) if url else {}
+        except AWS_ERRORS as error:
+            structlog.get_logger("cellrouter").info("can't see whose a queue is", queue=queue, why=str(error))
+            return ""
+        return str(answer.get("Tags", {}).get(OWNER, ""))
 
     async def _policy(self, queue: str) -> _State:
         """Return the queue's policy as it is now; empty where it has none."""

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from cell_worker.contract.protocol import hold_queue_name, resource_name
 from router.adapters.aws_errors import AWS_ERRORS, error_code
+from router.core.environments import why_foreign
 from router.core.errors import ProvisionError
-from router.core.intake.plan import queue_attributes
+from router.core.intake.plan import OWNER, queue_attributes
 from router.core.models import Reason, cell_ids
 from router.core.policy import MAX_CELLS
-from router.core.queue_names import aside_queue
+from router.core.queue_names import aside_queue, queue_name
 
 _EXISTS: Final = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "ResourceInUseException", "QueueAlreadyExists"}
 _Call = Callable[[], Awaitable[Any]]
@@ -51,7 +52,7 @@ class ResourceNames:
     @property
     def tags(self) -> dict[str, str]:
         """Return the tags of all that is made here: by these alone it is known that it may be deleted again."""
-        return {"cellrouter": self.cell("").removesuffix("-")}
+        return {OWNER: self.cell("").removesuffix("-")}
 
     def hold_queue(self, cell_id: str) -> str:
         """Return the name of a cell's hold queue."""
@@ -150,6 +151,19 @@ async def create_bucket(s3: Any, name: str, region: str, tags: Mapping[str, str]
     if tags and not await _has_tags(s3, name):
         found = [{"Key": key, "Value": value} for key, value in tags.items()]
         await s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": found})
+
+
+async def why_of_another(sqs: Any, queue: str, ours: str) -> Reason | None:
+    """Say why nothing may be sent to a queue from here: another environment has made it, or that can't be seen."""
+    found = queue_name(queue)
+    if not found.is_plain:
+        return None  # a setting names it, else it could not be opened
+    try:
+        url = (await sqs.get_queue_url(QueueName=queue))["QueueUrl"]
+        tags = (await sqs.list_queue_tags(QueueUrl=url)).get("Tags", {})
+    except (*AWS_ERRORS, UnicodeError) as error:
+        return f"it can't be seen whether another environment has made it (sqs:ListQueueTags): {error}"
+    return why_foreign(str(tags.get(OWNER, "")), ours)
 
 
 def _partition(arn: str) -> str:

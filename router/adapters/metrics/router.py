@@ -77,6 +77,7 @@ class RouterMetrics(ProcessMetrics):
         self.handlers = {
             **self.handlers,
             telemetry.EventAnswered: self._on_answered,
+            telemetry.EventTimed: lambda _: None,  # EventAnswered counts it; a stress run asks for more
             telemetry.BodyDiffers: lambda _: None,  # EventAnswered counts every one
             telemetry.BatchSent: self._on_batch,
             telemetry.EventHeld: lambda r: held.add(r.cell_id, r.cause),

@@ -7,11 +7,12 @@ queue's policy, and a rule among the bucket's notifications.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from router.core.environments import why_foreign
 from router.core.intake.notification import why_partly, with_our_rule, without_our_rule
 from router.core.intake.queue_policy import Document, LeftAlone, read_policy, statement, with_ours, without_ours
 from router.core.intake.sameness import same
@@ -19,6 +20,8 @@ from router.core.models import Reason
 from router.core.queue_names import aside_queue
 
 FIFO: Final = ".fifo"
+OWNER: Final = "cellrouter"
+"""The tag of all that cellrouter makes in AWS, which names the installation and the environment that it is of."""
 _RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS offers: what waits must not vanish
 _FIFO_ATTRIBUTES: Final = {  # high throughput: limits and duplicates are counted per group
     "FifoQueue": "true",
@@ -92,6 +95,7 @@ class FoundQueue:
 
     arn: str
     policy: str = ""  # as SQS gives it; empty: none
+    owner: str = ""  # the tag of the environment that has made it; empty: nobody that we know
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ def queue_attributes(name: str) -> dict[str, str]:
 
 def plan_intake(wanted: WantedIntake, found: FoundIntake) -> IntakePlan:
     """Decide what is made or changed. Bucket, policy and notification come after the queues they need."""
+    if foreign := tuple(_foreign(wanted, found)):
+        return IntakePlan((), foreign)  # who reads a queue of another environment takes its events away
     steps = [_queue(wanted, found, name) for name in _queues(wanted) if name not in found.queues]
     if not wanted.bucket:
         return IntakePlan(tuple(steps))
@@ -127,6 +133,13 @@ def plan_intake(wanted: WantedIntake, found: FoundIntake) -> IntakePlan:
     partly = why_partly(notification, queue.arn)
     notes = () if partly is None else (f"queue {wanted.source} and {_told(wanted)}: {partly}",)
     return IntakePlan(tuple(steps), notes=notes)
+
+
+def _foreign(wanted: WantedIntake, found: FoundIntake) -> Iterator[Reason]:
+    ours = wanted.tags.get(OWNER, "")
+    for name, queue in found.queues.items():
+        if (why := why_foreign(queue.owner, ours)) is not None:
+            yield f"queue {name}: {why}. Leave its setting out, or name a queue of this environment's own"
 
 
 def plan_farewell(source: str, bucket: str, found: FoundIntake) -> IntakePlan:

@@ -19,9 +19,10 @@ from router.core.lanes.copies import RecentCopies
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
 from router.core.lanes.neighbours import Neighbours
+from router.core.load.marks import ATTRIBUTE as STRESS
 from router.core.messages.batches import BATCH
 from router.core.models import Contact, Event, Outcome, Reason, Result, Target
-from router.core.telemetry import BatchSent, BodyDiffers, EventAnswered, LaneFailed
+from router.core.telemetry import BatchSent, BodyDiffers, EventAnswered, EventTimed, LaneFailed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.inbox import TELL_EVERY_S, Delivery
 from router.services.unforeseen import Unforeseen
@@ -276,6 +277,7 @@ class LaneRunner:
         age_s = self._age_s(delivery.event) if outcome is _OK else None
         told = EventAnswered(self.cell_id, outcome, latency, result.duplicate, result.other_body, age_s)
         self._observer.observe(told)
+        self._tell_of_mark(delivery.event, result)
         if result.other_body and now >= self._tell_at:
             self._tell_at = now + TELL_EVERY_S
             self._observer.observe(BodyDiffers(self.cell_id, key, delivery.event.event_id))
@@ -288,6 +290,12 @@ class LaneRunner:
                 self.copies.add(delivery.event)
         self._wake.set()
         self._on_result(self, delivery, result)
+
+    def _tell_of_mark(self, event: Event, result: Result) -> None:
+        """Tell of an event of a stress run, which says itself when it was meant to be sent."""
+        if event.origin is not None and (mark := event.origin.attributes.get(STRESS)) is not None:
+            told = (self.cell_id, event.partition_key, mark, self._clock.time_ms(), result.outcome, result.duplicate)
+            self._observer.observe(EventTimed(*told))
 
     def _age_s(self, event: Event) -> float | None:
         """Return how long ago the event was first sent; the producer's queue has another clock."""

@@ -102,6 +102,9 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("dev",): (HOSTILE,),
     ("new",): (HOSTILE,),
     ("send",): ("--file", HOSTILE),
+    **{("env", name): (HOSTILE,) for name in ("create", "destroy", "run")},
+    ("env", "list"): ("--on", HOSTILE),
+    ("stress",): ("--env", HOSTILE),
 }
 NAMING_NONE: Final = {  # they show only words of ours
     *(("scale",), ("cell-secret",), ("token",), ("secrets",), ("version",), ("deploy", "platform"), ("new",)),

@@ -1,0 +1,1 @@
+"""`cellrouter stress`: sends a load in an open loop, and reports what the system bears."""
