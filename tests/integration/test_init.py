@@ -26,7 +26,7 @@ from router.settings import load
 from tests.support.aio import run
 from tests.support.keys import SECRET
 
-READS: Final = ("get_", "head_")
+READS: Final = ("get_", "head_", "list_")
 SERVICES: Final = ("sqs", "s3", "sts", "sns", "firehose")
 
 

@@ -37,7 +37,6 @@ def process(
         "CELLROUTER_REDIS_URL": redis_url,
         "CELLROUTER_AWS_ENDPOINT_URL": aws_endpoint,
         "CELLROUTER_API_PORT": str(port),
-        "CELLROUTER_SOURCE_QUEUE": "processes",
         "CELLROUTER_SOURCE_WAIT_S": "1",
         "CELLROUTER_CELLS_PROVISIONER": "external",
         "CELLROUTER_CELLS_COUNT": "2",
