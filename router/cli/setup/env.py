@@ -53,7 +53,7 @@ def ask_only(name: str) -> None:
         typer.echo(f"Asking the environment {name}, which runs here", err=True)
         return
     why = "none of that name runs here, and no configuration names one"
-    if any(each.startswith("CELLROUTER_") for each in os.environ):
+    if _configured():
         try:
             found = configured().environment
         except ConfigError as error:
@@ -160,7 +160,7 @@ def found_environments(on: On | None) -> tuple[list[dict[str, str]], list[str]]:
     notes: list[str] = []
     places = {On.LOCAL: _here, On.DOCKER: _in_docker, On.AWS: _in_aws}
     for place, look in places.items():
-        if on not in (None, place):
+        if on not in (None, place) or (on is None and place is On.AWS and not _configured()):
             continue
         try:
             rows += [{"environment": name, "on": place.value, "state": s, "more": m} for name, s, m in look()]
@@ -184,7 +184,7 @@ def _in_docker() -> list[tuple[str, str, str]]:
 
 
 def _in_aws() -> list[tuple[str, str, str]]:
-    if not any(name.startswith("CELLROUTER_") for name in os.environ):
+    if not _configured():
         raise ConfigError("no CELLROUTER_* variable and no --config says which prefix and region")
     settings = configured()
 
@@ -196,6 +196,10 @@ def _in_aws() -> list[tuple[str, str, str]]:
 
     prefix = settings.aws.prefix
     return [(name, state, f"stack {prefix}-{name}-platform") for name, state in run(states()).items()]
+
+
+def _configured() -> bool:
+    return any(name.startswith("CELLROUTER_") for name in os.environ)
 
 
 def _address(variables: Mapping[str, str]) -> str:

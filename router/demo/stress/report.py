@@ -10,6 +10,7 @@ import msgspec
 from rich.table import Table
 
 from router.core.load.findings import Figures, LoadReport, PhaseFound
+from router.core.load.profiles import Profile
 from router.demo.stress.events import StressError
 
 MAX_REPORT_BYTES: Final = 16 * 1024 * 1024
@@ -45,8 +46,9 @@ def parts_table(title: str, parts: dict[str, Figures]) -> Table:
 
 def lines_of(report: LoadReport) -> Iterator[str]:
     """Tell what is not in the tables."""
-    knee = f"{report.knee.rate:g} events/s" if report.knee.rate else "none"
-    yield f"Knee: {knee}: {report.knee.why}"
+    if report.profile == Profile.RAMP:
+        knee = f"{report.knee.rate:g} events/s" if report.knee.rate else "below the lowest load"
+        yield f"Knee: {knee}: {report.knee.why}"
     if report.unfinished:
         yield f"Not done at the end: {report.unfinished} events: they wait, or are dead letters (cellrouter dlq list)"
     again = sum(phase.again for phase in report.phases)
@@ -59,7 +61,7 @@ def differences(before: LoadReport, now: LoadReport) -> Iterator[str]:
     for name in ("profile", "rate", "seconds", "tenants", "zipf", "seed"):
         if (was := getattr(before, name)) != (is_now := getattr(now, name)):
             yield f"note: {name} was {was} and is {is_now}: the runs are not alike"
-    if before.knee.rate != now.knee.rate:
+    if before.profile == now.profile and before.knee.rate != now.knee.rate:
         yield f"knee: {before.knee.rate:g} → {now.knee.rate:g} events/s"
     earlier = {phase.sent.name: phase for phase in before.phases}
     for phase in now.phases:
