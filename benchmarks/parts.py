@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from statistics import median
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +19,7 @@ from benchmarks.notifications import body_token
 from benchmarks.world import Options, cell_id
 from router.adapters.aws.s3_payloads import S3PayloadStore
 from router.adapters.clock import SystemClock
+from router.adapters.one_thread import OneThread
 from router.core.detection.samples import RouterSample
 from router.core.lanes.retry import RetryPolicy
 from router.core.messages.parser import Extraction, Parser
@@ -40,16 +43,19 @@ from router.core.slot_map.routing import KnownRouting
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import Record
 from router.ports import EventTracer
+from router.services.data_plane.archive.archivist import ArchiveConfig, Archivist
 from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, Queues, assemble
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from router.services.data_plane.quarantine import QuarantineConfig
+from router.services.unforeseen import Unforeseen
 from tests.support.attribute_keys import KEYS
 
 CELLS: Final = [cell_id(index) for index in range(8)]
 CONCURRENCY: Final = 64
 MAX_MESSAGES: Final = 500
+TURNS: Final = 5
 SLOT_MAP: Final = SlotMap(1, assign(None, dict.fromkeys(CELLS, 1.0)))
 
 
@@ -158,7 +164,17 @@ def _message(number: int) -> Message:
     return Message(f"m{number}", "r", body, 0, 1)
 
 
-async def whole(count: int, share: float | None = None) -> float:
+class NoBucket:
+    """An ArchiveStore that keeps no more than the sizes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    async def put(self, key: str, body: bytes) -> None:
+        self.bytes += len(body)
+
+
+async def whole(count: int, share: float | None = None, archived_to: NoBucket | None = None) -> float:
     """Measure the CPU seconds that an event takes from when it is received to its delete, over `count` events.
 
     `share` of them is traced; None: there is no tracer.
@@ -174,15 +190,33 @@ async def whole(count: int, share: float | None = None) -> float:
     queues = Queues(source, idle, idle, lambda _: idle)
     parser, payloads = Parser(Extraction()), Payloads(PayloadConfig(), S3PayloadStore(None))
     registry, memory, observer = SteadyRegistry(), NoMemory(), SilentObserver()
-    reads = parser, payloads, KEYS, SystemClock(), observer, tracer
-    router = assemble(config, queues, registry, memory, InstantCells(), *reads)
-    begun = time.process_time()
-    running = asyncio.create_task(router.run(asyncio.Event()))
-    await source.settled.wait()
-    used = time.process_time() - begun
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    clock = SystemClock()
+    with ExitStack() as stack:
+        archive = None
+        if archived_to is not None:
+            beside, unforeseen = OneThread(stack, "archive"), Unforeseen(observer, clock)
+            archive = Archivist(ArchiveConfig("bench", "r"), archived_to, beside, clock, observer, unforeseen)
+        reads = parser, payloads, KEYS, clock, observer, tracer, archive
+        router = assemble(config, queues, registry, memory, InstantCells(), *reads)
+        begun = time.process_time()
+        running = asyncio.create_task(router.run(asyncio.Event()))
+        await source.settled.wait()
+        if archive is not None:
+            await archive.close(60)
+        used = time.process_time() - begun
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
     return used / count
+
+
+async def archiving(count: int) -> tuple[float, float]:
+    """Measure what the archive takes of CPU and of its bucket for an event: the median of runs in turns."""
+    more, bucket = [], NoBucket()
+    for _ in range(TURNS):
+        bucket.bytes = 0
+        without = await asyncio.to_thread(uvloop.run, whole(count))
+        more.append(await asyncio.to_thread(uvloop.run, whole(count, archived_to=bucket)) - without)
+    return median(more), bucket.bytes / count
 
 
 def _tracer(share: float) -> EventTracer:
@@ -211,13 +245,16 @@ async def run(options: Options) -> dict[str, Any]:
     """Measure the whole and its parts, print each with its share of the whole, and return the figures."""
     parser, message = Parser(Extraction()), _message(1)
     total = await asyncio.to_thread(uvloop.run, whole(options.events))
+    archive, archived_bytes = await archiving(options.events)
     parts = {
         "receive to delete": total,
         "1 % traced": await asyncio.to_thread(uvloop.run, whole(options.events, 0.01)),
         "all traced": await asyncio.to_thread(uvloop.run, whole(options.events // 5, 1.0)),
+        "the archive beside": archive,
         "of it: parse": repeated(options.events, lambda: parser.parse(message)),
         "of it: slot look-up": repeated(options.events, lambda: SLOT_MAP.cell_of("123456789012")),
     }
     for name, seconds in parts.items():
         print(f"{name:20} {seconds * 1e6:7.2f} us an event   {seconds / total:5.2f} of the whole")
+    print(f"the archive takes {archived_bytes:.0f} bytes an event")
     return {name: {"us": seconds * 1e6, "ratio": seconds / total} for name, seconds in parts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import os
@@ -18,6 +19,8 @@ from cell_worker.contract.protocol import MAX_REASON_CHARS, Reason, WireEvent
 
 _NOT_THEIRS: Final = (__file__, importlib.__file__, "<frozen importlib")
 """How the names of the files begin through which a handler is imported."""
+OF_THE_RUN: Final = frozenset({"cell_id", "generation", "processing_id"})
+"""The members of an emitted record that say where and when it was made."""
 
 
 class HandlerError(Exception):
@@ -91,6 +94,19 @@ def lines_of(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:
     if longest := max((len(line) for line in lines if len(line) > MAX_LINE_BYTES), default=0):
         raise ValueError(f"an emitted record has {longest} bytes, more than the {MAX_LINE_BYTES} that the sink takes")
     return lines
+
+
+def digest_of(emitted: Sequence[Mapping[str, Any]]) -> str:
+    """Digest what a handler has emitted, so that two runs for one event can be compared; empty for nothing.
+
+    What names the run and not what it found is left out.
+    """
+    if not emitted:
+        return ""
+    digest = hashlib.blake2b(digest_size=8)
+    for record in emitted:
+        digest.update(msgspec.json.encode({name: record[name] for name in record if name not in OF_THE_RUN}) + b"\n")
+    return digest.hexdigest()
 
 
 def said_by(error: BaseException, prefix: str = "") -> Reason:

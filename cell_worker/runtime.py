@@ -42,7 +42,7 @@ from cell_worker.contract.protocol import (
     WireEvent,
 )
 from cell_worker.fence import Fence
-from cell_worker.handling import event_of, lines_of, said_by
+from cell_worker.handling import digest_of, event_of, lines_of, said_by
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.store.store import FencedError, Store, StoreError
 from cell_worker.vitals.probes import Probes
@@ -342,14 +342,14 @@ class Runtime:
         if (done := await self._store.seen(name)) is not None:
             other = bool(done.digest) and done.digest != work.digest
             return EventResult(0, Outcome.OK, duplicate=True, other_body=other)
-        lines, detail = await self._handle(event, work)
+        lines, digest, detail = await self._handle(event, work)
         new = await self._metrics.strain.timed(self._store.commit(name, lines, work.digest))
         if detail:
             self._log.info("done", **_named(event), attempt=event.attempt, detail=detail)
-        return EventResult(0, Outcome.OK, duplicate=not new)
+        return EventResult(0, Outcome.OK, duplicate=not new, emitted=len(lines), emitted_digest=digest)
 
-    async def _handle(self, event: Event, work: _Work) -> tuple[list[bytes], Mapping[str, Any] | None]:
-        """Run the handler within its time. Returns the lines that it emitted, and what it returned for the log."""
+    async def _handle(self, event: Event, work: _Work) -> tuple[list[bytes], str, Mapping[str, Any] | None]:
+        """Run the handler within its time. Returns the lines that it emitted, their digest, and what it returned."""
         cell = replace(self._cell, emitted=[])
         limit = TimeLimit(work.timeout_s, "the handler", partial(self._abandon, work, Outcome.FAILED))
         try:
@@ -363,7 +363,7 @@ class Runtime:
         leave_if_child()
         if work.abandoned:
             raise AbandonedError("it returned, too late")
-        return lines_of(cell.emitted), detail
+        return lines_of(cell.emitted), digest_of(cell.emitted), detail
 
 
 def _result_of(index: int, join: _Join, result: EventResult) -> EventResult:

@@ -129,6 +129,7 @@ _SHORT: Final = (
     ("${CellId}", "CELL"),
     ("${AWS:Region}", "REGION"),
     ("${AWS::Region}", "REGION"),
+    ("${ArchiveBucket.Arn}", "ArchiveBucket"),
     ("${Bucket.Arn}", "Bucket"),
     ("${RepositoryName}", "RepositoryName"),
     ("${RemedyRole}", "RemedyRole"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
+from router.core.archive.records import ArchivedEvent
 from router.core.callers import ApiCaller
 from router.core.detection.samples import RouterSample
 from router.core.edits.decided import EditOutcome
@@ -27,6 +28,8 @@ from router.core.policy import Policy
 from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
 from router.core.slot_map.slots import SlotMap
 from router.core.telemetry import Record
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -360,6 +363,38 @@ class Believer(Protocol):
 
     async def caller_of(self, token: str) -> ApiCaller | None:
         """Return whose token it is; None for one that is not believed."""
+        ...
+
+
+class ArchiveStore(Protocol):
+    """Keeps the objects of the archive."""
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Write an object. Raises SourceUnavailableError, or one of its kinds, when it may not be there."""
+        ...
+
+
+class ArchiveReader(Protocol):
+    """Reads the archive. Every call raises SourceUnavailableError when it can't be had."""
+
+    async def names(self, prefix: str) -> list[str]:
+        """List the objects whose names begin with `prefix`, which ends with a slash, in their order."""
+        ...
+
+    async def read(self, name: str) -> bytes:
+        """Read a whole object."""
+        ...
+
+    def records(self, stored: bytes) -> Iterator[ArchivedEvent | Reason]:
+        """Read what is in an object, in its order; a reason for each line that is no record. Never raises."""
+        ...
+
+
+class Beside(Protocol):
+    """Does work that takes long without keeping the event loop from anything else."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run a function beside the event loop, one after the other; return or raise what it does."""
         ...
 
 

@@ -27,6 +27,7 @@ from router.settings_ecs import EcsSection
 from router.settings_faults import described, place
 from router.settings_sections import (
     ApiSection,
+    ArchiveSection,
     AwsSection,
     CellsSection,
     DockerSection,
@@ -62,6 +63,7 @@ class Settings(Section):
     aws: AwsSection = AwsSection()
     redis: RedisSection = RedisSection()
     source: SourceSection = SourceSection()
+    archive: ArchiveSection = ArchiveSection()
     retry: RetrySection = RetrySection()
     cells: CellsSection = CellsSection()
     docker: DockerSection = DockerSection()

@@ -105,6 +105,22 @@ class SourceSection(Section):
     )
 
 
+class ArchiveSection(Section):
+    """Whether routers keep every event that has ended in S3, for queries and for replays: see reference/archive.md."""
+
+    enabled: bool = Field(default=False, description="whether routers write the archive")
+    bucket: BucketName = Field(
+        default="",
+        description="where to; empty: PREFIX-ENVIRONMENT-archive, which `cellrouter init` makes where it is enabled",
+    )
+    days: int = Field(
+        default=30,
+        ge=1,
+        le=3650,
+        description="after so many days S3 deletes what is archived, by the rule that `cellrouter init` writes",
+    )
+
+
 class RetrySection(Section):
     """What is done with an event after a failure."""
 

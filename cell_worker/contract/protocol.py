@@ -99,6 +99,9 @@ class EventBatch(msgspec.Struct, frozen=True):
     events: list[WireEvent]
 
 
+MAX_DIGEST_CHARS: Final = 64
+
+
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the reply: the result of the event at `index` of the batch."""
 
@@ -111,6 +114,8 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     waited_s: float = 0.0  # before that, until a place in the worker was free
     begun: bool = True  # False: not begun, since another suspect is tried, or since it is not rehearsed; reason says it
     denied: bool = False  # of a retry: AWS, or whoever else grants rights, denies the cell what the event needs
+    emitted: Whole = 0  # lines that its handler emitted, where the outcome is ok and it was not done before
+    emitted_digest: Annotated[str, msgspec.Meta(max_length=MAX_DIGEST_CHARS)] = ""  # of what they say
 
 
 class FaultKind(StrEnum):

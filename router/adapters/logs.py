@@ -35,6 +35,8 @@ class LogObserver:
             telemetry.RegistryWell: lambda _: log.warning("the registry can be used again"),
             telemetry.LeasesDoubted: self._on_leases_doubted,
             telemetry.AccessDenied: self._on_access_denied,
+            telemetry.ArchiveDropped: self._on_archive_dropped,
+            telemetry.ArchiveFaulty: self._on_archive_faulty,
             telemetry.BadInput: lambda r: log.warning("can't be read", what=r.source, name=r.name, why=r.why),
             telemetry.DistrustedCall: self._on_distrust,
             telemetry.CellTrusted: lambda r: log.warning("cell is trusted again", cell=r.cell_id),
@@ -78,6 +80,18 @@ class LogObserver:
             "attempt of theirs is counted, and they are tried again by themselves"
         )
         self._log.error("AWS denies many events what they need", why=record.why, action=action)
+
+    def _on_archive_dropped(self, record: telemetry.ArchiveDropped) -> None:
+        if record.tell:
+            text = "events are missing in the archive; they were routed as all others"
+            self._log.warning(text, cause=record.cause, events=record.tell)
+
+    def _on_archive_faulty(self, record: telemetry.ArchiveFaulty) -> None:
+        if record.why is None:
+            self._log.warning("the archive is written again")
+            return
+        action = "see that the bucket exists, and that the router's role may s3:PutObject there; events are routed on"
+        self._log.error("the archive can't be written", why=record.why, action=action)
 
     def _on_distrust(self, record: telemetry.DistrustedCall) -> None:
         if record.tell:

@@ -48,6 +48,7 @@ from router.api.stress import StressObserver, add_stress
 from router.api.troubles import Troubles
 from router.api.views import cell_views, fleet_view, lane_views, scrape_target, scrape_targets
 from router.bootstrap.admin import Parted, open_admin
+from router.bootstrap.archive import archivist_of
 from router.bootstrap.cells import cell_makers
 from router.bootstrap.queues import aws_of, names_of, open_dead_letters, queues_of
 from router.bootstrap.registry import keyring_of, registry_of
@@ -104,7 +105,9 @@ async def run_router(settings: Settings) -> None:
         config = _data_plane_config(settings, place)
         memory = SavedRouting(settings.cells.data_dir / f"routing-{settings.environment}.json")
         tracer = tracer_of(stack, settings, config.quarantine.who, metrics.registry)
-        router = assemble(config, queues, registry, memory, client, parser, payloads, keyring, _CLOCK, observer, tracer)
+        archive = await archivist_of(stack, settings, config.quarantine.who, observer)
+        reads = parser, payloads, keyring, _CLOCK, observer, tracer, archive
+        router = assemble(config, queues, registry, memory, client, *reads)
         dispatcher = router.dispatcher
 
         lanes = Published(lambda: lane_views(dispatcher), _CLOCK)

@@ -27,9 +27,14 @@ _CLOCK = SystemClock()
 
 def names_of(settings: Settings) -> ResourceNames:
     """Return the names of the AWS resources of this environment."""
-    source = settings.source
+    source, archive = settings.source, settings.archive
     return ResourceNames(
-        settings.aws.prefix, settings.environment, source.queue, source.dead_letter_queue, source.quarantine_queue
+        settings.aws.prefix,
+        settings.environment,
+        source.queue,
+        source.dead_letter_queue,
+        source.quarantine_queue,
+        archive.days if archive.enabled and not archive.bucket else 0,
     )
 
 

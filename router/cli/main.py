@@ -15,6 +15,7 @@ from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream, is_text
 from router.cli import cells, chaos, deploy, destroy, dlq, explain, policy, secrets
 from router.cli.change import scale, undo
+from router.cli.change.replay import replay
 from router.cli.development.dev import HIGHEST_FIRST_PORT, dev
 from router.cli.development.new import new
 from router.cli.development.send import send
@@ -58,6 +59,7 @@ app.add_typer(deploy.app, name="deploy", rich_help_panel=Panel.CHANGE)
 for _order in cells.COMMANDS:
     app.command(rich_help_panel=Panel.REPAIR)(_order)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=Panel.REPAIR)
+app.command(rich_help_panel=Panel.REPAIR)(replay)
 app.command(rich_help_panel=Panel.REPAIR)(doctor.doctor)
 app.command(rich_help_panel=Panel.SET_UP)(version.version)
 app.add_typer(env_commands.app, name="env", rich_help_panel=Panel.SET_UP)
@@ -101,9 +103,10 @@ def _common(
     os.environ.pop(SERVER_VARIABLE, None)
     if server and context.invoked_subcommand not in OWN_SYSTEM:
         os.environ[SERVER_VARIABLE] = server
+    if env is not None and server:
+        told = "it means an environment that runs here, and --server one elsewhere"
+        raise typer.BadParameter(told, param_hint="--env")
     if env is not None:
-        if server:
-            raise typer.BadParameter("it means an environment that runs here, and --server one elsewhere", param_hint="--env")
         env_commands.ask_only(env)
     elif context.invoked_subcommand not in OWN_SYSTEM and (said := local_context.adopt(os.environ)) is not None:
         typer.echo(said, err=True)

@@ -194,6 +194,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     other_body: bool = False  # so it had, by key and id, but with another body
     contact: Contact = Contact.ANSWERED
     waited_s: float = 0.0  # seconds in the cell, for a free place
+    emitted: int = 0  # lines that its handler emitted
+    emitted_digest: str = ""  # of what they say
     denied: bool = False  # of a retry: AWS, or whoever else grants rights, denies the cell what the event needs
 
 

@@ -112,6 +112,38 @@ class EventDeadLettered:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectArchived:
+    """The archive has taken an object."""
+
+    events: int
+    size: int  # bytes, compressed
+
+
+class ArchiveLoss(StrEnum):
+    """Why events are not in the archive."""
+
+    FULL = "full"  # what waits for the archive fills all the memory that it may have
+    REFUSED = "refused"  # the bucket did not take them in time
+    UNWRITTEN = "unwritten"  # an error that nobody foresaw
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveDropped:
+    """Events will not be in the archive; they were routed as all others."""
+
+    cause: ArchiveLoss
+    events: int
+    tell: int  # so many were dropped since it was told last; 0: not to be told now
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFaulty:
+    """The archive's bucket takes nothing, or (None) it does again. Told once each."""
+
+    why: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
 class SetupMessageSeen:
     """A message came that S3 or CloudTrail sends when a notification is set up; it is deleted. Told once a queue."""
 
@@ -288,6 +320,9 @@ Record = (
     | BatchSent
     | EventHeld
     | EventDeadLettered
+    | ObjectArchived
+    | ArchiveDropped
+    | ArchiveFaulty
     | SetupMessageSeen
     | SubscriptionUnconfirmed
     | LaneFailed

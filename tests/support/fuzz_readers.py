@@ -49,6 +49,7 @@ from router.settings import check
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_admin import ADMIN
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
+from tests.support.fuzz_archive import OF_THE_ARCHIVE
 from tests.support.fuzz_ecs import cell_template, described_task, policy_of_a_queue
 from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter, unproven
 from tests.support.fuzz_redis import NOW, FakeRedis, said
@@ -309,6 +310,7 @@ def _policy(raw: bytes) -> object:
 FUZZED: Final[Mapping[str, Reader]] = {
     # The strict readers, by their names, each through what uses it
     "result line": _result_line,
+    **OF_THE_ARCHIVE,
     "components": _components,
     "refusal": _refusal,
     "lease": _lease,

@@ -26,6 +26,7 @@ from router.core.slot_map.routing import KnownRouting
 from router.core.slot_map.slots import SlotMap, assign
 from router.core.telemetry import EventHeld, Record
 from router.ports import EventTracer
+from router.services.data_plane.archive.archivist import Archivist
 from router.services.data_plane.consumer import ConsumerConfig
 from router.services.data_plane.dispatcher import DispatcherConfig
 from router.services.data_plane.event_router import DataPlaneConfig, EventRouter, Queues, assemble
@@ -185,6 +186,7 @@ class World:
         self.objects = MemoryPayloads()
         self.payloads = Payloads(PayloadConfig("payloads"), self.objects)
         self.tracer: EventTracer | None = None
+        self.archive: Callable[[], Archivist | None] = lambda: None  # for each router
         self.sent: set[str] = set()
         self.sent_at: dict[str, float] = {}
         self.keys: dict[str, str] = {}  # event id → key, of events that `send_steadily` sent
@@ -256,6 +258,7 @@ class World:
             self.clock,
             self.notes,
             self.tracer,
+            self.archive(),
         )
 
     @asynccontextmanager

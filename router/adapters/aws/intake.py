@@ -19,6 +19,7 @@ from router.core.errors import ProvisionError
 from router.core.intake.plan import (
     FIFO,
     OWNER,
+    FoundArchive,
     FoundIntake,
     FoundQueue,
     IntakePlan,
@@ -35,6 +36,7 @@ from router.ports import Clock
 SETTLE_S: Final = 65.0  # SQS says that a changed attribute takes up to 60 s until all of SQS knows it
 _PAUSE_S: Final = 2.0
 _FORBIDDEN: Final = "403"  # from HeadBucket, whose answer has no body
+_NONE: Final = {"NoSuchTagSet", "NoSuchLifecycleConfiguration"}
 _AGAIN: Final = "Run the command again"
 
 _State = Mapping[str, Any]
@@ -66,6 +68,8 @@ class Intake:
             partition=who["Arn"].split(":")[1],
             region=self._region,
             account=who["Account"],
+            archive=names.archive_bucket if names.archive_days else "",
+            archive_days=names.archive_days,
         )
         return plan_intake(wanted, await self._look())
 
@@ -85,6 +89,10 @@ class Intake:
                     await made(create_queue(self._sqs, step.name, step.after["Tags"], step.after["Attributes"]))
                 case Part.BUCKET:
                     await made(create_bucket(self._s3, step.name, step.after["Region"], step.after["Tags"]))
+                case Part.RETENTION:
+                    await made(
+                        self._s3.put_bucket_lifecycle_configuration(Bucket=step.name, LifecycleConfiguration=step.after)
+                    )
                 case Part.POLICY:
                     await self._replace(step, self._policy, self._set_policy)
                 case Part.NOTIFICATION:
@@ -103,7 +111,17 @@ class Intake:
             if found := await self._attributes(name, "QueueArn", "Policy"):
                 queues[name] = FoundQueue(found["QueueArn"], found.get("Policy", ""), await self._owner(name))
         bucket = self._bucket
-        return FoundIntake(queues, await self._notification(bucket) if bucket and await self._there(bucket) else None)
+        notification = await self._notification(bucket) if bucket and await self._there(bucket) else None
+        return FoundIntake(queues, notification, await self._archive() if names.archive_days else None)
+
+    async def _archive(self) -> FoundArchive | None:
+        bucket = self._names.archive_bucket
+        if not await self._there(bucket):
+            return None
+        tags = (await _asked(self._s3.get_bucket_tagging(Bucket=bucket)) or {}).get("TagSet", ())
+        rules = (await _asked(self._s3.get_bucket_lifecycle_configuration(Bucket=bucket)) or {}).get("Rules", ())
+        ours = self._names.tags.items() <= {tag["Key"]: tag["Value"] for tag in tags}.items()
+        return FoundArchive(ours=ours, has_rules=bool(rules))
 
     async def _there(self, bucket: str) -> bool:
         try:
@@ -197,6 +215,6 @@ async def _asked(call: Awaitable[Any]) -> Any:
     try:
         return await call
     except AWS_ERRORS as error:
-        if error_code(error) in MISSING:
+        if error_code(error) in MISSING | _NONE:
             return None
         raise ProvisionError(f"can't look up what is there, so nothing is made: {error}") from error

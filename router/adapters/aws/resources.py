@@ -38,6 +38,7 @@ class ResourceNames:
     source_queue: str
     dead_letter_queue: str
     quarantine_queue: str = ""
+    archive_days: int = 0  # after which the archive's bucket forgets what is in it; 0: no such bucket is wanted
 
     @property
     def aside_queue(self) -> str:
@@ -48,6 +49,11 @@ class ResourceNames:
     def source_bucket(self) -> str:
         """Return the name of the bucket that source objects arrive in."""
         return f"{self.prefix}-{self.environment}-source"
+
+    @property
+    def archive_bucket(self) -> str:
+        """Return the name of the bucket that the archive lies in, unless a setting names another."""
+        return f"{self.prefix}-{self.environment}-archive"
 
     @property
     def tags(self) -> dict[str, str]:

@@ -69,8 +69,9 @@ class Teardown:
         return [kept for step in steps if (kept := await step) is not None]
 
     async def remove_intake(self) -> list[Reason]:
-        """Delete the source bucket, and then the queues that events arrive in; returns what stays, and why."""
-        kept = [] if self._names.source_queue.endswith(FIFO) else [await self._bucket(self._names.source_bucket)]
+        """Delete the archive's and the source bucket, and then the queues that events arrive in; returns what stays."""
+        kept = [await self._bucket(self._names.archive_bucket)]
+        kept += [] if self._names.source_queue.endswith(FIFO) else [await self._bucket(self._names.source_bucket)]
         kept += [await self._queue(name) for name in self._intake()]
         return [why for why in kept if why is not None]
 

@@ -77,6 +77,8 @@ class HttpCellClient:
             # A call may not last longer than patience_s, so a wait that can't be (or is NaN) counts as none.
             waited_s=found.waited_s if 0 <= found.waited_s <= self._patience_s else 0.0,
             denied=found.denied,
+            emitted=found.emitted,
+            emitted_digest=found.emitted_digest,
         )
 
 

@@ -26,6 +26,7 @@ class RouterMetrics(ProcessMetrics):
         self._count_messages()
         self._count_events()
         self._count_cells()
+        self._count_archive()
 
     def watch_lanes(self, lanes: Callable[[], Iterable[LaneView]]) -> None:
         """Show the lanes that `lanes` returns at each scrape."""
@@ -97,6 +98,25 @@ class RouterMetrics(ProcessMetrics):
             telemetry.KeyQuarantined: lambda r: quarantines.add(r.cell_id),
             telemetry.AccessDenied: lambda r: denied.set(r.why is not None),
             telemetry.PolicyApplied: self._on_policy,
+        }
+
+    def _count_archive(self) -> None:
+        events = self.counter("cellrouter_archive_events", "Events in the archive.", [])
+        size = self.counter("cellrouter_archive_bytes", "Bytes in the archive, compressed.", [])
+        objects = self.counter("cellrouter_archive_objects", "Objects in the archive.", [])
+        dropped = self.counter("cellrouter_archive_events_dropped", "Events that the archive lacks.", ["cause"])
+        faulty = self.gauge("cellrouter_archive_faulty", "1 while the archive's bucket takes nothing.")
+
+        def on_archived(record: telemetry.ObjectArchived) -> None:
+            events.add(count=record.events)
+            size.add(count=record.size)
+            objects.add()
+
+        self.handlers = {
+            **self.handlers,
+            telemetry.ObjectArchived: on_archived,
+            telemetry.ArchiveDropped: lambda r: dropped.add(r.cause, count=r.events),
+            telemetry.ArchiveFaulty: lambda r: faulty.set(r.why is not None),
         }
 
     def _on_received(self, record: telemetry.MessagesReceived) -> None:

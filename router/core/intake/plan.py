@@ -22,6 +22,8 @@ from router.core.queue_names import aside_queue
 FIFO: Final = ".fifo"
 OWNER: Final = "cellrouter"
 """The tag of all that cellrouter makes in AWS, which names the installation and the environment that it is of."""
+ARCHIVE: Final = "archive/"
+"""With what the names of the archive's objects begin."""
 _RETENTION_S: Final = 14 * 24 * 3600  # the longest that SQS offers: what waits must not vanish
 _FIFO_ATTRIBUTES: Final = {  # high throughput: limits and duplicates are counted per group
     "FifoQueue": "true",
@@ -39,6 +41,7 @@ class Part(StrEnum):
     BUCKET = "bucket"
     POLICY = "policy of queue"
     NOTIFICATION = "notifications of bucket"
+    RETENTION = "lifecycle rules of bucket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class WantedIntake:
     partition: str
     region: str
     account: str
+    archive: str = ""  # the bucket of the archive; empty: there is none
+    archive_days: int = 0
 
     def queue_arn(self, name: str) -> str:
         """Return the ARN that a queue of this name gets when it is made here."""
@@ -99,11 +104,20 @@ class FoundQueue:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundArchive:
+    """The bucket of the archive, which there is already."""
+
+    ours: bool  # it has our tag
+    has_rules: bool  # some lifecycle rule is there, whoever wrote it
+
+
+@dataclass(frozen=True, slots=True)
 class FoundIntake:
     """What there is already."""
 
     queues: Mapping[str, FoundQueue]
     notification: Mapping[str, Any] | None  # of the bucket; None: there is no bucket
+    archive: FoundArchive | None = None  # None: there is no such bucket
 
 
 def queue_attributes(name: str) -> dict[str, str]:
@@ -116,6 +130,7 @@ def plan_intake(wanted: WantedIntake, found: FoundIntake) -> IntakePlan:
     if foreign := tuple(_foreign(wanted, found)):
         return IntakePlan((), foreign)  # who reads a queue of another environment takes its events away
     steps = [_queue(wanted, found, name) for name in _queues(wanted) if name not in found.queues]
+    steps += _archive(wanted, found.archive) if wanted.archive else ()
     if not wanted.bucket:
         return IntakePlan(tuple(steps))
     if found.notification is None:
@@ -140,6 +155,12 @@ def _foreign(wanted: WantedIntake, found: FoundIntake) -> Iterator[Reason]:
     for name, queue in found.queues.items():
         if (why := why_foreign(queue.owner, ours)) is not None:
             yield f"queue {name}: {why}. Leave its setting out, or name a queue of this environment's own"
+
+
+def retention(days: int) -> dict[str, Any]:
+    """Return the lifecycle rules of the archive's bucket: what is in it ends by itself."""
+    ends = {"ID": "archive-ends", "Status": "Enabled", "Filter": {"Prefix": ARCHIVE}, "Expiration": {"Days": days}}
+    return {"Rules": [ends]}
 
 
 def plan_farewell(source: str, bucket: str, found: FoundIntake) -> IntakePlan:
@@ -168,6 +189,14 @@ def _queue(wanted: WantedIntake, found: FoundIntake, name: str) -> IntakeStep:
         redrive = {"deadLetterTargetArn": target, "maxReceiveCount": _MAX_RECEIVES}
         attributes["RedrivePolicy"] = json.dumps(redrive)
     return IntakeStep(Part.QUEUE, name, None, {"Attributes": attributes, "Tags": wanted.tags})
+
+
+def _archive(wanted: WantedIntake, found: FoundArchive | None) -> Iterator[IntakeStep]:
+    """Make the archive's bucket with its rule. Whoever has made the bucket or a rule before has meant it so."""
+    if found is None:
+        yield IntakeStep(Part.BUCKET, wanted.archive, None, {"Region": wanted.region, "Tags": wanted.tags})
+    if found is None or (found.ours and not found.has_rules):
+        yield IntakeStep(Part.RETENTION, wanted.archive, None, retention(wanted.archive_days))
 
 
 def _policy(wanted: WantedIntake, queue: FoundQueue) -> tuple[Document | None, Document | LeftAlone]:

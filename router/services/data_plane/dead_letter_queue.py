@@ -17,6 +17,7 @@ from router.core.messages.dead_letter import DeadLetter
 from router.core.models import DeadLetterReason, Death, Event, Reason
 from router.core.telemetry import EventDeadLettered
 from router.ports import Clock, Observer
+from router.services.data_plane.archive.archivist import Archivist
 from router.services.data_plane.forwarder import Forwarder
 from router.services.data_plane.inbox import Delivery, Inbox, Received
 
@@ -24,11 +25,19 @@ from router.services.data_plane.inbox import Delivery, Inbox, Received
 class DeadLetterQueue:
     """Writes events and messages into the dead-letter queue of one environment."""
 
-    def __init__(self, forwarder: Forwarder, source_name: str, clock: Clock, observer: Observer) -> None:
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        source_name: str,
+        clock: Clock,
+        observer: Observer,
+        archive: Archivist | None = None,
+    ) -> None:
         self._forwarder = forwarder
         self._source_name = source_name
         self._clock = clock
         self._observer = observer
+        self._archive = archive
         self._keep: Callable[[Delivery, Event], object] = lambda *_: None
 
     def put_event(self, delivery: Delivery, cell_id: str, reason: DeadLetterReason, error: str) -> None:
@@ -68,14 +77,22 @@ class DeadLetterQueue:
         if delivery.trace is not None:
             delivery.trace.moves(self._forwarder.name, death.reason.value)
         letter = dead_letter.of_event(event, delivery.received.message, source=self._source_name, **how)
-        self._put(letter, delivery.inbox, delivery.received, lambda: self._keep(delivery, event))
+        on_taken = None if self._archive is None else partial(self._archive.dead, delivery, event, death)
+        self._put(letter, delivery.inbox, delivery.received, on_taken, lambda: self._keep(delivery, event))
 
     def _put(
-        self, letter: DeadLetter, inbox: Inbox, received: Received, not_taken: Callable[[], object] | None = None
+        self,
+        letter: DeadLetter,
+        inbox: Inbox,
+        received: Received,
+        on_taken: Callable[[], object] | None = None,
+        not_taken: Callable[[], object] | None = None,
     ) -> None:
         drafts = dead_letter.to_drafts(letter, self._forwarder.max_bytes)
-        self._forwarder.put(drafts, inbox, received, partial(self._ended, letter.reason), not_taken=not_taken)
+        self._forwarder.put(drafts, inbox, received, partial(self._ended, letter.reason, on_taken), not_taken=not_taken)
 
-    def _ended(self, reason: str, taken: bool) -> None:
+    def _ended(self, reason: str, on_taken: Callable[[], object] | None, taken: bool) -> None:
         if taken:
             self._observer.observe(EventDeadLettered(DeadLetterReason(reason)))
+            if on_taken is not None:
+                on_taken()

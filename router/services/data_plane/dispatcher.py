@@ -30,6 +30,7 @@ from router.core.slot_map.slots import NO_MOVE, SlotMap
 from router.core.telemetry import EventHeld, SetupMessageSeen, SubscriptionUnconfirmed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.access import AccessWatch
+from router.services.data_plane.archive.archivist import Archivist
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
 from router.services.data_plane.fifo.aside import AsideQueue
 from router.services.data_plane.fifo.groups import Groups
@@ -87,6 +88,7 @@ class Dispatcher:
         observer: Observer,
         unforeseen: Unforeseen,
         access: AccessWatch,
+        archive: Archivist | None = None,
     ) -> None:
         self._config = config
         self._parser = parser
@@ -96,6 +98,7 @@ class Dispatcher:
         self._observer = observer
         self._unforeseen = unforeseen
         self._access = access
+        self._archive = archive
         self._group = asyncio.TaskGroup()
         self.aside = queues.aside
         self._groups = Groups(self._route, self.aside.note if self.aside is not None else lambda *_: None)
@@ -326,6 +329,8 @@ class Dispatcher:
             match retry.decide(self._config.retry, event, result, receives=receives, jitter=jitter):
                 case retry.Settle():
                     delivery.settle()
+                    if self._archive is not None:
+                        self._archive.done(delivery, lane.cell_id, result)
                 case retry.ToHoldQueue(event, delay_s):
                     cause = HoldCause.DENIED if result.denied else HoldCause(result.outcome.value)
                     self._hold(path, delivery, event, delay_s, cause)

@@ -20,6 +20,7 @@ from router.core.models import RouterReport
 from router.ports import CellClient, Clock, EventSource, EventTracer, Observer, PolicyStore, RouterRegistry
 from router.services.canary import CanaryTimer, canary_through
 from router.services.data_plane.access import AccessWatch
+from router.services.data_plane.archive.archivist import Archivist
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
 from router.services.data_plane.dead_letter_queue import DeadLetterQueue
 from router.services.data_plane.depths import DepthWatch
@@ -41,6 +42,7 @@ from router.services.unforeseen import Unforeseen
 
 DRAIN_POLL_S: Final = 0.02
 SWEEP_WAIT_S: Final = 1.0  # of one receive from the quarantine queue
+ARCHIVE_CLOSE_S: Final = 5.0  # what the archive gets at most, after all that events need
 DRAIN_FLOOR_S: Final = 1.0  # what the queues get to take what was answered, even when the time is up
 
 
@@ -83,14 +85,17 @@ def assemble(
     clock: Clock,
     observer: Observer,
     tracer: EventTracer | None = None,
+    archive: Archivist | None = None,
 ) -> EventRouter:
     """Put the parts of one router's data plane together."""
-    make = _Maker(config, payloads, AccessWatch(clock, observer), keys, clock, observer, tracer)
+    make = _Maker(config, payloads, AccessWatch(clock, observer), keys, clock, observer, tracer, archive)
     inbox, access = make.inbox_of(make.watched(queues.source)), make.access
     depths = make.depths(queues, inbox, lambda: dispatcher)
     side_queues = make.side_queues(queues, depths, registry)
     lag, unforeseen = LoopLag(clock), Unforeseen(observer, clock)
-    dispatcher = Dispatcher(config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access)
+    dispatcher = Dispatcher(
+        config.dispatcher, parser, client, side_queues, clock, observer, unforeseen, access, archive
+    )
     mine = RouterReport(config.quarantine.who, 0, quiet=True, address=config.address, zone=config.zone)
     ttl_s = config.lease_ttl_s
     watcher = RoutingWatcher(mine, registry, memory, dispatcher, depths, clock, unforeseen, observer, ttl_s)
@@ -112,6 +117,7 @@ def assemble(
         clock=clock,
         observer=observer,
         drain_timeout_s=config.drain_timeout_s,
+        archive=archive,
     )
 
 
@@ -131,12 +137,13 @@ class _Maker:
     clock: Clock
     observer: Observer
     tracer: EventTracer | None
+    archive: Archivist | None
 
     def side_queues(self, queues: Queues, depths: DepthWatch, store: PolicyStore) -> SideQueues:
         sweep = self.side_queue(queues.quarantine, SWEEP_WAIT_S)
         dead = Forwarder(self.watched(queues.dead_letters), self.clock)
         return SideQueues(
-            dead_letters=DeadLetterQueue(dead, self.config.source_name, self.clock, self.observer),
+            dead_letters=DeadLetterQueue(dead, self.config.source_name, self.clock, self.observer, self.archive),
             hold_of=lambda cell_id: self.side_queue(queues.hold_of(cell_id), self.config.consumer.wait_s),
             quarantine=QuarantineQueue(self.config.quarantine, sweep, store, self.clock, self.observer),
             aside=self.aside(queues.aside, depths, store) if queues.aside is not None else None,
@@ -185,6 +192,7 @@ class EventRouter:
     clock: Clock
     observer: Observer
     drain_timeout_s: float
+    archive: Archivist | None = None  # None: there is none
 
     async def run(self, stop: asyncio.Event) -> None:
         """Route until `stop` is set, then drain. Raises TaskDiedError when a part of it dies."""
@@ -203,6 +211,8 @@ class EventRouter:
         }
         if (aside := self.dispatcher.aside) is not None:
             tasks["aside"] = aside.run(self.dispatcher.accept)
+        if self.archive is not None:
+            tasks["archive"] = self.archive.run()
         await run_until(ended, tasks, self.observer)
 
     async def _consume(self, stop: asyncio.Event, ended: asyncio.Event) -> None:
@@ -216,6 +226,9 @@ class EventRouter:
                 await self.clock.sleep(DRAIN_POLL_S)
             await self._drain(max(DRAIN_FLOOR_S, deadline - self.clock.monotonic()))
             consuming.cancel()
+        if self.archive is not None:
+            left_s = deadline - self.clock.monotonic()
+            await self.archive.close(min(ARCHIVE_CLOSE_S, max(DRAIN_FLOOR_S, left_s)))
         ended.set()
         await asyncio.Event().wait()  # until cancelled: a task that ends ends the process
 

@@ -319,6 +319,7 @@ class Delivery(msgspec.Struct, eq=False):
     from_hold: bool  # it came from a hold queue or the quarantine queue
     suspect: bool = False  # it is sent alone: an instance may have died of it
     sent_at: float = 0.0  # monotonic seconds, when its batch left
+    answered_at: float = 0.0  # monotonic seconds, when its cell answered, or is known not to
     generation: int = 0  # of the instance that it was sent to
     trace: EventTrace | None = None  # None: it is not traced
 

@@ -264,7 +264,7 @@ class LaneRunner:
 
     def _answer(self, delivery: Delivery, result: Result) -> None:
         now, key, outcome = self._clock.monotonic(), delivery.event.partition_key, result.outcome
-        latency = now - delivery.sent_at
+        delivery.answered_at, latency = now, now - delivery.sent_at
         if delivery.trace is not None:
             delivery.trace.answered(result)
         if result.contact is _ANSWERED:

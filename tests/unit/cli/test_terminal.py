@@ -90,6 +90,7 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("dlq", "show"): (HOSTILE,),
     ("dlq", "redrive"): ("--all", "--dry-run"),
     ("dlq", "drop"): ("--all", "--dry-run"),
+    ("replay",): (f"--env={HOSTILE}", "--from=2026-01-01", "--to=2026-01-02"),
     ("chaos", "slow"): (HOSTILE, "--ms=1"),
     ("chaos", "hang"): (HOSTILE,),
     ("chaos", "errors"): (HOSTILE,),

@@ -69,7 +69,7 @@ class Asked:
 def made_by_hand(*, fifo: bool) -> Asked:
     """Make all that `cellrouter init` and a controller make, and return what was asked for."""
     source = "acme-live-events.fifo" if fifo else "acme-live-events"
-    names = ResourceNames("acme", "live", source, "acme-live-dead-letters", "acme-live-quarantine")
+    names = ResourceNames("acme", "live", source, "acme-live-dead-letters", "acme-live-quarantine", 30)
     asked = Asked()
 
     async def story() -> None:
@@ -86,7 +86,7 @@ def made_by_hand(*, fifo: bool) -> Asked:
 
 def stacks(*, fifo: bool) -> list[dict[str, Any]]:
     """Return the resources of both templates."""
-    platform = Rendered("platform", **PLATFORM, Fifo=str(fifo).lower())
+    platform = Rendered("platform", **PLATFORM, Fifo=str(fifo).lower(), Archive="true")
     return [*platform.resources.values(), *Rendered("cell", **PARAMETERS).resources.values()]
 
 
@@ -130,6 +130,20 @@ def test_buckets_and_their_notification_are_the_same(*, fifo: bool) -> None:
         ]
         for each in asked.made["put_bucket_notification_configuration"]
     }
+
+
+def test_what_is_archived_ends_by_the_same_rule() -> None:
+    """After as many days, and nothing else in the bucket."""
+    (by_hand,) = made_by_hand(fifo=False).made["put_bucket_lifecycle_configuration"]
+    bucket = Rendered("platform", **PLATFORM, Archive="true").properties("ArchiveBucket")
+    (rule,), (wanted,) = bucket["LifecycleConfiguration"]["Rules"], by_hand["LifecycleConfiguration"]["Rules"]
+    assert bucket["BucketName"] == by_hand["Bucket"]
+    assert (rule["Id"], rule["Status"], rule["Prefix"], rule["ExpirationInDays"]) == (
+        wanted["ID"],
+        wanted["Status"],
+        wanted["Filter"]["Prefix"],
+        wanted["Expiration"]["Days"],
+    )
 
 
 def test_only_the_source_bucket_may_send_to_the_source_queue() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from router.core.intake.plan import (
+    FoundArchive,
     FoundIntake,
     FoundQueue,
     IntakePlan,
@@ -49,6 +50,21 @@ def done(plan: IntakePlan, found: FoundIntake) -> FoundIntake:
 def parts(plan: IntakePlan) -> list[tuple[str, str]]:
     """Return what the plan makes or changes, in its order."""
     return [(step.part, step.name) for step in plan.steps]
+
+
+def test_the_archives_bucket_is_made_with_its_rule_and_otherwise_left_alone() -> None:
+    """The rule is made up for in a bucket of ours that lacks it; what somebody else has set stays."""
+    wanted = replace(WANTED, archive="acme-live-archive", archive_days=7)
+    whole = done(plan_intake(WANTED, NOTHING), NOTHING)
+
+    def steps(found: FoundArchive | None) -> list[tuple[str, str]]:
+        return parts(plan_intake(wanted, replace(whole, archive=found)))
+
+    rule = (Part.RETENTION, "acme-live-archive")
+    assert steps(None) == [(Part.BUCKET, "acme-live-archive"), rule]
+    assert steps(FoundArchive(ours=True, has_rules=False)) == [rule]
+    assert steps(FoundArchive(ours=True, has_rules=True)) == []
+    assert steps(FoundArchive(ours=False, has_rules=False)) == []
 
 
 def test_an_empty_account_gets_all_of_it_and_then_nothing_more() -> None:
