@@ -41,7 +41,8 @@ PAUSE_S: Final = 4.0  # between two faults
 GARBAGE: Final = (b"{", b"\xff", b'{"x":' + b"[" * 7000 + b"]" * 7000 + b"}", b'{"generation":9223372036854775807}')
 HASHES: Final = ("leases", "cells", "routers", "samples", "generations")
 SETTLE_S: Final = 120.0  # for everything to be done, before keys that are still in quarantine are released by hand
-RELEASED_S: Final = 120.0  # for what waited in quarantine then
+RELEASED_S: Final = 120.0  # for what waited in quarantine then, and again for what was redriven
+LOOKED_S: Final = 6.0  # for which a dead letter that was read stays out of sight
 P99_GOAL: Final = 1.2
 SETTINGS: Final = {
     "CELLROUTER_SOURCE_POLLERS": "10",  # MiniStack looks for messages for a long poll only every 100 ms
@@ -186,7 +187,7 @@ async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
                 await fault(soak)
                 await pause(PAUSE_S)
         ended_ms, after = now_ms(), await world.generations()
-        released, lost = await _not_done(world, list(world.system.sent))
+        released, redriven, lost = await _not_done(world, list(world.system.sent))
         settled_ms = now_ms()
         roles = {"router": world.routers[0], "router 2": world.routers[1], "spare controller": spare}
         roles["controller"] = world.system.leader
@@ -199,6 +200,7 @@ async def _hurt(soak: Soak, seconds: float) -> dict[str, Any]:
         "events": len(world.system.sent),
         "lost": len(lost),
         "keys released by hand": released,
+        "events redriven by hand": redriven,
         "last done, s after faults": round((settled_ms - ended_ms) / 1000),
         "done twice": sum(times > 1 for times in world.committed().values()),
         "processes ended": ended or "none",
@@ -244,17 +246,25 @@ def _unheard(environ: Mapping[str, str]) -> Iterator[dict[str, subprocess.Popen[
             process.wait()
 
 
-async def _not_done(world: SickSystem, names: list[str]) -> tuple[int, set[str]]:
-    """Wait until all these events are committed; return how many keys were released for it, and what is still missing.
+async def _not_done(world: SickSystem, names: list[str]) -> tuple[int, int, set[str]]:
+    """Wait until all these events are committed.
 
-    Each death of an instance doubles the quarantine of a key that had events there, up to hours. A person who knows
-    that it is not the keys' fault releases them, and so does this.
+    Return how many keys were released and how many dead letters redriven for it, and what is still missing. Each death
+    of an instance doubles the quarantine of a key that had events there, up to hours, and an event that was there at
+    too many of them becomes a dead letter. A person who knows that it is not their fault does this.
     """
     missing = await world.not_committed(names, SETTLE_S)
     keys = sorted((await world.snapshot()).policy.quarantined) if missing else []
     for key in keys:
         await world.cli("apply", "release", key)
-    return len(keys), await world.not_committed(names, RELEASED_S) if keys else missing
+    if keys:
+        missing = await world.not_committed(names, RELEASED_S)
+    letters = [letter for letter in await world.system.dead_letters() if letter.event_id in missing] if missing else []
+    await pause(LOOKED_S if letters else 0)
+    for letter in letters:
+        print(f"dead though innocent: {letter}", flush=True)
+        await world.cli("dlq", "redrive", "--event", str(letter.event_id))
+    return len(keys), len(letters), await world.not_committed(names, RELEASED_S) if letters else missing
 
 
 def _p99_of_others(world: SickSystem, spans: list[tuple[int, int]]) -> float:
