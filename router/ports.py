@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from typing import Protocol, TypeVar
 
 from router.core.archive.records import ArchivedEvent
-from router.core.callers import ApiCaller
 from router.core.detection.samples import RouterSample
 from router.core.edits.decided import EditOutcome
 from router.core.edits.kinds import Edit
@@ -350,19 +349,6 @@ class Provisioner(Protocol):
 
     async def observe(self) -> list[InstanceView]:
         """Return the instances that it knows, those among them that ended lately."""
-        ...
-
-
-class Believer(Protocol):
-    """Knows the tokens of one kind by which people ask the Admin API. No call raises."""
-
-    @property
-    def is_set(self) -> bool:
-        """Return whether anybody can have such a token."""
-        ...
-
-    async def caller_of(self, token: str) -> ApiCaller | None:
-        """Return whose token it is; None for one that is not believed."""
         ...
 
 

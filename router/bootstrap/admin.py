@@ -20,7 +20,7 @@ from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
 from router.api.admin.app import MAX_BODY, AdminApi
 from router.api.admin.bodies import ChangeBody, LettersBody, PlanBody, UndoBody
-from router.api.admin.callers import Gate
+from router.api.admin.callers import Believer, Gate
 from router.api.admin.known import LastKnown
 from router.api.admin.letters import LetterDesk, OpenLetters
 from router.api.admin.reads import Reads
@@ -29,7 +29,7 @@ from router.api.admin.writes import Writes
 from router.api.feed import FleetFeed
 from router.core.errors import ConfigError
 from router.core.models import Reason
-from router.ports import Believer, Clock, Observer, OperatorRegistry
+from router.ports import Clock, Observer, OperatorRegistry
 from router.services.operations import Operations
 from router.services.unforeseen import Unforeseen
 from router.settings import Settings

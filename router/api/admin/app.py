@@ -37,7 +37,7 @@ DESCRIPTION: Final = f"{PREFIX}/openapi.json"
 _JSON: Final = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
 
 
-class Pace(Protocol):
+class CallerPace(Protocol):
     """Keeps the Admin API from taking the process from its work."""
 
     async def known(self, work: Coroutine[Any, Any, None]) -> bool:
@@ -57,7 +57,7 @@ class AdminApi:
         operations: Sequence[Operation],
         gate: Gate,
         read: BodyReader,
-        pace: Pace,
+        pace: CallerPace,
         unforeseen: Unforeseen,
         version: str,
     ) -> None:

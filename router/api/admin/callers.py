@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from router.api.admin.problems import problem
 from router.core.callers import MAX_TOKEN_CHARS, ApiCaller, Role
-from router.ports import Believer
 
 SECRET_PARAMETERS: Final = frozenset({"access_token", "token", "authorization", "bearer", "id_token", "api_key"})
 """Names under which somebody may send a token in an address, which every proxy logs."""
@@ -19,6 +18,19 @@ FORWARDED: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarde
 _BEARER: Final = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE)
 LOCAL: Final = "somebody on this machine"
 CHALLENGE: Final = 'Bearer realm="cellrouter"'
+
+
+class Believer(Protocol):
+    """Knows the tokens of one kind by which people ask the Admin API. No call raises."""
+
+    @property
+    def is_set(self) -> bool:
+        """Return whether anybody can have such a token."""
+        ...
+
+    async def caller_of(self, token: str) -> ApiCaller | None:
+        """Return whose token it is; None for one that is not believed."""
+        ...
 
 
 class Gate:

@@ -247,11 +247,8 @@ class Dispatcher:
             self._set_up.add(inbox.name)
             self._observer.observe(SetupMessageSeen(inbox.name))
         inbox.opened(received, len(events))
-        message_id = received.message.message_id
-        found = [Delivery(self._groups.reminded(event, message_id), received, inbox, from_hold) for event in events]
-        if inbox.tracer is not None:
-            inbox.follow(received, found)
-        return found
+        again = partial(self._groups.reminded, message_id=received.message.message_id)
+        return inbox.followed(received, [Delivery(again(event), received, inbox, from_hold) for event in events])
 
     def _route(self, delivery: Delivery) -> None:
         if self._stopping or self._routing is None:

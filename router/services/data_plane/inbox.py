@@ -130,9 +130,10 @@ class Inbox:
         if not events:
             self._deletes.put(received)
 
-    def follow(self, received: Received, deliveries: Sequence[Delivery]) -> None:
-        """Begin the traces of a message's events, of those that are sampled."""
-        assert self.tracer is not None, "asked only where there is one"
+    def followed(self, received: Received, deliveries: list[Delivery]) -> list[Delivery]:
+        """Begin the traces of a message's events, of those that are sampled, and return the deliveries."""
+        if self.tracer is None:
+            return deliveries
         message, age_s = received.message, self._clock.monotonic() - received.received_at
         for delivery in deliveries:
             first = message.receive_count == 1 and not delivery.from_hold
@@ -140,6 +141,7 @@ class Inbox:
             if trace is not None:
                 delivery.trace = trace
                 received.traces = [*(received.traces or ()), trace]
+        return deliveries
 
     def settle(self, received: Received) -> None:
         """Settle one event of the message; the message is deleted with the last of them."""
