@@ -48,7 +48,7 @@ LIMIT_S: Final = 2.5
 SERVERS: Final = (kinds.valkey, kinds.redis_6_2, kinds.redis_7)
 REFUSED: Final = {
     "router": ("HSET :cells f v", "HSET :map f v", "HSET :policy f v", "HSET :leader f v", "HSET :rulings f v"),
-    "controller": ("HSET :leases f v", "HSET :routers f v", "HSET :proposals f v", "DEL :map", "DEL :audit"),
+    "controller": ("HSET :leases f v", "HSET :routers f v", "HSET :samples f v", "DEL :map", "DEL :audit"),
     "cell": ("HSET :map f v", "HSET :policy f v", "HSET :leader f v", "HSET :cells f v", "HGET :policy f"),
     "operator": ("HSET :policy f v", "HSET :cells f v", "HSET :leader f v", "XADD :audit * f v", "DEL :policy"),
 }
