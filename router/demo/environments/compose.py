@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from router.demo.environments.local import EnvironmentFailedError
 PROJECT: Final = "cellrouter-"
 FILE: Final = Path("docker-compose.yml")
 _PORTS: Final = ("ROUTER", "ROUTER_1", "CONTROLLER", "CONTROLLER_1", "LOCALSTACK", "PROMETHEUS", "GRAFANA")
+_COUNTED: Final = re.compile(r"([a-z]+)\((\d+)\)")  # docker's `exited(1)` looks like an exit code
 
 
 def variables_of(name: str, like: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -85,7 +87,7 @@ def projects_in(listed: bytes) -> dict[str, str]:
     """Read the environments out of what `docker compose ls` prints. Raises EnvironmentFailedError."""
     try:
         found: list[dict[str, Any]] = json.loads(listed or b"[]")
-        states = {str(each["Name"]): str(each["Status"]) for each in found}
+        states = {str(each["Name"]): _COUNTED.sub(r"\2 \1", str(each["Status"])) for each in found}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise EnvironmentFailedError(f"docker compose ls can't be read: {error}") from error
     return {name.removeprefix(PROJECT): state for name, state in states.items() if name.startswith(PROJECT)}

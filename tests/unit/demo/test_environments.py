@@ -52,7 +52,7 @@ def test_what_the_compose_file_names_is_the_environments() -> None:
 def test_environments_are_told_from_other_projects() -> None:
     """What docker compose prints is read, or it is said that it can't be."""
     listed = b'[{"Name":"cellrouter-stress","Status":"running(9)"},{"Name":"shop","Status":"running(1)"}]'
-    assert projects_in(listed) == {"stress": "running(9)"}
+    assert projects_in(listed) == {"stress": "9 running"}
     assert projects_in(b"") == {}
     for bad in (b"{", b"[1]", b'[{"Name": 1}]', b"[" * 100_000):
         with pytest.raises(EnvironmentFailedError, match="can't be read"):
