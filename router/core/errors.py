@@ -49,6 +49,10 @@ class NothingToChangeError(CellRouterError):
     """An edit that is meant to change something changes nothing; the text says why."""
 
 
+class PlanChangedError(CellRouterError):
+    """What a person has agreed to is not what would be done now; the text says what would be."""
+
+
 class CellUnavailableError(CellRouterError):
     """The cell could not be reached or stopped answering; events without a result have the outcome `retry`."""
 

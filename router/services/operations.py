@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from router.core.edits.decided import EditOutcome, audit_text
 from router.core.edits.kinds import Edit
 from router.core.edits.orders import decided
-from router.core.edits.plan import Plan, planned
-from router.core.edits.undoing import Undoing, named, told, what_stays
-from router.core.errors import BadEditError, NothingToChangeError
+from router.core.edits.plan import Plan, effect_of, planned
+from router.core.edits.undoing import Undoing, UndoPlan, named, told, what_stays
+from router.core.errors import BadEditError, NothingToChangeError, PlanChangedError
 from router.core.policy import Policy
-from router.core.registry import AuditEntry
+from router.core.registry import AuditEntry, PolicyVersion
 from router.core.undo import to_undo, undone, why_not_undone
 from router.ports import Clock, OperatorRegistry
 from router.services.policy import change
@@ -28,14 +31,20 @@ class Operations:
         snapshot = await self._registry.snapshot()
         return planned(decided(edit, snapshot, ""), snapshot)
 
-    async def change(self, edit: Edit, why: str) -> EditOutcome:
-        """Have the leader make an edit. Raises BadEditError, NoSuchCellError or NothingToChangeError."""
-        found = decided(edit, await self._registry.snapshot(), why)
+    async def change(self, edit: Edit, why: str, agreed: str | None = None) -> EditOutcome:
+        """Have the leader make an edit; with the text of a plan in `agreed`, only while that is the plan.
+
+        Raises BadEditError, NoSuchCellError, NothingToChangeError, or PlanChangedError.
+        """
+        snapshot = await self._registry.snapshot()
+        found = decided(edit, snapshot, why)
         audit = AuditEntry(self._clock.time_ms(), self._who, found.action, found.cell_id, audit_text(found.text, why))
         changed = False
 
         def make(policy: Policy) -> Policy:
             nonlocal changed
+            if agreed is not None:
+                _hold_to(agreed, planned(found, replace(snapshot, policy=policy)).text)
             wanted = found.make(policy, audit.at_ms)
             changed = wanted != policy
             return wanted
@@ -51,18 +60,32 @@ class Operations:
         while not await self._registry.change_policy(await self._registry.policy(), audit):
             continue
 
-    async def undo(self, to: int | None, why: str) -> Undoing:
-        """Take back the last change of a person, or all since version `to`.
+    async def undo_plan(self) -> UndoPlan:
+        """Say what the next undo would take back, and do nothing. Raises NothingToChangeError when nothing is left."""
+        snapshot, versions = await self._registry.snapshot(), await self._registry.history()
+        now, (chosen,) = snapshot.policy, _chosen(versions, None)
+        found = undone(now, versions, [chosen])
+        text = f"take back {told(chosen)}"
+        return UndoPlan(
+            chosen.policy.version,
+            effect_of(text, found.policy, snapshot, f"{text}: nothing of it is in force any more"),
+            found.kept,
+            tuple(what_stays(now, found.policy, snapshot.cells)),
+        )
 
-        Raises BadEditError for a version that there is not yet, NothingToChangeError when nothing is left.
+    async def undo(self, to: int | None, why: str, agreed: int | None = None) -> Undoing:
+        """Take back the last change of a person, or all since version `to`; with `agreed`, only if that is the newest.
+
+        Raises BadEditError for a version that there is not yet, NothingToChangeError when nothing is left,
+        PlanChangedError when another version than the agreed one is the newest to be taken back.
         """
         while True:  # until no other change comes first
             now, versions = await self._registry.policy(), await self._registry.history()
             if to is not None and to > now.version:
                 raise BadEditError(f"there is no version {to} yet; the newest is {now.version}")
-            chosen = to_undo(versions, to)
-            if (against := why_not_undone(versions, chosen)) is not None:
-                raise NothingToChangeError(against)
+            chosen = _chosen(versions, to)
+            if agreed is not None and agreed != chosen[0].policy.version:
+                raise PlanChangedError(f"nothing was done: an undo takes back now {told(chosen[0])}")
             found = undone(now, versions, chosen)
             numbers = tuple(version.policy.version for version in chosen)
             text = audit_text(named(numbers), why)
@@ -76,3 +99,16 @@ class Operations:
                     tuple(what_stays(now, found.policy, cells)),
                     next((told(version) for version in to_undo(rest)), ""),
                 )
+
+
+def _chosen(versions: Sequence[PolicyVersion], to: int | None) -> Sequence[PolicyVersion]:
+    """Return what an undo takes back, newest first and one at least. Raises NothingToChangeError."""
+    chosen = to_undo(versions, to)
+    if (against := why_not_undone(versions, chosen)) is not None:
+        raise NothingToChangeError(against)
+    return chosen
+
+
+def _hold_to(agreed: str, now: str) -> None:
+    if now != agreed:
+        raise PlanChangedError(f"nothing was done: the plan has changed since it was shown. It is now: {now}")

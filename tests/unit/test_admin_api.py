@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,43 @@ def test_a_change_is_made_by_the_leader_and_audited_with_who_and_why(api: AdminR
     assert api.contents.policy.draining == set()
     assert api("POST", "/v1/undo", {"why": "again"}).kind == "unchanged"
     assert [entry.who for entry in api.contents.audit] == ["otto", "otto"]
+
+
+def test_what_was_agreed_to_is_done_and_nothing_else(api: AdminRig) -> None:
+    """A change is held to the plan that was shown, on the very policy that it changes; an undo to the version."""
+    order = {"change": {"edit": "replace", "cell": "cell-0001"}, "why": "a new machine"}
+    agreed = api("POST", "/v1/plans", order).body["text"]
+    has = api.contents
+    has.cells["cell-0001"] = replace(has.cells["cell-0001"], generation=2)
+    said = api("POST", "/v1/changes", {**order, "agreed": agreed})
+    assert (said.status, said.kind) == (409, "plan-changed")
+    assert "another instance; generation 2 serves until then: would move nothing" in said.body["detail"]
+    assert has.versions == []
+    agreed = api("POST", "/v1/plans", DRAIN).body["text"]
+    snapshot = api.registry.snapshot
+
+    async def before_another_change() -> Any:
+        found = await snapshot()
+        has.policy = replace(has.policy, weights={"cell-0001": 0.5})
+        return found
+
+    api.registry.snapshot = before_another_change  # type: ignore[method-assign]
+    assert api("POST", "/v1/changes", {**DRAIN, "agreed": agreed}).kind == "plan-changed"
+    api.registry.snapshot = snapshot  # type: ignore[method-assign]
+    assert has.versions == []
+    agreed = api("POST", "/v1/plans", DRAIN).body["text"]
+    assert api("POST", "/v1/changes", {**DRAIN, "agreed": agreed}).body["version"] == 1
+    shown = api("GET", "/v1/undo", token=VIEWER).body
+    assert (shown["version"], shown["kept"], shown["plan"]["slots"] > 0) == (1, [], True)
+    assert shown["plan"]["text"].startswith("take back drain cell-0001: draining. its disk is old (version 1, by otto")
+    api("POST", "/v1/changes", order)
+    said = api("POST", "/v1/undo", {"why": "w", "agreed": 1})
+    assert (said.kind, "takes back now replace cell-0001" in said.body["detail"]) == ("plan-changed", True)
+    assert len(has.versions) == 2
+    shown = api("GET", "/v1/undo").body
+    assert len(api("POST", "/v1/undo", {"why": "w", "agreed": shown["version"]}).body["taken_back"]) == 1
+    api("POST", "/v1/undo", {"why": "w"})
+    assert api("GET", "/v1/undo").kind == "unchanged"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

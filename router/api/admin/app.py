@@ -19,6 +19,7 @@ from router.core.errors import (
     CellRouterError,
     NoSuchCellError,
     NothingToChangeError,
+    PlanChangedError,
     PolicyRefusedError,
     RegistryUnavailableError,
     SourceUnavailableError,
@@ -144,6 +145,7 @@ _ERRORS: Final[Mapping[type[CellRouterError], str]] = {
     NoSuchCellError: "no-such-cell",
     BadEditError: "bad-values",
     NothingToChangeError: "unchanged",
+    PlanChangedError: "plan-changed",
     RegistryUnavailableError: "out-of-reach",
     SourceUnavailableError: "upstream",
 }

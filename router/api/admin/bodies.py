@@ -20,10 +20,18 @@ from router.core.slot_map.slots import WireMap
 from router.core.views import CellView
 
 MAX_WHY: Final = 1000
+MAX_PLAN: Final = 8000  # characters of a plan's text, which names a key, a cell or an image
 Why = Annotated[
     str,
     msgspec.Meta(
         min_length=1, max_length=MAX_WHY, pattern=r"\S", description="Why, for the audit.", examples=["disk full"]
+    ),
+]
+Agreed = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=MAX_PLAN,
+        description="The `text` of the plan that you have seen: when it is another one by now, nothing is done.",
     ),
 ]
 Age = Annotated[
@@ -40,6 +48,7 @@ class ChangeBody(Taken, frozen=True):
 
     change: AnyEdit
     why: Why
+    agreed: Agreed | None = None
 
 
 class PlanBody(Taken, frozen=True):
@@ -47,6 +56,7 @@ class PlanBody(Taken, frozen=True):
 
     change: AnyEdit
     why: Annotated[str, msgspec.Meta(max_length=MAX_WHY, description="Not used here.")] = ""
+    agreed: Annotated[str, msgspec.Meta(max_length=MAX_PLAN, description="Not used here.")] | None = None
 
 
 class UndoBody(Taken, frozen=True):
@@ -55,6 +65,17 @@ class UndoBody(Taken, frozen=True):
     why: Why
     to: (
         Annotated[int, msgspec.Meta(ge=0, description="Take back all since this version; left out: the last one.")]
+        | None
+    ) = None
+    agreed: (
+        Annotated[
+            int,
+            msgspec.Meta(
+                ge=0,
+                description="The newest version that shall be taken back, as `GET /v1/undo` says it: when it is "
+                "another one by now, nothing is done.",
+            ),
+        ]
         | None
     ) = None
 

@@ -44,6 +44,7 @@ _KINDS: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "This path takes another method"),
     "unchanged": (HTTPStatus.CONFLICT, "There is nothing to change"),
     "refused": (HTTPStatus.CONFLICT, "The leader refuses the change"),
+    "plan-changed": (HTTPStatus.CONFLICT, "The plan has changed since it was shown"),
     "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "not-json": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON"),
     "bad-values": (HTTPStatus.UNPROCESSABLE_ENTITY, "The request asks for what can't be"),

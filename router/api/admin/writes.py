@@ -9,7 +9,7 @@ from router.api.admin.surface import Asked, Operation
 from router.core.callers import Role
 from router.core.edits.decided import EditOutcome
 from router.core.edits.plan import Plan
-from router.core.edits.undoing import Undoing
+from router.core.edits.undoing import Undoing, UndoPlan
 from router.services.operations import Operations
 
 
@@ -37,10 +37,19 @@ class Writes:
             faults=[404, 409],
         )
         yield Operation(
+            *("GET", "/undo", "undo-plan", "Show what the next undo would take back, and what that would move."),
+            *(view, UndoPlan, self.undo_plan),
+            faults=[409],
+        )
+        yield Operation(
             *(post, "/undo", "undo", "Take back the last change of a person; again, the one before it, and so on."),
             *(operate, Undoing, self.undo),
             body=UndoBody,
-            body_examples={"the last": {"why": "it was wrong"}, "since version 7": {"why": "all wrong", "to": 7}},
+            body_examples={
+                "the last": {"why": "it was wrong"},
+                "the last, if it is that one": {"why": "it was wrong", "agreed": 8},
+                "since version 7": {"why": "all wrong", "to": 7},
+            },
             faults=[409],
         )
 
@@ -50,8 +59,14 @@ class Writes:
 
     async def change(self, asked: Asked) -> EditOutcome:
         """Make an edit in the caller's name."""
-        return await self._operations_of(asked.caller.who).change(asked.body.change, asked.body.why)
+        body: ChangeBody = asked.body
+        return await self._operations_of(asked.caller.who).change(body.change, body.why, body.agreed)
+
+    async def undo_plan(self, asked: Asked) -> UndoPlan:
+        """Say what the next undo would do."""
+        return await self._operations_of(asked.caller.who).undo_plan()
 
     async def undo(self, asked: Asked) -> Undoing:
         """Take changes back in the caller's name."""
-        return await self._operations_of(asked.caller.who).undo(asked.body.to, asked.body.why)
+        body: UndoBody = asked.body
+        return await self._operations_of(asked.caller.who).undo(body.to, body.why, body.agreed)

@@ -48,11 +48,15 @@ class Plan:
 
 def planned(edit: PolicyEdit, snapshot: Snapshot) -> Plan:
     """Return what an edit would do. Raises RegistryUnavailableError when there is no slot map yet."""
-    wanted = edit.make(snapshot.policy, snapshot.now_ms)
-    found, changes = forecast_of(snapshot, wanted), wanted != snapshot.policy
     why_not = edit.why_unchanged or f"Nothing to change: {edit.text} is in force already"
+    return effect_of(edit.text, edit.make(snapshot.policy, snapshot.now_ms), snapshot, why_not)
+
+
+def effect_of(text: str, wanted: Policy, snapshot: Snapshot, why_unchanged: Reason) -> Plan:
+    """Return what a policy would do; `text` says what it is for. Raises RegistryUnavailableError without a slot map."""
+    found, changes = forecast_of(snapshot, wanted), wanted != snapshot.policy
     return Plan(
-        text=f"{edit.text}: {size_of(found)}" if changes else why_not,
+        text=f"{text}: {size_of(found)}" if changes else why_unchanged,
         changes=changes,
         refused=tuple(found.faults),
         slots=found.slots,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from router.core.edits.plan import Plan
 from router.core.fleet.explained import time_text
 from router.core.models import CellRecord, Reason
 from router.core.policy import Policy
@@ -22,6 +23,16 @@ class Undoing:
     kept: tuple[Reason, ...]  # what stays as it is, because it was changed again since
     done: tuple[str, ...]  # what stays done of orders that were taken back
     further: str  # what the next undo takes back; empty: nothing is left
+
+
+@dataclass(frozen=True, slots=True)
+class UndoPlan:
+    """What the next undo would take back, before it is done."""
+
+    version: int  # of the change that it takes back
+    plan: Plan
+    kept: tuple[Reason, ...]  # what would stay as it is, because it was changed again since
+    done: tuple[str, ...]  # what would stay done of orders that are taken back
 
 
 def told(version: PolicyVersion) -> str:
