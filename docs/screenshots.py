@@ -37,6 +37,7 @@ async def pictures(rig: Rig, tab: Tab) -> None:
     await tab.run("location.hash = '#/cells/cell-0007'")
     await tab.until("document.querySelectorAll('.facts dt').length > 12")
     await take(tab, "dashboard-cell", *DESKTOP)
+    await plan_of_a_drain(tab)
     await tab.run("location.hash = '#/'")
     world.registry.down = True
     await tab.until("document.body.innerText.includes('Redis is lost')")
@@ -46,6 +47,18 @@ async def pictures(rig: Rig, tab: Tab) -> None:
     await rig.stop()
     await tab.until("!document.getElementById('stale').hidden")
     await take(tab, "dashboard-stale", *DESKTOP)
+
+
+async def plan_of_a_drain(tab: Tab) -> None:
+    """Take the dialog in which people act."""
+    await tab.run("location.hash = '#/cells/cell-0012'")
+    button = "[...document.querySelectorAll('.slots button')].find((each) => each.textContent.startsWith('Drain'))"
+    await tab.until(f"{button}?.checkVisibility()")
+    await tab.run(f"{button}.click()")
+    await tab.until("document.activeElement.id === 'deed-why'")
+    await tab.write("its disk is old")
+    await take(tab, "dashboard-plan", *DESKTOP)
+    await tab.press("Escape")
 
 
 async def take(tab: Tab, name: str, width: int, height: int, scale: float) -> None:

@@ -289,6 +289,11 @@ class ApiSection(Section):
         """Return where the tokens of the Admin API are."""
         return TokenSource(self.tokens, self.tokens_file)
 
+    @property
+    def sign_in(self) -> bool:
+        """Whether who changes something has to have a token."""
+        return self.token_source().is_set or bool(self.oidc_issuer)
+
 
 class LogSection(Section):
     """What is logged, and in which form."""

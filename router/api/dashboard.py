@@ -1,4 +1,4 @@
-"""The dashboard: one page for the whole fleet, its files, and what it asks for. There is only looking here."""
+"""The dashboard: one page for the whole fleet, its files, and what it asks for. Its actions are the Admin API's."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from router.core.fleet.history import STEP_MS, Past
 from router.core.fleet.routes import route_of, route_rows
 from router.core.models import Reason
 from router.core.policy import MAX_KEY_CHARS
-from router.core.registry import AuditEntry
+from router.core.registry import AuditEntry, Snapshot
 
 LIVE_PATH: Final = "/fleet/live"
 """Where the page is told of news; such an answer goes on until the page is closed."""
 AUDIT_READ: Final = 2000  # entries, about all cells, of which those of one cell are shown
 _KINDS: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _NAMES: Final = (
-    *("page.css", "parts.css", "icon.svg"),
+    *("page.css", "parts.css", "actions.css", "icon.svg"),
     *("main.js", "live.js", "dom.js", "words.js", "charts.js", "fleet.js", "comb.js", "cell.js", "audit.js", "key.js"),
+    *("caller.js", "deeds.js", "dialog.js"),
 )
 _FOREVER: Final = {"cache-control": "public, max-age=31536000, immutable"}  # another version has other paths
 
@@ -48,6 +49,17 @@ class CellPage:
     past: Past | None
     step: int  # the newest of the past
     step_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """All that the page shows of one key: the rows of `cellrouter where`, and what there is to be undone."""
+
+    rows: list[Row]
+    cell: str
+    pinned: bool
+    limited: bool  # by a limit of its own
+    quarantined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,7 @@ def add_dashboard(app: FastAPI, feed: FleetFeed) -> None:
 
     @app.get("/fleet/key", summary="Shows where a key's events go: the rows of cellrouter where.")
     async def key(key: str) -> Response:
-        return _json(msgspec.json.encode(route_rows(route_of(key[:MAX_KEY_CHARS], await feed.registry.snapshot()))))
+        return _json(msgspec.json.encode(_key_page(key[:MAX_KEY_CHARS], await feed.registry.snapshot())))
 
 
 def _answering(name: str, content: bytes) -> Callable[[], Awaitable[Response]]:
@@ -112,6 +124,17 @@ def _answering(name: str, content: bytes) -> Callable[[], Awaitable[Response]]:
         return Response(content, media_type=kind, headers=_FOREVER)
 
     return partial(answer, _KINDS[name.rpartition(".")[2]])
+
+
+def _key_page(key: str, snapshot: Snapshot) -> KeyPage:
+    route, policy = route_of(key, snapshot), snapshot.policy
+    return KeyPage(
+        rows=route_rows(route),
+        cell=route.cell,
+        pinned=key in policy.pins,
+        limited=key in policy.limits,
+        quarantined=policy.in_quarantine(key, snapshot.now_ms) is not None,
+    )
 
 
 async def _cell_page(feed: FleetFeed, cell_id: str) -> CellPage:

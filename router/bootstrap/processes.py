@@ -124,7 +124,7 @@ async def run_router(settings: Settings) -> None:
         app = create_app("router", metrics.registry, missing, troubles.reasons, cells, _audit(registry))
         if stress is not None:
             add_stress(app, stress.tallies)
-        about = About("router", config.quarantine.who, settings.environment, own_version())
+        about = About("router", config.quarantine.who, settings.environment, own_version(), settings.api.sign_in)
         instances = HttpCellControl(calls)
         feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
         admin = await open_admin(stack, settings, registry, feed, partial(open_dead_letters, settings), observer)
@@ -176,7 +176,7 @@ async def run_controller(settings: Settings) -> None:
             await run_until(stop, {"controller": controller.run(), "upkeep": upkeep.run()}, observer)
             await leave(provisioner, was_last=controller.was_last)
 
-        about = About("controller", config.owner, settings.environment, own_version())
+        about = About("controller", config.owner, settings.environment, own_version(), settings.api.sign_in)
         feed = FleetFeed(about, registry, instances, troubles.reasons, _CLOCK, Unforeseen(observer, _CLOCK))
         admin = await open_admin(stack, settings, registry, feed, None, observer)
         await _run(settings, stop, listener, app, feed, admin, work(), fleet.run(), secrets, observer)

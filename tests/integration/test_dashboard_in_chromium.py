@@ -12,6 +12,7 @@ from tests.support.aio import run
 from tests.support.chromium import BINARY, Tab, chromium
 from tests.support.dashboard_rig import Rig, dashboard
 from tests.support.fleet_world import HOSTILE, SICK
+from tests.support.page_checks import CONTRAST, NAMELESS, TEXT
 
 pytestmark = [
     pytest.mark.one_kind,  # it asks for no server
@@ -19,39 +20,6 @@ pytestmark = [
 ]
 
 HEX: Final = f"document.querySelector('a.hex[href$=\"{SICK}\"]')"
-TEXT: Final = "(document.body?.innerText ?? '')"
-
-CONTRAST: Final = """(() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const over = (colors) => {
-    canvas.clearRect(0, 0, 1, 1);
-    for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
-    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-  };
-  const light = (rgb) => {
-    const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const low = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node; (node = walker.nextNode());) {
-    const element = node.parentElement;
-    if (!node.textContent.trim() || !element.checkVisibility() || element.closest("svg, .unseen, script")) continue;
-    const backs = [];
-    for (let at = element; at; at = at.parentElement) backs.unshift(getComputedStyle(at).backgroundColor);
-    const a = light(over(["white", ...backs])), b = light(over(["white", ...backs, getComputedStyle(element).color]));
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) low.push(`${ratio.toFixed(2)} ${element.className}: ${node.textContent}`);
-  }
-  return low;
-})()"""
-"""Every text whose contrast to what is behind it is below 4.5."""
-
-NAMELESS: Final = """[...document.querySelectorAll("a[href], button, input, [tabindex='0'], section, svg[role]")]
-  .filter((e) => e.checkVisibility() && !e.closest("[hidden]"))
-  .filter((e) => e.tagName !== "SECTION" || e.hasAttribute("aria-label"))
-  .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || e.labels?.length)).map((e) => e.outerHTML)"""
-"""What can be reached by keyboard, and has no name for who hears the page."""
 
 
 async def in_one_session(rig: Rig, tab: Tab) -> None:

@@ -106,6 +106,10 @@ class Tab:
         for kind in ("keyDown", "keyUp"):
             await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **_CODES.get(key, {}))
 
+    async def write(self, text: str) -> None:
+        """Put a text where the focus is, as a person would who types it."""
+        await self.call("Input.insertText", text=text)
+
     async def picture(self, kind: str, **options: Any) -> bytes:
         """Return what the page looks like, as a file of this kind: png, webp."""
         shot = await self.call("Page.captureScreenshot", format=kind, **options)
@@ -114,6 +118,7 @@ class Tab:
 
 _CODES: Final[Mapping[str, Mapping[str, Any]]] = {
     "Tab": {"windowsVirtualKeyCode": 9},
+    "Escape": {"windowsVirtualKeyCode": 27},
     "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"},
     "ArrowRight": {"windowsVirtualKeyCode": 39},
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,14 +12,13 @@ import router.bootstrap.registry
 from router.adapters.clock import SystemClock
 from router.cli.main import app
 from router.core.models import CellRecord, LeaseView
-from router.core.policy import Policy
-from router.core.registry import AuditEntry, PolicyVersion
 from router.core.slot_map.slots import SLOTS, SlotMap
+from tests.support.accepting_registry import AcceptingRegistry
 from tests.support.keys import SECRET
 from tests.support.memory_registry import MemoryRegistry
 
 
-class Operated(MemoryRegistry):
+class Operated(AcceptingRegistry):
     """A registry with some cells that serve, whose leader accepts every change."""
 
     def __init__(self, cells: int = 2) -> None:
@@ -32,15 +30,6 @@ class Operated(MemoryRegistry):
         for name in names:
             has.cells[name] = CellRecord(name, generation=1, launched=1, verified=1)
             has.leases[name, 1] = (LeaseView(name, 1, f"{name}/1", "10.0.0.1:80", 8, ready=True, live=True), 1e12)
-
-    async def change_policy(self, policy: Policy, audit: AuditEntry) -> bool:
-        has = self.contents
-        if policy.version != has.policy.version:
-            return False
-        has.policy = replace(policy, version=policy.version + 1)
-        has.versions.append(PolicyVersion(has.policy, audit))
-        has.audit.append(audit)
-        return True
 
 
 class CommandLine:

@@ -34,7 +34,7 @@ from router.core.slot_map.slots import SLOTS, Move, SlotMap
 from router.core.views import CellView
 from router.ports import Clock
 from router.services.unforeseen import Unforeseen
-from tests.support.memory_registry import MemoryRegistry
+from tests.support.accepting_registry import AcceptingRegistry
 
 SICK: Final = "cell-0007"
 LEADER: Final = "ip-10-0-3-7/41/9f1c2ab4"
@@ -63,14 +63,14 @@ class WallClock:
 class FleetWorld:
     """Cells that serve, a leader, two routers, and the feed of a process that watches them."""
 
-    def __init__(self, clock: Clock, cells: int = 24) -> None:
+    def __init__(self, clock: Clock, cells: int = 24, *, sign_in: bool = False) -> None:
         self.clock = clock
         self.names = cell_ids(cells)
-        self.registry = MemoryRegistry(clock)
+        self.registry = AcceptingRegistry(clock)
         self.told: list[Any] = []
         self.asked: list[str] = []
         self.troubles: list[str] = []
-        about = About("router", "ip-10-0-1-4/17/5be2", "production", "0.1.0")
+        about = About("router", "ip-10-0-1-4/17/5be2", "production", "0.1.0", sign_in)
         self.feed = FleetFeed(about, self.registry, self, lambda: self.troubles, clock, Unforeseen(self, clock))
         self.now_ms = clock.time_ms()
         self._found()

@@ -220,8 +220,14 @@ def test_a_cell_and_a_key_have_the_rows_of_the_commands() -> None:
         assert [entry["action"] for entry in found["audit"]] == ["launch", "admit"]
         assert found["past"]["health"][-1] == "well"
         key = "tenant/ä 1"
-        rows = dict(await world.json("/fleet/key", f"key={quote(key)}"))
+        found = await world.json("/fleet/key", f"key={quote(key)}")
+        rows = dict(found.pop("rows"))
         assert (rows["key"], rows["cell"].endswith(", serving")) == (key, True)
+        cell = rows["cell"].partition(",")[0]
+        assert found == {"cell": cell, "pinned": False, "limited": False, "quarantined": False}
+        world.is_in_hand()
+        assert (await world.json("/fleet/key", "key=acme"))["limited"]
+        assert (await world.json("/fleet/key", "key=globex"))["quarantined"]
         assert (await world.get("/fleet/cell", "cell=cell-9999"))[0] == 404
         world.registry.down = True
         assert (await world.get("/fleet/cell", f"cell={SICK}"))[0] == 503

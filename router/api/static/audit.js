@@ -1,4 +1,6 @@
 // What was done, by whom, when and why: searched and paged by the process, newest first.
+import { undoDeed } from "./deeds.js";
+import { Slots } from "./dialog.js";
 import { get, h, table, update } from "./dom.js";
 import { clock, day } from "./words.js";
 
@@ -15,7 +17,8 @@ export class AuditView {
     this.said = h("p", { class: "note", role: "status" });
     this.newer = h("button", { type: "button", class: "plain", text: "← newer", onclick: () => this.go(Math.max(0, this.skip - PAGE)) });
     this.older = h("button", { type: "button", class: "plain", text: "older →", onclick: () => this.go(this.skip + PAGE) });
-    root.append(h("h1", { text: "Audit" }), h("section", { class: "card" }, form, this.said, this.rows.whole, h("p", { class: "pages" }, this.newer, this.older)));
+    this.slots = new Slots(["undo"], () => this.load());
+    root.append(h("h1", { text: "Audit" }), this.slots.element, h("section", { class: "card" }, form, this.said, this.rows.whole, h("p", { class: "pages" }, this.newer, this.older)));
     this.load();
   }
 
@@ -44,7 +47,9 @@ export class AuditView {
     return h("tr", {}, h("td", { class: "name" }, at), h("td", { text: entry.who }), h("td", { text: entry.action }), h("td", { class: "name" }, cell), h("td", { text: entry.why }));
   }
 
-  show() {}
+  show({ overview }) {
+    if (overview) this.slots.show({ undo: undoDeed() });
+  }
 
   close() {}
 }

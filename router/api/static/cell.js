@@ -1,5 +1,7 @@
 // One cell: how it is and why, its last hour, the evidence beside its peers, and what was done to it.
 import { Hour } from "./charts.js";
+import { cellDeeds } from "./deeds.js";
+import { Slots } from "./dialog.js";
 import { get, h, keyed, table, update } from "./dom.js";
 import { clock, kindOf, millis, rate, span, symbolOf } from "./words.js";
 
@@ -26,9 +28,9 @@ export class CellView {
     this.audit = table("What was done to this cell lately", ["When", "Who", "What", "Why"]);
     this.fewer = h("p", { class: "note" });
     this.trouble = h("p", { class: "trouble", role: "status" });
-    // Actions on this cell will stand here, once there is an API for them.
+    this.slots = new Slots(["freeze", "eject", "replace", "evict", "drain"], () => {});
     root.append(
-      h("p", {}, h("a", { class: "more", href: "#/", text: "← the fleet" })), this.hero, this.trouble, this.doubts,
+      h("p", {}, h("a", { class: "more", href: "#/", text: "← the fleet" })), this.hero, this.slots.element, this.trouble, this.doubts,
       h("div", { class: "columns even" },
         h("section", { class: "card" }, h("h2", { text: "The last hour" }), this.latency.element, this.rate.element),
         h("div", { class: "stack" }, h("section", { class: "card" }, h("h2", { text: "How it is" }), this.summary), this.parts)),
@@ -46,6 +48,7 @@ export class CellView {
     update(this.sign, { text: symbolOf(cell.health) });
     const since = cell.since_ms ? ` Since ${clock(cell.since_ms, now)} (${span(now - cell.since_ms)}).` : "";
     update(this.health, { text: `${cell.health}${cell.says ? `: ${cell.says}` : ""}.${since}` });
+    this.slots.show(cellDeeds(cell));
     this.now = now;
   }
 

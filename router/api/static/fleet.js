@@ -1,6 +1,8 @@
 // The first page: is all well, since when, what is being done, what needs a person; then the cells, and what led to now.
 import { Hour, Spark } from "./charts.js";
 import { Comb, latencyOf } from "./comb.js";
+import { redriveDeed } from "./deeds.js";
+import { Slots } from "./dialog.js";
 import { h, keyed, table, update } from "./dom.js";
 import { ORDER, ago, clock, count, kindOf, millis, plural, rate, span, symbolOf } from "./words.js";
 
@@ -63,6 +65,8 @@ export class FleetView {
       rate: tile("Throughput", this.sparks.rate), latency: tile("Latency", this.sparks.latency), backlog: tile("Backlog"),
       dead: tile("Dead letters"), quarantine: tile("Quarantine"), limits: tile("Limits"),
     };
+    this.slots = new Slots(["redrive"], () => {});
+    this.tiles.dead.element.append(h("dd", {}, this.slots.element));
     this.hero = h(
       "section", { class: "hero", "aria-label": "Overall" },
       h("div", { class: "verdict" }, this.sign, h("div", {}, this.headline, this.since)),
@@ -139,6 +143,8 @@ export class FleetView {
     const flight = load.oldest_s >= 1 ? `; oldest in flight ${ago(load.oldest_s * 1000)}` : "";
     tiles.backlog.show(count(backlog), `${lasts}${waited}${flight}`, overview.needs.some((matter) => matter.runbook === "backlog-old") ? "bad" : "");
     tiles.dead.show(count(dead), dead ? "need a person" : "events given up", dead ? "bad" : "");
+    if (dead) this.slots.show({ redrive: redriveDeed() }, overview.about.role === "router" ? null : "Ask a router: a controller has no rights to them.");
+    else this.slots.hide();
     tiles.quarantine.show(count(overview.in_quarantine), `keys; ${count(queues.quarantine)} messages`, overview.in_quarantine ? "fair" : "");
     tiles.limits.show(count(overview.limits), `keys; ${limited(overview.default_limit)}`);
     if (history) { this.sparks.rate.show(history.fleet.rate); this.sparks.latency.show(history.fleet.latency_ms); }

@@ -1,6 +1,8 @@
 // Keeps the page: which view is open, what was heard last, and how fresh that is.
 import { AuditView } from "./audit.js";
+import { caller } from "./caller.js";
 import { CellView } from "./cell.js";
+import { dialog } from "./dialog.js";
 import { get, update } from "./dom.js";
 import { FleetView } from "./fleet.js";
 import { KeyView } from "./key.js";
@@ -31,6 +33,7 @@ const open = (byPerson) => {
     const found = pattern.exec(location.hash);
     if (!found) continue;
     view?.close?.();
+    dialog.close();
     byId("content").replaceChildren();
     view = make(byId("content"), found[1]);
     for (const link of document.querySelectorAll("nav a")) update(link, { "aria-current": link.dataset.page === page ? "page" : null });
@@ -44,6 +47,8 @@ const open = (byPerson) => {
 const show = () => {
   state.now = nowMs();
   view?.show(state);
+  update(byId("caller"), { text: caller.says });
+  update(byId("sign-out"), { hidden: !(caller.about?.sign_in && caller.token) });
   const status = state.overview?.headline ?? "connecting";
   document.title = `${status} · ${state.page} · cellrouter`;
 };
@@ -67,6 +72,7 @@ const heard = (overview) => {
   const before = state.overview;
   state.overview = overview;
   const { about } = overview;
+  caller.heard(about);
   update(byId("environment"), { text: about.environment, hidden: false });
   update(byId("process"), { text: `${about.role} ${about.name} · cellrouter ${about.version} · leader ${overview.leader || "none"}` });
   if (before?.headline !== overview.headline) update(byId("spoken"), { text: overview.headline });
@@ -91,6 +97,8 @@ byId("lookup").addEventListener("submit", (event) => {
   const key = byId("lookup-key").value;
   if (key) location.hash = `#/key/${encodeURIComponent(key)}`;
 });
+byId("sign-out").addEventListener("click", () => caller.signOut());
+caller.changed = () => show();
 addEventListener("hashchange", () => open(true));
 const live = new Live(heard);
 open(false);

@@ -33,6 +33,7 @@ class About:
     name: str
     environment: str
     version: str
+    sign_in: bool = False  # whether actions ask for a token; without one, who is on this machine may do them
 
 
 @dataclass(frozen=True, slots=True)
