@@ -15,7 +15,7 @@ from tests.support.aio import run
 from tests.support.chromium import BINARY, Tab, chromium
 from tests.support.dashboard_rig import Rig, dashboard
 from tests.support.fleet_world import HOSTILE, SICK
-from tests.support.page_checks import CONTRAST, NAMELESS, TEXT
+from tests.support.page_checks import AXE_FINDS, CONTRAST, NAMELESS, TEXT, axe_core
 
 pytestmark = [
     pytest.mark.one_kind,  # it asks for no server
@@ -38,8 +38,10 @@ def in_page(text: str) -> str:
 
 
 async def open_page(rig: Rig, tab: Tab, page: str) -> None:
-    """Open a page of the dashboard, and wait for its actions."""
+    """Open another page of the dashboard, and wait for its actions."""
+    await tab.run("document.querySelector('main > *').dataset.before = ''")
     await tab.run(f"location.hash = {in_page(page)}")
+    await tab.until("!document.querySelector('main > [data-before]')")
     await tab.until("!!document.querySelector('main .slots:not([hidden]) button')")
 
 
@@ -286,5 +288,48 @@ def test_who_acts_signs_in_where_tokens_are_set(tmp_path: Path) -> None:
             await begin(rig, tab)
             await signs_in(rig, tab)
             assert [line for line in tab.console if REFUSED not in line] == []
+
+    run(story(), limit_s=120)
+
+
+async def is_clean(tab: Tab, script: str, what: str) -> None:
+    """Have axe-core look at the page as it is, in both schemes."""
+    await tab.run(f"{script}; 0")
+    for scheme in ("dark", "light"):
+        await tab.scheme(scheme)
+        assert await tab.run(AXE_FINDS) == [], f"{what}, {scheme}"
+
+
+def test_axe_finds_nothing_wrong_on_any_page_and_in_any_step(tmp_path: Path) -> None:
+    """Of a fleet with something to tell, wide and on a phone; and it does find what is wrong."""
+    script = axe_core()
+    if script is None:
+        pytest.skip("axe-core is not installed")
+
+    async def story() -> None:
+        async with dashboard() as rig, chromium(tmp_path) as tab:
+            await begin(rig, tab)
+            for tell in (rig.world.falls_ill, rig.world.is_in_hand, rig.world.is_given_up):
+                tell()
+            for width in (1280, 390):
+                await tab.size(width, 900)
+                await open_page(rig, tab, "#/")
+                await is_clean(tab, script, "the fleet")
+                await open_page(rig, tab, "#/audit")
+                await is_clean(tab, script, "the audit")
+                await open_page(rig, tab, "#/key/acme")
+                await is_clean(tab, script, "a key")
+                await press(tab, "Limit")
+                await tab.until(f"{FOCUSED} === 'deed-how'")
+                await is_clean(tab, script, "what exactly")
+                await tab.press("Escape")
+                await open_page(rig, tab, "#/cells/cell-0002")
+                await is_clean(tab, script, "a cell")
+                await press(tab, "Drain")
+                await tab.until(f"{FOCUSED} === 'deed-why'")
+                await is_clean(tab, script, "the plan")
+                await tab.run("document.querySelector('label[for=deed-why]').htmlFor = ''")
+                assert await tab.run(AXE_FINDS), "a field without a name"
+                await tab.press("Escape")
 
     run(story(), limit_s=120)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 TEXT: Final = "(document.body?.innerText ?? '')"
@@ -43,3 +45,15 @@ NAMELESS: Final = """[...document.querySelectorAll(
     return !(e.getAttribute("aria-label") || named || own || e.labels?.length);
   }).map((e) => e.outerHTML)"""
 """What can be reached by keyboard, and has no name for who hears the page."""
+
+AXE_FINDS: Final = """axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
+  violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html}: ${node.failureSummary}`)))"""
+"""All that axe-core finds wrong on a page that has run its script."""
+
+
+def axe_core() -> str | None:
+    """Return axe-core's script; None where its package is not installed."""
+    found = find_spec("axe_core_python")
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")

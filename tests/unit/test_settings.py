@@ -28,6 +28,15 @@ def test_only_the_secret_is_needed() -> None:
     assert keys.SECRET not in repr(settings)
 
 
+def test_the_page_asks_for_a_token_where_any_kind_of_token_is_believed(tmp_path: Path) -> None:
+    """A file of tokens counts though it holds none, so that nobody is let in without one meanwhile."""
+    (tmp_path / "tokens").write_text("")
+    provider = {"CELLROUTER_API_OIDC_ISSUER": "https://idp.example", "CELLROUTER_API_OIDC_AUDIENCE": "cellrouter"}
+    for variables in ({"CELLROUTER_API_TOKENS_FILE": str(tmp_path / "tokens")}, provider):
+        assert load({**SECRET, **variables}).api.sign_in
+    assert not load(SECRET).api.sign_in
+
+
 @pytest.mark.parametrize(
     ("environment", "chaos", "allowed"),
     [
