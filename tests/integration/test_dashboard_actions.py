@@ -123,10 +123,16 @@ async def says_when_nothing_is_known(rig: Rig, tab: Tab) -> None:
     """An answer that never came may hide a deed that is done; a refusal is told in the API's own words."""
     await tab.call("Network.setBlockedURLs", urls=["*/v1/changes"])
     await press(tab, "Freeze")
-    await confirm(tab, "Freeze cell-0002", "to look", "No answer: it may be in force, or not. Look at the audit")
+    await confirm(tab, "Freeze cell-0002", "to look", "It may be in force, or not. Look at the audit")
+    assert await tab.run(f"{DIALOG}.includes('No answer')")
     await press(tab, "Cancel", "dialog")
     await tab.call("Network.setBlockedURLs", urls=[])
+    await press(tab, "Freeze")
+    await tab.until(f"{FOCUSED} === 'deed-why'")
     rig.world.registry.down = True
+    await confirm(tab, "Freeze cell-0002", "to look", "The registry is out of reach")
+    assert await tab.run(f"{DIALOG}.includes('It may be in force, or not')")
+    await press(tab, "Cancel", "dialog")
     await press(tab, "Freeze")
     await tab.until(f"{DIALOG}.includes('The registry is out of reach')")
     rig.world.registry.down = False

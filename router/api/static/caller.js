@@ -6,14 +6,23 @@ const TOKEN = /^[!-~]{1,8192}$/;
 
 // Why something was not done, in the API's own words. `kind` is the last word of the problem's type.
 export class Refusal extends Error {
-  constructor(kind, title, detail, reasons = []) {
+  constructor(kind, title, detail, reasons = [], status = 400) {
     super(detail);
-    Object.assign(this, { kind, title, reasons });
+    Object.assign(this, { kind, title, reasons, status });
+  }
+
+  // Whether it may be done all the same: the process, or what is behind it, failed on the way.
+  get isDoubtful() {
+    return this.status >= 500 && this.kind !== "busy";
   }
 }
 
 // Nothing came back: what was asked may be done or not.
-export class NoAnswer extends Error {}
+export class NoAnswer extends Error {
+  get isDoubtful() {
+    return true;
+  }
+}
 
 class Caller {
   constructor() {
@@ -91,7 +100,7 @@ class Caller {
     }
     if (answer.ok) return said;
     if (answer.status === 401) this.signOut();
-    throw new Refusal(String(said.type ?? "").split(":").at(-1), said.title ?? `HTTP ${answer.status}`, said.detail ?? "The process' log may have more.", said.reasons);
+    throw new Refusal(String(said.type ?? "").split(":").at(-1), said.title ?? `HTTP ${answer.status}`, said.detail ?? "The process' log may have more.", said.reasons, answer.status);
   }
 }
 

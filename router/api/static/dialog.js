@@ -166,7 +166,7 @@ class Dialog {
   async act(plan, name) {
     const failed = (error) => {
       this.after();
-      if (error instanceof NoAnswer) return this.over(["No answer: it may be in force, or not. Look at the audit before you do it again."], null, true);
+      if (error.isDoubtful) return this.over([told(error), "It may be in force, or not. Look at the audit before you do it again."], null, true);
       if (caller.isNeeded) return this.signIn(told(error));
       if (error.kind === "plan-changed") return this.plan(told(error));
       return this.over([told(error), ...(error.reasons?.length > 1 ? error.reasons : [])], () => this.plan());
