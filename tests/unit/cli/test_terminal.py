@@ -35,18 +35,10 @@ from router.demo.view import DemoState, LiveView
 from router.services.dead_letters import DeadLetters
 from tests.support.attribute_keys import KEYS
 from tests.support.dead_letter_world import Queue
+from tests.support.hostile_texts import HOSTILE, MARK, OWN_STYLE, STEERING, obeyed
 from tests.support.keys import SECRET
 from tests.support.memory_registry import MemoryRegistry
 from tests.support.paths import REPOSITORY
-
-MARK: Final = "7h3y"
-STEERING: Final = (
-    *("\x1b[8m", "\x1b[2J", "\x1b]0;title\x07", "\x1b]8;;http://evil\x1b\\", "\x1b]52;c;cm0=\x07", "\x1bc", "\x9b2J"),
-    *("\x85", "\u202e", "\u2066", "\u2069", "\u200b", "\ufeff", "\u2028", "\x07", "\x08", "\r", "\x7f"),
-)
-HOSTILE: Final = f"{MARK}[red]{''.join(STEERING)}[/red][link=http://evil]x[/link]:skull:"
-OWN_STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
-CONCEALED: Final = "\x1b[8m"  # a style that none of our own texts has
 
 EDITS: Final = {
     ("limit",): (HOSTILE, "--rate=1"),
@@ -238,12 +230,6 @@ def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, tty: bool = False)
     if isinstance(ended.value.code, str):
         print(ended.value.code, file=sys.stderr)  # noqa: T201 - as Python does
     return terminal.getvalue()
-
-
-def obeyed(text: str) -> list[str]:
-    """List what a terminal would obey, but for line breaks, tabs and the styles that we give ourselves."""
-    plain = OWN_STYLE.sub("", text)
-    return [CONCEALED] * (CONCEALED in text) + [repr(c) for c in plain if not c.isprintable() and c not in "\n\t"]
 
 
 def names(group: Any, *path: str) -> Iterator[tuple[str, ...]]:

@@ -19,7 +19,8 @@ import cell_worker
 import router
 from cell_worker.contract.strict_reader import READERS, Unreadable
 from tests.support.fuzz_corpus import CORPUS, VALUES
-from tests.support.fuzz_readers import DECODING, FUZZED
+from tests.support.fuzz_decoding import DECODING
+from tests.support.fuzz_readers import FUZZED
 from tests.support.fuzz_table import SURVIVED
 from tests.support.paths import REPOSITORY
 
