@@ -31,6 +31,7 @@ from router.settings_sections import (
     AwsSection,
     CellsSection,
     DockerSection,
+    DrillsSection,
     LogSection,
     RedisSection,
     RetrySection,
@@ -69,6 +70,7 @@ class Settings(Section):
     docker: DockerSection = DockerSection()
     ecs: EcsSection = EcsSection()
     api: ApiSection = ApiSection()
+    drills: DrillsSection = DrillsSection()
     log: LogSection = LogSection()
     tracing: TracingSection = TracingSection()
 

@@ -295,6 +295,12 @@ class ApiSection(Section):
         return self.token_source().is_set or bool(self.oidc_issuer)
 
 
+class DrillsSection(Section):
+    """Experiments that make a cell fail on purpose, by `cellrouter drill`: see how-to/drill.md."""
+
+    in_live: bool = Field(default=False, description="whether drills are done in the environment `live` too")
+
+
 class LogSection(Section):
     """What is logged, and in which form."""
 

@@ -15,7 +15,9 @@ from cell_worker.contract.addresses import without_passwords
 from cell_worker.contract.texts import NeutralStream, is_text
 from router.cli import cells, chaos, deploy, destroy, dlq, explain, policy, secrets
 from router.cli.change import scale, undo
+from router.cli.change.drill import drill
 from router.cli.change.replay import replay
+from router.cli.change.shadow import shadow
 from router.cli.development.dev import HIGHEST_FIRST_PORT, dev
 from router.cli.development.new import new
 from router.cli.development.send import send
@@ -60,10 +62,12 @@ for _order in cells.COMMANDS:
     app.command(rich_help_panel=Panel.REPAIR)(_order)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=Panel.REPAIR)
 app.command(rich_help_panel=Panel.REPAIR)(replay)
+app.command(rich_help_panel=Panel.REPAIR)(shadow)
 app.command(rich_help_panel=Panel.REPAIR)(doctor.doctor)
 app.command(rich_help_panel=Panel.SET_UP)(version.version)
 app.add_typer(env_commands.app, name="env", rich_help_panel=Panel.SET_UP)
 app.add_typer(chaos.app, name="chaos", rich_help_panel=Panel.SET_UP)
+app.command(rich_help_panel=Panel.SET_UP)(drill)
 app.command("cell-secret", rich_help_panel=Panel.SET_UP)(secrets.cell_secret)
 app.command(rich_help_panel=Panel.SET_UP)(secrets.token)
 app.command(rich_help_panel=Panel.SET_UP)(destroy.destroy)
@@ -73,7 +77,7 @@ app.command(rich_help_panel=Panel.LOOK)(tail)
 app.command(rich_help_panel=Panel.SET_UP)(new)
 
 OWN_SYSTEM: Final = frozenset(
-    {"router", "controller", "init", "check-config", "demo", "dev", "env", "new", "stress", "version", "token"}
+    {"router", "controller", "init", "check-config", "demo", "dev", "drill", "env", "new", "stress", "version", "token"}
 )
 """The commands that say themselves which system they are about: they never ask the one that runs here."""
 

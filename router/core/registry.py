@@ -34,6 +34,16 @@ class RouterAction(StrEnum):
     ASIDE = "aside"
 
 
+class DrillAction(StrEnum):
+    """What the audit stream has of drills; what they do to the policy they take back by themselves."""
+
+    BEGUN = "drill"
+    REFUSED = "drill refused"  # after it had begun, and before anything was done
+    ENDED = "drill ended"
+    DRAINED = "drill drain"
+    UNCORDONED = "drill uncordon"
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Everything that routing depends on, as the registry had it at one moment."""

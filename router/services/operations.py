@@ -31,14 +31,16 @@ class Operations:
         snapshot = await self._registry.snapshot()
         return planned(decided(edit, snapshot, ""), snapshot)
 
-    async def change(self, edit: Edit, why: str, agreed: str | None = None) -> EditOutcome:
+    async def change(self, edit: Edit, why: str, *, agreed: str | None = None, action: str = "") -> EditOutcome:
         """Have the leader make an edit; with the text of a plan in `agreed`, only while that is the plan.
 
-        Raises BadEditError, NoSuchCellError, NothingToChangeError, or PlanChangedError.
+        The audit has it under its own name, unless `action` says another. Raises BadEditError, NoSuchCellError,
+        NothingToChangeError, or PlanChangedError.
         """
         snapshot = await self._registry.snapshot()
         found = decided(edit, snapshot, why)
-        audit = AuditEntry(self._clock.time_ms(), self._who, found.action, found.cell_id, audit_text(found.text, why))
+        text = audit_text(found.text, why)
+        audit = AuditEntry(self._clock.time_ms(), self._who, action or found.action, found.cell_id, text)
         changed = False
 
         def make(policy: Policy) -> Policy:
@@ -54,9 +56,9 @@ class Operations:
             raise NothingToChangeError(found.why_unchanged)
         return EditOutcome(found.text, changed, wanted.version + changed)
 
-    async def note(self, action: str, text: str, why: str) -> None:
+    async def note(self, action: str, text: str, why: str, cell_id: str = "") -> None:
         """Have the leader note in the audit what this person is about to do with no policy: it changes nothing."""
-        audit = AuditEntry(self._clock.time_ms(), self._who, action, "", audit_text(text, why))
+        audit = AuditEntry(self._clock.time_ms(), self._who, action, cell_id, audit_text(text, why))
         while not await self._registry.change_policy(await self._registry.policy(), audit):
             continue
 

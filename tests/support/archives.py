@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import zstandard
 
+from router.adapters.archive_files import records_of
 from router.core.archive.objects import SUFFIX
+from router.core.archive.records import ArchivedEvent
+from router.core.archive.replay import Checkpoint
+from router.core.models import Reason
 from router.services.data_plane.archive.archivist import ArchiveConfig, Archivist
 from router.services.unforeseen import Unforeseen
 from tests.support.fake_clock import FakeClock
@@ -38,6 +43,42 @@ class MemoryArchive:
     def events(self) -> list[dict[str, Any]]:
         """Return all that is archived."""
         return [line for body in self.objects.values() for line in read_lines(body)]
+
+
+class Reading:
+    """An ArchiveReader of what lies in memory."""
+
+    def __init__(self, store: MemoryArchive) -> None:
+        self._store = store
+
+    async def names(self, prefix: str) -> list[str]:
+        return sorted(name for name in self._store.objects if name.startswith(prefix))
+
+    async def read(self, name: str) -> bytes:
+        return self._store.objects[name]
+
+    def records(self, stored: bytes) -> Iterator[ArchivedEvent | Reason]:
+        return records_of(stored)
+
+
+@dataclass
+class Told:
+    """A Progress that remembers what it is told."""
+
+    at: Checkpoint | None = None
+    faults: list[str] = field(default_factory=list)
+
+    def sent(self, at: Checkpoint) -> None:
+        self.at = at
+
+    def unreadable(self, name: str, why: Reason) -> None:
+        self.faults.append(f"{name}: {why}")
+
+    def not_sent(self, record: ArchivedEvent, why: Reason) -> None:
+        self.faults.append(f"{record.event_id}: {why}")
+
+    def waiting(self, ended: int, events: int) -> None:
+        return
 
 
 class Inline:

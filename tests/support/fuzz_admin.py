@@ -30,6 +30,7 @@ from router.core.models import CellRecord
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SLOTS, SlotMap
 from tests.support.fake_clock import FakeClock
+from tests.support.fuzz_routers import OF_ROUTERS
 
 CELLS: Final = ("cell-0000", "cell-0003")
 SNAPSHOT: Final = Snapshot(
@@ -154,4 +155,5 @@ ADMIN: Final[Mapping[str, Callable[[bytes], object]]] = {
     "headers of the admin api": headers,
     "discovery of a provider": provider,
     "keys of a provider": provider,
+    **OF_ROUTERS,
 }

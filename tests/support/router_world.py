@@ -166,8 +166,9 @@ class World:
         quarantine_s: float = 900,
         fifo: bool = False,
         max_kills: int = 4,
+        clock: FakeClock | None = None,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.cell_ids = [f"cell-{i:04d}" for i in range(cells)]
         self.source = MemorySource("source.fifo" if fifo else "source", self.clock)
         self.aside = MemorySource("source-aside.fifo", self.clock) if fifo else None

@@ -60,7 +60,7 @@ class Writes:
     async def change(self, asked: Asked) -> EditOutcome:
         """Make an edit in the caller's name."""
         body: ChangeBody = asked.body
-        return await self._operations_of(asked.caller.who).change(body.change, body.why, body.agreed)
+        return await self._operations_of(asked.caller.who).change(body.change, body.why, agreed=body.agreed)
 
     async def undo_plan(self, asked: Asked) -> UndoPlan:
         """Say what the next undo would do."""

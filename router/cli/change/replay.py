@@ -73,13 +73,13 @@ def replay(
     when any ended otherwise, or not yet.
     """
     settings = configured()
-    _refuse(settings, env, of)
+    refuse(settings, env, of)
     where = Selection(
         _ms("--from", from_), _ms("--to", to), frozenset(key or ()), frozenset(cell or ()), frozenset(outcome or ())
     )
     if where.from_ms >= where.to_ms:
         raise typer.BadParameter("must be after --from", param_hint="--to")
-    task = _Task(settings, where, of, archive, speed, rate, _wait_s(wait), checkpoint, dry_run=dry_run)
+    task = _Task(settings, where, of, archive, speed, rate, seconds_of("--wait", wait), checkpoint, dry_run=dry_run)
     found = run(task.done())
     if found is None:
         return
@@ -91,7 +91,8 @@ def replay(
         raise typer.Exit(DIFFERS)
 
 
-def _refuse(settings: Settings, env: str, of: str) -> None:
+def refuse(settings: Settings, env: str, of: str) -> None:
+    """See that this is the configuration of another environment than live. Raises BadParameter."""
     if env == LIVE:
         raise typer.BadParameter(
             "nothing is ever replayed into live: its events have had their effects", param_hint="--env"
@@ -228,8 +229,9 @@ def _ms(option: str, text: str) -> int:
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _wait_s(text: str) -> float:
+def seconds_of(option: str, text: str) -> float:
+    """Read how long something lasts, as 10m. Raises BadParameter."""
     try:
         return float(parse_duration(text))
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--wait") from error
+        raise typer.BadParameter(str(error), param_hint=option) from error

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Read a time as people write it. Raises BadParameter."""
     number, unit = (text[:-1], SECONDS[text[-1]]) if text[-1:] in SECONDS else (text, 1)
     try:
         seconds = float(number) * unit
@@ -66,7 +67,7 @@ def stress(
     ask_only(env)
     before = read_report(compare) if compare is not None else None
     options = StressOptions(
-        profile, rate, _seconds(duration), tenants, zipf, seed, work_ms, size, archive, tuple(router or ())
+        profile, rate, seconds_of(duration), tenants, zipf, seed, work_ms, size, archive, tuple(router or ())
     )
     report = run(run_stress(options, configured(), SystemClock()))
     _show(report, before, json_file, svg)

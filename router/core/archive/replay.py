@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 from msgspec.structs import replace
+from xxhash import xxh3_64_intdigest
 
 from router.core.archive.objects import MINUTE_MS
 from router.core.archive.records import ArchivedEvent, body_of
@@ -19,6 +20,8 @@ from router.core.models import Draft, Event, Origin, Outcome, Whole
 
 LIVE: Final = "live"
 """The environment that nothing is ever replayed into: its events have had their effects there."""
+
+_SHARES: Final = 1  # the seed of the hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Selection:
     keys: frozenset[str] = frozenset()  # empty: every one
     cells: frozenset[str] = frozenset()
     outcomes: frozenset[Outcome] = frozenset()
+    share: float = 1.0  # of the keys, from 0 to 1: always the same ones, of all cells
 
     def takes(self, record: ArchivedEvent) -> bool:
         """Whether an event is meant. What its cell only knew already has another line that says how it ended."""
@@ -39,6 +43,7 @@ class Selection:
             and (not self.keys or record.partition_key in self.keys)
             and (not self.cells or record.cell in self.cells)
             and (not self.outcomes or record.outcome in self.outcomes)
+            and in_share(record.partition_key, self.share)
         )
 
     def minutes(self) -> range:
@@ -49,7 +54,13 @@ class Selection:
     def name(self) -> str:
         """Name the selection, the same for the same one and another for each other one."""
         parts = [self.from_ms, self.to_ms, *map(sorted, (self.keys, self.cells, self.outcomes))]
+        parts += [self.share] if self.share < 1 else []
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def in_share(key: str, share: float) -> bool:
+    """Tell whether a key is among this share of all; by another hash than its slot, so that each cell has its part."""
+    return share >= 1 or xxh3_64_intdigest(key.encode(), seed=_SHARES) < share * 2**64
 
 
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

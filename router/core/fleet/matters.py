@@ -11,14 +11,14 @@ from router.core.fleet.cell_health import CellHealth
 from router.core.fleet.cells import FleetCell
 from router.core.fleet.moving import Moving
 from router.core.models import Reason
-from router.core.registry import AuditEntry, Snapshot
+from router.core.registry import AuditEntry, DrillAction, Snapshot
 from router.core.release import Phase, progress
 
 MOST: Final = 6  # lines of one kind; more are counted in one
 BACKLOG_OLD_S: Final = 300  # as the alert BacklogOld says
 RELEASE_SHOWN_MS: Final = 24 * 3600 * 1000  # so long a release that was rolled back needs somebody
 _ORDERS: Final[Mapping[str, frozenset[str]]] = {
-    "draining": frozenset({"drain"}),
+    "draining": frozenset({"drain", DrillAction.DRAINED}),
     "cordoned": frozenset({"cordon"}),
     "frozen": frozenset({"freeze", "readmit"}),
     "ejected": frozenset({"eject"}),

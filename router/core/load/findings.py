@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -31,6 +32,7 @@ class RouterSaid(msgspec.Struct, frozen=True):
     failures: Counts
     cells: Rows
     tenants: Rows
+    again_of: tuple[tuple[str, int], ...] = ()  # by tenant, of all phases
 
 
 class PhaseSent(msgspec.Struct, frozen=True):
@@ -103,6 +105,10 @@ class Totals:
         self.done, self.again, self.failures = (
             _summed([getattr(each, name) for each in said]) for name in ("done", "again", "failures")
         )
+        self.again_of: Counter[str] = Counter()
+        for each in said:
+            for tenant, count in each.again_of:
+                self.again_of[tenant] += count
         self.cells = _merged([each.cells for each in said])
         self.tenants = _merged([each.tenants for each in said])
 

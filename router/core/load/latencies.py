@@ -19,7 +19,8 @@ class Latencies:
 
     def __init__(self, buckets: Iterable[tuple[int, int]] = ()) -> None:
         self.buckets: dict[int, int] = {}
-        for bucket, count in buckets:
+        for number, count in buckets:
+            bucket = min(MAX_BUCKET, max(0, number))  # whoever says it
             self.buckets[bucket] = self.buckets.get(bucket, 0) + count
 
     @property

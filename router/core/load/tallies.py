@@ -26,7 +26,14 @@ class _RunTally:
         self.names: set[str] = set()
         self.done: dict[int, int] = {}
         self.again: dict[int, int] = {}  # delivered once more after they were done
+        self.again_of: dict[str, int] = {}  # the same by tenant: also those whose first answer was lost
         self.failures: dict[int, int] = {}  # attempts with another outcome than ok
+
+    def tenant(self, key: str) -> str:
+        """Return by which name a key is counted."""
+        name = key if key in self.names or len(self.names) < MAX_TENANTS else REST
+        self.names.add(name)
+        return name
 
 
 class RunTallies:
@@ -45,11 +52,12 @@ class RunTallies:
             _count(run.failures, phase)
         elif record.duplicate:
             _count(run.again, phase)
+            tenant = run.tenant(record.key)
+            run.again_of[tenant] = run.again_of.get(tenant, 0) + 1
         else:
             _count(run.done, phase)
             took_ms = record.at_ms - mark.intended_ms
-            tenant = record.key if record.key in run.names or len(run.names) < MAX_TENANTS else REST
-            run.names.add(tenant)
+            tenant = run.tenant(record.key)
             run.cells.setdefault((phase, record.cell_id), Latencies()).add(took_ms)
             run.tenants.setdefault((phase, tenant), Latencies()).add(took_ms)
 
@@ -60,6 +68,7 @@ class RunTallies:
             "run": name,
             "done": list(run.done.items()),
             "again": list(run.again.items()),
+            "again_of": list(run.again_of.items()),
             "failures": list(run.failures.items()),
             "cells": _rows(run.cells),
             "tenants": _rows(run.tenants),

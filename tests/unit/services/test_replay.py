@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cache
 
 import pytest
 
 from router.adapters.archive_files import records_of
 from router.core.archive.comparison import Comparison, Difference, compare
-from router.core.archive.records import ArchivedEvent
 from router.core.archive.replay import Checkpoint, Selection
 from router.core.errors import SourceUnavailableError
 from router.core.messages.dead_letter import Filter
-from router.core.models import Draft, Event, Outcome, Reason
+from router.core.models import Draft, Event, Outcome
 from router.services.dead_letters import DeadLetters, Tally
 from router.services.replay import Pace, Replay
-from tests.support.archives import MemoryArchive, archivist
+from tests.support.archives import MemoryArchive, Reading, Told, archivist
 from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import play
 from tests.support.router_world import World
-
-
-class Reading:
-    """An ArchiveReader of what lies in memory."""
-
-    def __init__(self, store: MemoryArchive) -> None:
-        self._store = store
-
-    async def names(self, prefix: str) -> list[str]:
-        return sorted(name for name in self._store.objects if name.startswith(prefix))
-
-    async def read(self, name: str) -> bytes:
-        return self._store.objects[name]
-
-    def records(self, stored: bytes) -> Iterator[ArchivedEvent | Reason]:
-        return records_of(stored)
-
-
-@dataclass
-class Told:
-    """A Progress that remembers what it is told."""
-
-    at: Checkpoint | None = None
-    faults: list[str] = field(default_factory=list)
-
-    def sent(self, at: Checkpoint) -> None:
-        self.at = at
-
-    def unreadable(self, name: str, why: Reason) -> None:
-        self.faults.append(f"{name}: {why}")
-
-    def not_sent(self, record: ArchivedEvent, why: Reason) -> None:
-        self.faults.append(f"{record.event_id}: {why}")
-
-    def waiting(self, ended: int, events: int) -> None:
-        return
 
 
 def is_bad(event: Event) -> bool:
