@@ -19,6 +19,7 @@ from benchmarks import (
     map_suite,
     parts,
     promises,
+    scaling,
     soak,
     store,
     tenant,
@@ -41,6 +42,7 @@ SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]
     "hostile": ("one tenant's ten worst log objects on a real worker: the neighbour's latency", hostile.run),
     "store": ("a cell's store: events a second and CPU an event on SQLite and on DynamoDB", store.run),
     "drain": ("SIGTERM under full load: seconds, and what becomes of every message", drain.run),
+    "scaling": ("a week of load in virtual time: cells needed, cells that ran, and flaps", scaling.run),
     "soak": ("faults of every kind, one after the other: what is lost, and p99 of the others", soak.run),
     "promises": ("instances crash, hang, get slow, fail: seconds to safe and to served again", promises.run),
 }
@@ -65,11 +67,14 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
     parser.add_argument("--sqs-ms", type=float, default=-1, help="time of SQS to answer (-1: the suite's choice)")
     parser.add_argument("--seconds", type=float, default=10, help="length of a measured interval (%(default)s)")
     parser.add_argument("--rate", type=float, default=0, help="router: events a second, open loop (0: all at once)")
-    parser.add_argument("--seed", type=int, default=1, help="detector: seed of its random numbers (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="detector, scaling: seed of the random numbers (%(default)s)"
+    )
     parser.add_argument("--only", action="append", default=[], help="detector, promises: what has this in its name")
     parser.add_argument("--roc", action="store_true", help="detector: the main rule with other limits, found and wrong")
     parser.add_argument("--scale", action="store_true", help="detector: its costs for 4 to 1000 cells instead")
     parser.add_argument("--profile", type=Path, help="run the router under cProfile and write its statistics here")
+    parser.add_argument("--picture", type=Path, help="scaling: draw the week as SVG into this file")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     told = vars(parser.parse_args(arguments))
     suite = told.pop("suite")

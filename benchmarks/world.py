@@ -54,6 +54,7 @@ class Options:
     roc: bool = False  # simulate the main rule with other limits too
     scale: bool = False  # detector: what it costs by the number of cells, instead of what it finds
     profile: Path | None = None  # run the router under cProfile, and write its statistics here
+    picture: Path | None = None  # scaling: draw the week here
 
     def wants(self, name: str) -> bool:
         """Tell whether `only` allows what has this name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,7 +16,8 @@ from router.core.errors import RegistryUnavailableError
 from router.core.fleet.history import History
 from router.core.fleet.overview import About, FleetStatus, Known, Overview, not_made, overview, without_registry
 from router.core.models import Reason
-from router.core.registry import Snapshot
+from router.core.registry import Condition, Snapshot
+from router.core.scaling.decision import ScalingDecision
 from router.ports import Clock, FleetReader, InstanceControl
 from router.services.unforeseen import Unforeseen
 
@@ -116,7 +117,9 @@ class FleetFeed:
             audit = await self.registry.audit(AUDIT_READ) if _kept_by_hand(snapshot) else []
             began, read_at = self._spent(), self._clock.monotonic()
             views = cell_views(snapshot, conditions)
-            found = overview(self._about, Known(snapshot, views, samples, audit, self._troubles()))
+            found = overview(
+                self._about, Known(snapshot, views, samples, audit, self._troubles(), _scaling(conditions))
+            )
             self.history.note(self._clock.time_ms(), found.load, found.cells)
             self.shown = self._known = self._dated(found)
             self._read_at = read_at
@@ -142,6 +145,12 @@ class FleetFeed:
         read_at = self._began_at if self._read_at is None else self._read_at
         age_s = round(self._clock.monotonic() - read_at, 1)
         return msgspec.json.encode(replace(self.shown, age_s=age_s))
+
+
+def _scaling(conditions: Mapping[str, Condition]) -> ScalingDecision | None:
+    """Return what the leader says last of the number of cells."""
+    newest = max(conditions.values(), key=lambda condition: condition.at_ms, default=None)
+    return newest.scaling if newest is not None else None
 
 
 def _kept_by_hand(snapshot: Snapshot) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from router.core.addresses import host_of
 from router.core.control.reconcile import state_of
+from router.core.fleet.routes import wanted_cells
 from router.core.models import CellRecord, CellState
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
 from router.core.release import progress
-from router.core.views import CellView, FleetView, LaneView, ScrapeTarget
+from router.core.views import CellView, FleetView, LaneView, ScalingView, ScrapeTarget
 from router.services.control_plane.controller import LeaderView
 from router.services.data_plane.dispatcher import CellPath, Dispatcher
 
@@ -27,9 +28,14 @@ def fleet_view(view: LeaderView | None) -> FleetView | None:
     """Show what the leader sees; None while this controller does not lead."""
     if view is None:
         return None
+    policy, decision = view.snapshot.policy, view.scaling
+    scaling = None
+    if policy.scaling is not None and decision is not None:
+        used_share = view.load.used if view.load is not None else None
+        scaling = ScalingView(len(wanted_cells(view.snapshot)), used_share, decision.short)
     used = tuple(lease.secret_id for lease in view.snapshot.leases if lease.live)
     cells = cell_views(view.snapshot, view.conditions)
-    return FleetView(cells, view.suspended_by, view.snapshot.policy.release, used)
+    return FleetView(cells, view.suspended_by, policy.release, used, scaling)
 
 
 def cell_views(snapshot: Snapshot, conditions: Mapping[str, Condition]) -> tuple[CellView, ...]:

@@ -19,6 +19,7 @@ from router.core.edits.orders import decided
 from router.core.edits.plan import as_object, forecast_of, size_of
 from router.core.fleet.explained import by_hand, time_text
 from router.core.policy import Policy, Quarantine
+from router.core.scaling.wanted import described
 from router.core.slot_map.forecast import Forecast
 from router.core.undo import taken_back
 
@@ -74,6 +75,8 @@ def show(*, as_json: AsJson = False) -> None:
     lasting = {key: entry for key, entry in found.quarantined.items() if found.in_quarantine(key, now_ms)}
     screen.print(_quarantined(lasting) if lasting else "No key is in quarantine.")
     screen.print(f"The head of a FIFO group that killed too many instances: {found.fifo_head}")
+    if found.scaling is not None:
+        screen.print(f"Scaling: {described(found.scaling)}; {len(found.homes)} hot slots were moved")
     if found.aside:
         screen.print(f"The FIFO groups of {len(found.aside)} slots stand still and shall go through the aside queue.")
     screen.print(_limits(found))

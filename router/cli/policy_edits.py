@@ -17,15 +17,18 @@ from router.core.edits.kinds import (
     Edit,
     FifoHeadEdit,
     LimitEdit,
+    NoScalingEdit,
     PinEdit,
     QuarantineEdit,
     ReleaseEdit,
+    ScalingEdit,
     UncordonEdit,
     UnlimitEdit,
     UnpinEdit,
     WeightEdit,
 )
-from router.core.policy import MAX_BURST, MAX_CONCURRENCY, MAX_WEIGHT, MIN_WEIGHT, FifoHead
+from router.core.policy import MAX_BURST, MAX_CELLS, MAX_CONCURRENCY, MAX_WEIGHT, MIN_WEIGHT, FifoHead
+from router.core.scaling.wanted import MAX_AFTER_S, MAX_CELL_RATE, MAX_TARGET, MIN_AFTER_S, MIN_TARGET
 
 EditAndWhy = tuple[Edit, str]
 """An edit, and the person's own words about it."""
@@ -117,8 +120,38 @@ def uncordon(cell_id: CellId, *, why: Why = "") -> EditAndWhy:
     return UncordonEdit(cell_id), why
 
 
+def scaling(
+    *,
+    least: Annotated[int, typer.Option("--min", min=1, max=MAX_CELLS, help="Never fewer cells than this.")],
+    most: Annotated[int, typer.Option("--max", min=1, max=MAX_CELLS, help="Never more cells than this.")],
+    target: Annotated[
+        float,
+        typer.Option(min=MIN_TARGET, max=MAX_TARGET, help="The share of the cells in use above which one is added."),
+    ] = 0.6,
+    cell_rate: Annotated[
+        float, typer.Option(min=0, max=MAX_CELL_RATE, help="Events/s that a cell bears, by `stress`; 0: not known.")
+    ] = 0,
+    out_after: Annotated[
+        float, typer.Option(min=MIN_AFTER_S, max=MAX_AFTER_S, help="Seconds that it is watched before one is added.")
+    ] = 180,
+    in_after: Annotated[
+        float, typer.Option(min=MIN_AFTER_S, max=MAX_AFTER_S, help="Seconds before one is taken away.")
+    ] = 900,
+    why: Why = "",
+) -> EditAndWhy:
+    """Let the number of cells follow the load, between two bounds: one more or one fewer at a time."""
+    return _checked(ScalingEdit(least, most, target, cell_rate, out_after, in_after), "--min, --max, --in-after"), why
+
+
+def no_scaling(*, why: Why = "") -> EditAndWhy:
+    """Let the number of cells follow no load: it stays as it is until a person changes it."""
+    return NoScalingEdit(), why
+
+
 AS_JSON: Final = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
-EDITS: Final = (pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, quarantine, release, fifo_head)
+EDITS: Final = (
+    *(pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, quarantine, release, fifo_head, scaling, no_scaling),
+)
 
 
 def commands(do: Callable[..., object], about: str, *, as_json: bool = False) -> typer.Typer:

@@ -316,6 +316,10 @@ class CellRecord:
     why_launch_failed: Reason | None = None  # the last launch, since one came to something
 
 
+HOLD_QUEUES: Final = "hold"
+"""What all hold queues together are called in a router's report."""
+
+
 @dataclass(frozen=True, slots=True)
 class RouterReport:
     """What a router says about itself."""

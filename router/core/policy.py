@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
-from router.core.models import MAX_WHOLE, CellRecord, Reason, Whole
+from router.core.models import MAX_WHOLE, CellRecord, Reason, Whole, cell_ids
 from router.core.release import Release, ruled, why_bad_release, why_not_now
+from router.core.scaling.wanted import Scaling, why_bad_scaling
 
 MIN_RATE: Final = 1e-6
 """The lowest rate that a key can have, in events a second: one event in twelve days."""
@@ -25,6 +26,7 @@ MIN_WEIGHT: Final = 0.001
 MAX_WEIGHT: Final = 100.0
 MAX_CELLS: Final = 1000
 MAX_SLOT: Final = 16383  # the last one of a slot map
+MAX_HOMES: Final = 256  # slots that scaling has moved
 MAX_KEYS: Final = 10_000  # with limits of their own; as many pinned, and as many in quarantine
 MAX_KEY_CHARS: Final = 1024  # as long as the key of any event can be
 MAX_WHY_CHARS: Final = 4000
@@ -97,6 +99,8 @@ class Policy:
     fifo_head: FifoHead = FifoHead.STOP  # what becomes of the head of a FIFO group that killed too many instances
     image: str = ""  # that all cells have once no release runs; empty: whatever their provisioner launches by itself
     release: Release | None = None  # the last one, whether it runs or has ended
+    scaling: Scaling | None = None  # how the number of cells follows the load; None: it follows none
+    homes: Mapping[Whole, str] = field(default_factory=dict)  # slot → the cell that scaling has moved it to
 
     def limit_of(self, key: str) -> TenantLimit:
         """Return the key's own limit, or the default one where it has none."""
@@ -188,8 +192,10 @@ class Policy:
         return self.release.image_for(record.image) if running and self.release is not None else self.image
 
     def with_cells(self, count: int, now: int) -> Policy:
-        """Want `count` cells where there are `now`."""
-        return replace(self, cells=count, scaling_from=now if count > now else 0)
+        """Want `count` cells where there are `now`; what was moved to a cell that goes has no home any more."""
+        stay = cell_ids(count)
+        homes = {slot: cell_id for slot, cell_id in self.homes.items() if cell_id in stay}
+        return replace(self, cells=count, scaling_from=now if count > now else 0, homes=homes)
 
 
 NO_POLICY: Final = Policy()
@@ -247,8 +253,9 @@ def why_refused(
 
 
 def why_unlaunchable(wanted: Policy, current: Policy) -> tuple[Reason, ...]:
-    """One reason for each new order to replace an instance, where the controllers can launch none to replace it."""
-    return tuple(
+    """One reason for each new wish that takes new instances, where the controllers can launch none."""
+    scaling = ["something else than the controllers starts the workers here, so their number can't follow the load"]
+    return tuple(scaling * (wanted.scaling is not None and current.scaling is None)) + tuple(
         f"{cell_id}: something else than the controllers starts the workers here, so none can be launched beside its "
         f"instance: start one there, or evict this one"
         for cell_id, generation in sorted(wanted.to_replace.items())
@@ -283,6 +290,12 @@ def why_invalid(policy: Policy, cells: Collection[str]) -> Iterator[Reason]:
         yield f"{cell_id} is draining and not cordoned: cordon it too"
     if not set(cells) - policy.cordoned:
         yield "every cell is cordoned: none is left that could take slots"
+    found = policy.scaling
+    if found is not None and not found.min_cells <= len(cells) <= found.max_cells:
+        yield (
+            f"scaling keeps {_text(found.min_cells)} to {_text(found.max_cells)} cells, not {len(cells)}: cellrouter "
+            f"apply scaling with other bounds, or apply no-scaling, first"
+        )
     yield from _why_out_of_bounds(policy)
 
 
@@ -309,15 +322,22 @@ def _why_out_of_bounds(policy: Policy) -> Iterator[Reason]:
     for cell_id, generation in sorted((*policy.to_replace.items(), *policy.to_evict.items())):
         if generation < 1:
             yield f"{cell_id}: an order names a generation from 1, not {_text(generation)}"
-    if strange := [slot for slot in sorted(policy.aside) if not 0 <= slot <= MAX_SLOT]:
-        yield f"a slot that goes aside is 0 to {MAX_SLOT}, not {_text(strange[0])}"
     yield from why_bad_release(policy.release)
+    yield from why_bad_scaling(policy.scaling, MAX_CELLS)
+    yield from _why_bad_slots(policy)
     yield from _why_bad_keys(policy)
     yield from _why_bad_limit("the default limit", policy.default)
     for key, limit in sorted(policy.limits.items()):
         yield from _why_bad_limit(f"key {key!r:.100}", limit)
     for key, quarantine in sorted(policy.quarantined.items()):
         yield from _why_bad_quarantine(f"key {key!r:.100}", quarantine)
+
+
+def _why_bad_slots(policy: Policy) -> Iterator[Reason]:
+    if strange := [slot for slot in sorted(policy.aside) if not 0 <= slot <= MAX_SLOT]:
+        yield f"a slot that goes aside is 0 to {MAX_SLOT}, not {_text(strange[0])}"
+    if len(policy.homes) > MAX_HOMES or not all(0 <= slot <= MAX_SLOT for slot in policy.homes):
+        yield f"scaling has moved at most {MAX_HOMES} slots, each 0 to {MAX_SLOT}"
 
 
 def _why_bad_keys(policy: Policy) -> Iterator[Reason]:

@@ -12,6 +12,7 @@ from typing import Final
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.models import CellRecord, LeaseView, Reason, RouterView, Whole
 from router.core.policy import NO_POLICY, Policy, Ruling
+from router.core.scaling.decision import ScalingDecision
 from router.core.slot_map.slots import SlotMap
 
 
@@ -42,6 +43,15 @@ class DrillAction(StrEnum):
     ENDED = "drill ended"
     DRAINED = "drill drain"
     UNCORDONED = "drill uncordon"
+
+
+class ScalingAction(StrEnum):
+    """What the leader does to the number of cells by itself, as the audit stream calls it."""
+
+    OUT = "scale out"
+    IN = "scale in"
+    END = "end scaling"
+    MOVE = "move hot slot"
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,7 @@ class Condition:
     why_untreated: Reason | None = None  # why nothing is done about it though it is sick, or would be if it were
     trial: Reason | None = None  # what its instance's trial beside its twin shows by now; None: there is no trial
     cushion: Reason | None = None  # why routers shall send it no more at once than usual; None: they need not
+    scaling: ScalingDecision | None = None  # of all cells: why there are as many; None: their number follows no load
 
     @property
     def well(self) -> bool:

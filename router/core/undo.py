@@ -12,18 +12,19 @@ from typing import Any, Final
 
 from router.core.models import Reason
 from router.core.policy import Policy
-from router.core.registry import DrillAction, PolicyVersion, RouterAction
+from router.core.registry import DrillAction, PolicyVersion, RouterAction, ScalingAction
 from router.core.release import Release, ReleaseAction
 
 NOTED: Final = frozenset({"redrive", "drop", *DrillAction})
 """What people do with no policy, which has a version only so that the audit has it, and what drills do."""
-AUTOMATIC: Final = frozenset({"end scaling", *RouterAction, *ReleaseAction, *NOTED})
+AUTOMATIC: Final = frozenset({*ScalingAction, *RouterAction, *ReleaseAction, *NOTED})
 """What the leader and routers do with the policy by themselves, or what is none of it: `undo` passes over it."""
 _LEADERS: Final = frozenset({"version", "image"})  # fields that are the leader's alone
 _WORDS: Final = {"limits": "the limit of key", "quarantined": "the quarantine of key", "pins": "the pin of key"} | {
     "weights": "the weight of",
     "to_replace": "the order to replace",
     "to_evict": "the order to evict",
+    "homes": "the cell of slot",
 }
 
 

@@ -60,6 +60,15 @@ class CellView:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingView:
+    """How the number of cells follows the load, as the leader sees it."""
+
+    wanted: int  # cells that there shall be
+    used: float | None  # share of the cells in use; None: not known now
+    short: bool  # more cells are needed than there may be
+
+
+@dataclass(frozen=True, slots=True)
 class FleetView:
     """All cells at one moment, as the leader sees them."""
 
@@ -67,6 +76,7 @@ class FleetView:
     suspended_by: Suspension | None  # what suspends automation as a whole
     release: Release | None = None  # the last one
     secret_ids: tuple[str, ...] = ()  # of each instance with a live lease, the name of the secret that it uses
+    scaling: ScalingView | None = None  # None: the number of cells follows no load
 
 
 @dataclass(frozen=True, slots=True)

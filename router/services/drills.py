@@ -18,7 +18,7 @@ from router.core.drills.judging import (
     DrillPlan,
     DrillReport,
     DrillSeen,
-    LoadSeen,
+    ProbeSeen,
     breach,
     findings,
     is_back,
@@ -57,7 +57,7 @@ class DrillLoad(Protocol):
         """Count for this part from now on."""
         ...
 
-    async def seen(self, snapshot: Snapshot) -> LoadSeen:
+    async def seen(self, snapshot: Snapshot) -> ProbeSeen:
         """Say how the load goes in this part. Raises UnseenError."""
         ...
 
@@ -110,7 +110,7 @@ class Drilling:
         self._load = load
         self._clock = clock
         self._tell = tell
-        self._keys: dict[DrillPart, LoadSeen] = {}
+        self._keys: dict[DrillPart, ProbeSeen] = {}
 
     async def run(self) -> DrillReport:
         """Do the drill. Raises DrillRefusedError where nothing was done, and what the registry raises before that."""

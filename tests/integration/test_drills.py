@@ -16,7 +16,7 @@ import pytest
 
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
-from router.core.drills.judging import DrillPart, LoadSeen
+from router.core.drills.judging import DrillPart, ProbeSeen
 from router.core.registry import Snapshot
 from router.demo.drills.live import LiveLoad
 from router.demo.local_context import of_environment
@@ -118,7 +118,7 @@ def test_the_load_of_live_is_read_from_its_routers(drilled: Drilled) -> None:
     assert context is not None
     address = f"http://127.0.0.1:{context.variables['CELLROUTER_API_PORT']}"
 
-    async def looked() -> tuple[LoadSeen, LoadSeen]:
+    async def looked() -> tuple[ProbeSeen, ProbeSeen]:
         async with http_session() as session:
             load, nothing = LiveLoad(session, [address], SystemClock()), Snapshot(0, None, {}, (), "")
             await load.begin(nothing)

@@ -13,7 +13,7 @@ from router.adapters.metrics.process import ProcessMetrics
 from router.core import telemetry
 from router.core.control.observed import Suspension
 from router.core.release import Phase
-from router.core.views import CellView, FleetView
+from router.core.views import CellView, FleetView, ScalingView
 
 
 class ControllerMetrics(ProcessMetrics):
@@ -55,6 +55,7 @@ class _FleetGauges(Collector):
                 suspended.add_metric([reason], fleet.suspended_by == reason)
         yield suspended
         yield from _release_gauges(fleet)
+        yield from _scaling_gauges(fleet.scaling if fleet is not None else None)
         older = GaugeMetricFamily(
             "cellrouter_instances_on_older_secret", "Live instances whose secret is not of the first."
         )
@@ -74,6 +75,18 @@ def _release_gauges(fleet: FleetView | None) -> Iterable[Metric]:
         waits.add_metric([], release.waits is not None)
         changed.add_metric([], sum(cell.image == release.image for cell in fleet.cells))
     return phase, waits, changed
+
+
+def _scaling_gauges(scaling: ScalingView | None) -> Iterable[Metric]:
+    wanted = GaugeMetricFamily("cellrouter_scaling_cells", "Cells that there shall be, where they follow the load.")
+    used = GaugeMetricFamily("cellrouter_scaling_used_ratio", "Share of the cells in use, as scaling sees it.")
+    short = GaugeMetricFamily("cellrouter_scaling_short", "1 while the load needs more cells than there may be.")
+    if scaling is not None:
+        wanted.add_metric([], scaling.wanted)
+        short.add_metric([], scaling.short)
+        if scaling.used is not None:
+            used.add_metric([], scaling.used)
+    return wanted, used, short
 
 
 def _cell_gauges(cells: Iterable[CellView]) -> Iterable[Metric]:

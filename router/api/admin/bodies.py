@@ -278,6 +278,8 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "quarantine": example("quarantine", "its events crash the handler", key="acme", seconds=3600.0),
     "release": example("release", "the handler is mended", key="acme"),
     "fifo-head": example("fifo-head", "nothing may wait", choice="skip"),
+    "scaling": example("scaling", "the load has days", min_cells=2, max_cells=12, target=0.6),
+    "no-scaling": example("no-scaling", "a migration"),
     "freeze": example("freeze", "to look at it", cell="cell-0003"),
     "unfreeze": example("unfreeze", "done", cell="cell-0003"),
     "eject": example("eject", "its database is down", cell="cell-0003"),

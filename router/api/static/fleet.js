@@ -111,7 +111,7 @@ export class FleetView {
     const { left = 0, most = 0 } = overview.moving ?? {};
     update(this.progress, { hidden: !most, max: most || 1, value: most - left });
     this.comb.show(overview.cells);
-    update(this.count, { text: String(overview.cells.length) });
+    update(this.count, { text: [overview.cells.length, overview.scaling?.why].filter(Boolean).join("; ") });
     this.table(overview, history, now);
     this.past(history, audit, now);
     this.who(overview);

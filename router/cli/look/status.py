@@ -19,7 +19,7 @@ from router.cli.texts import Column, Screen, fitted
 from router.core.control.reconcile import state_of
 from router.core.errors import RegistryUnavailableError
 from router.core.fleet.explained import by_hand
-from router.core.models import CellRecord, CellState, Reason, Rung
+from router.core.models import CellRecord, CellState, Depth, Reason, Rung
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
 
 if TYPE_CHECKING:
@@ -142,10 +142,12 @@ async def _with_held(found: Sequence[CellStatus]) -> list[CellStatus]:
         _, opened = await queues_of(stack, settings)
         queues = [opened(names_of(settings).hold_queue(status.cell)) for status in found]
         counts = await asyncio.gather(*(queue.depth() for queue in queues), return_exceptions=True)
-    return [
-        replace(status, held=count if isinstance(count, int) else None)
-        for status, count in zip(found, counts, strict=True)
-    ]
+    return [replace(status, held=held_of(count)) for status, count in zip(found, counts, strict=True)]
+
+
+def held_of(said: Depth | BaseException) -> int | None:
+    """Return how many messages a queue has by SQS' word; None where it did not say."""
+    return said.messages if isinstance(said, Depth) else None
 
 
 async def _watched(every: float) -> None:

@@ -115,6 +115,24 @@ class RaiseFence:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeCells:
+    """Want another number of cells, as a person does by `scale`: the load asks for one more, or for one fewer."""
+
+    cells: int
+    now: int  # how many there are
+    why: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class MoveSlot:
+    """Want a slot in another cell than where it is: it fills its cell, and that one has room."""
+
+    slot: int
+    cell_id: str
+    why: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class EndScaling:
     """End a change of the number of cells: all have their slots, or the added cells are no good and are dropped."""
 
@@ -145,6 +163,8 @@ Action = (
     | Retire
     | PublishMap
     | RaiseFence
+    | ChangeCells
+    | MoveSlot
     | EndScaling
     | StepRelease
 )

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from router.core.control.actions import Action, EndScaling, PublishMap, RaiseFence
+from router.core.control.actions import Action, ChangeCells, EndScaling, MoveSlot, PublishMap, RaiseFence
 from router.core.control.observed import Observed
 from router.core.control.records import MAX_FAILURES
 from router.core.models import Reason, Rung
@@ -69,6 +69,13 @@ def left(observed: Observed, cell_id: str) -> bool:
 def in_next_epoch(slot_map: SlotMap, current: SlotMap | None, leader_epoch: int) -> SlotMap:
     """Give the map an epoch above the current map's and not below the leader's, so that epochs only grow."""
     return replace(slot_map, epoch=max(leader_epoch, current.epoch + 1 if current is not None else 0))
+
+
+def with_change(policy: Policy, change: ChangeCells | MoveSlot) -> Policy:
+    """Return the next version of the policy, which wants another number of cells, or a slot in another cell."""
+    if isinstance(change, MoveSlot):
+        return replace(policy, homes={**policy.homes, change.slot: change.cell_id}, version=policy.version + 1)
+    return replace(policy.with_cells(change.cells, change.now), version=policy.version + 1)
 
 
 def after_scaling(policy: Policy, cells: int) -> Policy:

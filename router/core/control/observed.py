@@ -15,6 +15,8 @@ from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums
 from router.core.models import CellRecord, InstanceView, LeaseView, Reason, RouterView
 from router.core.policy import NO_POLICY, Policy
+from router.core.scaling.hot import CellUse
+from router.core.scaling.seen import LoadSeen
 from router.core.slot_map.slots import SlotMap
 
 _View = TypeVar("_View", LeaseView, InstanceView)
@@ -70,6 +72,9 @@ class Observed:
     hold_queues: Collection[str] = ()  # the cells that have one, as last looked for; also those that nobody remembers
     why_blind: Reason | None = None  # why what is measured can't be trusted
     trials: Mapping[str, Trial] = field(default_factory=dict)  # by cell, those that go on now
+    load: LoadSeen | None = None  # on all cells, since anything was changed; None: nothing was seen of it
+    uses: Mapping[str, CellUse] = field(default_factory=dict)  # by cell, of the last whole period of scaling
+    why_load_unknown: Reason | None = None  # why nothing is known of the load now
     rested: bool = True  # the last move ended long enough ago to show whether its cells are well
 
     def lease(self, cell_id: str, generation: int) -> LeaseView | None:

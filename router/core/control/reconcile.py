@@ -34,6 +34,7 @@ from router.core.control.another import (
 from router.core.control.moves import left, map_steps
 from router.core.control.observed import Desired, Observed
 from router.core.control.releases import release_steps
+from router.core.control.scaling import scaling_steps
 from router.core.control.treatment import treatments
 from router.core.control.twins import twin_of
 from router.core.detection.trial import Finding
@@ -67,6 +68,8 @@ def reconcile(desired: Desired, observed: Observed) -> list[Action]:
     actions += treatments(desired, observed)
     if not any(isinstance(action, EndScaling) for action in actions):  # a tick changes the policy once
         actions = _with_release(actions, list(release_steps(desired, observed)))
+    if not actions:
+        return list(scaling_steps(desired, observed))
     # Asking instances may take long, so these come last.
     return sorted(actions, key=lambda action: isinstance(action, (Verify, Treat)))
 

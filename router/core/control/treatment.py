@@ -11,6 +11,7 @@ from router.core.control.ladder import Circumstances, next_treatment
 from router.core.control.observed import Desired, Observed
 from router.core.control.records import ON_THE_LADDER
 from router.core.control.releases import why_in_release
+from router.core.control.scaling import scaling_decision
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.models import CellRecord, Reason, Rung
 from router.core.registry import Condition
@@ -34,6 +35,7 @@ def treatments(desired: Desired, observed: Observed) -> Iterator[Treat]:
 
 def conditions(desired: Desired, observed: Observed) -> dict[str, Condition]:
     """Tell, for people, how each cell is that something is measured of, and why nothing is done about it."""
+    scaling = scaling_decision(desired, observed)
     return {
         cell_id: Condition(
             observed.now_ms,
@@ -42,6 +44,7 @@ def conditions(desired: Desired, observed: Observed) -> dict[str, Condition]:
             why_untreated(desired, observed, record),
             f"generation {trial.twin}: {trial.result}" if (trial := observed.trials.get(cell_id)) else None,
             why_cushioned(desired, observed, record),
+            scaling,
         )
         for cell_id, health in observed.health.items()
         if (record := observed.cells.get(cell_id)) is not None

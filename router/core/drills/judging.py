@@ -58,7 +58,7 @@ class KeysSeen(msgspec.Struct, frozen=True):
     open: int = 0  # not done yet, of all parts
 
 
-class LoadSeen(msgspec.Struct, frozen=True):
+class ProbeSeen(msgspec.Struct, frozen=True):
     """How the load goes, as of one moment."""
 
     seconds: float  # of the part
@@ -74,7 +74,7 @@ class DrillSeen:
 
     snapshot: Snapshot
     conditions: Mapping[str, Condition]
-    load: LoadSeen
+    load: ProbeSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,7 @@ def _why_lost(now: DrillSeen, *, over: bool) -> Reason | None:
     return f"{left} of {now.load.sent} events that were sent are not done"
 
 
-def _not_lost(load: LoadSeen) -> str:
+def _not_lost(load: ProbeSeen) -> str:
     if load.sent is None:
         return "no dead letter came; the events of others are not counted one by one"
     return f"each of {load.sent} events that were sent is done"

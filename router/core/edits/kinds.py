@@ -14,6 +14,7 @@ from router.core.edits.decided import PolicyEdit, record_in
 from router.core.models import Reason
 from router.core.policy import (
     MAX_BURST,
+    MAX_CELLS,
     MAX_CONCURRENCY,
     MAX_KEY_CHARS,
     MAX_RATE,
@@ -26,6 +27,16 @@ from router.core.policy import (
     TenantLimit,
 )
 from router.core.registry import Snapshot
+from router.core.scaling.wanted import (
+    MAX_AFTER_S,
+    MAX_CELL_RATE,
+    MAX_TARGET,
+    MIN_AFTER_S,
+    MIN_TARGET,
+    Scaling,
+    described,
+    why_bad_scaling,
+)
 
 MAX_QUARANTINE_S: Final = 100 * 365 * 86400.0  # a century; who wants a longer one wants one without an end
 BY_HAND: Final = "by hand"  # why a key is in quarantine, where a person gave no reason
@@ -49,6 +60,12 @@ Weight = Annotated[
 ]
 QuarantineSeconds = Annotated[
     float, msgspec.Meta(ge=0, le=MAX_QUARANTINE_S, description="For how long; 0: until it is released by hand.")
+]
+
+CellCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_CELLS, description="How many cells.", examples=[4])]
+WatchedSeconds = Annotated[
+    float,
+    msgspec.Meta(ge=MIN_AFTER_S, le=MAX_AFTER_S, description="For how long the load is watched before a change."),
 ]
 
 
@@ -220,6 +237,49 @@ class ReleaseEdit(Edit, frozen=True, tag="release"):
 
         unchanged = f"{self.key} is not in quarantine; cellrouter policy show lists who is"
         return PolicyEdit("release", f"{self.key}: released; what waited goes on soon", make, unchanged)
+
+
+class ScalingEdit(Edit, frozen=True, tag="scaling"):
+    """Let the number of cells follow the load, between two bounds: one more or one fewer at a time."""
+
+    min_cells: CellCount
+    max_cells: CellCount
+    target: Annotated[
+        float,
+        msgspec.Meta(
+            ge=MIN_TARGET, le=MAX_TARGET, description="The share of the cells in use above which one is added."
+        ),
+    ] = 0.6
+    cell_rate: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=MAX_CELL_RATE, description="Events a second that a cell bears; 0: not known."),
+    ] = 0.0
+    out_after_s: WatchedSeconds = 180.0
+    in_after_s: WatchedSeconds = 900.0
+
+    def why_bad(self) -> Reason | None:
+        """Hold the bounds, the share and the times to what the leader accepts."""
+        return next(why_bad_scaling(self.scaling(), MAX_CELLS), None)
+
+    def scaling(self) -> Scaling:
+        """Return what this asks for, as the policy has it."""
+        return Scaling(self.min_cells, self.max_cells, self.target, self.cell_rate, self.out_after_s, self.in_after_s)
+
+    def on(self, _snapshot: Snapshot, _why: str, /) -> PolicyEdit:
+        """Put the bounds in force in place of others."""
+        wanted = self.scaling()
+        return PolicyEdit("scaling", described(wanted), lambda policy, _: replace(policy, scaling=wanted))
+
+
+class NoScalingEdit(Edit, frozen=True, tag="no-scaling"):
+    """Let the number of cells follow no load: it stays as it is until a person changes it."""
+
+    def on(self, _snapshot: Snapshot, _why: str, /) -> PolicyEdit:
+        """Take the bounds away, and let each slot that was moved go where the others are."""
+        unchanged = "The number of cells follows no load"
+        return PolicyEdit(
+            "no scaling", "the cells stay as many", lambda p, _: replace(p, scaling=None, homes={}), unchanged
+        )
 
 
 class FifoHeadEdit(Edit, frozen=True, tag="fifo-head"):

@@ -16,9 +16,11 @@ from router.core.edits.kinds import (
     Edit,
     FifoHeadEdit,
     LimitEdit,
+    NoScalingEdit,
     PinEdit,
     QuarantineEdit,
     ReleaseEdit,
+    ScalingEdit,
     UncordonEdit,
     UnlimitEdit,
     UnpinEdit,
@@ -188,6 +190,8 @@ AnyEdit = (
     | QuarantineEdit
     | ReleaseEdit
     | FifoHeadEdit
+    | ScalingEdit
+    | NoScalingEdit
     | FreezeEdit
     | UnfreezeEdit
     | EjectEdit

@@ -17,6 +17,7 @@ from router.core.detection.window import Glance
 from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS, AuditEntry, Condition, Snapshot
 from router.core.release import Release, progress
+from router.core.scaling.decision import ScalingDecision
 
 AUDIT_SHOWN: Final = 8  # entries about the explained cell
 RELEASE_SHOWN_MS: Final = 24 * 3600 * 1000  # so long it is told how a release has ended
@@ -60,6 +61,7 @@ class Explanation:
     audit: tuple[AuditEntry, ...]
     launch_failures: int  # in a row
     why_not_launched: Reason | None  # why the last of these launches came to nothing
+    scaling: ScalingDecision | None  # why there are as many cells as there are; None: their number follows no load
 
 
 def explanation(
@@ -92,6 +94,7 @@ def explanation(
         audit=tuple([entry for entry in audit if entry.cell_id == cell_id][-AUDIT_SHOWN:]),
         launch_failures=record.launch_failures,
         why_not_launched=record.why_launch_failed,
+        scaling=condition.scaling if condition is not None else None,
     )
 
 
@@ -141,6 +144,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("beside its twin", found.trial or "it stands no trial"),
         ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),
         ("by hand", found.by_hand or "nothing"),
+        *_scaling(found.scaling),
         *_launches(found),
     ]
 
@@ -148,6 +152,13 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
 def _launches(found: Explanation) -> Iterator[tuple[str, str]]:
     if found.why_not_launched is not None:
         yield "launches that failed", f"{found.launch_failures} in a row, the last: {found.why_not_launched}"
+
+
+def _scaling(said: ScalingDecision | None) -> Iterator[tuple[str, str]]:
+    if said is not None:
+        yield "the number of cells", said.why
+    if said is not None and said.too_large is not None:
+        yield "a large key", said.too_large
 
 
 def image(found: Explanation) -> str:

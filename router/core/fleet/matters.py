@@ -11,8 +11,10 @@ from router.core.fleet.cell_health import CellHealth
 from router.core.fleet.cells import FleetCell
 from router.core.fleet.moving import Moving
 from router.core.models import Reason
+from router.core.policy import Policy
 from router.core.registry import AuditEntry, DrillAction, Snapshot
 from router.core.release import Phase, progress
+from router.core.scaling.decision import ScalingDecision
 
 MOST: Final = 6  # lines of one kind; more are counted in one
 BACKLOG_OLD_S: Final = 300  # as the alert BacklogOld says
@@ -84,6 +86,18 @@ def _needs(
     if snapshot.now_ms - release.since_ms < RELEASE_SHOWN_MS:
         what = f"Release {release.number} of {release.image} was rolled back: {release.why}"
         yield Matter(what, "Mend the image, and deploy it again.", since_ms=release.since_ms)
+
+
+def of_scaling(policy: Policy, said: ScalingDecision | None) -> Iterator[Matter]:
+    """Say where the load needs more cells than a person lets there be, and which key no number of cells helps."""
+    if policy.scaling is None or said is None:
+        return
+    if said.too_large is not None:
+        todo = "Limit it by cellrouter apply limit, or have its sender use several keys."
+        yield Matter(said.too_large[:1].upper() + said.too_large[1:], todo)
+    if said.short:
+        todo = "Let there be more by cellrouter apply scaling, or find out who sends so much."
+        yield Matter(f"The load needs more cells: {said.why}", todo)
 
 
 def _of_cells(cells: Sequence[FleetCell], health: CellHealth, how: str, runbook: str) -> Iterator[Matter]:

@@ -8,11 +8,12 @@ from enum import StrEnum
 
 from router.core.detection.samples import RouterSample
 from router.core.fleet.cells import FleetCell, Load, fleet_cells, load_of
-from router.core.fleet.matters import Matter, doing, done_by_hand, needs
+from router.core.fleet.matters import Matter, doing, done_by_hand, needs, of_scaling
 from router.core.fleet.moving import Moving, moving
 from router.core.models import Reason, RouterReport
 from router.core.policy import TenantLimit
 from router.core.registry import AuditEntry, Snapshot
+from router.core.scaling.decision import ScalingDecision
 from router.core.views import CellView
 
 
@@ -45,6 +46,7 @@ class Known:
     samples: Mapping[str, RouterSample]
     audit: Sequence[AuditEntry]  # the newest, oldest first
     troubles: Sequence[Reason]  # of the process itself
+    scaling: ScalingDecision | None = None  # what the leader says of the number of cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Overview:
     quarantined: tuple[QuarantinedKey, ...]
     in_quarantine: int  # also those that are not listed
     cells: tuple[FleetCell, ...]
+    scaling: ScalingDecision | None  # why there are as many cells as there are; None: their number follows no load
 
 
 LISTED = 50  # keys in quarantine that are named on the page
@@ -108,7 +111,8 @@ def overview(about: About, known: Known) -> Overview:
     move = moving(snapshot)
     queues = _largest(snapshot, lambda report: report.queues)
     ages = _largest(snapshot, lambda report: report.ages)
-    wanted = needs(snapshot, cells, queues, ages, [f"This {about.role}: {why}" for why in known.troubles])
+    troubles = [f"This {about.role}: {why}" for why in known.troubles]
+    wanted = (*needs(snapshot, cells, queues, ages, troubles), *of_scaling(snapshot.policy, known.scaling))
     done = doing(snapshot, cells, move)
     status = FleetStatus.NEEDS_YOU if wanted else FleetStatus.ACTING if done else FleetStatus.WELL
     lasting = [
@@ -144,6 +148,7 @@ def overview(about: About, known: Known) -> Overview:
         quarantined=tuple(lasting[:LISTED]),
         in_quarantine=len(lasting),
         cells=cells,
+        scaling=known.scaling if policy.scaling is not None else None,
     )
 
 

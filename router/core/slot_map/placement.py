@@ -25,16 +25,21 @@ share after seven moves."""
 def wanted_owners(current: Sequence[str] | None, cells: Collection[str], policy: Policy) -> tuple[str, ...]:
     """Return the owner of every slot by the policy, as near to `current` (None: no owners yet) as that allows.
 
-    A draining cell owns no slot. A cordoned cell gets none, and may lose some of its slots to the others' shares.
+    A draining cell owns no slot. A cordoned cell gets none, and may lose some of its slots to the others' shares. What
+    scaling has moved stays in its new cell while that may have it.
     Raises ValueError when no cell may own slots.
     """
     weights = frozenset((cell, policy.weights.get(cell, 1.0)) for cell in cells if cell not in policy.draining)
-    return _wanted(None if current is None else tuple(current), weights, policy.cordoned)
+    homes = frozenset(policy.homes.items())
+    return _wanted(None if current is None else tuple(current), weights, policy.cordoned, homes)
 
 
 @lru_cache(maxsize=4)
 def _wanted(
-    current: tuple[str, ...] | None, weighted: frozenset[tuple[str, float]], cordoned: frozenset[str]
+    current: tuple[str, ...] | None,
+    weighted: frozenset[tuple[str, float]],
+    cordoned: frozenset[str],
+    homes: frozenset[tuple[int, str]],
 ) -> tuple[str, ...]:
     """`wanted_owners`, cached: the controller asks four times a second, and for 1000 cells the answer takes a while."""
     weights = {cell: Fraction(weight) for cell, weight in sorted(weighted)}
@@ -45,7 +50,11 @@ def _wanted(
     shares = _with_caps(weights, {})
     # By the ceiling of the share a cordon alone moves nothing, and a move leaves a cordoned cell with what it may have.
     capped = {cell: min(owned[cell], ceil(shares[cell])) for cell in cordoned & owned.keys()}
-    return assign(current, _with_caps(weights, capped))
+    owners = list(assign(current, _with_caps(weights, capped)))
+    for slot, cell in homes:
+        if cell in weights and cell not in cordoned and 0 <= slot < SLOTS:
+            owners[slot] = cell  # in the next round another slot takes its place, so that the shares stay even
+    return tuple(owners)
 
 
 def after_move(slot_map: SlotMap) -> SlotMap:

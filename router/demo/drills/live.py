@@ -11,7 +11,7 @@ import msgspec
 
 from cell_worker.contract.strict_reader import Id, StrictReader, Whole
 from router.core.drills.dead_letters import DeadLettersSeen
-from router.core.drills.judging import MIN_EVENTS, DrillPart, KeysSeen, LoadSeen
+from router.core.drills.judging import MIN_EVENTS, DrillPart, KeysSeen, ProbeSeen
 from router.core.registry import Snapshot
 from router.demo.stress.events import StressError
 from router.demo.stress.routers import asked
@@ -52,7 +52,7 @@ class LiveLoad:
         """Count for this part from now on."""
         self._since, self._at_begin = self._clock.monotonic(), None
 
-    async def seen(self, snapshot: Snapshot) -> LoadSeen:
+    async def seen(self, snapshot: Snapshot) -> ProbeSeen:
         """Say how the events of this part go, cell by cell: the highest p99 of a router counts. Raises UnseenError."""
         try:
             lanes = await asyncio.gather(*(asked(self._session, url, "/cells", LANES) for url in self._urls))
@@ -70,7 +70,7 @@ class LiveLoad:
                 sure_ms = max(so_far.sure_ms, lane.p99_ms if events >= MIN_EVENTS else 0.0)
                 waiting = so_far.open + lane.waiting + lane.in_flight
                 keys[lane.cell_id] = KeysSeen(so_far.events + events, p99_ms, sure_ms, waiting)
-        return LoadSeen(self._clock.monotonic() - self._since, keys, dead_letters=self._dead.more(snapshot))
+        return ProbeSeen(self._clock.monotonic() - self._since, keys, dead_letters=self._dead.more(snapshot))
 
     async def finish(self) -> None:
         """Leave the load as it is: it is not this drill's."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from router.core.drills.dead_letters import DeadLettersSeen
-from router.core.drills.judging import DrillPart, KeysSeen, LoadSeen, surely
+from router.core.drills.judging import DrillPart, KeysSeen, ProbeSeen, surely
 from router.core.fleet.routes import slot_map_of
 from router.core.load.findings import Totals
 from router.core.load.latencies import Latencies
@@ -65,7 +65,7 @@ class ProbeLoad:
         """Mark events for this part from now on."""
         self._part, self._since = part, self._clock.monotonic()
 
-    async def seen(self, snapshot: Snapshot) -> LoadSeen:
+    async def seen(self, snapshot: Snapshot) -> ProbeSeen:
         """Say how the events of this part go. Raises UnseenError."""
         totals = await self._totals()
         if self._sending is not None and self._sending.done() and not self._over:
@@ -78,7 +78,7 @@ class ProbeLoad:
         left, waiting = self._left(totals), Counter[str]()
         for key, count in left.items():
             waiting[cell_of(key)] += count
-        return LoadSeen(
+        return ProbeSeen(
             self._clock.monotonic() - self._since,
             {cell_id: _seen(found, waiting[cell_id]) for cell_id, found in took.items()},
             self._sender.events,

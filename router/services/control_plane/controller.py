@@ -15,11 +15,14 @@ from router.core.control.actions import Action
 from router.core.control.observed import Desired, Observed, Suspension
 from router.core.control.recollection import Recollection, why_restored
 from router.core.control.reconcile import reconcile
+from router.core.control.scaling import ScalingWatch, scaling_decision
 from router.core.control.treatment import conditions
 from router.core.errors import NoDescriptorError, NotLeaderError, RegistryUnavailableError
 from router.core.models import InstanceView, cell_ids
 from router.core.policy import MAX_CELLS, Policy, judge
 from router.core.registry import Change, Condition, Petitions, Proposal, Snapshot
+from router.core.scaling.decision import ScalingDecision
+from router.core.scaling.seen import LoadSeen
 from router.core.telemetry import LeadershipChanged, LeadGoesOn
 from router.ports import CellRegistry, CellResources, Clock, InstanceControl, Observer, Provisioner
 from router.services.canary import Canary
@@ -56,6 +59,8 @@ class LeaderView:
     snapshot: Snapshot
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     suspended_by: Suspension | None = None
+    scaling: ScalingDecision | None = None
+    load: LoadSeen | None = None  # None: not known now
 
 
 class Controller:
@@ -82,6 +87,7 @@ class Controller:
         self._fleet = Fleet(provisioner, observer, self._unforeseen)
         treater = Treater(instances, resources, can_launch=self._fleet.can_launch)
         self._executor = Executor(config.owner, registry, self._fleet, resources, canary, treater, clock, observer)
+        self._scaling = ScalingWatch()
         self._leases = Leases(config.lease_ttl_s, observer)
         self._highest_epoch = 0  # that was ever seen, so that an emptied registry can't turn the epoch back
         self._known = Recollection()
@@ -141,6 +147,7 @@ class Controller:
     def _lead(self, epoch: int | None) -> None:
         if epoch is None:
             self._health.close()
+            self._scaling.forget()
             self._view = None
         if epoch != self.epoch:
             self._observer.observe(LeadershipChanged(leads=epoch is not None, epoch=epoch or 0))
@@ -165,7 +172,9 @@ class Controller:
         desired, observed = self._desired(snapshot.policy), self._observed(snapshot, instances)
         self._tell(epoch, observed)
         if news:
-            self._view = LeaderView(snapshot, conditions(desired, observed), observed.suspended_by)
+            self._scaling.look(desired, observed, self._health.samples, self._clock.monotonic())
+            observed = self._with_load(observed)
+            self._view = self._viewed(snapshot, desired, observed)
             await self._registry.note_conditions(epoch, self._view.conditions)
         tick = Tick(epoch, snapshot, records)
         for ended in self._fleet.ended():
@@ -175,6 +184,11 @@ class Controller:
             if self._clock.monotonic() >= deadline:
                 return  # the lease must be renewed before anything more is done
             await self._do(tick, action)
+
+    def _viewed(self, snapshot: Snapshot, desired: Desired, observed: Observed) -> LeaderView:
+        load = observed.load if observed.why_load_unknown is None else None
+        scaling = scaling_decision(desired, observed)
+        return LeaderView(snapshot, conditions(desired, observed), observed.suspended_by, scaling, load)
 
     def _tell(self, epoch: int, observed: Observed) -> None:
         now = self._clock.monotonic()
@@ -258,6 +272,10 @@ class Controller:
             hold_queues=self.hold_queues,
             why_blind=self._health.why_blind,
         )
+
+    def _with_load(self, observed: Observed) -> Observed:
+        found = self._scaling
+        return replace(observed, load=found.seen, uses=found.uses, why_load_unknown=found.why_unknown)
 
     async def _resign(self) -> None:
         try:

@@ -10,11 +10,13 @@ from router.core.control.actions import (
     Action,
     Admit,
     Adopt,
+    ChangeCells,
     CreateCell,
     DismissTwin,
     EndScaling,
     GiveUpLaunch,
     Launch,
+    MoveSlot,
     PublishMap,
     RaiseFence,
     Retire,
@@ -23,12 +25,12 @@ from router.core.control.actions import (
     Treat,
     Verify,
 )
-from router.core.control.moves import after_scaling, in_next_epoch
+from router.core.control.moves import after_scaling, in_next_epoch, with_change
 from router.core.control.records import Transition
 from router.core.errors import NotYetError, ProvisionError
 from router.core.lanes.backoff import backoff
 from router.core.models import CellRecord, Reason, Treatment
-from router.core.registry import AuditEntry, Change, Snapshot
+from router.core.registry import AuditEntry, Change, ScalingAction, Snapshot
 from router.core.slot_map.placement import moving_to
 from router.core.slot_map.slots import NO_MOVE
 from router.core.telemetry import ActionTaken
@@ -83,13 +85,8 @@ class Executor:
         match action:
             case PublishMap():
                 await self._publish(tick, action)
-            case EndScaling(cells, why):
-                policy = after_scaling(tick.snapshot.policy, cells)
-                await self.write(tick, Change(policy=policy), "", "end scaling", why)
-            case StepRelease(release, image, name, why):
-                policy = tick.snapshot.policy
-                policy = replace(policy, version=policy.version + 1, image=image, release=release)
-                await self.write(tick, Change(policy=policy), "", name, why)
+            case ChangeCells() | MoveSlot() | EndScaling() | StepRelease():
+                await self._decide(tick, action)
             case Stop():
                 await self._stop(tick, action)
             case CreateCell(cell_id):
@@ -105,6 +102,23 @@ class Executor:
             case _:
                 record = tick.records.get(action.cell_id, CellRecord(action.cell_id))
                 await self._record(tick, _noted(action, record, tick.snapshot.now_ms))
+
+    async def _decide(self, tick: Tick, action: ChangeCells | MoveSlot | EndScaling | StepRelease) -> None:
+        """Change the policy as a person would, or note in it how far something has come."""
+        policy = tick.snapshot.policy
+        match action:
+            case ChangeCells(cells, now, why):
+                name = ScalingAction.OUT if cells > now else ScalingAction.IN
+                change = Change(policy=with_change(policy, action))
+                await self.write(tick, change, "", name, f"{now} → {cells} cells: {why}")
+            case MoveSlot(slot, cell_id, why):
+                change, why = Change(policy=with_change(policy, action)), f"slot {slot} to {cell_id}: {why}"
+                await self.write(tick, change, cell_id, ScalingAction.MOVE, why)
+            case EndScaling(cells, why):
+                await self.write(tick, Change(policy=after_scaling(policy, cells)), "", ScalingAction.END, why)
+            case StepRelease(release, image, name, why):
+                policy = replace(policy, version=policy.version + 1, image=image, release=release)
+                await self.write(tick, Change(policy=policy), "", name, why)
 
     async def write(self, tick: Tick, change: Change, cell_id: str, action: str, why: Reason) -> None:
         """Write a change with its reason to the registry; the tick's records are up to date after that."""

@@ -19,6 +19,7 @@ from router.core.control.releases import on_trial
 from router.core.control.twins import Trial
 from router.core.detection.assessment import Verdict
 from router.core.detection.detector import Detector
+from router.core.detection.samples import RouterSample
 from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums
 from router.core.models import CellRecord, Reason
 from router.core.registry import Snapshot
@@ -65,6 +66,7 @@ class HealthMonitor:
         self._recalled = False  # whether the baselines that the last leader knew are taken over
         self.health: Mapping[str, Health] = {}
         self.why_blind: Reason | None = None
+        self.samples: Mapping[str, RouterSample] = {}  # as last read, by router
 
     def close(self) -> None:
         """Forget everything and send no more canaries, since another controller may lead now."""
@@ -169,7 +171,7 @@ class HealthMonitor:
         return answers.since(watched.before)
 
     async def _read(self, now: float) -> None:
-        samples = await self._registry.samples()
+        self.samples = samples = await self._registry.samples()
         self._detector.forget_routers(samples.keys())
         for router_id, sample in samples.items():
             if sample.lag_s > TOO_LATE_S:

@@ -12,7 +12,7 @@ from typing import Final
 
 from router.core.errors import SourceUnavailableError
 from router.core.lanes.latency import MeanAge
-from router.core.models import Depth
+from router.core.models import HOLD_QUEUES, Depth
 from router.core.telemetry import BadInput, QueueDepth
 from router.ports import Clock, EventSource, Observer
 
@@ -42,12 +42,17 @@ class DepthWatch:
         self._observer = observer
         self._told: set[str] = set()  # queues that say nothing
         self._depths: dict[str, Depth] = {}  # of the named ones, by what they are for
+        self._held: int | None = None  # what waits in all the others together; None: one of them said nothing
         self.ages: dict[str, int] = {}  # in seconds, by what the queue is for
 
     @property
     def newest(self) -> dict[str, int]:
-        """The messages of each named queue, by what it is for; without those that said nothing when last asked."""
-        return {purpose: depth.messages for purpose, depth in self._depths.items()}
+        """The messages of each named queue, by what it is for, and those that wait in all hold queues together.
+
+        Without those that said nothing when last asked.
+        """
+        named = {purpose: depth.messages for purpose, depth in self._depths.items()}
+        return named if self._held is None else named | {HOLD_QUEUES: self._held}
 
     @property
     def source(self) -> Depth | None:
@@ -66,10 +71,11 @@ class DepthWatch:
                 await self._clock.sleep(pause_s)
             if (age_s := self._age.take(self._clock.monotonic())) is not None:
                 self.ages = {next(iter(self._named)): round(age_s)}
-            others = list(self._others())
+            others, said = list(self._others()), list[Depth | None]()
             for queue in others:
-                await self._ask(queue)
+                said.append(await self._ask(queue))
                 await self._clock.sleep(pause_s)
+            self._held = None if None in said else sum(depth.waiting for depth in said if depth is not None)
             pause_s = max(PAUSE_S, ASK_EVERY_S / (len(self._named) + len(others)))
 
     async def _ask(self, queue: EventSource) -> Depth | None:

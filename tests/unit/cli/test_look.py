@@ -11,12 +11,12 @@ import pytest
 from rich.live import Live
 
 from router.cli.look.audit import chosen, unseen
-from router.cli.look.status import _look, first_of, headline, statuses, table
+from router.cli.look.status import _look, first_of, headline, held_of, statuses, table
 from router.cli.texts import Screen
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.samples import CellSample, RouterSample
-from router.core.errors import RegistryUnavailableError
-from router.core.models import Rung, Treatment
+from router.core.errors import RegistryUnavailableError, SourceUnavailableError
+from router.core.models import Depth, Rung, Treatment
 from router.core.registry import AuditEntry, Condition, Snapshot
 from tests.support.aio import run
 from tests.support.command_line import CommandLine, Operated
@@ -154,7 +154,9 @@ def test_colours_are_for_terminals_that_want_them(
 
 
 def test_what_is_held_is_shown_where_sqs_says_it(cli: CommandLine) -> None:
-    """Without `--held` the column is left out."""
+    """Without `--held` the column is left out, and so is the figure of a queue that could not be asked."""
+    assert held_of(Depth(4, 2, 1)) == 7
+    assert held_of(SourceUnavailableError("denied")) is None
     found = statuses(run(cli.registry.snapshot()), {}, {})
     for held, is_shown in ((None, False), (7, True)):
         screen = Screen()

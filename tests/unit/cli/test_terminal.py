@@ -46,6 +46,8 @@ EDITS: Final = {
     ("quarantine",): (HOSTILE, "--why", HOSTILE),
     ("release",): (HOSTILE,),
     ("fifo-head",): ("skip", "--why", HOSTILE),
+    ("scaling",): ("--min=1", "--max=9", "--why", HOSTILE),
+    ("no-scaling",): ("--why", HOSTILE),
     ("pin",): (HOSTILE, HOSTILE),
     ("unpin",): (HOSTILE,),
     ("weight",): (HOSTILE, "2"),
@@ -100,7 +102,8 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
 }
 NAMING_NONE: Final = {  # they show only words of ours
     *(("scale",), ("cell-secret",), ("token",), ("secrets",), ("version",), ("deploy", "platform"), ("new",)),
-    *(("plan", "fifo-head"), ("apply", "fifo-head")),
+    *(("plan", "fifo-head"), ("apply", "fifo-head"), ("plan", "scaling"), ("apply", "scaling")),
+    *(("plan", "no-scaling"), ("apply", "no-scaling")),
 }
 PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("tail",), ("watch",))
 """They print their log, what AWS says, and why they can't start."""

@@ -37,6 +37,7 @@ from router.core.policy import (
     judge,
     to_blob,
 )
+from router.core.scaling.wanted import Scaling
 from router.core.slot_map.forecast import forecast
 from router.core.slot_map.slots import SlotMap, assign
 
@@ -60,6 +61,7 @@ def policies_of(
     numbers: st.SearchStrategy[int],
     weights: st.SearchStrategy[float],
     cells: st.SearchStrategy[str],
+    scalings: st.SearchStrategy[Scaling],
 ) -> st.SearchStrategy[Policy]:
     """Policies of such numbers, with so few entries that a policy is often good in all of its parts."""
     limits, of_cells = st.builds(TenantLimit, rates, bursts, numbers), st.frozensets(cells, max_size=2)
@@ -79,12 +81,20 @@ def policies_of(
         of_cells,
         st.dictionaries(cells, numbers, max_size=2),
         st.dictionaries(cells, numbers, max_size=2),
+        scaling=st.none() | scalings,
+        homes=st.just({}) | st.dictionaries(numbers, cells, max_size=2),
     )
 
 
-wild = policies_of(floats, integers, integers, floats, names)
+wild_scalings = st.builds(Scaling, integers, integers, floats, floats, floats, floats)
+wild = policies_of(floats, integers, integers, floats, names, wild_scalings)
 sane = policies_of(
-    sane_rates, st.integers(1, MAX_BURST), st.integers(1, 5), st.floats(MIN_WEIGHT, MAX_WEIGHT), st.sampled_from(CELLS)
+    sane_rates,
+    st.integers(1, MAX_BURST),
+    st.integers(1, 5),
+    st.floats(MIN_WEIGHT, MAX_WEIGHT),
+    st.sampled_from(CELLS),
+    st.just(Scaling(1, 9)),
 )
 PARTS = [field.name for field in fields(Policy) if field.name != "version"]
 

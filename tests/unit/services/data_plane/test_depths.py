@@ -6,7 +6,7 @@ import pytest
 
 from router.core.errors import SourceDeniedError
 from router.core.lanes.latency import MeanAge
-from router.core.models import Depth
+from router.core.models import HOLD_QUEUES, Depth
 from router.core.policy import Policy, Quarantine
 from router.core.telemetry import BadInput, QueueDepth
 from router.services.data_plane.depths import ASK_EVERY_S
@@ -106,3 +106,28 @@ def test_the_mean_age_weighs_each_receive_by_how_long_it_was_the_last() -> None:
     assert age.take(30.0) == 0.0
     age.note(40.0, 30.0)
     assert age.take(30.0) == 40.0
+
+
+def test_what_all_hold_queues_hold_is_reported_only_when_each_has_said_it() -> None:
+    """Scaling goes by it: a sum that leaves a queue out would look like less load."""
+    world = World(cells=2)
+    hold = world.holds["cell-0001"]
+    depth = hold.depth
+
+    async def some() -> Depth:
+        return Depth(waiting=7, hidden=1, delayed=30)  # what is delayed is put off on purpose
+
+    async def refuse() -> Depth:
+        raise SourceDeniedError("AccessDenied")
+
+    async def reported() -> dict[str, int]:
+        await world.clock.sleep(2 * ASK_EVERY_S)
+        return dict(world.registry.reports[-1].queues)
+
+    async def story() -> None:
+        async with world.routing():
+            for answer, held in ((depth, 0), (some, 7), (refuse, None)):
+                hold.depth = answer  # type: ignore[method-assign]
+                assert (await reported()).get(HOLD_QUEUES) == held
+
+    play(world.clock, story())
