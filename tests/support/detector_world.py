@@ -213,7 +213,7 @@ class SimulatedCell:
         return self._canary_s(canary, vantage, draw, self._causes(), self._crowd())
 
     def cushioned_canary_s(self, canary: Canary, vantage: int, draw: Random) -> float:
-        """Return how many seconds it would take while each router sends the cell an eighth of its places at once."""
+        """Return how many seconds it would take while all routers send the cell an eighth of its places at once."""
         return self._canary_s(canary, vantage, draw, self._causes(), self._cushioned_crowd())
 
     def twin_canary_s(self, canary: Canary, vantage: int, draw: Random, coldness: float = 1.0) -> float:
@@ -267,8 +267,7 @@ class SimulatedCell:
         return cost_s * _stretch(causes, crowd) + late_s
 
     def _cushioned_crowd(self) -> float:
-        places = self.routers * max(1, self.places // SLOW_START)
-        return max(1.0, min(self._working, places) * PLACES_TO_CPU / self.places)
+        return max(1.0, min(self._working, self.places / SLOW_START) * PLACES_TO_CPU / self.places)
 
     def _canary_s(self, canary: Canary, vantage: int, draw: Random, causes: Sequence[Slowness], crowd: float) -> float:
         factor, late_s = 1.0, self.paths.get(vantage, USUAL_PATH).late_s(draw)

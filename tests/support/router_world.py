@@ -19,7 +19,7 @@ from router.core.lanes.standing import LOOK_AHEAD
 from router.core.messages.dead_letter import DeadLetter, entries
 from router.core.messages.parser import Extraction, Parser
 from router.core.messages.parts import Parts
-from router.core.models import CellRecord, Draft, HoldCause, LeaseView, RouterReport, Traffic
+from router.core.models import CellRecord, Draft, HoldCause, LeaseView, RouterReport, RouterView, Traffic
 from router.core.policy import Policy
 from router.core.registry import AuditEntry, Condition, Snapshot
 from router.core.slot_map.routing import KnownRouting
@@ -75,6 +75,7 @@ class StaticRegistry:
         self.down = False
         self.refusing = False  # it answers and takes no writes
         self.cushioned: frozenset[str] = frozenset()
+        self.twins: tuple[LeaseView, ...] = ()  # leases of instances beside those that serve
         self._beats: dict[str, int] = {}  # when each lease was renewed, in ms
 
     def _lease_state(self, cell_id: str) -> tuple[bool, int, int, str, str, int]:
@@ -138,7 +139,10 @@ class StaticRegistry:
             for c in self.cells.values()
         )
         now_ms, cells = self._clock.time_ms(), dict(self.cells)
-        return Snapshot(now_ms, self.slot_map, cells, leases, "", self.decided, cushioned=self.cushioned)
+        reports = {report.router_id: report for report in self.reports}
+        routers = tuple(RouterView(report, live=True) for report in reports.values())
+        leases += self.twins
+        return Snapshot(now_ms, self.slot_map, cells, leases, "", self.decided, routers, self.cushioned)
 
 
 class Memory:

@@ -49,7 +49,9 @@ class Lane(Generic[T]):
         self.limits = limits
         self.target: Target | None = None
         self.ejected = False  # nothing is sent, whatever the circuit says
-        self._cushioned = self._tried = False  # no more than usual is sent at once; little is
+        self._cushioned = self.tried = False  # no more than usual is sent at once; little is
+        self._routers = 1  # that share the cell's places
+        self._rests_until = 0.0  # on trial nothing is sent before, in monotonic seconds
         self._usual = 0.0  # mean number of items in flight, while the instance did not look slow
         self._intervals = 0  # that this is the mean of, USUAL_INTERVALS at most
         self.in_flight = 0  # at all instances; the window looks only at the present instance
@@ -73,12 +75,13 @@ class Lane(Generic[T]):
         """How many items may be in flight at the present instance; 0 without one."""
         if self.target is None:
             return 0
-        size, least = 1 if self.probing else self._window.size, max(1, self.target.concurrency // SLOW_START)
-        if self._tried:
+        size, least = 1 if self.probing else self._window.size, max(1, int(self._trial_share(self.target)))
+        if self.tried:
             return min(size, least)
         if not self._cushioned or self._intervals < MIN_INTERVALS:
             return size
-        return min(size, max(least, ceil(self._usual + sqrt(self._usual))))
+        spare = sqrt(self._usual / self._routers)  # its part of the square root of what all routers have in flight
+        return min(size, max(least, ceil(self._usual + spare)))
 
     @property
     def probing(self) -> bool:
@@ -125,18 +128,34 @@ class Lane(Generic[T]):
             self._begin(self.target, slow_start=True)
         self.ejected = ejected
 
-    def cushion(self, *, cushioned: bool, tried: bool) -> None:
+    def cushion(self, *, cushioned: bool, tried: bool, routers: int = 1) -> None:
         """Send less at once from now on, or as much as the window allows.
 
         `cushioned`: the instance looks slow, and gets what it needs for its usual load if it is well. That is the mean
         number in flight and its square root (square-root staffing: S. Halfin, W. Whitt, Operations Research 29, 1981).
-        `tried`: it is measured with little to do, as at a slow start.
+        `tried`: it is measured with little to do: an eighth of its places. So many `routers` share both.
         """
-        self._cushioned, self._tried = cushioned, tried
+        self._cushioned, self.tried, self._routers = cushioned, tried, routers
+
+    def rest(self, latency_s: float, generation: int, now: float, jitter: float) -> None:
+        """Rest after an answer that took so long, where less than one place of an instance on trial is the lane's.
+
+        With a place for a sixth of the time, it rests five times as long as the answer took. `jitter`, 0 to 1, keeps
+        routers from sending at the same moments.
+        """
+        target = self.target
+        if not self.tried or target is None or target.generation != generation:
+            return
+        if (share := self._trial_share(target)) < 1:
+            self._rests_until = max(self._rests_until, now + latency_s * (1 / share - 1) * (0.5 + jitter))
+
+    def rests_s(self, now: float) -> float:
+        """Return for how many more seconds nothing is sent, since the cell is on trial; 0 where nothing hinders it."""
+        return max(0.0, self._rests_until - now) if self.tried else 0.0
 
     def had(self, in_flight: float) -> None:
         """Note how many items were in flight during one more interval, on average."""
-        if not (self._cushioned or self._tried):
+        if not (self._cushioned or self.tried):
             self._intervals = min(self._intervals + 1, USUAL_INTERVALS)
             self._usual += (in_flight - self._usual) / self._intervals
 
@@ -155,7 +174,7 @@ class Lane(Generic[T]):
 
     def take(self, now: float) -> list[tuple[T, int]]:
         """Take the next batch, as items and their sizes; empty when circuit, window or limits allow nothing now."""
-        if self.target is None or not self.passable(now):
+        if self.target is None or not self.passable(now) or self.rests_s(now):
             return []
         generation = self.target.generation
         room = self.window - self._in_flight_at[generation]
@@ -239,7 +258,11 @@ class Lane(Generic[T]):
     def _begin(self, target: Target, *, slow_start: bool) -> None:
         self._window = ConcurrencyWindow(target.concurrency, slow_start=slow_start)
         self._failures = 0
-        self._retry_at = 0.0
+        self._retry_at = self._rests_until = 0.0
+
+    def _trial_share(self, target: Target) -> float:
+        """Return how many of the instance's places are this lane's while it is on trial: it may be a part of one."""
+        return target.concurrency / (SLOW_START * self._routers)
 
     def _next(self, count: int) -> Iterator[tuple[T, int]]:
         size = 0

@@ -22,6 +22,7 @@ class Routing:
     abandoned: frozenset[str] = frozenset()  # those of the ejected cells whose answers are not waited for either
     cushioned: frozenset[str] = frozenset()  # cells that get no more events at once than usual, since they look slow
     tried: frozenset[str] = frozenset()  # cells that get few events at once, since their instances stand trial
+    routers: int = 1  # that share the places of each cell
     unwell: frozenset[str] = frozenset()  # cells on the ladder: what they do now is not their baseline
 
 

@@ -144,7 +144,8 @@ class Dispatcher:
         for cell_id, path in self.paths.items():
             path.lane.resize(self._limits)
             path.lane.retarget(routing.targets.get(cell_id))
-            path.lane.cushion(cushioned=cell_id in routing.cushioned, tried=cell_id in routing.tried)
+            tried, cushioned = cell_id in routing.tried, cell_id in routing.cushioned
+            path.lane.cushion(cushioned=cushioned, tried=tried, routers=routing.routers)
             unsent = path.lane.eject(ejected=cell_id in routing.ejected, abandon=cell_id in routing.abandoned)
             self._hold_all(path.lane, unsent, HoldCause.EJECTED)
         self.routed.set()

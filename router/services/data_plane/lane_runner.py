@@ -29,6 +29,7 @@ from router.services.unforeseen import Unforeseen
 
 MAX_TENANTS: Final = 10_000  # keys remembered of a cell; beyond that it is enough to know "as many"
 _OK, _ANSWERED = Outcome.OK, Contact.ANSWERED  # Python 3.11 takes its time to find an enum's member by name
+REST_S: Final = 1.0  # after so long a resting lane looks whether its rest is over, or the trial is
 LINGER_S: Final = 0.002
 """How long events for a busy cell wait for others to travel with. Events for an idle cell leave at once."""
 
@@ -64,6 +65,7 @@ class LaneRunner:
         self._unforeseen = Unforeseen(observer, clock)
         self._wake = asyncio.Event()
         self._tell_at = 0.0  # of a body that differs, by the monotonic clock
+        self._rests = False  # the lane is woken when its rest is over
         # By batch under way: its events that have no answer yet, by their index in it.
         self._batches: dict[asyncio.Timeout, dict[int, Delivery]] = {}
 
@@ -154,9 +156,12 @@ class LaneRunner:
         self._lane.had(sample.busy_s / INTERVAL_S)  # Little's law
         return sample
 
-    def cushion(self, *, cushioned: bool, tried: bool) -> None:
-        """Send less at once from now on (`cushioned`, or `tried`: little), or as much as the window allows again."""
-        self._lane.cushion(cushioned=cushioned, tried=tried)
+    def cushion(self, *, cushioned: bool, tried: bool, routers: int) -> None:
+        """Send less at once from now on (`cushioned`, or `tried`: little), or as much as the window allows again.
+
+        So many routers do the same, and share what the cell gets.
+        """
+        self._lane.cushion(cushioned=cushioned, tried=tried, routers=routers)
         self._wake.set()
 
     def eject(self, *, ejected: bool, abandon: bool = False) -> list[Delivery]:
@@ -216,6 +221,14 @@ class LaneRunner:
                 self._wake.clear()
                 while (target := self._lane.target) and (batch := self._lane.take(self._clock.monotonic())):
                     group.create_task(self._send(target, [delivery for delivery, _ in batch]))
+                if not self._rests and (rest_s := self._lane.rests_s(self._clock.monotonic())):
+                    self._rests = True
+                    group.create_task(self._wake_after(min(rest_s, REST_S)))
+
+    async def _wake_after(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._rests = False
+        self._wake.set()
 
     async def _send(self, target: Target, batch: list[Delivery]) -> None:
         sent_at = self._clock.monotonic()
@@ -269,6 +282,8 @@ class LaneRunner:
             delivery.trace.answered(result)
         if result.contact is _ANSWERED:
             self._lane.timed(latency, delivery.generation)
+            if self._lane.tried:
+                self._lane.rest(latency, delivery.generation, now, self._clock.jitter())
             if not result.duplicate:  # what was done before needs no infrastructure
                 self._neighbours.note(key, outcome, now)
             if (target := self._lane.target) is not None and target.generation == delivery.generation:

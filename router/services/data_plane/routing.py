@@ -69,6 +69,7 @@ def routing_of(snapshot: Snapshot, last: Routing | None, doubted: Doubt = NO_DOU
         abandoned=frozenset(cell_id for cell_id, record in cells.items() if policy.ejected_by_ladder(record)),
         cushioned=snapshot.cushioned,
         tried=frozenset(cell_id for cell_id, record in cells.items() if twin_of(record, snapshot)),
+        routers=max(1, sum(router.live for router in snapshot.routers)),
         unwell=frozenset(cell_id for cell_id, record in cells.items() if record.treatment.rung is not Rung.WELL),
     )
 

@@ -174,6 +174,23 @@ def test_a_lane_on_trial_sends_an_eighth_of_its_places_at_once(*, cushioned: boo
     assert len(take(lane)) == 14
 
 
+def test_a_lane_rests_where_less_than_a_place_of_an_instance_on_trial_is_its_own() -> None:
+    """Of 16 places two are used, by 12 routers: a sixth each. Another instance, or the trial's end, ends the rest."""
+    lane = lane_of(40, concurrency=16)
+    lane.cushion(cushioned=False, tried=True, routers=12)
+    assert take(lane, now=10) == [0]
+    lane.rest(2.0, 7, now=10, jitter=0.5)  # of an instance that was before
+    assert lane.rests_s(10) == 0
+    lane.rest(2.0, 1, now=10, jitter=0.5)
+    lane.settled("k", 1, 1)
+    assert lane.rests_s(10) == pytest.approx(10)
+    assert take(lane, now=19.9) == []
+    assert take(lane, now=20.1) == [1]
+    lane.rest(2.0, 1, now=21, jitter=0.0)
+    lane.cushion(cushioned=False, tried=False, routers=12)
+    assert len(take(lane, now=21)) == 15
+
+
 def test_a_lane_that_has_just_begun_is_not_cushioned() -> None:
     """It does not know yet what is usual."""
     lane = lane_of(40, concurrency=16)
@@ -183,13 +200,16 @@ def test_a_lane_that_has_just_begun_is_not_cushioned() -> None:
     assert len(take(lane)) == 16
 
 
-@pytest.mark.parametrize(("usual", "window"), [(0.0, 2), (0.5, 2), (4.0, 6), (9.0, 12), (16.0, 16)])
-def test_a_cushioned_lane_sends_what_its_instance_needs_if_it_is_well(usual: float, window: int) -> None:
-    """The mean number in flight and its root, an eighth of its places at least, and no more than it declares."""
+@pytest.mark.parametrize(
+    ("usual", "routers", "window"),
+    [(0.0, 1, 2), (0.5, 1, 2), (4.0, 1, 6), (9.0, 1, 12), (16.0, 1, 16), (0.5, 12, 1), (2.0, 3, 3), (16.0, 12, 16)],
+)
+def test_a_cushioned_lane_sends_what_its_instance_needs_if_it_is_well(usual: float, routers: int, window: int) -> None:
+    """The mean number in flight and its part of the root, its part of an eighth, and no more than is declared."""
     lane = lane_of(40, concurrency=16)
     for _ in range(100):
         lane.had(usual)
-    lane.cushion(cushioned=True, tried=False)
+    lane.cushion(cushioned=True, tried=False, routers=routers)
     for _ in range(100):
         lane.had(100.0)  # what a slow instance has in flight is not usual
     assert len(take(lane)) == window

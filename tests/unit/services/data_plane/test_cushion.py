@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
@@ -108,3 +109,38 @@ def test_a_slow_cell_that_is_cushioned_has_fewer_events_in_hand() -> None:
         world.registry.cushioned = frozenset()
 
     under_load(RATE, 35, story)
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_routers_share_what_a_cushioned_cell_and_one_on_trial_gets(count: int) -> None:
+    """However many there are: in all what is usual and a little more, then two of 16 places; afterwards as before."""
+    world = World(2, max_messages=30)  # so that no router takes what the others wait for
+    cell = world.cells.cells[CELL]
+    cell.seconds = BASE_S
+    keys = world.keys_of(CELL, 30)
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            routers = [await stack.enter_async_context(world.routing(f"router-{i}")) for i in range(count)]
+            lanes = [router.dispatcher.paths[CELL].lane for router in routers if await router.dispatcher.routed.wait()]
+            loading = asyncio.create_task(world.send_steadily(dict.fromkeys(keys, RATE / len(keys)), 60))
+            await world.clock.sleep(20)
+            world.registry.cushioned = frozenset([CELL])
+            await world.clock.sleep(5)
+            assert 7 <= sum(lane.window for lane in lanes) <= 9 + count  # six, the square root, and rounding up
+            record = replace(world.registry.cells[CELL], launching=2, launched=2, twin=2)
+            world.registry.cells[CELL], world.registry.twins = record, LEASES[1:]
+            await world.clock.sleep(5)
+            begun = world.clock.now
+            await world.clock.sleep(20)
+            _, rate = window_and_rate(world, routers[0], begun)
+            assert 1.5 <= rate * BASE_S <= 2.2  # in flight on average
+            world.registry.cells[CELL], world.registry.twins = replace(record, launching=0, twin=0), ()
+            world.registry.cushioned = frozenset()
+            await world.clock.sleep(2)
+            assert {lane.window for lane in lanes} == {16}
+            await loading
+            await world.settled()
+
+    play(world.clock, story())
+    assert world.cells.effects() == dict.fromkeys(world.sent, 1)
