@@ -6,6 +6,7 @@ All see the same events. A run is seeded by its number and its scenario, so that
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -21,12 +22,13 @@ from tests.support.detector_simulation import Evictions, Outcome, all_detectors,
 CHUNK: Final = 5  # runs that a process does at a time
 IN_TIME_S: Final = 20.0
 MANY: Final = 0.95  # share of the cells of one slowness that must be found, for that slowness to count as found
-COLUMNS: Final = ("runs", "wrong", "wronged", "found", "in_time", "cured", "p50_s", "p95_s", "max_s")
+COLUMNS: Final = ("runs", "wrong", "wronged", "found", "in_time", "cured", "p50_s", "p95_s", "max_s", "observed")
 NOTES: Final = """
 wrong: runs in which a healthy cell was called sick. wronged: runs in which one was ejected, or slower than its twin in
 the trial. found: of the sick cells. in_time: of them, within 20 s. cured: of them, ejected or slower than the twin.
-seconds: from when the trouble began until the cell was called sick. All detectors see the same events; only cellrouter
-has canaries and guards. goals for cellrouter: nothing wronged, and 0.99 in time where a cell is three times as slow"""
+seconds: from when the trouble began until the cell was called sick. observed: sick cells of which a pattern of minutes
+was named; where none is sick, runs in which one was. All detectors see the same events; only cellrouter has canaries
+and guards. goals for cellrouter: nothing wronged, and 0.99 in time where a cell is three times as slow"""
 Scores = dict[str, "Score"]  # by detector
 
 
@@ -40,6 +42,8 @@ class Score:
     slow: int = 0  # cells that were sick, in all runs
     cured: int = 0  # of these, treated
     seconds: list[float] = field(default_factory=list)  # that it took to find each sick cell
+    observed: int = 0  # of the sick cells, those of which a pattern was named; without any, runs in which one was
+    patterns: Counter[str] = field(default_factory=Counter)  # by name, of how many of these cells or runs
 
     @property
     def in_time(self) -> int:
@@ -58,6 +62,7 @@ class Score:
             "p50_s": _quantile(self.seconds, 0.5),
             "p95_s": _quantile(self.seconds, 0.95),
             "max_s": _quantile(self.seconds, 1.0),
+            "observed": self.observed / (self.slow or self.runs),
         }
 
     def add(self, slow: set[str], outcome: Outcome) -> None:
@@ -68,6 +73,9 @@ class Score:
         self.wronged += _is_wrong(slow, outcome.treated)
         self.seconds += _found(slow, outcome.called)
         self.cured += len(_found(slow, outcome.treated))
+        seen = {(name if slow else "", pattern) for name, pattern in outcome.observed if name in slow or not slow}
+        self.observed += len({name for name, _ in seen})
+        self.patterns += Counter(pattern.value for _, pattern in seen)
 
 
 async def run(options: Options) -> dict[str, Any]:
@@ -79,7 +87,7 @@ async def run(options: Options) -> dict[str, Any]:
         for title, score in scores.items():
             row = score.row()
             print(_line(name, title, [_figure(row[column]) for column in COLUMNS]), flush=True)
-            rows.append({"scenario": name, "detector": title, **row})
+            rows.append({"scenario": name, "detector": title, **row, "patterns": dict(score.patterns)})
     smallest, totals = _smallest(scored), _totals(scored)
     print(_line("\nall, as shares", "", ("wrong", "wronged", "found", "in_time", "cured")))
     for title, total in totals.items():

@@ -125,6 +125,7 @@ def _cell_view(cell: CellRecord, snapshot: Snapshot, slots: int, newest: Conditi
         shift=found.shift if found is not None else None,
         canary_s=found.canary_s if found is not None else None,
         slow_paths=found.slow_paths if found is not None else (),
+        observations=found.observations if found is not None else (),
         rung=cell.treatment.rung,
         why=cell.treatment.why,
         why_untreated=condition.why_untreated if condition is not None else None,

@@ -136,7 +136,9 @@ class Condition:
 
     def tells_as(self, other: Condition) -> bool:
         """Tell whether another condition, also of a cell that is well, differs in nothing but figures."""
-        same = self.assessment.slow_paths == other.assessment.slow_paths and self.generation == other.generation
+        mine, others = self.assessment, other.assessment
+        same = mine.slow_paths == others.slow_paths and mine.observations == others.observations
+        same = same and self.generation == other.generation
         return same and self.well and other.well and (self.why_untreated is None) == (other.why_untreated is None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from router.core.control.observed import Suspension
+from router.core.detection.minutes.observation import Observation
 from router.core.models import CellState, Reason, Rung
 from router.core.release import Release
 
@@ -31,8 +32,8 @@ class LaneView:
 class CellView:
     """One cell at one moment, as controllers see it: an entry of their GET /cells.
 
-    `verdict`, `rule`, `verdict_for_s`, `shift`, `canary_s`, `slow_paths`, `why_untreated` and `cushion` are the
-    leader's word. They are empty when that is of another instance, or too old to say anything about now.
+    `verdict`, `rule`, `verdict_for_s`, `shift`, `canary_s`, `slow_paths`, `observations`, `why_untreated` and `cushion`
+    are the leader's word. They are empty when that is of another instance, or too old to say anything about now.
     """
 
     cell_id: str
@@ -48,6 +49,7 @@ class CellView:
     shift: float | None  # natural logarithm of its latency relative to the other cells'
     canary_s: float | None  # median latency of its canaries
     slow_paths: tuple[str, ...]  # that a router or the leader has to it while the cell is not slow, in words
+    observations: tuple[Observation, ...]  # what the last minutes show of it: nothing is done about that
     rung: Rung
     why: Reason | None  # it is on that rung
     why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick

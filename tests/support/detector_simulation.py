@@ -15,6 +15,7 @@ from router.core.control.guards import why_guarded, why_shared
 from router.core.control.ladder import RECOVERED_MS
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.detection.detector import Detector
+from router.core.detection.minutes.observation import Pattern
 from router.core.detection.samples import CanarySample, CellSample, CellSampler, RouterSample
 from router.core.models import CellRecord
 from tests.support.detector_scenarios import Scenario
@@ -57,6 +58,7 @@ class Outcome:
     trials: Trials
     called: Evictions = field(default_factory=list)  # sick, and no guard was in the way
     treated: Evictions = field(default_factory=list)  # ejected since they fail or hang, or slower than their twin
+    observed: set[tuple[str, Pattern]] = field(default_factory=set)  # what was observed of which cell in the trouble
 
 
 @dataclass(slots=True)
@@ -86,6 +88,10 @@ class RealDetector:
             self._detector.recall({cell_id: each.baseline for cell_id, each in self._found.items()})
         self._see(now, world, done)
         return self._called(now + ASSESS_S)
+
+    def observed(self) -> set[tuple[str, Pattern]]:
+        """Return what is observed of each cell by now."""
+        return {(cell_id, each.pattern) for cell_id, found in self._found.items() for each in found.observations}
 
     def _see(self, now: float, world: World, done: Done) -> None:
         self._admit(now, world.cells)
@@ -222,6 +228,8 @@ def simulate(
             called, outcome = each.second(now, world, done), outcomes[title]
             outcome.called += [(cell_id, at) for cell_id in called]
             outcome.treated += [(cell_id, at) for cell_id in outcome.trials.second(now, world, called)]
+            if isinstance(each, RealDetector) and now > QUIET_S:
+                outcome.observed |= each.observed()
     return {cell.cell_id for cell in world.cells[: scenario.slow]}, outcomes
 
 

@@ -10,6 +10,7 @@ from router.adapters.metrics.controller import ControllerMetrics
 from router.api.views import cell_views
 from router.core.control.observed import Suspension
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.minutes.observation import Observation, Pattern
 from router.core.models import CellRecord, CellState, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY
 from router.core.registry import Condition, Snapshot
@@ -21,10 +22,11 @@ LEASE = LeaseView(CELL, 3, "i", "a:1", 8, ready=True, live=True, zone="eu-west-1
 POLICY = NO_POLICY.with_frozen(CELL, frozen=True).with_order(CELL, 3, evict=False)
 SNAPSHOT = Snapshot(10_000, None, {CELL: RECORD}, (LEASE,), "c", POLICY)
 PATH = "router-1 → cell-0000: 130 ms, others 3 ms: a path, not the cell"
+STALLS = Observation(Pattern.STALLS, "it stalls")
 SLOW = Condition(
     9_000,
     3,
-    Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5, slow_paths=(PATH,)),
+    Assessment(CELL, Verdict.SLOW, "a rule", 4.04, shift=0.7, canary_s=0.5, slow_paths=(PATH,), observations=(STALLS,)),
     "frozen by hand",
     cushion="it looks slow",
 )
@@ -44,7 +46,7 @@ def text(metrics: ControllerMetrics) -> str:
 def test_a_cell_is_shown_with_verdict_rung_guard_and_orders() -> None:
     """One view answers everything that an operator asks first about a cell."""
     assert view(SLOW) == CellView(
-        CELL, CellState.SERVING, 3, 0, "a:1", "eu-west-1b", 0, "slow", "a rule", 4.0, 0.7, 0.5, (PATH,),
+        CELL, CellState.SERVING, 3, 0, "a:1", "eu-west-1b", 0, "slow", "a rule", 4.0, 0.7, 0.5, (PATH,), (STALLS,),
         Rung.GIVEN_UP, "why", "frozen by hand", "it looks slow", ejected=False, frozen=True,
         order="replace", image="", release="",
     )  # fmt: skip
@@ -71,6 +73,7 @@ def test_only_the_leader_has_figures_of_cells() -> None:
         'cellrouter_cell_shift_log{cell="cell-0000"} 0.7',
         'cellrouter_cell_canary_seconds{cell="cell-0000"} 0.5',
         'cellrouter_cell_slow_paths{cell="cell-0000"} 1.0',
+        'cellrouter_cell_observed{cell="cell-0000",pattern="stalls"} 1.0',
         'cellrouter_cell_cushioned{cell="cell-0000"} 1.0',
         'cellrouter_cell_ejected{cell="cell-0000"} 0.0',
         'cellrouter_cell_frozen{cell="cell-0000"} 1.0',

@@ -96,6 +96,9 @@ def _cell_gauges(cells: Iterable[CellView]) -> Iterable[Metric]:
     shift = gauge("cellrouter_cell_shift_log", "Log of its latency relative to the other cells'; ln 2 is twice.")
     canary = gauge("cellrouter_cell_canary_seconds", "Median latency of its canaries.")
     paths = gauge("cellrouter_cell_slow_paths", "Slow paths to it, of routers or the leader: it is not slow itself.")
+    seen = GaugeMetricFamily(
+        "cellrouter_cell_observed", "1 for what the last minutes show of a cell.", labels=["cell", "pattern"]
+    )
     cushioned = gauge("cellrouter_cell_cushioned", "1 while it looks slow, and gets no more at once than usual.")
     ejected = gauge("cellrouter_cell_ejected", "1 while its events wait in its hold queue.")
     frozen = gauge("cellrouter_cell_frozen", "1 while nothing but a person's order touches its instances.")
@@ -111,4 +114,6 @@ def _cell_gauges(cells: Iterable[CellView]) -> Iterable[Metric]:
         if cell.canary_s is not None:
             canary.add_metric([cell.cell_id], cell.canary_s)
             paths.add_metric([cell.cell_id], len(cell.slow_paths))
-    return verdict, rung, shift, canary, paths, cushioned, ejected, frozen
+        for pattern in sorted({each.pattern for each in cell.observations}):
+            seen.add_metric([cell.cell_id, label_value(pattern)], 1)
+    return verdict, rung, shift, canary, paths, seen, cushioned, ejected, frozen

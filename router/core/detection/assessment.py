@@ -8,6 +8,7 @@ from typing import Final
 
 from router.core.detection.announcements import Announced
 from router.core.detection.baseline import NO_BASELINE, Baseline
+from router.core.detection.minutes.observation import Observation
 from router.core.detection.statistics import excess_s
 from router.core.detection.thresholds import MIN_EVENT_SPREAD
 from router.core.detection.window import NO_GLANCE, NO_LOAD, AnsweredSums, Glance, TenantLoad
@@ -92,6 +93,7 @@ class Assessment:
     # What was done to it lately, and its instance as that says itself
     announced: tuple[Announced, ...] = ()
     vitals: Vitals | None = None  # None: it has said nothing of late
+    observations: tuple[Observation, ...] = ()  # of the last minutes: no verdict, and nothing is done about them
 
     @property
     def excess_s(self) -> float:

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from math import ceil, inf
+from statistics import median_low
 from typing import Final
 
 from router.core.detection.announcements import Announcements, Occasion
@@ -26,6 +27,7 @@ from router.core.detection.canaries import LEADER
 from router.core.detection.estimates import CellEstimate, PeerEstimates
 from router.core.detection.evidence import evidence_of, with_workload
 from router.core.detection.history import PATIENCE_S, InstanceHistory
+from router.core.detection.paths import are_enough
 from router.core.detection.rules import confirmed, judge, why_looks_slow
 from router.core.detection.samples import CanarySample, RouterSample
 from router.core.detection.thresholds import MAX_PAUSE_S, MIN_PEERS, SETTLED_S, WINDOW_S
@@ -153,6 +155,7 @@ class Detector:
         self._announcements.forget_before(now)
         announced = self._announcements.of(now)
         few = self._are_few(others.peers, now)
+        growth = median_low(each.minutes.growth for each in self._cells.values()) if self._cells else 0.0
         for begin in range(0, len(due), AT_ONCE):
             found = {}
             for cell_id, history in islice(due.items(), begin, begin + AT_ONCE):
@@ -160,7 +163,9 @@ class Detector:
                     history.alone_at = now
                 said = announced.get(cell_id, ())
                 evidence = evidence_of(cell_id, history, estimates[cell_id], others, said, now)
-                found[cell_id] = _assess(evidence, history, estimates[cell_id], now, on_trial=cell_id in on_trial)
+                found[cell_id] = _assess(
+                    evidence, history, estimates[cell_id], growth, now, on_trial=cell_id in on_trial
+                )
             yield found
         yield {
             cell_id: history.assessment
@@ -200,7 +205,13 @@ class Detector:
 
 
 def _assess(
-    evidence: Assessment, history: InstanceHistory, own: CellEstimate, now: float, *, on_trial: bool
+    evidence: Assessment,
+    history: InstanceHistory,
+    own: CellEstimate,
+    peers_growth: float,
+    now: float,
+    *,
+    on_trial: bool,
 ) -> Assessment:
     """Judge by the evidence, and learn: while the cell is well, and from what has lasted for so long that it stays."""
     step_s = now - history.assessed_at if history.assessed_at is not None else 0.0
@@ -213,7 +224,12 @@ def _assess(
     normal = verdict is Verdict.HEALTHY or lasted_s > MAX_PAUSE_S
     history.learn(evidence, now, step_s, normal=normal and not on_trial)
     history.remember_share(evidence, lasted_s)
-    glimpsed = history.glimpsed(why_looks_slow(evidence) if verdict is Verdict.HEALTHY else None, now)
+    seen = why_looks_slow(evidence)
+    glimpsed = history.glimpsed(seen if verdict is Verdict.HEALTHY else None, now)
+    by_canary = are_enough(evidence.glance.slow_points, evidence.glance.points)
+    history.minutes.assessed(slow=seen is not None, by_canary=by_canary, now=now)
+    if observations := history.minutes.observed(evidence.cell_id, peers_growth, now):
+        evidence = replace(evidence, observations=observations)
     if (looks_slow := rule if history.over_limit else glimpsed) is not None:
         evidence = replace(evidence, looks_slow=looks_slow)
     if verdict is not Verdict.HEALTHY:

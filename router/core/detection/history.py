@@ -11,6 +11,7 @@ from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import NO_BASELINE, Baseline, WorkDone
 from router.core.detection.canaries import InstanceCanaries
 from router.core.detection.estimates import CellEstimate
+from router.core.detection.minutes.memory import MinutesMemory
 from router.core.detection.samples import CanarySample, CellSample
 from router.core.detection.thresholds import CONFIRM_S, MIN_LEARNED_S, MIN_OWN_RATIO, WINDOW_S
 from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums, SampleWindow, work_without_slowness_s
@@ -28,6 +29,7 @@ class InstanceHistory:
     baseline: Baseline = NO_BASELINE
     window: SampleWindow = field(default_factory=SampleWindow)
     canaries: InstanceCanaries = field(default_factory=InstanceCanaries)
+    minutes: MinutesMemory = field(default_factory=MinutesMemory)
     baseline_shares: dict[str, float] = field(default_factory=dict)  # of the heaviest tenants, before it was unwell
     assessed_at: float | None = None  # when it, or its cell's last instance, was assessed last
     estimate: CellEstimate | None = None  # as last assessed
@@ -65,6 +67,7 @@ class InstanceHistory:
     def told_of_canary(self, vantage: str, sample: CanarySample, now: float) -> None:
         """Note what a vantage point tells of a canary."""
         self.canaries.of(vantage).told(sample, now)
+        self.minutes.canary(vantage, sample, self.baseline.usual_canary_s, now)
         if sample.latency_s is None:
             self.stirred = self.stirred or not 0 < sample.waiting_s <= PATIENCE_S
         elif (usual_s := self.baseline.canary_s) is not None and sample.latency_s > MIN_OWN_RATIO * usual_s:
@@ -74,6 +77,8 @@ class InstanceHistory:
         """Note what the instance said of itself in a heartbeat, unless that is noted already."""
         if beat != self.beat:
             self.vitals, self.vitals_at, self.beat = vitals, now, beat
+            if vitals is not None:
+                self.minutes.told(vitals, now)
 
     def vitals_of_late(self, now: float) -> Vitals | None:
         """Return what the instance says of itself; None while it says nothing."""

@@ -130,3 +130,32 @@ LATE_S: Final = 0.1
 """Seconds that an event loop is late at most, from which on it is told."""
 GC_SHARE: Final = 0.1
 """Share of the time that garbage collection stops an instance, from which on it is told."""
+
+# What comes and goes, over minutes
+OBSERVED_S: Final = 300.0
+"""Seconds that observations are of: what comes every minute comes five times in it."""
+MIN_OBSERVED_S: Final = 60.0
+"""Seconds that an instance was watched before anything is said of its minutes: it may be cold for as long."""
+MIN_SPELLS: Final = 3
+"""Slow spells of which it is said that they come and go: two may be chance."""
+SPELL_GAP_S: Final = 2.5
+"""Seconds between two spells: one good look in between ends none."""
+MAX_SPELL_S: Final = 75.0
+"""Seconds of a spell. A longer one gets a verdict, and no observation."""
+MIN_STALL_S: Final = 0.5
+"""Seconds that a canary must take for a stall, and half of the spell: nothing else is done in that time."""
+MIN_STALL_RATIO: Final = 10.0
+"""Times what a canary usually takes, for a stall: less is slow, and does not stand still."""
+LATE_CANARY_S: Final = 0.15
+"""Seconds that a single canary must take too long to be late. TCP sends a lost packet again after 200 ms at least."""
+MIN_LATE_SHARE: Final = 0.03
+"""Share of a vantage point's canaries that are late or lost, from which that is said."""
+MIN_LATE: Final = 5
+"""Canaries of a vantage point that are late or lost: fewer are chance."""
+MIN_LATE_ALIKE: Final = 10
+"""Canaries of the other vantage points that would be late if they were as lossy as one path; a tenth of them may be, or
+it is not that path alone."""
+MIN_LATE_OF: Final = 30
+"""Canaries of a vantage point within OBSERVED_S: fewer don't tell how many are late."""
+MIN_GROWTH: Final = log(1.3)
+"""Natural logarithm of the growth of canaries' latencies beside the other cells' that is said, if it is steady."""

@@ -71,8 +71,8 @@ def _serving(view: CellView) -> tuple[CellHealth, Reason | None]:
         return CellHealth.CHANGING, f"generation {view.launching} starts beside generation {view.generation}"
     if view.verdict in (Verdict.WATCHED, Verdict.WORKLOAD):
         return CellHealth.WATCHED, f"{view.verdict}: {view.rule}"
-    if view.slow_paths:
-        return CellHealth.WATCHED, "; ".join(view.slow_paths)
+    if said := (*view.slow_paths, *(each.said for each in view.observations)):
+        return CellHealth.WATCHED, "; ".join(said)
     if not view.verdict:
         return CellHealth.UNKNOWN, "the leader has said nothing of it lately"
     return CellHealth.WELL, None

@@ -140,6 +140,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("verdict", verdict(found.assessment)),
         ("cushion", cushion(found)),
         *(("slow path", path) for path in (found.assessment.slow_paths if found.assessment is not None else ())),
+        *(("observed", each.said) for each in (found.assessment.observations if found.assessment is not None else ())),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
         ("beside its twin", found.trial or "it stands no trial"),
         ("kept from treatment by", found.why_untreated or ("a person" if found.by_hand else "nothing")),

@@ -16,6 +16,7 @@ from router.core.detection import thresholds
 from router.core.detection.announcements import Announced, Occasion
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.baseline import Baseline
+from router.core.detection.minutes.observation import Observation, Pattern
 from router.core.detection.window import Glance, TenantLoad
 from router.core.edits.orders import readmitted
 from router.core.edits.undoing import what_stays
@@ -151,13 +152,14 @@ def test_a_cell_is_explained_with_all_that_its_verdict_stands_on() -> None:
     assert json.loads(json.dumps(asdict(found)))["assessment"]["verdict"] == "slow"
 
 
-def test_slow_paths_are_shown_beside_the_verdict() -> None:
+def test_slow_paths_and_observations_are_shown_beside_the_verdict() -> None:
     """The cell is healthy, and yet something is wrong that a person can mend."""
     paths = ("router-1 → cell-0001: dead", "router-2 → cell-0001: dead")
-    conditions = {CELL: Condition(1_099_000, 3, Assessment(CELL, slow_paths=paths))}
-    assert [text for name, text in summary(explanation(CELL, snapshot(), conditions, [])) if name == "slow path"] == [
-        *paths
-    ]
+    seen = Observation(Pattern.STALLS, "it stalls")
+    conditions = {CELL: Condition(1_099_000, 3, Assessment(CELL, slow_paths=paths, observations=(seen,)))}
+    rows = summary(explanation(CELL, snapshot(), conditions, []))
+    assert [text for name, text in rows if name == "slow path"] == [*paths]
+    assert [text for name, text in rows if name == "observed"] == ["it stalls"]
 
 
 def test_what_an_instance_says_of_itself_is_shown() -> None:
@@ -228,7 +230,7 @@ def test_every_figure_of_the_evidence_is_shown() -> None:
         "slow_routers": {"routers": 4},
         "slower_tenants": {"rehearses": True},
     }
-    said = {"cell_id", "verdict", "rule", "lasted_s", "slow_paths"}
+    said = {"cell_id", "verdict", "rule", "lasted_s", "slow_paths", "observations"}
     assert said | other.keys() | together.keys() == {figure.name for figure in fields(Assessment)}
     for figure in fields(Vitals):
         changed = replace(VITALS, **{figure.name: 0.25})

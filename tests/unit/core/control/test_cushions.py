@@ -10,6 +10,7 @@ import pytest
 from router.core.control.observed import Desired, Health, Observed
 from router.core.control.treatment import conditions
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.detection.minutes.observation import Observation, Pattern
 from router.core.models import CellRecord, Rung, Treatment, cell_ids
 from router.core.policy import NO_POLICY
 from router.core.registry import FIGURES_EACH_TIME, Condition, worth_telling
@@ -77,6 +78,7 @@ def test_the_leader_writes_what_is_new_of_a_cell_and_figures_in_turns() -> None:
         Condition(2, 1, Assessment(CELL, Verdict.SLOW)),
         Condition(2, 2, Assessment(CELL)),
         Condition(2, 1, Assessment(CELL, slow_paths=("a path",))),
+        Condition(2, 1, Assessment(CELL, observations=(Observation(Pattern.STALLS, "it stalls"),))),
         Condition(2, 1, Assessment(CELL), why_untreated="frozen by hand"),
         Condition(2, 1, Assessment(CELL), trial="open"),
         Condition(2, 1, Assessment(CELL), cushion=WHY),
