@@ -13,7 +13,7 @@ from router.core.detection.canaries import InstanceCanaries
 from router.core.detection.estimates import CellEstimate
 from router.core.detection.minutes.memory import MinutesMemory
 from router.core.detection.samples import CanarySample, CellSample
-from router.core.detection.thresholds import CONFIRM_S, MIN_LEARNED_S, MIN_OWN_RATIO, WINDOW_S
+from router.core.detection.thresholds import MIN_LEARNED_S, MIN_OWN_RATIO, WINDOW_S
 from router.core.detection.window import NOTHING_ANSWERED, AnsweredSums, SampleWindow, work_without_slowness_s
 from router.core.models import Reason, Vitals
 
@@ -108,9 +108,10 @@ class InstanceHistory:
     def compared_s(self, lasted_s: float, now: float) -> float:
         """Return for how long a verdict that has `lasted_s` stands on a full window, and beside enough other cells.
 
-        What starts the others again may make this one slow. A leader that has just begun knows little.
+        What starts the others again may make this one slow. A leader that has just begun knows little: it needs as much
+        time as one that has led before, whose window must be slow by half before anything is over a limit.
         """
-        return min(lasted_s, now - self.alone_at, now - self._first_at - (WINDOW_S - CONFIRM_S))
+        return min(lasted_s, now - self.alone_at, now - self._first_at - WINDOW_S / 2)
 
     def learn(self, evidence: Assessment, now: float, step_s: float, *, normal: bool) -> None:
         """Learn the baseline from the `step_s` seconds since the last assessment, if what they show is normal.

@@ -10,7 +10,7 @@ from router.core.detection.assessment import SICK, Verdict
 from router.core.detection.canaries import LEADER
 from router.core.detection.detector import Detector
 from router.core.detection.samples import CanarySample, CellSample, RouterSample
-from router.core.detection.thresholds import WINDOW_S
+from router.core.detection.thresholds import CONFIRM_S, WINDOW_S
 from tests.support.sampled_cells import CANARY_S, VICTIM, Fleet
 
 IDLE = CellSample(1)
@@ -140,8 +140,8 @@ def test_a_creep_is_found_before_two_and_a_half_times(factor: float, minutes: in
     assert grown < 2.5
 
 
-def test_a_new_leader_convicts_nobody_before_it_has_seen_a_whole_window() -> None:
-    """Five seconds look like sickness easily."""
+def test_a_new_leader_convicts_nobody_sooner_than_one_that_has_led_before() -> None:
+    """Five seconds look like sickness easily: it takes half a window, and the time that a verdict must last."""
     fleet = Fleet(routers=2)
     fleet.seconds(90)
     fleet.log_factor[VICTIM], fleet.canary_s[VICTIM] = log(3), 3 * CANARY_S
@@ -150,7 +150,8 @@ def test_a_new_leader_convicts_nobody_before_it_has_seen_a_whole_window() -> Non
     fleet.detector.recall(baselines)
     fleet.detector.admitted(fleet.generations, fleet.cells)
     verdicts = [fleet.seconds(1).verdict for _ in range(20)]
-    assert verdicts[: int(WINDOW_S)] == [Verdict.WATCHED] * int(WINDOW_S)
+    takes_s = int(WINDOW_S / 2 + CONFIRM_S)
+    assert verdicts[: takes_s + 1] == [Verdict.WATCHED] * (takes_s + 1)
     assert verdicts[-1] is Verdict.SLOW
 
 
