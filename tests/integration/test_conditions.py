@@ -7,13 +7,17 @@ from dataclasses import replace
 import pytest
 
 from router.core.detection.assessment import Assessment
+from router.core.detection.minutes.observation import Observation, Pattern
 from router.core.errors import NotLeaderError
 from router.core.models import CellRecord
 from router.core.registry import Change, Condition
 from tests.support.aio import until
 from tests.support.bad_registry import CELL, OTHER, World, on
 
-CUSHIONED = {name: Condition(1, 1, Assessment(name), cushion="it looks slow") for name in (CELL, OTHER)}
+STALLS = Observation(Pattern.STALLS, "it stalls")
+CUSHIONED = {
+    name: Condition(1, 1, Assessment(name, observations=(STALLS,)), cushion="it looks slow") for name in (CELL, OTHER)
+}
 
 
 def test_what_is_said_of_a_cell_stands_until_its_leader_says_otherwise(redis_url: str) -> None:
