@@ -139,7 +139,7 @@ BEYOND: Final[Mapping[str, Scenario]] = {
 }
 RATIOS: Final[Mapping[str, tuple[float, Scenario]]] = {
     f"slow x{ratio:g}": (ratio, Scenario(sick.slow(ratio), slow=1, seconds=60))
-    for ratio in (1.5, 1.75, 2.25, 2.5, 4.0, 5.0)
+    for ratio in (1.5, 1.75, 2.0, 2.25, 2.5, 4.0, 5.0)
 }
 """Beside "slow x3", to see what the smallest ratio is that is found."""
 SCENARIOS: Final[Mapping[str, Scenario]] = {**MADE_FOR, **BEYOND, **{name: each for name, (_, each) in RATIOS.items()}}
