@@ -217,10 +217,9 @@ class Dispatcher:
     def _open_path(self, cell_id: str) -> None:
         on_shut = partial(self._hold_all, cause=HoldCause.SHUT)
         lane = LaneRunner(cell_id, self._client, self._clock, self._observer, self._on_result, on_shut)
-        hold = self._queues.hold_of(cell_id)
-        path = self.paths[cell_id] = CellPath(lane, hold)
+        path = self.paths[cell_id] = CellPath(lane, self._queues.hold_of(cell_id))
         self._group.create_task(lane.run())
-        self._group.create_task(hold.run(partial(self._demand, path), partial(self._accept, from_hold=True)))
+        self._group.create_task(path.hold.run(partial(self._demand, path), partial(self._accept, from_hold=True)))
 
     def _demand(self, path: CellPath) -> int:
         """How many messages of the cell's hold queue are wanted; their keys may have another owner by now."""
