@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-PRICES_OF: Final = "June 2025"
-"""When these list prices of us-east-1 were looked up, in US dollars."""
 HOURS: Final = 730  # in a month
 PRICES: Final = {
     "vCPU hour": 0.04048,  # Fargate, Linux on x86
@@ -30,6 +28,18 @@ PRICES: Final = {
     "endpoint hour": 0.01,  # an interface endpoint in one zone
     "endpoint GB": 0.01,
 }
+"""List prices of us-east-1, in US dollars."""
+SEEN: Final = {
+    "vCPU hour": "March 2026",
+    "GB hour": "March 2026",
+    "million SQS requests": "March 2026",
+    "million write units": "July 2025",
+    "million read units": "July 2025",
+    "log GB": "June 2026, but for the $ 0.03 of keeping it",
+    "metric": "February 2026",
+    "endpoint hour": "June 2026",
+}
+"""When a page that quotes AWS' list was last seen to name the same price. Of the others nobody has looked."""
 MILLION_EVENTS: Final = {
     "million SQS requests": 1.2,  # one to send, a tenth each to receive and to delete
     "million write units": 5.0,  # 3.7 where events come together, 8 for one alone: cell-table.md
@@ -143,13 +153,13 @@ def sizes() -> str:
 def page() -> str:
     """Write all tables of the page on costs."""
     small = SIZES[0]
-    listed = (f"| {name} | {price:,.6g} |" for name, price in PRICES.items())
-    prices = "\n".join(["| a | $ |", "|---|--:|", *listed, ""])
+    listed = (f"| {name} | {price:,.6g} | {SEEN.get(name, '')} |" for name, price in PRICES.items())
+    prices = "\n".join(["| a | $ | seen as of |", "|---|--:|---|", *listed, ""])
     tables = (
         ("## The sum", sizes()),
         ("## A cell a month", table(f"a cell of the size {small.name}", cell(small))),
         ("## The platform a month", table(f"the platform of the size {small.name}", platform(small))),
         ("## A million events", table("a million events", million_events())),
-        (f"## Prices, {PRICES_OF}", prices),
+        ("## Prices", prices),
     )
     return "\n".join(f"{heading}\n\n{text}" for heading, text in tables)

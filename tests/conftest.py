@@ -27,6 +27,7 @@ ALONE: Final = (
     "alone: it is about how soon something is done, or about a whole Docker engine, so nothing may run beside it"
 )
 ONE_KIND: Final = "one_kind: what the test is about is not the servers, so that the quickest kind of them is enough"
+LONG: Final = "long: it takes minutes, and runs with --long only"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what tests of AWS and Redis run on: MiniStack and Valkey; LocalStack and Redis 7 in Docker; or each, as "
         "with CI=true. Without it: containers where Docker answers, embedded where not.",
     )
+    parser.addoption("--long", action="store_true", help="run the tests too that are marked `long`")
     parser.addoption(
         "--note-failures",
         type=Path,
@@ -74,11 +76,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(FailureNotes(notes))
     config.addinivalue_line("markers", ALONE)
     config.addinivalue_line("markers", ONE_KIND)
+    config.addinivalue_line("markers", LONG)
     for name in [name for name in os.environ if name.startswith(("AWS_", "CELLROUTER_", "CELL_"))]:
         if name != "AWS_CA_BUNDLE":
             del os.environ[name]
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
     os.environ["XDG_STATE_HOME"] = os.devnull  # no system that runs here is any test's business
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what takes minutes, unless it was asked for."""
+    if item.get_closest_marker("long") is not None and not item.config.getoption("--long"):
+        pytest.skip("takes minutes: --long runs it")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from router.adapters.aws.cell_contents import CellContents
 from router.adapters.aws.intake import Intake
 from router.adapters.aws.platform import PlatformStack
 from router.adapters.aws.session import open_client
@@ -19,9 +20,10 @@ from router.adapters.http_session import http_session
 from router.bootstrap.queues import aws_of, names_of
 from router.bootstrap.registry import keyring_of, registry_of
 from router.bootstrap.workers import ends_of
-from router.core.errors import CellRefusedError, CellUnavailableError, RegistryUnavailableError
+from router.core.errors import CellRefusedError, CellUnavailableError, ProvisionError, RegistryUnavailableError
 from router.core.leftovers import Leftovers
-from router.core.models import Reason
+from router.core.models import Reason, cell_ids
+from router.core.policy import MAX_CELLS
 from router.core.registry import Snapshot
 from router.ports import InstanceControl
 from router.settings import Settings
@@ -52,6 +54,7 @@ class Environment:
         self._settings = settings
         self._stack = stack
         self._names = names_of(settings)
+        self._contents: CellContents
         self.teardown: Teardown
         self.intake: Intake
         self.stacks: StackRemoval
@@ -59,31 +62,54 @@ class Environment:
     async def open(self, stack_name: str) -> None:
         """Open the clients of AWS."""
         aws = aws_of(self._settings)
-        sqs, s3, sts, firehose, cloudformation, ecs = [
+        sqs, s3, sts, firehose, cloudformation, ecs, dynamodb = [
             await open_client(self._stack, aws, service)
-            for service in ("sqs", "s3", "sts", "firehose", "cloudformation", "ecs")
+            for service in ("sqs", "s3", "sts", "firehose", "cloudformation", "ecs", "dynamodb")
         ]
+        self._contents = CellContents(self._names, sqs, s3, dynamodb)
         self.teardown = Teardown(self._names, sqs, s3, firehose)
         self.intake = Intake(self._names, sqs, s3, sts, region=sqs.meta.region_name, clock=_CLOCK)
-        prefix = self._names.cell("cell-")
-        self.stacks = StackRemoval(stack_name, prefix, cloudformation, ecs, sqs, _CLOCK)
+        self.stacks = StackRemoval(stack_name, self._names, cloudformation, ecs, sqs, _CLOCK)
 
     async def look(self) -> Leftovers:
         """Look at every queue, every cell's outbox, and which routers and controllers live."""
-        queues, cells = await self.teardown.queues(), await self.teardown.cells()
-        dead = self._settings.source.dead_letter_queue
-        keyring = keyring_of(self._settings)
-        registry = registry_of(self._stack, self._settings, keyring)
+        queues, cells = await self.teardown.queues(), set(await self.teardown.cells())
+        stacks = set(await self.stacks.stacks())
+        cells |= {cell_id for cell_id in cell_ids(MAX_CELLS) if self._names.cell(cell_id) in stacks}
+        snapshot, why_unknown, running = await self._registered()
+        cells |= snapshot.cells.keys() if snapshot is not None else set()
+        # A cell that is a stack keeps its outbox in a table, which can be read when no instance of it lives.
+        of = self._settings.cells
+        if stacks or of.provisioner == "ecs" or of.store == "dynamodb":
+            asked = {cell_id: await self._in_table(cell_id) for cell_id in sorted(cells)}
+        elif snapshot is not None:
+            asked = await self._told(cells, snapshot)
+        else:
+            asked = dict.fromkeys(cells, why_unknown)
+        outboxes = {cell_id: why for cell_id, why in asked.items() if why is not None}
+        return Leftovers(queues, self._settings.source.dead_letter_queue, outboxes, running)
+
+    async def _registered(self) -> tuple[Snapshot | None, Reason | None, list[str]]:
+        """Return what the registry says, or why it says nothing, and which processes live."""
+        registry = registry_of(self._stack, self._settings, keyring_of(self._settings))
         try:
             snapshot = await registry.snapshot()
         except RegistryUnavailableError as error:
-            return Leftovers(queues, dead, {cell_id: str(error) for cell_id in cells}, [f"not known ({error})"])
+            return None, str(error), [f"not known ({error})"]
+        return snapshot, None, processes(snapshot)
+
+    async def _in_table(self, cell_id: str) -> Reason | None:
+        try:
+            return await self._contents.why_outbox_waits(cell_id)
+        except ProvisionError as error:
+            return str(error)
+
+    async def _told(self, cells: Collection[str], snapshot: Snapshot) -> dict[str, Reason | None]:
+        """Return what the cells' instances say of their outboxes."""
         session = await self._stack.enter_async_context(http_session())
-        calls = CellCalls(session, keyring, _CLOCK, ends=ends_of(self._stack, self._settings, _CLOCK))
-        control = HttpCellControl(calls)
-        asked = {cell_id: await why_outbox(cell_id, snapshot, control) for cell_id in {*cells, *snapshot.cells}}
-        outboxes = {cell_id: why for cell_id, why in asked.items() if why is not None}
-        return Leftovers(queues, dead, outboxes, processes(snapshot))
+        ends = ends_of(self._stack, self._settings, _CLOCK)
+        control = HttpCellControl(CellCalls(session, keyring_of(self._settings), _CLOCK, ends=ends))
+        return {cell_id: await why_outbox(cell_id, snapshot, control) for cell_id in cells}
 
 
 def processes(snapshot: Snapshot) -> list[str]:

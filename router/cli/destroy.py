@@ -47,7 +47,7 @@ async def checked(*, dead_letters: bool, outboxes: bool) -> None:
     settings = configured()
     async with open_environment(settings, platform_stack(settings)) as environment:
         _refuse(await environment.look(), dead_letters=dead_letters, outboxes=outboxes, processes=False)
-        await _surely_empty(environment, dead_letters=dead_letters)
+        await _surely_empty(environment, dead_letters=dead_letters, outboxes=outboxes)
     typer.echo("No event is left")
 
 
@@ -68,7 +68,7 @@ async def destroyed(*, yes: bool, dead_letters: bool, outboxes: bool, stack: str
             return
         if stacks:
             await environment.stacks.stop_services(typer.echo)
-        await _surely_empty(environment, dead_letters=dead_letters)
+        await _surely_empty(environment, dead_letters=dead_letters, outboxes=outboxes)
         for line in await _removed(environment):
             typer.echo(f"stays: {line}")
     typer.echo("The environment is gone but for what stays")
@@ -94,13 +94,13 @@ def _refuse(left: Leftovers, *, dead_letters: bool, outboxes: bool, processes: b
         raise typer.Exit(1)
 
 
-async def _surely_empty(environment: Environment, *, dead_letters: bool) -> None:
-    """Look at the queues again and again: nothing may have come in the last moment."""
+async def _surely_empty(environment: Environment, *, dead_letters: bool, outboxes: bool) -> None:
+    """Look again and again: nothing may have come into a queue or an outbox in the last moment."""
     from router.adapters.clock import SystemClock  # noqa: PLC0415 - --help stays quick
 
     for _ in range(LOOKS):
         left = await environment.look()
-        _refuse(left, dead_letters=dead_letters, outboxes=True, processes=False)
+        _refuse(left, dead_letters=dead_letters, outboxes=outboxes, processes=False)
         await SystemClock().sleep(PAUSE_S)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +16,22 @@ from router.adapters.aws.platform import PlatformStack
 from router.adapters.aws.resources import AwsCellResources, ResourceNames
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.stack_removal import StackRemoval
+from router.adapters.aws.stack_states import as_list, tags_of
 from router.adapters.aws.teardown import Teardown
 from router.adapters.clock import SystemClock
+from router.bootstrap.registry import keyring_of, registry_of
 from router.bootstrap.rollout import open_environment
 from router.cli.destroy import _removed
 from router.core.errors import ProvisionError
+from router.core.models import CellRecord
+from router.core.registry import Change
 from router.settings import load
 from tests.support.aio import run
 from tests.support.keys import SECRET
+from tests.support.paths import REPOSITORY
 
 CELL = "cell-0000"
+CELL_TEMPLATE = (REPOSITORY / "tests/support/cell_standin.yaml").read_text()
 ROLE = "arn:aws:iam::000000000000:role/firehose"
 TEMPLATE = {
     "Parameters": {"Image": {"Type": "String"}, "Other": {"Type": "String", "Default": "kept"}},
@@ -67,6 +73,41 @@ class Account:
             self.names, self.sqs, self.s3, self.firehose, region="us-east-1", firehose_role=ROLE
         ).ensure(CELL)
 
+    def environ(self, endpoint: str) -> dict[str, str]:
+        """Return the variables by which a command works on the environment."""
+        return {
+            "CELLROUTER_SECRET": SECRET,
+            "CELLROUTER_AWS_PREFIX": self.names.prefix,
+            "CELLROUTER_ENVIRONMENT": self.names.environment,
+            "CELLROUTER_AWS_ENDPOINT_URL": endpoint,
+            "CELLROUTER_SOURCE_QUEUE": self.names.source_queue,
+            "CELLROUTER_SOURCE_DEAD_LETTER_QUEUE": self.names.dead_letter_queue,
+            "CELLROUTER_SOURCE_QUARANTINE_QUEUE": self.names.quarantine_queue,
+        }
+
+    def request(self, cell_id: str, image: str, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return what makes or updates the stack of a cell, with tags that a leader gives it, unless others are."""
+        told = {"Prefix": self.names.prefix, "Environment": self.names.environment, "CellId": cell_id, "Image": image}
+        parameters = told | {"TaskCpu": "256", "TaskMemory": "512", "CellSecret": "its secret"}
+        given = tags_of(self.names.prefix, self.names.environment, cell_id) | dict(tags or {})
+        return {
+            "StackName": self.names.cell(cell_id),
+            "TemplateBody": CELL_TEMPLATE,
+            "Parameters": as_list(parameters, "ParameterKey", "ParameterValue"),
+            "Tags": as_list(given, "Key", "Value"),
+        }
+
+    async def stack_of(self, cell_id: str, image: str, tags: Mapping[str, str] | None = None) -> str:
+        """Make the stack of a cell, and return its name."""
+        await self.cloudformation.create_stack(**self.request(cell_id, image, tags))
+        await self.complete("create", self.names.cell(cell_id))
+        return self.names.cell(cell_id)
+
+    async def complete(self, what: str, name: str) -> None:
+        """Wait until a stack is created or updated."""
+        waiter = self.cloudformation.get_waiter(f"stack_{what}_complete")
+        await waiter.wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
     async def read_test_event(self) -> None:
         """Take what S3 sends when it is told to notify a queue, as a router does; not every AWS sends it."""
         url = (await self.sqs.get_queue_url(QueueName=self.names.source_queue))["QueueUrl"]
@@ -79,7 +120,7 @@ class Account:
 async def account(endpoint: str) -> AsyncIterator[Account]:
     """Open an account with an environment of its own."""
     name = f"d{uuid.uuid4().hex[:8]}"
-    names = ResourceNames(name, "live", f"{name}-events", f"{name}-dead", f"{name}-quarantine")
+    names = ResourceNames(name, f"e{name}", f"{name}-events", f"{name}-dead", f"{name}-quarantine")
     async with AsyncExitStack() as stack:
         services = ("sqs", "s3", "sts", "firehose", "cloudformation", "ecs")
         config = AwsConfig("us-east-1", endpoint)
@@ -154,15 +195,7 @@ def test_what_stays_is_left_as_it_was_before_init(aws_endpoint: str) -> None:
             url = (await found.sqs.create_queue(QueueName=names.source_queue))["QueueUrl"]
             await found.s3.create_bucket(Bucket=names.source_bucket)
             await found.init()
-            environ = {
-                "CELLROUTER_SECRET": SECRET,
-                "CELLROUTER_AWS_PREFIX": names.prefix,
-                "CELLROUTER_AWS_ENDPOINT_URL": aws_endpoint,
-                "CELLROUTER_SOURCE_QUEUE": names.source_queue,
-                "CELLROUTER_SOURCE_DEAD_LETTER_QUEUE": names.dead_letter_queue,
-                "CELLROUTER_SOURCE_QUARANTINE_QUEUE": names.quarantine_queue,
-            }
-            async with open_environment(load(environ), names.cell("platform")) as environment:
+            async with open_environment(load(found.environ(aws_endpoint)), names.cell("platform")) as environment:
                 kept = await _removed(environment)
             assert [line.split()[1] for line in kept] == [names.source_bucket, names.source_queue]
             told = await found.s3.get_bucket_notification_configuration(Bucket=names.source_bucket)
@@ -188,9 +221,7 @@ def test_another_image_of_the_platform_is_planned_and_then_carried_out(play: Pla
             TemplateBody=json.dumps(TEMPLATE),
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
         )
-        await found.cloudformation.get_waiter("stack_create_complete").wait(
-            StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
-        )
+        await found.complete("create", name)
         plan = await stack.plan("app:2")
         assert plan.before == "app:1"
         assert [change.name for change in plan.changes] == ["Task"]
@@ -204,11 +235,49 @@ def test_another_image_of_the_platform_is_planned_and_then_carried_out(play: Pla
         [after] = (await found.cloudformation.describe_stacks(StackName=name))["Stacks"]
         assert {p["ParameterKey"]: p["ParameterValue"] for p in after["Parameters"]} == given | {"Image": "app:2"}
         assert (await stack.plan("app:2")).changes == ()
-        removal = StackRemoval(
-            name, found.names.cell("cell-"), found.cloudformation, found.ecs, found.sqs, SystemClock()
-        )
+        removal = StackRemoval(name, found.names, found.cloudformation, found.ecs, found.sqs, SystemClock())
         assert await removal.stacks() == [name]
         assert await removal.remove(said.append) == []
         assert await removal.stacks() == []
 
     play(story)
+
+
+@pytest.mark.one_kind
+def test_a_removed_cell_whose_stack_is_still_there_goes_with_the_environment(aws_endpoint: str, redis_url: str) -> None:
+    """No instance of it lives that could be asked: its outbox is read where it lies. Nobody else's stack goes."""
+    removed = CellRecord("cell-0003", generation=2, launched=2, retired=True)
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack, account(aws_endpoint) as found:
+            settings = load(found.environ(aws_endpoint) | {"CELLROUTER_REDIS_URL": redis_url})
+            registry = registry_of(stack, settings, keyring_of(settings))
+            epoch = await registry.lead("a controller", 1.0, 0)
+            assert epoch is not None
+            await registry.write(epoch, Change(cells=[removed]))
+            assert await registry.resign("a controller")
+            dynamodb = await open_client(stack, AwsConfig("us-east-1", aws_endpoint), "dynamodb")
+            name = await found.stack_of("cell-0003", "repository:1")
+            await found.stack_of("cell-0004", "repository:1", {"cellrouter:environment": "other"})
+            await found.cloudformation.update_stack(**found.request("cell-0003", "repository:2"))
+            await found.complete("update", name)
+
+            async with open_environment(settings, found.names.cell("platform")) as environment:
+                assert list(await environment.stacks.stacks()) == [name]
+                assert (await environment.look()).outboxes == {}
+                for item in ({"id": {"S": "fence"}, "tail": {"N": "1"}}, {"id": {"S": "lines/1"}}):
+                    await dynamodb.put_item(TableName=name, Item=item)
+                assert "lines wait in its outbox" in (await environment.look()).outboxes["cell-0003"]
+                await dynamodb.delete_item(TableName=name, Key={"id": {"S": "lines/1"}})
+                assert (await environment.look()).outboxes == {}
+                await found.s3.put_object(Bucket=name, Key="finding", Body=b"1")
+                kept = await _removed(environment)
+                assert list(await environment.stacks.stacks()) == []
+                assert [line for line in kept if name in line and "objects" not in line] == []
+            families = await found.ecs.list_task_definitions(familyPrefix=name, status="ACTIVE")
+            assert families["taskDefinitionArns"] == []
+            other = found.names.cell("cell-0004")
+            [left] = (await found.cloudformation.describe_stacks(StackName=other))["Stacks"]
+            assert left["StackStatus"] == "CREATE_COMPLETE"
+
+    run(story(), 120)

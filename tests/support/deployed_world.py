@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 import urllib.request
 import uuid
 from collections import Counter
@@ -191,6 +192,23 @@ class Deployed:
         """Return the controllers' newest audit entries, oldest first."""
         return next(iter(self.asked("controller", "/audit?limit=1000")), [])
 
+    def cli(self, *arguments: str, check: bool = True) -> str:
+        """Run a command of cellrouter as the operator, in the image; returns all that it says."""
+        settings = {
+            "CELLROUTER_ENVIRONMENT": ENVIRONMENT,
+            "CELLROUTER_AWS_PREFIX": PREFIX,
+            "CELLROUTER_AWS_REGION": REGION,
+            "CELLROUTER_AWS_ENDPOINT_URL": f"http://aws:{AWS_PORT}",
+            "CELLROUTER_SOURCE_QUEUE": f"{self._cluster}-events",
+            "CELLROUTER_SOURCE_DEAD_LETTER_QUEUE": f"{self._cluster}-dead-letters",
+            "CELLROUTER_SOURCE_QUARANTINE_QUEUE": f"{self._cluster}-quarantine",
+            "CELLROUTER_REDIS_URL": f"redis://cellrouter-operator:{PASSWORD}@redis:6379/0",
+            "CELLROUTER_SECRET": self.secrets.get_secret_value(SecretId=f"{self._cluster}-environment")["SecretString"],
+        }
+        options = [part for key, value in settings.items() for part in ("--env", f"{key}={value}")]
+        where = ("run", "--rm", "--network", self.account.network, *options, self.image)
+        return docker(*where, "cellrouter", *arguments, check=check, both=True)
+
     def all_tasks(self) -> list[dict[str, Any]]:
         """Describe the cluster's tasks, those that have ended lately too."""
         return [each for status in ("RUNNING", "STOPPED") for each in self.tasks(desiredStatus=status)]
@@ -204,11 +222,63 @@ class Deployed:
         for task in self.cell_tasks(cell_id):
             self.ecs.stop_task(cluster=self._cluster, task=task["taskArn"], reason="stopped by a person")
 
+    def launched(self, cell_id: str) -> int:
+        """Return the highest generation of a cell that a task was started for; 0 for none."""
+        started = [t.get("startedBy", "") for t in self.all_tasks()]
+        return max((int(by.rpartition("/")[2]) for by in started if f"/{cell_id}/" in by), default=0)
+
+    def images(self) -> dict[str, str]:
+        """Return the image that each cell's task runs."""
+        cells = [t for t in self.tasks() if t.get("startedBy", "").startswith(f"{ENVIRONMENT}/cell-")]
+        return {t["startedBy"]: t["containers"][0]["image"] for t in cells}
+
     def cell_stacks(self) -> list[str]:
         """List the stacks of cells."""
         found = self.cloudformation.describe_stacks()["Stacks"]
         names = [each["StackName"] for each in found if "DELETE" not in each["StackStatus"]]
         return sorted(name for name in names if name.startswith(f"{self._cluster}-cell-"))
+
+    def kill_leader(self) -> None:
+        """Kill the controller that leads, as an out-of-memory killer would."""
+        for task in self.tasks(serviceName=f"{self._cluster}-controller"):
+            if self._leads(address(task)):
+                short = task["taskArn"].rpartition("/")[2][:8]
+                docker("kill", *docker("ps", "--quiet", "--filter", f"name=ministack-ecs-{short}").split())
+
+    def _leads(self, where: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{where}:8080/metrics", timeout=5) as reply:
+                return b"\ncellrouter_controller_leads 1.0" in reply.read()
+        except OSError:
+            return False
+
+    @contextmanager
+    def load(self, a_second: int = 10) -> Iterator[None]:
+        """Send so many events a second while the block runs."""
+        ends = threading.Event()
+
+        def sending() -> None:
+            while not ends.wait(1):
+                self.send(a_second)
+
+        thread = threading.Thread(target=sending)
+        thread.start()
+        try:
+            yield
+        finally:
+            ends.set()
+            thread.join()
+
+    def send_dead_letter(self) -> str:
+        """Put something into the dead-letter queue, and return the queue's URL."""
+        url = str(self.sqs.get_queue_url(QueueName=f"{self._cluster}-dead-letters")["QueueUrl"])
+        self.sqs.send_message(QueueUrl=url, MessageBody="{}")
+        return url
+
+    def task_definitions(self) -> list[str]:
+        """List what could still be run of the environment."""
+        found = self.ecs.list_task_definitions(familyPrefix=self._cluster, status="ACTIVE")
+        return list(found["taskDefinitionArns"])
 
     def told(self) -> str:
         """Return what is known after a failure: tasks, audit, and the ends of all logs."""
@@ -228,7 +298,7 @@ class Deployed:
             entries = [
                 {
                     "Id": str(n),
-                    "MessageBody": json.dumps({"tenant": f"tenant-{n % tenants}"}),
+                    "MessageBody": json.dumps({"tenant": f"tenant-{(len(self.sent) + n) % tenants}"}),
                     "MessageAttributes": {"event_id": {"DataType": "String", "StringValue": ids[n]}},
                 }
                 for n in range(start, min(start + BATCH, count))

@@ -1,13 +1,18 @@
-"""Runs what reads ECS' answers, a cell's template and a queue's policy on whatever bytes: for the fuzz suite."""
+"""Runs what reads ECS' answers, a cell's template and table, and a queue's policy on whatever bytes: for fuzzing."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
+from router.adapters.aws.cell_contents import MOST_CHUNKS, chunks_noted
 from router.adapters.provisioners.ecs_tasks import EcsConfig, read_task
+from router.core.errors import ProvisionError
 from router.core.intake.checkup import why_bad_redrive
 from router.core.intake.queue_policy import LeftAlone, policy_text, read_policy, statement, with_ours, without_ours
 from router.settings_ecs import read_template
@@ -29,6 +34,18 @@ def described_task(raw: bytes) -> object:
     return None
 
 
+def marks_of_an_outbox(raw: bytes) -> object:
+    """Read how far an outbox is delivered, of items whose numbers are these bytes as text and as JSON."""
+    values: list[object] = [{"N": raw.decode("utf-8", "replace")}, {"NS": [raw.decode("utf-8", "replace")]}]
+    with suppress(ValueError, RecursionError):  # as botocore, which decodes DynamoDB's answer
+        values.append(json.loads(raw))
+    for value in values:
+        for fence, outbox in (({"tail": value}, {}), ({}, {"head": value}), ({}, {"kept": value})):
+            with suppress(ProvisionError):
+                assert all(chunk >= 0 for chunk in islice(chunks_noted(fence, outbox), MOST_CHUNKS + 1))
+    return None
+
+
 def cell_template(raw: bytes) -> object:
     """Read a template of cells from a file with this content."""
     with TemporaryDirectory() as folder:
@@ -47,3 +64,11 @@ def policy_of_a_queue(raw: bytes) -> object:
         return found
     after = with_ours(found, statement("arn:aws:sqs:us-east-1:123456789012:q", "arn:aws:s3:::b", "123456789012"))
     return after if isinstance(after, LeftAlone) else policy_text(without_ours(after))
+
+
+OF_ECS: Final[Mapping[str, Callable[[bytes], object]]] = {
+    "task of ECS": described_task,
+    "template of a cell": cell_template,
+    "policy of a queue": policy_of_a_queue,
+    "marks of an outbox": marks_of_an_outbox,
+}

@@ -50,11 +50,11 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fuzz_admin import ADMIN
 from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_archive import OF_THE_ARCHIVE
-from tests.support.fuzz_ecs import cell_template, described_task, policy_of_a_queue
+from tests.support.fuzz_ecs import OF_ECS
 from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter, unproven
 from tests.support.fuzz_redis import NOW, FakeRedis, said
 from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
-from tests.support.fuzz_store import answers_of_aws, lines_of_a_chunk, table_item
+from tests.support.fuzz_store import OF_STORES
 from tests.support.fuzz_traces import trace_context
 from tests.support.keys import cell_keys, field_of, lease_key, ring
 
@@ -367,12 +367,8 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "rule file": _rule_file,
     "evaluator's answer": _refused(pool.EvaluationEnded)(pool.read_reply),
     "settings file": _settings_file,
-    "table item": table_item,
-    "answer of DynamoDB": answers_of_aws,
-    "lines of a chunk": lines_of_a_chunk,
-    "task of ECS": described_task,
-    "template of a cell": cell_template,
-    "policy of a queue": policy_of_a_queue,
+    **OF_STORES,
+    **OF_ECS,
     **ADMIN,
 }
 """By name. A strict reader that has no entry here fails a test, and so does a module that decodes and is not named in

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Self
 
@@ -124,3 +124,10 @@ async def _used(raw: bytes, status: int) -> None:
         with suppress(StoreError):
             await call()
     assert await store.outbox_size() >= 0
+
+
+OF_STORES: Final[Mapping[str, Callable[[bytes], object]]] = {
+    "table item": table_item,
+    "answer of DynamoDB": answers_of_aws,
+    "lines of a chunk": lines_of_a_chunk,
+}

@@ -5,41 +5,59 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from router.adapters.aws.resources import ResourceNames
+from router.adapters.aws.stack_states import read_stack, tags_of
 from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
-from router.core.models import Reason
+from router.core.models import Reason, cell_ids
+from router.core.policy import MAX_CELLS
 from router.ports import Clock
 
 POLL_S: Final = 2.0
 SERVICES_S: Final = 300.0  # for routers and controllers to finish what they have, and end
 STACK_S: Final = 1800.0  # a cache cluster takes ten minutes
 _SERVICES: Final = ("ControllerServiceName", "RouterServiceName")  # outputs of the platform's stack; in this order
+_SERVICE_FAMILIES: Final = ("router", "controller")  # their task definitions; a cell's has the name of its stack
 _QUEUES: Final = ("SourceQueueUrl", "QuarantineQueueUrl", "DeadLetterQueueUrl")  # kept when their stack is deleted
 
 
 class StackRemoval:
     """Ends what runs in an environment on ECS, and deletes its stacks. Every call may raise ProvisionError."""
 
-    def __init__(self, platform: str, cell_prefix: str, cloudformation: Any, ecs: Any, sqs: Any, clock: Clock) -> None:
+    def __init__(
+        self, platform: str, names: ResourceNames, cloudformation: Any, ecs: Any, sqs: Any, clock: Clock
+    ) -> None:
         self._platform = platform
-        self._cell_prefix = cell_prefix
+        self._names = names
+        self._cells = {names.cell(cell_id): cell_id for cell_id in cell_ids(MAX_CELLS)}
         self._cloudformation = cloudformation
         self._ecs = ecs
         self._sqs = sqs
         self._clock = clock
 
     async def stacks(self) -> Sequence[str]:
-        """List the stacks that there are, in the order in which they are deleted: the cells', then the platform's."""
-        found: list[str] = []
+        """List the stacks that there are, in the order in which they are deleted: the cells', then the platform's.
+
+        A stack that has a cell's name and not its tags is somebody else's, as one of an environment `live-cell-0` is.
+        """
+        found: set[str] = set()
         token: dict[str, str] = {}
         while True:
             page = await _asked(self._cloudformation.describe_stacks(**token))
-            found += [s["StackName"] for s in page["Stacks"] if s["StackStatus"] != "DELETE_COMPLETE"]
+            found |= {stack["StackName"] for stack in page["Stacks"] if self._is_ours(stack)}
             if not page.get("NextToken"):
                 break
             token = {"NextToken": page["NextToken"]}
-        cells = sorted(name for name in found if name.startswith(self._cell_prefix))
-        return [*cells, *([self._platform] if self._platform in found else [])]
+        return [*sorted(found - {self._platform}), *sorted(found & {self._platform})]
+
+    def _is_ours(self, described: Any) -> bool:
+        stack = read_stack(described)
+        if stack.status == "DELETE_COMPLETE":
+            return False
+        cell_id = self._cells.get(stack.name)
+        if cell_id is None:
+            return stack.name == self._platform
+        return stack.why_foreign(tags_of(self._names.prefix, self._names.environment, cell_id)) is None
 
     async def stop_services(self, tell: Callable[[str], None]) -> None:
         """Have routers and controllers end in order, so that nothing is made anew; the cells go on."""
@@ -61,6 +79,7 @@ class StackRemoval:
         for name in names:
             tell(f"stack {name}: is deleted")
             kept += await self._deleted(name)
+        kept += await self._deregistered()
         for name in _QUEUES:
             if name in outputs:  # retained by the template, so that no mistake deletes events; here they are empty
                 await _asked(self._sqs.delete_queue(QueueUrl=outputs[name]), missing_ok=True)
@@ -69,6 +88,33 @@ class StackRemoval:
         if key := outputs.get("KeyArn"):
             kept.append(f"key {key}: what it has encrypted can't be read without it")
         return kept
+
+    async def _deregistered(self) -> list[Reason]:
+        """Deregister the task definitions that releases have left, since a stack deletes only the newest one.
+
+        Returns what stays.
+        """
+        ours = {*self._cells, *map(self._names.cell, _SERVICE_FAMILIES)}
+        begin = self._names.cell("")
+        try:
+            families = await self._listed("list_task_definition_families", "families", begin)
+            for family in sorted(ours.intersection(families)):
+                for arn in await self._listed("list_task_definitions", "taskDefinitionArns", family):
+                    if arn.rpartition(":")[0].endswith(f"/{family}"):
+                        await _asked(self._ecs.deregister_task_definition(taskDefinition=arn))
+        except ProvisionError as error:
+            return [f"task definitions that begin with {begin}, which cost nothing: {error}"]
+        return []
+
+    async def _listed(self, operation: str, member: str, begin: str) -> list[str]:
+        found: list[str] = []
+        token: dict[str, str] = {}
+        while True:
+            page = await _asked(getattr(self._ecs, operation)(familyPrefix=begin, status="ACTIVE", **token))
+            found += page.get(member, ())
+            if not page.get("nextToken"):
+                return found
+            token = {"nextToken": page["nextToken"]}
 
     async def _deleted(self, name: str) -> list[Reason]:
         """Delete a stack; a bucket with objects in it, which S3 does not delete, is left. Returns what stays."""

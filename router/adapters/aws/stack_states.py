@@ -49,6 +49,12 @@ class CellStack:
         )
 
 
+def tags_of(prefix: str, environment: str, cell_id: str) -> dict[str, str]:
+    """Return the tags by which the stack of a cell is known."""
+    names = {"prefix": prefix, "environment": environment, "cell": cell_id}
+    return {f"{LABEL}{name}": value for name, value in names.items()}
+
+
 def read_stack(found: Mapping[str, Any]) -> CellStack:
     """Read a stack from an answer of DescribeStacks."""
     return CellStack(

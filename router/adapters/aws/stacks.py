@@ -24,6 +24,7 @@ from router.adapters.aws.stack_states import (
     CellStack,
     as_list,
     read_stack,
+    tags_of,
     why_failed,
 )
 from router.adapters.aws_errors import AWS_ERRORS, error_code, error_words
@@ -60,8 +61,7 @@ class StackConfig:
 
     def tags(self, cell_id: str) -> dict[str, str]:
         """Return the tags by which the stack of a cell is known."""
-        names = {"prefix": self.names.prefix, "environment": self.names.environment, "cell": cell_id}
-        return {f"{LABEL}{name}": value for name, value in names.items()}
+        return tags_of(self.names.prefix, self.names.environment, cell_id)
 
     def request(self, cell_id: str, image: str, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return what a request to make or update the cell's stack says of it; `tags` are those that it has already.
