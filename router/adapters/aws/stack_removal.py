@@ -74,7 +74,7 @@ class StackRemoval:
         outputs, names = await self._outputs(), await self.stacks()
         kept: list[Reason] = []
         if cluster := outputs.get("ClusterName"):
-            for task in (await _asked(self._ecs.list_tasks(cluster=cluster))).get("taskArns", ()):
+            for task in await _listed(self._ecs.list_tasks, "taskArns", cluster=cluster):
                 await _asked(self._ecs.stop_task(cluster=cluster, task=task, reason="cellrouter destroy"))
         for name in names:
             tell(f"stack {name}: is deleted")
@@ -97,24 +97,17 @@ class StackRemoval:
         ours = {*self._cells, *map(self._names.cell, _SERVICE_FAMILIES)}
         begin = self._names.cell("")
         try:
-            families = await self._listed("list_task_definition_families", "families", begin)
+            families = await _listed(
+                self._ecs.list_task_definition_families, "families", familyPrefix=begin, status="ACTIVE"
+            )
             for family in sorted(ours.intersection(families)):
-                for arn in await self._listed("list_task_definitions", "taskDefinitionArns", family):
+                of_it = {"familyPrefix": family, "status": "ACTIVE"}
+                for arn in await _listed(self._ecs.list_task_definitions, "taskDefinitionArns", **of_it):
                     if arn.rpartition(":")[0].endswith(f"/{family}"):
                         await _asked(self._ecs.deregister_task_definition(taskDefinition=arn))
         except ProvisionError as error:
             return [f"task definitions that begin with {begin}, which cost nothing: {error}"]
         return []
-
-    async def _listed(self, operation: str, member: str, begin: str) -> list[str]:
-        found: list[str] = []
-        token: dict[str, str] = {}
-        while True:
-            page = await _asked(getattr(self._ecs, operation)(familyPrefix=begin, status="ACTIVE", **token))
-            found += page.get(member, ())
-            if not page.get("nextToken"):
-                return found
-            token = {"nextToken": page["nextToken"]}
 
     async def _deleted(self, name: str) -> list[Reason]:
         """Delete a stack; a bucket with objects in it, which S3 does not delete, is left. Returns what stays."""
@@ -173,3 +166,15 @@ async def _asked(call: Awaitable[Any], *, missing_ok: bool = False) -> Any:
         if missing_ok and error_code(error):
             return None
         raise ProvisionError(f"the environment's stacks can't be deleted: {error}") from error
+
+
+async def _listed(operation: Callable[..., Awaitable[Any]], member: str, **request: str) -> list[str]:
+    """List what ECS has in all pages of an answer, of which one holds a hundred at most."""
+    found: list[str] = []
+    token: dict[str, str] = {}
+    while True:
+        page = await _asked(operation(**request, **token))
+        found += page.get(member, ())
+        if not page.get("nextToken"):
+            return found
+        token = {"nextToken": page["nextToken"]}
