@@ -75,6 +75,8 @@ class Environment:
         """Look at every queue, every cell's outbox, and which routers and controllers live."""
         queues, cells = await self.teardown.queues(), set(await self.teardown.cells())
         stacks = set(await self.stacks.stacks())
+        urls = {url.rpartition("/")[2]: url for url in await self.stacks.queues()}
+        queues |= {name: await self.teardown.messages(url) for name, url in urls.items() if name not in queues}
         cells |= {cell_id for cell_id in cell_ids(MAX_CELLS) if self._names.cell(cell_id) in stacks}
         snapshot, why_unknown, running = await self._registered()
         cells |= snapshot.cells.keys() if snapshot is not None else set()

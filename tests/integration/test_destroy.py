@@ -281,3 +281,36 @@ def test_a_removed_cell_whose_stack_is_still_there_goes_with_the_environment(aws
             assert left["StackStatus"] == "CREATE_COMPLETE"
 
     run(story(), 120)
+
+
+@pytest.mark.one_kind
+def test_what_the_stack_has_counts_whatever_the_settings_call_it(aws_endpoint: str) -> None:
+    """Settings that name another source than the platform's stack has made don't let its events be deleted unseen."""
+
+    async def story() -> None:
+        async with account(aws_endpoint) as found:
+            name, source = found.names.cell("platform"), found.names.cell("events")
+            queues = [f"{source}{end}" for end in (".fifo", "-aside.fifo")]
+            template = {
+                "Resources": {
+                    f"Queue{number}": {
+                        "Type": "AWS::SQS::Queue",
+                        "DeletionPolicy": "Retain",
+                        "Properties": {"QueueName": queue, "FifoQueue": True},
+                    }
+                    for number, queue in enumerate(queues)
+                },
+                "Outputs": {"SourceQueueUrl": {"Value": {"Ref": "Queue0"}}},
+            }
+            await found.cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+            await found.complete("create", name)
+            url = (await found.sqs.get_queue_url(QueueName=queues[1]))["QueueUrl"]
+            await found.sqs.send_message(QueueUrl=url, MessageBody="{}", MessageGroupId="a", MessageDeduplicationId="1")
+            async with open_environment(load(found.environ(aws_endpoint)), name) as environment:
+                left = await environment.look()
+                assert left.queues == {queues[0]: 0, queues[1]: 1}
+                await _removed(environment)
+            prefix = found.names.cell("")
+            assert (await found.sqs.list_queues(QueueNamePrefix=prefix)).get("QueueUrls", []) == []
+
+    run(story(), 120)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from router.adapters.aws.resources import ResourceNames
@@ -11,6 +11,7 @@ from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.errors import ProvisionError
 from router.core.models import Reason, cell_ids
 from router.core.policy import MAX_CELLS
+from router.core.queue_names import aside_queue
 from router.ports import Clock
 
 POLL_S: Final = 2.0
@@ -59,6 +60,10 @@ class StackRemoval:
             return stack.name == self._platform
         return stack.why_foreign(tags_of(self._names.prefix, self._names.environment, cell_id)) is None
 
+    async def queues(self) -> Sequence[str]:
+        """List the URLs of the queues that `remove` deletes, whatever the settings call them."""
+        return _queues_in(await self._outputs())
+
     async def stop_services(self, tell: Callable[[str], None]) -> None:
         """Have routers and controllers end in order, so that nothing is made anew; the cells go on."""
         outputs = await self._outputs()
@@ -80,9 +85,8 @@ class StackRemoval:
             tell(f"stack {name}: is deleted")
             kept += await self._deleted(name)
         kept += await self._deregistered()
-        for name in _QUEUES:
-            if name in outputs:  # retained by the template, so that no mistake deletes events; here they are empty
-                await _asked(self._sqs.delete_queue(QueueUrl=outputs[name]), missing_ok=True)
+        for url in _queues_in(outputs):  # retained by the template, so that no mistake deletes events; they are empty
+            await _asked(self._sqs.delete_queue(QueueUrl=url), missing_ok=True)
         if bucket := outputs.get("SourceBucketName"):
             kept.append(f"bucket {bucket}: its stack keeps it; empty and delete it when nobody needs its objects")
         if key := outputs.get("KeyArn"):
@@ -166,6 +170,13 @@ async def _asked(call: Awaitable[Any], *, missing_ok: bool = False) -> Any:
         if missing_ok and error_code(error):
             return None
         raise ProvisionError(f"the environment's stacks can't be deleted: {error}") from error
+
+
+def _queues_in(outputs: Mapping[str, str]) -> list[str]:
+    """List the URLs of the queues of a platform; that for what stands still in a FIFO source lies beside the source."""
+    urls = [outputs[name] for name in _QUEUES if name in outputs]
+    beside, _, source = outputs.get(_QUEUES[0], "").rpartition("/")
+    return [*urls, f"{beside}/{aside}"] if (aside := aside_queue(source)) else urls
 
 
 async def _listed(operation: Callable[..., Awaitable[Any]], member: str, **request: str) -> list[str]:

@@ -48,9 +48,13 @@ class Teardown:
         for name in [*self._intake(), *[self._names.hold_queue(cell_id) for cell_id in await self.cells()]]:
             url = await self._url(name)
             if url is not None:
-                answer = await _asked(self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_COUNTS)))
-                found[name] = sum(int(answer["Attributes"].get(count, 0)) for count in _COUNTS) if answer else 0
+                found[name] = await self.messages(url)
         return found
+
+    async def messages(self, url: str) -> int:
+        """Count the messages of a queue, also those that are hidden or delayed; 0 where there is no queue."""
+        answer = await _asked(self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_COUNTS)))
+        return sum(int(answer["Attributes"].get(count, 0)) for count in _COUNTS) if answer else 0
 
     async def cells(self) -> list[str]:
         """List the cells that have a hold queue or a bucket."""
