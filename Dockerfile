@@ -11,11 +11,12 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /opt/cellrouter
 COPY deploy/lock/build.txt deploy/lock/runtime.txt ./
 # Some wheels carry debug symbols, a quarter of what all of them weigh. Python files are compiled by content, not by
-# time: the same lock file and sources make the same files.
+# time: the same lock file and sources make the same files. Nothing of ours colours source code: the lexers stay as
+# they are, which is 4 MB less.
 RUN pip install --require-hashes --requirement build.txt \
  && pip --python /opt/cellrouter install --no-compile --require-hashes --requirement runtime.txt \
  && find /opt/cellrouter -name '*.so' -exec strip --strip-unneeded {} + \
- && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cellrouter/lib
+ && python -m compileall -q -j 0 -x /pygments/lexers/ --invalidation-mode unchecked-hash /opt/cellrouter/lib
 COPY pyproject.toml README.md LICENSE ./
 COPY deploy/cloudformation deploy/cloudformation
 COPY router router
