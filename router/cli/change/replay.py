@@ -109,7 +109,19 @@ def refuse(settings: Settings, env: str, of: str) -> None:
         raise typer.BadParameter("is the environment that they are sent into", param_hint="--of")
 
 
-class _Task:
+class TellsOfLeftOut:
+    """Tells a person what a replay or a shadow leaves out."""
+
+    def unreadable(self, name: str, why: Reason) -> None:
+        """Tell that a line of the archive, or a whole object, is left out."""
+        say(f"left out: {name}: {why}")
+
+    def not_sent(self, record: ArchivedEvent, why: Reason) -> None:
+        """Tell that an event fits in no message of the queue."""
+        say(f"not sent: {record.partition_key} {record.event_id}: {why}")
+
+
+class _Task(TellsOfLeftOut):
     """One run of the command; it is the Progress of its replay."""
 
     def __init__(
@@ -162,7 +174,7 @@ class _Task:
             at = await work.send(tools.queue, tools.keys, Pace(self._speed.times, self._rate), at)
             at = msgspec.structs.replace(at, done=True)
             self.sent(at)
-        _say(f"{at.sent} events are sent; waiting for how they end, {self._wait_s:.0f} s at most")
+        say(f"{at.sent} events are sent; waiting for how they end, {self._wait_s:.0f} s at most")
         live = (await work.live()).of
         results = tools.archive(f"s3://{archive_bucket(self._settings)}")
         environment = self._settings.environment
@@ -181,7 +193,7 @@ class _Task:
             raise ProvisionError(f"{self._file}: {found}: delete it, or name another by --checkpoint")
         if (found.selection, found.environment) != (new.selection, new.environment):
             raise ProvisionError(f"{self._file} is of another replay: name another by --checkpoint")
-        _say(f"goes on after {found.sent} events, as {self._file} says; without that file it begins anew")
+        say(f"goes on after {found.sent} events, as {self._file} says; without that file it begins anew")
         return found
 
     def _plan(self, live: object) -> list[str]:
@@ -200,14 +212,6 @@ class _Task:
         if at.done or sys.stderr.isatty() or at.sent // TOLD_EVERY > (at.sent - 10) // TOLD_EVERY:
             _progress(f"{at.sent} of {self._events} sent")
 
-    def unreadable(self, name: str, why: Reason) -> None:
-        """Tell that a line of the archive, or a whole object, is left out."""
-        _say(f"left out: {printable(name)}: {printable(why)}")
-
-    def not_sent(self, record: ArchivedEvent, why: Reason) -> None:
-        """Tell that an event fits in no message of the queue."""
-        _say(f"not sent: {printable(record.partition_key)} {printable(record.event_id)}: {printable(why)}")
-
     def waiting(self, ended: int, events: int) -> None:
         """Tell of how many events the ending is known."""
         _progress(f"{ended} of {events} have ended")
@@ -217,8 +221,9 @@ def _progress(text: str) -> None:
     typer.echo(f"{text}\r" if sys.stderr.isatty() else text, nl=not sys.stderr.isatty(), err=True)
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
+def say(text: str) -> None:
+    """Tell a person a line, on standard error; nothing in it steers the terminal."""
+    typer.echo(printable(text), err=True)
 
 
 def _ms(option: str, text: str) -> int:

@@ -10,14 +10,12 @@ import msgspec
 import typer
 
 from cell_worker.contract.texts import printable
-from router.cli.change.replay import DIFFERS, SHOWN, refuse, seconds_of
+from router.cli.change.replay import DIFFERS, SHOWN, TellsOfLeftOut, refuse, say, seconds_of
 from router.cli.registry import configured, run
 from router.core.archive.replay import LIVE, Checkpoint
 
 if TYPE_CHECKING:
     from router.core.archive.comparison import Comparison
-    from router.core.archive.records import ArchivedEvent
-    from router.core.models import Reason
     from router.settings import Settings
 
 WAIT_S: Final = 300.0  # for the last events' ends
@@ -61,7 +59,7 @@ async def _shadowed(settings: Settings, share: float, seconds: float, of: str, a
     began_ms, environment = clock.time_ms(), settings.environment
     async with open_replay(settings) as tools:
         source = tools.archive(archive or f"s3://{settings.aws.prefix}-{of}-archive")
-        work = Shadow(share, source, of, environment, _Told(), clock, _say)
+        work = Shadow(share, source, of, environment, _Told(), clock, say)
         sending = asyncio.create_task(
             work.send(found, tools.queue, tools.keys, Pace(None, rate), began_ms + round(1000 * seconds))
         )
@@ -73,29 +71,17 @@ async def _shadowed(settings: Settings, share: float, seconds: float, of: str, a
                 raise
             sending.cancel()
             await asyncio.wait([sending])
-        _say(f"{found.sent} events are sent, minutes left out: {found.left_out}; waiting for how they end")
+        say(f"{found.sent} events are sent, minutes left out: {found.left_out}; waiting for how they end")
         results = tools.archive(f"s3://{archive_bucket(settings)}")
         return await work.compared(found, results, began_ms, WAIT_S)
 
 
-class _Told:
+class _Told(TellsOfLeftOut):
     """The progress of each minute, of which little is told."""
 
     def sent(self, at: Checkpoint) -> None:
         """Tell nothing: another minute follows soon."""
 
-    def unreadable(self, name: str, why: Reason) -> None:
-        """Tell that a line of the archive, or a whole object, is left out."""
-        _say(f"left out: {name}: {why}")
-
-    def not_sent(self, record: ArchivedEvent, why: Reason) -> None:
-        """Tell that an event fits in no message of the queue."""
-        _say(f"not sent: {record.partition_key} {record.event_id}: {why}")
-
     def waiting(self, ended: int, events: int) -> None:
         """Tell of how many events the ending is known."""
-        _say(f"{ended} of {events} have ended")
-
-
-def _say(text: str) -> None:
-    typer.echo(printable(text), err=True)
+        say(f"{ended} of {events} have ended")
