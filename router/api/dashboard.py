@@ -59,6 +59,8 @@ class KeyPage:
     cell: str
     pinned: bool
     limited: bool  # by a limit of its own
+    weight: int
+    priority: str
     quarantined: bool
 
 
@@ -133,6 +135,8 @@ def _key_page(key: str, snapshot: Snapshot) -> KeyPage:
         cell=route.cell,
         pinned=key in policy.pins,
         limited=key in policy.limits,
+        weight=route.weight,
+        priority=route.priority,
         quarantined=policy.in_quarantine(key, snapshot.now_ms) is not None,
     )
 

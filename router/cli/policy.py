@@ -80,6 +80,8 @@ def show(*, as_json: AsJson = False) -> None:
     if found.aside:
         screen.print(f"The FIFO groups of {len(found.aside)} slots stand still and shall go through the aside queue.")
     screen.print(_limits(found))
+    if found.fairness:
+        screen.print(_turns(found))
     if found.pins:
         screen.print(_pins(found))
     if found.weights or found.cordoned:
@@ -154,6 +156,13 @@ def _limits(found: Policy) -> Table:
     for key, entry in [("(default)", found.default), *sorted(found.limits.items())]:
         rate = f"{entry.rate_per_s:g}" if entry.rate_per_s else "any"
         table.add_row(key, rate, str(entry.burst) if entry.rate_per_s else "", str(entry.concurrency or "any"))
+    return table
+
+
+def _turns(found: Policy) -> Table:
+    table = Table("key", "weight", "priority", title="Keys with turns of their own", title_justify="left")
+    for key, entry in sorted(found.fairness.items()):
+        table.add_row(key, str(entry.weight), str(entry.priority))
     return table
 
 

@@ -15,6 +15,7 @@ from router.core.edits.kinds import (
     CordonEdit,
     DrainEdit,
     Edit,
+    FairnessEdit,
     FifoHeadEdit,
     LimitEdit,
     NoScalingEdit,
@@ -27,6 +28,7 @@ from router.core.edits.kinds import (
     UnpinEdit,
     WeightEdit,
 )
+from router.core.fairness.turns import MAX_TURN, Priority
 from router.core.policy import MAX_BURST, MAX_CELLS, MAX_CONCURRENCY, MAX_WEIGHT, MIN_WEIGHT, FifoHead
 from router.core.scaling.wanted import MAX_AFTER_S, MAX_CELL_RATE, MAX_TARGET, MIN_AFTER_S, MIN_TARGET
 
@@ -59,6 +61,17 @@ def unlimit(
     """Take a key's own limit away, or the default one."""
     _one_of(key, default=default)
     return UnlimitEdit(key), why
+
+
+def fairness(
+    key: Key,
+    *,
+    weight: Annotated[int, typer.Option(min=1, max=MAX_TURN, help="Events in one turn; other keys have 1.")] = 1,
+    priority: Annotated[Priority, typer.Option(help="Which keys' events leave first; none starves.")] = Priority.NORMAL,
+    why: Why = "",
+) -> EditAndWhy:
+    """Have a key take more or earlier turns in its cell's lane than the other keys; without options: as all."""
+    return FairnessEdit(key, weight, priority), why
 
 
 def quarantine(
@@ -150,7 +163,8 @@ def no_scaling(*, why: Why = "") -> EditAndWhy:
 
 AS_JSON: Final = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
 EDITS: Final = (
-    *(pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, quarantine, release, fifo_head, scaling, no_scaling),
+    *(pin, unpin, weight, cordon, drain, uncordon, limit, unlimit, fairness, quarantine, release, fifo_head),
+    *(scaling, no_scaling),
 )
 
 

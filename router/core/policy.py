@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from router.core.fairness.turns import AS_ALL, Fairness, why_bad_fairness
 from router.core.models import MAX_WHOLE, CellRecord, Reason, Whole, cell_ids
 from router.core.release import Release, ruled, why_bad_release, why_not_now
 from router.core.scaling.wanted import Scaling, why_bad_scaling
@@ -101,6 +102,7 @@ class Policy:
     release: Release | None = None  # the last one, whether it runs or has ended
     scaling: Scaling | None = None  # how the number of cells follows the load; None: it follows none
     homes: Mapping[Whole, str] = field(default_factory=dict)  # slot → the cell that scaling has moved it to
+    fairness: Mapping[str, Fairness] = field(default_factory=dict)  # key → how it takes turns; others as AS_ALL says
 
     def limit_of(self, key: str) -> TenantLimit:
         """Return the key's own limit, or the default one where it has none."""
@@ -124,6 +126,11 @@ class Policy:
             return replace(self, default=limit or NO_LIMIT)
         others = {k: v for k, v in self.limits.items() if k != key}
         return replace(self, limits=others if limit is None else others | {key: limit})
+
+    def with_fairness(self, key: str, fairness: Fairness) -> Policy:
+        """Have a key take turns so; as all others with AS_ALL."""
+        others = {k: v for k, v in self.fairness.items() if k != key}
+        return replace(self, fairness=others if fairness == AS_ALL else others | {key: fairness})
 
     def with_quarantine(self, key: str, quarantine: Quarantine | None, now_ms: int) -> Policy:
         """Quarantine a key, or release it with None; drops the quarantines that have ended and killed nothing as well.
@@ -329,6 +336,8 @@ def _why_out_of_bounds(policy: Policy) -> Iterator[Reason]:
     yield from _why_bad_limit("the default limit", policy.default)
     for key, limit in sorted(policy.limits.items()):
         yield from _why_bad_limit(f"key {key!r:.100}", limit)
+    for key, fairness in sorted(policy.fairness.items()):
+        yield from why_bad_fairness(f"key {key!r:.100}", fairness)
     for key, quarantine in sorted(policy.quarantined.items()):
         yield from _why_bad_quarantine(f"key {key!r:.100}", quarantine)
 
@@ -341,10 +350,10 @@ def _why_bad_slots(policy: Policy) -> Iterator[Reason]:
 
 
 def _why_bad_keys(policy: Policy) -> Iterator[Reason]:
-    for entries, of in ((policy.limits, "limits"), (policy.quarantined, "quarantines"), (policy.pins, "pins")):
-        if len(entries) > MAX_KEYS:
-            yield f"there are more than {MAX_KEYS} {of}"
-    for key in sorted({*policy.limits, *policy.quarantined, *policy.pins}):
+    keyed = {"limits": policy.limits, "quarantines": policy.quarantined, "pins": policy.pins}
+    keyed |= {"keys with turns of their own": policy.fairness}
+    yield from (f"there are more than {MAX_KEYS} {of}" for of, entries in keyed.items() if len(entries) > MAX_KEYS)
+    for key in sorted({key for entries in keyed.values() for key in entries}):
         if len(key) > MAX_KEY_CHARS:
             yield f"no event has a key as long as {key!r:.100}…"
 

@@ -21,6 +21,7 @@ AUTOMATIC: Final = frozenset({*ScalingAction, *RouterAction, *ReleaseAction, *NO
 """What the leader and routers do with the policy by themselves, or what is none of it: `undo` passes over it."""
 _LEADERS: Final = frozenset({"version", "image"})  # fields that are the leader's alone
 _WORDS: Final = {"limits": "the limit of key", "quarantined": "the quarantine of key", "pins": "the pin of key"} | {
+    "fairness": "the turns of key",
     "weights": "the weight of",
     "to_replace": "the order to replace",
     "to_evict": "the order to evict",

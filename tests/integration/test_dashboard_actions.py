@@ -23,6 +23,11 @@ pytestmark = [
 ]
 
 DIALOG: Final = "(document.querySelector('dialog[open]')?.innerText ?? '')"
+WEIGH: Final = """{
+  const input = document.activeElement;
+  input.value = "4";
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+}"""
 CHOOSE: Final = """{
   const select = document.activeElement;
   select.value = "cell-0005";
@@ -163,6 +168,13 @@ async def acts_on_keys(rig: Rig, tab: Tab) -> None:
     await press(tab, "See the plan", "dialog")
     await confirm(tab, f"Limit {HOSTILE}", "a runaway script", "rate 100/s, burst 200, concurrency any")
     await press(tab, "Close", "dialog")
+    await press(tab, "Turns")
+    await tab.until(f"{FOCUSED} === 'deed-weight'")
+    await tab.run(WEIGH)
+    await press(tab, "See the plan", "dialog")
+    await confirm(tab, f"Set the turns of {HOSTILE}", "they pay for it", "weight 4, normal priority")
+    await press(tab, "Close", "dialog")
+    assert has.policy.fairness[HOSTILE].weight == 4
     await press(tab, "Quarantine")
     await press(tab, "See the plan", "dialog")
     await confirm(tab, f"Quarantine {HOSTILE}", "it crashes", "in quarantine for 3600 s")

@@ -275,6 +275,7 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "limit": example("limit", "a runaway script", key="acme", rate=100.0, burst=200, concurrency=8),
     "limit all keys": example("limit", "a fair share", key=None, rate=50.0, burst=100),
     "unlimit": example("unlimit", "the script is mended", key="acme"),
+    "fairness": example("fairness", "they pay for it", key="acme", weight=4, priority="high"),
     "quarantine": example("quarantine", "its events crash the handler", key="acme", seconds=3600.0),
     "release": example("release", "the handler is mended", key="acme"),
     "fifo-head": example("fifo-head", "nothing may wait", choice="skip"),

@@ -74,9 +74,19 @@ const limited = (key, page) => {
   return edited("Limit", key, (values) => (sets(values) ? `Limit ${key}` : `Unlimit ${key}`), change, fields, { about: "What is over the limit waits in the hold queue; nothing is lost." });
 };
 
+const turning = (key, page) => {
+  const fields = [
+    number("weight", "Events in one turn", String(page.weight), 1, "Other keys have 1."),
+    choice("priority", "Priority", [["high", "high"], ["normal", "normal"], ["low", "low"]], page.priority),
+  ];
+  const change = ({ weight, priority }) => ({ edit: "fairness", key, weight: Math.round(Number(weight)), priority });
+  return edited("Turns", key, () => `Set the turns of ${key}`, change, fields, { about: "How its events take turns with other keys' in their cell's lane. No priority starves the others." });
+};
+
 export const keyDeeds = (key, page, cells) => ({
   pin: pinned(key, page, cells),
   limit: limited(key, page),
+  turns: turning(key, page),
   quarantine: page.quarantined
     ? edited("Release", key, () => `Release ${key}`, () => ({ edit: "release", key }), [], { about: "Its events go to its cell again, those that waited too." })
     : edited("Quarantine", key, () => `Quarantine ${key}`, ({ minutes }) => ({ edit: "quarantine", key, seconds: 60 * Number(minutes) }), [number("minutes", "For how many minutes", "60", 0, "0: until you release it.")], { about: "Its events wait in the quarantine queue, and reach no cell.", grave: true }),

@@ -8,7 +8,7 @@ export class KeyView {
     this.key = key;
     this.rows = h("dl", { class: "facts" });
     this.said = h("p", { class: "note", role: "status" });
-    this.slots = new Slots(["pin", "limit", "quarantine"], () => this.load());
+    this.slots = new Slots(["pin", "limit", "turns", "quarantine"], () => this.load());
     root.append(h("h1", { text: "Where a key's events go" }), this.slots.element, h("section", { class: "card" }, this.said, this.rows));
     this.load();
   }

@@ -19,7 +19,7 @@ def where(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show where a key's events go: slot, cell, instance, pin, limits, quarantine."""
+    """Show where a key's events go: slot, cell, instance, pin, limits, turns, quarantine."""
     route = route_of(key, look())
     if as_json:
         typer.echo(json.dumps(asdict(route)))

@@ -11,6 +11,8 @@ from typing import Annotated, Final
 import msgspec
 
 from router.core.edits.decided import PolicyEdit, record_in
+from router.core.fairness.turns import MAX_TURN, Fairness, Priority, why_bad_fairness
+from router.core.fairness.turns import described as turns_of
 from router.core.models import Reason
 from router.core.policy import (
     MAX_BURST,
@@ -57,6 +59,10 @@ Concurrency = Annotated[
 Weight = Annotated[
     float,
     msgspec.Meta(ge=MIN_WEIGHT, le=MAX_WEIGHT, description="Its share of the slots; others have 1.", examples=[2.0]),
+]
+TurnWeight = Annotated[
+    int,
+    msgspec.Meta(ge=1, le=MAX_TURN, description="Events of it that leave in one turn; others have 1.", examples=[4]),
 ]
 QuarantineSeconds = Annotated[
     float, msgspec.Meta(ge=0, le=MAX_QUARANTINE_S, description="For how long; 0: until it is released by hand.")
@@ -199,6 +205,27 @@ class UnlimitEdit(Edit, frozen=True, tag="unlimit"):
         name = self.key or "default"
         text, unchanged = f"{name}: no limit of its own any more", f"{name} has no limit"
         return PolicyEdit("unlimit", text, lambda policy, _: policy.with_limit(self.key, None), unchanged)
+
+
+class FairnessEdit(Edit, frozen=True, tag="fairness"):
+    """Have a key take more turns in its cell's lane than other keys, or earlier ones; weight 1 and normal: as all."""
+
+    key: KeyName
+    weight: TurnWeight = 1
+    priority: Priority = Priority.NORMAL
+
+    def why_bad(self) -> Reason | None:
+        """Hold the weight to its bounds."""
+        return next(why_bad_fairness(f"key {self.key!r:.100}", self.fairness()), None)
+
+    def fairness(self) -> Fairness:
+        """Return what this asks for, as the policy has it."""
+        return Fairness(self.weight, self.priority)
+
+    def on(self, _snapshot: Snapshot, _why: str, /) -> PolicyEdit:
+        """Set how the key takes turns in place of what it had."""
+        text = f"{self.key}: {turns_of(self.fairness())}"
+        return PolicyEdit("fairness", text, lambda policy, _: policy.with_fairness(self.key, self.fairness()))
 
 
 class QuarantineEdit(Edit, frozen=True, tag="quarantine"):

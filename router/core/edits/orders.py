@@ -14,6 +14,7 @@ from router.core.edits.kinds import (
     CordonEdit,
     DrainEdit,
     Edit,
+    FairnessEdit,
     FifoHeadEdit,
     LimitEdit,
     NoScalingEdit,
@@ -187,6 +188,7 @@ AnyEdit = (
     | UncordonEdit
     | LimitEdit
     | UnlimitEdit
+    | FairnessEdit
     | QuarantineEdit
     | ReleaseEdit
     | FifoHeadEdit

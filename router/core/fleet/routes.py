@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from router.core.control.reconcile import state_of
 from router.core.errors import RegistryUnavailableError
+from router.core.fairness.turns import AS_ALL
 from router.core.fleet.explained import by_hand
 from router.core.models import cell_ids
 from router.core.registry import Snapshot
@@ -30,6 +31,8 @@ class KeyRoute:
     rate_per_s: float  # per router; 0: no limit
     burst: int  # events
     concurrency: int  # events in flight, per router; 0: no limit
+    weight: int  # events in one turn of the key
+    priority: str  # high, normal or low
     quarantine: str  # why the key is in quarantine; empty when it is not
     killed: tuple[int, ...]  # generations of its cell that the key killed, as far as that is remembered
     epoch: int  # of the slot map
@@ -41,6 +44,7 @@ def route_of(key: str, snapshot: Snapshot) -> KeyRoute:
     cell_id = slot_map.cell_of(key)
     record, policy = snapshot.cells.get(cell_id), snapshot.policy
     lease = snapshot.lease(record.cell_id, record.generation) if record is not None else None
+    turns = policy.fairness.get(key, AS_ALL)
     limit, quarantine = policy.limit_of(key), policy.in_quarantine(key, snapshot.now_ms)
     return KeyRoute(
         key=key,
@@ -57,6 +61,8 @@ def route_of(key: str, snapshot: Snapshot) -> KeyRoute:
         rate_per_s=limit.rate_per_s,
         burst=limit.burst,
         concurrency=limit.concurrency,
+        weight=turns.weight,
+        priority=turns.priority,
         quarantine=quarantine.why if quarantine is not None else "",
         killed=policy.killed_by(key, snapshot.now_ms),
         epoch=slot_map.epoch,
@@ -90,6 +96,7 @@ def route_rows(route: KeyRoute) -> list[tuple[str, str]]:
         ("instance", f"generation {route.generation} at {route.address}" if route.address else "none"),
         ("zone, region", f"{route.zone or '-'}, {route.region or '-'}"),
         ("limits, per router", "; ".join(limits) or "none"),
+        ("turns", f"weight {route.weight}, {route.priority} priority"),
         ("quarantine", route.quarantine or "no"),
         ("killed generations", ", ".join(map(str, route.killed)) or "none"),
         ("map", f"epoch {route.epoch}"),

@@ -14,11 +14,12 @@ which event was to blame. The cell sees to that between routers.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Final, Generic, TypeVar
 
+from router.core.fairness.turns import Fairness
 from router.core.lanes.backoff import backoff
 from router.core.lanes.concurrency import SLOW_START, ConcurrencyWindow
 from router.core.lanes.fair_queue import FairQueue
@@ -108,6 +109,10 @@ class Lane(Generic[T]):
     def waiting_of(self, key: str) -> int:
         """Count the items of a key that wait, without suspects."""
         return self._queue.waiting_of(key)
+
+    def weigh(self, fairness: Mapping[str, Fairness]) -> None:
+        """Let the keys take turns by this from now on; those not named as all others."""
+        self._queue.weigh(fairness)
 
     def retarget(self, target: Target | None) -> None:
         """Send to this instance from now on; None: to none. The path to another instance opens at once.

@@ -142,7 +142,7 @@ class Dispatcher:
         count = max(1, len(self._cells))
         self._limits = LaneLimits(max(BATCH, self._config.max_events // count), self._config.max_bytes // count)
         for cell_id, path in self.paths.items():
-            path.lane.resize(self._limits)
+            path.lane.resize(self._limits, policy.fairness)
             path.lane.retarget(routing.targets.get(cell_id))
             tried, cushioned = cell_id in routing.tried, cell_id in routing.cushioned
             path.lane.cushion(cushioned=cushioned, tried=tried, routers=routing.routers)

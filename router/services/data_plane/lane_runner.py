@@ -8,13 +8,14 @@ fate: each result counts when it arrives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from msgspec.structs import replace
 
 from router.core.detection.samples import INTERVAL_S, CellSample, CellSampler
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
+from router.core.fairness.turns import Fairness
 from router.core.lanes.copies import RecentCopies
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
@@ -178,9 +179,10 @@ class LaneRunner:
             self._stop_waiting()
         return self._lane.clear() if ejected else []
 
-    def resize(self, limits: LaneLimits) -> None:
-        """Set the limits that hold from now on."""
+    def resize(self, limits: LaneLimits, fairness: Mapping[str, Fairness]) -> None:
+        """Set the limits that hold from now on, and how keys take turns."""
         self._lane.limits = limits
+        self._lane.weigh(fairness)
 
     def retarget(self, target: Target | None) -> None:
         """Send to this instance from now on; without one (None), give up what is in flight and what waits."""

@@ -10,6 +10,7 @@ from router.cli.policy_edits import commands
 from router.core.edits.decided import PolicyEdit
 from router.core.edits.kinds import Edit
 from router.core.edits.orders import decided
+from router.core.fairness.turns import MAX_TURN
 from router.core.models import CellRecord
 from router.core.policy import MAX_BURST, MAX_CONCURRENCY, MAX_RATE, MIN_RATE, NO_POLICY, FifoHead, Policy, judge
 from router.core.registry import Snapshot
@@ -46,6 +47,9 @@ def test_a_rate_that_no_router_can_keep_is_refused(rate: str) -> None:
         ("limit", "k", "--rate=1", "--burst=0"),
         ("limit", "k", f"--concurrency={MAX_CONCURRENCY + 1}"),
         ("limit", "k", "--concurrency=-1"),
+        ("fairness", "k", f"--weight={MAX_TURN + 1}"),
+        ("fairness", "k", "--weight=0"),
+        ("fairness", "k", "--priority=highest"),
         ("weight", "cell-0000", "1e-310"),
         ("weight", "cell-0000", "nan"),
         ("weight", "cell-0000", "inf"),
@@ -66,6 +70,7 @@ def test_every_other_number_has_bounds_too(arguments: tuple[str, ...]) -> None:
     [
         ("limit", "k", f"--rate={MIN_RATE}", f"--burst={MAX_BURST}", f"--concurrency={MAX_CONCURRENCY}"),
         ("limit", "--default", f"--rate={MAX_RATE}"),
+        ("fairness", "k", f"--weight={MAX_TURN}", "--priority=low"),
         ("weight", "cell-0000", "0.001"),
         ("weight", "cell-0000", "100"),
         ("quarantine", "k", "--for=3153600000"),

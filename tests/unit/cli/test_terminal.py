@@ -24,6 +24,7 @@ from router.cli.main import app, main
 from router.cli.texts import Screen
 from router.core.detection.assessment import Assessment, Verdict
 from router.core.detection.window import TenantLoad
+from router.core.fairness.turns import Fairness
 from router.core.messages import dead_letter
 from router.core.models import CellRecord, Event, LeaseView, Message, Rung, Traffic, Treatment
 from router.core.policy import Policy, Quarantine, TenantLimit
@@ -43,6 +44,7 @@ from tests.support.paths import REPOSITORY
 EDITS: Final = {
     ("limit",): (HOSTILE, "--rate=1"),
     ("unlimit",): (HOSTILE,),
+    ("fairness",): (HOSTILE, "--weight=4", "--priority=high"),
     ("quarantine",): (HOSTILE, "--why", HOSTILE),
     ("release",): (HOSTILE,),
     ("fifo-head",): ("skip", "--why", HOSTILE),
@@ -158,6 +160,7 @@ class HostileRegistry(MemoryRegistry):
         has.policy = Policy(
             version=2,
             limits={HOSTILE: TenantLimit(1)},
+            fairness={HOSTILE: Fairness(4)},
             quarantined={HOSTILE: Quarantine(HOSTILE, now_ms, killed=(1,))},
             pins={HOSTILE: HOSTILE, f"{HOSTILE}2": "b"},
             weights={HOSTILE: 3.0},

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from router.core.control.moves import map_steps
 from router.core.control.observed import Observed
+from router.core.fairness.turns import MAX_TURN, Fairness, Priority
 from router.core.lanes.admission import Admission, OverLimit, ToLane
 from router.core.lanes.fair_queue import FairQueue
 from router.core.lanes.rates import LONGEST_S, RateLimiter
@@ -64,6 +65,7 @@ def policies_of(
     scalings: st.SearchStrategy[Scaling],
 ) -> st.SearchStrategy[Policy]:
     """Policies of such numbers, with so few entries that a policy is often good in all of its parts."""
+    turns = st.builds(Fairness, numbers, st.sampled_from(Priority))
     limits, of_cells = st.builds(TenantLimit, rates, bursts, numbers), st.frozensets(cells, max_size=2)
     return st.builds(
         Policy,
@@ -82,6 +84,7 @@ def policies_of(
         st.dictionaries(cells, numbers, max_size=2),
         st.dictionaries(cells, numbers, max_size=2),
         scaling=st.none() | scalings,
+        fairness=st.dictionaries(keys, turns, max_size=2),
         homes=st.just({}) | st.dictionaries(numbers, cells, max_size=2),
     )
 
@@ -224,6 +227,11 @@ BAD = {
     ),
     "a quarantine for an instance that never was": Policy(quarantined={"k": Quarantine("", 1, by_event=(0,))}),
     "a quarantine with a book for an event": Policy(quarantined={"k": Quarantine("", 1, event="x" * 1000)}),
+    "no turn": Policy(fairness={"k": Fairness(0)}),
+    "a weight that is too large": Policy(fairness={"k": Fairness(MAX_TURN + 1)}),
+    "a weight too long to write": Policy(fairness={"k": Fairness(HUGE)}),
+    "turns of a key that no event has": Policy(fairness={"k" * (MAX_KEY_CHARS + 1): Fairness(2)}),
+    "more turns than a router should read": Policy(fairness={str(n): Fairness(2) for n in range(MAX_KEYS + 1)}),
     "a key that no event has": Policy(limits={"k" * (MAX_KEY_CHARS + 1): TenantLimit(1.0)}),
     "more limits than a router should read": Policy(limits={str(n): TenantLimit(1.0) for n in range(MAX_KEYS + 1)}),
     "more quarantines than a router should read": Policy(
@@ -254,7 +262,10 @@ def test_an_order_that_is_in_force_stays_so_when_generations_are_lost() -> None:
 def test_the_limits_of_the_bounds_themselves_are_accepted() -> None:
     """The lowest and the highest value of each kind can be had."""
     extreme = {"a": TenantLimit(MIN_RATE, MAX_BURST), "b": TenantLimit(MAX_RATE), "c": TenantLimit(concurrency=1)}
-    policy = Policy(limits=extreme, weights={CELLS[0]: MIN_WEIGHT, CELLS[1]: MAX_WEIGHT}, cells=MAX_CELLS)
+    turns = {"a": Fairness(MAX_TURN, Priority.HIGH), "b": Fairness(1, Priority.LOW)}
+    policy = Policy(
+        limits=extreme, fairness=turns, weights={CELLS[0]: MIN_WEIGHT, CELLS[1]: MAX_WEIGHT}, cells=MAX_CELLS
+    )
     assert ruling_on(policy).accepted
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from router.core.fairness.turns import AS_ALL, Fairness, Priority
 from router.core.policy import NO_POLICY, Policy, Quarantine, TenantLimit
 from router.core.registry import AuditEntry, PolicyVersion, RouterAction
 from router.core.undo import taken_back, to_undo, undone, why_not_undone
@@ -77,6 +78,19 @@ def test_what_was_changed_again_since_stays_and_is_named() -> None:
     story.does(RouterAction.QUARANTINE, lambda policy: policy.with_quarantine("k", second, 1))
     assert story.undo() == ([2], ("the quarantine of key 'k', which was changed again since",))
     assert story.now.quarantined == {"k": second}
+
+
+def test_the_turns_of_each_key_are_taken_back_by_themselves() -> None:
+    """One key has its turns as before, also none of its own, while another keeps what it was given."""
+    story = Story()
+    story.does("fairness", lambda policy: policy.with_fairness("k", Fairness(4, Priority.HIGH)))
+    story.does("fairness", lambda policy: policy.with_fairness("other", Fairness(2)))
+    story.does("fairness", lambda policy: policy.with_fairness("k", AS_ALL))
+    assert story.now.fairness == {"other": Fairness(2)}
+    assert story.undo() == ([3], ())
+    assert story.now.fairness == {"k": Fairness(4, Priority.HIGH), "other": Fairness(2)}
+    assert [story.undo()[0], story.undo()[0]] == [[2], [1]]
+    assert contents(story.now) == NO_POLICY
 
 
 def test_one_can_go_back_to_a_version_and_take_that_back_too() -> None:

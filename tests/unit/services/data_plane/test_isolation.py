@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from router.core.fairness.turns import Fairness, Priority
 from router.core.models import Event, HoldCause, Outcome
 from router.core.policy import TenantLimit
 from router.core.telemetry import EventHeld
@@ -159,4 +160,29 @@ def test_the_hold_queue_drains_while_new_events_keep_coming() -> None:
             await world.settled()
 
     play(world.clock, story())
+    assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
+
+
+def test_a_key_has_as_many_turns_as_its_weight_says_and_no_priority_starves() -> None:
+    """Of 80 events, every 16th is of the key with low priority; the others are 4 to 1, as their weights."""
+    world = World(cells=1)
+    cell = world.cells.cells["cell-0000"]
+    cell.seconds = 0.1
+    order: list[str] = []
+
+    def behaviour(event: Event) -> Outcome:
+        order.append(event.partition_key)
+        return Outcome.OK
+
+    cell.behaviour = behaviour
+    decided = world.registry.decided.with_fairness("paid", Fairness(4)).with_fairness("last", Fairness(1, Priority.LOW))
+    world.registry.decided = replace(decided, version=1)
+
+    async def story() -> None:
+        await world.send(225, key=lambda i: ("paid", "free", "last")[i % 3])
+        async with world.routing():
+            await world.settled()
+
+    play(world.clock, story())
+    assert Counter(order[:80]) == {"paid": 60, "free": 15, "last": 5}
     assert world.cells.effects() == Counter(dict.fromkeys(world.sent, 1))
