@@ -37,6 +37,7 @@ class LogObserver:
             telemetry.AccessDenied: self._on_access_denied,
             telemetry.ArchiveDropped: self._on_archive_dropped,
             telemetry.ArchiveFaulty: self._on_archive_faulty,
+            telemetry.GroupsRefused: self._on_groups_refused,
             telemetry.BadInput: lambda r: log.warning("can't be read", what=r.source, name=r.name, why=r.why),
             telemetry.DistrustedCall: self._on_distrust,
             telemetry.CellTrusted: lambda r: log.warning("cell is trusted again", cell=r.cell_id),
@@ -56,6 +57,15 @@ class LogObserver:
         else:
             text = "queue is missing" if record.missing else "queue is out of reach"
             self._log.error(text, queue=record.queue, why=record.why)
+
+    def _on_groups_refused(self, record: telemetry.GroupsRefused) -> None:
+        action = "nothing is lost; update what answers there: SQS has taken them since July 2025, LocalStack since 4.7"
+        self._log.warning(
+            "message groups are refused on a standard queue; messages go without, and no queue there is a fair one",
+            queue=record.queue,
+            endpoint=record.endpoint,
+            action=action,
+        )
 
     def _on_other_body(self, record: telemetry.BodyDiffers) -> None:
         text = "an event was dropped as a duplicate, though its body is another one: two events have one id"

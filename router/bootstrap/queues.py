@@ -18,7 +18,7 @@ from router.core.errors import ConfigError, ProvisionError, SourceUnavailableErr
 from router.core.intake.plan import OWNER
 from router.core.models import Reason
 from router.core.queue_names import QueueName, queue_name
-from router.core.telemetry import BadInput
+from router.core.telemetry import BadInput, GroupsRefused
 from router.services.dead_letters import DeadLetters
 from router.settings import QUEUE_KEYS, Settings
 
@@ -44,7 +44,7 @@ def aws_of(settings: Settings) -> AwsConfig:
 
 
 async def queues_of(
-    stack: AsyncExitStack, settings: Settings, tell: Callable[[BadInput], None] = lambda _: None
+    stack: AsyncExitStack, settings: Settings, tell: Callable[[BadInput | GroupsRefused], None] = lambda _: None
 ) -> tuple[SqsSource, Callable[[str], SqsSource]]:
     """Open the source queue, and return it with a function that opens any other queue by its name, URL or ARN.
 

@@ -300,6 +300,14 @@ class CellTrusted:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupsRefused:
+    """What answers as SQS takes no message group on a standard queue, so messages go without one from now on."""
+
+    queue: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
 class BadInput:
     """Something that came from outside can't be read and is passed over. Told once, until it has another content."""
 
@@ -338,6 +346,7 @@ Record = (
     | RegistryWell
     | LeasesDoubted
     | AccessDenied
+    | GroupsRefused
     | BadInput
     | DistrustedCall
     | CellTrusted

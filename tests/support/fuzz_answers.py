@@ -68,6 +68,9 @@ class Forger(Session):
 class Sqs:
     """A client of SQS to whose every call comes one answer."""
 
+    endpoint_url = "https://known"
+    takes_groups = True
+
     def __init__(self, body: bytes) -> None:
         self._body = body
 

@@ -214,7 +214,7 @@ async def _from_queue(raw: bytes) -> None:
         lambda queue: queue.receive(10, 0, 30),
         lambda queue: queue.delete([message]),
         lambda queue: queue.set_visibility([message], 1),
-        lambda queue: queue.send([Draft("{}")]),
+        lambda queue: queue.send([Draft("{}"), Draft("{}", group_id="g")]),
         lambda queue: queue.max_bytes(),
     )
     for made in calls:

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import msgspec
 from botocore.exceptions import CredentialRetrievalError
+from msgspec.structs import replace
 
 from cell_worker.contract.aws_session import CREDENTIALS_REFUSED
 from router.adapters.aws.sqs_client import SqsClient, SqsError
 from router.core.errors import SourceDeniedError, SourceMissingError, SourceUnavailableError
 from router.core.models import MAX_MESSAGE_BYTES, Depth, Draft, Message
 from router.core.queue_names import queue_name
-from router.core.telemetry import BadInput
+from router.core.telemetry import BadInput, GroupsRefused
 
 _SYSTEM_ATTRIBUTES: Final = ("SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "AWSTraceHeader")
 _DEPTH: Final = tuple(f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed"))
@@ -25,6 +26,9 @@ _GONE: Final = {"ReceiptHandleIsInvalid", "InvalidParameterValue"}
 _ONE_IS_BAD: Final = {*_GONE, "InvalidMessageContents", "BatchRequestTooLong", "MissingParameter"}
 """Codes by which SQS refuses a whole batch although only one of its entries is wrong."""
 
+_GROUP_REFUSED: Final = "InvalidParameterValue"
+"""How a message group on a standard queue was refused by SQS until July 2025, by LocalStack before 4.7, by moto and by
+ElasticMQ. It may also say of something else in the message that it is bad."""
 _NO_GROUP: Final = (
     "queue {queue}: its messages come without MessageGroupId or MessageDeduplicationId, so their order can't be kept, "
     "and none is taken; they wait in the queue. What answers at {endpoint} is no SQS, or does not know "
@@ -55,7 +59,7 @@ class SqsSource:
         name: str,
         poll_client: SqsClient,
         call_client: SqsClient,
-        tell: Callable[[BadInput], None] = lambda _: None,
+        tell: Callable[[BadInput | GroupsRefused], None] = lambda _: None,
     ) -> None:
         self.name = name
         self._tell = tell
@@ -98,11 +102,14 @@ class SqsSource:
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
         """SendMessageBatch, in as many calls as needed: one call carries 1 MiB at most."""
         failed: list[int] = []
+        if not (self.fifo or self._call.takes_groups):
+            drafts = [replace(draft, group_id=None) for draft in drafts]
         for chunk in _by_size(drafts):
             entries = [self._entry(position, drafts[position]) for position in chunk]
             not_sent = await self._batch("SendMessageBatch", entries)
             with self._readable():
-                failed += [int(entry["Id"]) for entry in not_sent]
+                codes = {int(entry["Id"]): _short(str(entry.get("Code", ""))) for entry in not_sent}
+            failed += await self._without_groups(drafts, codes)
         return failed
 
     async def depth(self) -> Depth:
@@ -113,6 +120,24 @@ class SqsSource:
         """GetQueueAttributes: MaximumMessageSize, which whoever owns the queue may have set."""
         (limit,) = await self._figures(_LIMIT)
         return min(MAX_MESSAGE_BYTES, max(_LEAST_LIMIT, limit))
+
+    async def _without_groups(self, drafts: Sequence[Draft], codes: Mapping[int, str]) -> list[int]:
+        """Send those again of which a service may have refused the group; return what it has not taken even so.
+
+        `codes` are those of the refused, by position. What goes without its group shows that groups are refused.
+        """
+        with self._readable():
+            odd = [position for position, code in codes.items() if code == _GROUP_REFUSED and drafts[position].group_id]
+        if self.fifo or not odd:
+            return list(codes)
+        entries = [self._entry(position, replace(drafts[position], group_id=None)) for position in odd]
+        still = await self._batch("SendMessageBatch", entries)
+        with self._readable():
+            taken = set(odd) - {int(entry["Id"]) for entry in still}
+        if taken:
+            self._call.takes_groups = False
+            self._tell(GroupsRefused(self.name, self._call.endpoint_url))
+        return [position for position in codes if position not in taken]
 
     async def _figures(self, *attributes: str) -> list[int]:
         answer = await self._request(self._call, "GetQueueAttributes", AttributeNames=list(attributes))

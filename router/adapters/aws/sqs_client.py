@@ -98,6 +98,7 @@ class SqsClient:
         proxy: str | None = None,
     ) -> None:
         self.endpoint_url = endpoint_url
+        self.takes_groups = True  # on standard queues, as far as is known
         self._url = URL(endpoint_url)
         # What is signed must be what is sent, so this client sets the header itself and aiohttp does not.
         self._host = self._url.host_port_subcomponent or ""

@@ -40,6 +40,7 @@ class ProcessMetrics:
             telemetry.LeaseRefused: lambda r: refused.add(r.reason),
             telemetry.DistrustedCall: lambda r: distrusted.add(r.cell_id, r.what),
             telemetry.CellTrusted: lambda _: None,
+            telemetry.GroupsRefused: lambda _: None,
             telemetry.BadInput: lambda r: bad.add(r.source),
             telemetry.RegistryFaulty: lambda _: registry_up.set(0),
             telemetry.RegistryWell: lambda _: registry_up.set(1),

@@ -250,7 +250,8 @@ def redrive_draft(
     """Return the message to send to the queue, so that the router begins anew with the entry.
 
     An event goes under its own id, as through a hold queue, and with its first attempt before it; if it has been
-    processed after all, its cell knows the id. A whole message goes unchanged, and so does an event that is all of its
+    processed after all, its cell knows the id. On a standard queue it has the group that its producer gave it, or else
+    its key's. A whole message goes unchanged, and so does an event that is all of its
     message and leaves no room for attributes of ours. `now_ms` is wall time, and `max_bytes` what the queue takes.
     """
     letter = entry.letter
@@ -263,7 +264,7 @@ def redrive_draft(
     return replace(
         draft,
         trace_header=letter.trace_header,
-        group_id=_group_id(group) if group else None,
+        group_id=_group_id(group) if group else draft.group_id,
         dedup_id=_dedup_id(entry, now_ms) if fifo else None,
     )
 

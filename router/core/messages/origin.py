@@ -142,7 +142,9 @@ def _without_ours(message: Message) -> Message:
         return {name: value for name, value in given.items() if not name.startswith(OURS) and name not in _NAMES}
 
     binaries = {name: value for name, value in message.binaries.items() if not name.startswith(OURS)}
-    return replace(message, attributes=left(message.attributes), types=left(message.types), binaries=binaries)
+    group = message.group_id if message.dedup_id is not None else None  # on a standard queue the router has named it
+    attributes, types = left(message.attributes), left(message.types)
+    return replace(message, attributes=attributes, types=types, binaries=binaries, group_id=group)
 
 
 def _with_binary(draft: Draft, name: str, raw: bytes) -> Draft:

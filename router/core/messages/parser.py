@@ -34,7 +34,7 @@ from router.core.messages.key_paths import compile_path
 from router.core.messages.origin import body_of, death_of, with_body_in_attribute, with_death, with_origin
 from router.core.messages.pointers import pointer_in
 from router.core.messages.proofs import ATTEMPT, OURS, PROOF, PROOF_CHARS, AttributeKeys, signed
-from router.core.messages.sqs_text import is_sendable_json
+from router.core.messages.sqs_text import group_of, is_sendable_json
 from router.core.messages.strict_json import JsonText
 from router.core.messages.wrapping import certainly_one_list, check_confirmed, notification_in, unwrap
 from router.core.models import MAX_MESSAGE_BYTES, Draft, Event, Message
@@ -190,7 +190,8 @@ class Parser:
 def held_draft(event: Event, delay_s: int, keys: AttributeKeys, max_bytes: int = MAX_MESSAGE_BYTES) -> Draft:
     """Return the message that carries an event through a queue: body or pointer, and names as attributes.
 
-    The body lies in an attribute where the queue, which takes messages of `max_bytes`, wouldn't take it as a body.
+    The body lies in an attribute where the queue, which takes messages of `max_bytes`, wouldn't take it as a body. The
+    message group is the key's, so that a standard queue of SQS is a fair one: it delivers a loud key's messages later.
     """
     return signed(_unsigned(event, delay_s, max_bytes - _PROOF_BYTES), keys)
 
@@ -207,7 +208,8 @@ def _unsigned(event: Event, delay_s: int, max_bytes: int) -> Draft:
         attributes[KILLED] = ",".join(map(str, event.killed))
     if event.retries:
         attributes[RETRIES] = ",".join(map(str, event.retries))
-    draft = with_origin(Draft(event.pointer or event.body.decode(), attributes, delay_s), event.origin)
+    draft = Draft(event.pointer or event.body.decode(), attributes, delay_s, group_of(event.partition_key))
+    draft = with_origin(draft, event.origin)
     draft = with_death(draft, event.death)
     if event.pointer or (draft.size <= max_bytes and is_sendable_json(event.body)):
         return draft

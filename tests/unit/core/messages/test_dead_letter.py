@@ -31,6 +31,7 @@ from router.core.messages.dead_letter import (
 )
 from router.core.messages.parser import ATTEMPT, Extraction, Parser
 from router.core.messages.parts import Parts
+from router.core.messages.sqs_text import group_of
 from router.core.models import MAX_MESSAGE_BYTES, DeadLetterReason, Event, Message
 from tests.support.attribute_keys import KEYS
 
@@ -168,7 +169,7 @@ def test_a_redriven_event_is_the_same_event_again(body: str, event_id: str, key:
     assert draft.attributes[ATTEMPT] == "1"
     again = Parser(Extraction()).parse(Message("new", "r", draft.body, 10, 1, draft.attributes))
     assert again == [Event(event_id, key, body.encode())]
-    assert (draft.delay_s, draft.group_id, draft.dedup_id) == (0, None, None)
+    assert (draft.delay_s, draft.group_id, draft.dedup_id) == (0, group_of(key), None)
 
 
 @given(body=TEXT, attributes=st.dictionaries(NAME, NAME))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from router.core.errors import ConfigError, MalformedMessageError
+from router.core.messages.origin import origin_of
 from router.core.messages.parser import ATTEMPT, KILLED, UNANSWERED, Extraction, Parser, held_draft
 from router.core.models import Event, Message
 from tests.support.attribute_keys import KEYS
@@ -293,6 +294,17 @@ def test_an_event_survives_the_hold_queue(
     assert all(32 <= ord(character) < 127 for value in draft.attributes.values() for character in value)
     assert (UNANSWERED in draft.attributes) == bool(unanswered)
     assert (KILLED in draft.attributes) == bool(killed)
+
+
+@given(texts, texts)
+def test_a_held_message_has_the_group_of_its_key_and_of_no_other(key: str, other: str) -> None:
+    """SQS takes it, whatever the key, and the group is a router's own: no producer has named it."""
+    draft = held_draft(Event("e", key, b"{}"), 0, KEYS)
+    assert draft.group_id is not None
+    assert re.fullmatch("[0-9a-f]{32}", draft.group_id)
+    assert (draft.group_id == held_draft(Event("f", other, b"{}"), 9, KEYS).group_id) == (key == other)
+    came = Message("m", "r", draft.body, 0, 1, draft.attributes, draft.group_id)
+    assert (only(came), origin_of(came).group_id) == (Event("e", key, b"{}"), "")
 
 
 def test_a_held_body_is_not_looked_into() -> None:
