@@ -142,7 +142,8 @@ def scaling(
         typer.Option(min=MIN_TARGET, max=MAX_TARGET, help="The share of the cells in use above which one is added."),
     ] = 0.6,
     cell_rate: Annotated[
-        float, typer.Option(min=0, max=MAX_CELL_RATE, help="Events/s that a cell bears, by `stress`; 0: not known.")
+        float,
+        typer.Option(min=0, max=MAX_CELL_RATE, help="Events/s that a cell bears, by `stress`; more waits; 0: any."),
     ] = 0,
     out_after: Annotated[
         float, typer.Option(min=MIN_AFTER_S, max=MAX_AFTER_S, help="Seconds that it is watched before one is added.")

@@ -51,6 +51,7 @@ class HoldCause(StrEnum):
     RETRY = "retry"  # its cell could not process it
     DENIED = "denied"  # its cell was denied what it needs
     FAILED = "failed"  # its handler raised
+    CELL_RATE = "cell rate"  # its cell gets as many events a second as the policy says that it bears
     RATE = "rate"  # its key is over its rate
     CONCURRENCY = "concurrency"  # its key has too many events waiting
     QUARANTINE = "quarantine"  # its key is in quarantine

@@ -15,7 +15,7 @@ import msgspec
 from router.core.fairness.turns import AS_ALL, Fairness, why_bad_fairness
 from router.core.models import MAX_WHOLE, CellRecord, Reason, Whole, cell_ids
 from router.core.release import Release, ruled, why_bad_release, why_not_now
-from router.core.scaling.wanted import Scaling, why_bad_scaling
+from router.core.scaling.wanted import MAX_CELL_RATE, MIN_CELL_RATE, Scaling, why_bad_scaling
 
 MIN_RATE: Final = 1e-6
 """The lowest rate that a key can have, in events a second: one event in twelve days."""
@@ -107,6 +107,11 @@ class Policy:
     def limit_of(self, key: str) -> TenantLimit:
         """Return the key's own limit, or the default one where it has none."""
         return self.limits.get(key, self.default)
+
+    def cell_rate(self) -> float:
+        """Return how many events a second a cell gets at most, of all routers together; 0.0 for any number."""
+        rate = self.scaling.cell_rate if self.scaling is not None else 0.0
+        return min(MAX_CELL_RATE, max(MIN_CELL_RATE, rate)) if rate > 0 else 0.0
 
     def killed_by(self, key: str, now_ms: int) -> tuple[int, ...]:
         """Return the generations that a key has killed, lowest first, as long as that is remembered."""

@@ -279,7 +279,9 @@ class ScalingEdit(Edit, frozen=True, tag="scaling"):
     ] = 0.6
     cell_rate: Annotated[
         float,
-        msgspec.Meta(ge=0, le=MAX_CELL_RATE, description="Events a second that a cell bears; 0: not known."),
+        msgspec.Meta(
+            ge=0, le=MAX_CELL_RATE, description="Events a second that a cell bears; more waits. 0: not known."
+        ),
     ] = 0.0
     out_after_s: WatchedSeconds = 180.0
     in_after_s: WatchedSeconds = 900.0

@@ -54,6 +54,8 @@ class Explanation:
     why_untreated: Reason | None  # why nothing is done about it, or would be if it were sick
     trial: Reason | None  # what its trial beside its twin shows by now
     cushion: Reason | None  # why it gets no more at once than usual
+    cell_rate: float  # events a second that it gets at most, of all routers; 0: any number
+    routers: int  # that share them
     treatment: Treatment
     by_hand: str
     peers: tuple[Peer, ...]
@@ -87,6 +89,8 @@ def explanation(
         why_untreated=condition.why_untreated if condition is not None else None,
         trial=condition.trial if condition is not None else None,
         cushion=condition.cushion if condition is not None else None,
+        cell_rate=snapshot.policy.cell_rate(),
+        routers=sum(router.live for router in snapshot.routers),
         treatment=record.treatment,
         by_hand=by_hand(snapshot, cell_id),
         peers=tuple(Peer(name, found.deviation, found.canary_s, found.verdict) for name, found in others),
@@ -139,6 +143,7 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         ("the instance says", found.note or "nothing"),
         ("verdict", verdict(found.assessment)),
         ("cushion", cushion(found)),
+        *_rate(found),
         *(("slow path", path) for path in (found.assessment.slow_paths if found.assessment is not None else ())),
         *(("observed", each.said) for each in (found.assessment.observations if found.assessment is not None else ())),
         ("on the ladder", ladder(found.treatment, found.now_ms)),
@@ -148,6 +153,13 @@ def summary(found: Explanation) -> list[tuple[str, str]]:
         *_scaling(found.scaling),
         *_launches(found),
     ]
+
+
+def _rate(found: Explanation) -> Iterator[tuple[str, str]]:
+    if found.cell_rate:
+        several = found.routers > 1
+        each = f", {found.cell_rate / found.routers:.3g} from each of {found.routers} routers" if several else ""
+        yield "gets at most", f"{found.cell_rate:g} events a second{each}: what it bears; more is held"
 
 
 def _launches(found: Explanation) -> Iterator[tuple[str, str]]:

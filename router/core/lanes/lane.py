@@ -23,6 +23,7 @@ from router.core.fairness.turns import Fairness
 from router.core.lanes.backoff import backoff
 from router.core.lanes.concurrency import SLOW_START, ConcurrencyWindow
 from router.core.lanes.fair_queue import FairQueue
+from router.core.lanes.pace import CellPace
 from router.core.models import Target
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Lane(Generic[T]):
         self.ejected = False  # nothing is sent, whatever the circuit says
         self._cushioned = self.tried = False  # no more than usual is sent at once; little is
         self._routers = 1  # that share the cell's places
+        self._pace: CellPace | None = None  # where the policy says what the cell bears
         self._rests_until = 0.0  # on trial nothing is sent before, in monotonic seconds
         self._usual = 0.0  # mean number of items in flight, while the instance did not look slow
         self._intervals = 0  # that this is the mean of, USUAL_INTERVALS at most
@@ -114,6 +116,19 @@ class Lane(Generic[T]):
         """Let the keys take turns by this from now on; those not named as all others."""
         self._queue.weigh(fairness)
 
+    def pace(self, rate: float) -> None:
+        """Send at most so many events a second from now on, in the long run; 0: any number."""
+        if not rate:
+            self._pace = None
+        elif self._pace is None:
+            self._pace = CellPace(rate)
+        else:
+            self._pace.rate = rate
+
+    def paced(self, now: float) -> bool:
+        """Whether something waits only because the cell gets as many events a second as it bears."""
+        return self._pace is not None and self.waiting > 0 and self._pace.binds(now)
+
     def retarget(self, target: Target | None) -> None:
         """Send to this instance from now on; None: to none. The path to another instance opens at once.
 
@@ -155,8 +170,12 @@ class Lane(Generic[T]):
             self._rests_until = max(self._rests_until, now + latency_s * (1 / share - 1) * (0.5 + jitter))
 
     def rests_s(self, now: float) -> float:
-        """Return for how many more seconds nothing is sent, since the cell is on trial; 0 where nothing hinders it."""
-        return max(0.0, self._rests_until - now) if self.tried else 0.0
+        """Return for how many more seconds nothing is sent: the cell is on trial, or bears no more.
+
+        0.0 where neither hinders it.
+        """
+        rest_s = max(0.0, self._rests_until - now) if self.tried else 0.0
+        return rest_s if self._pace is None or not self.waiting else max(rest_s, self._pace.wait_s(now))
 
     def had(self, in_flight: float) -> None:
         """Note how many items were in flight during one more interval, on average."""
@@ -183,13 +202,15 @@ class Lane(Generic[T]):
             return []
         generation = self.target.generation
         room = self.window - self._in_flight_at[generation]
+        if self._pace is not None:
+            room = min(room, self._pace.room(now))
         if room <= 0:
             return []
         if self._suspects and generation not in self._suspect_at:
             self._suspect_at.add(generation)
             _, item, size = self._suspects.popleft()
-            return self._sent([(item, size)], generation)
-        return self._sent(list(self._next(min(room, self.limits.batch_events))), generation)
+            return self._sent([(item, size)], generation, now)
+        return self._sent(list(self._next(min(room, self.limits.batch_events))), generation, now)
 
     def settled(self, key: str, size: int, generation: int, *, suspect: bool = False) -> None:
         """Count an item as in flight no more: the instance of that generation answered it, or will not."""
@@ -280,8 +301,10 @@ class Lane(Generic[T]):
                 return
             yield self._queue.pop()
 
-    def _sent(self, batch: list[tuple[T, int]], generation: int) -> list[tuple[T, int]]:
+    def _sent(self, batch: list[tuple[T, int]], generation: int, now: float) -> list[tuple[T, int]]:
         if batch:
+            if self._pace is not None:
+                self._pace.sent(len(batch), now)
             self.in_flight += len(batch)
             self._in_flight_at[generation] += len(batch)
         return batch

@@ -142,7 +142,7 @@ class Dispatcher:
         count = max(1, len(self._cells))
         self._limits = LaneLimits(max(BATCH, self._config.max_events // count), self._config.max_bytes // count)
         for cell_id, path in self.paths.items():
-            path.lane.resize(self._limits, policy.fairness)
+            path.lane.resize(self._limits, policy, routing.routers)
             path.lane.retarget(routing.targets.get(cell_id))
             tried, cushioned = cell_id in routing.tried, cell_id in routing.cushioned
             path.lane.cushion(cushioned=cushioned, tried=tried, routers=routing.routers)
@@ -159,7 +159,7 @@ class Dispatcher:
         lanes = [path.lane for path in self.paths.values()]
         if any(lane.lacks_events() for lane in lanes):
             for lane in lanes:
-                self._hold_all(lane, lane.shed(SHED), HoldCause.OVER_SHARE)
+                self._hold_all(lane, lane.shed(SHED), lane.why_over)
 
     def stop(self) -> None:
         """Send nothing more, and let go of what has not been sent, so that another router gets it at once."""

@@ -8,21 +8,21 @@ fate: each result counts when it arrives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec.structs import replace
 
 from router.core.detection.samples import INTERVAL_S, CellSample, CellSampler
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
-from router.core.fairness.turns import Fairness
 from router.core.lanes.copies import RecentCopies
 from router.core.lanes.lane import Lane, LaneLimits
 from router.core.lanes.latency import RecentLatency
 from router.core.lanes.neighbours import Neighbours
 from router.core.load.marks import ATTRIBUTE as STRESS
 from router.core.messages.batches import BATCH
-from router.core.models import Contact, Event, Outcome, Reason, Result, Target
+from router.core.models import Contact, Event, HoldCause, Outcome, Reason, Result, Target
+from router.core.policy import Policy
 from router.core.telemetry import BatchSent, BodyDiffers, EventAnswered, EventTimed, LaneFailed
 from router.ports import CellClient, Clock, Observer
 from router.services.data_plane.inbox import TELL_EVERY_S, Delivery
@@ -179,10 +179,11 @@ class LaneRunner:
             self._stop_waiting()
         return self._lane.clear() if ejected else []
 
-    def resize(self, limits: LaneLimits, fairness: Mapping[str, Fairness]) -> None:
-        """Set the limits that hold from now on, and how keys take turns."""
+    def resize(self, limits: LaneLimits, policy: Policy, routers: int) -> None:
+        """Set the limits that hold from now on, how keys take turns, and what the cell bears, of all routers."""
         self._lane.limits = limits
-        self._lane.weigh(fairness)
+        self._lane.weigh(policy.fairness)
+        self._lane.pace(policy.cell_rate() / routers)
 
     def retarget(self, target: Target | None) -> None:
         """Send to this instance from now on; without one (None), give up what is in flight and what waits."""
@@ -196,6 +197,11 @@ class LaneRunner:
     def lacks_events(self) -> bool:
         """Whether the lane could send more than it is given."""
         return self._lane.lacks_events(self._clock.monotonic())
+
+    @property
+    def why_over(self) -> HoldCause:
+        """Why the lane has more than its share: its cell bears no more, or does what it can."""
+        return HoldCause.CELL_RATE if self._lane.paced(self._clock.monotonic()) else HoldCause.OVER_SHARE
 
     def shed(self, most: int) -> list[Delivery]:
         """Give back at most so many events that are over the lane's share, for the hold queue."""

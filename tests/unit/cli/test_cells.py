@@ -21,9 +21,10 @@ from router.core.detection.window import Glance, TenantLoad
 from router.core.edits.orders import readmitted
 from router.core.edits.undoing import what_stays
 from router.core.fleet.explained import by_hand, doubts, evidence, explanation, ladder, summary, verdict
-from router.core.models import NO_TREATMENT, CellRecord, LeaseView, Rung, Treatment, Vitals
+from router.core.models import NO_TREATMENT, CellRecord, LeaseView, RouterReport, RouterView, Rung, Treatment, Vitals
 from router.core.policy import NO_POLICY
 from router.core.registry import AuditEntry, Condition, Snapshot
+from router.core.scaling.wanted import Scaling
 
 CELL = "cell-0001"
 RECORD = CellRecord(CELL, generation=3, launched=3, admitted_at_ms=1_000_000)
@@ -265,3 +266,19 @@ def test_what_is_old_or_of_another_instance_is_said_to_be() -> None:
         "What follows is of generation 3, and the traffic has generation 4.",
     ]
     assert "Nothing is known" in next(doubts(snapshot(), None, 3))
+
+
+def test_what_a_cell_gets_at_most_is_told_where_the_policy_says_it() -> None:
+    """Each router's part too, where there are several."""
+    limited = replace(NO_POLICY, scaling=Scaling(1, 9, cell_rate=400.0))
+    routers = tuple(RouterView(RouterReport(name, 1, quiet=True), live=True) for name in "abc")
+
+    def said(found: Snapshot) -> str | None:
+        return dict(summary(explanation(CELL, found, {}, []))).get("gets at most")
+
+    assert said(snapshot()) is None
+    bears = "400 events a second: what it bears; more is held"
+    assert said(replace(snapshot(), policy=limited)) == bears
+    assert said(replace(snapshot(), policy=limited, routers=routers)) == bears.replace(
+        ":", ", 133 from each of 3 routers:"
+    )

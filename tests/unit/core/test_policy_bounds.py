@@ -227,6 +227,7 @@ BAD = {
     ),
     "a quarantine for an instance that never was": Policy(quarantined={"k": Quarantine("", 1, by_event=(0,))}),
     "a quarantine with a book for an event": Policy(quarantined={"k": Quarantine("", 1, event="x" * 1000)}),
+    "a cell that bears nearly nothing": Policy(scaling=Scaling(1, 9, cell_rate=1e-9)),
     "no turn": Policy(fairness={"k": Fairness(0)}),
     "a weight that is too large": Policy(fairness={"k": Fairness(MAX_TURN + 1)}),
     "a weight too long to write": Policy(fairness={"k": Fairness(HUGE)}),
