@@ -61,6 +61,10 @@ class Settings(Section):
     secret_file: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = Field(
         default=None, description="holds the secret, or several, one a line; read again when it changes"
     )
+    lean_http: bool = Field(
+        default=True,
+        description="call SQS and cells by the lean HTTP client; false: by aiohttp, at more than three times the CPU",
+    )
     aws: AwsSection = AwsSection()
     redis: RedisSection = RedisSection()
     source: SourceSection = SourceSection()

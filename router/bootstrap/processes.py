@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import structlog
+from aiohttp import ClientSession
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -33,6 +34,7 @@ from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
 from router.adapters.keyring import Keyring
+from router.adapters.lean_http.session import LeanSession
 from router.adapters.logs import LogObserver, Observers
 from router.adapters.metrics.controller import ControllerMetrics
 from router.adapters.metrics.router import RouterMetrics
@@ -292,10 +294,14 @@ def _secrets_of(settings: Settings) -> tuple[Keyring, SecretWatch]:
 
 
 async def _calls(stack: AsyncExitStack, settings: Settings, keyring: Keyring, observer: Observer) -> CellCalls:
-    session = await stack.enter_async_context(
-        # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
-        http_session(limit=0, keepalive_timeout=3.0)
-    )
+    # Idle connections are kept for less than uvicorn's 5 s: no request meets one that the cell just closes.
+    limit, keep_s = 0, 3.0
+    session: ClientSession | LeanSession
+    if settings.lean_http:
+        session = LeanSession(limit=limit, keepalive_timeout=keep_s)
+    else:
+        session = http_session(limit=limit, keepalive_timeout=keep_s)
+    stack.push_async_callback(session.close)
     return CellCalls(session, keyring, _CLOCK, observer.observe, ends=ends_of(stack, settings, _CLOCK))
 
 

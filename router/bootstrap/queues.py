@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from cell_worker.contract.redis_client import why_no_client
@@ -40,7 +41,7 @@ def names_of(settings: Settings) -> ResourceNames:
 
 def aws_of(settings: Settings) -> AwsConfig:
     """Return the region and endpoint by which AWS is reached."""
-    return AwsConfig(settings.aws.region, settings.aws.endpoint_url)
+    return AwsConfig(settings.aws.region, settings.aws.endpoint_url, lean_http=settings.lean_http)
 
 
 async def queues_of(
@@ -65,7 +66,7 @@ async def queues_of(
 
 async def _clients(stack: AsyncExitStack, settings: Settings, region: str) -> tuple[SqsClient, SqsClient]:
     """Open the two clients of a region, for polls and for calls."""
-    aws = AwsConfig(region, settings.aws.endpoint_url)
+    aws = replace(aws_of(settings), region=region)
     # No limit of connections (0): each hold queue, the quarantine queue and each poller may have a poll open at once,
     # and cells are added while the router runs.
     poll = await open_sqs_client(stack, aws, connections=0, read_timeout_s=settings.source.wait_s + 10, clock=_CLOCK)
@@ -82,7 +83,7 @@ async def why_no_start(settings: Settings) -> list[Reason]:
     reasons = [f"{key}: {why}" for key, url in urls.items() if url and (why := why_no_client(url)) is not None]
     async with AsyncExitStack() as stack:
         for region in _regions(settings):
-            aws = AwsConfig(region, settings.aws.endpoint_url)
+            aws = replace(aws_of(settings), region=region)
             try:
                 client = await open_sqs_client(stack, aws, connections=1, read_timeout_s=1)
                 reasons += _elsewhere(settings, client.endpoint_url) if region == settings.aws.region else []

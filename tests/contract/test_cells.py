@@ -19,12 +19,11 @@ from router.adapters.cells.chaos import inject
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
-from router.adapters.http_session import http_session
 from router.core.errors import CellRefusedError, CellUnavailableError, ChaosRefusedError
 from router.core.models import Event, Outcome, Result, Target
 from tests.support.aio import run, until
 from tests.support.keys import OTHER_SECRET, SECRET, ring
-from tests.support.ways import WAYS, Way, way_of
+from tests.support.ways import CLIENTS, WAYS, Way, session_of, way_of
 from tests.support.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.one_kind  # it is about sockets
@@ -42,16 +41,17 @@ class World:
     target: Target
 
     def call(self, story: Callable[[CellCalls], Awaitable[None]], secret: str = SECRET) -> None:
-        """Run a story with calls as routers make them."""
+        """Run a story with calls as routers make them, once by each client."""
 
-        async def main() -> None:
-            async with http_session() as session:
+        async def main(client: str) -> None:
+            async with session_of(client) as session:
                 calls = CellCalls(session, ring(self.worker.environment, secret), SystemClock(), ends=self.way.ends)
                 await story(calls)
             # TLS connections that were broken off are closed only a second later.
             await until(self.is_left, "no connection to the worker is open")
 
-        run(main())
+        for client in CLIENTS:
+            run(main(client))
 
     async def is_left(self) -> bool:
         """Whether this process has no connection to the worker any more."""
@@ -81,8 +81,9 @@ def test_each_event_of_a_batch_has_its_own_result(world: World) -> None:
     """With the reason; what was done before is a duplicate."""
 
     async def story(calls: CellCalls) -> None:
+        ids = uuid.uuid4().hex
         for again in (False, True):
-            found = await processed(calls, world.target, 0, "failed", "rejected", "retry", ids="own")
+            found = await processed(calls, world.target, 0, "failed", "rejected", "retry", ids=ids)
             results = {result.index: (result.outcome, result.reason) for result in found}
             assert results == {
                 0: (Outcome.OK, None),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,25 +20,36 @@ from router.adapters.cells.calls import CellCalls
 from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.clock import SystemClock
+from router.adapters.lean_http.session import LeanSession
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Event, Result, Target
 from router.core.telemetry import CellTrusted, DistrustedCall
 from tests.support.aio import run
 from tests.support.keys import cell_keys, ring
-from tests.support.ways import WAYS, Way, way_of
+from tests.support.ways import CLIENTS, WAYS, Way, session_of, way_of
 
 CELL: Final = "cell-0000"
+Session = aiohttp.ClientSession | LeanSession
 Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, tmp_path: Path) -> Way:
-    """How the cell is reached."""
-    return way_of(request.param, tmp_path, "live")
+@dataclass(frozen=True)
+class Called:
+    """How a cell is reached, and by which client."""
+
+    way: Way
+    client: str
+
+
+@pytest.fixture(params=itertools.product(WAYS, CLIENTS), ids=" by ".join)
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> Called:
+    """How the cell is reached, and by which client."""
+    way, client = request.param
+    return Called(way_of(way, tmp_path, "live"), client)
 
 
 @asynccontextmanager
-async def listening(way: Way, reply: Reply) -> AsyncIterator[tuple[aiohttp.ClientSession, Target]]:
+async def listening(way: Called, reply: Reply) -> AsyncIterator[tuple[Session, Target]]:
     """Listen in the cell's place; what answers closes its connection."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,17 +59,17 @@ async def listening(way: Way, reply: Reply) -> AsyncIterator[tuple[aiohttp.Clien
         writer.close()
 
     async with (
-        await asyncio.start_server(answer, "127.0.0.1", 0, ssl=way.listens) as server,
-        aiohttp.ClientSession() as session,
+        await asyncio.start_server(answer, "127.0.0.1", 0, ssl=way.way.listens) as server,
+        session_of(way.client) as session,
     ):
         yield session, Target(CELL, 1, f"127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, 1)
 
 
 def client(
-    session: aiohttp.ClientSession, way: Way, tell: Callable[[DistrustedCall | CellTrusted], None] = lambda _: None
+    session: Session, way: Called, tell: Callable[[DistrustedCall | CellTrusted], None] = lambda _: None
 ) -> HttpCellClient:
     """Make what sends events to the cells of the environment `live`."""
-    return HttpCellClient(CellCalls(session, ring("live"), SystemClock(), tell, ends=way.ends), 60)
+    return HttpCellClient(CellCalls(session, ring("live"), SystemClock(), tell, ends=way.way.ends), 60)
 
 
 def proofs_for(head: bytes) -> AnswerProofs:
@@ -68,7 +81,7 @@ def proofs_for(head: bytes) -> AnswerProofs:
     return AnswerProofs(cell_keys("live", CELL).answer, call.proof)
 
 
-async def read(way: Way, line: bytes) -> Result:
+async def read(way: Called, line: bytes) -> Result:
     """Return what a client with an event timeout of 60 s reads from this result line."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,21 +98,21 @@ async def read(way: Way, line: bytes) -> Result:
     [("", 0), (',"waited_s":1.5', 1.5), (',"waited_s":-1', 0), (',"waited_s":1e300', 0), (',"waited_s":66', 0)],
     ids=["nothing", "a wait", "negative", "huge", "longer than the call may last"],
 )
-def test_a_waiting_time_is_believed_only_when_it_is_possible(way: Way, said: str, believed: float) -> None:
+def test_a_waiting_time_is_believed_only_when_it_is_possible(way: Called, said: str, believed: float) -> None:
     """The router subtracts the wait from the latency, so a false wait would make a slow cell look healthy."""
     assert run(read(way, f'{{"index":0,"outcome":"ok"{said}}}'.encode())).waited_s == believed
 
 
-def test_a_denial_is_read(way: Way) -> None:
+def test_a_denial_is_read(way: Called) -> None:
     """The router judges by it whose trouble it is."""
     assert run(read(way, b'{"index":0,"outcome":"retry","denied":true}')).denied
     assert not run(read(way, b'{"index":0,"outcome":"retry"}')).denied
 
 
-Ask = Callable[[aiohttp.ClientSession, Way, Target], Awaitable[object]]
+Ask = Callable[[Session, Called, Target], Awaitable[object]]
 
 
-async def _told(way: Way, answer: bytes, ask: Ask) -> str:
+async def _told(way: Called, answer: bytes, ask: Ask) -> str:
     """Have a server give this whole answer, ask it, and return the error that this comes to."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,12 +126,13 @@ async def _told(way: Way, answer: bytes, ask: Ask) -> str:
         return str(error.value)
 
 
-async def _events(session: aiohttp.ClientSession, way: Way, target: Target) -> object:
+async def _events(session: Session, way: Called, target: Target) -> object:
     return [found async for found in client(session, way).process(target, [Event("a", "k", b"1")])]
 
 
-async def _components(session: aiohttp.ClientSession, way: Way, target: Target) -> object:
-    return await HttpCellControl(CellCalls(session, ring("live"), SystemClock(), ends=way.ends)).components(target, 10)
+async def _components(session: Session, way: Called, target: Target) -> object:
+    calls = CellCalls(session, ring("live"), SystemClock(), ends=way.way.ends)
+    return await HttpCellControl(calls).components(target, 10)
 
 
 OK: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
@@ -139,16 +153,16 @@ OK: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
     ],
     ids=["deep", "deep list", "a long line", "no UTF-8", "a bad chunk", "no gzip", "a long header", "no HTTP"],
 )
-def test_a_malformed_answer_is_a_cell_that_is_out_of_reach(way: Way, answer: bytes, ask: Ask) -> None:
+def test_a_malformed_answer_is_a_cell_that_is_out_of_reach(way: Called, answer: bytes, ask: Ask) -> None:
     """It is the one error that ends an attempt with this cell, and nothing else."""
     assert run(_told(way, answer, ask))
 
 
-def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault(way: Way) -> None:
+def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault(way: Called) -> None:
     """It has an error of its own, so that nobody takes it for a cell that can't be reached."""
 
     async def story() -> None:
-        async with aiohttp.ClientSession() as session:
+        async with session_of(way.client) as session:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
             try:
@@ -160,7 +174,7 @@ def test_a_call_for_which_no_file_descriptor_is_left_is_not_the_cells_fault(way:
     run(story())
 
 
-def test_what_comes_in_pieces_counts_up_to_what_is_not_proven(way: Way) -> None:
+def test_what_comes_in_pieces_counts_up_to_what_is_not_proven(way: Called) -> None:
     """A line that is cut in two is one line, and what was proven before a forged line has its result."""
     found, got = list[int](), asyncio.Event()
 
@@ -186,7 +200,7 @@ def test_what_comes_in_pieces_counts_up_to_what_is_not_proven(way: Way) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 401, 409, 307])
-def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(way: Way, status: int) -> None:
+def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(way: Called, status: int) -> None:
     """Something that answers in a cell's place confirms no event, and a person is told what to do; well again, too."""
     told: list[DistrustedCall | CellTrusted] = []
     forged = b'{"index":0,"outcome":"ok"}'
@@ -209,3 +223,36 @@ def test_an_answer_that_is_not_proven_comes_to_nothing_and_is_told_once(way: Way
     run(story())
     assert [record.tell for record in told if isinstance(record, DistrustedCall)] == [True, False]
     assert told[-1] == CellTrusted(CELL)
+
+
+def test_a_connection_carries_one_call_after_the_other(way: Called) -> None:
+    """Also when the end of an answer comes by itself, after its last result, as from a busy worker."""
+    opened = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        with suppress(EOFError, OSError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: (\d+)", head)
+                assert length is not None
+                await reader.readexactly(int(length.group(1)))
+                line = proofs_for(head).line(b'{"index":0,"outcome":"ok"}')
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(line), line))
+                await asyncio.sleep(0.05)  # noqa: TID251 - the worker is busy
+                writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    async def story() -> None:
+        async with (
+            await asyncio.start_server(serve, "127.0.0.1", 0, ssl=way.way.listens) as server,
+            session_of(way.client) as session,
+        ):
+            target = Target(CELL, 1, f"127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, 1)
+            for _ in range(4):
+                assert await _events(session, way, target)
+                await asyncio.sleep(0.2)  # noqa: TID251 - the end of the answer comes
+
+    run(story())
+    assert opened == (1 if way.client == "lean" else 4)

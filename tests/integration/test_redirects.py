@@ -22,6 +22,7 @@ from router.adapters.cells.control import HttpCellControl
 from router.adapters.cells.ends import PLAIN
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
+from router.adapters.lean_http.session import LeanSession
 from router.adapters.provisioners.docker import DockerProvisioner
 from router.adapters.provisioners.docker_containers import DockerConfig
 from router.core.errors import CellUnavailableError, ProvisionError
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.one_kind  # it is about sockets
 @asynccontextmanager
 async def calls() -> AsyncIterator[CellCalls]:
     """Make calls to cells, as routers and controllers do."""
-    async with http_session() as session:
+    async with LeanSession() as session:
         yield CellCalls(session, ring("live"), SystemClock(), ends=PLAIN)
 
 

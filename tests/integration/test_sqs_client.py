@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -19,12 +19,21 @@ from tests.support.http_answers import Answer, http, server
 from tests.support.no_credentials import without_keys
 from tests.support.servers import free_port
 
+LEAN: Final = [True]
+"""Whether the lean HTTP client is used, in its one place."""
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["lean", "aiohttp"])
+def made_by(request: pytest.FixtureRequest) -> None:
+    """Use each HTTP client in turn."""
+    LEAN[0] = request.param
+
 
 @asynccontextmanager
 async def client(endpoint: str, *, read_timeout_s: float = 20, **options: Any) -> AsyncIterator[SqsClient]:
     """Open a client of the endpoint."""
     async with AsyncExitStack() as stack:
-        config = AwsConfig("us-east-1", endpoint)
+        config = AwsConfig("us-east-1", endpoint, lean_http=LEAN[0])
         yield await open_sqs_client(stack, config, connections=4, read_timeout_s=read_timeout_s, **options)
 
 

@@ -26,7 +26,7 @@ from router.adapters.cells.client import HttpCellClient
 from router.adapters.cells.control import HttpCellControl
 from router.adapters.cells.ends import PLAIN, CellEnds
 from router.adapters.clock import SystemClock
-from router.adapters.http_session import http_session
+from router.adapters.lean_http.session import LeanSession
 from router.bootstrap.workers import inject_fault
 from router.core.errors import CellUnavailableError
 from router.core.models import Event, Outcome, Target
@@ -62,7 +62,7 @@ def at(lease: InstanceRecord, cell_id: str = "cell-0000") -> Target:
 @asynccontextmanager
 async def calls(lease: InstanceRecord, ends: CellEnds) -> AsyncIterator[CellCalls]:
     """Make calls as routers and controllers do."""
-    async with http_session() as session:
+    async with LeanSession() as session:
         yield CellCalls(session, ring(ENVIRONMENT), SystemClock(), ends=ends)
     await closed(lease)
 

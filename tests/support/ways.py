@@ -1,4 +1,7 @@
-"""The ways in which a cell can be reached, each with the files that it needs: what holds on one must hold on all."""
+"""The ways in which a cell can be reached, each with the files that it needs: what holds on one must hold on all.
+
+So it is with the clients that call it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from aiohttp import ClientSession
+
 from cell_worker.contract.tls import TlsFiles, cell_host, of_caller, of_cell
 from router.adapters.cells.ends import PLAIN, CellEnds
+from router.adapters.http_session import http_session
+from router.adapters.lean_http.session import LeanSession
 from tests.support.certificates import Authority
 
 WAYS: Final = ("plain", "TLS", "mutual TLS")
+CLIENTS: Final = ("lean", "aiohttp")
 
 
 @dataclass(frozen=True)
@@ -35,3 +43,8 @@ def way_of(name: str, folder: Path, environment: str, cell_id: str = "cell-0000"
         settings["tls_client_ca"] = ca.cert
     listens = of_cell(cell_id, environment, of_worker).context
     return Way(CellEnds(environment, of_caller(of_router)), listens, settings)
+
+
+def session_of(client: str) -> LeanSession | ClientSession:
+    """Make a session of one of CLIENTS."""
+    return LeanSession() if client == "lean" else http_session()

@@ -23,6 +23,7 @@ class AwsConfig:
 
     region: str
     endpoint_url: str | None = None  # None: AWS itself
+    lean_http: bool = True  # SQS is called by the lean HTTP client
 
 
 async def open_client(

@@ -11,11 +11,13 @@ import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
 import aiohttp
 import msgspec
+import structlog
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import ProxyConfiguration
 from botocore.utils import get_environ_proxies
@@ -26,6 +28,8 @@ from router.adapters.aws.session import AwsConfig, told_as_settings, trusted_by
 from router.adapters.aws.sigv4 import Credentials, Signer
 from router.adapters.clock import SystemClock
 from router.adapters.http_session import http_session
+from router.adapters.lean_http.connection import LeanAnswer
+from router.adapters.lean_http.session import LeanSession
 from router.core.errors import ConfigError
 from router.ports import Clock
 
@@ -82,7 +86,8 @@ class SqsClient:
     It retries nothing but what crossed with the end of its connection: the caller decides about all else.
 
     A call ends within CONNECT_TIMEOUT_S + read_timeout_s, a wait for a free connection included. A renewal of
-    credentials by botocore, which is rare, comes on top.
+    credentials by botocore, which is rare, comes on top. It is made by the lean HTTP client, or by aiohttp where a
+    proxy is between, or where `lean` is false.
     """
 
     def __init__(
@@ -94,8 +99,9 @@ class SqsClient:
         *,
         connections: int,
         read_timeout_s: float,
-        tls: ssl.SSLContext | bool = True,
+        tls: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        lean: bool = True,
     ) -> None:
         self.endpoint_url = endpoint_url
         self.takes_groups = True  # on standard queues, as far as is known
@@ -107,16 +113,21 @@ class SqsClient:
         self._credentials = credentials
         self._clock = clock
         self._offset_s = 0.0  # how far the server's clock is ahead of ours
-        self._session = http_session(
-            limit=connections,
-            keepalive_timeout=_KEEP_ALIVE_S,
-            ssl=tls,
-            timeout=aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S + read_timeout_s, sock_connect=CONNECT_TIMEOUT_S),
-            headers={"Accept-Encoding": "identity", "User-Agent": "cellrouter"},
-            skip_auto_headers=("Accept",),
-            auto_decompress=False,  # no compression was asked for; so a small answer can't become a huge one
-            proxy=proxy,
-        )
+        limits = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S + read_timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._session: aiohttp.ClientSession | LeanSession
+        if lean and proxy is None:
+            self._session = LeanSession(limit=connections, keepalive_timeout=_KEEP_ALIVE_S, ssl=tls, timeout=limits)
+        else:
+            self._session = http_session(
+                limit=connections,
+                keepalive_timeout=_KEEP_ALIVE_S,
+                ssl=tls or True,
+                timeout=limits,
+                headers={"Accept-Encoding": "identity", "User-Agent": "cellrouter"},
+                skip_auto_headers=("Accept",),
+                auto_decompress=False,  # no compression was asked for; so a small answer can't become a huge one
+                proxy=proxy,
+            )
 
     async def call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
         """POST one operation, such as `ReceiveMessage`, and return its answer. Raises SqsError for every failure."""
@@ -151,9 +162,14 @@ class SqsClient:
         credentials = await self._credentials.get_frozen_credentials()
         now = self._clock.time_ms() / 1000 + self._offset_s
         headers = self._signer.headers(credentials, self._host, self._path, target, body, now)
-        data = body if len(body) <= _MAX_DIRECT_BYTES else io.BytesIO(body)
-        async with self._session.post(self._url, data=data, headers=headers, allow_redirects=False) as response:
-            return response.status, response.headers, await _read(response)
+        data: Any = body
+        if len(body) > _MAX_DIRECT_BYTES and isinstance(self._session, aiohttp.ClientSession):
+            data = io.BytesIO(body)
+        session = self._session
+        async with session.request("POST", self._url, data=data, headers=headers, allow_redirects=False) as response:
+            read = await _read(response)
+            # The headers are read only of a refusal.
+            return response.status, {} if response.status == _OK else response.headers, read
 
     def _learn(self, code: str, headers: Mapping[str, str]) -> None:
         """Learn from a refusal, for the next call: ask for other credentials, and follow the server's clock."""
@@ -183,6 +199,9 @@ async def open_sqs_client(
     asked = proxies.get(URL(endpoint_url).scheme, "")  # the others, such as ALL_PROXY, botocore asks no more than we do
     if "://" in asked and not asked.startswith(("http://", "https://")):
         raise ConfigError("HTTPS_PROXY, HTTP_PROXY: AWS is reached by no other proxies than http:// and https://")
+    proxy = ProxyConfiguration(proxies).proxy_url_for(endpoint_url)
+    if config.lean_http and proxy is not None:
+        _tell_of_proxy(endpoint_url)
     client = SqsClient(
         endpoint_url,
         region,
@@ -191,10 +210,20 @@ async def open_sqs_client(
         connections=connections,
         read_timeout_s=read_timeout_s,
         tls=tls,
-        proxy=ProxyConfiguration(proxies).proxy_url_for(endpoint_url),
+        proxy=proxy,
+        lean=config.lean_http,
     )
     stack.push_async_callback(client.close)
     return client
+
+
+@lru_cache(maxsize=8)
+def _tell_of_proxy(endpoint_url: str) -> None:
+    """Say, once of an endpoint, that the lean HTTP client can't reach it."""
+    structlog.get_logger("sqs").info(
+        "SQS is called through a proxy, so by aiohttp, at more than three times the CPU a call",
+        endpoint=endpoint_url,
+    )
 
 
 async def _endpoint_of(model: Any) -> str:
@@ -213,7 +242,7 @@ async def _endpoint_of(model: Any) -> str:
     return found[0]
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse | LeanAnswer) -> bytes:
     """Read a whole answer. Raises ValueError for one of more than MAX_ANSWER_BYTES."""
     chunks: list[bytes] = []
     size = 0

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Final
 
 import aiohttp
@@ -17,6 +18,8 @@ from cell_worker.contract.process import NONE_LEFT
 from cell_worker.contract.proofs import ANSWER_HEADER, TAIL_BYTES, AnswerProofs, CallHeader, hash_of, prove_call
 from router.adapters.cells.ends import CellEnds
 from router.adapters.keyring import Keyring
+from router.adapters.lean_http.connection import LeanAnswer
+from router.adapters.lean_http.session import LeanSession
 from router.core.errors import CellRefusedError, CellUnavailableError, NoDescriptorError
 from router.core.models import Target
 from router.core.telemetry import CellTrusted, Distrust, DistrustedCall
@@ -46,7 +49,7 @@ class UnprovenError(ValueError):
 class CellAnswer:
     """An instance's answer, of which nothing is to be believed but what is proven. Raises UnprovenError."""
 
-    def __init__(self, response: aiohttp.ClientResponse, proofs: AnswerProofs) -> None:
+    def __init__(self, response: aiohttp.ClientResponse | LeanAnswer, proofs: AnswerProofs) -> None:
         self.status = response.status
         self._response = response
         self._proofs = proofs
@@ -86,7 +89,7 @@ class CellCalls:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        session: aiohttp.ClientSession | LeanSession,
         keyring: Keyring,
         clock: Clock,
         tell: Callable[[DistrustedCall | CellTrusted], None] = lambda _: None,
@@ -117,7 +120,7 @@ class CellCalls:
         call = CallHeader(self._clock.time_ms(), self._sender, number, hash_of(body), "")
         call = prove_call(keys.call, call, method, audience, path)
         headers = {"Authorization": call.text(), "Content-Type": "application/json"}
-        url = URL(f"{self._ends.scheme}://{target.address}{path}", encoded=True)
+        url = _url(self._ends.scheme, target.address, path)
         try:
             async with self._session.request(
                 method,
@@ -160,3 +163,9 @@ class CellCalls:
     def _distrust(self, target: Target, what: Distrust, why: str) -> None:
         self._tell(DistrustedCall(target.cell_id, what, why, tell=target.cell_id not in self._distrusted))
         self._distrusted.add(target.cell_id)
+
+
+@lru_cache(maxsize=4096)
+def _url(scheme: str, address: str, path: str) -> URL:
+    """Return the URL of a path, which takes its time to be read: the same few are called again and again."""
+    return URL(f"{scheme}://{address}{path}", encoded=True)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp import ClientSession
 from botocore.credentials import ReadOnlyCredentials
 
 from router.adapters.aws.s3_payloads import open_payload_client
@@ -110,7 +111,7 @@ def compared(config: AwsConfig) -> Sent:
 
     async def story() -> Sent:
         theirs, (ours, scope) = await of_botocore(config), await of_ours(config)
-        proxy = ours._session._default_proxy
+        proxy = ours._session._default_proxy if isinstance(ours._session, ClientSession) else None
         assert (ours.endpoint_url, scope, proxy and str(proxy)) == (theirs.url, theirs.scope, theirs.proxy)
         return theirs
 
