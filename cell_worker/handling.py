@@ -90,6 +90,8 @@ def event_of(wire: WireEvent) -> Event:
 
 def lines_of(emitted: Sequence[Mapping[str, Any]]) -> list[bytes]:
     """Encode records as lines. Raises ValueError for one too long for the sink: it would block all lines after it."""
+    if not emitted:
+        return []
     lines = [msgspec.json.encode(record) + b"\n" for record in emitted]
     if longest := max((len(line) for line in lines if len(line) > MAX_LINE_BYTES), default=0):
         raise ValueError(f"an emitted record has {longest} bytes, more than the {MAX_LINE_BYTES} that the sink takes")
