@@ -15,6 +15,7 @@ from benchmarks import (
     detector_suite,
     drain,
     hostile,
+    http_calls,
     isolation,
     map_suite,
     parts,
@@ -31,6 +32,7 @@ from benchmarks.world import Options
 
 SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]]]]] = {
     "parts": ("CPU an event of what is inside the router; queues and cells in memory", parts.run),
+    "http": ("CPU of the HTTP calls: a router's by each client, and a worker's side; no servers", http_calls.run),
     "map": ("look-up, build, evenness and moved keys of the slot map, two hash rings and Maglev", map_suite.run),
     "detector": (
         "simulated cells: who evicts healthy ones, who finds the slow ones, after how long",

@@ -44,7 +44,7 @@ from cell_worker.contract.http_guard import GuardedApp
 from cell_worker.contract.http_server import PLACES, HttpServer, watch_certificates
 from cell_worker.contract.metrics.spans import register_spans
 from cell_worker.contract.place import place_of
-from cell_worker.contract.process import watch_descriptors
+from cell_worker.contract.process import keep_what_is_there, watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
 from cell_worker.handling import HandlerError, load_handler, start_handler, stop_handler
@@ -283,6 +283,7 @@ class Worker:
             background.append(_task("tls", watch_certificates(self._tls, clock.sleep)))
         asked = {"stop": self._stop, "fence": runtime.fenced, "abandoned": runtime.abandoned.too_many}
         ends = [_task(name, event.wait()) for name, event in asked.items()]
+        keep_what_is_there()
         heartbeat.ready = True
         self._admitted = heartbeat.admitted
         done, _ = await asyncio.wait([serving, *background, *ends], return_when=asyncio.FIRST_COMPLETED)

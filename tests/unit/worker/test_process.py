@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -14,7 +15,13 @@ from typing import Any, Final
 
 import pytest
 
-from cell_worker.contract.process import MAX_WAITING_BYTES, DescriptorWatch, LogQueue, open_descriptors
+from cell_worker.contract.process import (
+    MAX_WAITING_BYTES,
+    DescriptorWatch,
+    LogQueue,
+    keep_what_is_there,
+    open_descriptors,
+)
 from tests.support.paths import REPOSITORY
 
 LIMIT_S: Final = 30
@@ -214,3 +221,19 @@ def test_on_ecs_faulty_settings_are_json_too(role: str) -> None:
     assert (done.stdout, done.returncode) == ("", 2)
     events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
     assert any("SECRET" in event for event in events), events
+
+
+def test_the_garbage_collector_passes_over_what_was_there() -> None:
+    """And goes on to collect what comes, as seldom as it is told to."""
+    before = gc.get_threshold()
+    try:
+        keep_what_is_there(1234)
+        assert gc.get_freeze_count() > 1000
+        assert gc.get_threshold() == (1234, *before[1:])
+        cycle: list[object] = []
+        cycle.append(cycle)
+        del cycle
+        assert gc.collect() >= 1
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
