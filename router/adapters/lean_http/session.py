@@ -189,7 +189,7 @@ class LeanSession:
 class LeanCall:
     """One call, as a context: it begins with the head of the answer, and has the call's limits of time in all."""
 
-    __slots__ = ("_answer", "_connection", "_place", "_request", "_reuse", "_session", "_timeout", "_timer")
+    __slots__ = ("_connection", "_place", "_request", "_reuse", "_session", "_timeout", "_timer")
 
     def __init__(
         self, session: LeanSession, place: Place, request: bytes, timeout: ClientTimeout, *, reuse: bool
@@ -207,10 +207,10 @@ class LeanCall:
         end = None if total_s is None else loop.time() + total_s
         connection = await self._session.take(self._place, self._timeout.sock_connect, end, reuse=self._reuse)
         self._connection = connection
-        self._answer = answer = connection.call(self._request)
-        if end is not None:
-            self._timer = loop.call_at(end, connection.fail, TimeoutError("the call has taken too long"))
         try:
+            answer = connection.call(self._request)
+            if end is not None:
+                self._timer = loop.call_at(end, connection.fail, TimeoutError("the call has taken too long"))
             await answer.head()
         except BaseException:
             self._end(broken=True)
