@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -27,11 +27,14 @@ import msgspec
 
 from cell_worker.api import Component
 from cell_worker.containment.abandoned import HandlerThreads
-from cell_worker.contract.protocol import EventBatch, EventName, EventResult, Outcome, Reason, WireEvent
-from cell_worker.handling import load_handler, start_handler, stop_handler, usable
+from cell_worker.contract.protocol import EventBatch, EventName, EventResult, Outcome, Reason, WireEvent, table_name
+from cell_worker.handling import lines_of, load_handler, start_handler, stop_handler, usable
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Identity, Runtime
 from cell_worker.store.sqlite import SqliteStore
+from cell_worker.tables.durables import LentDurables
+from cell_worker.tables.memory import MemoryTable
+from cell_worker.tables.reader import TableReader
 
 T = TypeVar("T")
 _MOST_LINES = 1_000_000  # that one event may emit
@@ -66,17 +69,22 @@ class Harness:
         cell_id: str = "cell-0000",
         side_effects: bool = True,
         event_timeout_s: float = 60.0,
+        table_of: Callable[[str], MemoryTable] = MemoryTable,
     ) -> None:
         """`handler` is a function, a class, an object of one, or a name such as `orders:handle`.
 
-        Raises HandlerError, as the start of a worker does, when it can't be used.
+        `table_of` makes the cell's own tables, in memory, by their full names. Raises HandlerError, as the start of a
+        worker does, when the handler can't be used.
         """
+        self._table_of = table_of
+        self.tables: dict[str, MemoryTable] = {}
+        """The cell's own tables that the handler has asked for, by their short names."""
         self.done: list[EventName] = []
         """The events that are done, by key and id, in the order in which they were committed."""
         self.components: dict[str, Component] = {}
         """What the handler's `start` has returned, by name: check and restart them with `run`."""
         self._handler = load_handler(handler) if isinstance(handler, str) else usable(handler)
-        self._identity = Identity(cell_id, 1, "test", side_effects=side_effects)
+        self._identity = Identity(cell_id, 1, "test", side_effects, f"cellrouter-test-{cell_id}")
         self._timeout_s = event_timeout_s
         self._stack = ExitStack()
 
@@ -135,13 +143,30 @@ class Harness:
         """Send a canary, as routers and the leader do: it is `ok`, or `retry` with what the handler's canary raises."""
         return self._answer(WireEvent("canary", "", 1, msgspec.Raw(b"{}"), canary=True))
 
+    def catch_up(self) -> list[Any]:
+        """Have every component that follows a table apply all changes. Returns the records that were committed."""
+        return self.run(self._caught_up())
+
+    async def _caught_up(self) -> list[Any]:
+        readers = [each for each in self.components.values() if isinstance(each, TableReader)]
+        while any([await reader.turn() for reader in readers]):
+            pass
+        return list(map(msgspec.json.decode, await self._lines()))
+
+    def _table(self, name: str) -> MemoryTable:
+        self.tables[name] = self._table_of(table_name(self._identity.resources, name))
+        return self.tables[name]
+
     async def _start(self) -> None:
         metrics = WorkerMetrics()
         await self._store.open(self._identity.generation)
+        await self._store.take()
         self._runtime = Runtime(
             self._identity, self._handler, self._store, metrics, concurrency=1, event_timeout_s=self._timeout_s
         )
-        found = await start_handler(self._handler, replace(self._identity.cell(), metrics=metrics.registry))
+        lent = LentDurables(self._store, self._table, lines_of)
+        cell = replace(self._identity.cell(), metrics=metrics.registry, durables=lent)
+        found = await start_handler(self._handler, cell)
         self.components = {component.name: component for component in found}
 
     def _answer(self, event: WireEvent) -> Answer:
@@ -156,10 +181,13 @@ class Harness:
         """The result of an event, and its lines, which are taken out of the store as the sink would."""
         batch = EventBatch(self._identity.cell_id, self._identity.generation, 1, self._timeout_s, [event])
         (result,) = [each async for together in self._runtime.process(batch) for each in together]
+        return result, await self._lines()
+
+    async def _lines(self) -> list[bytes]:
         lines = await self._store.outbox(_MOST_LINES, max_bytes=2**40)
         if lines:
             await self._store.delete(lines[-1][0])
-        return result, [line for _, line in lines]
+        return [line for _, line in lines]
 
     def _leave_threads(self, threads: HandlerThreads) -> None:
         """Wait for no thread that a handler has left: the loop, which would, is given others."""

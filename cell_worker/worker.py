@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
@@ -33,6 +32,7 @@ from cell_worker.api import Component
 from cell_worker.app import CellApp, control_app
 from cell_worker.calls import CallChecker
 from cell_worker.chaos import Chaos
+from cell_worker.components.background import Backgrounds
 from cell_worker.components.hold_queue import HoldQueueComponent
 from cell_worker.components.own import StoreComponent, WorkerComponent
 from cell_worker.components.sink import FirehoseSink, NullSink
@@ -47,7 +47,8 @@ from cell_worker.contract.place import place_of
 from cell_worker.contract.process import keep_what_is_there, watch_descriptors
 from cell_worker.contract.redis_client import RedisFault, RedisHealth, connect
 from cell_worker.contract.secret_file import why_exposed
-from cell_worker.handling import HandlerError, load_handler, start_handler, stop_handler
+from cell_worker.ending import end_what_is_left, on_signals
+from cell_worker.handling import HandlerError, lines_of, load_handler, start_handler, stop_handler
 from cell_worker.lease import Heartbeat, LeaseLostError, claim_generation
 from cell_worker.listening import ListenError, leave_word, listen, record_of
 from cell_worker.metrics import WorkerMetrics
@@ -56,6 +57,8 @@ from cell_worker.settings import WorkerSettings
 from cell_worker.store.dynamodb import DynamoStore
 from cell_worker.store.sqlite import SqliteStore
 from cell_worker.store.store import FencedError, Store, StoreError
+from cell_worker.tables.durables import LentDurables
+from cell_worker.tables.dynamodb import DynamoTable
 from cell_worker.vitals.signs import VitalSigns
 
 TAKE_AGAIN_S: Final = 1.0
@@ -105,6 +108,10 @@ class Worker:
             if settings.store == "dynamodb"
             else SqliteStore(settings.data_dir / "store.db")
         )
+        self._durables = LentDurables(
+            self._store, lambda name: DynamoTable(protocol.table_name(self._resources, name)), lines_of
+        )
+        self._backgrounds = Backgrounds(self._chaos.check)
         self._hold_queue = HoldQueueComponent(protocol.hold_queue_name(*names))
         self._sink: FirehoseSink | NullSink = (
             FirehoseSink(self._store, self._resources) if settings.sink == "firehose" else NullSink(self._store)
@@ -116,14 +123,14 @@ class Worker:
         Raises HandlerError, ListenError or StoreError when it can't start, TaskDiedError when a task has died, and
         TooManyAbandonedError. What was given up may still run then.
         """
-        _on_signals(self._stop, self._notice_s)
+        on_signals(self._stop, self._notice_s)
         try:
             await self._run()
         except (HandlerError, ListenError, StoreError) as error:
             await leave_word(self._settings, str(error))
             raise
         finally:
-            await _end_what_is_left()
+            await end_what_is_left(CLOSE_TIMEOUT_S)
         self._log.info("stopped")
 
     async def _run(self) -> None:
@@ -172,6 +179,7 @@ class Worker:
             ("the store", self._store.close),
             ("the hold queue", self._hold_queue.close),
             ("the sink", self._sink.close),
+            ("the cell's own tables", self._durables.close),
         ]
 
     async def _close(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
@@ -186,7 +194,8 @@ class Worker:
         self._log = self._log.bind(generation=identity.generation)
         await self._store.open(identity.generation)
         runtime = self._runtime(identity, handler)
-        components = await start_handler(handler, replace(identity.cell(), metrics=self._metrics.registry))
+        lent = replace(identity.cell(), metrics=self._metrics.registry, durables=self._durables)
+        components = self._backgrounds.around(await start_handler(handler, lent))
         stack.push_async_callback(self._close, "the handler", partial(stop_handler, handler))
         worker = WorkerComponent(self._stop, partial(self._why_unwell, runtime))
         own: list[Component] = [worker, StoreComponent(self._store), self._sink, self._hold_queue]
@@ -275,6 +284,7 @@ class Worker:
             _task("tenure", self._take(runtime, heartbeat)),
             _task("sink", self._deliver(runtime)),
             _task("prune", self._prune(runtime)),
+            _task("background", self._backgrounds.run(runtime.taken)),
             _task("descriptors", watch_descriptors(clock.sleep)),
             _task("loop watch", self._watch.run()),
             _task("vital signs", self._vitals.run()),
@@ -371,28 +381,3 @@ async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _end_what_is_left() -> None:
-    """Cancel the tasks that handlers have left, and give them some time to end."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=CLOSE_TIMEOUT_S)
-
-
-def _on_signals(stop: asyncio.Event, notice_s: Callable[[], float]) -> None:
-    noticed = asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        if noticed.is_set() or not (seconds := notice_s()):
-            stop.set()
-        else:
-            noticed.set()
-            asyncio.get_running_loop().call_later(seconds, stop.set)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)

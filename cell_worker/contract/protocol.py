@@ -258,6 +258,11 @@ def resource_name(prefix: str, environment: str, cell_id: str) -> str:
     return f"{prefix}-{environment}-{cell_id}"
 
 
+def table_name(resources: str, name: str) -> str:
+    """The name in DynamoDB of a table of a cell's own, beside its store; `resources` is the name of its bucket."""
+    return f"{resources}-{name}"
+
+
 def hold_queue_name(prefix: str, environment: str, cell_id: str) -> str:
     """The name of a cell's hold queue in SQS."""
     return f"{resource_name(prefix, environment, cell_id)}-hold"

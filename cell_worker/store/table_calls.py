@@ -32,6 +32,7 @@ _FAULTS: Final = (*AWS_ERRORS, *_UNREADABLE)
 _PASSING: Final = {
     "InternalServerError",
     "InternalError",
+    "LimitExceededException",
     "ProvisionedThroughputExceeded",
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
@@ -74,9 +75,10 @@ async def _tries() -> AsyncIterator[None]:
 class StoreCaller:
     """Calls one AWS service. `what` says in errors what it is called about."""
 
-    def __init__(self, service: str, what: str) -> None:
+    def __init__(self, service: str, what: str, advice: Mapping[str, str] = _ADVICE) -> None:
         self._client = AwsClient(service)
         self.what = what
+        self._advice = advice
         self._closed = False
 
     async def call(self, operation: str, **parameters: Any) -> Any:
@@ -86,7 +88,7 @@ class StoreCaller:
             try:
                 return await self._once(operation, parameters)
             except _FAULTS as error:
-                if _code(error) in _CONDITION:
+                if code_of(error) in _CONDITION:
                     raise ConditionFailedError from error
                 if not _may_pass(error):
                     raise self.refused(error) from error
@@ -106,7 +108,7 @@ class StoreCaller:
     def refused(self, error: BaseException | None) -> StoreError:
         """Make the error that says what the service said and, where it is known, what to do."""
         said = f"{type(error).__name__}: {error}" if error is not None else "no answer"
-        advice = _ADVICE.get(_code(error))
+        advice = self._advice.get(code_of(error))
         return StoreError(f"{self.what}: {said[:MAX_WHY_CHARS]}{f': {advice}' if advice else ''}")
 
     async def reopen(self) -> None:
@@ -122,8 +124,8 @@ class StoreCaller:
 class Table(StoreCaller):
     """Calls that read and write the items of one table in DynamoDB."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__("dynamodb", f"the cell's store, table {name}")
+    def __init__(self, name: str, what: str = "the cell's store", advice: Mapping[str, str] = _ADVICE) -> None:
+        super().__init__("dynamodb", f"{what}, table {name}", advice)
         self.name = name
 
     async def get(self, *ids: str) -> dict[str, Item]:
@@ -203,7 +205,8 @@ def _token() -> str:
     return uuid.uuid4().hex
 
 
-def _code(error: BaseException | None) -> str:
+def code_of(error: BaseException | None) -> str:
+    """Return the code of an error that the service has answered; empty when it was none of these."""
     match getattr(error, "response", None):
         case {"Error": {"Code": str(code)}}:
             return code
@@ -217,7 +220,7 @@ def _may_pass(error: Exception) -> bool:
     match error.response:
         case {"ResponseMetadata": {"HTTPStatusCode": int(status)}} if status >= 500:  # noqa: PLR2004 - by its name
             return True
-    return _code(error) in _PASSING
+    return code_of(error) in _PASSING
 
 
 def _cancellation(error: Exception) -> list[tuple[str, Any]] | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 DECODING: Final[Mapping[str, Sequence[str]]] = {
     "cell_worker/contract/strict_reader.py": ("result line",),
-    "cell_worker/api.py": ("body of an event",),
+    "cell_worker/api/__init__.py": ("body of an event", "shop's event"),
     "cell_worker/store/table_items.py": ("lines of a chunk",),
     "cell_worker/handlers/security/logs.py": ("CloudTrail log",),
     "cell_worker/handlers/security/evaluation/pool.py": ("evaluator's answer",),

@@ -29,6 +29,10 @@ class declares that it can do what an event would do without any effect: `rehear
 When the instance seems slow, copies of events that it has just done are rehearsed on it and on a new one beside it, and
 the times are compared. The worker drops what is emitted and returned, commits nothing, and sets `side_effects` to
 False. Write nothing, send nothing, call nobody who would. RejectEvent says that this event can't be rehearsed.
+
+A component may have a coroutine method `run()`, which makes it a background component: see `Background`. `start` may
+also ask the cell for what lasts: a table of its own (`cell.table`), a component that follows the table's changes
+(`cell.follow`), and a commit of records once for all (`cell.commit`).
 """
 
 from __future__ import annotations
@@ -41,7 +45,39 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
+from cell_worker.api.tables import (
+    MAX_WRITES,
+    Apply,
+    CellTable,
+    Change,
+    ItemKey,
+    ItemValue,
+    Put,
+    TableItem,
+    key_in,
+)
 from cell_worker.contract.protocol import EventName
+
+__all__ = [
+    "MAX_WRITES",
+    "Apply",
+    "Background",
+    "Cell",
+    "CellTable",
+    "Change",
+    "Component",
+    "DeniedEvent",
+    "Durables",
+    "Event",
+    "Handler",
+    "ItemKey",
+    "ItemValue",
+    "Put",
+    "RejectEvent",
+    "RetryEvent",
+    "TableItem",
+    "key_in",
+]
 
 
 class RejectEvent(Exception):
@@ -101,6 +137,29 @@ class Event:
         except (ValueError, RecursionError) as error:  # DecodeError and UnicodeDecodeError are ValueErrors
             raise RejectEvent(f"body is not JSON: {error}") from error
 
+    def read(self, kind: Any) -> Any:
+        """Decode the body as a value of this type, as msgspec knows types. Raises RejectEvent with what is wrong."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            raise RejectEvent(f"body is not as it should be: {error}") from error
+
+
+class Durables(Protocol):
+    """What a cell has that outlives its instances, beside the store: a worker lends it to `start`."""
+
+    def table(self, name: str) -> CellTable:
+        """Return the cell's own table of this name."""
+        ...
+
+    def follow(self, table: CellTable, apply: Apply, name: str) -> Component:
+        """Make the component that has the changes of a table applied."""
+        ...
+
+    async def commit(self, name: str, records: Sequence[Mapping[str, Any]]) -> bool:
+        """Send records to the cell's sink, once for each name."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -120,6 +179,38 @@ class Cell:
     """The name of the cell's own S3 bucket, which is also that of its Firehose stream."""
     metrics: CollectorRegistry | None = None
     """Where `start` may register Prometheus metrics: the worker's `GET /metrics` shows them. None for events."""
+    durables: Durables | None = None
+    """What `table`, `follow` and `commit` are about. None for events."""
+
+    def table(self, name: str) -> CellTable:
+        """Return the cell's own table of this name, for `start` to keep. The setting `cells.tables` has it made.
+
+        It makes no call. In DynamoDB the table's name is `resources-NAME`.
+        """
+        return self._lent().table(name)
+
+    def follow(self, table: CellTable, apply: Apply, name: str = "stream") -> Component:
+        """Make a background component that has all changes of a table applied, for `start` to return.
+
+        - Changes of one partition key come in their order. Those that `apply` has taken are remembered in the table.
+        - They come at least once. After a crash, or in a table that was restored or not followed for a day, they come
+          again, or all items come as new ones. Decide by what the table has now, and write by compare-and-set.
+        - When `apply` raises, the component is not healthy, and the same changes come again after a pause.
+        """
+        return self._lent().follow(table, apply, name)
+
+    async def commit(self, name: str, records: Sequence[Mapping[str, Any]]) -> bool:
+        """Send records to the cell's sink, as `emit` does for events: all of them once, for each name.
+
+        False when that was done before, by any instance, in the last 15 days. Raises RetryEvent when it can't be done
+        now. For background components; a name is any text.
+        """
+        return await self._lent().commit(name, records)
+
+    def _lent(self) -> Durables:
+        if self.durables is None:
+            raise RuntimeError("only the cell that `start` is given has tables: keep what you need of it")
+        return self.durables
 
     def emit(self, record: Mapping[str, Any]) -> None:
         """Send a record to the cell's sink as one line of JSON, once the handler has returned without an error."""
@@ -145,6 +236,18 @@ class Component(Protocol):
         """Replace what may be broken, such as connections and caches.
 
         A restart must lose no event, and two in a row must do no more than one. An exception is shown to whoever asked.
+        """
+        ...
+
+
+class Background(Component, Protocol):
+    """A component that also works by itself, such as one that follows a stream. `cell.follow` makes one."""
+
+    async def run(self) -> None:
+        """Work until cancelled. It runs only while the instance has the cell: never in two instances of it for long.
+
+        When it raises or returns, the component is not healthy, and it runs again after a pause. It is cancelled, and
+        runs again, when the component is restarted. Whatever it does must bear to be done again.
         """
         ...
 
