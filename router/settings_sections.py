@@ -11,6 +11,7 @@ from cell_worker.contract.tls import TlsFiles
 from router.adapters.api_tokens import TokenSource
 from router.settings_values import (
     BucketName,
+    EmittedFolders,
     HandlerName,
     HostNames,
     HttpUrl,
@@ -25,6 +26,7 @@ from router.settings_values import (
     Region,
     Seconds,
     SourceText,
+    TableName,
 )
 
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda path: path or None)]
@@ -164,6 +166,16 @@ class CellsSection(Section):
         default="sqlite",
         description="where a cell remembers which events are done: a file on its volume, or a table in DynamoDB, for "
         "workers whose disks die with them",
+    )
+    table: TableName = Field(
+        default="",
+        description="the name of a table of its own that the workload wants in each cell, such as `shop`; in DynamoDB "
+        "it is PREFIX-ENVIRONMENT-CELL-NAME, has a stream and an index, and outlives the cell; empty: none",
+    )
+    emitted_path: EmittedFolders = Field(
+        default="",
+        description="the folders of what cells emit, by its members, such as `sales/shop={shop}/day={day}/`; for "
+        "streams that are made from then on; empty: folders by the time of arrival",
     )
     data_dir: Path = Field(
         default=Path("cellrouter-data"),

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from cell_worker.contract.addresses import why_no_redis_url
 from router.core.errors import ConfigError
+from router.core.intake.emitted import why_no_path
 from router.core.messages.parser import compile_path
 from router.core.queue_names import why_no_queue
 
@@ -45,6 +46,12 @@ def _of_queue(text: str, *, may_be_fifo: bool) -> str:
     return text
 
 
+def _of_folders(text: str) -> str:
+    if (why := why_no_path(text)) is not None:
+        raise ValueError(why)
+    return text
+
+
 def _matching(pattern: str, words: str) -> AfterValidator:
     def validate(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -73,6 +80,10 @@ Region = Annotated[str, _matching(r"[a-z0-9-]{1,40}", "a region's name, as eu-we
 RedisUrl = Annotated[str, AfterValidator(_of_redis)]
 HostNames = Annotated[str, _matching(r"([\w.-]+(,\s*[\w.-]+)*)?", "names of hosts, separated by commas, without ports")]
 HandlerName = Annotated[str, _matching(r"[\w.]+:\w+", "package.module:name")]
+TableName = Annotated[
+    str, _matching(r"([a-z0-9][a-z0-9-]{0,19})?", "lower-case letters, digits and hyphens, at most 20, or empty")
+]
+EmittedFolders = Annotated[str, AfterValidator(_of_folders)]
 Networks = Annotated[str, AfterValidator(_networks)]
 ClusterName = Annotated[
     str,

@@ -183,7 +183,7 @@ class Cell:
     """What `table`, `follow` and `commit` are about. None for events."""
 
     def table(self, name: str) -> CellTable:
-        """Return the cell's own table of this name, for `start` to keep. The setting `cells.tables` has it made.
+        """Return the cell's own table of this name, for `start` to keep. The setting `cells.table` has it made.
 
         It makes no call. In DynamoDB the table's name is `resources-NAME`.
         """

@@ -21,7 +21,7 @@ MAX_SHARDS: Final = 1000
 _TRIMMED: Final = {"TrimmedDataAccessException", "ResourceNotFoundException"}
 _EXPIRED: Final = {"ExpiredIteratorException", "ValidationException"}
 _ADVICE: Final[Mapping[str, str]] = {
-    "ResourceNotFoundException": "there is no such table in this account and region: name it in `cells.tables`, and "
+    "ResourceNotFoundException": "there is no such table in this account and region: name it in `cells.table`, and "
     "the controller or the cell's stack makes it",
     "AccessDeniedException": "the cell's role may not do this: docs/reference/cell-table.md lists what it needs",
     "ValidationException": "is it a cell's own table? That has the keys `PK` and `SK`, both strings: "

@@ -27,7 +27,7 @@ class FollowedTable(CellTable, Protocol):
         ...
 
     async def restart(self) -> None:
-        """Replace the clients."""
+        """Replace the clients; the next calls open new ones."""
         ...
 
     async def close(self) -> None:

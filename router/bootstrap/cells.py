@@ -15,6 +15,7 @@ from router.adapters.provisioners.ecs_tasks import EcsConfig
 from router.bootstrap.queues import aws_of, names_of
 from router.bootstrap.workers import provisioner_of
 from router.core.errors import ConfigError
+from router.core.intake.emitted import emitted_path
 from router.ports import CellResources, Clock, Observer, Provisioner
 from router.settings import Settings
 from router.settings_ecs import read_template
@@ -36,12 +37,15 @@ async def cell_makers(
     sqs, s3, firehose = [await open_client(stack, aws, service) for service in ("sqs", "s3", "firehose")]
     by_stacks = settings.cells.provisioner == "ecs"
     # A table that a stack has lost is made by nobody: what it knew has to be restored into it.
-    tables = not by_stacks and settings.cells.store == "dynamodb"
+    stores = not by_stacks and settings.cells.store == "dynamodb"
+    own = not by_stacks and bool(settings.cells.table)
+    tables = await open_client(stack, aws, "dynamodb") if stores or own else None
     parts = AwsCellResources(
         *(names, sqs, s3, firehose),
-        await open_client(stack, aws, "dynamodb") if tables else None,
+        tables if stores else None,
         region=settings.aws.region,
         firehose_role=settings.aws.firehose_role,
+        own_tables=tables if own else None,
     )
     if not by_stacks:
         return CellMakers(parts, provisioner_of(stack, settings, keyring, clock, observer.observe))
@@ -84,6 +88,10 @@ def stack_config(settings: Settings, keyring: Keyring) -> StackConfig:
         "EventTimeoutS": str(cells.event_timeout_s),
         "DrainTimeoutS": str(cells.drain_timeout_s),
     }
+    if cells.table:
+        of_workers["WorkloadTable"] = cells.table
+    if (folders := emitted_path(cells.emitted_path)) is not None:
+        of_workers |= {"EmittedPrefix": folders.prefix, "EmittedQuery": folders.query}
     given = dict(pair.split("=", 1) for pair in ecs.parameters.split(";") if pair)
     return StackConfig(
         names=names_of(settings),

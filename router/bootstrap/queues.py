@@ -36,6 +36,8 @@ def names_of(settings: Settings) -> ResourceNames:
         source.dead_letter_queue,
         source.quarantine_queue,
         archive.days if archive.enabled and not archive.bucket else 0,
+        settings.cells.table,
+        settings.cells.emitted_path,
     )
 
 
@@ -112,7 +114,7 @@ def _regions(settings: Settings) -> list[str]:
 def _services(settings: Settings) -> list[str]:
     """List what routers and controllers need of AWS beside SQS."""
     by_stacks = settings.cells.provisioner == "ecs"
-    tables = ["dynamodb"] if by_stacks or settings.cells.store == "dynamodb" else []
+    tables = ["dynamodb"] if by_stacks or settings.cells.store == "dynamodb" or settings.cells.table else []
     return ["s3", "firehose", *tables, *(["cloudformation", "ecs"] if by_stacks else [])]
 
 

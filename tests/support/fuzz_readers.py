@@ -52,6 +52,7 @@ from tests.support.fuzz_answers import CELL, TARGET, Forger, Session, Sqs
 from tests.support.fuzz_archive import OF_THE_ARCHIVE
 from tests.support.fuzz_ecs import OF_ECS
 from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter, unproven
+from tests.support.fuzz_own_tables import OF_OWN_TABLES
 from tests.support.fuzz_redis import NOW, FakeRedis, said
 from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
 from tests.support.fuzz_store import OF_STORES
@@ -368,6 +369,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     "evaluator's answer": _refused(pool.EvaluationEnded)(pool.read_reply),
     "settings file": _settings_file,
     **OF_STORES,
+    **OF_OWN_TABLES,
     **OF_ECS,
     **ADMIN,
 }

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from cell_worker.api import Apply, Cell, CellTable, Component, Event, ItemKey, Put, RejectEvent, TableItem
+from cell_worker.api import Apply, Cell, CellTable, Change, Component, Event, ItemKey, Put, RejectEvent, TableItem
 from cell_worker.handlers.shop import Shop
 from cell_worker.handlers.shop.items import product_key
 from cell_worker.tables.memory import MemoryTable
@@ -28,6 +28,8 @@ class CrashingTable(MemoryTable):
 
     def __init__(self, name: str = "cellrouter-test-cell-0000-shop") -> None:
         super().__init__(name)
+        self.changes: list[Change] = []
+        """Every change, also when the stream has lost it."""
         self.crash_in = -1  # so many steps from now; each write is two of them
 
     async def write(self, *puts: Put) -> bool:
@@ -35,6 +37,10 @@ class CrashingTable(MemoryTable):
         done = await super().write(*puts)
         self.step()
         return done
+
+    def _note(self, change: Change) -> None:
+        self.changes.append(change)
+        super()._note(change)
 
     async def get(self, *keys: ItemKey) -> dict[ItemKey, TableItem]:
         found = await super().get(*keys)

@@ -61,7 +61,11 @@ def place(order: Order, found: Found) -> list[Put]:
         product = found.get(product_key(order.shop, ordered.product))
         if product is None:
             raise UnknownProductError(f"shop {order.shop} has no product {ordered.product}")
-        then: dict[str, str | int] = {"product": ordered.product, "title": product["title"], "price_cents": product["price_cents"]}
+        then: dict[str, str | int] = {
+            "product": ordered.product,
+            "title": product["title"],
+            "price_cents": product["price_cents"],
+        }
         puts.append(Put(line_key(order.order_id, line).of(**common, **then, quantity=ordered.quantity)))
     return puts
 
@@ -180,7 +184,7 @@ class _Drafts:
         self.items[key] = {**self.items[key], **attributes}
 
     def count(self, shop: str, **more: int) -> None:
-        for name, by in more.items():
+        for name, by in ((name, by) for name, by in more.items() if by):
             key = metric_key(shop, name)
             value = number(self.items.get(key, {}), "value") + by
             self.items[key] = key.of(itemType="metric", shop=shop, name=name, value=value)

@@ -29,7 +29,7 @@ from cell_worker.handlers.shop.decisions import MAX_TOGETHER, ConflictError, Fou
 from cell_worker.handlers.shop.items import is_line
 
 TABLE: Final = "shop"
-"""The table that `cells.tables` has to name."""
+"""The table that `cells.table` has to name."""
 ATTEMPTS: Final = 50
 """How often a decision is made anew because others have written in between."""
 

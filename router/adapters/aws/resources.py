@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cell_worker.contract.protocol import hold_queue_name, resource_name
+from cell_worker.contract.protocol import hold_queue_name, resource_name, table_name
 from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.environments import why_foreign
 from router.core.errors import ProvisionError
+from router.core.intake.emitted import UNDELIVERED, emitted_path
 from router.core.intake.plan import OWNER, queue_attributes
 from router.core.models import Reason, cell_ids
 from router.core.policy import MAX_CELLS
@@ -39,6 +40,8 @@ class ResourceNames:
     dead_letter_queue: str
     quarantine_queue: str = ""
     archive_days: int = 0  # after which the archive's bucket forgets what is in it; 0: no such bucket is wanted
+    table: str = ""  # the workload's own table in each cell; empty: none
+    emitted_path: str = ""  # the folders of what cells emit; empty: Firehose's own, by time
 
     @property
     def aside_queue(self) -> str:
@@ -70,7 +73,7 @@ class ResourceNames:
 
 
 class AwsCellResources:
-    """CellResources on SQS, S3 and Firehose, and on DynamoDB where the cells' stores are there."""
+    """CellResources on SQS, S3 and Firehose, and on DynamoDB where cells' stores or workloads have tables there."""
 
     def __init__(
         self,
@@ -82,12 +85,14 @@ class AwsCellResources:
         *,
         region: str,
         firehose_role: str,
+        own_tables: Any = None,
     ) -> None:
         self._names = names
         self._sqs = sqs
         self._s3 = s3
         self._firehose = firehose
         self._dynamodb = dynamodb
+        self._own_tables = own_tables
         self._region = region
         self._role = firehose_role
 
@@ -111,6 +116,12 @@ class AwsCellResources:
         }
         if (dynamodb := self._dynamodb) is not None:
             parts["table"] = (lambda: dynamodb.describe_table(TableName=name), lambda: create_table(dynamodb, name))
+        if (tables := self._own_tables) is not None and self._names.table:
+            own = table_name(name, self._names.table)
+            parts["own table"] = (
+                lambda: tables.describe_table(TableName=own),
+                lambda: create_own_table(tables, own, self._names.tags),
+            )
         return [part for part, (look, make) in parts.items() if await _was_missing(look, make)]
 
     async def with_hold_queues(self) -> Collection[str]:
@@ -134,7 +145,7 @@ class AwsCellResources:
             ExtendedS3DestinationConfiguration={
                 "RoleARN": self._role,
                 "BucketARN": f"arn:{_partition(self._role)}:s3:::{name}",
-                "BufferingHints": _FIREHOSE_BUFFER,
+                **_folders(self._names.emitted_path),
             },
         )
 
@@ -197,6 +208,51 @@ async def create_table(dynamodb: Any, name: str) -> None:
     await dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
     expires = {"Enabled": True, "AttributeName": "expires"}
     await dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=expires)
+
+
+async def create_own_table(dynamodb: Any, name: str, tags: Mapping[str, str] | None = None) -> None:
+    """Make a table of a workload's own, with its stream and its sparse index, and wait until it can be used."""
+    await dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each in ("PK", "SK", "itemType")],
+        KeySchema=_keys("PK", "SK"),
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "itemType-index",
+                "KeySchema": _keys("itemType", "PK"),
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        Tags=[{"Key": key, "Value": value} for key, value in (tags or {}).items()],
+    )
+    await dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
+def _keys(partition: str, sort: str) -> list[dict[str, str]]:
+    return [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]
+
+
+def _folders(path: str) -> dict[str, Any]:
+    """Return how Firehose collects what is emitted, and in which folders it puts it."""
+    if (folders := emitted_path(path)) is None:
+        return {"BufferingHints": _FIREHOSE_BUFFER}
+    extracting = [
+        {"ParameterName": "MetadataExtractionQuery", "ParameterValue": folders.query},
+        {"ParameterName": "JsonParsingEngine", "ParameterValue": "JQ-1.6"},
+    ]
+    return {
+        "BufferingHints": _FIREHOSE_BUFFER | {"SizeInMBs": 64},  # the least that Firehose takes with folders
+        "Prefix": folders.prefix,
+        "ErrorOutputPrefix": UNDELIVERED,
+        "FileExtension": ".jsonl",
+        "DynamicPartitioningConfiguration": {"Enabled": True},
+        "ProcessingConfiguration": {
+            "Enabled": True,
+            "Processors": [{"Type": "MetadataExtraction", "Parameters": extracting}],
+        },
+    }
 
 
 async def _was_missing(look: _Call, make: _Call) -> bool:

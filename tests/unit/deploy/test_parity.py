@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from router.adapters.aws.intake import Intake
 from router.adapters.aws.resources import AwsCellResources, ResourceNames
+from router.core.intake.emitted import EmittedPath, emitted_path, why_no_path
 from tests.support.fake_clock import FakeClock
 from tests.support.templates import PLATFORM, Rendered, queue_attributes
 
@@ -28,6 +29,14 @@ PARAMETERS: Final = {
     "ExecutionRoleArn": "role",
     "BoundaryArn": "boundary",
     "RedisUrl": "rediss://cell@redis:6379",
+}
+FOLDERS: Final = "sales/shop={shop}/day={day}/hour={hour}/"
+EMITTED: Final = emitted_path(FOLDERS)
+assert EMITTED is not None
+CELL: Final = PARAMETERS | {
+    "WorkloadTable": "shop",
+    "EmittedPrefix": EMITTED.prefix,
+    "EmittedQuery": EMITTED.query,
 }
 
 
@@ -69,14 +78,17 @@ class Asked:
 def made_by_hand(*, fifo: bool) -> Asked:
     """Make all that `cellrouter init` and a controller make, and return what was asked for."""
     source = "acme-live-events.fifo" if fifo else "acme-live-events"
-    names = ResourceNames("acme", "live", source, "acme-live-dead-letters", "acme-live-quarantine", 30)
+    names = ResourceNames("acme", "live", source, "acme-live-dead-letters", "acme-live-quarantine", 30, "shop", FOLDERS)
     asked = Asked()
 
     async def story() -> None:
         intake = Intake(names, asked, asked, asked, region="us-east-1", clock=FakeClock())
         await intake.carry_out(await intake.plan())
         cells = AwsCellResources(
-            names, asked, asked, asked, dynamodb=asked, region="us-east-1", firehose_role="StreamRole.Arn"
+            *(names, asked, asked, asked, asked),
+            region="us-east-1",
+            firehose_role="StreamRole.Arn",
+            own_tables=asked,
         )
         await cells.ensure(CELL_ID)
 
@@ -87,7 +99,7 @@ def made_by_hand(*, fifo: bool) -> Asked:
 def stacks(*, fifo: bool) -> list[dict[str, Any]]:
     """Return the resources of both templates."""
     platform = Rendered("platform", **PLATFORM, Fifo=str(fifo).lower(), Archive="true")
-    return [*platform.resources.values(), *Rendered("cell", **PARAMETERS).resources.values()]
+    return [*platform.resources.values(), *Rendered("cell", **CELL).resources.values()]
 
 
 @pytest.mark.parametrize("fifo", [False, True])
@@ -165,15 +177,41 @@ def test_streams_are_the_same() -> None:
     found = stream["ExtendedS3DestinationConfiguration"]
     assert found["BucketARN"] == "Bucket.Arn"
     assert wanted["BucketARN"] == f"arn:aws:s3:::{Rendered('cell', **PARAMETERS).properties('Bucket')['BucketName']}"
-    assert {key: found[key] for key in ("RoleARN", "BufferingHints")} == {
-        key: wanted[key] for key in ("RoleARN", "BufferingHints")
-    }
+    of_stacks = {"EncryptionConfiguration", "CloudWatchLoggingOptions"}
+    assert {key: found[key] for key in found.keys() - of_stacks} | {"BucketARN": ""} == wanted | {"BucketARN": ""}
+
+
+def test_without_folders_and_table_there_are_none() -> None:
+    """Then Firehose makes its own folders, by the time of arrival, and collects as little as it can."""
+    rendered = Rendered("cell", **PARAMETERS)
+    found = rendered.properties("Stream")["ExtendedS3DestinationConfiguration"]
+    assert found["BufferingHints"] == {"SizeInMBs": 1, "IntervalInSeconds": 60}
+    assert not {"Prefix", "DynamicPartitioningConfiguration", "ProcessingConfiguration"} & found.keys()
+    assert "OwnTable" not in rendered.resources
+
+
+def test_folders_are_named_by_members() -> None:
+    """Whoever sets a path that can't be one is told how one looks."""
+    found = emitted_path("sales/shop={shop}/")
+    assert found == EmittedPath(
+        "sales/shop=!{partitionKeyFromQuery:shop}/!{timestamp:yyyyMMddHHmm}-",
+        "{shop:.shop}",
+    )
+    assert emitted_path("") is None
+    assert why_no_path(FOLDERS) is None
+    for bad in ("sales/", "/{shop}/", "sales/{shop}", "a//{shop}/", "outbox/{shop}/", "{Shop}/", "!{shop}/", "{s}/\n"):
+        assert "must be folders" in str(why_no_path(bad)), bad
 
 
 def test_tables_are_the_same() -> None:
-    """Name, key, billing, and which attribute says when an item is forgotten."""
+    """Name, keys, index, stream, billing, and which attribute says when an item is forgotten."""
     asked = made_by_hand(fifo=False)
-    (by_hand,), (forgets,) = asked.made["create_table"], asked.made["update_time_to_live"]
-    table = Rendered("cell", **PARAMETERS).properties("Table")
+    (by_hand, own), (forgets,) = asked.made["create_table"], asked.made["update_time_to_live"]
+    rendered = Rendered("cell", **CELL)
+    table = rendered.properties("Table")
     assert {key: table[key] for key in by_hand} == by_hand
     assert table["TimeToLiveSpecification"] == forgets["TimeToLiveSpecification"]
+    table = rendered.properties("OwnTable")
+    assert own.pop("StreamSpecification") == {"StreamEnabled": True, **table["StreamSpecification"]}
+    assert own.pop("Tags")  # a stack's own tags are on all that it makes
+    assert {key: table[key] for key in own} == own

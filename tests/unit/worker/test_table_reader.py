@@ -1,0 +1,165 @@
+"""A table is followed without a gap: through shards that end, a day without a reader, a restored table, a rival."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from cell_worker import clock
+from cell_worker.api import Change, ItemKey, Put
+from cell_worker.tables.memory import MemoryTable
+from cell_worker.tables.reader import READER, FollowError, TableReader
+from cell_worker.tables.shards import Places, Records, Shard, StreamShards, readable, why_gap
+from tests.support.runtime_world import in_loop
+
+DAY_MS = 24 * 3600 * 1000
+
+
+class Follower:
+    """Notes what is applied, as the values of items by their partition keys."""
+
+    def __init__(self, table: MemoryTable) -> None:
+        self.table = table
+        self.applied: list[tuple[str, object]] = []
+        self.fails = False
+        self.reader = TableReader(table, self._apply, "stream")
+
+    async def put(self, pk: str, value: int) -> None:
+        """Write an item, or another value into it."""
+        key = ItemKey(pk, "x")
+        was = (await self.table.get(key)).get(key)
+        assert await self.table.write(Put(key.of(value=value), was))
+
+    async def catch_up(self) -> list[tuple[str, object]]:
+        """Read all there is, and return what was applied since the last time."""
+        while await self.reader.turn():
+            pass
+        applied, self.applied = self.applied, []
+        return applied
+
+    def successor(self) -> Follower:
+        """Make the follower of the next instance."""
+        return Follower(self.table)
+
+    async def _apply(self, changes: Sequence[Change]) -> None:
+        if self.fails:
+            raise ValueError("can't")
+        self.applied += [(str(each.new["PK"]), each.new.get("value")) for each in changes if each.new is not None]
+
+
+@in_loop
+async def test_a_reader_goes_on_where_its_predecessor_was() -> None:
+    """What was applied comes no more, and a reader's own places never come."""
+    follower = Follower(MemoryTable("t"))
+    await follower.put("a", 1)
+    assert set(await follower.catch_up()) == {("a", 1)}
+    await follower.put("a", 2)
+    follower = follower.successor()
+    assert await follower.catch_up() == [("a", 2)]
+    assert await follower.successor().catch_up() == []
+
+
+@in_loop
+async def test_what_was_not_applied_comes_again() -> None:
+    """A failure of the workload loses nothing."""
+    follower = Follower(MemoryTable("t"))
+    await follower.catch_up()
+    await follower.put("a", 1)
+    follower.fails = True
+    with pytest.raises(ValueError, match="can't"):
+        await follower.reader.turn()
+    follower.fails = False
+    assert await follower.catch_up() == [("a", 1)]
+
+
+@in_loop
+async def test_changes_of_a_key_keep_their_order_through_shards_that_end() -> None:
+    """A child is read only when its parent has been read to its end."""
+    follower = Follower(MemoryTable("t"))
+    await follower.catch_up()
+    for value in range(1, 9):
+        for pk in "abcd":
+            await follower.put(pk, value)
+        if value % 2:
+            follower.table.split()
+    applied = await follower.catch_up()
+    for pk in "abcd":
+        assert [value for key, value in applied if key == pk] == list(range(1, 9))
+    assert await follower.successor().catch_up() == []
+
+
+@pytest.mark.parametrize("how", ["a day", "restored", "trimmed"])
+@in_loop
+async def test_after_a_gap_all_items_come_as_new_ones(how: str) -> None:
+    """Nobody knows which changes are missing."""
+    follower = Follower(MemoryTable("t"))
+    await follower.catch_up()
+    await follower.put("a", 1)
+    assert await follower.catch_up() == [("a", 1)]
+    await follower.put("b", 2)
+    follower.table.trim()
+    with pytest.MonkeyPatch.context() as patch:
+        if how == "a day":
+            now = clock.time_ms() + DAY_MS
+            patch.setattr(clock, "time_ms", lambda: now)
+        if how == "restored":
+            follower.table.stream_label = "2"
+        assert set(await follower.successor().catch_up()) == {("a", 1), ("b", 2)}
+        assert await follower.successor().catch_up() == []
+
+
+@in_loop
+async def test_two_that_follow_one_table_notice_each_other() -> None:
+    """The later one's places win, and the other one begins anew from them."""
+    first = Follower(MemoryTable("t"))
+    await first.catch_up()
+    await first.put("a", 1)
+    second = first.successor()
+    assert await second.catch_up() == [("a", 1)]
+    with pytest.raises(FollowError, match="another instance follows"):
+        await first.reader.turn()
+    await first.put("a", 2)
+    first.applied = []
+    assert await first.catch_up() == [("a", 2)]
+
+
+@in_loop
+async def test_damaged_places_are_no_end() -> None:
+    """All items come again then."""
+    follower = Follower(MemoryTable("t"))
+    await follower.put("a", 1)
+    await follower.catch_up()
+    key = ItemKey(READER, "stream")
+    assert await follower.table.write(Put(key.of(places="{"), follower.table.items[key]))
+    assert ("a", 1) in await follower.successor().catch_up()
+
+
+@in_loop
+async def test_a_table_in_which_nothing_changes_is_not_written_each_turn() -> None:
+    """A reader's own places must not have it write them again; once an hour it says that it is there."""
+    follower = Follower(MemoryTable("t"))
+    await follower.catch_up()
+    written = follower.table.writes
+    for _ in range(5):
+        await follower.catch_up()
+    assert follower.table.writes == written
+    with pytest.MonkeyPatch.context() as patch:
+        now = clock.time_ms() + DAY_MS // 20
+        patch.setattr(clock, "time_ms", lambda: now)
+        await follower.catch_up()
+        await follower.catch_up()
+    assert follower.table.writes == written + 1
+
+
+def test_shards_are_read_parents_first() -> None:
+    """A parent that is gone was read long ago, or there is a gap, which `why_gap` tells."""
+    shards = StreamShards("s", [Shard("c", "b"), Shard("b", "a"), Shard("d", "gone")])
+    begun = Places("s", 0)
+    assert readable(shards, begun) == ["b", "d"]
+    ended = begun.at("b", Records((), "9", ended=True))
+    assert readable(shards, ended) == ["c", "d"]
+    assert ended.at("d", Records((), "9", ended=False)).after == {"d": "9"}
+    assert ended.without_those_gone(StreamShards("s", [Shard("d", None)])).ended == []
+    assert why_gap(shards, begun, 0) is None
+    assert why_gap(shards, Places("s", 0, {"x": "1"}), 0) == "the shard x is gone, and was not read to its end"
