@@ -50,6 +50,19 @@ def test_what_is_set_is_what_tasks_and_stacks_get(environ: dict[str, str]) -> No
     assert request["RoleARN"] == "arn:aws:iam::123456789012:role/stacks"
 
 
+def test_a_stack_is_told_of_the_workloads_table_and_folders(environ: dict[str, str]) -> None:
+    """Only where there are some: a template of before knows no such parameters."""
+    more = {"CELLROUTER_CELLS_TABLE": "shop", "CELLROUTER_CELLS_EMITTED_PATH": "sales/shop={shop}/"}
+    names = ("WorkloadTable", "EmittedPrefix", "EmittedQuery")
+    for set_up, wanted in ((more, 3), ({name: "" for name in more}, 0)):
+        settings = load(environ | set_up)
+        parameters = stack_config(settings, keyring_of(settings)).parameters
+        assert len(parameters.keys() & set(names)) == wanted
+    given = stack_config(load(environ | more), keyring_of(load(environ | more))).parameters
+    prefix = "sales/shop=!{partitionKeyFromQuery:shop}/!{timestamp:yyyyMMddHHmm}-"
+    assert [given[name] for name in names] == ["shop", prefix, "{shop:.shop}"]
+
+
 def test_without_ecs_none_of_it_is_needed() -> None:
     """Nor is anything of it looked at."""
     assert load({"CELLROUTER_SECRET": keys.SECRET, "CELLROUTER_ECS_CPU": "7"}).ecs.cluster == ""
