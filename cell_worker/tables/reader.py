@@ -18,7 +18,7 @@ from cell_worker import clock
 from cell_worker.api.tables import Apply, Change, ItemKey, Put, TableItem, key_in
 from cell_worker.contract.protocol import Reason
 from cell_worker.contract.strict_reader import Unreadable
-from cell_worker.tables.shards import PLACES, Places, StreamShards, readable, why_gap
+from cell_worker.tables.shards import PLACES, Places, Records, StreamShards, readable, why_gap
 from cell_worker.tables.stream import FollowedTable, TrimmedError
 
 READER: Final = "#reader"
@@ -31,8 +31,18 @@ SAVE_EVERY_MS: Final = 3600 * 1000
 """How old the remembered places may get while nothing changes."""
 
 
+MAX_CONFLICTS: Final = 5
+"""How often in a row another reader may come first. While an instance takes over, the old one may do so for once."""
+STUCK_AFTER_S: Final = 60.0
+"""A turn that takes longer is stuck. One takes seconds at most, and what it calls is given up after 8 s."""
+
+
 class FollowError(Exception):
-    """The table can't be followed as it is; the text says why."""
+    """The reader doesn't get on; the text says why."""
+
+
+class _OvertakenError(Exception):
+    """Another reader has remembered its places in between."""
 
 
 class TableReader:
@@ -49,6 +59,8 @@ class TableReader:
         self._listed: StreamShards | None = None
         self._listed_at = 0.0
         self._applied = 0
+        self._conflicts = 0
+        self._turn_began_at: float | None = None
         self._why_unreadable: Reason | None = None
 
     async def run(self) -> None:
@@ -59,18 +71,34 @@ class TableReader:
                 await clock.sleep(IDLE_S)
 
     async def turn(self) -> bool:
-        """Look once into each shard that may be read. False when no record was found.
+        """Look once into each shard that may be read. False when no record was found, or another reader came first.
 
         Raises RetryEvent, FollowError, and what `apply` raises: then nothing more counts as applied.
         """
+        self._turn_began_at = clock.monotonic()
+        try:
+            return await self._turn()
+        except _OvertakenError as error:
+            self._forget()
+            self._conflicts += 1
+            if self._conflicts >= MAX_CONFLICTS:
+                raise FollowError(f"another instance follows {self._table.name} too") from error
+            self._log.warning("another instance follows the table too; goes on from its places")
+            return False
+        finally:
+            self._turn_began_at = None
+
+    async def _turn(self) -> bool:
         listed, places = await self._where()
         found = False
         for shard_id in readable(listed, places):
+            after = places.after.get(shard_id, "")
             try:
-                records = await self._table.read(shard_id, places.after.get(shard_id, ""))
+                records = await self._table.read(shard_id, after)
             except TrimmedError:
-                self._listed = await self._table.shards()
-                await self._begin_anew(self._listed, f"changes of the shard {shard_id} are gone")
+                # One that can't even be read from its beginning is gone, though it is listed: its children go on.
+                passed = None if after else places.at(shard_id, Records((), "", ended=True))
+                await self._begin_anew(f"changes of the shard {shard_id} are gone", passed)
                 return True
             self._note_unreadable(records.unreadable)
             changes = [change for change in records.changes if not _is_own(change)]
@@ -85,7 +113,9 @@ class TableReader:
         return found
 
     async def check(self) -> str:
-        """Say how many changes were applied, and whether some could not be read."""
+        """Say how many changes were applied, and which could not be read. Raises FollowError when it is stuck."""
+        if (began_at := self._turn_began_at) is not None and (took_s := clock.monotonic() - began_at) > STUCK_AFTER_S:
+            raise FollowError(f"has been applying changes of {self._table.name} for {took_s:.0f} s")
         said = f"follows {self._table.name}, {self._applied} changes applied"
         return f"{said}; left out what can't be read: {self._why_unreadable}" if self._why_unreadable else said
 
@@ -104,20 +134,25 @@ class TableReader:
             self._places = _places_in(self._stored)
         now = clock.monotonic()
         if self._listed is None or now - self._listed_at > LIST_EVERY_S:
-            self._listed, self._listed_at = await self._table.shards(), now
-            if (why := why_gap(self._listed, self._places, clock.time_ms())) is not None:
-                await self._begin_anew(self._listed, why)
+            listed = await self._table.shards()
+            if (why := why_gap(listed, self._places, clock.time_ms())) is not None:
+                await self._begin_anew(why)
+            self._listed, self._listed_at = listed, now  # not before there is no gap
         assert self._places is not None
         if clock.time_ms() - self._places.saved_ms > SAVE_EVERY_MS:
             self._places = await self._saved(self._places)
         return self._listed, self._places
 
-    async def _begin_anew(self, listed: StreamShards, why: Reason) -> None:
-        """Apply every item of the table as a new one, and go on from the beginning of the stream."""
-        self._log.warning("applies all items of the table, since changes may be missing", why=why)
+    async def _begin_anew(self, why: Reason, places: Places | None = None) -> None:
+        """Apply every item of the table as a new one, and go on from these places, or from the stream's beginning."""
+        if self._stored is None:
+            self._log.info("follows the table for the first time")
+        else:
+            self._log.warning("applies all items of the table, since changes may be missing", why=why)
+        self._listed, listed = None, await self._table.shards()
         async for items in self._table.scan():
             await self._applied_all([change for item in items if not _is_own(change := Change(None, item))])
-        self._places = await self._saved(Places(listed.stream, 0))
+        self._places = await self._saved(places or Places(listed.stream, 0))
 
     async def _applied_all(self, changes: Sequence[Change]) -> None:
         if changes:
@@ -130,9 +165,8 @@ class TableReader:
         kept = msgspec.structs.replace(kept, saved_ms=clock.time_ms())
         item = self._key.of(places=msgspec.json.encode(kept).decode())
         if not await self._table.write(Put(item, self._stored)):
-            self._forget()
-            raise FollowError(f"another instance follows {self._table.name} too")
-        self._stored = item
+            raise _OvertakenError
+        self._stored, self._conflicts = item, 0
         return kept
 
     def _note_unreadable(self, reasons: Sequence[Reason]) -> None:

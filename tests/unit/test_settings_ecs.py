@@ -54,7 +54,7 @@ def test_a_stack_is_told_of_the_workloads_table_and_folders(environ: dict[str, s
     """Only where there are some: a template of before knows no such parameters."""
     more = {"CELLROUTER_CELLS_TABLE": "shop", "CELLROUTER_CELLS_EMITTED_PATH": "sales/shop={shop}/"}
     names = ("WorkloadTable", "EmittedPrefix", "EmittedQuery")
-    for set_up, wanted in ((more, 3), ({name: "" for name in more}, 0)):
+    for set_up, wanted in ((more, 3), (dict.fromkeys(more, ""), 0)):
         settings = load(environ | set_up)
         parameters = stack_config(settings, keyring_of(settings)).parameters
         assert len(parameters.keys() & set(names)) == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from cell_worker.api import Event, Put
 from cell_worker.handlers.shop import Shop
 from cell_worker.handlers.shop.items import line_key, order_key, product_key
 from cell_worker.testing import Answer, Harness
+from tests.support.paths import REPOSITORY
 from tests.support.shop_world import arrival, of_type, order, product
 
 
@@ -133,6 +135,13 @@ def test_what_a_stranger_writes_into_the_table_stops_nobody(cell: Harness) -> No
         assert cell.run(table.write(Put(item)))
     give(cell, order("acme", "ann-ORDER-1", ("mug", 1)))
     assert [sale["order_id"] for sale in cell.catch_up()] == ["ann-ORDER-1"]
+
+
+def test_it_imports_nothing_of_cellrouter_but_what_any_workload_may() -> None:
+    """It is the example of one that a team brings."""
+    for path in (REPOSITORY / "cell_worker" / "handlers" / "shop").glob("*.py"):
+        imported = re.findall(r"^\s*(?:from|import) ((?:cell_worker|router)\S*)", path.read_text(), re.MULTILINE)
+        assert all(re.match(r"cell_worker\.(api$|handlers\.shop)", name) for name in imported), path
 
 
 def test_it_shows_its_table_and_its_stream(cell: Harness) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from cell_worker import clock
 from cell_worker.api import Change, ItemKey, Put
 from cell_worker.tables.memory import MemoryTable
-from cell_worker.tables.reader import READER, FollowError, TableReader
+from cell_worker.tables.reader import MAX_CONFLICTS, READER, FollowError, TableReader
 from cell_worker.tables.shards import Places, Records, Shard, StreamShards, readable, why_gap
-from tests.support.runtime_world import in_loop
+from cell_worker.tables.stream import TrimmedError
+from tests.support.runtime_world import in_loop, turns
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -22,7 +24,7 @@ class Follower:
     def __init__(self, table: MemoryTable) -> None:
         self.table = table
         self.applied: list[tuple[str, object]] = []
-        self.fails = False
+        self.fails = self.hangs = False
         self.reader = TableReader(table, self._apply, "stream")
 
     async def put(self, pk: str, value: int) -> None:
@@ -43,9 +45,24 @@ class Follower:
         return Follower(self.table)
 
     async def _apply(self, changes: Sequence[Change]) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.fails:
             raise ValueError("can't")
         self.applied += [(str(each.new["PK"]), each.new.get("value")) for each in changes if each.new is not None]
+
+
+class Haunted(MemoryTable):
+    """A table whose stream lists shards that it has deleted."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.gone: set[str] = set()
+
+    async def read(self, shard_id: str, after: str) -> Records:
+        if shard_id in self.gone:
+            raise TrimmedError(shard_id)
+        return await super().read(shard_id, after)
 
 
 @in_loop
@@ -117,11 +134,67 @@ async def test_two_that_follow_one_table_notice_each_other() -> None:
     await first.put("a", 1)
     second = first.successor()
     assert await second.catch_up() == [("a", 1)]
-    with pytest.raises(FollowError, match="another instance follows"):
-        await first.reader.turn()
+    assert not await first.reader.turn()
     await first.put("a", 2)
     first.applied = []
     assert await first.catch_up() == [("a", 2)]
+
+
+@in_loop
+async def test_a_reader_that_never_comes_first_says_so() -> None:
+    """Then something is wrong: no instance takes over for so long."""
+    follower = Follower(MemoryTable("t"))
+    await follower.catch_up()
+    key = ItemKey(READER, "stream")
+    for value in range(1, MAX_CONFLICTS):
+        await _overtaken(follower, key, value)
+        assert not await follower.reader.turn()
+    await _overtaken(follower, key, MAX_CONFLICTS)
+    with pytest.raises(FollowError, match="another instance follows t too"):
+        await follower.reader.turn()
+
+
+@in_loop
+async def test_a_reader_that_is_stuck_is_not_healthy() -> None:
+    """As when what it applies waits for something that never comes. A restart cancels it."""
+    follower = Follower(MemoryTable("t"))
+    await follower.put("a", 1)
+    follower.hangs = True
+    stuck = asyncio.create_task(follower.reader.turn())
+    await turns()
+    assert "0 changes applied" in await follower.reader.check()
+    with pytest.MonkeyPatch.context() as patch:
+        now = clock.monotonic() + 61
+        patch.setattr(clock, "monotonic", lambda: now)
+        with pytest.raises(FollowError, match="has been applying changes of t for 61 s"):
+            await follower.reader.check()
+    stuck.cancel()
+    await asyncio.gather(stuck, return_exceptions=True)
+    follower.hangs = False
+    assert set(await follower.catch_up()) == {("a", 1)}
+
+
+@in_loop
+async def test_a_shard_that_is_listed_and_gone_is_passed_over() -> None:
+    """DynamoDB lists one for a while after it has deleted it. All items come once more, and its children are read."""
+    table = Haunted("t")
+    follower = Follower(table)
+    await follower.put("a", 1)
+    table.split()
+    table.split()
+    table.gone |= {"shard-1", "shard-2", "shard-3"}
+    assert set(await follower.catch_up()) == {("a", 1)}
+    await follower.put("a", 2)
+    assert await follower.catch_up() == [("a", 2)]
+    assert await follower.successor().catch_up() == []
+
+
+async def _overtaken(follower: Follower, key: ItemKey, value: int) -> None:
+    """Have another reader remember other places between this one's look at them and its own."""
+    await follower.put("a", value)
+    await follower.reader._where()
+    was = follower.table.items[key]
+    assert await follower.table.write(Put({**was, "value": value}, was))
 
 
 @in_loop
