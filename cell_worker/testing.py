@@ -164,7 +164,7 @@ class Harness:
         self._runtime = Runtime(
             self._identity, self._handler, self._store, metrics, concurrency=1, event_timeout_s=self._timeout_s
         )
-        lent = LentDurables(self._store, self._table, lines_of)
+        lent = LentDurables(self._store, self._table, lines_of, metrics.registry)
         cell = replace(self._identity.cell(), metrics=metrics.registry, durables=lent)
         found = await start_handler(self._handler, cell)
         self.components = {component.name: component for component in found}

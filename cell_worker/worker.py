@@ -108,9 +108,7 @@ class Worker:
             if settings.store == "dynamodb"
             else SqliteStore(settings.data_dir / "store.db")
         )
-        self._durables = LentDurables(
-            self._store, lambda name: DynamoTable(protocol.table_name(self._resources, name)), lines_of
-        )
+        self._durables = LentDurables(self._store, self._own_table, lines_of, self._metrics.registry)
         self._backgrounds = Backgrounds(self._chaos.check)
         self._hold_queue = HoldQueueComponent(protocol.hold_queue_name(*names))
         self._sink: FirehoseSink | NullSink = (
@@ -149,6 +147,9 @@ class Worker:
                 await self._serve(*starting.result())
             else:
                 await _cancelled(starting)
+
+    def _own_table(self, name: str) -> DynamoTable:
+        return DynamoTable(protocol.table_name(self._resources, name))
 
     def _trace(self, stack: AsyncExitStack) -> None:
         """Begin to trace, where the settings say so."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry, Gauge
+
 from cell_worker.api import Apply, CellTable, Component, RetryEvent
 from cell_worker.contract.protocol import EventName
 from cell_worker.store.store import FencedError, Store, StoreError
@@ -24,10 +26,17 @@ class LentDurables:
         store: Store,
         table_of: Callable[[str], FollowedTable],
         lines_of: Callable[[Sequence[Mapping[str, Any]]], list[bytes]],
+        metrics: CollectorRegistry,
     ) -> None:
         self._store = store
         self._table_of = table_of
         self._lines_of = lines_of
+        self._behind = Gauge(
+            "cell_follow_behind_seconds",
+            "For how long changes of an own table may have waited that are not applied yet.",
+            ["component"],
+            registry=metrics,
+        )
         self.tables: dict[str, FollowedTable] = {}
         """The tables that the handler has asked for, by their short names."""
 
@@ -42,7 +51,9 @@ class LentDurables:
         own = next((each for each in self.tables.values() if each is table), None)
         if own is None:
             raise ValueError(f"{table.name} is no table that this cell has given: use cell.table")
-        return TableReader(own, apply, name)
+        reader = TableReader(own, apply, name)
+        self._behind.labels(name).set_function(reader.behind_s)
+        return reader
 
     async def commit(self, name: str, records: Sequence[Mapping[str, Any]]) -> bool:
         """Commit records under a name. False when that was done. Raises RetryEvent, and FencedError at the end."""

@@ -9,6 +9,7 @@ ones first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from typing import Final
 
 import msgspec
@@ -33,6 +34,8 @@ SAVE_EVERY_MS: Final = 3600 * 1000
 
 MAX_CONFLICTS: Final = 5
 """How often in a row another reader may come first. While an instance takes over, the old one may do so for once."""
+BEHIND_S: Final = 5.0
+"""A check says how far the reader is behind, from this on."""
 STUCK_AFTER_S: Final = 60.0
 """A turn that takes longer is stuck. One takes seconds at most, and what it calls is given up after 8 s."""
 
@@ -61,13 +64,16 @@ class TableReader:
         self._applied = 0
         self._conflicts = 0
         self._turn_began_at: float | None = None
+        self._caught_up_at: float | None = None  # when nothing was left to read; None while it was never run
         self._why_unreadable: Reason | None = None
 
     async def run(self) -> None:
         """Follow the table until cancelled. Raises what `turn` raises."""
         self._forget()
+        self._caught_up_at = self._caught_up_at or clock.monotonic()
         while True:
             if not await self.turn():
+                self._caught_up_at = clock.monotonic()
                 await clock.sleep(IDLE_S)
 
     async def turn(self) -> bool:
@@ -112,11 +118,16 @@ class TableReader:
                 self._listed = None  # its children are to be found
         return found
 
+    def behind_s(self) -> float:
+        """Return for how long changes may have waited that are not applied yet. Not a number in standby."""
+        return nan if self._caught_up_at is None else clock.monotonic() - self._caught_up_at
+
     async def check(self) -> str:
         """Say how many changes were applied, and which could not be read. Raises FollowError when it is stuck."""
         if (began_at := self._turn_began_at) is not None and (took_s := clock.monotonic() - began_at) > STUCK_AFTER_S:
             raise FollowError(f"has been applying changes of {self._table.name} for {took_s:.0f} s")
-        said = f"follows {self._table.name}, {self._applied} changes applied"
+        behind = f", {self.behind_s():.0f} s behind" if self.behind_s() >= BEHIND_S else ""
+        said = f"follows {self._table.name}, {self._applied} changes applied{behind}"
         return f"{said}; left out what can't be read: {self._why_unreadable}" if self._why_unreadable else said
 
     async def restart(self) -> None:

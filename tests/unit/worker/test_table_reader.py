@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from math import isnan
 
 import pytest
 
@@ -172,6 +173,31 @@ async def test_a_reader_that_is_stuck_is_not_healthy() -> None:
     await asyncio.gather(stuck, return_exceptions=True)
     follower.hangs = False
     assert set(await follower.catch_up()) == {("a", 1)}
+
+
+@in_loop
+async def test_a_reader_says_how_far_it_is_behind() -> None:
+    """It is so while changes wait, whether it is slow or fails; in standby nobody knows."""
+    follower = Follower(MemoryTable("t"))
+    assert isnan(follower.reader.behind_s())
+    now = 1000.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "monotonic", lambda: now)
+        running = asyncio.create_task(follower.reader.run())
+        await turns()
+        now += 3
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert follower.reader.behind_s() == 3
+        assert "behind" not in await follower.reader.check()
+        follower.hangs = True
+        await follower.put("a", 1)
+        running = asyncio.create_task(follower.reader.run())
+        await turns()
+        now += 40
+        assert "43 s behind" in await follower.reader.check()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 @in_loop
