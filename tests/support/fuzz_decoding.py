@@ -18,6 +18,8 @@ DECODING: Final[Mapping[str, Sequence[str]]] = {
     "router/adapters/provisioners/docker_containers.py": ("container",),
     "router/adapters/provisioners/ecs_tasks.py": ("task of ECS",),
     "router/adapters/aws/sqs.py": ("answer to a queue",),
+    "router/shop/core/items.py": ("shop item",),
+    "router/shop/core/sales.py": ("shop sale",),
     "router/core/intake/checkup.py": ("policy of a queue",),
     "router/core/intake/queue_policy.py": ("policy of a queue",),
     "router/core/messages/dead_letter.py": ("dead letter",),

@@ -55,6 +55,7 @@ from tests.support.fuzz_held import origin_in, packed_message, part_of_a_letter,
 from tests.support.fuzz_own_tables import OF_OWN_TABLES
 from tests.support.fuzz_redis import NOW, FakeRedis, said
 from tests.support.fuzz_shapes import a_shape, attributes_of_a_cloud_event, question_of_sns
+from tests.support.fuzz_shop import OF_THE_SHOP
 from tests.support.fuzz_store import OF_STORES
 from tests.support.fuzz_traces import trace_context
 from tests.support.keys import cell_keys, field_of, lease_key, ring
@@ -312,6 +313,7 @@ FUZZED: Final[Mapping[str, Reader]] = {
     # The strict readers, by their names, each through what uses it
     "result line": _result_line,
     **OF_THE_ARCHIVE,
+    **OF_THE_SHOP,
     "components": _components,
     "refusal": _refusal,
     "lease": _lease,
