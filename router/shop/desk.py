@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from cell_worker.contract.strict_reader import Unreadable
@@ -15,6 +15,7 @@ from router.shop.core.items import Product, SoldLine
 from router.shop.core.names import why_no_name
 from router.shop.core.orders import OrderEvent, draft_of, read_order
 from router.shop.core.overview import Contents, OrderHistory, ShopOverview, orders_of, overview
+from router.shop.core.sales import Goods
 from router.shop.tables import ShopTables, ShopUnavailableError
 
 FRESH_S: Final = 1.0
@@ -32,16 +33,23 @@ class OrderDesk:
         send: Callable[[Sequence[Draft]], Awaitable[Sequence[int]]],
         cells: ShopCells,
         tables: ShopTables,
+        sold: Callable[[Mapping[str, Collection[str]]], Awaitable[Mapping[Goods, int]]],
         clock: Clock,
     ) -> None:
-        """`send` puts messages on the router's queue, and returns which of them it has not taken."""
+        """`send` puts messages on the router's queue, and returns which of them it has not taken.
+
+        `sold` counts the pieces that shops have sold today; it gets the names of those in each cell.
+        """
         self._send = send
         self._cells = cells
         self._tables = tables
+        self._sold = sold
         self._clock = clock
         self._catalogues: dict[str, tuple[float, Sequence[Product]]] = {}
         self._reading = asyncio.Lock()
-        self._contents: tuple[float, Contents, Sequence[str], Sequence[str]] | None = None
+        self._contents = Contents()
+        self._pieces: Mapping[Goods, int] = {}
+        self._read_at = float("-inf")
         self._history = OrderHistory()
         self._sampled_at = float("-inf")
 
@@ -91,16 +99,22 @@ class OrderDesk:
         """Tell how one shop stands, or all of them for no name. All tables are read once a second at most."""
         async with self._reading:
             now = self._clock.monotonic()
-            if self._contents is None or now >= self._contents[0] + FRESH_S:
-                self._contents = now, *await self._read_all()
-                if not self._contents[3] and now >= self._sampled_at + SAMPLE_S:
-                    self._history.add(self._clock.time_ms(), orders_of(self._contents[1].metrics))
+            if now >= self._read_at + FRESH_S:
+                self._contents, self._read_at = await self._read_all(), now
+                self._pieces = await self._sold(await self._shops_by_cell())
+                if not self._contents.missing and now >= self._sampled_at + SAMPLE_S:
+                    self._history.add(self._clock.time_ms(), orders_of(self._contents.metrics))
                     self._sampled_at = now
-        _, contents, cells, missing = self._contents
-        return overview(shop, contents, self._history, cells, missing, self._clock.time_ms())
+        return overview(shop, self._contents, self._history, self._pieces, self._clock.time_ms())
 
-    async def _read_all(self) -> tuple[Contents, Sequence[str], Sequence[str]]:
-        """The contents of all tables, the cells whose tables were read, and why others could not be."""
+    async def _shops_by_cell(self) -> Mapping[str, Collection[str]]:
+        found: dict[str, set[str]] = {cell_id: set() for cell_id in self._contents.cells}
+        for shop in {product.shop for product in self._contents.products}:
+            found.setdefault(await self._cells.of(shop), set()).add(shop)
+        return found
+
+    async def _read_all(self) -> Contents:
+        """The contents of all tables together, and why some could not be read."""
         cells, places = await self._cells.all(), asyncio.Semaphore(AT_ONCE)
 
         async def read(cell_id: str) -> Contents | str:
@@ -112,10 +126,11 @@ class OrderDesk:
 
         found = dict(zip(cells, await asyncio.gather(*map(read, cells)), strict=True))
         good = {cell: contents for cell, contents in found.items() if isinstance(contents, Contents)}
-        whole = Contents(
+        return Contents(
             [each for contents in good.values() for each in contents.products],
             [each for contents in good.values() for each in contents.metrics],
             [each for contents in good.values() for each in contents.vendor_orders],
             sum(contents.unread for contents in good.values()),
+            tuple(good),
+            [why for why in found.values() if isinstance(why, str)],
         )
-        return whole, tuple(good), [why for why in found.values() if isinstance(why, str)]

@@ -23,7 +23,7 @@ from router.settings import Settings
 from router.shop.cells import ShopCells
 from router.shop.desk import OrderDesk
 from router.shop.front import POLICIES, create_shop
-from router.shop.sales import SalesObjects
+from router.shop.sales import SalesObjects, SoldToday
 from router.shop.tables import ShopTables
 
 PLACES: Final = 500  # connections at once
@@ -58,7 +58,8 @@ async def opened_desk(settings: Settings) -> AsyncIterator[OrderDesk]:
     async with AsyncExitStack() as stack:
         registry = registry_of(stack, settings, keyring_of(settings))
         source, _ = await queues_of(stack, settings)
-        yield OrderDesk(source.send, cells_of(registry), await tables_of(stack, settings), _CLOCK)
+        sold = SoldToday(await sales_of(stack, settings), _CLOCK)
+        yield OrderDesk(source.send, cells_of(registry), await tables_of(stack, settings), sold.counted, _CLOCK)
 
 
 def guarded(app: FastAPI, settings: Settings) -> GuardedApp:

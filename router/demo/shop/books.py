@@ -10,7 +10,6 @@ from router.core.errors import CellRouterError
 from router.demo.shop.street import read_all
 from router.shop.cells import ShopCells
 from router.shop.core.ledger import Books
-from router.shop.core.overview import sold_of
 from router.shop.core.sales import Goods, by_minute, of_all_minutes
 from router.shop.sales import SalesObjects
 from router.shop.sql import answer
@@ -41,14 +40,13 @@ class BookKeeper:
         if found.unread or any(part.unread for part in contents):
             raise UnreadBooksError(f"unreadable: {', '.join([*found.unread[:3]] or ['items of a table'])}")
         told = await asyncio.to_thread(answer, TOTALS, found.rows)
-        metric = sold_of(each for part in contents for each in part.metrics)
         return Books(
             products=[each for part in contents for each in part.products],
             lines=lines,
             vendor_orders=[each for part in contents for each in part.vendor_orders],
             minutes=of_all_minutes(by_minute(found.rows)),
             sql=_totals(told.rows),
-            metric=metric or None,
+            metrics={(each.shop, each.name): each.value for part in contents for each in part.metrics},
         )
 
 

@@ -39,6 +39,8 @@ from router.shop.serving import cells_of, sales_of, served, tables_of
 
 SEED: Final = 11
 HANDLER: Final = "cell_worker.handlers.shop:Shop"
+TABLE: Final = "shop"
+FOLDERS: Final = "sales/shop={shop}/day={day}/hour={hour}/"
 POLL_S: Final = 1.0
 STALL_S: Final = 150.0  # sales of a minute may take 90 s after its end
 TOLD: Final = 10  # differences
@@ -123,6 +125,8 @@ def _variables(options: ShopDemoOptions, environ: Mapping[str, str]) -> dict[str
         **{name: value for name, value in environ.items() if not name.startswith(("CELLROUTER_", "CELL_"))},
         "CELLROUTER_CELLS_COUNT": str(options.cells),
         "CELLROUTER_CELLS_HANDLER": HANDLER,
+        "CELLROUTER_CELLS_TABLE": TABLE,
+        "CELLROUTER_CELLS_EMITTED_PATH": FOLDERS,
     }
 
 
@@ -255,7 +259,7 @@ def ledger_table(found: ShopLedger, replaced_in_s: Mapping[str, float | None]) -
         ("taken from stock + back-ordered", found.taken + found.back_ordered, found.ordered),
         ("sum of the minutes' sales", found.minutes, found.ordered),
         ("SQL over the objects", found.sql, found.ordered),
-        ("the shops' own metrics", found.metric, found.ordered),
+        ("pieces ordered, by the shops' own count", found.metric, found.ordered),
         ("vendor orders", found.vendor_orders, found.crossings),
         ("crossings of a reorder level", found.crossings, None),
         ("differences", len(found.differences), 0),

@@ -62,7 +62,12 @@ class VendorOrder(msgspec.Struct, frozen=True):
     product: Name
     quantity: Whole
     at_ms: Whole = 0
-    arrived: bool = False
+    state: Name = "open"
+
+    @property
+    def arrived(self) -> bool:
+        """Tell whether the vendor has delivered it."""
+        return self.state == "arrived"
 
     @property
     def shop(self) -> str:

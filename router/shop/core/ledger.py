@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from router.shop.core.items import Product, SoldLine, VendorOrder
 from router.shop.core.orders import OrderEvent, ProductEvent
 from router.shop.core.sales import Goods
+
+METRICS: Final = ("orders", "ordered", "taken", "back_ordered", "vendor_orders")
+"""What each shop counts of itself."""
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ class Books:
     vendor_orders: Sequence[VendorOrder]
     minutes: Mapping[Goods, int]  # the sum of all minutes' sales
     sql: Mapping[Goods, int]  # what SUM(quantity) … GROUP BY shop, product answers
-    metric: Mapping[Goods, int] | None = None  # the shops' own count; None: they keep none by product
+    metrics: Mapping[tuple[str, str], int]  # the shops' own counts, by shop and name
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class ShopLedger:
     back_ordered: int
     minutes: int
     sql: int
-    metric: int | None
+    metric: int  # pieces ordered, as the shops count them
     vendor_orders: int
     crossings: int
     differences: Sequence[str]
@@ -84,7 +88,7 @@ def ledger(sent: Ordered, books: Books) -> ShopLedger:
         back_ordered=sum(line.back_ordered for line in books.lines),
         minutes=sum(books.minutes.values()),
         sql=sum(books.sql.values()),
-        metric=sum(books.metric.values()) if books.metric is not None else None,
+        metric=sum(value for (_, name), value in books.metrics.items() if name == "ordered"),
         vendor_orders=len(books.vendor_orders),
         crossings=crossed.total(),
         differences=differences(sent, books),
@@ -100,7 +104,7 @@ def differences(sent: Ordered, books: Books) -> list[str]:
     lines, vendors = _summed(books.lines, "quantity"), _vendors(books.vendor_orders)
     now = {(product.shop, product.product): product for product in books.products}
     everything = sent.catalogue.keys() | now.keys() | ordered.keys() | lines.keys() | vendors.keys()
-    for goods in sorted(everything | books.minutes.keys() | books.sql.keys() | (books.metric or {}).keys()):
+    for goods in sorted(everything | books.minutes.keys() | books.sql.keys()):
         told += _stock(goods, sent, now.get(goods), taken[goods], arrived[goods])
         told += _compared(
             goods,
@@ -108,10 +112,9 @@ def differences(sent: Ordered, books: Books) -> list[str]:
             ("taken and back-ordered together", taken[goods] + back[goods], ordered[goods], "ordered"),
             ("the minutes' sales", books.minutes.get(goods, 0), ordered[goods], "ordered"),
             ("SQL", books.sql.get(goods, 0), ordered[goods], "ordered"),
-            ("the metric", _metric(goods, books, ordered[goods]), ordered[goods], "ordered"),
             ("the vendor", vendors[goods], crossed[goods], "crossings of the reorder level"),
         )
-    return told
+    return told + _metrics(sent, books)
 
 
 def crossings(sent: Ordered, products: Iterable[Product]) -> Counter[Goods]:
@@ -175,8 +178,22 @@ def _compared(goods: Goods, *pairs: tuple[str, int, int, str]) -> list[str]:
     return [f"{_named(goods)}: {book} say {said}, {known} {what}" for book, said, known, what in pairs if said != known]
 
 
-def _metric(goods: Goods, books: Books, otherwise: int) -> int:
-    return otherwise if books.metric is None else books.metric.get(goods, 0)
+def _metrics(sent: Ordered, books: Books) -> list[str]:
+    """Say which of a shop's own counts is not what its books add up to."""
+    known: Counter[tuple[str, str]] = Counter((shop, "orders") for shop, _ in sent.orders)
+    for (shop, _), quantity in sent.quantities().items():
+        known[shop, "ordered"] += quantity
+    for line in books.lines:
+        known[line.shop, "taken"] += line.taken
+        known[line.shop, "back_ordered"] += line.back_ordered
+    for order in books.vendor_orders:
+        known[order.shop, "vendor_orders"] += 1
+    return [
+        f"{shop}: its metric {name} is {books.metrics.get((shop, name), 0)}, and {known[shop, name]} is right"
+        for shop in sorted({shop for shop, _ in sent.catalogue})
+        for name in METRICS
+        if books.metrics.get((shop, name), 0) != known[shop, name]
+    ]
 
 
 def _summed(lines: Iterable[SoldLine], what: str) -> Counter[Goods]:

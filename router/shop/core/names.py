@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from cell_worker.contract.protocol import resource_name
@@ -18,7 +19,9 @@ INDEX: Final = "itemType-index"
 SALES: Final = "sales/"
 """Where the objects with sales begin in a cell's bucket."""
 ORDER_PREFIX: Final = "CUSTOMER-ORDER-"
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,47}", re.ASCII)
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
+_CUSTOMER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}", re.ASCII)  # as cells take it
+_BY_HOUR: Final = re.compile(r"2[0-9]{3}/[0-9]{2}/[0-9]{2}/[0-9]{2}/", re.ASCII)
 _ORDER_ID: Final = re.compile(rf"{ORDER_PREFIX}([0-9]{{13}})-[0-9a-f]{{4}}", re.ASCII)
 
 
@@ -26,7 +29,14 @@ def why_no_name(what: str, name: str) -> Reason | None:
     """Say why a text can't name a shop or a product; None when it can."""
     if _NAME.fullmatch(name) is not None:
         return None
-    return f"the {what} {name[:60]!r} is no name: use 1 to 48 small letters, digits and hyphens"
+    return f"the {what} {name[:60]!r} is no name: use 1 to 40 small letters, digits and hyphens"
+
+
+def why_no_customer(name: str) -> Reason | None:
+    """Say why a text can't name a customer; None when it can."""
+    if _CUSTOMER.fullmatch(name) is not None:
+        return None
+    return "customer must be 1 to 64 of the letters A to Z, digits, spaces, dots, hyphens and underlines"
 
 
 def placed_at_ms(order_id: str) -> int | None:
@@ -50,7 +60,28 @@ def key_of_product(shop: str, product: str) -> str:
     return f"{shop}#{product}"
 
 
-def hour_prefix(shop: str, at_ms: int) -> str:
-    """Return where a shop's sales of one hour of UTC begin in its cell's bucket."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return f"{SALES}shop={shop}/day={at:%Y-%m-%d}/hour={at:%H}/"
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Where objects with sales may lie in a cell's bucket: those with this prefix, and with this part of their key."""
+
+    prefix: str
+    after: str = ""  # keys up to here hold none
+    part: str = ""
+
+
+def listings(shops: Collection[str] = (), day: str = "") -> list[Listing]:
+    """Say where the sales of these shops and this day may lie; of any for none.
+
+    Sales lie by shop, day and hour where the stream sorts them, else by the hour in which Firehose got them, which is
+    never before their own.
+    """
+    part = f"day={day}/" if day else ""
+    sorted_ones = [Listing(f"{SALES}shop={shop}/{part}") for shop in shops] or [Listing(SALES, part=part)]
+    return [*sorted_ones, Listing("2", after=day.replace("-", "/"))]
+
+
+def may_hold_sales(key: str, listing: Listing) -> bool:
+    """Tell whether an object that was listed may hold sales: others may have put theirs beside it."""
+    if listing.prefix.startswith(SALES):
+        return f"/{listing.part}" in key
+    return _BY_HOUR.match(key) is not None and key > listing.after

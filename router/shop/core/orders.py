@@ -12,7 +12,7 @@ import msgspec
 
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.core.models import Draft, Reason
-from router.shop.core.names import order_id, placed_at_ms, why_no_name
+from router.shop.core.names import order_id, placed_at_ms, why_no_customer, why_no_name
 
 MAX_LINES: Final = 25
 MAX_QUANTITY: Final = 999
@@ -84,14 +84,14 @@ def read_order(raw: bytes, shop: str, now_ms: int) -> OrderEvent | Unreadable:
         return Unreadable(f"order_id must be as {order_id(now_ms, 0.5)}: the time in ms, and four hex digits by chance")
     if (why := _why_no_order(basket, at_ms, now_ms)) is not None:
         return Unreadable(why)
-    return OrderEvent(shop, basket.order_id, basket.customer.strip(), basket.lines, at_ms)
+    return OrderEvent(shop, basket.order_id, basket.customer, basket.lines, at_ms)
 
 
 def _why_no_order(basket: Basket, at_ms: int, now_ms: int) -> Reason | None:
     if abs(at_ms - now_ms) > CLOCK_MS:
         return "the time in order_id is more than 10 minutes off: take now_ms of the shop's products for it"
-    if not basket.customer.isprintable() or not basket.customer.strip():
-        return "customer must be a name that can be printed"
+    if (why := why_no_customer(basket.customer)) is not None:
+        return why
     seen: set[str] = set()
     for line in basket.lines:
         if (why := why_no_name("product", line.product)) is not None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from router.shop.core.items import Metric, Product, VendorOrder
+from router.shop.core.sales import Goods
 
 MOST_ROWS: Final = 200  # of a list that a person reads
 BEST: Final = 10
 KEPT_MS: Final = 15 * 60_000
-ORDERS: Final = "total_orders"
-SOLD: Final = "sold#"
-"""How the metric of a product's sold pieces begins; its product follows."""
+ORDERS: Final = "orders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,8 @@ class Contents:
     metrics: Sequence[Metric] = ()
     vendor_orders: Sequence[VendorOrder] = ()
     unread: int = 0  # items that can't be read
+    cells: Sequence[str] = ()  # whose tables were read
+    missing: Sequence[str] = ()  # why the tables of others could not be
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class StockRow:
     stock: int
     reorder_level: int
     state: str  # out, low, or enough
-    sold: int
+    sold: int  # today
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +112,20 @@ def orders_of(metrics: Iterable[Metric]) -> Mapping[str, int]:
     return {metric.shop: metric.value for metric in metrics if metric.name == ORDERS}
 
 
-def sold_of(metrics: Iterable[Metric]) -> Mapping[tuple[str, str], int]:
-    """Return how many pieces of each product each shop has sold, by its own metrics."""
-    return {(each.shop, each.name[len(SOLD) :]): each.value for each in metrics if each.name.startswith(SOLD)}
-
-
 def overview(
-    shop: str, contents: Contents, history: OrderHistory, cells: Sequence[str], missing: Sequence[str], now_ms: int
+    shop: str, contents: Contents, history: OrderHistory, sold: Mapping[Goods, int], now_ms: int
 ) -> ShopOverview:
-    """Make what is shown of one shop, or of all of them for no name."""
+    """Make what is shown of one shop, or of all of them for no name; `sold` are today's pieces."""
     shops = sorted({product.shop for product in contents.products})
     products = [each for each in contents.products if shop in ("", each.shop)]
     vendors = [each for each in contents.vendor_orders if shop in ("", each.shop)]
-    sold, rates = sold_of(contents.metrics), history.rates(shop)
+    rates = history.rates(shop)
     rows = sorted((_row(each, sold) for each in products), key=_urgency)
     return ShopOverview(
         shop=shop,
         shops=shops[:MOST_ROWS],
-        cells=cells,
-        missing=missing,
+        cells=contents.cells,
+        missing=contents.missing,
         orders=_orders(orders_of(contents.metrics), shop),
         orders_a_minute=rates[-1] if rates else None,
         minutes=rates[-90:],
@@ -151,16 +147,11 @@ def best_sellers(rows: Iterable[StockRow]) -> list[BestSeller]:
     return [BestSeller(row.shop, row.product, row.title, row.sold) for row in found[:BEST]]
 
 
-def shops_in(products: Iterable[Product]) -> Counter[str]:
-    """Count the products of each shop."""
-    return Counter(product.shop for product in products)
-
-
 def _orders(orders: Mapping[str, int], shop: str) -> int:
     return orders.get(shop, 0) if shop else sum(orders.values())
 
 
-def _row(product: Product, sold: Mapping[tuple[str, str], int]) -> StockRow:
+def _row(product: Product, sold: Mapping[Goods, int]) -> StockRow:
     state = "out" if product.stock <= 0 else "low" if product.stock <= product.reorder_level else "enough"
     pieces = sold.get((product.shop, product.product), 0)
     return StockRow(product.shop, product.product, product.title, product.stock, product.reorder_level, state, pieces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -14,6 +15,8 @@ Goods = tuple[str, str]
 """A shop and one of its products."""
 MINUTE_MS: Final = 60_000
 MAX_ROW_BYTES: Final = 8 * 1024
+LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999."""
 
 
 class SaleRow(msgspec.Struct, frozen=True):
@@ -27,7 +30,7 @@ class SaleRow(msgspec.Struct, frozen=True):
     taken: Whole
     back_ordered: Whole
     price_cents: Whole
-    at_ms: Whole
+    at_ms: Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
 
 
 COLUMNS: Final = SaleRow.__struct_fields__
@@ -58,6 +61,16 @@ def read_record(record: Any) -> SaleRow | Unreadable:
 def once(rows: Iterable[SaleRow]) -> list[SaleRow]:
     """Leave out what was delivered twice: Firehose delivers at least once, and a line of an order is sold once."""
     return list({(row.shop, row.order_id, row.line): row for row in rows}.values())
+
+
+def day_of(at_ms: int) -> str:
+    """Return the day of a moment, in UTC."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d}"
+
+
+def chosen(rows: Iterable[SaleRow], shop: str = "", day: str = "") -> list[SaleRow]:
+    """Return the rows of one shop and one day; of any for no name."""
+    return [row for row in rows if shop in ("", row.shop) and day in ("", day_of(row.at_ms))]
 
 
 def by_minute(rows: Iterable[SaleRow]) -> Mapping[tuple[Goods, int], int]:

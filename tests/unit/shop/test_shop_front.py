@@ -67,7 +67,8 @@ class Street:
             self.put(CELLS[1], key_of_product(SHOP, product), "product", stock=stock, price_cents=250)
         cells = ShopCells(self.registry.snapshot, self.clock)
         tables = ShopTables("cellrouter", "live", self.tables)
-        desk = OrderDesk(self.send, cells, tables, self.clock)
+        self.sold: dict[tuple[str, str], int] = {}
+        desk = OrderDesk(self.send, cells, tables, self.sold_today, self.clock)
         self.app = GuardedApp(cast("Any", create_shop(desk)), [], "api.allowed_hosts", POLICIES)
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
@@ -75,6 +76,9 @@ class Street:
             return list(range(len(drafts)))
         self.queue += drafts
         return []
+
+    async def sold_today(self, _: Any) -> dict[tuple[str, str], int]:
+        return self.sold
 
     def put(self, cell: str, key: str, kind: str, sort: str = "", **values: int | str | bool) -> None:
         typed = {
@@ -137,8 +141,8 @@ WRONG: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "none": ({"lines": [{"product": "cup", "quantity": 0}]}, ">= 1"),
     "a part": ({"lines": [{"product": "cup", "quantity": 1.5}]}, "int"),
     "twice the same": ({"lines": [{"product": "cup", "quantity": 1}] * 2}, "put both quantities into one"),
-    "no name": ({"customer": "\u202e"}, "printed"),
-    "nobody": ({"customer": "  "}, "printed"),
+    "no name": ({"customer": "\u202e"}, "customer must be"),
+    "nobody": ({"customer": "  "}, "customer must be"),
     "a price of one's own": ({"price_cents": 1}, "unknown field"),
     "what is not sold": ({"lines": [{"product": "gold", "quantity": 1}]}, "does not sell gold"),
     "no name of a product": ({"lines": [{"product": "a#b", "quantity": 1}]}, "is no name"),
@@ -247,8 +251,8 @@ def test_operations_show_one_shop_or_all_and_say_what_cannot_be_read() -> None:
     street = Street()
     street.put(CELLS[0], "other#cup", "product", stock=50, price_cents=1)
     street.put(CELLS[0], "broken#cup", "product", stock="many", price_cents=1)
-    street.put(CELLS[1], f"{SHOP}#METRIC#sold#cup", "metric", value=7)
-    street.put(CELLS[1], f"{SHOP}#METRIC#total_orders", "metric", value=10)
+    street.sold = {(SHOP, "cup"): 7}
+    street.put(CELLS[1], f"{SHOP}#METRIC#orders", "metric", value=10)
     street.put(CELLS[1], f"{SHOP}#VENDOR#v1", "vendor_order", product="tea", quantity=10, at_ms=5)
     first = street.ask("/operations/now")[2]
     assert (first["orders"], first["orders_a_minute"], first["unread"]) == (10, None, 1)
@@ -259,7 +263,7 @@ def test_operations_show_one_shop_or_all_and_say_what_cannot_be_read() -> None:
         ("other", "cup", "enough"),
     ]
     total = next(
-        item for item in street.tables.items[table_of("cellrouter", "live", CELLS[1])] if "total" in item["PK"]["S"]
+        item for item in street.tables.items[table_of("cellrouter", "live", CELLS[1])] if "METRIC" in item["PK"]["S"]
     )
     total["value"] = {"N": "20"}
     street.clock.now += 30

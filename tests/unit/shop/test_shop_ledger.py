@@ -62,7 +62,18 @@ class Shop:
             Product(f"{shop}#{product}", product, 100, self.stock[shop, product], LEVEL, BATCH)
             for shop, product in GOODS
         ]
-        return Books(products, list(self.lines), list(self.vendor), sold, dict(sold), dict(sold))
+        metrics = {
+            (shop, name): value
+            for shop in ("a-shop", "b-shop")
+            for name, value in {
+                "orders": sum(line.shop == shop for line in self.lines),
+                "ordered": sum(line.quantity for line in self.lines if line.shop == shop),
+                "taken": sum(line.taken for line in self.lines if line.shop == shop),
+                "back_ordered": sum(line.back_ordered for line in self.lines if line.shop == shop),
+                "vendor_orders": sum(order.shop == shop for order in self.vendor),
+            }.items()
+        }
+        return Books(products, list(self.lines), list(self.vendor), sold, dict(sold), metrics)
 
 
 deeds = st.lists(st.tuples(st.sampled_from(GOODS), st.integers(0, 12)), max_size=40)
@@ -103,7 +114,21 @@ WRONG: dict[str, Any] = {
     "a vendor order too few": lambda books: replace(books, vendor_orders=books.vendor_orders[1:]),
     "a lost minute": lambda books: replace(books, minutes={}),
     "SQL that counts twice": lambda books: replace(books, sql={goods: 2 * n for goods, n in books.sql.items()}),
-    "a metric that is behind": lambda books: replace(books, metric={goods: n - 1 for goods, n in books.sql.items()}),
+    "a metric orders that is behind": lambda books: replace(
+        books, metrics=books.metrics | {("a-shop", "orders"): books.metrics["a-shop", "orders"] - 1}
+    ),
+    "a metric ordered that is behind": lambda books: replace(
+        books, metrics=books.metrics | {("a-shop", "ordered"): books.metrics["a-shop", "ordered"] - 1}
+    ),
+    "a metric taken that is behind": lambda books: replace(
+        books, metrics=books.metrics | {("a-shop", "taken"): books.metrics["a-shop", "taken"] - 1}
+    ),
+    "a metric back_ordered that is behind": lambda books: replace(
+        books, metrics=books.metrics | {("a-shop", "back_ordered"): books.metrics["a-shop", "back_ordered"] - 1}
+    ),
+    "a metric vendor_orders that is behind": lambda books: replace(
+        books, metrics=books.metrics | {("a-shop", "vendor_orders"): books.metrics["a-shop", "vendor_orders"] - 1}
+    ),
     "a line that nobody has settled": lambda books: replace(
         books, lines=[msgspec.structs.replace(books.lines[0], taken=0), *books.lines[1:]]
     ),
@@ -125,7 +150,7 @@ def test_whatever_is_wrong_is_said_of_its_product_and_shop(what: str, done: list
     told = differences(shop.sent, WRONG[what](shop.books()))
     assert told
     assert all("a-shop" in line or "CUSTOMER-ORDER" in line or len(told) > 1 for line in told)
-    assert any("cup of a-shop: " in line for line in told)
+    assert any("cup of a-shop: " in line or "a-shop: its metric" in line for line in told)
 
 
 def test_a_catalogue_whose_crossings_nobody_could_count_is_refused() -> None:
