@@ -4,126 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
-from botocore.exceptions import ClientError
 
-from cell_worker.contract.http_guard import GuardedApp
 from router.core.messages.parser import Extraction, Parser
-from router.core.models import Draft, Message
-from router.core.slot_map.slots import SLOTS, SlotMap
-from router.shop.cells import ShopCells
-from router.shop.core.names import key_of_product, table_of
+from router.core.models import Message
+from router.shop.core.names import table_of
 from router.shop.core.orders import CLOCK_MS
-from router.shop.desk import OrderDesk
-from router.shop.front import PAGES, POLICIES, STATIC, STATIC_VERSION, create_shop, static_file
-from router.shop.tables import ShopTables
-from tests.support.fake_clock import FakeClock, play
-from tests.support.memory_registry import MemoryRegistry
-
-CELLS: Final = ("cell-0000", "cell-0001")
-SHOP: Final = "corner"
-
-
-class Tables:
-    """The calls of DynamoDB that the shop makes, a page of two items at a time; `down` tables can't be read."""
-
-    def __init__(self) -> None:
-        self.items: dict[str, list[dict[str, Any]]] = {table_of("cellrouter", "live", cell): [] for cell in CELLS}
-        self.down: set[str] = set()
-        self.calls = 0
-
-    async def query(self, **asked: Any) -> dict[str, Any]:
-        self.calls += 1
-        name, values = asked["TableName"], asked["ExpressionAttributeValues"]
-        if name in self.down or name not in self.items:
-            code = "ResourceNotFoundException" if name not in self.items else "InternalServerError"
-            raise ClientError({"Error": {"Code": code, "Message": "no"}}, "Query")
-        wanted = [item for item in self.items[name] if self._matches(item, values)]
-        start = asked.get("ExclusiveStartKey", {"at": 0})["at"]
-        more = {"LastEvaluatedKey": {"at": start + 2}} if len(wanted) > start + 2 else {}
-        return {"Items": wanted[start : start + 2], **more}
-
-    def _matches(self, item: dict[str, Any], values: dict[str, Any]) -> bool:
-        if ":id" in values:
-            return bool(item["PK"] == values[":id"])
-        begins = values.get(":begins", {"S": ""})["S"]
-        return bool(item.get("itemType") == values[":kind"] and item["PK"]["S"].startswith(begins))
-
-
-class Street:
-    """The shop with its queue, its tables and its slot map, asked without a server."""
-
-    def __init__(self) -> None:
-        self.clock = FakeClock()
-        self.registry = MemoryRegistry(self.clock)
-        self.registry.contents.slot_map = SlotMap(1, CELLS * (SLOTS // 2), {SHOP: CELLS[1]})
-        self.tables = Tables()
-        self.queue: list[Draft] = []
-        self.refuses = False
-        for product, stock in (("cup", 9), ("tea", 0), ("pot", 2)):
-            self.put(CELLS[1], key_of_product(SHOP, product), "product", stock=stock, price_cents=250)
-        cells = ShopCells(self.registry.snapshot, self.clock)
-        tables = ShopTables("cellrouter", "live", self.tables)
-        self.sold: dict[tuple[str, str], int] = {}
-        desk = OrderDesk(self.send, cells, tables, self.sold_today, self.clock)
-        self.app = GuardedApp(cast("Any", create_shop(desk)), [], "api.allowed_hosts", POLICIES)
-
-    async def send(self, drafts: Sequence[Draft]) -> list[int]:
-        if self.refuses:
-            return list(range(len(drafts)))
-        self.queue += drafts
-        return []
-
-    async def sold_today(self, _: Any) -> dict[tuple[str, str], int]:
-        return self.sold
-
-    def put(self, cell: str, key: str, kind: str, sort: str = "", **values: int | str | bool) -> None:
-        typed = {
-            name: {"BOOL": value} if isinstance(value, bool) else {"N" if isinstance(value, int) else "S": str(value)}
-            for name, value in {"title": "A title", "reorder_level": 3, "reorder_quantity": 10, **values}.items()
-        }
-        item = {"PK": {"S": key}, "SK": {"S": sort or key}, **({"itemType": {"S": kind}} if kind else {}), **typed}
-        self.tables.items[table_of("cellrouter", "live", cell)].append(item)
-
-    def order_id(self, off_ms: int = 0) -> str:
-        return f"CUSTOMER-ORDER-{self.clock.time_ms() + off_ms}-00ab"
-
-    def basket(self, **changed: Any) -> dict[str, Any]:
-        lines = [{"product": "cup", "quantity": 2}, {"product": "tea", "quantity": 1}]
-        return {"order_id": self.order_id(), "customer": "Ada", "lines": lines} | changed
-
-    def ask(self, path: str, body: Any = None, kind: str = "application/json", host: str = "localhost") -> Any:
-        """Make one request; returns its status, its headers and what it answers."""
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent: list[Any] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": raw, "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        where, _, query = path.partition("?")
-        scope: dict[str, Any] = {"type": "http", "method": "GET" if body is None else "POST", "path": where}
-        scope["query_string"] = query.encode()
-        scope["headers"] = [(b"host", host.encode()), (b"content-type", kind.encode())]
-        play(self.clock, cast("Any", self.app(scope, receive, send)))
-        content = b"".join(message.get("body", b"") for message in sent)
-        headers = dict(sent[0]["headers"])
-        told = json.loads(content) if headers.get(b"content-type") == b"application/json" else content
-        return sent[0]["status"], headers, told
+from router.shop.front import PAGES, STATIC, STATIC_VERSION, static_file
+from tests.support.shop_street import CELLS, SHOP, ShopStreet
 
 
 def test_an_order_becomes_one_event_of_its_shop_however_often_it_is_sent() -> None:
     """A double click is the same event to the byte, and a router finds shop and id in it."""
-    street = Street()
+    street = ShopStreet()
     basket = street.basket()
     for _ in range(2):
         status, headers, told = street.ask(f"/shops/{SHOP}/orders", basket)
-        street.clock.now += 3
+        street.fake.now += 3
         assert (status, told["order_id"]) == (202, basket["order_id"])
         assert headers[b"location"].decode() == told["state_at"] == f"/shops/{SHOP}/orders/{basket['order_id']}"
     first, second = street.queue
@@ -152,7 +51,7 @@ WRONG: Final[dict[str, tuple[dict[str, Any], str]]] = {
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_no_order_is_refused_with_a_reason_and_sent_nowhere(what: str) -> None:
     """Each wrong in one way."""
-    street = Street()
+    street = ShopStreet()
     changed, why = WRONG[what]
     status, _, told = street.ask(f"/shops/{SHOP}/orders", street.basket(**changed))
     assert (status, street.queue) == (422, [])
@@ -161,7 +60,7 @@ def test_what_is_no_order_is_refused_with_a_reason_and_sent_nowhere(what: str) -
 
 def test_bytes_kinds_and_times_that_cannot_be_are_refused() -> None:
     """No JSON, no JSON by its header, no end, no name of a shop, a clock that is off, a foreign name."""
-    street = Street()
+    street = ShopStreet()
     path = f"/shops/{SHOP}/orders"
     assert street.ask(path, b"{")[0] == 422
     assert street.ask(path, street.basket(), kind="text/plain")[0] == 415
@@ -178,7 +77,7 @@ def test_bytes_kinds_and_times_that_cannot_be_are_refused() -> None:
 
 def test_an_order_is_never_said_to_be_taken_when_the_queue_has_not() -> None:
     """It is 503 with a time to try again, and the same order later."""
-    street = Street()
+    street = ShopStreet()
     street.refuses = True
     status, headers, told = street.ask(f"/shops/{SHOP}/orders", street.basket())
     assert (status, headers[b"retry-after"]) == (503, b"1")
@@ -187,7 +86,7 @@ def test_an_order_is_never_said_to_be_taken_when_the_queue_has_not() -> None:
 
 def test_a_shop_whose_table_is_down_still_takes_orders_and_says_that_it_can_show_nothing() -> None:
     """Its cell looks too; the other shops don't notice."""
-    street = Street()
+    street = ShopStreet()
     street.put(CELLS[0], "other#cup", "product", stock=1, price_cents=1)
     street.tables.down.add(table_of("cellrouter", "live", CELLS[1]))
     assert street.ask(f"/shops/{SHOP}/orders", street.basket())[0] == 202
@@ -201,7 +100,7 @@ def test_a_shop_whose_table_is_down_still_takes_orders_and_says_that_it_can_show
 
 def test_a_catalogue_comes_from_the_shops_own_cell_and_is_kept_for_two_seconds() -> None:
     """Also when the registry is lost: the map that was read last stays in force."""
-    street = Street()
+    street = ShopStreet()
     status, _, told = street.ask(f"/shops/{SHOP}/products")
     assert (status, told["now_ms"]) == (200, street.clock.time_ms())
     assert [(each["product"], each["stock"]) for each in told["products"]] == [("cup", 9), ("pot", 2), ("tea", 0)]
@@ -209,23 +108,23 @@ def test_a_catalogue_comes_from_the_shops_own_cell_and_is_kept_for_two_seconds()
     street.registry.down = True
     assert street.ask(f"/shops/{SHOP}/products")[0] == 200
     assert street.tables.calls == calls
-    street.clock.now += 3
+    street.fake.now += 3
     assert street.ask(f"/shops/{SHOP}/products")[0] == 200
     assert street.tables.calls > calls
     assert street.ask("/shops/nobody/products")[0] == 404
     assert a_street_without_map().ask(f"/shops/{SHOP}/products")[0] == 503
 
 
-def a_street_without_map() -> Street:
+def a_street_without_map() -> ShopStreet:
     """Make a street where no controller has made a slot map yet."""
-    street = Street()
+    street = ShopStreet()
     street.registry.contents.slot_map = None
     return street
 
 
 def test_an_order_is_told_line_by_line_without_its_customer_and_to_its_own_shop_only() -> None:
     """404 until its cell has taken it in; back-orders are told."""
-    street = Street()
+    street = ShopStreet()
     order = street.order_id()
     assert street.ask(f"/shops/{SHOP}/orders/{order}")[0] == 404
     sold: dict[str, Any] = {"shop": SHOP, "customer": "Ada", "price_cents": 250}
@@ -248,7 +147,7 @@ def test_an_order_is_told_line_by_line_without_its_customer_and_to_its_own_shop_
 
 def test_operations_show_one_shop_or_all_and_say_what_cannot_be_read() -> None:
     """Stock by urgency, the rate of orders, best sellers, vendor orders; a broken item is counted."""
-    street = Street()
+    street = ShopStreet()
     street.put(CELLS[0], "other#cup", "product", stock=50, price_cents=1)
     street.put(CELLS[0], "broken#cup", "product", stock="many", price_cents=1)
     street.sold = {(SHOP, "cup"): 7}
@@ -266,7 +165,7 @@ def test_operations_show_one_shop_or_all_and_say_what_cannot_be_read() -> None:
         item for item in street.tables.items[table_of("cellrouter", "live", CELLS[1])] if "METRIC" in item["PK"]["S"]
     )
     total["value"] = {"N": "20"}
-    street.clock.now += 30
+    street.fake.now += 30
     shown = street.ask(f"/operations/now?shop={SHOP}")[2]
     assert (shown["orders"], shown["orders_a_minute"], shown["minutes"]) == (20, 20.0, [20.0])
     assert (shown["out"], shown["low"], shown["pieces"]) == (1, 1, 11)
@@ -281,7 +180,7 @@ def test_operations_show_one_shop_or_all_and_say_what_cannot_be_read() -> None:
 
 def test_pages_load_own_files_only_and_name_what_is_there() -> None:
     """Each has the policy that lets nothing else load, no inline script or style, and files that never change."""
-    street = Street()
+    street = ShopStreet()
     for path, name in PAGES.items():
         status, headers, content = street.ask(path)
         assert (status, headers[b"content-type"]) == (200, b"text/html; charset=utf-8")
