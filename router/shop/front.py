@@ -107,14 +107,14 @@ def _add_orders(app: FastAPI, desk: OrderDesk) -> None:
         state = f"/shops/{shop}/orders/{order.order_id}"
         return _json({"order_id": order.order_id, "state_at": state}, status.HTTP_202_ACCEPTED, {"location": state})
 
-    @app.get("/shops/{shop}/orders/{order_id}", summary="Tells how an order stands; 404 until its cell has it.")
+    @app.get("/shops/{shop}/orders/{order_id}", summary="Tells how an order stands; unknown until its cell has it.")
     async def order(shop: str, order_id: str) -> Response:
         why = why_no_name("shop", shop)
         if why is not None or placed_at_ms(order_id) is None:
             return _refused(why or "this is no order's id")
         lines = await desk.order(shop, order_id)
         view = OrderView(order_id, state_of_order(lines), [_line(line) for line in lines])
-        return _json(view, status.HTTP_200_OK if lines else status.HTTP_404_NOT_FOUND)
+        return _json(view)
 
 
 def _add_files(app: FastAPI) -> None:

@@ -25,6 +25,10 @@ CUSTOMERS: Final = ("Ada", "Edsger", "Grace", "Alan", "Barbara", "Donald", "Fran
 TWICE: Final = 0.05
 """The share of orders that are sent a second time, as by a double click."""
 
+FEAST: Final = 120
+FEASTS: Final = 0.03
+"""The share of orders that may be for so many pieces, which is more than any stock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -58,5 +62,6 @@ def wishes(orders: int, shops: int, seed: int) -> Iterator[Wish]:
     sums, products = list(accumulate(1 / place for place in range(1, shops + 1))), list(GOODS)
     for shop in rng.choices(names, cum_weights=sums, k=orders):
         chosen = rng.sample(products, rng.choice((1, 1, 2, 3)))
-        lines = tuple(OrderLine(product, rng.randint(1, 4)) for product in chosen)
+        pieces = FEAST if rng.random() < FEASTS else 4
+        lines = tuple(OrderLine(product, rng.randint(1, pieces)) for product in chosen)
         yield Wish(shop, rng.choice(CUSTOMERS), lines, rng.random() < TWICE)

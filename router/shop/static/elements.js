@@ -36,9 +36,7 @@ export const ask = async (path, options = {}) => {
   const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(8000), ...options });
   const said = await answer.json().catch(() => ({}));
   if (answer.ok) return said;
-  const error = new Error(typeof said.detail === "string" ? said.detail : `${path} answers ${answer.status}`);
-  error.status = answer.status;
-  throw error;
+  throw new Error(typeof said.detail === "string" ? said.detail : `${path} answers ${answer.status}`);
 };
 
 export const money = (cents) => (cents / 100).toLocaleString("en", { style: "currency", currency: "EUR" });

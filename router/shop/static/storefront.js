@@ -130,11 +130,7 @@ const place = async (event) => {
 
 const follow = async () => {
   for (const order of orders.filter((each) => !["ready", "back-ordered"].includes(each.state))) {
-    try {
-      Object.assign(order, await ask(`/shops/${order.shop}/orders/${order.id}`));
-    } catch (error) {
-      if (error.status !== 404) throw error;
-    }
+    Object.assign(order, await ask(`/shops/${order.shop}/orders/${order.id}`));
   }
   showOrders();
 };

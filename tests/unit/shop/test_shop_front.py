@@ -123,10 +123,11 @@ def a_street_without_map() -> ShopStreet:
 
 
 def test_an_order_is_told_line_by_line_without_its_customer_and_to_its_own_shop_only() -> None:
-    """404 until its cell has taken it in; back-orders are told."""
+    """Unknown until its cell has taken it in; back-orders are told."""
     street = ShopStreet()
     order = street.order_id()
-    assert street.ask(f"/shops/{SHOP}/orders/{order}")[0] == 404
+    nothing = {"order_id": order, "state": "unknown", "lines": []}
+    assert street.ask(f"/shops/{SHOP}/orders/{order}")[2] == nothing
     sold: dict[str, Any] = {"shop": SHOP, "customer": "Ada", "price_cents": 250}
     street.put(CELLS[1], order, "", "0001", product="cup", quantity=2, taken=0, back_ordered=0, **sold)
     street.put(CELLS[1], order, "", "order", shop=SHOP, state="accepted")
@@ -141,7 +142,7 @@ def test_an_order_is_told_line_by_line_without_its_customer_and_to_its_own_shop_
         ("tea", 1, 2),
     ]
     assert "Ada" not in json.dumps(told)
-    assert street.ask(f"/shops/elsewhere/orders/{order}")[0] == 404
+    assert street.ask(f"/shops/elsewhere/orders/{order}")[2] == nothing
     assert street.ask(f"/shops/{SHOP}/orders/7")[0] == 422
 
 
