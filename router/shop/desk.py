@@ -19,6 +19,7 @@ from router.shop.core.sales import Goods
 from router.shop.tables import ShopTables, ShopUnavailableError
 
 FRESH_S: Final = 1.0
+SHOPS_S: Final = 30.0
 CATALOGUE_S: Final = 2.0
 SAMPLE_S: Final = 5.0
 MAX_CATALOGUES: Final = 1000
@@ -97,15 +98,25 @@ class OrderDesk:
 
     async def overview(self, shop: str) -> ShopOverview:
         """Tell how one shop stands, or all of them for no name. All tables are read once a second at most."""
+        await self._refresh(FRESH_S)
+        return overview(shop, self._contents, self._history, self._pieces, self._clock.time_ms())
+
+    async def shops(self) -> tuple[Sequence[str], Sequence[str]]:
+        """List the shops, half a minute old at most, and why those of some cells are not among them."""
+        await self._refresh(SHOPS_S)
+        return sorted({product.shop for product in self._contents.products}), self._contents.missing
+
+    async def _refresh(self, older_than_s: float) -> None:
+        """Read all tables, unless that was done so lately."""
         async with self._reading:
             now = self._clock.monotonic()
-            if now >= self._read_at + FRESH_S:
-                self._contents, self._read_at = await self._read_all(), now
-                self._pieces = await self._sold(await self._shops_by_cell())
-                if not self._contents.missing and now >= self._sampled_at + SAMPLE_S:
-                    self._history.add(self._clock.time_ms(), orders_of(self._contents.metrics))
-                    self._sampled_at = now
-        return overview(shop, self._contents, self._history, self._pieces, self._clock.time_ms())
+            if now < self._read_at + older_than_s:
+                return
+            self._contents, self._read_at = await self._read_all(), now
+            self._pieces = await self._sold(await self._shops_by_cell())
+            if not self._contents.missing and now >= self._sampled_at + SAMPLE_S:
+                self._history.add(self._clock.time_ms(), orders_of(self._contents.metrics))
+                self._sampled_at = now
 
     async def _shops_by_cell(self) -> Mapping[str, Collection[str]]:
         found: dict[str, set[str]] = {cell_id: set() for cell_id in self._contents.cells}

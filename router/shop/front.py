@@ -65,10 +65,10 @@ def create_shop(desk: OrderDesk) -> FastAPI:
     _add_files(app)
     _add_orders(app, desk)
 
-    @app.get("/shops", summary="Lists the shops, each with how many products it has.")
+    @app.get("/shops", summary="Lists the shops that sell anything.")
     async def shops() -> Response:
-        found = await desk.overview("")
-        return _json({"shops": found.shops, "missing": found.missing})
+        names, missing = await desk.shops()
+        return _json({"shops": names, "missing": missing})
 
     @app.get("/shops/{shop}/products", summary="Lists what a shop sells, and the time that its orders go by.")
     async def products(shop: str) -> Response:

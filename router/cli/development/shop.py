@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -79,10 +80,10 @@ def query(
         raise typer.Exit(1)
 
 
-def _print(columns: object, rows: list[list[str]]) -> None:
+def _print(names: Sequence[str], rows: list[list[str]]) -> None:
     from router.cli.texts import Column, Screen, fitted  # noqa: PLC0415 - --help stays quick
 
-    screen, names = Screen(), list(map(str, columns if isinstance(columns, (list, tuple)) else ()))
+    screen = Screen()
     screen.print(fitted([Column(name, len(names) - place) for place, name in enumerate(names)], rows, screen.width))
 
 

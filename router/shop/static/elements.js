@@ -41,6 +41,7 @@ export const ask = async (path, options = {}) => {
 
 export const money = (cents) => (cents / 100).toLocaleString("en", { style: "currency", currency: "EUR" });
 export const count = (number) => (number ?? 0).toLocaleString("en");
+export const plural = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s"}`;
 
 // Fills the choice of shops, and keeps what is chosen.
 export const offer = (select, shops, all) => {

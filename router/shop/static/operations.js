@@ -1,5 +1,5 @@
 // The operations dashboard: how one shop stands, or all of them, asked for every two seconds.
-import { ask, count, find, h, keyed, offer, set } from "./elements.js";
+import { ask, count, find, h, keyed, offer, plural, set } from "./elements.js";
 
 const STATES = { out: "✕ sold out", low: "! low", enough: "✓ enough" };
 let shop = new URLSearchParams(location.search).get("shop") ?? "";
@@ -21,7 +21,7 @@ const showStock = (rows, found) => {
     fill(child, row.title, row.shop, STATES[row.state], count(row.stock), count(row.reorder_level));
     set(child.children[2], { "data-level": row.state });
   });
-  set(find("stock-said"), { text: rows.length >= 200 ? "the 200 that need it most" : `${count(rows.length)} products` });
+  set(find("stock-said"), { text: rows.length >= 200 ? "the 200 that need it most" : plural(rows.length, "product") });
 };
 
 const showVendors = (rows) => {
@@ -58,7 +58,7 @@ const show = (found) => {
   showBest(found.best);
   const trouble = find("trouble");
   trouble.hidden = found.missing.length === 0 && found.unread === 0;
-  const unread = found.unread ? `${count(found.unread)} items can't be read.` : "";
+  const unread = found.unread ? `${plural(found.unread, "item")} can't be read.` : "";
   set(trouble, { text: [found.missing.length ? `Not shown: ${found.missing.join("; ")}.` : "", unread].join(" ").trim() });
   set(find("cells"), { text: `Read from the tables of ${found.cells.join(", ") || "no cell"}.` });
 };

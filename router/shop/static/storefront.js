@@ -1,10 +1,10 @@
 // The storefront: choose, put into the basket, order. One basket has one order id, so a double click is one order.
-import { ask, count, find, h, keyed, money, offer, set } from "./elements.js";
+import { ask, find, h, keyed, money, offer, plural, set } from "./elements.js";
 
 const basket = new Map(); // product → quantity
 const orders = []; // the newest first: { shop, id, state, lines }
 let shop = new URLSearchParams(location.search).get("shop") ?? "";
-let products = [], clockOff = 0, orderId = null, sending = false;
+let products = [], clockOff = 0, orderId = null, sending = false, looks = 0;
 
 const tint = (name) => [...name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 6, 7) % 6;
 const nameOf = (text) => text.replaceAll("-", " ").replace(/^./, (letter) => letter.toUpperCase());
@@ -41,7 +41,7 @@ const tile = (product) => {
 
 const showProducts = () => {
   set(find("title"), { text: shop ? nameOf(shop) : "Choose a shop" });
-  set(find("kicker"), { text: products.length ? `${count(products.length)} good things` : "Goods of the house" });
+  set(find("kicker"), { text: products.length ? plural(products.length, "good thing") : "Goods of the house" });
   document.title = shop ? nameOf(shop) : "The shop";
   keyed(find("products"), products, (each) => each.product, tile, (child, each) => {
     const [level, text] = left(each);
@@ -138,9 +138,12 @@ const follow = async () => {
 const look = async () => {
   const trouble = find("trouble");
   try {
-    const { shops } = await ask("/shops");
-    offer(find("shop"), shops);
-    if (!shop && shops.length) shop = shops[0];
+    if (looks % 15 === 0) {
+      const { shops } = await ask("/shops");
+      offer(find("shop"), shops);
+      if (!shop && shops.length) shop = shops[0];
+      looks = shops.length ? 1 : 0;
+    } else looks += 1;
     if (shop) {
       find("shop").value = shop;
       const found = await ask(`/shops/${encodeURIComponent(shop)}/products`);
