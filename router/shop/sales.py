@@ -19,7 +19,7 @@ from router.ports import Clock
 from router.shop.core.names import Listing, listings, may_hold_sales
 from router.shop.core.sales import COLUMNS, Goods, SaleRow, chosen, day_of, once, read_lines, read_record
 
-MAX_OBJECTS: Final = 20_000
+MAX_OBJECTS: Final = 100_000
 MAX_BYTES: Final = 512 * 1024 * 1024  # of all objects of one question
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 MAX_ROWS: Final = 5_000_000

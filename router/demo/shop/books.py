@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from router.core.errors import CellRouterError
 from router.demo.shop.street import read_all
 from router.shop.cells import ShopCells
 from router.shop.core.ledger import Books
-from router.shop.core.sales import Goods, by_minute, of_all_minutes
-from router.shop.sales import SalesObjects
+from router.shop.core.names import listings
+from router.shop.core.sales import Goods, SaleRow, by_minute, of_all_minutes, once
+from router.shop.sales import Place, SalesObjects
 from router.shop.sql import answer
 from router.shop.tables import ShopTables
 
@@ -23,31 +25,43 @@ class UnreadBooksError(CellRouterError):
     """A book can't be read whole, so nothing can be compared with it; the text says which."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BookKeeper:
-    """Reads what the cells of an environment have written."""
+    """Reads what the cells of an environment have written; objects with sales never change, so each is read once."""
 
     cells: ShopCells
     tables: ShopTables
     sales: SalesObjects
+    _seen: set[Place] = field(default_factory=set)
+    _rows: list[SaleRow] = field(default_factory=list)
 
     async def books(self) -> Books:
         """Read all books as they are now. Raises UnreadBooksError, ShopUnavailableError, SalesUnavailableError."""
         cells = await self.cells.all()
         contents = await read_all(self.cells, self.tables)
         lines = [line for cell in cells for line in await self.tables.lines(cell)]
-        found = await self.sales.read(cells)
-        if found.unread or any(part.unread for part in contents):
-            raise UnreadBooksError(f"unreadable: {', '.join([*found.unread[:3]] or ['items of a table'])}")
-        told = await asyncio.to_thread(answer, TOTALS, found.rows)
+        if bad := sum(part.unread for part in contents):
+            raise UnreadBooksError(f"{bad} items of the tables can't be read")
+        rows = once(await self._sold(cells))
+        told = await asyncio.to_thread(answer, TOTALS, rows)
         return Books(
             products=[each for part in contents for each in part.products],
             lines=lines,
             vendor_orders=[each for part in contents for each in part.vendor_orders],
-            minutes=of_all_minutes(by_minute(found.rows)),
+            minutes=of_all_minutes(by_minute(rows)),
             sql=_totals(told.rows),
             metrics={(each.shop, each.name): each.value for part in contents for each in part.metrics},
         )
+
+    async def _sold(self, cells: Sequence[str]) -> list[SaleRow]:
+        found = [place for cell in cells async for place, _ in self.sales.objects(cell, listings())]
+        new = [place for place in found if place not in self._seen]
+        rows, unread = await self.sales.rows(new)
+        if unread:
+            raise UnreadBooksError(f"no sales: {', '.join(unread[:3])}")
+        self._seen.update(new)
+        self._rows += rows
+        return self._rows
 
 
 def _totals(rows: object) -> dict[Goods, int]:

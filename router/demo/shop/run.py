@@ -20,13 +20,13 @@ from router.adapters.http_session import http_session
 from router.bootstrap.queues import queues_of
 from router.bootstrap.registry import open_registry
 from router.core.environments import LIVE
-from router.core.errors import CellRouterError
+from router.core.errors import CellRouterError, RegistryUnavailableError
 from router.demo.interrupts import cancel_on_signal
 from router.demo.local_context import written
 from router.demo.local_ports import LocalPorts
 from router.demo.news import News
 from router.demo.run import why_not_written
-from router.demo.shop.books import BookKeeper
+from router.demo.shop.books import BookKeeper, UnreadBooksError
 from router.demo.shop.hits import Hits
 from router.demo.shop.load import catalogue, wishes
 from router.demo.shop.street import Customers, Send, Vendors, open_shops, read_all
@@ -35,7 +35,9 @@ from router.demo.system_client import SystemClient, open_system
 from router.ports import Clock
 from router.settings import load
 from router.shop.core.ledger import Ordered, ShopLedger, differences, ledger
+from router.shop.sales import SalesUnavailableError
 from router.shop.serving import cells_of, sales_of, served, tables_of
+from router.shop.tables import ShopUnavailableError
 
 SEED: Final = 11
 HANDLER: Final = "cell_worker.handlers.shop:Shop"
@@ -181,7 +183,10 @@ class _ShopDemo:
         while self._clock.monotonic() < deadline:
             if (why := self._own.why_no_worker_starts()) is not None:
                 raise ShopDemoError(f"the cells can't start: {why}")
-            found = await read_all(self._keeper.cells, self._keeper.tables) if await self._system.lanes() else []
+            try:
+                found = await read_all(self._keeper.cells, self._keeper.tables)
+            except RegistryUnavailableError:  # there is no slot map yet
+                found = []
             if sum(len(part.products) for part in found) == len(goods):
                 self._tell(f"{self._options.shops} shops sell {len(goods)} products")
                 return
@@ -190,15 +195,18 @@ class _ShopDemo:
         raise ShopDemoError(f"the shops had not opened after {STALL_S:g} s; the newest log of a cell:\n{log}")
 
     async def _ordered(self) -> None:
-        """Place the orders evenly over the time; after a third of them cells are made to fail."""
+        """Place the orders evenly over the time; after a third of them cells are made to fail. Raises ShopDemoError."""
         options, begin = self._options, self._clock.monotonic()
         pause = options.seconds / options.orders
-        async with asyncio.TaskGroup() as group:
-            for number, wish in enumerate(wishes(options.orders, options.shops, SEED)):
-                await self._clock.sleep(max(0.0, begin + number * pause - self._clock.monotonic()))
-                if number == options.orders // 3:
-                    group.create_task(self._hits.hit_cells(options.cells))
-                group.create_task(self._customers.order(wish))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, wish in enumerate(wishes(options.orders, options.shops, SEED)):
+                    await self._clock.sleep(max(0.0, begin + number * pause - self._clock.monotonic()))
+                    if number == options.orders // 3:
+                        group.create_task(self._hits.hit_cells(options.cells))
+                    group.create_task(self._customers.order(wish))
+        except ExceptionGroup as several:
+            raise ShopDemoError(f"an order or a fault went wrong: {several.exceptions[0]}") from several
         self._tell(f"{options.orders} orders are placed, {self._customers.twice} of them twice")
 
     async def _at_rest(self, delivering: asyncio.Task[None]) -> ShopLedger:
@@ -207,13 +215,19 @@ class _ShopDemo:
         while True:
             if delivering.done():
                 delivering.result()
-            books = await self._keeper.books()
-            told = differences(self._sent, books)
-            if not told or self._clock.monotonic() > changed_at + STALL_S:
+            stalled, books = self._clock.monotonic() > changed_at + STALL_S, None
+            try:
+                books = await self._keeper.books()
+                told = differences(self._sent, books)
+            except (ShopUnavailableError, SalesUnavailableError, UnreadBooksError) as error:
+                told = [str(error)]
+            if books is not None and (stalled or not told):
                 return ledger(self._sent, books)
+            if stalled:
+                raise ShopDemoError(f"the books can't be compared: {told[0]}")
             if told != before:
                 before, changed_at = told, self._clock.monotonic()
-                self._tell(f"the books are not equal yet: {len(told)} differences")
+                self._tell(f"the books are not equal yet: {len(told)} differences, such as {told[0]}")
             await self._clock.sleep(POLL_S)
 
     async def _close(self, found: ShopLedger, url: str) -> int:

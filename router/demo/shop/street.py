@@ -24,7 +24,7 @@ from router.shop.tables import ShopTables, ShopUnavailableError
 
 AT_ONCE: Final = 16  # orders on their way to the API
 TRIES: Final = 20
-BATCH: Final = 100  # messages
+BATCH: Final = 10  # messages of one call, as SQS takes them
 VENDOR_S: Final = 0.5  # between two looks of the vendors
 
 Send = Callable[[Sequence[Draft]], Awaitable[Sequence[int]]]

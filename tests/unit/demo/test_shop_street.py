@@ -103,6 +103,7 @@ class Queue:
         self.taken: list[Draft] = []
 
     async def send(self, drafts: Sequence[Draft]) -> list[int]:
+        assert len(drafts) <= 10, "SQS takes no more in one call"
         refused = [0] if drafts and self.refusals > 0 else []
         self.refusals -= 1
         self.taken += drafts[len(refused) :]

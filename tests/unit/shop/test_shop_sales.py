@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
+from router.demo.shop.books import BookKeeper, UnreadBooksError
+from router.shop.cells import ShopCells
+from router.shop.core.items import Metric, SoldLine
+from router.shop.core.overview import Contents
 from router.shop.core.sales import SaleRow
 from router.shop.sales import SOLD_S, SalesObjects, SalesUnavailableError, SoldToday
+from router.shop.tables import ShopTables
+from tests.support.aio import run
 from tests.support.fake_clock import FakeClock, play
 
 CELL: Final = "cell-0000"
@@ -137,3 +143,33 @@ def test_a_dashboard_reads_each_object_of_today_once_and_begins_anew_at_midnight
     assert len(bucket.reads) == reads + 1
     clock.now += DAY_MS / 1000
     assert look() == {}
+
+
+def test_a_book_keeper_reads_each_object_once_and_never_compares_with_less_than_all() -> None:
+    """It asks SQL and the minutes about the same rows; an object that holds no sales is said."""
+    pytest.importorskip("duckdb", reason="of the extra `shop`")
+    bucket = a_bucket()
+
+    class Cells:
+        async def all(self) -> list[str]:
+            return [CELL]
+
+    class Tables:
+        async def contents(self, _: str) -> Contents:
+            return Contents(metrics=[Metric("a#METRIC#ordered", 3)])
+
+        async def lines(self, _: str) -> list[SoldLine]:
+            return []
+
+    sales = SalesObjects("cellrouter", "live", bucket)
+    keeper = BookKeeper(cast("ShopCells", Cells()), cast("ShopTables", Tables()), sales)
+    books = run(keeper.books())
+    assert books.minutes == books.sql == {("a", "cup"): 3, ("b", "cup"): 6}
+    assert books.metrics == {("a", "ordered"): 3}
+    reads = len(bucket.reads)
+    bucket.put("2023/11/14/23/stream-2", sold("b", "6", NOW))
+    assert run(keeper.books()).sql == {("a", "cup"): 3, ("b", "cup"): 7}
+    assert len(bucket.reads) == reads + 1
+    bucket.objects["2023/11/14/23/broken"] = b"{"
+    with pytest.raises(UnreadBooksError, match="broken"):
+        run(keeper.books())
