@@ -57,7 +57,7 @@ class ShopStreet:
         self.fake = FakeClock()
         self.clock = clock or self.fake
         self.registry = MemoryRegistry(self.clock)
-        self.registry.contents.slot_map = SlotMap(1, CELLS * (SLOTS // 2), {SHOP: CELLS[1]})
+        self.registry.contents.slot_map = SlotMap(1, CELLS * (SLOTS // 2), {SHOP: CELLS[1], "elsewhere": CELLS[1]})
         self.tables = TablesInMemory()
         self.queue: list[Draft] = []
         self.refuses = False
