@@ -87,7 +87,7 @@ class ShopStreet:
         self.tables.items[table_of("cellrouter", "live", cell)].append(item)
 
     def order_id(self, off_ms: int = 0) -> str:
-        return f"CUSTOMER-ORDER-{self.clock.time_ms() + off_ms}-00ab"
+        return f"CUSTOMER-ORDER-{self.clock.time_ms() + off_ms}-00ab12cd"
 
     def basket(self, **changed: Any) -> dict[str, Any]:
         lines = [{"product": "cup", "quantity": 2}, {"product": "tea", "quantity": 1}]

@@ -60,6 +60,7 @@ class Customers:
         self._sent = sent
         self._clock = clock
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._numbers: set[str] = set()
         self.twice = 0  # orders that were sent a second time
         self.refused: list[str] = []
 
@@ -68,8 +69,9 @@ class Customers:
         async with self._places:
             at_ms = self._clock.time_ms()
             number = order_id(at_ms, self._clock.jitter())
-            while (wish.shop, number) in self._sent.orders:
+            while number in self._numbers:
                 number = order_id(at_ms, self._clock.jitter())
+            self._numbers.add(number)
             self._sent.orders[wish.shop, number] = OrderEvent(wish.shop, number, wish.customer, wish.lines, at_ms)
             body = msgspec.json.encode(Basket(number, wish.customer, wish.lines))
             self.twice += wish.twice

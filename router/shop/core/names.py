@@ -22,7 +22,7 @@ ORDER_PREFIX: Final = "CUSTOMER-ORDER-"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
 _CUSTOMER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}", re.ASCII)  # as cells take it
 _BY_HOUR: Final = re.compile(r"2[0-9]{3}/[0-9]{2}/[0-9]{2}/[0-9]{2}/", re.ASCII)
-_ORDER_ID: Final = re.compile(rf"{ORDER_PREFIX}([0-9]{{13}})-[0-9a-f]{{4}}", re.ASCII)
+_ORDER_ID: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,39}-ORDER-([0-9]{13})-[0-9a-f]{4,16}", re.ASCII)
 
 
 def why_no_name(what: str, name: str) -> Reason | None:
@@ -47,7 +47,7 @@ def placed_at_ms(order_id: str) -> int | None:
 
 def order_id(at_ms: int, chance: float) -> str:
     """Make the id of an order: `chance` is a random number in [0, 1)."""
-    return f"{ORDER_PREFIX}{at_ms:013d}-{int(chance * 0x10000):04x}"
+    return f"{ORDER_PREFIX}{at_ms:013d}-{int(chance * 2**32):08x}"
 
 
 def table_of(prefix: str, environment: str, cell_id: str) -> str:

@@ -81,7 +81,7 @@ def read_order(raw: bytes, shop: str, now_ms: int) -> OrderEvent | Unreadable:
         return basket
     at_ms = placed_at_ms(basket.order_id)
     if at_ms is None:
-        return Unreadable(f"order_id must be as {order_id(now_ms, 0.5)}: the time in ms, and four hex digits by chance")
+        return Unreadable(f"order_id must be as {order_id(now_ms, 0.5)}: the time in ms, and some hex digits by chance")
     if (why := _why_no_order(basket, at_ms, now_ms)) is not None:
         return Unreadable(why)
     return OrderEvent(shop, basket.order_id, basket.customer, basket.lines, at_ms)

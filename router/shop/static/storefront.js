@@ -14,7 +14,7 @@ const left = (product) => {
 };
 
 const newId = () => {
-  const chance = crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, "0");
+  const chance = crypto.getRandomValues(new Uint32Array(1))[0].toString(16).padStart(8, "0");
   return `CUSTOMER-ORDER-${String(Date.now() + clockOff).padStart(13, "0")}-${chance}`;
 };
 
@@ -90,7 +90,7 @@ const showOrders = () => {
   }, (child, each) => {
     const [symbol, words] = WORDS[each.state] ?? WORDS.unknown;
     set(child.children[0], { text: `${symbol} ${words}`, "data-state": each.state });
-    set(child.children[1], { text: `${nameOf(each.shop)}, ${each.id.slice(-18)}` });
+    set(child.children[1], { text: `${nameOf(each.shop)}, ${each.id.split("-ORDER-")[1]}` });
     const told = each.lines.map((one) => one.back_ordered
       ? `${one.title}: ${one.taken} now, ${one.back_ordered} later` : `${one.title}: ${one.quantity}`);
     keyed(child.children[2], told, (text) => text, (text) => h("li", { text }), () => {});
