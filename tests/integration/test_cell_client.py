@@ -7,7 +7,7 @@ import itertools
 import re
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from router.core.models import Event, Result, Target
 from router.core.telemetry import CellTrusted, DistrustedCall
 from tests.support.aio import run
 from tests.support.keys import cell_keys, ring
+from tests.support.tcp_server import serving
 from tests.support.ways import CLIENTS, WAYS, Way, session_of, way_of
 
 CELL: Final = "cell-0000"
@@ -51,18 +52,8 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Called:
 @asynccontextmanager
 async def listening(way: Called, reply: Reply) -> AsyncIterator[tuple[Session, Target]]:
     """Listen in the cell's place; what answers closes its connection."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            await reply(reader, writer)
-            await writer.drain()
-        writer.close()
-
-    async with (
-        await asyncio.start_server(answer, "127.0.0.1", 0, ssl=way.way.listens) as server,
-        session_of(way.client) as session,
-    ):
-        yield session, Target(CELL, 1, f"127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, 1)
+    async with serving(reply, ssl=way.way.listens) as port, session_of(way.client) as session:
+        yield session, Target(CELL, 1, f"127.0.0.1:{port}", 1, 1)
 
 
 def client(
@@ -232,24 +223,18 @@ def test_a_connection_carries_one_call_after_the_other(way: Called) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal opened
         opened += 1
-        with suppress(EOFError, OSError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                assert length is not None
-                await reader.readexactly(int(length.group(1)))
-                line = proofs_for(head).line(b'{"index":0,"outcome":"ok"}')
-                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(line), line))
-                await asyncio.sleep(0.05)  # noqa: TID251 - the worker is busy
-                writer.write(b"0\r\n\r\n")
-        writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length.group(1)))
+            line = proofs_for(head).line(b'{"index":0,"outcome":"ok"}')
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(line), line))
+            await asyncio.sleep(0.05)  # noqa: TID251 - the worker is busy
+            writer.write(b"0\r\n\r\n")
 
     async def story() -> None:
-        async with (
-            await asyncio.start_server(serve, "127.0.0.1", 0, ssl=way.way.listens) as server,
-            session_of(way.client) as session,
-        ):
-            target = Target(CELL, 1, f"127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, 1)
+        async with listening(way, serve) as (session, target):
             for _ in range(4):
                 assert await _events(session, way, target)
                 await asyncio.sleep(0.2)  # noqa: TID251 - the end of the answer comes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import pytest
@@ -30,6 +30,7 @@ from router.core.models import Event, Target
 from router.demo.system_client import SystemClient
 from tests.support.aio import run
 from tests.support.keys import ring
+from tests.support.tcp_server import serving
 
 pytestmark = pytest.mark.one_kind  # it is about sockets
 
@@ -57,13 +58,10 @@ async def server(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(await reader.readuntil(b"\r\n\r\n"))
-        with suppress(OSError):
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
+        writer.write(answer)
 
-    async with await asyncio.start_server(reply, "127.0.0.1", 0) as listening:
-        yield f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", asked
+    async with serving(reply) as port:
+        yield f"127.0.0.1:{port}", asked
 
 
 async def _events(address: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +15,7 @@ from router.core.errors import PayloadMissingError, PayloadTooLargeError, Source
 from router.ports import PayloadStore
 from tests.support.aio import run
 from tests.support.memory_payloads import MemoryPayloads
+from tests.support.tcp_server import serving
 
 MIB = 1024 * 1024
 OBJECTS = {
@@ -145,14 +145,11 @@ def test_every_faulty_answer_raises_the_right_error(reply: bytes, outcome: type[
         await writer.drain()
         if outcome is PayloadTooLargeError:
             await reader.read()  # until the reader has hung up without the rest
-        writer.close()
-        await writer.wait_closed()
         served.set()
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", 0))
-            endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            endpoint = f"http://127.0.0.1:{await stack.enter_async_context(serving(serve))}"
             store = S3PayloadStore(await open_payload_client(stack, AwsConfig("us-east-1", endpoint)))
             with pytest.raises(outcome, match=reason) as caught:
                 await store.read("b", "k", 100)
@@ -169,18 +166,15 @@ def test_a_connection_that_the_server_closes_is_no_failed_read() -> None:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = len(set(asked)) + 1
-        with contextlib.suppress(EOFError, OSError):
-            for number in range(2):
-                await reader.readuntil(b"\r\n\r\n")
-                asked.append(connection)
-                if not number:
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        writer.close()
+        for number in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.append(connection)
+            if not number:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", 0))
-            endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            endpoint = f"http://127.0.0.1:{await stack.enter_async_context(serving(serve))}"
             store = S3PayloadStore(await open_payload_client(stack, AwsConfig("us-east-1", endpoint)))
             assert [await store.read("b", "k", 100) for _ in range(2)] == [b"{}", b"{}"]
 

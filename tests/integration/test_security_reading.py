@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.support.aio import run
 from tests.support.certificates import Authority
 from tests.support.evaluators import PATIENCE_S, SOURCE, evaluating, shipped
 from tests.support.security_world import a_cell, notification, record
+from tests.support.tcp_server import serving
 
 Answer = Callable[[str], bytes]
 """What S3 answers to a request, of which it gets the head."""
@@ -64,13 +65,9 @@ async def s3(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         made.asked.append(head)
-        with suppress(OSError):
-            writer.write(made.answer(head))
-            await writer.drain()
-        writer.close()
+        writer.write(made.answer(head))
 
-    async with await asyncio.start_server(reply, "127.0.0.1", 0, ssl=tls) as server:
-        made.port = server.sockets[0].getsockname()[1]
+    async with serving(reply, ssl=tls) as made.port:
         yield made
 
 

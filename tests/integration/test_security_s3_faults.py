@@ -19,6 +19,7 @@ from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SHIPPED_RULES
 from cell_worker.handlers.security.sigma import Match, RuleSet, load_rules
 from tests.support.security_world import a_cell, notification
+from tests.support.tcp_server import serving
 
 
 def error(status: str, code: str) -> bytes:
@@ -41,15 +42,11 @@ async def monitor_of(
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0].decode())
         writer.write(answer)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    server = await asyncio.start_server(reply, "127.0.0.1", 0)
-    async with server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with serving(reply) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         monitor = SecurityMonitor()
         s3, _ = await monitor.start(a_cell())
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.http_answers import Answer, http, server
 from tests.support.no_credentials import without_keys
 from tests.support.servers import free_port
+from tests.support.tcp_server import serving
 
 LEAN: Final = [True]
 """Whether the lean HTTP client is used, in its one place."""
@@ -301,26 +302,22 @@ def test_a_connection_that_the_server_closes_is_no_failed_call(cut: str) -> None
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = len(set(asked)) + 1
-        with suppress(EOFError, OSError):
-            for number in range(5):
-                await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(len(b'{"QueueUrl":"q"}'))
-                asked.append(connection)
-                if number or (cut == "always" and connection > 1):
-                    break
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        writer.close()
+        for number in range(5):
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len(b'{"QueueUrl":"q"}'))
+            asked.append(connection)
+            if number or (cut == "always" and connection > 1):
+                break
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
     async def story() -> None:
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-            endpoint = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-            async with client(endpoint) as sqs:
-                await sqs.call("ReceiveMessage", QueueUrl="q")
-                if cut == "always":
-                    with pytest.raises(SqsError, match="ServerDisconnected"):
-                        await sqs.call("ReceiveMessage", QueueUrl="q")
-                else:
+        async with serving(serve) as port, client(f"http://127.0.0.1:{port}") as sqs:
+            await sqs.call("ReceiveMessage", QueueUrl="q")
+            if cut == "always":
+                with pytest.raises(SqsError, match="ServerDisconnected"):
                     await sqs.call("ReceiveMessage", QueueUrl="q")
+            else:
+                await sqs.call("ReceiveMessage", QueueUrl="q")
 
     run(story())
     assert asked == [1, 1, 2]

@@ -37,6 +37,7 @@ from router.core.models import Draft, Event, Message, Outcome, Result, Target
 from router.core.telemetry import LeaseRefused
 from tests.support.aio import run, until
 from tests.support.keys import SECRET, field_of, ring
+from tests.support.tcp_server import serving
 from tests.support.worker_process import WorkerProcess, body, get, outcomes, post
 
 pytestmark = pytest.mark.one_kind  # it is about secrets, whatever the servers
@@ -221,9 +222,6 @@ def test_no_answer_in_the_place_of_another_cell_is_believed(world: World) -> Non
             call = read_call(header)
             assert call is not None
             writer.write(make(call))
-            with suppress(OSError):
-                await writer.drain()
-            writer.close()
 
         return reply
 
@@ -259,8 +257,8 @@ def each(keys: CellKeys) -> tuple[Key, ...]:
 @asynccontextmanager
 async def listening(reply: Callable[..., Awaitable[None]]) -> AsyncIterator[str]:
     """Listen in a cell's place, at the address that is yielded."""
-    async with await asyncio.start_server(reply, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(reply) as port:
+        yield f"127.0.0.1:{port}"
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from tests.support.aio import run, until
 from tests.support.otlp import SentSpan, collector
 from tests.support.servers import free_port
 from tests.support.system import System
+from tests.support.tcp_server import serving
 
 pytestmark = pytest.mark.one_kind  # whole systems, and nothing here is about their servers
 
@@ -97,15 +97,10 @@ def test_no_answer_of_a_collector_does_harm(answer: bytes, outcome: str, monkeyp
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        with suppress(OSError):
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
+        writer.write(answer)
 
     async def story() -> dict[str, int]:
-        server = await asyncio.start_server(answered, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
+        async with serving(answered) as port:
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # so soon it is tried again no more
             tracing = Tracing("cell", {}, ALWAYS_ON)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from cell_worker.contract.addresses import host_and_port
+from tests.support.tcp_server import serving
 
 Answer = Callable[[bytes], AsyncIterator[bytes] | bytes]
 """Makes a whole answer of a whole request."""
@@ -17,7 +18,6 @@ Answer = Callable[[bytes], AsyncIterator[bytes] | bytes]
 @asynccontextmanager
 async def server(answer: Answer, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """An HTTP server that reads a request, sends what `answer` makes of it, and closes."""
-    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -28,25 +28,9 @@ async def server(answer: Answer, host: str = "127.0.0.1") -> AsyncIterator[str]:
         else:
             async for part in found:
                 writer.write(part)
-        await writer.drain()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())
-        with suppress(OSError, EOFError, asyncio.CancelledError):
-            await serve(reader, writer)
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-
-    listener = await asyncio.start_server(connected, host, 0)
-    try:
-        yield f"http://{host_and_port(host, listener.sockets[0].getsockname()[1])}"
-    finally:
-        listener.close()
-        tasks = [task for task in serving if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with serving(serve, host) as port:
+        yield f"http://{host_and_port(host, port)}"
 
 
 def http(status: int, body: Any, *headers: str) -> bytes:
