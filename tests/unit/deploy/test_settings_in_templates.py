@@ -7,10 +7,15 @@ import json
 import re
 from typing import Any, Final
 
+import pytest
+
+from cell_worker.contract.strict_reader import Unreadable
+from cell_worker.contract.tracing.variables import sampling_in
 from cell_worker.handlers.security.settings import SecuritySettings
 from cell_worker.settings import WorkerSettings
 from docs.cloudformation import items, read
 from router import settings
+from router.bootstrap.tracing import for_workers, why_no_traces
 from tests.support.templates import PLATFORM, Rendered
 
 CELL: Final = {
@@ -112,3 +117,29 @@ def test_two_cells_differ_in_their_names_alone() -> None:
     other = json.dumps(Rendered("cell", **given_to_cells() | CELL | {"CellId": "cell-0008"}).resources, default=str)
     assert one != other
     assert one == re.sub("cell-0008", "cell-0007", other)
+
+
+@pytest.mark.parametrize("endpoint", ["", "https://collector.example:4318/otlp?a=b"])
+def test_cells_trace_as_the_routers_would_have_them(endpoint: str) -> None:
+    """Each is told what a controller tells the workers that it launches itself; nothing where nothing is traced."""
+    own = {"TracingEndpoint": endpoint, "TracingPort": 9318}
+    platform = Rendered("platform", **PLATFORM | own)
+    told = variables(platform, "RouterTask") | {"CELLROUTER_SECRET": hashlib.sha256(b"cellrouter").hexdigest()}
+    found, faults = settings.check(told)
+    assert found is not None
+    assert found.tracing.on == bool(endpoint)
+    assert faults + why_no_traces(found, told) == []
+    cell = variables(Rendered("cell", **given_to_cells(**own) | CELL), "TaskDefinition")
+    traced = {name: value for name, value in cell.items() if name.startswith("OTEL_") or name == "CELL_TRACING"}
+    assert traced == for_workers(found, told)
+    for group in ("RouterAccess", "CellAccess"):
+        ports = [rule["FromPort"] for rule in platform.properties(group)["SecurityGroupEgress"]]
+        assert (9318 in ports) == bool(endpoint), group
+
+
+def test_what_is_traced_is_as_the_documentation_says_unless_a_parameter_says_else() -> None:
+    """One in a hundred of the events whose producers began no trace."""
+    told = variables(Rendered("platform", **PLATFORM, TracingEndpoint="http://collector:4318"), "RouterTask")
+    assert sampling_in(told) == sampling_in({})
+    for sampler in read("platform")["Parameters"]["TracingSampler"]["AllowedValues"]:
+        assert not isinstance(sampling_in(told | {"OTEL_TRACES_SAMPLER": sampler}), Unreadable), sampler
