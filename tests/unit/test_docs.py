@@ -9,7 +9,7 @@ import pytest
 
 from cell_worker.handlers.security.remedies import REMEDIES
 from cell_worker.handlers.security.settings import SecuritySettings
-from docs import generate
+from docs import generate, logs
 from tests.support.paths import REPOSITORY
 
 SECURITY_PAGE = REPOSITORY / "docs" / "security-monitoring.md"
@@ -25,6 +25,11 @@ DIFFERENCES = REPOSITORY / "tests" / "integration" / "test_localstack_difference
 def test_a_page_says_what_script_docs_would_write(page: Path) -> None:
     """Every setting with its default and meaning, and every shipped rule with its level and remedy, is listed."""
     assert page.read_text() == generate.rendered(page), "run script/docs, and commit what it writes"
+
+
+def test_the_page_on_the_log_leaves_out_no_line() -> None:
+    """But for those whose text is the action of the audit, as the page says itself."""
+    assert [code for package in logs.PACKAGES for code in logs.untold(f"{package}/") if "r.action" not in code] == []
 
 
 def test_the_security_page_names_every_setting_and_remedy() -> None:
