@@ -16,13 +16,13 @@ from tests.support.chromium import BINARY, Tab, chromium
 from tests.support.dashboard_rig import Rig, dashboard
 from tests.support.fleet_world import HOSTILE, SICK
 from tests.support.page_checks import AXE_FINDS, CONTRAST, NAMELESS, TEXT, axe_core
+from tests.support.page_hands import DIALOG, FOCUSED, act, confirm, in_page, open_page, press
 
 pytestmark = [
     pytest.mark.one_kind,  # it asks for no server
     pytest.mark.skipif(BINARY is None, reason="there is no Chromium"),
 ]
 
-DIALOG: Final = "(document.querySelector('dialog[open]')?.innerText ?? '')"
 WEIGH: Final = """{
   const input = document.activeElement;
   input.value = "4";
@@ -33,44 +33,7 @@ CHOOSE: Final = """{
   select.value = "cell-0005";
   select.dispatchEvent(new Event("input", { bubbles: true }));
 }"""
-FOCUSED: Final = "(document.activeElement.id || document.activeElement.textContent)"
 REFUSED: Final = "Failed to load resource"  # the browser's own line about an answer that is an error
-
-
-def in_page(text: str) -> str:
-    """Write a text as the page's own language has it."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-async def open_page(rig: Rig, tab: Tab, page: str) -> None:
-    """Open another page of the dashboard, and wait for its actions."""
-    await tab.run("document.querySelector('main > *').dataset.before = ''")
-    await tab.run(f"location.hash = {in_page(page)}")
-    await tab.until("!document.querySelector('main > [data-before]')")
-    await tab.until("!!document.querySelector('main .slots:not([hidden]) button')")
-
-
-async def press(tab: Tab, label: str, where: str = "main") -> None:
-    """Press the button that begins with this, by keyboard."""
-    button = f"[...document.querySelectorAll('{where} button')].find((e) => e.textContent.startsWith({in_page(label)}))"
-    await tab.until(f"!!{button} && !{button}.disabled")
-    await tab.run(f"{button}.focus()")
-    await tab.press("Enter")
-
-
-async def act(tab: Tab, label: str, deed: str, why: str, result: str) -> None:
-    """Take an action that needs no more words: open it, give the reason, do it, and read what became of it."""
-    await press(tab, label)
-    await confirm(tab, deed, why, result)
-    await press(tab, "Close", "dialog")
-
-
-async def confirm(tab: Tab, deed: str, why: str, result: str) -> None:
-    """Agree to the plan that is shown."""
-    await tab.until(f"{FOCUSED} === 'deed-why'")
-    await tab.write(why)
-    await press(tab, deed, "dialog")
-    await tab.until(f"{DIALOG}.includes({in_page(result)})")
 
 
 def newest(rig: Rig) -> Any:
@@ -110,7 +73,7 @@ async def is_done_by_keyboard(rig: Rig, tab: Tab) -> None:
 async def holds_to_the_plan(rig: Rig, tab: Tab) -> None:
     """What is not as it was shown is not done; it is shown anew, and the reason is kept."""
     has = rig.world.registry.contents
-    await open_page(rig, tab, "#/cells/cell-0002")
+    await open_page(tab, "#/cells/cell-0002")
     await press(tab, "Replace")
     await tab.until(f"{DIALOG}.includes('generation 3 serves until then')")
     has.cells["cell-0002"] = replace(has.cells["cell-0002"], generation=4)
@@ -189,7 +152,7 @@ async def acts_on_keys(rig: Rig, tab: Tab) -> None:
 async def undoes(rig: Rig, tab: Tab) -> None:
     """What was agreed to is taken back, and never another change that came first."""
     has = rig.world.registry.contents
-    await open_page(rig, tab, "#/audit")
+    await open_page(tab, "#/audit")
     await press(tab, "Undo the last change")
     await tab.until(f"{DIALOG}.includes('take back release')")
     shown = has.policy.version
@@ -214,7 +177,7 @@ async def redrives(rig: Rig, tab: Tab) -> None:
         letter = of_event(event, message, reason="rejected", error="no", source="source", dead_at_ms=1)
         await rig.dead.send(to_drafts(letter))
     rig.world.is_given_up()  # there are dead letters now, as the routers see it
-    await open_page(rig, tab, "#/")
+    await open_page(tab, "#/")
     await press(tab, "Redrive")
     await tab.until(f"{FOCUSED} === 'deed-reason'")
     await tab.run("document.getElementById('deed-key').focus()")
@@ -331,17 +294,17 @@ def test_axe_finds_nothing_wrong_on_any_page_and_in_any_step(tmp_path: Path) -> 
                 tell()
             for width in (1280, 390):
                 await tab.size(width, 900)
-                await open_page(rig, tab, "#/")
+                await open_page(tab, "#/")
                 await is_clean(tab, script, "the fleet")
-                await open_page(rig, tab, "#/audit")
+                await open_page(tab, "#/audit")
                 await is_clean(tab, script, "the audit")
-                await open_page(rig, tab, "#/key/acme")
+                await open_page(tab, "#/key/acme")
                 await is_clean(tab, script, "a key")
                 await press(tab, "Limit")
                 await tab.until(f"{FOCUSED} === 'deed-how'")
                 await is_clean(tab, script, "what exactly")
                 await tab.press("Escape")
-                await open_page(rig, tab, "#/cells/cell-0002")
+                await open_page(tab, "#/cells/cell-0002")
                 await is_clean(tab, script, "a cell")
                 await press(tab, "Drain")
                 await tab.until(f"{FOCUSED} === 'deed-why'")
