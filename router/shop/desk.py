@@ -12,7 +12,7 @@ from router.core.models import Draft
 from router.ports import Clock
 from router.shop.cells import ShopCells
 from router.shop.core.items import Product, SoldLine
-from router.shop.core.names import why_no_name
+from router.shop.core.names import why_no_shop
 from router.shop.core.orders import OrderEvent, draft_of, read_order
 from router.shop.core.overview import Contents, OrderHistory, ShopOverview, orders_of, overview
 from router.shop.core.sales import Goods
@@ -82,7 +82,7 @@ class OrderDesk:
         now, found = self._clock.monotonic(), self._catalogues.get(shop)
         if found is not None and now < found[0] + CATALOGUE_S:
             return found[1]
-        if why_no_name("shop", shop) is not None:
+        if why_no_shop(shop) is not None:
             return ()
         products = sorted(await self._tables.products(await self._cells.of(shop), shop), key=lambda each: each.PK)
         self._catalogues.pop(shop, None)

@@ -17,7 +17,7 @@ from cell_worker.contract.http_guard import OWN_FILES
 from cell_worker.contract.strict_reader import Unreadable
 from router.core.errors import CellRouterError
 from router.shop.core.items import SoldLine, state_of_order
-from router.shop.core.names import placed_at_ms, why_no_name
+from router.shop.core.names import placed_at_ms, why_no_shop
 from router.shop.desk import OrderDesk
 
 PAGES: Final = {"/": "storefront.html", "/operations": "operations.html"}
@@ -72,7 +72,7 @@ def create_shop(desk: OrderDesk) -> FastAPI:
 
     @app.get("/shops/{shop}/products", summary="Lists what a shop sells, and the time that its orders go by.")
     async def products(shop: str) -> Response:
-        if (why := why_no_name("shop", shop)) is not None:
+        if (why := why_no_shop(shop)) is not None:
             return _refused(why)
         found = await desk.catalogue(shop)
         kept = [
@@ -84,7 +84,7 @@ def create_shop(desk: OrderDesk) -> FastAPI:
 
     @app.get("/operations/now", summary="Tells how one shop stands, or all of them: stock, orders, vendor orders.")
     async def operations(shop: str = "") -> Response:
-        if shop and (why := why_no_name("shop", shop)) is not None:
+        if shop and (why := why_no_shop(shop)) is not None:
             return _refused(why)
         return _json(await desk.overview(shop))
 
@@ -109,7 +109,7 @@ def _add_orders(app: FastAPI, desk: OrderDesk) -> None:
 
     @app.get("/shops/{shop}/orders/{order_id}", summary="Tells how an order stands; unknown until its cell has it.")
     async def order(shop: str, order_id: str) -> Response:
-        why = why_no_name("shop", shop)
+        why = why_no_shop(shop)
         if why is not None or placed_at_ms(order_id) is None:
             return _refused(why or "this is no order's id")
         lines = await desk.order(shop, order_id)

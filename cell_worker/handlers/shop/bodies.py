@@ -14,6 +14,8 @@ LAST_MS: Final = 253_402_300_799_999
 
 ShopName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}\Z")]
+CustomerName = Annotated[str, msgspec.Meta(pattern=r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,80}\Z")]
+"""As people write their names: in any script, in one line."""
 OrderId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")]
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Quantity = Annotated[int, msgspec.Meta(ge=1, le=999)]
@@ -33,7 +35,7 @@ class Order(msgspec.Struct, frozen=True, tag="order"):
 
     shop: ShopName
     order_id: OrderId
-    customer: Name
+    customer: CustomerName
     lines: Annotated[tuple[OrderedLine, ...], msgspec.Meta(min_length=1, max_length=MAX_LINES)]
     at_ms: TimeMs
 

@@ -12,7 +12,7 @@ import typer
 
 from router.cli.options import AsJson
 from router.cli.registry import configured, run
-from router.shop.core.names import why_no_name
+from router.shop.core.names import why_no_shop
 
 if TYPE_CHECKING:
     from router.settings import Settings
@@ -31,7 +31,7 @@ def _a_day(day: str) -> str:
 
 
 def _a_shop(shop: str) -> str:
-    if shop and (why := why_no_name("shop", shop)) is not None:
+    if shop and (why := why_no_shop(shop)) is not None:
         raise typer.BadParameter(why)
     return shop
 

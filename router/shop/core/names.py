@@ -19,24 +19,33 @@ INDEX: Final = "itemType-index"
 SALES: Final = "sales/"
 """Where the objects with sales begin in a cell's bucket."""
 ORDER_PREFIX: Final = "CUSTOMER-ORDER-"
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
-_CUSTOMER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}", re.ASCII)  # as cells take it
+_SHOP: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
+_PRODUCT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}", re.ASCII)  # as cells take it
+_MAX_CUSTOMER_CHARS: Final = 80
 _BY_HOUR: Final = re.compile(r"2[0-9]{3}/[0-9]{2}/[0-9]{2}/[0-9]{2}/", re.ASCII)
 _ORDER_ID: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,39}-ORDER-([0-9]{13})-[0-9a-f]{4,16}", re.ASCII)
 
 
-def why_no_name(what: str, name: str) -> Reason | None:
-    """Say why a text can't name a shop or a product; None when it can."""
-    if _NAME.fullmatch(name) is not None:
+def why_no_shop(name: str) -> Reason | None:
+    """Say why a text can't name a shop; None when it can."""
+    if _SHOP.fullmatch(name) is not None:
         return None
-    return f"the {what} {name[:60]!r} is no name: use 1 to 40 small letters, digits and hyphens"
+    return f"the shop {name[:60]!r} is no name: use 1 to 40 small letters, digits and hyphens"
+
+
+def why_no_product(name: str) -> Reason | None:
+    """Say why a text can't name a product; None when it can."""
+    if _PRODUCT.fullmatch(name) is not None:
+        return None
+    allowed = "1 to 64 of the letters A to Z, digits, spaces, dots, hyphens and underlines"
+    return f"the product {name[:60]!r} is no name: use {allowed}"
 
 
 def why_no_customer(name: str) -> Reason | None:
-    """Say why a text can't name a customer; None when it can."""
-    if _CUSTOMER.fullmatch(name) is not None:
+    """Say why a text can't name a customer; None when it can, in whatever script people write it."""
+    if 0 < len(name) <= _MAX_CUSTOMER_CHARS and name.isprintable() and not name.isspace():
         return None
-    return "customer must be 1 to 64 of the letters A to Z, digits, spaces, dots, hyphens and underlines"
+    return f"customer must be a name of 1 to {_MAX_CUSTOMER_CHARS} characters, all of which can be seen"
 
 
 def placed_at_ms(order_id: str) -> int | None:

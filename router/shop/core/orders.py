@@ -12,7 +12,7 @@ import msgspec
 
 from cell_worker.contract.strict_reader import StrictReader, Unreadable
 from router.core.models import Draft, Reason
-from router.shop.core.names import order_id, placed_at_ms, why_no_customer, why_no_name
+from router.shop.core.names import order_id, placed_at_ms, why_no_customer, why_no_product, why_no_shop
 
 MAX_LINES: Final = 25
 MAX_QUANTITY: Final = 999
@@ -24,14 +24,14 @@ CLOCK_MS: Final = 600_000
 class OrderLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many of one product, in an order."""
 
-    product: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+    product: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     quantity: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUANTITY)]
 
 
 class Basket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a customer sends to `POST /shops/{shop}/orders`."""
 
-    order_id: Annotated[str, msgspec.Meta(max_length=60)]
+    order_id: Annotated[str, msgspec.Meta(max_length=100)]
     customer: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
     lines: Annotated[tuple[OrderLine, ...], msgspec.Meta(min_length=1, max_length=MAX_LINES)]
 
@@ -74,7 +74,7 @@ _encode = msgspec.json.Encoder().encode
 
 def read_order(raw: bytes, shop: str, now_ms: int) -> OrderEvent | Unreadable:
     """Return the order that a customer's bytes hold, or the reason why they hold none. Never raises."""
-    if (why := why_no_name("shop", shop)) is not None:
+    if (why := why_no_shop(shop)) is not None:
         return Unreadable(why)
     basket = _BASKET.read(raw)
     if isinstance(basket, Unreadable):
@@ -94,7 +94,7 @@ def _why_no_order(basket: Basket, at_ms: int, now_ms: int) -> Reason | None:
         return why
     seen: set[str] = set()
     for line in basket.lines:
-        if (why := why_no_name("product", line.product)) is not None:
+        if (why := why_no_product(line.product)) is not None:
             return why
         if line.product in seen:
             return f"{line.product} is in two lines: put both quantities into one"

@@ -23,8 +23,8 @@ class SaleRow(msgspec.Struct, frozen=True):
     """One line of an order, as it lies in the objects."""
 
     shop: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-    product: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-    order_id: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+    product: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    order_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     line: Whole
     quantity: Whole
     taken: Whole

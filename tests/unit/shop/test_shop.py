@@ -108,6 +108,9 @@ def test_an_id_is_for_one_order(cell: Harness) -> None:
         ({"shop": "../acme"}, "shop"),
         ({"type": "refund"}, "refund"),
         ({"at_ms": -1}, "at_ms"),
+        ({"customer": "  "}, "customer"),
+        ({"customer": "a\nb"}, "customer"),
+        ({"customer": "a" * 81}, "customer"),
     ],
 )
 def test_what_no_shop_understands_is_refused(cell: Harness, changed: dict[str, Any], why: str) -> None:
