@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from cell_worker.contract.http_server import HttpServer, listen_on
 from router.adapters.clock import SystemClock
 from tests.support.aio import run
 from tests.support.chromium import BINARY, Tab, chromium
 from tests.support.page_checks import AXE_FINDS, CONTRAST, NAMELESS, TEXT, axe_core
-from tests.support.shop_street import CELLS, SHOP, ShopStreet
+from tests.support.shop_street import CELLS, SHOP, ShopStreet, served
 
 pytestmark = [
     pytest.mark.one_kind,  # it asks for no server
@@ -23,20 +19,6 @@ pytestmark = [
 ]
 
 HOSTILE: Final = "<img src=x onerror=alert(1)>"
-
-
-@asynccontextmanager
-async def served(street: ShopStreet) -> AsyncIterator[str]:
-    """Serve the shop as `cellrouter shop serve` does, and return where."""
-    with listen_on("127.0.0.1", 0) as listener:
-        app: Any = street.app
-        server = HttpServer(app, places=50, goodbye_s=1)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await asyncio.gather(serving, return_exceptions=True)
 
 
 async def is_fit_for_everybody(tab: Tab) -> None:

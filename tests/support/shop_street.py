@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 from botocore.exceptions import ClientError
 
 from cell_worker.contract.http_guard import GuardedApp
+from cell_worker.contract.http_server import HttpServer, listen_on
 from router.core.models import Draft
 from router.core.slot_map.slots import SLOTS, SlotMap
 from router.ports import Clock
@@ -86,6 +89,11 @@ class ShopStreet:
         item = {"PK": {"S": key}, "SK": {"S": sort or key}, **({"itemType": {"S": kind}} if kind else {}), **typed}
         self.tables.items[table_of("cellrouter", "live", cell)].append(item)
 
+    def cell_of(self, shop: str) -> str:
+        slot_map = self.registry.contents.slot_map
+        assert slot_map is not None
+        return slot_map.cell_of(shop)
+
     def order_id(self, off_ms: int = 0) -> str:
         return f"CUSTOMER-ORDER-{self.clock.time_ms() + off_ms}-00ab12cd"
 
@@ -113,3 +121,17 @@ class ShopStreet:
         headers = dict(sent[0]["headers"])
         told = json.loads(content) if headers.get(b"content-type") == b"application/json" else content
         return sent[0]["status"], headers, told
+
+
+@asynccontextmanager
+async def served(street: ShopStreet) -> AsyncIterator[str]:
+    """Serve the shop as `cellrouter shop serve` does, and return where."""
+    with listen_on("127.0.0.1", 0) as listener:
+        app: Any = street.app
+        server = HttpServer(app, places=50, goodbye_s=1)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)

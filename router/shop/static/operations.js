@@ -5,6 +5,8 @@ const STATES = { out: "✕ sold out", low: "! low", enough: "✓ enough" };
 let shop = new URLSearchParams(location.search).get("shop") ?? "";
 let heard = 0;
 
+const NEEDS = { out: "out", low: "low" }; // the figures that are no good news
+
 const cells = (...kinds) => () => h("tr", {}, ...kinds.map((kind) => h("td", { class: kind || null })));
 const fill = (row, ...texts) => texts.forEach((text, place) => set(row.children[place], { text }));
 
@@ -17,7 +19,7 @@ const showChart = (values) => {
 };
 
 const showStock = (rows, found) => {
-  keyed(find("stock"), rows, (row) => `${row.shop}#${row.product}`, cells("", "", "state", "figure", "figure"), (child, row) => {
+  keyed(find("stock"), rows, (row) => `${row.shop}#${row.product}`, cells("", "", "state", "figure", "figure spare"), (child, row) => {
     fill(child, row.title, row.shop, STATES[row.state], count(row.stock), count(row.reorder_level));
     set(child.children[2], { "data-level": row.state });
   });
@@ -36,10 +38,11 @@ const showBest = (rows) => {
   find("no-best").hidden = rows.length > 0;
   const most = Math.max(1, ...rows.map((row) => row.sold));
   keyed(find("best"), rows, (row) => `${row.shop}#${row.product}`, () => {
-    const whole = h("li", {}, h("span", { class: "what" }), h("meter", { min: 0, "aria-hidden": "true" }), h("span", { class: "figure" }));
-    return whole;
+    const what = h("span", { class: "what" }, h("span"), h("small"));
+    return h("li", {}, what, h("meter", { min: 0, "aria-hidden": "true" }), h("span", { class: "figure" }));
   }, (child, row) => {
-    set(child.children[0], { text: shop ? row.title : `${row.title}, ${row.shop}` });
+    set(child.children[0].children[0], { text: row.title });
+    set(child.children[0].children[1], { text: shop ? "" : ` ${row.shop}` });
     set(child.children[1], { max: most, value: row.sold });
     set(child.children[2], { text: `${count(row.sold)} sold` });
   });
@@ -50,7 +53,9 @@ const show = (found) => {
   find("shop").value = shop;
   set(find("orders"), { text: count(found.orders) });
   set(find("rate"), { text: found.orders_a_minute === null ? "–" : count(found.orders_a_minute) });
-  for (const name of ["pieces", "out", "low"]) set(find(name), { text: count(found[name]) });
+  for (const name of ["pieces", "out", "low"]) {
+    set(find(name), { text: count(found[name]), "data-level": found[name] > 0 ? NEEDS[name] : null });
+  }
   set(find("open"), { text: count(found.open_vendor_orders) });
   showChart(found.minutes);
   showStock(found.stock);
@@ -71,7 +76,8 @@ const age = () => {
 
 const look = async () => {
   try {
-    show(await ask(`/operations/now?shop=${encodeURIComponent(shop)}`));
+    const asked = shop, found = await ask(`/operations/now?shop=${encodeURIComponent(asked)}`);
+    if (asked === shop) show(found); // not when another one was chosen meanwhile
     heard = Date.now();
   } catch (error) {
     set(find("trouble"), { text: `Nothing new: ${error.message}. The page goes on trying.` });

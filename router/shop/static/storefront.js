@@ -6,7 +6,6 @@ const orders = []; // the newest first: { shop, id, state, lines }
 let shop = new URLSearchParams(location.search).get("shop") ?? "";
 let products = [], clockOff = 0, orderId = null, sending = false, looks = 0;
 
-const tint = (name) => [...name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 6, 7) % 6;
 const nameOf = (text) => text.replaceAll("-", " ").replace(/^./, (letter) => letter.toUpperCase());
 const left = (product) => {
   if (product.stock <= 0) return ["out", "Sold out: we order it for you"];
@@ -29,11 +28,11 @@ const tile = (product) => {
   const price = h("strong"), state = h("span", { class: "left" });
   const add = h("button", { class: "add", type: "button", text: "Add to basket", onclick: () => {
     put(product.product, (basket.get(product.product) ?? 0) + 1);
-    set(find("said"), { text: `${product.title} is in your basket` });
+    set(find("said"), { text: `${product.title} is in your basket`, "data-level": null });
   } });
-  const title = h("h3", { text: product.title });
+  const title = h("h2", { text: product.title });
   add.setAttribute("aria-label", `Add ${product.title} to the basket`);
-  const picture = h("div", { class: `picture tint-${tint(product.product)}`, "aria-hidden": "true", text: product.title.slice(0, 1) });
+  const picture = h("div", { class: "picture", "aria-hidden": "true" }, h("span", { text: [...product.title][0] ?? "" }));
   const whole = h("li", { class: "good" }, picture, h("div", { class: "about" }, title, h("p", { class: "facts" }, price, state)), add);
   whole.parts = { price, state };
   return whole;
@@ -72,6 +71,8 @@ const showBasket = () => {
   find("empty").hidden = basket.size > 0;
   find("total-line").hidden = basket.size === 0;
   set(find("total"), { text: money(total) });
+  const pieces = [...basket.values()].reduce((sum, quantity) => sum + quantity, 0);
+  set(find("jump"), { text: `Basket: ${plural(pieces, "piece")}, ${money(total)}`, hidden: pieces === 0 });
   find("place").disabled = basket.size === 0 || sending;
 };
 
@@ -107,18 +108,19 @@ const place = async (event) => {
     return;
   }
   orderId ??= newId(); // kept until it is taken: who tries again sends the same order
+  const sent = { shop, id: orderId, state: "unknown", lines: [] }; // whatever is chosen while it is on its way
   sending = true;
   showBasket();
   set(said, { text: "Sending your order …", "data-level": null });
   const lines = [...basket].map(([product, quantity]) => ({ product, quantity }));
   try {
-    await ask(`/shops/${shop}/orders`, {
-      method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ order_id: orderId, customer, lines }),
+    await ask(`/shops/${sent.shop}/orders`, {
+      method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ order_id: sent.id, customer, lines }),
     });
-    orders.unshift({ shop, id: orderId, state: "unknown", lines: [] });
+    orders.unshift(sent);
     orders.splice(20);
-    basket.clear();
-    orderId = null;
+    if (orderId === sent.id) basket.clear();
+    if (orderId === sent.id) orderId = null;
     set(said, { text: "Thank you. Your order is on its way to us.", "data-level": "good" });
   } catch (error) {
     set(said, { text: `Not sent: ${error.message}. You can send it again; it stays one order.`, "data-level": "bad" });
@@ -146,8 +148,8 @@ const look = async () => {
     } else looks += 1;
     if (shop) {
       find("shop").value = shop;
-      const found = await ask(`/shops/${encodeURIComponent(shop)}/products`);
-      products = found.products;
+      const asked = shop, found = await ask(`/shops/${encodeURIComponent(asked)}/products`);
+      if (asked === shop) products = found.products; // not when another one was chosen meanwhile
       clockOff = found.now_ms - Date.now();
     }
     await follow();
