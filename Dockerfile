@@ -9,12 +9,14 @@ WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # Without pip in it: the base image's own pip fills it.
 RUN python -m venv --without-pip /opt/cellrouter
-COPY deploy/lock/build.txt deploy/lock/runtime.txt ./
+# `embedded` has what SQL over the sales of the shop needs: deploy/compose/shop.yml.
+ARG LOCK=runtime
+COPY deploy/lock/build.txt deploy/lock/${LOCK}.txt ./
 # Some wheels carry debug symbols, a quarter of what all of them weigh. Python files are compiled by content, not by
 # time: the same lock file and sources make the same files. Nothing of ours colours source code: the lexers stay as
 # they are, which is 4 MB less.
 RUN pip install --require-hashes --requirement build.txt \
- && pip --python /opt/cellrouter install --no-compile --require-hashes --requirement runtime.txt \
+ && pip --python /opt/cellrouter install --no-compile --require-hashes --requirement ${LOCK}.txt \
  && find /opt/cellrouter -name '*.so' -exec strip --strip-unneeded {} + \
  && python -m compileall -q -j 0 -x /pygments/lexers/ --invalidation-mode unchecked-hash /opt/cellrouter/lib
 COPY pyproject.toml README.md LICENSE ./

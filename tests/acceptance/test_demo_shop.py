@@ -33,4 +33,5 @@ def test_orders_a_cell_killed_another_slow_and_equal_books(tmp_path: Path) -> No
     assert ledger["vendor_orders"] == ledger["crossings"] > 0
     assert ledger["back_ordered"] > 0, "some order more than any stock"
     assert len(ledger["replaced_in_s"]) == 2
+    assert ledger["visitors"] == 0
     assert "orders are placed" in output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from tests.support.paths import REPOSITORY
 
-FILES: Final = ("Dockerfile", "docker-compose.yml", "deploy/compose/socket-proxy.yml")
+FILES: Final = ("Dockerfile", "docker-compose.yml", "deploy/compose/shop.yml", "deploy/compose/socket-proxy.yml")
+OURS: Final = ("CELLROUTER_IMAGE:-", "CELLROUTER_SHOP_IMAGE:-")
 OLD, NEW = (f"sha256:{digit * 64}" for digit in "12")
 FIXED: Final = {"name": "a", "version": "1", "vulns": [{"id": "V-1", "fix_versions": ["2"]}]}
 UNFIXED: Final = {"name": "b", "version": "1", "vulns": [{"id": "V-2", "fix_versions": []}]}
@@ -51,7 +53,9 @@ def test_every_image_is_pinned_by_its_digest_and_pinned_anew(tmp_path: Path) -> 
     assert OLD not in text
     assert f"ARG PYTHON_IMAGE=python:3.13-slim@{NEW}\n" in text
     assert f"image: ${{REDIS_IMAGE:-redis:7-alpine@{NEW}}}\n" in text
-    assert text.count(f"@{NEW}") == text.count("_IMAGE:-") + text.count("_IMAGE=python")
+    ours = sum(map(text.count, OURS))
+    assert text.count(f"@{NEW}") == text.count("_IMAGE:-") + text.count("_IMAGE=python") - ours
+    assert ours == len(re.findall(r"cellrouter(?:-shop)?:dev(?!@)", text)), "no registry has what is built here"
 
 
 def test_no_image_is_named_where_it_could_not_be_pinned() -> None:

@@ -77,6 +77,12 @@ def demo_shop(
         int | None,
         typer.Option(min=1024, max=HIGHEST_FIRST_PORT - 1, help="The first of five ports; left out: any free ones."),
     ] = None,
+    attach: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROUTER,CONTROLLER,SHOP", help="Use a running system: the URLs of its router, controller and shop."
+        ),
+    ] = None,
 ) -> None:
     """Run the shop on this machine: order API → SQS → router → cells → stock, vendors, sales, SQL.
 
@@ -88,5 +94,5 @@ def demo_shop(
     from router.cli.texts import Screen  # noqa: PLC0415 - as above
     from router.demo.shop.run import ShopDemoOptions, run_shop_demo  # noqa: PLC0415 - as above
 
-    options = ShopDemoOptions(orders, shops, cells, seconds, keep, port, json_file)
+    options = ShopDemoOptions(orders, shops, cells, seconds, keep, port, json_file, attach)
     raise typer.Exit(run(run_shop_demo(options, os.environ, Screen(), SystemClock())))

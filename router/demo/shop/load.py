@@ -22,6 +22,8 @@ GOODS: Final[Mapping[str, tuple[str, int]]] = {
 }
 """Each product's title and price in cents."""
 CUSTOMERS: Final = ("Ada", "Edsger", "Grace", "Alan", "Barbara", "Donald", "Frances", "Tony")
+STREET: Final = "shop"
+"""How the names of shops begin, where none are there yet."""
 TWICE: Final = 0.05
 """The share of orders that are sent a second time, as by a double click."""
 
@@ -40,15 +42,15 @@ class Wish:
     twice: bool
 
 
-def shop_names(count: int) -> list[str]:
-    """Name so many shops."""
-    return [f"shop-{number:04d}" for number in range(1, count + 1)]
+def shop_names(count: int, street: str) -> list[str]:
+    """Name so many shops of a street."""
+    return [f"{street}-{number:04d}" for number in range(1, count + 1)]
 
 
-def catalogue(shops: int, seed: int) -> Iterator[ProductEvent]:
+def catalogue(shops: int, seed: int, street: str = STREET) -> Iterator[ProductEvent]:
     """Make what each shop sells. Stocks are small, so that vendors have something to do."""
     rng = random.Random(seed)  # noqa: S311 - made-up shops, not secrets
-    for shop in shop_names(shops):
+    for shop in shop_names(shops, street):
         for product, (title, price) in GOODS.items():
             level = rng.randint(3, 8)
             yield ProductEvent(
@@ -56,9 +58,9 @@ def catalogue(shops: int, seed: int) -> Iterator[ProductEvent]:
             )
 
 
-def wishes(orders: int, shops: int, seed: int) -> Iterator[Wish]:
+def wishes(orders: int, shops: int, seed: int, street: str = STREET) -> Iterator[Wish]:
     """Make what customers order: a few shops are popular, as the n-th has 1/n of the first one's customers."""
-    rng, names = random.Random(seed + 1), shop_names(shops)  # noqa: S311 - made-up orders, not secrets
+    rng, names = random.Random(seed + 1), shop_names(shops, street)  # noqa: S311 - made-up orders, not secrets
     sums, products = list(accumulate(1 / place for place in range(1, shops + 1))), list(GOODS)
     for shop in rng.choices(names, cum_weights=sums, k=orders):
         chosen = rng.sample(products, rng.choice((1, 1, 2, 3)))

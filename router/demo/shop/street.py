@@ -96,7 +96,7 @@ class Customers:
 
 
 class Vendors:
-    """Deliver what shops have ordered, each vendor order once, as an event of the shop."""
+    """Deliver what the shops that were opened here have ordered, each vendor order once, as an event of the shop."""
 
     def __init__(self, send: Send, cells: ShopCells, tables: ShopTables, sent: Ordered, clock: Clock) -> None:
         self._send = send
@@ -113,7 +113,8 @@ class Vendors:
             await self._clock.sleep(VENDOR_S)
 
     async def _deliver(self, found: Iterable[VendorOrder]) -> None:
-        new = [each for each in found if (each.shop, each.number) not in self._sent.arrivals]
+        mine = [each for each in found if (each.shop, each.product) in self._sent.catalogue]
+        new = [each for each in mine if (each.shop, each.number) not in self._sent.arrivals]
         now_ms = self._clock.time_ms()
         await send_all(
             self._send,

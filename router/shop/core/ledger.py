@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from router.shop.core.items import Product, SoldLine, VendorOrder
-from router.shop.core.orders import OrderEvent, ProductEvent
+from router.shop.core.orders import OrderEvent, OrderLine, ProductEvent
 from router.shop.core.sales import Goods
 
 METRICS: Final = ("orders", "ordered", "taken", "back_ordered", "vendor_orders")
@@ -35,6 +35,22 @@ class Ordered:
             for line in order.lines:
                 found[order.shop, line.product] += line.quantity
         return found
+
+    def with_visitors(self, lines: Iterable[SoldLine]) -> Ordered:
+        """Return what was sent, and beside it what others have ordered meanwhile in the same shops.
+
+        Nobody but the table knows of these orders. But what they have ordered is in all other books too.
+        """
+        shops = {shop for shop, _ in self.catalogue}
+        found: dict[tuple[str, str], Counter[str]] = {}
+        for line in lines:
+            if line.shop in shops and (line.shop, line.PK) not in self.orders:
+                found.setdefault((line.shop, line.PK), Counter())[line.product] += line.quantity
+        visitors = {
+            (shop, order): OrderEvent(shop, order, "", tuple(OrderLine(*each) for each in pieces.items()), 0)
+            for (shop, order), pieces in found.items()
+        }
+        return Ordered(self.catalogue, self.orders | visitors, self.arrivals)
 
     def arrived(self) -> Counter[Goods]:
         """Add up what the vendor has delivered of each product of each shop."""

@@ -18,7 +18,7 @@ from router.demo.shop.street import TRIES, Customers, Vendors, open_shops, send_
 from router.shop.cells import ShopCells
 from router.shop.core.items import VendorOrder
 from router.shop.core.ledger import Books, Ordered, ledger, why_not_countable
-from router.shop.core.orders import OrderEvent, read_order
+from router.shop.core.orders import OrderEvent, ProductEvent, read_order
 from router.shop.core.overview import Contents
 from router.shop.tables import ShopTables
 from tests.support.fake_clock import FakeClock, play
@@ -123,9 +123,11 @@ def test_catalogues_open_whatever_the_queue_refuses_at_first() -> None:
 
 
 def test_vendors_deliver_each_order_once() -> None:
-    """However often they see it; the event's id is of the vendor order."""
+    """However often they see it, and of their own shops only; the event's id is of the vendor order."""
     clock, queue, sent = FakeClock(), Queue(0), Ordered()
+    sent.catalogue["a", "cup"] = ProductEvent("a", "cup", "Cup", 1, 9, 3, 10)
     orders = [VendorOrder(f"a#VENDOR#cup-{number}", "cup", 10) for number in range(3)]
+    orders.insert(1, VendorOrder("of-others#VENDOR#cup-9", "cup", 10))
 
     class Cells:
         async def all(self) -> Sequence[str]:
@@ -136,7 +138,7 @@ def test_vendors_deliver_each_order_once() -> None:
 
         async def contents(self, _: str) -> Contents:
             self.looks += 1
-            if self.looks == 5:
+            if self.looks == 6:
                 raise EOFError  # ends the story
             return Contents(vendor_orders=orders[: self.looks])
 

@@ -97,6 +97,23 @@ def test_books_that_are_kept_well_are_equal(done: list[tuple[tuple[str, str], in
     assert found.ordered == found.taken + found.back_ordered == found.minutes == found.sql == found.metric
 
 
+def test_what_visitors_order_while_it_runs_is_in_all_books_and_is_nobodys_fault() -> None:
+    """Without them it is an order that nobody has placed; in a shop that nobody has opened it stays one."""
+    shop = played([(("a-shop", "cup"), 6), (("b-shop", "tea"), 9), (("a-shop", "cup"), 1)])
+    everything = dict(shop.sent.orders)
+    visitor = next(iter(shop.sent.orders))
+    del shop.sent.orders[visitor]
+    books = shop.books()
+    assert any("nobody has placed" in line for line in differences(shop.sent, books))
+    everybody = shop.sent.with_visitors(books.lines)
+    assert differences(everybody, books) == []
+    assert everybody.orders.keys() == everything.keys()
+    strange = [*books.lines, msgspec.structs.replace(books.lines[0], shop="c-shop")]
+    assert any(
+        "c-shop" in line for line in differences(shop.sent.with_visitors(strange), replace(books, lines=strange))
+    )
+
+
 WRONG: dict[str, Any] = {
     "a lost order": lambda books: replace(books, lines=books.lines[1:]),
     "an order twice": lambda books: replace(books, lines=[*books.lines, books.lines[0]]),

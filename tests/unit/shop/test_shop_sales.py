@@ -170,6 +170,8 @@ def test_a_book_keeper_reads_each_object_once_and_never_compares_with_less_than_
     bucket.put("2023/11/14/23/stream-2", sold("b", "6", NOW))
     assert run(keeper.books()).sql == {("a", "cup"): 3, ("b", "cup"): 7}
     assert len(bucket.reads) == reads + 1
+    of_one_street = run(BookKeeper(keeper.cells, keeper.tables, keeper.sales, street="b").books())
+    assert (of_one_street.sql, of_one_street.metrics) == ({("b", "cup"): 7}, {})
     bucket.objects["2023/11/14/23/broken"] = b"{"
     with pytest.raises(UnreadBooksError, match="broken"):
         run(keeper.books())
