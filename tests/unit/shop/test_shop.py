@@ -168,3 +168,18 @@ def test_an_order_costs_so_many_reads_and_writes(cell: Harness) -> None:
     cell.catch_up()
     # Two lines, their order, a product and three totals; and twice the place in the stream, which tells of these too.
     assert (table.reads - 2, table.writes - 3) == (9, 9)
+
+
+def test_orders_that_come_together_share_their_costs(cell: Harness) -> None:
+    """The figures of sixteen orders of two lines, that the same page tells."""
+    table = cell.tables["shop"]
+    give(cell, product("acme", "cap", 1000, 0, 1))
+    give(cell, order("acme", "ann-ORDER-0", ("cap", 1)))
+    cell.catch_up()
+    table.reads = table.writes = 0
+    for number in range(1, 17):
+        give(cell, order("acme", f"ann-ORDER-{number}", ("cap", 1), ("cap", 1)))
+    assert (table.reads, table.writes) == (2 * 16, 3 * 16)
+    cell.catch_up()
+    # Of each transaction 16 lines, 8 orders, a product and the totals; and twice the place in the stream.
+    assert (table.reads - 32, table.writes - 48) == (2 * (16 + 8 + 1 + 5), 2 * (16 + 8 + 1 + 3) + 2)
