@@ -67,7 +67,8 @@ class Environment:
             for service in ("sqs", "s3", "sts", "firehose", "cloudformation", "ecs", "dynamodb")
         ]
         self._contents = CellContents(self._names, sqs, s3, dynamodb)
-        self.teardown = Teardown(self._names, sqs, s3, firehose)
+        tables = dynamodb if self._settings.cells.store == "dynamodb" or self._settings.cells.table else None
+        self.teardown = Teardown(self._names, sqs, s3, firehose, tables)
         self.intake = Intake(self._names, sqs, s3, sts, region=sqs.meta.region_name, clock=_CLOCK)
         self.stacks = StackRemoval(stack_name, self._names, cloudformation, ecs, sqs, _CLOCK)
 

@@ -30,9 +30,10 @@ def destroy(
     ] = False,
     stack: Stack = None,
 ) -> None:
-    """Delete the environment in AWS: queues, streams, empty buckets, and on ECS its stacks. Refuses while events wait.
+    """Delete the environment in AWS: queues, streams, empty buckets, tables, stacks. Refuses while events wait.
 
-    Stays: whatever has no tag of this environment, buckets with objects, the cells' volumes, Redis, keys that encrypt.
+    Stays: whatever has no tag of this environment, buckets with objects, workloads' own tables with items, the cells'
+    volumes, Redis, keys that encrypt.
     """
     if check:
         run(checked(dead_letters=with_dead_letters, outboxes=with_outboxes))

@@ -6,14 +6,14 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from router.adapters.aws.intake import Intake
 from router.adapters.aws.platform import PlatformStack
-from router.adapters.aws.resources import AwsCellResources, ResourceNames
+from router.adapters.aws.resources import AwsCellResources, ResourceNames, create_table
 from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.aws.stack_removal import StackRemoval
 from router.adapters.aws.stack_states import as_list, tags_of
@@ -183,6 +183,38 @@ def test_what_somebody_else_made_stays_and_so_does_a_bucket_with_objects(play: P
         assert list(await down.queues()) == [foreign]
 
     play(story)
+
+
+@pytest.mark.one_kind
+def test_tables_go_but_what_a_workload_keeps_in_one_stays(aws_endpoint: str) -> None:
+    """A store's table goes with what it remembers. A table alone is enough for its cell to be looked at again."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack, account(aws_endpoint) as found:
+            dynamodb = await open_client(stack, AwsConfig("us-east-1", aws_endpoint), "dynamodb")
+            names = replace(found.names, table="shop")
+            aws = names, found.sqs, found.s3, found.firehose
+            parts = AwsCellResources(*aws, dynamodb, region="us-east-1", firehose_role=ROLE, own_tables=dynamodb)
+            await parts.ensure(CELL)
+            store, own = names.cell(CELL), f"{names.cell(CELL)}-shop"
+            await dynamodb.put_item(TableName=store, Item={"id": {"S": "an event that is done"}})
+            await dynamodb.put_item(TableName=own, Item={"PK": {"S": "an item"}, "SK": {"S": "of the shop"}})
+            await create_table(dynamodb, names.cell("cell-0001"))  # without this environment's tag
+            down = Teardown(*aws, dynamodb)
+            assert await down.cells() == [CELL, "cell-0001"]
+            assert await down.remove_cell(CELL) == [
+                f"table {own} has items of the workload: it stays until you have deleted it"
+            ]
+            [kept] = await down.remove_cell("cell-0001")
+            assert "has no tag of this environment" in kept
+            left = {name for name in (await dynamodb.list_tables())["TableNames"] if name.startswith(names.prefix)}
+            assert left == {own, names.cell("cell-0001")}
+            assert await down.cells() == [CELL, "cell-0001"]
+            await dynamodb.delete_item(TableName=own, Key={"PK": {"S": "an item"}, "SK": {"S": "of the shop"}})
+            assert await down.remove_cell(CELL) == []
+            assert await down.cells() == ["cell-0001"]
+
+    run(story(), 120)
 
 
 @pytest.mark.one_kind

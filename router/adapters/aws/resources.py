@@ -115,7 +115,10 @@ class AwsCellResources:
             ),
         }
         if (dynamodb := self._dynamodb) is not None:
-            parts["table"] = (lambda: dynamodb.describe_table(TableName=name), lambda: create_table(dynamodb, name))
+            parts["table"] = (
+                lambda: dynamodb.describe_table(TableName=name),
+                lambda: create_table(dynamodb, name, self._names.tags),
+            )
         if (tables := self._own_tables) is not None and self._names.table:
             own = table_name(name, self._names.table)
             parts["own table"] = (
@@ -197,13 +200,14 @@ async def _has_tags(s3: Any, bucket: str) -> bool:
         return False
 
 
-async def create_table(dynamodb: Any, name: str) -> None:
+async def create_table(dynamodb: Any, name: str, tags: Mapping[str, str] | None = None) -> None:
     """Make a table for a cell's store, which forgets what has expired, and wait until it can be used."""
     await dynamodb.create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        Tags=_as_list(tags),
     )
     await dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
     expires = {"Enabled": True, "AttributeName": "expires"}
@@ -225,9 +229,13 @@ async def create_own_table(dynamodb: Any, name: str, tags: Mapping[str, str] | N
             }
         ],
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-        Tags=[{"Key": key, "Value": value} for key, value in (tags or {}).items()],
+        Tags=_as_list(tags),
     )
     await dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
+def _as_list(tags: Mapping[str, str] | None) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
 
 
 def _keys(partition: str, sort: str) -> list[dict[str, str]]:
