@@ -46,6 +46,11 @@ class ShopTables:
         vendors, worst = await self._read(cell_id, VENDOR_ORDER, VendorOrder)
         return Contents(products, metrics, vendors, bad + worse + worst)
 
+    async def vendor_orders(self, cell_id: str) -> Sequence[VendorOrder]:
+        """List what a cell's shops have ordered from vendors. Raises ShopUnavailableError."""
+        found, _ = await self._read(cell_id, VENDOR_ORDER, VendorOrder)
+        return found
+
     async def lines(self, cell_id: str) -> list[SoldLine]:
         """Read all order lines of a cell, by a scan of its table: for a ledger only. Raises ShopUnavailableError."""
         wanted = {"FilterExpression": "attribute_exists(quantity) AND attribute_not_exists(itemType)"}

@@ -19,8 +19,7 @@ from router.shop.cells import ShopCells
 from router.shop.core.items import VendorOrder
 from router.shop.core.ledger import Books, Ordered, ledger, why_not_countable
 from router.shop.core.orders import OrderEvent, ProductEvent, read_order
-from router.shop.core.overview import Contents
-from router.shop.tables import ShopTables
+from router.shop.tables import ShopTables, ShopUnavailableError
 from tests.support.fake_clock import FakeClock, play
 
 SEED: Final = 11
@@ -136,11 +135,13 @@ def test_vendors_deliver_each_order_once() -> None:
     class Seen:
         looks = 0
 
-        async def contents(self, _: str) -> Contents:
+        async def vendor_orders(self, _: str) -> Sequence[VendorOrder]:
             self.looks += 1
+            if self.looks == 2:
+                raise ShopUnavailableError("not now")
             if self.looks == 6:
                 raise EOFError  # ends the story
-            return Contents(vendor_orders=orders[: self.looks])
+            return orders[: self.looks]
 
     vendors = Vendors(queue.send, cast("ShopCells", Cells()), cast("ShopTables", Seen()), sent, clock)
     with pytest.raises(EOFError):
