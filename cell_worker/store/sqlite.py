@@ -288,13 +288,13 @@ def _forget(db: sqlite3.Connection, table: str, column: str, before_ms: int) -> 
 
 
 def _commit_group(db: sqlite3.Connection, generation: int, group: Sequence[Write]) -> list[bool]:
-    written = []
+    written, now_ms = [], clock.time_ms()
     with _transaction(db):
         _raise_fence(db, generation)
         for event, lines, digest in group:
-            row = (event.identity, digest, generation, clock.time_ms())
+            row = (event.identity, digest, generation, now_ms)
             new = db.execute("INSERT OR IGNORE INTO done VALUES (?, ?, ?, ?)", row).rowcount == 1
-            if new:
+            if new and lines:
                 db.executemany("INSERT INTO outbox (line) VALUES (?)", [(line,) for line in lines])
             written.append(new)
     return written

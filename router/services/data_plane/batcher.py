@@ -18,6 +18,10 @@ from router.ports import Clock
 
 T = TypeVar("T")
 
+LINGER_S: Final = 0.005
+"""How long the first of a batch waits for nine more. A full batch goes at once."""
+ROUNDING_S: Final = 1e-4
+"""What is due so soon goes now: sums of times are not exact."""
 FIRST_BACKOFF_S: Final = 0.1
 LAST_BACKOFF_S: Final = 5.0
 
@@ -36,7 +40,7 @@ class Batcher(Generic[T]):
         clock: Clock,
         *,
         max_tries: int,
-        linger_s: float = 0.005,  # how long the first of a batch waits for nine more
+        linger_s: float = LINGER_S,
         parallel: int = 4,
     ) -> None:
         self._flush = flush
@@ -45,9 +49,11 @@ class Batcher(Generic[T]):
         self._max_tries = max_tries
         self._linger_s = linger_s
         self._parallel = parallel
-        self._waiting: deque[tuple[T, int]] = deque()  # each with the number of its next try
+        # Each with the number of its next try, and by when it goes at the latest.
+        self._waiting: deque[tuple[T, int, float]] = deque()
         self._unfinished = 0
-        self._wake = asyncio.Event()
+        self._wake = asyncio.Event()  # an item waits that no full batch has taken
+        self._due = asyncio.Event()  # a batch is full, or its first item has waited long enough
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -55,8 +61,7 @@ class Batcher(Generic[T]):
         """Hand in one item, to be flushed soon."""
         self._unfinished += 1
         self._idle.clear()
-        self._waiting.append((item, 1))
-        self._wake.set()
+        self._enqueue(item, 1)
 
     async def drained(self) -> None:
         """Wait until every item handed in is flushed or given up."""
@@ -65,19 +70,37 @@ class Batcher(Generic[T]):
     async def run(self) -> None:
         """Flush batches until cancelled, up to `parallel` at once."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._linger())
             for _ in range(self._parallel):
                 group.create_task(self._work())
 
-    async def _work(self) -> None:
+    def _enqueue(self, item: T, tries: int) -> None:
+        self._waiting.append((item, tries, self._clock.monotonic() + self._linger_s))
+        if len(self._waiting) < BATCH:
+            self._wake.set()
+        else:
+            self._due.set()
+
+    async def _linger(self) -> None:
+        """Let what waits go after its time. One timer for all: one for each worker would cost more than it saves."""
         while True:
             await self._wake.wait()
+            self._wake.clear()
+            while self._waiting and (left_s := self._waiting[0][2] - self._clock.monotonic()) > ROUNDING_S:
+                await self._clock.sleep(left_s)
+            if self._waiting:
+                self._due.set()
+
+    async def _work(self) -> None:
+        while True:
+            await self._due.wait()
+            taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             if len(self._waiting) < BATCH:
-                await self._clock.sleep(self._linger_s)
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            if not self._waiting:
-                self._wake.clear()
-            if batch:
-                await self._flush_once(batch)
+                self._due.clear()
+                if self._waiting:
+                    self._wake.set()
+            if taken:
+                await self._flush_once([(item, tries) for item, tries, _ in taken])
 
     async def _flush_once(self, batch: Sequence[tuple[T, int]]) -> None:
         try:
@@ -99,8 +122,7 @@ class Batcher(Generic[T]):
                 self._give_up(item)
                 self._done(1)
             else:
-                self._waiting.append((item, count + 1))
-                self._wake.set()
+                self._enqueue(item, count + 1)
 
     def _done(self, count: int) -> None:
         self._unfinished -= count

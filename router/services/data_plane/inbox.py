@@ -25,7 +25,7 @@ from router.core.models import Event, Message, Reason
 from router.core.telemetry import BadInput, MessagesDeleted, MessagesReceived
 from router.ports import Clock, EventSource, EventTrace, EventTracer, Observer
 from router.services.data_plane.access import PAYLOADS, AccessWatch
-from router.services.data_plane.batcher import Batcher
+from router.services.data_plane.batcher import LINGER_S, Batcher
 from router.services.data_plane.payloads import Payloads
 
 MAX_HIDDEN_S: Final = 6 * 3600  # SQS hides a message for 12 h at most, counted from its receipt
@@ -38,6 +38,9 @@ _UNPROVEN: Final = (
     "its cellrouter. attributes are not signed by a router with a secret that is valid now, so they are ignored, and "
     "its attempts count anew: somebody else has written them, or the secret was replaced since"
 )
+DELETE_LINGER_S: Final = 0.1
+"""How long a delete waits for nine more that go with it, which are one request then. Nobody waits for it; only of a
+FIFO queue does the next message of its group, so there it goes sooner."""
 DELETE_TRIES: Final = 8  # about 15 s; then the message comes again, and its cell knows its events
 
 
@@ -79,7 +82,10 @@ class Inbox:
         self._access = access
         self._tell_at = 0.0  # of messages that speak in our name
         self._received: dict[str, Received] = {}
-        self._deletes: Batcher[Received] = Batcher(self._delete, self._forget, clock, max_tries=DELETE_TRIES)
+        linger_s = LINGER_S if source.fifo else DELETE_LINGER_S
+        self._deletes: Batcher[Received] = Batcher(
+            self._delete, self._forget, clock, max_tries=DELETE_TRIES, linger_s=linger_s
+        )
         self._releases: Batcher[tuple[Received, int]] = Batcher(self._release, _nothing, clock, max_tries=1)
         self._unfetched: dict[str, tuple[int, int]] = {}  # message id → lone failures, bodies fetched before the last
         self.age = MeanAge()

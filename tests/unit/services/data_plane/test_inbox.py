@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from router.adapters.memory import MemorySource
 from router.core.models import Draft
 from router.services.data_plane.access import AccessWatch
+from router.services.data_plane.batcher import LINGER_S
 from router.services.data_plane.consumer import Consumer, ConsumerConfig
-from router.services.data_plane.inbox import Inbox, Received
+from router.services.data_plane.inbox import DELETE_LINGER_S, Inbox, Received
 from router.services.data_plane.payloads import PayloadConfig, Payloads
 from tests.support.attribute_keys import KEYS
 from tests.support.fake_clock import FakeClock, play
@@ -80,3 +83,23 @@ def test_room_that_is_made_at_once_is_used_at_once() -> None:
             task.cancel()
 
     play(clock, story())
+
+
+@pytest.mark.parametrize(("name", "after_s"), [("source", DELETE_LINGER_S), ("source.fifo", LINGER_S)])
+def test_a_delete_waits_for_others_and_in_a_fifo_queue_hardly(name: str, after_s: float) -> None:
+    """There the next message of its group comes only once it is deleted."""
+    clock = FakeClock()
+    queue = MemorySource(name, clock)
+
+    async def story() -> float:
+        inbox = inbox_of(queue, clock)
+        running = asyncio.create_task(inbox.run())
+        await queue.send([Draft("body", group_id="g", dedup_id="d")])
+        (received,) = await inbox.receive(10, 1)
+        began = clock.now
+        inbox.opened(received, 0)
+        await inbox.drained()
+        running.cancel()
+        return clock.now - began
+
+    assert play(clock, story()) == pytest.approx(after_s)
