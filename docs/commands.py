@@ -9,17 +9,20 @@ from typing import Any
 from typer.main import get_command
 
 from router.cli.main import app
-from router.cli.panels import Panel
+from router.cli.panels import LISTED
 
 
 def page() -> str:
     """Describe every command, by the groups of the help: what it does, its arguments and its options."""
     root: Any = get_command(app)
-    found: dict[str, list[str]] = {panel.value: [] for panel in Panel}
-    for name, command in root.commands.items():
-        panel = command.rich_help_panel if isinstance(command.rich_help_panel, str) else "Other"
-        found.setdefault(panel, []).extend(_described(f"cellrouter {name}", command))
-    return "\n".join(f"## {panel}\n\n{''.join(texts)}" for panel, texts in found.items() if texts)
+    return "\n".join(
+        f"## {panel.value}\n\n{''.join(text for each in part for text in _of(root, each.name))}"
+        for panel, part in LISTED.items()
+    )
+
+
+def _of(root: Any, name: str) -> Iterator[str]:
+    return _described(f"cellrouter {name}", root.get_command(None, name))
 
 
 def _described(path: str, command: Any) -> Iterator[str]:

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from router.core.archive.records import ArchivedEvent
-from router.core.detection.samples import RouterSample
-from router.core.edits.decided import EditOutcome
-from router.core.edits.kinds import Edit
-from router.core.edits.undoing import Undoing
-from router.core.models import (
-    ComponentView,
-    Depth,
-    Draft,
-    Event,
-    InstanceView,
-    Message,
-    Reason,
-    Result,
-    RouterReport,
-    Target,
-    Traffic,
-)
-from router.core.policy import Policy
-from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
-from router.core.slot_map.slots import SlotMap
-from router.core.telemetry import Record
+if TYPE_CHECKING:  # so that who needs one port, such as the settings the clock, imports no more
+    from router.core.archive.records import ArchivedEvent
+    from router.core.detection.samples import RouterSample
+    from router.core.edits.decided import EditOutcome
+    from router.core.edits.kinds import Edit
+    from router.core.edits.undoing import Undoing
+    from router.core.models import (
+        ComponentView,
+        Depth,
+        Draft,
+        Event,
+        InstanceView,
+        Message,
+        Reason,
+        Result,
+        RouterReport,
+        Target,
+        Traffic,
+    )
+    from router.core.policy import Policy
+    from router.core.registry import AuditEntry, Change, Condition, Petitions, PolicyVersion, Snapshot
+    from router.core.slot_map.slots import SlotMap
+    from router.core.telemetry import Record
 
 T = TypeVar("T")
 

@@ -12,12 +12,13 @@ from pydantic import AfterValidator, Field
 from cell_worker.contract.addresses import why_no_redis_url
 from router.core.errors import ConfigError
 from router.core.intake.emitted import why_no_path
-from router.core.messages.parser import compile_path
 from router.core.queue_names import why_no_queue
 
 
 def _jmespath(text: str) -> str:
     if text:
+        from router.core.messages.parser import compile_path  # noqa: PLC0415 - who sets none starts without it
+
         try:
             compile_path(text)
         except ConfigError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from router.core.addresses import host_of
-from router.core.control.reconcile import state_of
 from router.core.fleet.routes import wanted_cells
+from router.core.fleet.states import state_of
 from router.core.models import CellRecord, CellState
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
 from router.core.release import progress

@@ -5,7 +5,7 @@ Each order is a change of the policy, as `cellrouter apply` makes them, that dep
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from router.core.registry import Snapshot
 
 Wait = Annotated[
-    float, typer.Option(min=0, metavar="SECONDS", help="Follow it for so long at most; 0: only give the order.")
+    float, typer.Option(min=0, metavar="SECONDS", help="The longest to follow it, in seconds; 0: only give the order.")
 ]
 
 
@@ -75,9 +75,6 @@ def replace(cell_id: CellId, *, why: RequiredWhy, wait: Wait = 120) -> None:
     Ctrl-C ends the following, not the replacement.
     """
     _order(cell_id, why, wait, evict=False)
-
-
-COMMANDS: Final = (freeze, unfreeze, eject, readmit, evict, replace)
 
 
 def serves(cell_id: str, generation: int, snapshot: Snapshot) -> bool:

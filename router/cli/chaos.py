@@ -33,8 +33,10 @@ def slow(
     cell_id: CellId,
     *,
     seconds: Seconds = 60,
-    ms: Annotated[float, typer.Option(min=0, max=MAX_S * 1000, help="Added to every event and canary.")] = 0,
-    factor: Annotated[float, typer.Option(min=1, max=1000, help="Times what the handler takes.")] = 1,
+    ms: Annotated[
+        float, typer.Option(min=0, max=MAX_S * 1000, help="Milliseconds added to every event and canary.")
+    ] = 0,
+    factor: Annotated[float, typer.Option(min=1, max=1000, help="How many times as long the handler takes.")] = 1,
     rate: Annotated[float, typer.Option(min=0, max=1, help="The share of events and canaries that are slow.")] = 1,
 ) -> None:
     """Let a cell's instance answer, but late."""

@@ -47,8 +47,10 @@ def cells(
     ] = "1,25%,100%",
     bake: Annotated[float, typer.Option(help="Seconds for which each wave is judged.")] = 120,
     at_once: Annotated[int, typer.Option(min=1, max=MAX_AT_ONCE, help="Cells changed at the same time.")] = 3,
-    slower: Annotated[float, typer.Option(help="Canaries slower than so many times the others' are bad.")] = 1.5,
-    errors: Annotated[float, typer.Option(help="A share of failed events so far above the others' is bad.")] = 0.02,
+    slower: Annotated[
+        float, typer.Option(help="Canaries that take this many times as long as the others' are bad.")
+    ] = 1.5,
+    errors: Annotated[float, typer.Option(help="A share of failed events this much above the others' is bad.")] = 0.02,
     stop: Annotated[bool, typer.Option("--stop", help="Take back the release that runs: all cells as before.")] = False,
     yes: Yes = False,
     wait: Annotated[

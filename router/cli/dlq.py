@@ -48,7 +48,7 @@ COLUMNS: Final[dict[str, dict[str, Any]]] = {
     "error": {"ratio": 5},
 }
 
-Rate = Annotated[float | None, typer.Option(min=0.001, metavar="N", help="So many a second at most.")]
+Rate = Annotated[float | None, typer.Option(min=0.001, metavar="N", help="The most entries a second.")]
 All = Annotated[bool, typer.Option("--all", help="Every entry: needed when nothing else says which.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
@@ -62,12 +62,12 @@ def _filter(
     cell: Annotated[str | None, typer.Option(help="The cell that it died in.")] = None,
     event: Annotated[str | None, typer.Option(help="The event id.")] = None,
     source: Annotated[str | None, typer.Option(help="The queue that it came from.")] = None,
-    error: Annotated[str | None, typer.Option(metavar="TEXT", help="Is somewhere in its error.")] = None,
+    error: Annotated[str | None, typer.Option(metavar="TEXT", help="A text that its error has in it.")] = None,
     older_than: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Died longer ago: 90s, 30m, 2h, 7d, 1d12h.")
     ] = None,
     newer_than: Annotated[str | None, typer.Option(metavar="DURATION", help="Died since.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="So many at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The most entries.")] = None,
 ) -> Filter:
     """The options by which every command says which entries it means, and the filter that they make."""
     return Filter(

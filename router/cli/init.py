@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from router.bootstrap.queues import open_intake
+from router.cli.options import AsJson
+from router.cli.processes import ready
+from router.cli.registry import run
 
 if TYPE_CHECKING:
     from router.core.intake.plan import IntakePlan
@@ -16,6 +19,21 @@ if TYPE_CHECKING:
 
 REFUSED: Final = 1
 WOULD_CHANGE: Final = 3  # 2 is a wrong command or configuration
+
+
+def init(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be made or changed; exits 3 if anything would be.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make what events arrive on, where it is missing: queues, bucket, notification.
+
+    Of what is there, it changes one statement in the source queue's policy and one rule of the bucket's notifications;
+    all that others have put there stays. Exits 1 when something is refused, which is said.
+    """
+    raise typer.Exit(run(run_init(ready(), dry_run=dry_run, as_json=as_json)))
 
 
 async def run_init(settings: Settings, *, dry_run: bool, as_json: bool = False) -> int:

@@ -55,7 +55,7 @@ def limit(
 def unlimit(
     key: OptionalKey = None,
     *,
-    default: Annotated[bool, typer.Option("--default", help="The limit of all other keys.")] = False,
+    default: Annotated[bool, typer.Option("--default", help="The limit of keys without one of their own.")] = False,
     why: Why = "",
 ) -> EditAndWhy:
     """Take a key's own limit away, or the default one."""
@@ -70,7 +70,7 @@ def fairness(
     priority: Annotated[Priority, typer.Option(help="Which keys' events leave first; none starves.")] = Priority.NORMAL,
     why: Why = "",
 ) -> EditAndWhy:
-    """Have a key take more or earlier turns in its cell's lane than the other keys; without options: as all."""
+    """Give a key more or earlier turns in its cell's lane than other keys get; without options: the same."""
     return FairnessEdit(key, weight, priority), why
 
 
@@ -104,7 +104,7 @@ def pin(key: Key, cell_id: CellId, *, why: Why = "") -> EditAndWhy:
 
 
 def unpin(key: Key, *, why: Why = "") -> EditAndWhy:
-    """Let a key's slot say again where it belongs."""
+    """Take a key's pin away: its slot says again where it goes."""
     return UnpinEdit(key), why
 
 
@@ -139,17 +139,17 @@ def scaling(
     most: Annotated[int, typer.Option("--max", min=1, max=MAX_CELLS, help="Never more cells than this.")],
     target: Annotated[
         float,
-        typer.Option(min=MIN_TARGET, max=MAX_TARGET, help="The share of the cells in use above which one is added."),
+        typer.Option(min=MIN_TARGET, max=MAX_TARGET, help="The share of the cells in use above which a cell is added."),
     ] = 0.6,
     cell_rate: Annotated[
         float,
         typer.Option(min=0, max=MAX_CELL_RATE, help="Events/s that a cell bears, by `stress`; more waits; 0: any."),
     ] = 0,
     out_after: Annotated[
-        float, typer.Option(min=MIN_AFTER_S, max=MAX_AFTER_S, help="Seconds that it is watched before one is added.")
+        float, typer.Option(min=MIN_AFTER_S, max=MAX_AFTER_S, help="Seconds above it before a cell is added.")
     ] = 180,
     in_after: Annotated[
-        float, typer.Option(min=MIN_AFTER_S, max=MAX_AFTER_S, help="Seconds before one is taken away.")
+        float, typer.Option(min=MIN_AFTER_S, max=MAX_AFTER_S, help="Seconds below it before a cell is taken away.")
     ] = 900,
     why: Why = "",
 ) -> EditAndWhy:

@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 FILE_NAME: Final = "context.json"
 _OURS: Final = ("AWS_", "CELLROUTER_")
 """How the variables begin that say which system is meant, and with which rights it is asked."""
@@ -54,7 +52,7 @@ def written(
     Only this user may read the file: the system's secret is in it.
     """
     path, why = context_file(environ, environment), None
-    born = psutil.Process().create_time() if environment else 0.0
+    born = (_born(os.getpid()) or 0.0) if environment else 0.0
     told = {name: value for name, value in variables.items() if name.startswith(_OURS)}
     try:
         _write(path, json.dumps(asdict(LocalContext(command, os.getpid(), told, born))))
@@ -145,7 +143,14 @@ def runs(found: LocalContext) -> bool:
             os.kill(found.pid, 0)
         except (ProcessLookupError, OverflowError):
             return False
+    return not found.born or _born(found.pid) == found.born
+
+
+def _born(pid: int) -> float | None:
+    """Return when a process was started; None when there is none of this number."""
+    import psutil  # noqa: PLC0415 - where nothing runs here, commands begin without it
+
     try:
-        return not found.born or psutil.Process(found.pid).create_time() == found.born
+        return psutil.Process(pid).create_time()
     except psutil.Error:
-        return False
+        return None

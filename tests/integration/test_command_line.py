@@ -86,7 +86,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["router.cli.main", "router.cli.dlq", "router.settings", "redis"])
+@pytest.mark.parametrize("module", ["router.cli.main", "router.cli.look.status", "router.settings", "redis"])
 def test_ctrl_c_ends_a_command_without_a_traceback(module: str) -> None:
     """Also while it only starts, and imports this module, when nothing is there yet that could say so."""
     variables = environ("redis://127.0.0.1:1", "http://127.0.0.1:1")
@@ -94,18 +94,6 @@ def test_ctrl_c_ends_a_command_without_a_traceback(module: str) -> None:
     done = subprocess.run(command, env=variables, capture_output=True, timeout=60, check=False)
     assert b"Traceback" not in done.stderr, done.stderr
     assert done.returncode in (0, 130, -signal.SIGINT)
-
-
-HEAVY: Final = ("aiobotocore", "aiohttp", "botocore", "fastapi", "pydantic", "redis", "structlog", "uvloop")
-
-
-def test_the_help_imports_nothing_that_takes_long() -> None:
-    """A command imports what it needs itself. With these imported by all of them, each began half a second later."""
-    code = "import sys, router.cli.main; print([name for name in sys.argv[1:] if name in sys.modules])"
-    command = [sys.executable, "-c", code, *HEAVY]
-    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "[]\n"
 
 
 def test_what_is_logged_is_no_part_of_the_answer() -> None:

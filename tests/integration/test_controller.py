@@ -19,7 +19,7 @@ from router.adapters.aws.session import AwsConfig, open_client
 from router.adapters.clock import SystemClock
 from router.adapters.provisioners.subprocess import SubprocessConfig, SubprocessProvisioner
 from router.adapters.redis.registry import RedisRegistry
-from router.core.control.reconcile import state_of
+from router.core.fleet.states import state_of
 from router.core.models import CellRecord, CellState, cell_ids
 from router.core.registry import Snapshot
 from router.services.control_plane.controller import Controller, ControllerConfig

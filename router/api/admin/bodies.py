@@ -214,7 +214,7 @@ class LettersBody(Taken, frozen=True):
     where: LetterFilter
     why: Why
     all: Annotated[bool, msgspec.Meta(description="Every letter: needed with an empty `where`.")] = False
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="So many at most; ask again for more.")] = 1000
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="The most entries; ask again for more.")] = 1000
     dry_run: Annotated[bool, msgspec.Meta(description="Only say what would be done.")] = False
 
 

@@ -34,14 +34,14 @@ WHERE: Final = tuple(
         ("cell", "The cell that it died in.", "cell-0003"),
         ("event", "The event id.", "order-17"),
         ("source", "The queue that it came from.", "cellrouter-live-events"),
-        ("error", "Is somewhere in its error.", "timeout"),
+        ("error", "A text that its error has in it.", "timeout"),
     )
 )
 AGES: Final = (
     Parameter("older_than_s", "Died longer ago than so many seconds.", 3600, whole=True, most=10**9),
     Parameter("newer_than_s", "Died in the last so many seconds.", 7200, whole=True, most=10**9),
 )
-LIMIT: Final = Parameter("limit", "So many at most.", 50, whole=True, least=1, most=MOST_LISTED, default=50)
+LIMIT: Final = Parameter("limit", "The most entries.", 50, whole=True, least=1, most=MOST_LISTED, default=50)
 ID: Final = Parameter(
     "id", "The event's id, the entry's, or the original message's.", "order-17", least=1, most=_MOST_TEXT, required=True
 )

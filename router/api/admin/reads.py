@@ -48,7 +48,7 @@ AUDIT: Final = (
     Parameter(
         "since_s", "Only what was done in the last so many seconds.", 7200, whole=True, most=10**9, default=10**9
     ),
-    Parameter("limit", "So many at most, the newest.", 100, whole=True, least=1, most=AUDIT_READ, default=100),
+    Parameter("limit", "The most entries: the newest.", 100, whole=True, least=1, most=AUDIT_READ, default=100),
     Parameter("skip", "Leave out so many of the newest.", 100, whole=True, most=AUDIT_READ, default=0),
 )
 

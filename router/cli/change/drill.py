@@ -32,15 +32,20 @@ Watched = Annotated[
 Rate = Annotated[float, typer.Option(min=1, max=10_000, help="Events a second that it sends; none in live.")]
 P99 = Annotated[
     float | None,
-    typer.Option("--p99-ms", min=1, help="What others' p99 may reach; left out: 1.2 times as before, or 50 ms more."),
+    typer.Option(
+        "--p99-ms", min=1, help="The most that others' p99 may be; left out: 1.2 times as before, or 50 ms more."
+    ),
 ]
 Archive = Annotated[Path | None, typer.Option(help="A file with events, one a line, instead of made-up ones.")]
 Routers = Annotated[
-    list[str] | None, typer.Option("--router", metavar="URL", help="Each router's; left out: as they report.")
+    list[str] | None,
+    typer.Option("--router", metavar="URL", help="A router, once for each; left out: those that report."),
 ]
-Repeat = Annotated[Every | None, typer.Option(help="Stay, and do it once in each of these.")]
+Repeat = Annotated[Every | None, typer.Option(help="Stay, and drill once in each day, week or month.")]
 Between = Annotated[str, typer.Option(metavar="HH:MM-HH:MM", help="With --every: only then, in UTC.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the report to this file; the last one stays.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the report to this file; a later one takes its place.")
+]
 
 
 def drill(

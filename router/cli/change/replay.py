@@ -48,9 +48,10 @@ def replay(
     *,
     env: Annotated[str, typer.Option(help="The environment that they are sent into: that of the configuration.")],
     from_: Annotated[
-        str, typer.Option("--from", metavar="T", help="As 2026-11-29T08:00, in UTC unless it says a zone.")
+        str,
+        typer.Option("--from", metavar="T", help="Since when they ended: 2026-11-29T08:00, UTC without a zone."),
     ],
-    to: Annotated[str, typer.Option(metavar="T", help="Up to then, not included.")],
+    to: Annotated[str, typer.Option(metavar="T", help="Until when they ended.")],
     of: Annotated[str, typer.Option(help="The environment whose events they are.")] = LIVE,
     archive: Annotated[
         str, typer.Option(help="Their archive: s3://BUCKET or a folder. Else by the names of --of.")
@@ -59,7 +60,7 @@ def replay(
     cell: Annotated[list[str] | None, typer.Option(help="Only of this cell; may be repeated.")] = None,
     outcome: Annotated[list[Outcome] | None, typer.Option(help="Only with it: ok, failed or rejected.")] = None,
     speed: Annotated[Speed, typer.Option(help="As fast as they ended, ten times, or as the rate allows.")] = Speed.MAX,
-    rate: Annotated[float, typer.Option(min=0.1, max=100_000, help="So many a second at most.")] = 100,
+    rate: Annotated[float, typer.Option(min=0.1, max=100_000, help="The most events a second.")] = 100,
     wait: Annotated[str, typer.Option(help="How long to wait for the results, after all are sent.")] = "10m",
     checkpoint: Annotated[Path | None, typer.Option(help="Where to keep how far it is; else a file here.")] = None,
     report: Annotated[

@@ -26,7 +26,7 @@ REASONS: Final = 2  # that are told at once
 
 def scale(
     *,
-    cells: Annotated[int, typer.Option(min=1, max=MAX_CELLS, help="How many there shall be.")],
+    cells: Annotated[int, typer.Option(min=1, max=MAX_CELLS, help="How many cells there shall be.")],
     dry_run: DryRun = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, as JSON.")] = False,
     why: Why = "",

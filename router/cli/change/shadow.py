@@ -24,11 +24,13 @@ WAIT_S: Final = 300.0  # for the last events' ends
 def shadow(
     *,
     env: Annotated[str, typer.Option(help="The environment that they are sent into: that of the configuration.")],
-    share: Annotated[float, typer.Option(min=0.0001, max=1, help="Of the keys: always the same ones.")] = 0.05,
+    share: Annotated[
+        float, typer.Option(min=0.0001, max=1, help="The share of the keys; always the same ones.")
+    ] = 0.05,
     duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long: 30m, 2h.")] = "1h",
     of: Annotated[str, typer.Option(help="The environment whose events they are.")] = LIVE,
     archive: Annotated[str, typer.Option(help="Their archive: s3://BUCKET or a folder.")] = "",
-    rate: Annotated[float, typer.Option(min=0.1, max=100_000, help="So many a second at most.")] = 100,
+    rate: Annotated[float, typer.Option(min=0.1, max=100_000, help="The most events a second.")] = 100,
     report: Annotated[Path | None, typer.Option(help="Write the comparison as JSON, with each that differs.")] = None,
 ) -> None:
     """Mirror a share of the events into another environment, and compare how they end.

@@ -19,7 +19,7 @@ def demo(
     context: typer.Context,
     *,
     files: Annotated[int, typer.Option(min=1, help="How many log files to send.")] = 400,
-    accounts: Annotated[int, typer.Option(min=1, max=100_000, help="Over how many accounts: the partition keys.")] = 40,
+    accounts: Annotated[int, typer.Option(min=1, max=100_000, help="Of how many accounts: the partition keys.")] = 40,
     cells: Annotated[int, typer.Option(min=1, max=50, help="How many cells.")] = 4,
     seconds: Annotated[float, typer.Option(min=0, help="Over how many seconds the files are sent.")] = 30,
     data: Annotated[
@@ -68,7 +68,7 @@ def demo(
 def demo_shop(
     *,
     orders: Annotated[int, typer.Option(min=1, max=100_000, help="How many orders customers place.")] = 1000,
-    shops: Annotated[int, typer.Option(min=1, max=1000, help="Over how many shops: the partition keys.")] = 20,
+    shops: Annotated[int, typer.Option(min=1, max=1000, help="At how many shops: the partition keys.")] = 20,
     cells: Annotated[int, typer.Option(min=1, max=50, help="How many cells.")] = 4,
     seconds: Annotated[float, typer.Option(min=0, help="Over how many seconds the orders are placed.")] = 40,
     keep: Annotated[bool, typer.Option("--keep", help="Keep running after the ledger, until Ctrl-C.")] = False,

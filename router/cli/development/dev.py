@@ -18,7 +18,7 @@ def dev(
     cells: Annotated[int, typer.Option(min=1, max=50, help="How many cells.")] = 2,
     port: Annotated[
         int,
-        typer.Option(min=1024, max=HIGHEST_FIRST_PORT, help="The first of four."),
+        typer.Option(min=1024, max=HIGHEST_FIRST_PORT, help="The first of four ports."),
     ] = 8180,
 ) -> None:
     """Run your handler in cells on this machine, and replace them when its code changes.

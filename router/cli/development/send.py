@@ -28,7 +28,7 @@ def send(
         str | None, typer.Option(help="Their partition key; left out: the one that is in each of them.")
     ] = None,
 ) -> None:
-    """Send events to the source queue. What no router could understand is said, and nothing is sent then."""
+    """Send events to the source queue. If no router could read one of them, it is named, and none is sent."""
     if (body is None) == (file is None):
         raise typer.BadParameter("give an event, or --file with many", param_hint="EVENT")
     from router.cli.development.drafts import ITS_MESSAGE, drafts_of  # noqa: PLC0415 - --help stays quick

@@ -48,7 +48,7 @@ def stress(
         Path | None, typer.Option(help="A file with events, one a line, instead of made-up ones; their keys stay.")
     ] = None,
     router: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="Each router's; left out: as they report themselves.")
+        list[str] | None, typer.Option(metavar="URL", help="A router, once for each; left out: those that report.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw latency against load into this file.")] = None,

@@ -19,7 +19,7 @@ INTERRUPTED: Final = 130  # exit code, as shells have it for SIGINT
 
 def tail(
     *,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="So many records at most, the newest.")] = 10,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The most records: the newest.")] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
     """Show the records that cells have emitted in this hour and the last, as they lie in the cells' own buckets.

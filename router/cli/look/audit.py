@@ -28,7 +28,7 @@ NEWEST: Final = 200  # entries that are read at each look; more are not made in 
 
 Cell = Annotated[str, typer.Option("--cell", metavar="CELL", help="Only what is about this cell.")]
 Since = Annotated[str | None, typer.Option(metavar="DURATION", help="Only what was done since: 90s, 30m, 2h, 7d.")]
-Most = Annotated[int, typer.Option("--limit", "-n", min=1, max=READ, metavar="N", help="The newest so many.")]
+Most = Annotated[int, typer.Option("--limit", "-n", min=1, max=READ, metavar="N", help="How many entries: the newest.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is done from now on, until Ctrl-C.")]
 Lines = Annotated[bool, typer.Option("--json", help="As JSON; with --follow one object a line.")]
 

@@ -33,7 +33,7 @@ def blast_radius(
         typer.Option(help="What may fail as a whole. Workers say where they are by CELL_ZONE, CELL_REGION."),
     ] = FailureDomain.CELL,
     what_if: Annotated[
-        str, typer.Option(metavar="WHAT=NAME", help="As it would be when that is gone: cell=…, zone=… or region=….")
+        str, typer.Option(metavar="WHAT=NAME", help="The shares without this cell, zone or region: cell=cell-0003.")
     ] = "",
     limit: Annotated[
         str, typer.Option("--assert", metavar="max=SHARE", help="Exit 1 when a share is larger: max=0.25.")

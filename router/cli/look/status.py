@@ -16,9 +16,9 @@ from router.cli.options import AsJson
 from router.cli.registry import ask, configured, opened
 from router.cli.registry import run as run_work
 from router.cli.texts import Column, Screen, fitted
-from router.core.control.reconcile import state_of
 from router.core.errors import RegistryUnavailableError
 from router.core.fleet.explained import by_hand
+from router.core.fleet.states import state_of
 from router.core.models import CellRecord, CellState, Depth, Reason, Rung
 from router.core.registry import CONDITION_FRESH_MS, Condition, Snapshot
 
@@ -44,7 +44,9 @@ COLUMNS: Final = (  # with the order in which those that there is no room for ar
 )
 FRAME: Final = 7  # lines of a table without its rows, and of what is said below it
 _STYLES: Final = {"serving": "green", "down": "bold red", "starting": "yellow", "ejected": "bold yellow"}
-Every = Annotated[float, typer.Option("--every", min=0.2, max=3600, metavar="SECONDS", help="Between two looks.")]
+Every = Annotated[
+    float, typer.Option("--every", min=0.2, max=3600, metavar="SECONDS", help="Seconds between two looks.")
+]
 
 
 @dataclass(frozen=True, slots=True)

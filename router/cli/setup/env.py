@@ -43,8 +43,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As live, stress, repl
 Like = Annotated[str, typer.Option(metavar="NAME", help="The environment that it is configured as.")]
 Cells = Annotated[int, typer.Option(min=1, max=50, help="How many cells, on this machine.")]
 Handler = Annotated[str, typer.Option(help="package.module:name, on this machine; left out: as it is configured.")]
-Port = Annotated[int | None, typer.Option(min=1024, max=65000, help="The first of four, here; else any free ones.")]
-ComposeFile = Annotated[Path, typer.Option(help="Of docker compose, in Docker.")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=1024, max=65000, help="The first of four ports, on this machine; left out: any free ones."),
+]
+ComposeFile = Annotated[Path, typer.Option(help="In Docker: the file of docker compose.")]
 
 
 def ask_only(name: str) -> None:
@@ -70,7 +73,7 @@ def create(
     name: Name,
     *,
     like: Like = "",
-    on: Annotated[On, typer.Option(help="Where.")] = On.LOCAL,
+    on: Annotated[On, typer.Option(help="Where to make it.")] = On.LOCAL,
     cells: Cells = 4,
     handler: Handler = "",
     port: Port = None,
@@ -101,7 +104,9 @@ def create(
 
 
 @app.command("list")
-def listed(*, on: Annotated[On | None, typer.Option(help="Only there.")] = None, as_json: AsJson = False) -> None:
+def listed(
+    *, on: Annotated[On | None, typer.Option(help="Only what is there.")] = None, as_json: AsJson = False
+) -> None:
     """List the environments, where each is, and in which state."""
     import json  # noqa: PLC0415 - --help stays quick
 
@@ -121,7 +126,7 @@ def listed(*, on: Annotated[On | None, typer.Option(help="Only there.")] = None,
 def destroy(
     name: Name,
     *,
-    on: Annotated[On | None, typer.Option(help="Where; needed where there are several of that name.")] = None,
+    on: Annotated[On | None, typer.Option(help="Where it is; needed if there are several of that name.")] = None,
     yes: Yes = False,
     with_dead_letters: Annotated[bool, typer.Option(help="Give up what lies in the dead-letter queue.")] = False,
     with_outboxes: Annotated[bool, typer.Option(help="Give up what may wait in outboxes that can't be asked.")] = False,

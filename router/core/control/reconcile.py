@@ -38,8 +38,8 @@ from router.core.control.scaling import scaling_steps
 from router.core.control.treatment import treatments
 from router.core.control.twins import twin_of
 from router.core.detection.trial import Finding
-from router.core.models import CellRecord, CellState, InstanceView, LeaseView
-from router.core.policy import NO_POLICY, Order, Policy
+from router.core.models import CellRecord, InstanceView
+from router.core.policy import Order
 
 
 def reconcile(desired: Desired, observed: Observed) -> list[Action]:
@@ -79,15 +79,6 @@ def _with_release(actions: list[Action], steps: list[Launch | StepRelease]) -> l
     if any(isinstance(step, StepRelease) for step in steps):
         actions = [action for action in actions if not isinstance(action, Launch)]
     return actions + steps
-
-
-def state_of(record: CellRecord, lease: LeaseView | None, policy: Policy = NO_POLICY) -> CellState:
-    """Name the state of a cell as people see it; `lease` is that of its admitted instance."""
-    if record.retired:
-        return CellState.RETIRED
-    if lease is not None and lease.live and lease.ready:
-        return CellState.EJECTED if policy.ejects(record) else CellState.SERVING
-    return CellState.DOWN if record.generation else CellState.STARTING
 
 
 def _one_cell(desired: Desired, observed: Observed, record: CellRecord) -> Iterator[Action]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
-from router.core.control.reconcile import state_of
 from router.core.detection.assessment import SICK
 from router.core.environments import LIVE
 from router.core.fleet.routes import slot_map_of
+from router.core.fleet.states import state_of
 from router.core.models import CellRecord, CellState, Reason, Rung
 from router.core.registry import CONDITION_FRESH_MS, AuditEntry, Condition, DrillAction, Snapshot
 from router.core.slot_map.slots import NO_MOVE

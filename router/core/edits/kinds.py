@@ -101,7 +101,7 @@ class PinEdit(Edit, frozen=True, tag="pin"):
 
 
 class UnpinEdit(Edit, frozen=True, tag="unpin"):
-    """Let a key's slot say again where it belongs."""
+    """Take a key's pin away: its slot says again where it goes."""
 
     key: KeyName
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from math import exp
 from typing import Final
 
-from router.core.control.reconcile import state_of
 from router.core.detection import thresholds
 from router.core.detection.announcements import texts
 from router.core.detection.assessment import SICK, Assessment, Verdict
 from router.core.detection.vitals import used, why_busy
 from router.core.detection.window import Glance
+from router.core.fleet.states import state_of
 from router.core.models import Reason, Rung, Treatment
 from router.core.registry import CONDITION_FRESH_MS, AuditEntry, Condition, Snapshot
 from router.core.release import Release, progress
@@ -240,7 +240,7 @@ def _of_tenants(found: Assessment) -> list[tuple[str, str]]:
 def _latency(found: Assessment) -> str:
     if not found.latency_s:
         return "no event was answered well of late"
-    excess = f"{in_ms(found.excess_s)} of it too much" if found.excess_s > 0 else "no more than usual"
+    excess = f"{in_ms(found.excess_s)} more than usual" if found.excess_s > 0 else "no more than usual"
     return f"{in_ms(found.latency_s)}, {excess}"
 
 

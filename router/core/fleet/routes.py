@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from router.core.control.reconcile import state_of
 from router.core.errors import RegistryUnavailableError
 from router.core.fairness.turns import AS_ALL
 from router.core.fleet.explained import by_hand
+from router.core.fleet.states import state_of
 from router.core.models import cell_ids
 from router.core.registry import Snapshot
 from router.core.slot_map.slots import SlotMap, slot_of

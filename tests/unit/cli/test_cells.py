@@ -183,7 +183,7 @@ def test_the_evidence_is_shown_with_the_ratios_that_it_means() -> None:
     shown = dict(evidence(SLOW))
     assert shown["D: shift from the others' S"] == "+1.10 ± 0.05, 3.00 times"
     assert shown["S: deviation of its tenants"] == "+1.13, 3.10 times, of 12 tenants"
-    assert shown["latency, mean"] == "300.0 ms, 200.0 ms of it too much"
+    assert shown["latency, mean"] == "300.0 ms, 200.0 ms more than usual"
     assert shown["heaviest tenant"] == (
         "'acme\\x1b[31m', 25% of the cell's time, normally 3%, 23% of what the others had"
     )

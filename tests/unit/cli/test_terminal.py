@@ -241,7 +241,8 @@ def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, tty: bool = False)
 
 def names(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
     """List all commands of the command line, those of groups too."""
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         if hasattr(command, "commands"):
             if command.invoke_without_command:
                 yield (*path, name)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from router.core.control.actions import Action, Admit, GiveUpLaunch, Launch, Stop
 from router.core.control.observed import Desired, Health, Observed, Suspension
-from router.core.control.reconcile import reconcile, state_of
+from router.core.control.reconcile import reconcile
 from router.core.control.treatment import conditions, why_left_to_people
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.fleet.states import state_of
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, Rung, Treatment
 from router.core.policy import NO_POLICY, Policy, why_unlaunchable
 from router.core.slot_map.slots import SlotMap, assign

@@ -26,8 +26,9 @@ from router.core.control.actions import (
 )
 from router.core.control.lease_trust import TOGETHER_MS
 from router.core.control.observed import Desired, Health, Observed
-from router.core.control.reconcile import reconcile, state_of
+from router.core.control.reconcile import reconcile
 from router.core.detection.assessment import Assessment, Verdict
+from router.core.fleet.states import state_of
 from router.core.models import CellRecord, CellState, InstanceView, LeaseView, RouterView
 from router.core.policy import NO_POLICY, Policy
 from router.core.slot_map.slots import SlotMap, assign
