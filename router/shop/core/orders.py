@@ -103,12 +103,14 @@ def _why_no_order(basket: Basket, at_ms: int, now_ms: int) -> Reason | None:
 
 
 def draft_of(event: OrderEvent | ProductEvent | ArrivalEvent) -> Draft:
-    """Make the message of an event: its shop is the partition key, and its id is the same each time it is sent."""
+    """Make the message of an event: its shop is the partition key, and its id is the same each time it is sent.
+
+    A product has none but its message's: the same words may come again after others, and the last ones count.
+    """
+    attributes = {"partition_key": event.shop}
     match event:
         case OrderEvent():
-            event_id = event.order_id
+            attributes["event_id"] = event.order_id
         case ArrivalEvent():
-            event_id = f"arrival-{event.vendor_order}"
-        case ProductEvent():
-            event_id = f"product-{event.product}"
-    return Draft(_encode(event).decode(), {"partition_key": event.shop, "event_id": event_id})
+            attributes["event_id"] = f"arrival-{event.vendor_order}"
+    return Draft(_encode(event).decode(), attributes)

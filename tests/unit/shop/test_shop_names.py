@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cell_worker.handlers.shop.bodies import Order, OrderedLine
 from cell_worker.handlers.shop.items import line_key, sale
 from router.shop.core.names import placed_at_ms, why_no_customer, why_no_product, why_no_shop
-from router.shop.core.orders import OrderEvent, read_order
+from router.shop.core.orders import OrderEvent, ProductEvent, draft_of, read_order
 from router.shop.core.sales import read_record
 
 NOW_MS: Final = 1_767_225_600_000
@@ -68,3 +68,9 @@ def test_people_order_by_the_names_that_they_have(customer: str) -> None:
     event = read_order(msgspec.json.encode(basket), "acme", NOW_MS)
     assert isinstance(event, OrderEvent)
     assert msgspec.json.decode(msgspec.json.encode(event), type=Order).customer == customer
+
+
+def test_the_same_price_may_come_again_after_another() -> None:
+    """A second event of a product with an id of the first would be taken for a duplicate of it."""
+    prices = [draft_of(ProductEvent("acme", "cup", "A cup", cents, 5, 1, 10)) for cents in (100, 120, 100)]
+    assert not any("event_id" in draft.attributes for draft in prices)

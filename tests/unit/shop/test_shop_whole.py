@@ -37,13 +37,16 @@ class WholeShop:
         self.sent = Ordered()
         self.world = inside.ShopWorld()
         self.now_ms = 1_700_000_000_000
+        self.messages = 0
         for goods in catalogue(SHOPS, SEED):
             self.sent.catalogue[goods.shop, goods.product] = goods
             self.world.give(self.event(draft_of(goods)))
 
     def event(self, draft: Draft) -> Any:
         """Make what a router makes of a message."""
-        key, event_id = (draft.attributes[name] for name in ("partition_key", "event_id"))
+        self.messages += 1
+        event_id = draft.attributes.get("event_id", f"message-{self.messages}")
+        key = draft.attributes["partition_key"]
         return api.Event(event_id, key, 1, draft.body.encode(), sent_at_ms=self.now_ms)
 
     def order_all(self) -> None:
