@@ -13,6 +13,7 @@ from tests.support.dashboard_rig import Rig, dashboard
 
 IMAGES: Final = Path(__file__).parent / "images"
 DESKTOP: Final = (1280, 960, 1.0)
+SMALL: Final = (1280, 640, 1.0)
 PHONE: Final = (390, 844, 2.0)
 
 
@@ -38,6 +39,10 @@ async def pictures(rig: Rig, tab: Tab) -> None:
     await tab.until("document.querySelectorAll('.facts dt').length > 12")
     await take(tab, "dashboard-cell", *DESKTOP)
     await plan_of_a_drain(tab)
+    await tab.run("location.hash = '#/key/acme'")
+    await tab.until("document.querySelectorAll('.facts dt').length > 8")
+    await tab.until("!!document.querySelector('.slots:not([hidden]) button')")
+    await take(tab, "dashboard-key", *SMALL)
     await tab.run("location.hash = '#/'")
     world.registry.down = True
     await tab.until("document.body.innerText.includes('Redis is lost')")
