@@ -14,6 +14,7 @@ from benchmarks import (
     detector_scale,
     detector_suite,
     drain,
+    flames,
     hostile,
     http_calls,
     isolation,
@@ -24,13 +25,15 @@ from benchmarks import (
     soak,
     store,
     tenant,
-    whole_router,
 )
+from benchmarks.cost import suite as cost
 from benchmarks.figures import write
 from benchmarks.processes import BenchError, kill_all
 from benchmarks.world import Options
 
 SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]]]]] = {
+    "cost": ("what an event costs: router, peers, lower bounds, workers; all ratios and goals", cost.run),
+    "flames": ("flame graphs of a router and of a worker under full load, by py-spy", flames.run),
     "parts": ("CPU an event of what is inside the router; queues and cells in memory", parts.run),
     "http": ("CPU of the HTTP calls: a router's by each client, and a worker's side; no servers", http_calls.run),
     "map": ("look-up, build, evenness and moved keys of the slot map, two hash rings and Maglev", map_suite.run),
@@ -38,7 +41,6 @@ SUITES: Final[dict[str, tuple[str, Callable[[Options], Awaitable[dict[str, Any]]
         "simulated cells: who evicts healthy ones, who finds the slow ones, after how long",
         detector_suite.run,
     ),
-    "router": ("CPU an event of the whole router, as a ratio to the same job hand-rolled", whole_router.run),
     "isolation": ("one cell gets slow, then dies: throughput and p99 of the others", isolation.run),
     "tenant": ("one tenant sends ten times as much: goodput and p99 of the others", tenant.run),
     "hostile": ("one tenant's ten worst log objects on a real worker: the neighbour's latency", hostile.run),
@@ -59,7 +61,7 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
         description=f"{__doc__}\n\n{described}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("suite", nargs="?", choices=list(SUITES), default="router", help="default: router")
+    parser.add_argument("suite", nargs="?", choices=list(SUITES), default="cost", help="default: cost")
     parser.add_argument("--events", type=int, default=20_000, help="events in a run (%(default)s)")
     parser.add_argument("--runs", type=int, help="figures are medians of so many (3); detector: of each scenario (200)")
     parser.add_argument("--cells", type=int, default=4, help="stub cells (%(default)s)")
@@ -68,15 +70,13 @@ def options_of(arguments: list[str]) -> tuple[str, Path | None, Options]:
     parser.add_argument("--service-ms", type=float, default=0, help="an event's time in a cell (0: suite's choice)")
     parser.add_argument("--sqs-ms", type=float, default=-1, help="time of SQS to answer (-1: the suite's choice)")
     parser.add_argument("--seconds", type=float, default=10, help="length of a measured interval (%(default)s)")
-    parser.add_argument("--rate", type=float, default=0, help="router: events a second, open loop (0: all at once)")
     parser.add_argument(
         "--seed", type=int, default=1, help="detector, scaling: seed of the random numbers (%(default)s)"
     )
-    parser.add_argument("--only", action="append", default=[], help="detector, promises: what has this in its name")
+    parser.add_argument("--only", action="append", default=[], help="some suites: what has this in its name, no more")
     parser.add_argument("--roc", action="store_true", help="detector: the main rule with other limits, found and wrong")
     parser.add_argument("--scale", action="store_true", help="detector: its costs for 4 to 1000 cells instead")
-    parser.add_argument("--profile", type=Path, help="run the router under cProfile and write its statistics here")
-    parser.add_argument("--picture", type=Path, help="scaling: draw the week as SVG into this file")
+    parser.add_argument("--picture", type=Path, help="scaling: the week as SVG into this file; flames: this folder")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     told = vars(parser.parse_args(arguments))
     suite = told.pop("suite")

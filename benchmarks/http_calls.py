@@ -21,10 +21,10 @@ import msgspec
 import uvloop
 
 from benchmarks.cell_stub import StubCell
+from benchmarks.cost.senders import BODY, proven_post
 from benchmarks.figures import table
 from benchmarks.http_server import Connection, Request, header
 from benchmarks.world import ENVIRONMENT, Options, cell_id
-from cell_worker import clock
 from cell_worker.app import CellApp
 from cell_worker.calls import CallChecker
 from cell_worker.chaos import Chaos
@@ -32,7 +32,6 @@ from cell_worker.contract import protocol
 from cell_worker.contract.http_server import HttpServer
 from cell_worker.contract.keys import CellKeys, cell_secret
 from cell_worker.contract.process import keep_what_is_there
-from cell_worker.contract.proofs import CallHeader, hash_of, prove_call
 from cell_worker.metrics import WorkerMetrics
 from cell_worker.runtime import Identity, Runtime
 from cell_worker.store.sqlite import SqliteStore
@@ -52,11 +51,10 @@ CALLS: Final = 300  # of each kind in one turn
 TURNS: Final = 5
 SENDERS: Final = 4  # connections on which a worker gets POSTs at once
 _AUDIENCE: Final = protocol.instance_name(cell_id(0), 1)
-_BODY: Final = '{"detail":"' + "x" * 700 + '"}'
 _MESSAGE: Final = {
     "MessageId": "m" * 36,
     "ReceiptHandle": "r" * 180,
-    "Body": _BODY,
+    "Body": BODY,
     "MD5OfBody": "0" * 32,
     "Attributes": {"SentTimestamp": "1700000000000", "ApproximateReceiveCount": "1"},
 }
@@ -122,7 +120,7 @@ async def _us(work: Callable[[], Awaitable[object]]) -> float:
 
 async def _of_router(count: int, sqs: int, cell: int) -> dict[str, dict[str, float]]:
     """Measure a router's three calls for a batch, by each client in turns."""
-    batch = [Event(f"e{number}", f"k{number}", _BODY.encode()) for number in range(count)]
+    batch = [Event(f"e{number}", f"k{number}", BODY.encode()) for number in range(count)]
     messages = [Message(f"m{number}", "r" * 180, "", 0, 1) for number in range(count)]
     target, endpoint = Target(cell_id(0), 1, f"127.0.0.1:{cell}", count, 1), f"http://127.0.0.1:{sqs}"
     found: dict[str, dict[str, list[float]]] = {}
@@ -200,7 +198,7 @@ async def _of_worker(count: int) -> float:
         server = HttpServer(app, places=2 * SENDERS, goodbye_s=1)
         server.config.load()
         wires = [_Wire(server) for _ in range(SENDERS)]
-        requests = iter([_request(number, count, keys) for number in range(CALLS)])
+        requests = iter([proven_post(cell_id(0), number, count) for number in range(CALLS)])
 
         async def send(wire: _Wire) -> None:
             for request in requests:
@@ -215,17 +213,6 @@ async def _of_worker(count: int) -> float:
 
 async def _no_page(_: MutableMapping[str, Any], __: object, ___: object) -> None:
     """Serve no page at all: nobody asks for one here."""
-
-
-def _request(number: int, count: int, keys: CellKeys) -> bytes:
-    """Write a POST of so many new events, as a router does."""
-    raw = msgspec.Raw(_BODY.encode())
-    events = [protocol.WireEvent(f"{number}-{index}", f"k{index}", 0, raw) for index in range(count)]
-    body = msgspec.json.encode(protocol.EventBatch(cell_id(0), 1, 1, 30.0, events))
-    call = CallHeader(clock.time_ms(), "0" * 16, number + 1, hash_of(body), "")
-    proven = prove_call(keys.call, call, "POST", _AUDIENCE, protocol.EVENTS_PATH).text()
-    head = f"POST {protocol.EVENTS_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {proven}\r\n"
-    return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def run(options: Options) -> dict[str, Any]:

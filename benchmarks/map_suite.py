@@ -58,19 +58,22 @@ class Change:
 
 async def run(options: Options) -> dict[str, Any]:
     """Measure each kind of map, print their figures beside each other, and return them."""
-    keys, rounds = _keys(), 2 * options.runs + 1
-    times = {
-        "lookup_ns": await _seconds({title: _look_ups(kind, keys) for title, kind in KINDS.items()}, rounds),
-        "build_ms": await _seconds({title: _build(kind, CELLS) for title, kind in KINDS.items()}, rounds),
-        "build_ms_1000": await _seconds({title: _build(kind, MANY_CELLS) for title, kind in KINDS.items()}, rounds),
-    }
-    units = {"lookup_ns": 1e9 / len(keys), "build_ms": 1e3, "build_ms_1000": 1e3}
-    figures = {
-        title: {row: unit * times[row][title] for row, unit in units.items()} | _moves(kind, keys)
-        for title, kind in KINDS.items()
-    }
+    keys, took = _keys(), await times(list(KINDS), options.runs)
+    figures = {title: took[title] | _moves(kind, keys) for title, kind in KINDS.items()}
     print(f"{_table(figures)}\n{NOTES}")
     return figures
+
+
+async def times(titles: Sequence[str], runs: int) -> dict[str, dict[str, float]]:
+    """Measure look-ups and builds of these kinds of map, by title; a figure is a median of 2 rounds a run and one."""
+    kinds, keys, rounds = {title: KINDS[title] for title in titles}, _keys(), 2 * runs + 1
+    found = {
+        "lookup_ns": await _seconds({title: _look_ups(kind, keys) for title, kind in kinds.items()}, rounds),
+        "build_ms": await _seconds({title: _build(kind, CELLS) for title, kind in kinds.items()}, rounds),
+        "build_ms_1000": await _seconds({title: _build(kind, MANY_CELLS) for title, kind in kinds.items()}, rounds),
+    }
+    units = {"lookup_ns": 1e9 / len(keys), "build_ms": 1e3, "build_ms_1000": 1e3}
+    return {title: {row: unit * found[row][title] for row, unit in units.items()} for title in titles}
 
 
 def _keys() -> list[str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.figures import p99
+from benchmarks.loads import burst
 from benchmarks.processes import Child
-from benchmarks.whole_router import burst
 from benchmarks.world import Options, World, pause
 
 LOAD: Final = 0.4

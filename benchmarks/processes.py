@@ -91,16 +91,17 @@ async def child(
     environ: Mapping[str, str],
     *,
     prints: bool = False,
+    program: str = sys.executable,
 ) -> AsyncIterator[Child]:
-    """Run Python with these arguments until the context ends, with its output in a log.
+    """Run a program, Python unless it is named, with these arguments until the context ends; its output is in a log.
 
     With `prints`, only stderr goes to the log, and the caller reads stdout.
     """
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         # Not by asyncio: a Ctrl-C while it starts a process would leave one that nobody knows of.
-        process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own interpreter and modules
-            [sys.executable, *arguments],
+        process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own modules, and what pip has installed
+            [program, *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
             cwd=folder,
             stdin=subprocess.PIPE,  # closes however the bench ends, and then the stubs end too

@@ -320,6 +320,7 @@ class SqsStub:
         attributes = {
             "ApproximateNumberOfMessages": str(len(queue.visible)),
             "ApproximateNumberOfMessagesNotVisible": str(len(queue.hidden)),
+            "ApproximateNumberOfMessagesDelayed": "0",
             "VisibilityTimeout": "30",
         }
         _answer(connection, {"Attributes": attributes})

@@ -30,7 +30,7 @@ from tests.support.servers import valkey
 ENVIRONMENT: Final = "bench"
 QUEUE: Final = "cellrouter-events"
 LEASE_TTL_S: Final = 10.0
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 90.0
 CALL_TIMEOUT_S: Final = 600.0
 QUICK_STOP: Final = {"CELLROUTER_SOURCE_WAIT_S": "2"}
 """Settings with short long polls, because a stop waits for these, and only the drain's figures need them long."""
@@ -48,13 +48,11 @@ class Options:
     service_ms: float  # for an event in its cell; 0: the suite's own choice
     sqs_ms: float  # that SQS takes for an answer; negative: the suite's own choice
     seconds: float  # length of each measured interval
-    rate: float = 0  # events a second, open loop; 0: all at once
     seed: int = 1  # of simulated runs
     only: Sequence[str] = ()  # parts of the names of the scenarios or faults to run; none: all
     roc: bool = False  # simulate the main rule with other limits too
     scale: bool = False  # detector: what it costs by the number of cells, instead of what it finds
-    profile: Path | None = None  # run the router under cProfile, and write its statistics here
-    picture: Path | None = None  # scaling: draw the week here
+    picture: Path | None = None  # scaling: draw the week here; flames: the graphs, into this folder
 
     def wants(self, name: str) -> bool:
         """Tell whether `only` allows what has this name."""
@@ -66,8 +64,8 @@ class Stub:
 
     def __init__(self, session: aiohttp.ClientSession, process: Child, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.process = process
         self._session = session
-        self._process = process
 
     async def __call__(self, command: str, **arguments: Any) -> Any:
         """Send a command and return the answer. Raises BenchError when the stub gives none."""
@@ -76,7 +74,7 @@ class Stub:
                 response.raise_for_status()
                 return await response.json()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise BenchError(f"{self._process.name}, {command}: {error}\n{self._process.tail()}") from error
+            raise BenchError(f"{self.process.name}, {command}: {error}\n{self.process.tail()}") from error
 
 
 @dataclass(slots=True)
@@ -97,28 +95,31 @@ class World:
         await self.sqs("reset", source=QUEUE, accounts=list(self.tenants))
         await self.sqs("delay", seconds=max(0.0, self.options.sqs_ms) / 1000)
         await self.cells("reset")
-        for cell in range(self.options.cells):
+        for cell in range(len(self.addresses)):
             await self.cells(
                 "service", cell=cell, seconds=self.options.service_ms / 1000 if service_s is None else service_s
             )
 
-    def router(self, settings: Mapping[str, str] = QUICK_STOP) -> AbstractAsyncContextManager[Child]:
+    def router(
+        self, settings: Mapping[str, str] = QUICK_STOP, name: str = "router"
+    ) -> AbstractAsyncContextManager[Child]:
         """Run a router until the context ends, which begins when it polls.
 
         `settings` are CELLROUTER_* variables beside those that say where everything is.
         """
-        start = ["-m", "router", "router"]
-        if self.options.profile:
-            start = ["-m", "cProfile", "-o", str(self.options.profile.absolute()), *start]
-        return self._measured("router", start, settings)
+        return self.measured(name, ["-m", "router", "router"], settings)
 
-    def hand_rolled(self) -> AbstractAsyncContextManager[Child]:
-        """Run the hand-rolled job until the context ends, which begins when it polls."""
-        return self._measured("hand_rolled", ["-m", "benchmarks.hand_rolled", self.sqs.url, QUEUE, *self.addresses], {})
+    def hand_rolled(self, *, each: bool = False) -> AbstractAsyncContextManager[Child]:
+        """Run the hand-rolled job until the context ends, which begins when it polls; with a POST for each event."""
+        how = "each" if each else "batched"
+        return self.measured(
+            "hand_rolled", ["-m", "benchmarks.hand_rolled", how, self.sqs.url, QUEUE, *self.addresses], {}
+        )
 
     @asynccontextmanager
-    async def _measured(self, name: str, arguments: list[str], settings: Mapping[str, str]) -> AsyncIterator[Child]:
-        async with child(name, arguments, self.folder, self.cores.measured, {**self._environ(), **settings}) as process:
+    async def measured(self, name: str, arguments: list[str], settings: Mapping[str, str]) -> AsyncIterator[Child]:
+        """Run Python with these arguments on the core of its own until the context ends, which begins when it polls."""
+        async with child(name, arguments, self.folder, self.cores.measured, {**self.environ(), **settings}) as process:
             await self._polling(process)
             yield process
 
@@ -130,7 +131,7 @@ class World:
                 raise BenchError(f"{process.name} does not poll:\n{process.tail()}")
             await pause(0.02)
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
         """The router's variables. Those CELLROUTER_* of the caller that are not among them reach the router too."""
         return {
             "AWS_ACCESS_KEY_ID": "bench",
@@ -149,8 +150,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(options: Options) -> AsyncIterator[World]:
-    """Start what a measured router works with, and end every process of it when the context ends."""
+async def world(options: Options, *, stubs: bool = True) -> AsyncIterator[World]:
+    """Start what a measured router works with, and end every process of it when the context ends.
+
+    Without `stubs` the cells are in the slot map, and nobody serves them: the caller starts their workers.
+    """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellrouter-bench-")))
         cores = Cores.of_this_machine()
@@ -159,7 +163,7 @@ async def world(options: Options) -> AsyncIterator[World]:
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         queues, (port,) = await _stub(stack, "sqs_stub", [], folder, cores.stubs[0])
         sqs = Stub(session, queues, port)
-        sizes = [str(options.cells), str(options.concurrency)]
+        sizes = [str(options.cells if stubs else 0), str(options.concurrency)]
         workers, (port, *ports) = await _stub(stack, "cell_stub", sizes, folder, cores.stubs[-1])
         addresses = [f"127.0.0.1:{port}" for port in ports]
         owners = await _register(stack, options, redis_url, addresses)
@@ -197,7 +201,7 @@ async def _register(stack: AsyncExitStack, options: Options, redis_url: str, add
     stack.push_async_callback(redis.aclose)
     registry = RedisRegistry(redis, ENVIRONMENT, ring(ENVIRONMENT), SystemClock())
     names = [cell_id(index) for index in range(options.cells)]
-    for name, address in zip(names, addresses, strict=True):
+    for name, address in zip(names, addresses, strict=False):  # no address: a worker has the lease
         record = InstanceRecord(ENVIRONMENT, name, 1, f"{name}-bench", address, options.concurrency, 0)
         heartbeat = Heartbeat(redis, record, lease_key(record), LEASE_TTL_S)
         heartbeat.ready = True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 from typing import Final
 
 HOURS: Final = 730  # in a month
@@ -78,6 +80,24 @@ SIZES: Final = (
     Size("medium", 300e6, 20, 1, 2, 4, 1, 2),
     Size("large", 3000e6, 100, 1, 2, 12, 1, 2, zones=3),
 )
+ROUTER_US: Final = 65
+WORKER_US: Final = 95
+"""CPU an event of a router and of a worker whose handler does nothing, at full load: performance.md."""
+SLOWER: Final = 2.0
+"""How much longer a vCPU takes than the core of these figures: TLS, a shared core, receives of fewer than ten."""
+BUSY: Final = 0.5
+"""The share of a vCPU that is planned for: the rest is for bursts, and for a zone that fails."""
+THROUGHPUTS: Final = (1_000, 10_000, 100_000, 1_000_000)  # events a second, all month
+SQS_TIERS: Final = ((0.0, 0.40), (100e9, 0.30), (200e9, 0.24))
+"""From how many requests a month on a million of them costs so much."""
+ABOUT_THROUGHPUTS: Final = f"""\
+Tasks of one vCPU and 2 GB, busy to {BUSY:.0%}: a router has one event loop, and so has a worker. An event takes the CPU
+that the bench measures, {ROUTER_US} µs in a router and {WORKER_US} µs in a worker whose handler does nothing, times
+{SLOWER:g} for TLS, shared cores and receives of fewer than ten. Your handler comes on top. The requests are a router's,
+to receive and to delete ten messages at a time; the last column is what single messages would cost. A standard queue
+has about 120,000 messages in flight at most: a million events a second, a tenth of a second each, need two or three
+source queues, in environments of their own.
+"""
 Line = tuple[str, float, float]
 """What for, how much of it, and its price."""
 
@@ -150,6 +170,35 @@ def sizes() -> str:
     return "\n".join([*rows, ""])
 
 
+def sqs_bill(requests: float) -> float:
+    """Return what so many requests of a month cost."""
+    bounds = [*(begin for begin, _ in SQS_TIERS), float("inf")]
+    parts = zip(pairwise(bounds), SQS_TIERS, strict=True)
+    return sum(max(0.0, min(requests, end) - begin) / 1e6 * price for (begin, end), (_, price) in parts)
+
+
+def tasks(events_per_s: float, us_per_event: float) -> int:
+    """Return how many tasks of one vCPU carry so many events a second, with what is kept free."""
+    return ceil(events_per_s * us_per_event * SLOWER / 1e6 / BUSY)
+
+
+def throughputs() -> str:
+    """Write what carries which throughput, as a table in Markdown."""
+    rows = [
+        ABOUT_THROUGHPUTS,
+        "| events/s | a month | routers | workers | SQS requests a month | their bill, $ | by single messages, $ |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for rate in THROUGHPUTS:
+        events, routers = rate * HOURS * 3600, max(2, tasks(rate, ROUTER_US))
+        ten, one = 0.2 * events, 2 * events  # to receive and to delete
+        rows.append(
+            f"| {rate:,} | {events / 1e9:,.1f} billion | {routers} | {tasks(rate, WORKER_US)} | "
+            f"{ten / 1e9:,.2f} billion | {sqs_bill(ten):,.0f} | {sqs_bill(one):,.0f} |"
+        )
+    return "\n".join([*rows, ""])
+
+
 def page() -> str:
     """Write all tables of the page on costs."""
     small = SIZES[0]
@@ -159,6 +208,7 @@ def page() -> str:
         ("## The sum", sizes()),
         ("## A cell a month", table(f"a cell of the size {small.name}", cell(small))),
         ("## The platform a month", table(f"the platform of the size {small.name}", platform(small))),
+        ("## By throughput", throughputs()),
         ("## A million events", table("a million events", million_events())),
         ("## Prices", prices),
     )
