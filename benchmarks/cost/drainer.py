@@ -160,7 +160,8 @@ async def main(transport: str, endpoint: str, queue: str, count: int) -> None:
     async def drain(once: Round) -> None:
         nonlocal done
         while True:
-            done += await once()
+            came = await once()  # not within the sum, which would forget what the others add meanwhile
+            done += came
             if count and done >= count:
                 ended.set()
 
