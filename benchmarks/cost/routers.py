@@ -21,6 +21,8 @@ TRANSPORTS: Final = ("raw", "lean", "aiohttp", "aiobotocore")
 BACKLOG: Final = 50
 """How often the events of a run are in the queue when memory is looked at: a million, if a run has 20 000."""
 LOOK_S: Final = 0.25
+START_S: Final = 4.0
+"""How long two routers have to start: one alone could do the warm-up, and the other's start would count."""
 _LANE: Final = re.compile(r'^cellrouter_event_lane_seconds_bucket\{.*le="([^"]+)".*\} (\S+)$', re.MULTILINE)
 
 
@@ -67,6 +69,7 @@ async def two(stage: World) -> dict[str, float]:
     """Measure two routers at one queue. They share a core here, so that only their CPU says what they can do."""
     await stage.reset()
     async with stage.router(name="router-1") as one, stage.router(name="router-2") as other:
+        await pause(START_S)
         return await at_once(stage, stage.options.events, router=one, other=other)
 
 
