@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 
 from benchmarks.cost.report import SkippedError
-from benchmarks.cost.senders import listening, send
-from benchmarks.loads import per_event
+from benchmarks.cost.senders import measured, send, until_listening
 from benchmarks.notifications import body_token
-from benchmarks.processes import BenchError, Child, child
-from benchmarks.world import START_TIMEOUT_S, World, cell_id, pause
+from benchmarks.processes import Child, child
+from benchmarks.world import World, cell_id
 from cell_worker.contract import protocol
 from tests.support.servers import free_port
 
@@ -67,12 +65,7 @@ async def _envoy(stage: World) -> AsyncIterator[tuple[Child, int]]:
     file.write_text(json.dumps(_configuration(port, stage.addresses)), "utf-8")
     arguments = ["-c", str(file), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"]
     async with child("envoy", arguments, stage.folder, stage.cores.measured, {}, program=program) as process:
-        deadline = perf_counter() + START_TIMEOUT_S
-        while not await listening(port):
-            process.check()
-            if perf_counter() > deadline:
-                raise BenchError(f"Envoy does not listen:\n{process.tail()}")
-            await pause(0.05)
+        await until_listening(port, process, "Envoy")
         yield process, port
 
 
@@ -94,8 +87,4 @@ async def proxied(stage: World) -> dict[str, float]:
     async with _envoy(stage) as (process, port):
         await send(port, _requests(accounts, events // 10), CONNECTIONS)
         requests = list(_requests(accounts, events))
-        cpu_s, began = process.cpu_s(), perf_counter()
-        await send(port, requests, CONNECTIONS)
-        seconds = perf_counter() - began
-        used = process.cpu_s() - cpu_s
-        return {**per_event(used, events), "events_per_s": events / seconds, "rss_mb": process.rss_mb()}
+        return await measured(process, port, requests, CONNECTIONS, events)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from time import perf_counter
 from typing import Final, cast
 
 import msgspec
 
-from benchmarks.processes import BenchError
-from benchmarks.world import ENVIRONMENT
+from benchmarks.loads import per_event
+from benchmarks.processes import BenchError, Child
+from benchmarks.world import ENVIRONMENT, START_TIMEOUT_S, pause
 from cell_worker import clock
 from cell_worker.contract import protocol
 from cell_worker.contract.keys import CellKeys, cell_secret
@@ -71,8 +73,28 @@ async def send(port: int, requests: Iterable[bytes], connections: int) -> None:
     await asyncio.gather(*(sender.ended for _, sender in made))
 
 
-async def listening(port: int) -> bool:
-    """Tell whether something listens at a port of this machine."""
+async def until_listening(port: int, process: Child, name: str) -> None:
+    """Wait until a process listens at a port of this machine. Raises BenchError when it has ended, or doesn't."""
+    deadline = perf_counter() + START_TIMEOUT_S
+    while not await _listening(port):
+        process.check()
+        if perf_counter() > deadline:
+            raise BenchError(f"{name} does not listen:\n{process.tail()}")
+        await pause(0.05)
+
+
+async def measured(
+    process: Child, port: int, requests: Iterable[bytes], connections: int, events: int
+) -> dict[str, float]:
+    """Send all requests to a process, and say what its CPU is for each of the events in them. Raises BenchError."""
+    cpu_s, began = process.cpu_s(), perf_counter()
+    await send(port, requests, connections)
+    seconds = perf_counter() - began
+    used = process.cpu_s() - cpu_s
+    return {**per_event(used, events), "events_per_s": events / seconds, "rss_mb": process.rss_mb()}
+
+
+async def _listening(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from itertools import count
-from time import perf_counter
 from typing import Final
 
-from benchmarks.cost.senders import listening, proven_post, send
-from benchmarks.loads import at_once, per_event
-from benchmarks.processes import BenchError, Child, child
-from benchmarks.world import ENVIRONMENT, LEASE_TTL_S, START_TIMEOUT_S, Options, World, cell_id, pause, world
+from benchmarks.cost.senders import measured, proven_post, send, until_listening
+from benchmarks.loads import at_once
+from benchmarks.processes import Child, child
+from benchmarks.world import ENVIRONMENT, LEASE_TTL_S, Options, World, cell_id, world
 from cell_worker.contract.keys import cell_secret
 from cell_worker.contract.protocol import resource_name
 from tests.support.keys import SECRET
@@ -52,12 +51,7 @@ async def worker(
         **more,
     }
     async with child(name, ["-m", "cell_worker"], stage.folder, cores, settings) as process:
-        deadline = perf_counter() + START_TIMEOUT_S
-        while not await listening(port):
-            process.check()
-            if perf_counter() > deadline:
-                raise BenchError(f"{cell} does not listen:\n{process.tail()}")
-            await pause(0.05)
+        await until_listening(port, process, cell)
         yield process, port
 
 
@@ -67,11 +61,7 @@ async def in_batches(stage: World, size: int, events: int, more: Mapping[str, st
         posts, warm_up, name = events // size, events // size // 10 + 1, f"{next(_names)}-"
         await send(port, (proven_post(ALONE, number, size, name) for number in range(warm_up)), CONNECTIONS)
         requests = (proven_post(ALONE, warm_up + number, size, name) for number in range(posts))
-        cpu_s, began = process.cpu_s(), perf_counter()
-        await send(port, requests, CONNECTIONS)
-        seconds = perf_counter() - began
-        used = process.cpu_s() - cpu_s
-        return {**per_event(used, posts * size), "events_per_s": posts * size / seconds, "rss_mb": process.rss_mb()}
+        return await measured(process, port, requests, CONNECTIONS, posts * size)
 
 
 async def on_dynamodb(stage: World, size: int, events: int, endpoint: str) -> dict[str, float]:

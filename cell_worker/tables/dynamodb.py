@@ -8,12 +8,12 @@ from typing import Any, Final
 import structlog
 
 from cell_worker.api import RetryEvent
-from cell_worker.api.tables import MAX_WRITES, Change, ItemKey, Put, TableItem, key_in
+from cell_worker.api.tables import Change, ItemKey, Put, TableItem, key_in
 from cell_worker.contract.strict_reader import Unreadable
 from cell_worker.store.store import StoreError
 from cell_worker.store.table_calls import StoreCaller, Table, code_of
 from cell_worker.tables.shards import Records, Shard, StreamShards
-from cell_worker.tables.stream import TrimmedError
+from cell_worker.tables.stream import TrimmedError, check_count
 from cell_worker.tables.wire import change_of, item_of, wire_key, wire_put
 
 MAX_SHARDS: Final = 1000
@@ -46,7 +46,7 @@ class DynamoTable:
 
     async def get(self, *keys: ItemKey) -> dict[ItemKey, TableItem]:
         """Read the items with these keys, as all writes before have left them. Raises TableError."""
-        _check_count(keys)
+        check_count(keys)
         found: dict[ItemKey, TableItem] = {}
         left: list[Any] = [wire_key(key) for key in keys]
         for _ in range(len(keys)):  # DynamoDB reads one at least
@@ -62,7 +62,7 @@ class DynamoTable:
 
     async def write(self, *puts: Put) -> bool:
         """Write all the items or none. False when one is not as it was. Raises TableError: then nobody knows."""
-        _check_count([key_in(put.item) for put in puts])
+        check_count([key_in(put.item) for put in puts])
         try:
             return await self._table.transact([wire_put(self.name, put.item, put.was) for put in puts]) is None
         except StoreError as error:
@@ -200,8 +200,3 @@ def _records_in(answer: dict[str, Any], after: str, table: str) -> Records:
         else:
             changes.append(change)
     return Records(changes, last, answer.get("NextShardIterator") is None, unreadable)
-
-
-def _check_count(keys: Sequence[ItemKey]) -> None:
-    if len(set(keys)) != len(keys) or len(keys) > MAX_WRITES:
-        raise ValueError(f"{len(keys)} keys: at most {MAX_WRITES} different ones can be read or written together")

@@ -9,9 +9,9 @@ import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from cell_worker.api.tables import MAX_WRITES, PK, Change, ItemKey, Put, TableItem, key_in
+from cell_worker.api.tables import PK, Change, ItemKey, Put, TableItem, key_in
 from cell_worker.tables.shards import Records, Shard, StreamShards
-from cell_worker.tables.stream import TrimmedError
+from cell_worker.tables.stream import TrimmedError, check_count
 
 _AT_A_TIME = 100
 
@@ -39,14 +39,14 @@ class MemoryTable:
 
     async def get(self, *keys: ItemKey) -> dict[ItemKey, TableItem]:
         """Read the items with these keys; those that don't exist are left out."""
-        _check_count(keys)
+        check_count(keys)
         self.reads += len(keys)
         return {key: self.items[key] for key in keys if key in self.items}
 
     async def write(self, *puts: Put) -> bool:
         """Write all the items or none. False when one is not as it was."""
         keys = [key_in(put.item) for put in puts]
-        _check_count(keys)
+        check_count(keys)
         if any(self.items.get(key) != put.was for key, put in zip(keys, puts, strict=True)):
             return False
         for key, put in zip(keys, puts, strict=True):
@@ -100,8 +100,3 @@ class MemoryTable:
         pk = str((change.new or change.old or {}).get(PK))
         shards = [shard for shard in self._shards if not shard.ended]
         shards[zlib.crc32(pk.encode()) % len(shards)].records.append(change)
-
-
-def _check_count(keys: Sequence[ItemKey]) -> None:
-    if len(set(keys)) != len(keys) or len(keys) > MAX_WRITES:
-        raise ValueError(f"{len(keys)} keys: at most {MAX_WRITES} different ones can be read or written together")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from cell_worker.api.tables import CellTable
+from cell_worker.api.tables import MAX_WRITES, CellTable, ItemKey
 from cell_worker.tables.shards import Records, StreamShards
 
 
@@ -33,3 +34,9 @@ class FollowedTable(CellTable, Protocol):
     async def close(self) -> None:
         """Close the clients with their connections."""
         ...
+
+
+def check_count(keys: Sequence[ItemKey]) -> None:
+    """Raise ValueError for keys that no table reads or writes in one call: too many, or one of them twice."""
+    if len(set(keys)) != len(keys) or len(keys) > MAX_WRITES:
+        raise ValueError(f"{len(keys)} keys: at most {MAX_WRITES} different ones can be read or written together")

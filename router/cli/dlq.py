@@ -19,7 +19,7 @@ import typer
 from rich.table import Table
 
 from cell_worker.contract.texts import printable
-from router.cli.options import DryRun
+from router.cli.options import INTERRUPTED, DryRun
 from router.cli.registry import configured, run
 from router.cli.texts import Screen
 from router.core.errors import CellRouterError
@@ -35,7 +35,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-INTERRUPTED: Final = 130  # exit code, as shells have it for SIGINT
 PROGRESS_EVERY: Final = 1000  # entries, where there is no terminal
 PAGE: Final = 10  # rows of a table that are laid out together, so that the first don't wait for the end of the queue
 COLUMNS: Final[dict[str, dict[str, Any]]] = {

@@ -11,6 +11,7 @@ from typing import Annotated, Final, TextIO, cast
 import typer
 
 from cell_worker.contract.texts import NeutralStream, is_text
+from router.cli.options import INTERRUPTED
 from router.cli.panels import PanelGroup
 from router.core.config_text import FILE_VARIABLE, SERVER_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 from router.core.errors import CellRouterError, ConfigError
@@ -88,7 +89,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)  # as shells have it
+        sys.exit(INTERRUPTED)
     except ConfigError as error:
         typer.echo(f"{_said(error)}\ncellrouter: the configuration has faults (see cellrouter check-config)", err=True)
         sys.exit(2)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C, as shells have it for SIGINT."""
 
 
 def _given(why: str) -> str:

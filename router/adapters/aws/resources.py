@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cell_worker.contract.protocol import hold_queue_name, resource_name, table_name
+from router.adapters.aws.stack_states import as_list
 from router.adapters.aws_errors import AWS_ERRORS, error_code
 from router.core.environments import why_foreign
 from router.core.errors import ProvisionError
@@ -144,7 +145,7 @@ class AwsCellResources:
         await self._firehose.create_delivery_stream(
             DeliveryStreamName=name,
             DeliveryStreamType="DirectPut",
-            Tags=[{"Key": key, "Value": value} for key, value in self._names.tags.items()],
+            Tags=as_list(self._names.tags, "Key", "Value"),
             ExtendedS3DestinationConfiguration={
                 "RoleARN": self._role,
                 "BucketARN": f"arn:{_partition(self._role)}:s3:::{name}",
@@ -169,7 +170,7 @@ async def create_bucket(s3: Any, name: str, region: str, tags: Mapping[str, str]
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     await s3.create_bucket(Bucket=name, **where)
     if tags and not await _has_tags(s3, name):
-        found = [{"Key": key, "Value": value} for key, value in tags.items()]
+        found = as_list(tags, "Key", "Value")
         await s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": found})
 
 
@@ -207,7 +208,7 @@ async def create_table(dynamodb: Any, name: str, tags: Mapping[str, str] | None 
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        Tags=_as_list(tags),
+        Tags=as_list(tags or {}, "Key", "Value"),
     )
     await dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
     expires = {"Enabled": True, "AttributeName": "expires"}
@@ -229,13 +230,9 @@ async def create_own_table(dynamodb: Any, name: str, tags: Mapping[str, str] | N
             }
         ],
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-        Tags=_as_list(tags),
+        Tags=as_list(tags or {}, "Key", "Value"),
     )
     await dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-
-
-def _as_list(tags: Mapping[str, str] | None) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
 
 
 def _keys(partition: str, sort: str) -> list[dict[str, str]]:

@@ -81,7 +81,7 @@ def why_failed(events: Iterable[Mapping[str, Any]]) -> Reason:
 
 
 def as_list(values: Mapping[str, str], key: str, value: str) -> Sequence[Mapping[str, str]]:
-    """Write pairs as CloudFormation takes them: a list of records with a key and a value."""
+    """Write pairs as AWS takes tags and parameters: a list of records with a key and a value."""
     return [{key: name, value: text} for name, text in values.items()]
 
 

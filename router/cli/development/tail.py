@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from router.cli.options import INTERRUPTED
 from router.cli.registry import configured, look, run
 from router.core.fleet.routes import wanted_cells
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from router.settings import Settings
 
 FOLLOW_S: Final = 0.5  # between two looks
-INTERRUPTED: Final = 130  # exit code, as shells have it for SIGINT
 
 
 def tail(

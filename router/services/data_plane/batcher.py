@@ -100,22 +100,22 @@ class Batcher(Generic[T]):
                 if self._waiting:
                     self._wake.set()
             if taken:
-                await self._flush_once([(item, tries) for item, tries, _ in taken])
+                await self._flush_once(taken)
 
-    async def _flush_once(self, batch: Sequence[tuple[T, int]]) -> None:
+    async def _flush_once(self, batch: Sequence[tuple[T, int, float]]) -> None:
         try:
-            failed = await self._flush([item for item, _ in batch])
+            failed = await self._flush([item for item, _, _ in batch])
         except SourceUnavailableError:
-            failed = [item for item, _ in batch]
+            failed = [item for item, _, _ in batch]
         if failed:
             await self._failed(batch, {id(item) for item in failed})
         else:
             self._done(len(batch))
 
-    async def _failed(self, batch: Sequence[tuple[T, int]], again: Collection[int]) -> None:
-        tries = max(count for _, count in batch)
+    async def _failed(self, batch: Sequence[tuple[T, int, float]], again: Collection[int]) -> None:
+        tries = max(count for _, count, _ in batch)
         await self._clock.sleep(backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, tries, self._clock.jitter()))
-        for item, count in batch:
+        for item, count, _ in batch:
             if id(item) not in again:
                 self._done(1)
             elif count >= self._max_tries:
