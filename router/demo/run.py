@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from cell_worker.contract.protocol import Fault, FaultKind
 from router.adapters.aws.session import open_client
 from router.adapters.aws_errors import AWS_ERRORS
 from router.bootstrap.queues import aws_of, names_of
@@ -21,6 +20,8 @@ from router.core.environments import LIVE
 from router.core.errors import CellRouterError
 from router.core.models import Reason, cell_ids
 from router.demo.cloudtrail import LogFile, generate, real_files
+from router.demo.drills.hits import POLL_S as REPLACED_POLL_S
+from router.demo.drills.hits import Hits
 from router.demo.interrupts import cancel_on_signal
 from router.demo.ledger import Evidence, Ledger, differences, total
 from router.demo.local_context import to_try, written
@@ -36,8 +37,6 @@ from router.settings import Settings, load
 SEED: Final = 7
 POLL_S: Final = 0.25
 RATE_OVER_S: Final = 1.0  # a rate is the mean over so long at least
-REPLACED_POLL_S: Final = 0.1  # the most that a measured time is too long; polling more often would cost the cells CPU
-SLOW: Final = Fault(FaultKind.SLOW, seconds=300, delay_s=0.5)
 STALL_S: Final = 45.0  # after so long without progress the rest is lost: longer than a message can stay hidden
 
 
@@ -172,7 +171,7 @@ class _Demo:
         self._run_id = f"demo-{clock.time_ms():x}"  # tells runs against the same system apart
         self._answered_before = 0  # by a system that was running already
         self._first_event_s: float | None = None
-        self._hit: dict[str, float | None] = {}  # cell → seconds until its replacement served; None: not yet
+        self._hits = Hits(system, clock, self._tell, self._all_serving)
         self._rules: str | None = None  # what the cells say of the user's own rules; None: the shipped ones are used
         self._news = News(system, clock.time_ms())
 
@@ -190,11 +189,11 @@ class _Demo:
             finally:
                 watcher.cancel()
                 await asyncio.gather(watcher, return_exceptions=True)
-        replaced_in_s, slow_replaced_in_s = [*self._hit.values(), None, None][:2]
+        replaced_in_s, slow_replaced_in_s = [*self._hits.replaced_in_s.values(), None, None][:2]
         ledger = self._evidence.ledger(
             replaced_in_s=replaced_in_s,
             slow_replaced_in_s=slow_replaced_in_s,
-            never_replaced=[cell_id for cell_id, seconds in self._hit.items() if seconds is None],
+            never_replaced=[cell_id for cell_id, seconds in self._hits.replaced_in_s.items() if seconds is None],
             first_event_s=self._first_event_s,
         )
         return await self._close(ledger, log_files, console)
@@ -226,7 +225,9 @@ class _Demo:
                 f"Still running: the {role}'s dashboard at {url}/, for machines {url}/metrics", soft_wrap=True
             )
         if self._own is not None:
-            for line in to_try(next(iter(self._evidence.sent.values())), next(iter(self._hit), "cell-0000")):
+            for line in to_try(
+                next(iter(self._evidence.sent.values())), next(iter(self._hits.replaced_in_s), "cell-0000")
+            ):
                 console.print(line, highlight=False, soft_wrap=True)
         console.print("Ctrl-C ends it.")
         await asyncio.Event().wait()
@@ -264,7 +265,7 @@ class _Demo:
             for number, log_file in enumerate(log_files):
                 await self._clock.sleep(max(0.0, begin + number * pause - self._clock.monotonic()))
                 if number == len(log_files) // 3:
-                    hitting = asyncio.create_task(self._hit_cells())
+                    hitting = asyncio.create_task(self._hits.hit_cells(self._options.cells))
                 await self._send(log_file)
             if hitting is not None:
                 await hitting
@@ -278,29 +279,6 @@ class _Demo:
         self._evidence.sent[location] = log_file.account
         if log_file.path is not None:
             self._evidence.files[location] = log_file.path
-
-    async def _hit_cells(self) -> None:
-        """Kill one cell by SIGKILL, and slow another one down, of which only the latency then tells that it is sick."""
-        await self._hit_busiest(Fault(FaultKind.CRASH), "SIGKILL to {}")
-        if self._options.cells > 1:  # a single cell has no peers, by which it could be found to be slow
-            await self._hit_busiest(SLOW, f"every event of {{}} takes {SLOW.delay_s:g} s longer from now on")
-
-    async def _hit_busiest(self, fault: Fault, text: str) -> None:
-        """Make the busiest cell fail that hasn't failed yet, and measure the time until its replacement serves."""
-        lanes = [lane for lane in await self._all_serving() if lane["cell_id"] not in self._hit]
-        victim = max(lanes, key=lambda lane: lane["answered"])
-        cell_id, generation = victim["cell_id"], victim["generation"]
-        self._tell(text.format(f"{cell_id}, generation {generation}"))
-        self._hit[cell_id], began = None, self._clock.monotonic()
-        await self._system.inject(victim, fault)
-        while self._clock.monotonic() < began + STALL_S:
-            for lane in await self._system.lanes():
-                if lane["cell_id"] == cell_id and lane["state"] == "serving" and lane["generation"] > generation:
-                    self._hit[cell_id] = round(self._clock.monotonic() - began, 3)
-                    self._tell(f"{cell_id} serves again, generation {lane['generation']}")
-                    return
-            await self._clock.sleep(REPLACED_POLL_S)
-        self._tell(f"{cell_id} was not replaced within {STALL_S:g} s")
 
     async def _settled(self) -> None:
         """Wait until every file is settled, or until none has been settled for STALL_S seconds."""

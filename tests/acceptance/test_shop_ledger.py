@@ -20,8 +20,8 @@ from router.adapters.http_session import http_session
 from router.bootstrap.queues import queues_of
 from router.bootstrap.registry import open_registry
 from router.core.errors import CellRouterError
+from router.demo.drills.hits import SLOW
 from router.demo.shop.books import BookKeeper
-from router.demo.shop.hits import SLOW
 from router.demo.shop.load import catalogue, wishes
 from router.demo.shop.run import FOLDERS, HANDLER, SEED, TABLE
 from router.demo.shop.street import Customers, Vendors, open_shops, read_all

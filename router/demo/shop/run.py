@@ -21,13 +21,13 @@ from router.bootstrap.queues import queues_of
 from router.bootstrap.registry import open_registry
 from router.core.environments import LIVE
 from router.core.errors import CellRouterError, RegistryUnavailableError
+from router.demo.drills.hits import Hits
 from router.demo.interrupts import cancel_on_signal
 from router.demo.local_context import written
 from router.demo.local_ports import LocalPorts
 from router.demo.news import News
 from router.demo.run import why_not_written
 from router.demo.shop.books import BookKeeper, UnreadBooksError
-from router.demo.shop.hits import Hits
 from router.demo.shop.load import STREET, catalogue, wishes
 from router.demo.shop.street import Customers, Send, Vendors, open_shops, read_all
 from router.demo.stack import Stack, check_packages
@@ -188,7 +188,7 @@ class _ShopDemo:
         self._clock = clock
         self._began = clock.monotonic()
         self._news = News(system, clock.time_ms())
-        self._hits = Hits(system, clock, self._tell)
+        self._hits = Hits(system, clock, self._tell, system.lanes)
         self._visitors = 0  # orders of others, by the storefront
 
     async def run(self) -> int:
